@@ -1,0 +1,1 @@
+//! X.509 profile, CA and chain verification; pure.

@@ -1,0 +1,3 @@
+//! The server binary: webhook and controller.
+
+fn main() {}

@@ -1,0 +1,135 @@
+//! The annotations a user may write, parsed once into types.
+
+mod error;
+mod values;
+
+pub use error::AnnotationError;
+pub use values::{Containers, Mode, MountPath, Order};
+
+use crate::{DnsName, KeyAlgorithm, Lifetime, Reload, SecretName, keys};
+use std::str::FromStr;
+
+/// Whether an object takes part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OptIn {
+    /// It has no `inject`, or `inject: "false"`.
+    No,
+    /// It has `inject: "true"`, and this is what it asks for.
+    Yes(Box<Request>),
+}
+
+/// What an object that opted in asks for. `None` leaves the choice to the policy or the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// How the certificate is delivered.
+    pub mode: Mode,
+    /// The Secret, instead of `<workload>-certmint-tls`.
+    pub secret_name: Option<SecretName>,
+    /// Names beyond the Services', each subject to policy.
+    pub dns_names: Vec<DnsName>,
+    /// Length of life, subject to policy.
+    pub duration: Option<Lifetime>,
+    /// Kind of key, subject to policy.
+    pub key_algorithm: KeyAlgorithm,
+    /// Where the app's containers find the files.
+    pub mount_path: MountPath,
+    /// Which containers get them.
+    pub containers: Containers,
+    /// Whether a sidecar stays.
+    pub renew: Renew,
+    /// How the app is told.
+    pub reload: Option<Reload>,
+    /// Our container's place.
+    pub order: Order,
+}
+
+/// The value of `certmint.dev/renew`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Renew {
+    /// `true`: the init container stays as a sidecar and renews.
+    #[default]
+    Sidecar,
+    /// `false`: the init container runs once and exits.
+    Never,
+}
+
+/// Reads the annotations of one object: keys under our prefix only, others are passed over.
+///
+/// # Errors
+/// Every fault at once, so that the user mends them in one go. An object that did not opt in is not
+/// searched for faults beyond `inject` itself and unknown keys.
+pub fn parse<'a>(
+    annotations: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<OptIn, Vec<AnnotationError>> {
+    let mut request = Request::default();
+    let (mut inject, mut faults, mut unknown) = (false, Vec::new(), Vec::new());
+    for (key, value) in annotations.into_iter().filter(|(key, _)| key.starts_with(keys::PREFIX)) {
+        let outcome = match key {
+            keys::INJECT => value_of(key, value, parse_bool).map(|yes| inject = yes),
+            keys::MODE => value_of(key, value, str::parse).map(|mode| request.mode = mode),
+            keys::SECRET_NAME => {
+                value_of(key, value, str::parse).map(|name| request.secret_name = Some(name))
+            }
+            keys::DNS_NAMES => value_of(key, value, parse_list).map(|names| request.dns_names = names),
+            keys::DURATION => value_of(key, value, str::parse).map(|life| request.duration = Some(life)),
+            keys::KEY_ALGORITHM => value_of(key, value, str::parse).map(|kind| request.key_algorithm = kind),
+            keys::MOUNT_PATH => value_of(key, value, str::parse).map(|path| request.mount_path = path),
+            keys::CONTAINERS => value_of(key, value, str::parse).map(|which| request.containers = which),
+            keys::RENEW => value_of(key, value, parse_bool)
+                .map(|yes| request.renew = if yes { Renew::Sidecar } else { Renew::Never }),
+            keys::RELOAD => value_of(key, value, str::parse).map(|hook| request.reload = Some(hook)),
+            keys::ORDER => value_of(key, value, str::parse).map(|order| request.order = order),
+            key if keys::OWN_KEYS.contains(&key) => Ok(()),
+            key => {
+                unknown.push(AnnotationError::unknown(key));
+                Ok(())
+            }
+        };
+        if let Err(fault) = outcome {
+            // A broken `inject` is always a fault: nobody knows whether it meant yes.
+            if key == keys::INJECT { unknown.push(fault) } else { faults.push(fault) }
+        }
+    }
+    if inject {
+        unknown.append(&mut faults);
+    }
+    match (unknown.is_empty(), inject) {
+        (false, _) => Err(unknown),
+        (true, true) => Ok(OptIn::Yes(Box::new(request))),
+        (true, false) => Ok(OptIn::No),
+    }
+}
+
+fn value_of<T, E: std::fmt::Display>(
+    key: &str,
+    value: &str,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, AnnotationError> {
+    parse(value).map_err(|why| AnnotationError::invalid(key, &why))
+}
+
+fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(values::not_one_of(other, &["true", "false"])),
+    }
+}
+
+/// A comma separated list without empty entries or duplicates.
+fn parse_list<T: FromStr + PartialEq>(text: &str) -> Result<Vec<T>, String>
+where
+    T::Err: std::fmt::Display,
+{
+    let mut list = Vec::new();
+    for entry in text.split(',') {
+        let entry = entry.trim().parse().map_err(|why: T::Err| why.to_string())?;
+        if !list.contains(&entry) {
+            list.push(entry);
+        }
+    }
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,29 @@
+//! What every side of Certmint agrees on: annotation keys, names, paths, wire types, error codes.
+//!
+//! Everything here is a value: no clock, no randomness, no network, no Kubernetes client. A type that
+//! exists holds a valid value; parsing happens once, at the edge, and its errors say what is allowed.
+
+pub mod annotations;
+pub mod dns_name;
+pub mod error_code;
+pub mod issuance;
+pub mod key_algorithm;
+pub mod keys;
+pub mod lifetime;
+pub mod object_name;
+pub mod pod_layout;
+pub mod policy;
+pub mod reload;
+pub mod spiffe;
+pub mod workload;
+
+pub use annotations::{OptIn, Request};
+pub use dns_name::DnsName;
+pub use error_code::ErrorCode;
+pub use key_algorithm::KeyAlgorithm;
+pub use lifetime::Lifetime;
+pub use object_name::{Namespace, SecretName};
+pub use policy::Policy;
+pub use reload::Reload;
+pub use spiffe::{SpiffeId, TrustDomain};
+pub use workload::{WorkloadKind, WorkloadRef};

@@ -1,0 +1,132 @@
+//! How long certificates live and when they are renewed.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+use time::{Duration, OffsetDateTime};
+
+/// How far `notBefore` lies before the moment of issuance, for peers whose clocks are behind.
+pub const BACKDATE: Duration = Duration::minutes(5);
+
+/// A certificate's length of life from its issuance, in whole seconds, at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Lifetime(u32);
+
+/// The text is no length of time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "\"{0}\" is not a duration: write a whole number with a unit, like 24h, 90m or 1h30m (units d, h, m, s)"
+)]
+pub struct LifetimeError(String);
+
+impl Lifetime {
+    /// A lifetime of that many seconds; 0 becomes 1.
+    pub const fn from_seconds(seconds: u32) -> Self {
+        Self(if seconds == 0 { 1 } else { seconds })
+    }
+
+    /// The length in seconds.
+    pub const fn seconds(self) -> u32 {
+        self.0
+    }
+
+    /// As a signed duration, for arithmetic on instants.
+    pub fn duration(self) -> Duration {
+        Duration::seconds(self.0.into())
+    }
+}
+
+/// When a certificate falls due: at two thirds of its life after issuance (`not_before` + [`BACKDATE`]),
+/// earlier by up to a tenth of its life, as `jitter` says (0 to 255 for none to all of that tenth).
+///
+/// A certificate valid at the end of its backdating is always due before it ends.
+pub fn renew_at(not_before: OffsetDateTime, not_after: OffsetDateTime, jitter: u8) -> OffsetDateTime {
+    let issued = not_before + BACKDATE;
+    let life = not_after - issued;
+    issued + life * 2 / 3 - life * i32::from(jitter) / 2550
+}
+
+impl FromStr for Lifetime {
+    type Err = LifetimeError;
+
+    fn from_str(text: &str) -> Result<Self, LifetimeError> {
+        let error = || LifetimeError(text.chars().take(80).collect());
+        let (mut total, mut number) = (0_u32, None::<u32>);
+        for c in text.chars() {
+            if let Some(digit) = c.to_digit(10) {
+                let grown = number.unwrap_or(0).checked_mul(10).and_then(|n| n.checked_add(digit));
+                number = Some(grown.ok_or_else(error)?);
+            } else {
+                let unit = match c {
+                    'd' => 86_400,
+                    'h' => 3_600,
+                    'm' => 60,
+                    's' => 1,
+                    _ => return Err(error()),
+                };
+                let part = number.take().and_then(|n| n.checked_mul(unit)).ok_or_else(error)?;
+                total = total.checked_add(part).ok_or_else(error)?;
+            }
+        }
+        if total == 0 || number.is_some() { Err(error()) } else { Ok(Self(total)) }
+    }
+}
+
+impl fmt::Display for Lifetime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        for (unit, size) in [("h", 3_600), ("m", 60), ("s", 1)] {
+            if rest >= size {
+                write!(f, "{}{unit}", rest / size)?;
+                rest %= size;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TryFrom<String> for Lifetime {
+    type Error = LifetimeError;
+    fn try_from(text: String) -> Result<Self, LifetimeError> {
+        text.parse()
+    }
+}
+
+impl From<Lifetime> for String {
+    fn from(lifetime: Lifetime) -> Self {
+        lifetime.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        for (text, seconds) in
+            [("24h", 86_400), ("90m", 5_400), ("1h30m", 5_400), ("7d", 604_800), ("45s", 45)]
+        {
+            assert_eq!(text.parse(), Ok(Lifetime(seconds)), "{text}");
+        }
+        for text in ["", "banana", "24", "h", "-1h", "0s", "1.5h", "99999999999h", "1h 30m", "4294967295d"] {
+            assert!(text.parse::<Lifetime>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_lifetime_reads_back(seconds in 1_u32..) {
+            prop_assert_eq!(Lifetime(seconds).to_string().parse(), Ok(Lifetime(seconds)));
+        }
+
+        #[test]
+        fn renewal_falls_in_the_last_half_and_before_the_end(seconds in 30_u32..40_000_000, jitter: u8) {
+            let issued = OffsetDateTime::UNIX_EPOCH;
+            let life = Lifetime(seconds).duration();
+            let at = renew_at(issued - BACKDATE, issued + life, jitter);
+            prop_assert!(at >= issued + life / 2 && at <= issued + life * 2 / 3);
+        }
+    }
+}

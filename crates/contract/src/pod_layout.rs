@@ -1,0 +1,47 @@
+//! What an injected pod looks like: names, paths and variables that injection writes and the fetcher reads.
+
+/// The init container that is also the sidecar.
+pub const CONTAINER: &str = "certmint";
+/// The fetcher's binary in its image.
+pub const FETCH_BINARY: &str = "/certmint-fetch";
+/// The tmpfs volume that the app's containers see.
+pub const TLS_VOLUME: &str = "certmint-tls";
+/// The projected token's volume; our container only.
+pub const TOKEN_VOLUME: &str = "certmint-token";
+/// The workload's Secret, optional; our container only.
+pub const SECRET_VOLUME: &str = "certmint-secret";
+
+/// Where our container has the tmpfs volume, writable.
+pub const TLS_DIR: &str = "/certmint/tls";
+/// Where our container has its token.
+pub const TOKEN_PATH: &str = "/certmint/token/token";
+/// Where our container has the Secret, when there is one.
+pub const SECRET_DIR: &str = "/certmint/secret";
+/// Where the app's containers find the files unless they ask for another place.
+pub const DEFAULT_MOUNT_PATH: &str = "/var/run/secrets/certmint.dev";
+
+/// The leaf and its issuing CAs, PEM; a key of the Secret too.
+pub const CERTIFICATE_FILE: &str = "tls.crt";
+/// The private key, PKCS#8 PEM; a key of the Secret too.
+pub const KEY_FILE: &str = "tls.key";
+/// The roots, PEM; a key of the Secret too.
+pub const TRUST_BUNDLE_FILE: &str = "ca.crt";
+/// Key and chain in one file, for those who want one; only in the pod.
+pub const COMBINED_FILE: &str = "tls.pem";
+
+/// Variable: the issuance API's origin, `https://HOST:PORT`.
+pub const ENV_API: &str = "CERTMINT_API";
+/// Variable: the roots (PEM) that the issuance API is checked against.
+pub const ENV_TRUST_BUNDLE: &str = "CERTMINT_TRUST_BUNDLE";
+/// Variable: the octal mode of the published files.
+pub const ENV_FILE_MODE: &str = "CERTMINT_FILE_MODE";
+/// Variable: the reload hook, as in the annotation.
+pub const ENV_RELOAD: &str = "CERTMINT_RELOAD";
+/// Variable: the SPIFFE id's path that the bundle must carry, `/ns/NAMESPACE/sa/ACCOUNT`.
+pub const ENV_IDENTITY: &str = "CERTMINT_IDENTITY";
+/// Variable: seconds until `wait` and `once` give up.
+pub const ENV_DEADLINE: &str = "CERTMINT_DEADLINE_SECONDS";
+
+/// A pod deleted while it waits stays until `wait` returns, because kubelet does not interrupt a postStart
+/// hook: half a minute is what a pod's own grace period takes by default.
+pub const DEFAULT_DEADLINE_SECONDS: u32 = 30;

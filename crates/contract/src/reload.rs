@@ -1,0 +1,160 @@
+//! How an app is told that its certificate changed.
+
+use std::{fmt, str::FromStr};
+
+/// The value of `certmint.dev/reload`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// POST to a URL on the pod's own loopback.
+    Http(LoopbackUrl),
+    /// A signal to every process of that name; the pod must share its process namespace.
+    Signal {
+        /// Which signal.
+        signal: Signal,
+        /// The name of the process as in `/proc/PID/comm`, at most 15 bytes.
+        process: Box<str>,
+    },
+}
+
+/// `http` or `https`, 127.0.0.1, `[::1]` or `localhost`, an explicit port, a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoopbackUrl {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// `127.0.0.1`, `::1` or `localhost`.
+    pub host: &'static str,
+    /// 1 to 65535.
+    pub port: u16,
+    /// Begins with `/`; visible ASCII only.
+    pub path: Box<str>,
+}
+
+/// The signals that servers reload on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGHUP: nginx, HAProxy's master, PostgreSQL.
+    Hup,
+    /// SIGUSR1
+    Usr1,
+    /// SIGUSR2
+    Usr2,
+}
+
+/// The text is no reload hook.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "\"{0}\" is not a reload hook: write http://127.0.0.1:PORT/PATH (https too) or signal:SIGHUP:PROCESS (SIGHUP, SIGUSR1 or SIGUSR2)"
+)]
+pub struct ReloadError(String);
+
+impl FromStr for Reload {
+    type Err = ReloadError;
+    fn from_str(text: &str) -> Result<Self, ReloadError> {
+        let parsed = match text.strip_prefix("signal:") {
+            Some(rest) => parse_signal(rest),
+            None => parse_url(text).map(Self::Http),
+        };
+        parsed.ok_or_else(|| ReloadError(text.chars().take(80).collect()))
+    }
+}
+
+fn parse_signal(text: &str) -> Option<Reload> {
+    let (signal, process) = text.split_once(':')?;
+    let signal = match signal {
+        "SIGHUP" => Signal::Hup,
+        "SIGUSR1" => Signal::Usr1,
+        "SIGUSR2" => Signal::Usr2,
+        _ => return None,
+    };
+    // The kernel keeps 15 bytes of a process's name (TASK_COMM_LEN).
+    let fits =
+        (1..=15).contains(&process.len()) && process.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+    fits.then(|| Reload::Signal { signal, process: process.into() })
+}
+
+fn parse_url(text: &str) -> Option<LoopbackUrl> {
+    let (tls, rest) = match text.strip_prefix("https://") {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix("http://")?),
+    };
+    let slash = rest.find('/')?;
+    let (authority, path) = rest.split_at_checked(slash)?;
+    let (host, port) = authority.rsplit_once(':')?;
+    let host = match host {
+        "127.0.0.1" => "127.0.0.1",
+        "[::1]" => "::1",
+        "localhost" => "localhost",
+        _ => return None,
+    };
+    let digits = port.bytes().all(|b| b.is_ascii_digit());
+    let port = port.parse().ok().filter(|port| digits && *port != 0)?;
+    path.bytes().all(|b| b.is_ascii_graphic()).then(|| LoopbackUrl { tls, host, port, path: path.into() })
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hup => "SIGHUP",
+            Self::Usr1 => "SIGUSR1",
+            Self::Usr2 => "SIGUSR2",
+        })
+    }
+}
+
+impl fmt::Display for LoopbackUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        match self.host {
+            "::1" => write!(f, "{scheme}://[::1]:{}{}", self.port, self.path),
+            host => write!(f, "{scheme}://{host}:{}{}", self.port, self.path),
+        }
+    }
+}
+
+impl fmt::Display for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(url) => url.fmt(f),
+            Self::Signal { signal, process } => write!(f, "signal:{signal}:{process}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_read_back() {
+        for text in [
+            "signal:SIGHUP:nginx",
+            "signal:SIGUSR1:haproxy",
+            "http://127.0.0.1:8081/reload",
+            "https://[::1]:9/",
+            "http://localhost:80/a?b=c",
+        ] {
+            assert_eq!(text.parse::<Reload>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn nothing_leaves_the_pod() {
+        for text in [
+            "",
+            "http://10.0.0.1:80/",
+            "http://127.0.0.1/",
+            "http://127.0.0.1:0/",
+            "http://127.0.0.1:80",
+            "http://127.0.0.1:+80/",
+            "http://127.0.0.1:80@evil.example:80/",
+            "http://127.0.0.1:80/\r\nHost:x",
+            "ftp://127.0.0.1:80/",
+            "signal:SIGKILL:nginx",
+            "signal:SIGHUP:",
+            "signal:SIGHUP:a-name-over-15-bytes",
+            "signal:SIGHUP:../x",
+        ] {
+            assert!(text.parse::<Reload>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Watches, executes plans, serves the issuance API.

@@ -1,0 +1,3 @@
+//! Puts certificates in place inside a pod and keeps them fresh.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Pod and workload patches; pure.

@@ -1,0 +1,1 @@
+//! Decides what to issue, renew, refuse or remove; pure.

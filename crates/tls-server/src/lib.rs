@@ -1,0 +1,1 @@
+//! HTTPS server with limits, timeouts and certificate reload.

@@ -1,0 +1,1 @@
+//! A local Kubernetes, images and end-to-end scenarios.
