@@ -1,0 +1,15 @@
+//! The certificate authority: a root that signs short-lived issuing CAs, and the pair of both.
+
+mod authority;
+mod certificate;
+mod error;
+mod issuing;
+mod root;
+
+pub use authority::{Authority, AuthorityPem, CaPem};
+pub use certificate::{CaCertificate, KeyIdentifier};
+pub use error::{CaError, Tier};
+pub use issuing::{Issuing, IssuingProfile};
+pub use root::{Root, RootProfile};
+
+pub(crate) use root::whole_second;

@@ -1,0 +1,164 @@
+//! A CA's certificate and what stands in it.
+
+use super::{CaError, Tier};
+use crate::{hex::hex, pem};
+use aws_lc_rs::digest::{SHA256, digest};
+use certmint_contract::DnsName;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use std::fmt;
+use time::OffsetDateTime;
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::{GeneralName, ParsedExtension},
+    prelude::FromDer,
+};
+
+/// A certificate that may sign others, with what decisions need of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaCertificate {
+    tier: Tier,
+    der: CertificateDer<'static>,
+    pem: String,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+    key_identifier: KeyIdentifier,
+    subject_public_key_info: Vec<u8>,
+    permitted_dns: Vec<DnsName>,
+}
+
+/// A subject key identifier, shown as lowercase hex.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyIdentifier(Box<[u8]>);
+
+impl CaCertificate {
+    pub(super) fn from_pem(tier: Tier, pem: &str) -> Result<Self, CaError> {
+        let mut blocks = CertificateDer::pem_slice_iter(pem.as_bytes());
+        match (blocks.next(), blocks.next()) {
+            (Some(Ok(der)), None) => Self::from_der(tier, der),
+            _ => Err(CaError::NotPem(tier)),
+        }
+    }
+
+    pub(super) fn from_der(tier: Tier, der: CertificateDer<'static>) -> Result<Self, CaError> {
+        let malformed = |why: &dyn fmt::Display| CaError::Malformed { tier, why: why.to_string() };
+        let certificate = match X509Certificate::from_der(&der) {
+            Ok(([], certificate)) => certificate,
+            Ok(_) => return Err(malformed(&"there are octets after its end")),
+            Err(why) => return Err(malformed(&why)),
+        };
+        let (mut is_ca, mut may_sign, mut key_identifier, mut permitted_dns) =
+            (false, false, None, Vec::new());
+        for extension in certificate.extensions() {
+            match extension.parsed_extension() {
+                ParsedExtension::BasicConstraints(constraints) => is_ca = constraints.ca,
+                ParsedExtension::KeyUsage(usage) => may_sign = usage.key_cert_sign(),
+                ParsedExtension::SubjectKeyIdentifier(id) => {
+                    key_identifier = Some(KeyIdentifier(id.0.into()))
+                }
+                ParsedExtension::NameConstraints(constraints) => {
+                    for subtree in constraints.permitted_subtrees.iter().flatten() {
+                        if let GeneralName::DNSName(name) = subtree.base {
+                            permitted_dns.push(name.parse().map_err(|why| malformed(&why))?);
+                        }
+                    }
+                }
+                ParsedExtension::ParseError { error } => return Err(malformed(error)),
+                _ => {}
+            }
+        }
+        if !(is_ca && may_sign) {
+            return Err(CaError::NotACa(tier));
+        }
+        let key_identifier = key_identifier.ok_or_else(|| malformed(&"it has no subject key identifier"))?;
+        let validity = certificate.validity();
+        Ok(Self {
+            tier,
+            pem: pem::encode("CERTIFICATE", &der),
+            not_before: validity.not_before.to_datetime(),
+            not_after: validity.not_after.to_datetime(),
+            key_identifier,
+            subject_public_key_info: certificate.public_key().raw.to_vec(),
+            permitted_dns,
+            der,
+        })
+    }
+
+    /// The certificate.
+    pub fn der(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
+    /// The certificate in PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// Begin of validity.
+    pub fn not_before(&self) -> OffsetDateTime {
+        self.not_before
+    }
+
+    /// End of validity.
+    pub fn not_after(&self) -> OffsetDateTime {
+        self.not_after
+    }
+
+    /// The subject key identifier.
+    pub fn key_identifier(&self) -> &KeyIdentifier {
+        &self.key_identifier
+    }
+
+    /// The DNS names below which alone it may issue, in the certificate's order; empty when unconstrained.
+    pub fn permitted_dns(&self) -> &[DnsName] {
+        &self.permitted_dns
+    }
+
+    /// SHA-256 of the certificate, lowercase hex.
+    pub fn fingerprint(&self) -> String {
+        hex(digest(&SHA256, &self.der).as_ref())
+    }
+
+    pub(super) fn subject_public_key_info(&self) -> &[u8] {
+        &self.subject_public_key_info
+    }
+
+    /// Refuses a CA outside its time.
+    pub(crate) fn check_time(&self, now: OffsetDateTime) -> Result<(), CaError> {
+        let (tier, not_before, not_after) = (self.tier, self.not_before, self.not_after);
+        if now < not_before {
+            return Err(CaError::NotYetValid { tier, not_before });
+        }
+        if now > not_after {
+            return Err(CaError::Expired { tier, not_after });
+        }
+        Ok(())
+    }
+
+    /// Checks that `issuer` signed this certificate, with a verifier that has no part in signing.
+    pub(super) fn check_signed_by(&self, issuer: &Self) -> Result<(), CaError> {
+        let not_chained = |why: &dyn fmt::Display| CaError::NotChained(why.to_string());
+        let parse = |der| X509Certificate::from_der(der).map_err(|why| not_chained(&why));
+        let ((_, subject), (_, issuer)) = (parse(&self.der)?, parse(&issuer.der)?);
+        if subject.issuer().as_raw() != issuer.subject().as_raw() {
+            return Err(not_chained(&"it names another issuer"));
+        }
+        subject.verify_signature(Some(issuer.public_key())).map_err(|why| not_chained(&why))
+    }
+}
+
+impl KeyIdentifier {
+    /// SHA-256 of the SubjectPublicKeyInfo, cut to 20 octets (RFC 7093 section 2, method 1 on the whole key).
+    pub(super) fn of(subject_public_key_info: &[u8]) -> Self {
+        Self(digest(&SHA256, subject_public_key_info).as_ref().iter().copied().take(20).collect())
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyIdentifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}

@@ -1,0 +1,140 @@
+//! The root.
+
+use super::{CaCertificate, CaError, Issuing, IssuingProfile, KeyIdentifier, Tier, issuing};
+use crate::{PrivateKey, Serial, signer::ForRcgen};
+use certmint_contract::{Lifetime, TrustDomain, lifetime::BACKDATE};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod,
+    KeyUsagePurpose, PublicKeyData, SanType,
+};
+use time::{Duration, OffsetDateTime};
+
+/// The self-signed CA that everyone trusts, with its key.
+#[derive(Debug)]
+pub struct Root {
+    certificate: CaCertificate,
+    key: PrivateKey,
+}
+
+/// What a root is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct RootProfile<'a> {
+    /// Stands in its name and as `spiffe://<trust-domain>`.
+    pub trust_domain: &'a TrustDomain,
+    /// From now on.
+    pub lifetime: Lifetime,
+}
+
+impl Root {
+    /// Makes a root.
+    ///
+    /// # Errors
+    /// When the certificate cannot be encoded or signed.
+    pub fn create(
+        profile: &RootProfile<'_>,
+        key: PrivateKey,
+        serial: Serial,
+        now: OffsetDateTime,
+    ) -> Result<Self, CaError> {
+        let mut params = ca_params(Tier::Root, profile.trust_domain, &key, serial)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_before = whole_second(now) - BACKDATE;
+        params.not_after = whole_second(now) + profile.lifetime.duration();
+        let certificate = params.self_signed(&ForRcgen(&key)).map_err(|why| sign_error(Tier::Root, &why))?;
+        Ok(Self { certificate: CaCertificate::from_der(Tier::Root, certificate.into())?, key })
+    }
+
+    /// Reads a root and its key, and checks them: the key fits, the certificate is a CA's, signed by itself
+    /// and valid at `now`.
+    ///
+    /// # Errors
+    /// The first of those that does not hold.
+    pub fn from_pem(certificate: &str, key: &str, now: OffsetDateTime) -> Result<Self, CaError> {
+        let certificate = CaCertificate::from_pem(Tier::Root, certificate)?;
+        let key = fitting_key(Tier::Root, key, &certificate)?;
+        certificate.check_signed_by(&certificate)?;
+        certificate.check_time(now)?;
+        Ok(Self { certificate, key })
+    }
+
+    /// Signs an issuing CA with path length 0, whose life ends no later than the root's.
+    ///
+    /// # Errors
+    /// When the root is outside its time, or the certificate cannot be encoded or signed.
+    pub fn sign_issuing(
+        &self,
+        profile: &IssuingProfile<'_>,
+        key: PrivateKey,
+        serial: Serial,
+        now: OffsetDateTime,
+    ) -> Result<Issuing, CaError> {
+        self.certificate.check_time(now)?;
+        let mut params = ca_params(Tier::Issuing, profile.trust_domain, &key, serial)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.name_constraints = issuing::name_constraints(profile.permitted_dns);
+        params.use_authority_key_identifier_extension = true;
+        params.not_before = (whole_second(now) - BACKDATE).max(self.certificate.not_before());
+        params.not_after =
+            (whole_second(now) + profile.lifetime.duration()).min(self.certificate.not_after());
+        let failed = |why| sign_error(Tier::Issuing, &why);
+        let issuer = Issuer::from_ca_cert_der(self.certificate.der(), ForRcgen(&self.key)).map_err(failed)?;
+        let certificate = params.signed_by(&ForRcgen(&key), &issuer).map_err(failed)?;
+        Issuing::new(CaCertificate::from_der(Tier::Issuing, certificate.into())?, key)
+    }
+
+    /// The certificate.
+    pub fn certificate(&self) -> &CaCertificate {
+        &self.certificate
+    }
+
+    pub(super) fn key(&self) -> &PrivateKey {
+        &self.key
+    }
+}
+
+/// What root and issuing CA have in common: name, trust domain id, key usage, key identifier, serial.
+fn ca_params(
+    tier: Tier,
+    trust_domain: &TrustDomain,
+    key: &PrivateKey,
+    serial: Serial,
+) -> Result<CertificateParams, CaError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = distinguished_name(tier, trust_domain, serial);
+    let uri = trust_domain.uri().try_into().map_err(|why| sign_error(tier, &why))?;
+    params.subject_alt_names = vec![SanType::URI(uri)];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let identifier = KeyIdentifier::of(&ForRcgen(key).subject_public_key_info());
+    params.key_identifier_method = KeyIdMethod::PreSpecified(identifier.as_bytes().to_vec());
+    params.serial_number = Some(serial.as_bytes().to_vec().into());
+    Ok(params)
+}
+
+/// A name of its own for every CA, because some verifiers pick an issuer by name alone. A common name ends
+/// at 64 characters (RFC 5280 appendix A.1), a trust domain may have 255.
+fn distinguished_name(tier: Tier, trust_domain: &TrustDomain, serial: Serial) -> DistinguishedName {
+    let domain: String = trust_domain.as_str().chars().take(40).collect();
+    let serial: String = serial.to_string().chars().take(8).collect();
+    let mut name = DistinguishedName::new();
+    name.push(DnType::OrganizationName, "Certmint");
+    name.push(DnType::CommonName, format!("{domain} {tier} {serial}"));
+    name
+}
+
+pub(super) fn fitting_key(tier: Tier, pem: &str, certificate: &CaCertificate) -> Result<PrivateKey, CaError> {
+    let key = PrivateKey::from_pem(pem).map_err(|why| CaError::Key { tier, why })?;
+    if key.public_key_matches(certificate.subject_public_key_info()) {
+        Ok(key)
+    } else {
+        Err(CaError::KeyDoesNotFit(tier))
+    }
+}
+
+/// Certificates know no fractions of a second (RFC 5280 4.1.2.5).
+pub(crate) fn whole_second(at: OffsetDateTime) -> OffsetDateTime {
+    at - Duration::nanoseconds(at.nanosecond().into())
+}
+
+fn sign_error(tier: Tier, why: &dyn std::fmt::Display) -> CaError {
+    CaError::Sign { tier, why: why.to_string() }
+}

@@ -1,0 +1,143 @@
+//! Private keys.
+
+use aws_lc_rs::{
+    encoding::{AsDer, PublicKeyX509Der},
+    error::Unspecified,
+    rsa::KeySize,
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+        KeyPair, RsaKeyPair,
+    },
+};
+use certmint_contract::KeyAlgorithm;
+use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
+use std::fmt;
+
+/// A private key. Its memory is wiped when dropped (by the crypto library, which holds it); Debug shows the
+/// algorithm only.
+pub struct PrivateKey {
+    algorithm: KeyAlgorithm,
+    pair: Pair,
+}
+
+/// Why there is no usable key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The text holds no `PRIVATE KEY` block.
+    #[error("there is no PKCS#8 private key in the PEM text: it must have a \"BEGIN PRIVATE KEY\" block")]
+    NotPem,
+    /// The block is none of the kinds of key that [`KeyAlgorithm`] lists.
+    #[error(
+        "the private key is of no supported kind: use ECDSA P-256 or P-384, Ed25519, or RSA 2048, 3072 or 4096"
+    )]
+    Unsupported,
+    /// The crypto library refused.
+    #[error("the crypto library could not handle a key of kind {0}; if it happens again, report it")]
+    Crypto(KeyAlgorithm),
+}
+
+pub(crate) enum Pair {
+    Ecdsa(EcdsaKeyPair),
+    Ed25519(Ed25519KeyPair),
+    Rsa(RsaKeyPair),
+}
+
+impl PrivateKey {
+    /// Makes a key with the crypto library's random generator.
+    ///
+    /// # Errors
+    /// When the crypto library fails, which its generator does not do on a healthy machine.
+    pub fn generate(algorithm: KeyAlgorithm) -> Result<Self, KeyError> {
+        let pair = match algorithm {
+            KeyAlgorithm::EcdsaP256 => {
+                EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map(Pair::Ecdsa)
+            }
+            KeyAlgorithm::EcdsaP384 => {
+                EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).map(Pair::Ecdsa)
+            }
+            KeyAlgorithm::Ed25519 => Ed25519KeyPair::generate().map(Pair::Ed25519),
+            KeyAlgorithm::Rsa2048 => RsaKeyPair::generate(KeySize::Rsa2048).map(Pair::Rsa),
+            KeyAlgorithm::Rsa3072 => RsaKeyPair::generate(KeySize::Rsa3072).map(Pair::Rsa),
+            KeyAlgorithm::Rsa4096 => RsaKeyPair::generate(KeySize::Rsa4096).map(Pair::Rsa),
+        };
+        let pair = pair.map_err(|Unspecified| KeyError::Crypto(algorithm))?;
+        Ok(Self { algorithm, pair })
+    }
+
+    /// Reads the first PKCS#8 key of a PEM text.
+    ///
+    /// # Errors
+    /// When there is none, or it is of a kind we do not use.
+    pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| KeyError::NotPem)?;
+        Self::from_pkcs8(der.secret_pkcs8_der())
+    }
+
+    fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
+        let ecdsa = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, der).map(Pair::Ecdsa);
+        if let Ok(pair) = ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING) {
+            return Ok(Self { algorithm: KeyAlgorithm::EcdsaP256, pair });
+        }
+        if let Ok(pair) = ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING) {
+            return Ok(Self { algorithm: KeyAlgorithm::EcdsaP384, pair });
+        }
+        // OpenSSL writes Ed25519 keys without the public half, which "maybe unchecked" allows.
+        if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
+            return Ok(Self { algorithm: KeyAlgorithm::Ed25519, pair: Pair::Ed25519(pair) });
+        }
+        let pair = RsaKeyPair::from_pkcs8(der).map_err(|_| KeyError::Unsupported)?;
+        let algorithm = match pair.public_modulus_len() {
+            256 => KeyAlgorithm::Rsa2048,
+            384 => KeyAlgorithm::Rsa3072,
+            512 => KeyAlgorithm::Rsa4096,
+            _ => return Err(KeyError::Unsupported),
+        };
+        Ok(Self { algorithm, pair: Pair::Rsa(pair) })
+    }
+
+    /// The kind of key.
+    pub fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
+    }
+
+    /// Whether the key belongs to that DER SubjectPublicKeyInfo.
+    pub fn public_key_matches(&self, subject_public_key_info: &[u8]) -> bool {
+        let spki: Result<PublicKeyX509Der<'_>, Unspecified> = match &self.pair {
+            Pair::Ecdsa(pair) => pair.public_key().as_der(),
+            Pair::Ed25519(pair) => pair.public_key().as_der(),
+            Pair::Rsa(pair) => pair.public_key().as_der(),
+        };
+        spki.is_ok_and(|spki| spki.as_ref() == subject_public_key_info)
+    }
+}
+
+#[cfg(feature = "issue")]
+impl PrivateKey {
+    /// The key as PKCS#8 in PEM. Version 1, because older OpenSSL reads no other for Ed25519.
+    ///
+    /// # Errors
+    /// When the crypto library cannot encode the key.
+    pub fn to_pem(&self) -> Result<zeroize::Zeroizing<String>, KeyError> {
+        use aws_lc_rs::encoding::Pkcs8V1Der;
+        let failed = |Unspecified| KeyError::Crypto(self.algorithm);
+        let pem = |der: &[u8]| zeroize::Zeroizing::new(crate::pem::encode("PRIVATE KEY", der));
+        match &self.pair {
+            Pair::Ecdsa(pair) => pair.to_pkcs8v1().map(|der| pem(der.as_ref())).map_err(failed),
+            Pair::Ed25519(pair) => pair.to_pkcs8v1().map(|der| pem(der.as_ref())).map_err(failed),
+            Pair::Rsa(pair) => {
+                let der: Result<Pkcs8V1Der<'_>, Unspecified> = pair.as_der();
+                der.map(|der| pem(der.as_ref())).map_err(failed)
+            }
+        }
+    }
+
+    pub(crate) fn pair(&self) -> &Pair {
+        &self.pair
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PrivateKey").field("algorithm", &self.algorithm).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,98 @@
+//! The seam between a CA certificate and whatever holds its key: memory now, an HSM or a KMS elsewhere.
+
+use crate::key::{Pair, PrivateKey};
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{KeyPair, RSA_PKCS1_SHA256},
+};
+use certmint_contract::KeyAlgorithm;
+use rcgen::{
+    PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData,
+    SignatureAlgorithm, SigningKey,
+};
+
+/// Something that signs with a CA's key, wherever that key is.
+pub trait Signer: Send + Sync {
+    /// The kind of key: with it go SHA-256 for P-256 and RSA (PKCS#1 v1.5), SHA-384 for P-384.
+    fn algorithm(&self) -> KeyAlgorithm;
+
+    /// The content of `subjectPublicKey`: an uncompressed point, 32 octets of Ed25519, or an RSAPublicKey.
+    fn public_key(&self) -> &[u8];
+
+    /// The content of `signatureValue` over the DER to be signed; ECDSA as `Ecdsa-Sig-Value`.
+    ///
+    /// # Errors
+    /// When the key cannot be used now.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError>;
+}
+
+/// The key could not sign.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the CA's key could not sign: {0}; check that whatever holds the key can be reached")]
+pub struct SignerError(pub String);
+
+/// What rcgen knows of a signer.
+pub(crate) struct ForRcgen<S>(pub(crate) S);
+
+impl Signer for PrivateKey {
+    fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm()
+    }
+
+    fn public_key(&self) -> &[u8] {
+        match self.pair() {
+            Pair::Ecdsa(pair) => pair.public_key().as_ref(),
+            Pair::Ed25519(pair) => pair.public_key().as_ref(),
+            Pair::Rsa(pair) => pair.public_key().as_ref(),
+        }
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError> {
+        let random = SystemRandom::new();
+        let signature = match self.pair() {
+            Pair::Ecdsa(pair) => pair.sign(&random, message).map(|signature| signature.as_ref().to_vec()),
+            Pair::Ed25519(pair) => pair.try_sign(message).map(|signature| signature.as_ref().to_vec()),
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map(|()| signature)
+            }
+        };
+        signature.map_err(|_| SignerError("the crypto library failed".into()))
+    }
+}
+
+impl<S: Signer + ?Sized> Signer for &S {
+    fn algorithm(&self) -> KeyAlgorithm {
+        (**self).algorithm()
+    }
+
+    fn public_key(&self) -> &[u8] {
+        (**self).public_key()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError> {
+        (**self).sign(message)
+    }
+}
+
+impl<S: Signer> PublicKeyData for ForRcgen<S> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.public_key()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        match self.0.algorithm() {
+            KeyAlgorithm::EcdsaP256 => &PKCS_ECDSA_P256_SHA256,
+            KeyAlgorithm::EcdsaP384 => &PKCS_ECDSA_P384_SHA384,
+            KeyAlgorithm::Ed25519 => &PKCS_ED25519,
+            KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => &PKCS_RSA_SHA256,
+        }
+    }
+}
+
+impl<S: Signer> SigningKey for ForRcgen<S> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        // rcgen has no place for the cause; the variant is its own for keys held elsewhere.
+        self.0.sign(message).map_err(|_| rcgen::Error::RemoteKeyError)
+    }
+}

@@ -1,0 +1,63 @@
+//! What is wrong with a bundle.
+
+use crate::KeyError;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// Why a bundle is not published.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// A PEM text holds no certificate.
+    #[error("the {0} holds no certificate: it must have at least one \"BEGIN CERTIFICATE\" block")]
+    Empty(&'static str),
+    /// Something is no PEM, or no certificate of the profile.
+    #[error("the {what} cannot be read: {why}; it has to be issued again")]
+    Malformed {
+        /// Which part of the bundle.
+        what: &'static str,
+        /// What the parser says.
+        why: String,
+    },
+    /// The private key cannot be read.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The key is another certificate's.
+    #[error(
+        "the private key does not fit the certificate: key and certificate have to be issued together again"
+    )]
+    KeyDoesNotFit,
+    /// The clock is before the certificate's time.
+    #[error("the certificate is valid from {} only: check this machine's clock", rfc3339(.0))]
+    NotYetValid(OffsetDateTime),
+    /// The certificate's time is over.
+    #[error("the certificate expired at {}: it has to be renewed", rfc3339(.0))]
+    Expired(OffsetDateTime),
+    /// No root of the trust bundle is valid now.
+    #[error("no root of the trust bundle is valid now: check this machine's clock, then the CA")]
+    NoValidRoot,
+    /// The certificate is not for both sides of mutual TLS.
+    #[error("the certificate is not for server and client use: its extended key usage must list both")]
+    Usage,
+    /// The chain does not verify.
+    #[error("the certificate does not chain to the trust bundle: {0}; it has to be issued again")]
+    Untrusted(webpki::Error),
+    /// The SPIFFE id is another's.
+    #[error("the certificate is for {found}, not for {expected}")]
+    Identity {
+        /// The id, or its path, that was expected.
+        expected: String,
+        /// The id in the certificate.
+        found: String,
+    },
+    /// The DNS names are not the expected ones.
+    #[error("the certificate names [{found}] instead of [{expected}]: it has to be issued again")]
+    Names {
+        /// Sorted, comma separated.
+        expected: String,
+        /// Sorted, comma separated.
+        found: String,
+    },
+}
+
+fn rfc3339(at: &OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
+}
