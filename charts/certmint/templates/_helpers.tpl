@@ -10,6 +10,19 @@
 {{- end -}}
 {{- end }}
 
+{{/* What the controller makes, and keeps when the chart is uninstalled. */}}
+{{- define "certmint.caSecret" -}}
+{{ include "certmint.fullname" . }}-ca
+{{- end }}
+
+{{- define "certmint.webhookSecret" -}}
+{{ include "certmint.fullname" . }}-webhook-tls
+{{- end }}
+
+{{- define "certmint.trustBundle" -}}
+{{ include "certmint.fullname" . }}-trust-bundle
+{{- end }}
+
 {{/* What a component's pods are selected by; it can never change between versions. Takes (dict "root" $ "component" name). */}}
 {{- define "certmint.selectorLabels" -}}
 app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
