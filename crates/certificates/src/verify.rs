@@ -77,7 +77,7 @@ pub(crate) fn verify_leaf(
 }
 
 /// The roots that are valid at `now`, because a trust anchor itself carries no dates.
-pub(crate) fn valid_anchors<'a>(
+fn valid_anchors<'a>(
     roots: &'a [CertificateDer<'a>],
     now: OffsetDateTime,
 ) -> Result<Vec<TrustAnchor<'a>>, VerifyError> {

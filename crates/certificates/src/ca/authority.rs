@@ -1,12 +1,10 @@
 //! Root and issuing CA together: what the controller holds.
 
 use super::{CaCertificate, CaError, Issuing, IssuingProfile, Root, RootProfile, Tier, root::fitting_key};
-use crate::{
-    Expected, Identity, IssueError, Issued, PrivateKey, Profile, Serial,
-    verify::{valid_anchors, verify_leaf},
-};
+use crate::{Expected, Identity, IssueError, Issued, PrivateKey, Profile, Serial, verify::verify_leaf};
 use certmint_contract::issuance::Bundle;
-use std::{slice, sync::Arc};
+use rustls_pki_types::TrustAnchor;
+use std::{fmt, slice, sync::Arc};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -15,6 +13,8 @@ use zeroize::Zeroizing;
 pub struct Authority {
     root: Arc<Root>,
     issuing: Issuing,
+    /// The issuing CA as a trust anchor: that the root signed it is verified once, not for every leaf.
+    anchor: TrustAnchor<'static>,
 }
 
 /// A certificate and its key.
@@ -27,7 +27,7 @@ pub struct CaPem {
 }
 
 /// What the CA's Secret holds.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AuthorityPem {
     /// The root.
     pub root: CaPem,
@@ -41,12 +41,18 @@ impl Authority {
     /// # Errors
     /// When the root did not sign the issuing CA, or the issuing CA would outlive it.
     pub fn new(root: Arc<Root>, issuing: Issuing) -> Result<Self, CaError> {
+        if issuing.certificate().der() == root.certificate().der() {
+            return Err(CaError::NotChained("it is the root itself".into()));
+        }
         issuing.certificate().check_signed_by(root.certificate())?;
         let (issuing_end, root_end) = (issuing.certificate().not_after(), root.certificate().not_after());
         if issuing_end > root_end {
             return Err(CaError::OutlivesRoot { issuing: issuing_end, root: root_end });
         }
-        Ok(Self { root, issuing })
+        let anchor = webpki::anchor_from_trusted_cert(issuing.certificate().der())
+            .map_err(|why| CaError::Malformed { tier: Tier::Issuing, why: why.to_string() })?
+            .to_owned();
+        Ok(Self { root, issuing, anchor })
     }
 
     /// Makes a root and an issuing CA.
@@ -121,9 +127,8 @@ impl Authority {
         let leaf = self.issuing.issue(profile, key, serial, now)?;
         let expected =
             Expected { dns_names: Some(profile.dns_names), identity: Identity::Id(profile.spiffe_id) };
-        let anchors = valid_anchors(slice::from_ref(self.root.certificate().der()), now)?;
-        let intermediates = slice::from_ref(self.issuing.certificate().der());
-        let facts = verify_leaf(leaf.der(), intermediates, &anchors, key, &expected, now)?;
+        let anchors = slice::from_ref(&self.anchor);
+        let facts = verify_leaf(leaf.der(), &[], anchors, key, &expected, now)?;
         let bundle = Bundle {
             certificate: leaf.chain_pem().into(),
             private_key: std::mem::take(&mut *key.to_pem()?),
@@ -145,5 +150,11 @@ impl Authority {
     /// The roots to trust, PEM.
     pub fn trust_bundle(&self) -> &str {
         self.root.certificate().pem()
+    }
+}
+
+impl fmt::Debug for CaPem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CaPem").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }

@@ -134,7 +134,7 @@ impl CaCertificate {
         Ok(())
     }
 
-    /// Checks that `issuer` signed this certificate, with a verifier that has no part in signing.
+    /// Checks that `issuer` signed this certificate (or itself, when it is a root), with a verifier that has no part in signing.
     pub(super) fn check_signed_by(&self, issuer: &Self) -> Result<(), CaError> {
         let not_chained = |why: &dyn fmt::Display| CaError::NotChained(why.to_string());
         let parse = |der| X509Certificate::from_der(der).map_err(|why| not_chained(&why));

@@ -1,0 +1,144 @@
+//! A CA is checked whole when it is read, and never signs past its own end.
+
+use crate::fixtures::{Ca, issue, names, now, serial, service_names, spiffe_id, trust_domain};
+use certmint_certificates::{
+    Authority, AuthorityPem, CaError, IssueError, PrivateKey, Profile, VerifyError,
+    ca::{IssuingProfile, Tier},
+};
+use certmint_contract::{KeyAlgorithm, lifetime::BACKDATE};
+use time::Duration;
+
+#[test]
+fn a_ca_reads_back_as_it_was_written() {
+    for algorithm in KeyAlgorithm::ALL {
+        let made = Ca { algorithm, ..Ca::default() }.make();
+        let read = Authority::from_pem(&made.to_pem().unwrap(), now()).unwrap();
+        assert_eq!(read.root().certificate(), made.root().certificate());
+        assert_eq!(read.issuing().certificate(), made.issuing().certificate());
+        assert_eq!(read.issuing().certificate().permitted_dns(), names(&["svc", "svc.cluster.local"]));
+        issue(&read, KeyAlgorithm::EcdsaP256, "24h", now());
+    }
+}
+
+#[test]
+fn a_damaged_ca_is_refused_with_what_is_wrong() {
+    let (one, two) = (pem(&Ca::default()), pem(&Ca::default()));
+    let refusal = |spoil: &dyn Fn(&mut AuthorityPem)| {
+        let mut pem = one.clone();
+        spoil(&mut pem);
+        Authority::from_pem(&pem, now()).unwrap_err()
+    };
+    let error = refusal(&|pem| pem.root.certificate.clear());
+    assert!(matches!(error, CaError::NotPem(Tier::Root)), "{error}");
+    let error = refusal(&|pem| pem.root.certificate += &two.root.certificate);
+    assert!(matches!(error, CaError::NotPem(Tier::Root)), "{error}");
+    let error = refusal(&|pem| *pem.issuing.private_key = "nothing".into());
+    assert!(matches!(error, CaError::Key { tier: Tier::Issuing, .. }), "{error}");
+    let error = refusal(&|pem| pem.root.private_key.clone_from(&two.root.private_key));
+    assert!(matches!(error, CaError::KeyDoesNotFit(Tier::Root)), "{error}");
+    let error = refusal(&|pem| pem.issuing.private_key.clone_from(&two.issuing.private_key));
+    assert!(matches!(error, CaError::KeyDoesNotFit(Tier::Issuing)), "{error}");
+    let error = refusal(&|pem| pem.issuing = two.issuing.clone());
+    assert!(matches!(error, CaError::NotChained(_)), "{error}");
+    let error = refusal(&|pem| pem.issuing = pem.root.clone());
+    assert!(matches!(error, CaError::NotChained(_)), "{error}");
+}
+
+#[test]
+fn a_leaf_is_no_ca() {
+    let authority = Ca::default().make();
+    let issued = issue(&authority, KeyAlgorithm::EcdsaP256, "24h", now());
+    let mut pem = authority.to_pem().unwrap();
+    pem.issuing.certificate =
+        issued.bundle.certificate.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap().into();
+    pem.issuing.private_key = issued.bundle.private_key.clone().into();
+    let error = Authority::from_pem(&pem, now()).unwrap_err();
+    assert!(matches!(error, CaError::NotACa(Tier::Issuing)), "{error}");
+}
+
+#[test]
+fn an_altered_certificate_does_not_chain() {
+    let authority = Ca::default().make();
+    let mut pem = authority.to_pem().unwrap();
+    // These characters lie within the signature.
+    let end = pem.issuing.certificate.find("\n-----END").unwrap() - 8;
+    let replacement = if pem.issuing.certificate[end..].starts_with("AAAA") { "BBBB" } else { "AAAA" };
+    pem.issuing.certificate.replace_range(end..end + 4, replacement);
+    let error = Authority::from_pem(&pem, now()).unwrap_err();
+    assert!(matches!(error, CaError::NotChained(_)), "{error}");
+}
+
+#[test]
+fn a_ca_outside_its_time_is_neither_read_nor_used() {
+    let ca = Ca { root_life: "10d".parse().unwrap(), issuing_life: "1d".parse().unwrap(), ..Ca::default() };
+    let (authority, pem) = (ca.make(), pem(&ca));
+    let error = |after| Authority::from_pem(&pem, ca.now + after).unwrap_err();
+    assert!(matches!(error(-Duration::HOUR), CaError::NotYetValid { tier: Tier::Root, .. }));
+    assert!(matches!(error(Duration::days(2)), CaError::Expired { tier: Tier::Issuing, .. }));
+    assert!(matches!(error(Duration::days(11)), CaError::Expired { tier: Tier::Root, .. }));
+
+    let (dns_names, spiffe_id) = (service_names(), spiffe_id());
+    let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: "1h".parse().unwrap() };
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let error = authority.issue(&profile, &key, serial(3), ca.now + Duration::days(2)).unwrap_err();
+    assert!(matches!(error, IssueError::Ca(CaError::Expired { tier: Tier::Issuing, .. })), "{error}");
+}
+
+#[test]
+fn nothing_ends_after_what_signed_it() {
+    let ca = Ca { root_life: "2d".parse().unwrap(), ..Ca::default() };
+    let authority = ca.make();
+    let issuing = authority.issuing().certificate();
+    assert_eq!(issuing.not_after(), authority.root().certificate().not_after());
+    let leaf = issue(&authority, KeyAlgorithm::EcdsaP256, "30d", ca.now);
+    assert_eq!(leaf.facts.not_after, issuing.not_after());
+    assert_eq!(leaf.facts.not_before, ca.now - BACKDATE);
+    assert_eq!(leaf.facts.issuer, issuing.key_identifier().to_string());
+}
+
+#[test]
+fn a_name_outside_the_constraints_is_not_issued() {
+    let authority = Ca { permitted: names(&["elsewhere"]), ..Ca::default() }.make();
+    let (dns_names, spiffe_id) = (service_names(), spiffe_id());
+    let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: "1h".parse().unwrap() };
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let error = authority.issue(&profile, &key, serial(3), now()).unwrap_err();
+    assert!(matches!(error, IssueError::Unverifiable(VerifyError::Untrusted(_))), "{error}");
+    assert!(error.to_string().contains("NameConstraintViolation"), "{error}");
+}
+
+#[test]
+fn rotation_keeps_the_root_and_changes_the_issuing_ca() {
+    let before = Ca::default().make();
+    let (trust_domain, permitted) = (trust_domain(), names(&["svc"]));
+    let profile = IssuingProfile {
+        trust_domain: &trust_domain,
+        lifetime: "90d".parse().unwrap(),
+        permitted_dns: &permitted,
+    };
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let after = before.rotate_issuing(&profile, key, serial(9), now()).unwrap();
+    assert_eq!(after.trust_bundle(), before.trust_bundle());
+    assert_ne!(
+        after.issuing().certificate().key_identifier(),
+        before.issuing().certificate().key_identifier()
+    );
+    assert_eq!(after.issuing().certificate().permitted_dns(), permitted);
+    let (pem_before, pem_after) = (before.to_pem().unwrap(), after.to_pem().unwrap());
+    assert_eq!(*pem_before.root.private_key, *pem_after.root.private_key);
+}
+
+#[test]
+fn debug_shows_no_key() {
+    let authority = Ca::default().make();
+    let pem = authority.to_pem().unwrap();
+    let shown = format!("{authority:?} {pem:?} {:?}", PrivateKey::generate(KeyAlgorithm::Rsa2048));
+    for key in [&pem.root.private_key, &pem.issuing.private_key] {
+        assert!(key.lines().filter(|line| !line.starts_with("-----")).all(|line| !shown.contains(line)));
+    }
+    assert!(!shown.contains("PRIVATE KEY-----"));
+}
+
+fn pem(ca: &Ca) -> AuthorityPem {
+    ca.make().to_pem().unwrap()
+}

@@ -1,0 +1,88 @@
+//! A CA and profiles with defaults, shared by the tests.
+
+use certmint_certificates::{
+    Authority, Issued, Issuing, Leaf, PrivateKey, Profile, Serial,
+    ca::{IssuingProfile, RootProfile},
+};
+use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, SpiffeId, TrustDomain};
+use time::OffsetDateTime;
+
+/// What a test CA is made of.
+pub(crate) struct Ca {
+    pub(crate) now: OffsetDateTime,
+    pub(crate) algorithm: KeyAlgorithm,
+    pub(crate) root_life: Lifetime,
+    pub(crate) issuing_life: Lifetime,
+    pub(crate) permitted: Vec<DnsName>,
+}
+
+impl Default for Ca {
+    fn default() -> Self {
+        Self {
+            now: now(),
+            algorithm: KeyAlgorithm::EcdsaP256,
+            root_life: "3650d".parse().unwrap(),
+            issuing_life: "90d".parse().unwrap(),
+            permitted: names(&["svc", "svc.cluster.local"]),
+        }
+    }
+}
+
+impl Ca {
+    pub(crate) fn make(&self) -> Authority {
+        let trust_domain = trust_domain();
+        let root = RootProfile { trust_domain: &trust_domain, lifetime: self.root_life };
+        let issuing = IssuingProfile {
+            trust_domain: &trust_domain,
+            lifetime: self.issuing_life,
+            permitted_dns: &self.permitted,
+        };
+        let key = || PrivateKey::generate(self.algorithm).unwrap();
+        Authority::create((&root, key(), serial(1)), (&issuing, key(), serial(2)), self.now).unwrap()
+    }
+}
+
+/// A whole second, now by the machine's clock, because other tools check against that.
+pub(crate) fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc().replace_nanosecond(0).unwrap()
+}
+
+pub(crate) fn trust_domain() -> TrustDomain {
+    "cluster.local".parse().unwrap()
+}
+
+pub(crate) fn spiffe_id() -> SpiffeId {
+    SpiffeId::new(&trust_domain(), &"shop".parse().unwrap(), "payments").unwrap()
+}
+
+pub(crate) fn names(texts: &[&str]) -> Vec<DnsName> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+pub(crate) fn service_names() -> Vec<DnsName> {
+    names(&["payments.shop.svc", "payments.shop.svc.cluster.local"])
+}
+
+pub(crate) fn serial(seed: u8) -> Serial {
+    Serial::from_random([seed; 20])
+}
+
+/// A leaf with the Service's names.
+pub(crate) fn issue(
+    authority: &Authority,
+    algorithm: KeyAlgorithm,
+    life: &str,
+    now: OffsetDateTime,
+) -> Issued {
+    let (dns_names, spiffe_id) = (service_names(), spiffe_id());
+    let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: life.parse().unwrap() };
+    authority.issue(&profile, &PrivateKey::generate(algorithm).unwrap(), serial(3), now).unwrap()
+}
+
+/// The same leaf straight from an issuing CA, which does not verify what it signs.
+pub(crate) fn sign(issuing: &Issuing) -> Leaf {
+    let (dns_names, spiffe_id) = (service_names(), spiffe_id());
+    let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: "24h".parse().unwrap() };
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    issuing.issue(&profile, &key, serial(3), now()).unwrap()
+}

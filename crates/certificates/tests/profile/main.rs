@@ -1,0 +1,7 @@
+//! What is issued, judged by our verifier and by implementations that are not ours.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod ca;
+mod fixtures;
+mod openssl;
+mod verify;

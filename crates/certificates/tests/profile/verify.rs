@@ -1,0 +1,165 @@
+//! The verifier takes what was issued and refuses everything else.
+
+use crate::fixtures::{Ca, issue, names, now, service_names, spiffe_id};
+use certmint_certificates::{Expected, Identity, PrivateKey, VerifyError, verify};
+use certmint_contract::{DnsName, KeyAlgorithm, issuance::Bundle, lifetime::BACKDATE};
+use proptest::prelude::*;
+use time::Duration;
+
+fn bundle() -> Bundle {
+    issue(&Ca::default().make(), KeyAlgorithm::EcdsaP256, "1h", now()).bundle
+}
+
+/// Why a bundle of the right names and identity is refused.
+fn refusal(bundle: &Bundle) -> VerifyError {
+    let names = service_names();
+    let id = spiffe_id();
+    verify(bundle, &Expected { dns_names: Some(&names), identity: Identity::Id(&id) }, now()).unwrap_err()
+}
+
+fn with(bundle: &Bundle, change: impl FnOnce(&mut Bundle)) -> Bundle {
+    let mut bundle = bundle.clone();
+    change(&mut bundle);
+    bundle
+}
+
+#[test]
+fn what_was_issued_verifies_and_says_what_it_is() {
+    let authority = Ca::default().make();
+    let at = now();
+    for algorithm in KeyAlgorithm::ALL {
+        let issued = issue(&authority, algorithm, "1h", at);
+        let id = spiffe_id();
+        for (dns_names, identity) in
+            [(Some(service_names()), Identity::Id(&id)), (None, Identity::Path("/ns/shop/sa/payments"))]
+        {
+            let expected = Expected { dns_names: dns_names.as_deref(), identity };
+            let facts = verify(&issued.bundle, &expected, at).unwrap();
+            assert_eq!(facts, issued.facts);
+        }
+        assert_eq!(issued.facts.dns_names, service_names());
+        assert_eq!(issued.facts.spiffe_id, "spiffe://cluster.local/ns/shop/sa/payments");
+        assert_eq!((issued.facts.not_before, issued.facts.not_after), (at - BACKDATE, at + Duration::HOUR));
+        assert_eq!(issued.facts.serial, crate::fixtures::serial(3).to_string());
+    }
+}
+
+#[test]
+fn the_order_of_the_expected_names_does_not_matter() {
+    let (mut names, id) = (service_names(), spiffe_id());
+    names.reverse();
+    let expected = Expected { dns_names: Some(&names), identity: Identity::Id(&id) };
+    verify(&bundle(), &expected, now()).unwrap();
+}
+
+#[test]
+fn a_bundle_with_wrong_names_is_refused() {
+    let refusal = |names: Vec<DnsName>| {
+        let id = spiffe_id();
+        let expected = Expected { dns_names: Some(&names), identity: Identity::Id(&id) };
+        verify(&bundle(), &expected, now()).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refusal(names(&["payments.shop.svc"])),
+        "the certificate names [payments.shop.svc, payments.shop.svc.cluster.local] instead of \
+         [payments.shop.svc]: it has to be issued again"
+    );
+    assert!(
+        refusal(names(&["a.svc", "payments.shop.svc", "payments.shop.svc.cluster.local"])).contains("a.svc")
+    );
+    assert!(refusal(Vec::new()).contains("instead of []"));
+}
+
+#[test]
+fn another_identity_is_refused() {
+    for path in ["/ns/shop/sa/orders", "/ns/shop/sa/payment", "ns/shop/sa/payments", "", "/"] {
+        let expected = Expected { dns_names: None, identity: Identity::Path(path) };
+        let error = verify(&bundle(), &expected, now()).unwrap_err();
+        assert!(matches!(error, VerifyError::Identity { .. }), "{path}: {error}");
+    }
+}
+
+#[test]
+fn a_bundle_outside_its_time_is_refused() {
+    let authority = Ca { now: now() - Duration::DAY, ..Ca::default() }.make();
+    let (bundle, id) = (issue(&authority, KeyAlgorithm::EcdsaP256, "1h", now()).bundle, spiffe_id());
+    let expected = Expected { dns_names: None, identity: Identity::Id(&id) };
+    let error = verify(&bundle, &expected, now() + Duration::minutes(61)).unwrap_err();
+    assert!(matches!(error, VerifyError::Expired(_)), "{error}");
+    let error = verify(&bundle, &expected, now() - Duration::minutes(6)).unwrap_err();
+    assert!(matches!(error, VerifyError::NotYetValid(_)), "{error}");
+}
+
+#[test]
+fn a_bundle_whose_parts_do_not_fit_is_refused() {
+    let (one, two) = (bundle(), bundle());
+    let error = refusal(&with(&one, |bundle| bundle.private_key = two.private_key.clone()));
+    assert!(matches!(error, VerifyError::KeyDoesNotFit), "{error}");
+    let error = refusal(&with(&one, |bundle| bundle.trust_bundle = two.trust_bundle.clone()));
+    assert!(matches!(error, VerifyError::Untrusted(_)), "{error}");
+    let leaf_alone = one.certificate.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap();
+    let error = refusal(&with(&one, |bundle| bundle.certificate = leaf_alone.into()));
+    assert!(matches!(error, VerifyError::Untrusted(_)), "{error}");
+    let error = refusal(&with(&one, |bundle| bundle.certificate = one.trust_bundle.clone()));
+    assert!(matches!(error, VerifyError::Malformed { .. } | VerifyError::Usage), "{error}");
+}
+
+#[test]
+fn an_empty_part_is_named() {
+    let whole = bundle();
+    let error = refusal(&with(&whole, |bundle| bundle.certificate = String::new()));
+    assert!(error.to_string().starts_with("the certificate chain holds no certificate"), "{error}");
+    let error = refusal(&with(&whole, |bundle| bundle.trust_bundle = "# none\n".into()));
+    assert!(error.to_string().starts_with("the trust bundle holds no certificate"), "{error}");
+    let error = refusal(&with(&whole, |bundle| bundle.private_key = String::new()));
+    assert!(matches!(error, VerifyError::Key(_)), "{error}");
+}
+
+#[test]
+fn an_expired_root_is_not_trusted() {
+    let ca = Ca { root_life: "1d".parse().unwrap(), ..Ca::default() };
+    let expired = Ca { now: ca.now - Duration::days(3), ..ca }.make();
+    let mut bundle = bundle();
+    bundle.trust_bundle = expired.trust_bundle().into();
+    let error = refusal(&bundle);
+    assert!(matches!(error, VerifyError::NoValidRoot), "{error}");
+    bundle.trust_bundle.push_str(&self::bundle().trust_bundle);
+    assert!(matches!(refusal(&bundle), VerifyError::Untrusted(_)));
+}
+
+#[test]
+fn a_second_root_in_the_bundle_does_no_harm() {
+    let (mut bundle, id) = (bundle(), spiffe_id());
+    bundle.trust_bundle.insert_str(0, &self::bundle().trust_bundle);
+    verify(&bundle, &Expected { dns_names: None, identity: Identity::Id(&id) }, now()).unwrap();
+}
+
+proptest! {
+    #[test]
+    fn no_octet_can_be_changed(position: prop::sample::Index, change in 1_u8..) {
+        let mut bundle = bundle();
+        let der = pem_body(&bundle.certificate);
+        let mut spoiled = der.clone();
+        spoiled[position.index(der.len())] ^= change;
+        let rest = bundle.certificate.split_inclusive("-----END CERTIFICATE-----\n").nth(1).unwrap().to_owned();
+        bundle.certificate = pem_of(&spoiled) + &rest;
+        refusal(&bundle);
+    }
+
+    #[test]
+    fn no_text_is_taken_or_panics(certificate: String, private_key: String, trust_bundle: String) {
+        refusal(&Bundle { certificate, private_key, trust_bundle });
+        prop_assert!(PrivateKey::from_pem("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").is_err());
+    }
+}
+
+/// The octets of the first certificate of a PEM text.
+fn pem_body(pem: &str) -> Vec<u8> {
+    use rustls_pki_types::{CertificateDer, pem::PemObject};
+    CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
+}
+
+fn pem_of(der: &[u8]) -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(der))
+}
