@@ -1,1 +1,18 @@
-//! HTTPS server with limits, timeouts and certificate reload.
+//! HTTP servers that stay small under any caller: TLS 1.3 for callers, plain HTTP for probes and metrics.
+//!
+//! Every listener has a handshake, header, body and idle timeout, a cap on bodies and on connections, and
+//! drains when it is told to stop. The TLS certificate is an [`Identity`] that is replaced while
+//! connections live on.
+
+mod body;
+mod connection;
+pub mod files;
+mod identity;
+mod limits;
+pub mod observability;
+mod server;
+
+pub use files::IdentityFiles;
+pub use identity::{Identity, IdentityError};
+pub use limits::Limits;
+pub use server::{Handler, Server};

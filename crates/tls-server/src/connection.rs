@@ -1,0 +1,145 @@
+//! One connection from its first byte to its end, over TLS or plain.
+
+use crate::server::{Handler, Shared};
+use crate::{Limits, body};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Serves requests until the peer is done, patience ends, or the server stops.
+pub(crate) async fn serve<H: Handler>(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    shared: Arc<Shared<H>>,
+) {
+    let activity = Arc::new(Activity::default());
+    let service = service_fn(|request| {
+        let (busy, shared) = (activity.begin(), Arc::clone(&shared));
+        async move {
+            let response = respond(request, &shared).await;
+            drop(busy);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let builder = builder(&shared.limits);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = activity.idle(&shared.limits) => None,
+        () = shared.shutdown.cancelled() => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            timeout(shared.limits.drain, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended early");
+    }
+}
+
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    // `Activity` watches the time of both protocols; hyper's own timeout knows HTTP/1 only.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(64 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(16 * 1024)
+        // What a peer may have in flight unread, so what an unread body can hold.
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(256 * 1024);
+    builder
+}
+
+async fn respond<H: Handler>(request: Request<Incoming>, shared: &Shared<H>) -> Response<Full<Bytes>> {
+    let (head, incoming) = request.into_parts();
+    match body::read(incoming, &shared.limits, &shared.bodies).await {
+        Ok(held) => {
+            let response = shared.handler.handle(Request::from_parts(head, held.bytes)).await;
+            drop(held.room);
+            response.map(Full::new)
+        }
+        Err(error) => refusal(&error),
+    }
+}
+
+fn refusal(error: &body::BodyError) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(format!("{error}\n")));
+    *response.status_mut() = error.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    if error.status() == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    // The rest of the body is not worth reading. (HTTP/2 resets the stream instead.)
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// When a connection last did something, so that one that does nothing can be ended.
+struct Activity(Mutex<State>);
+
+struct State {
+    requests: usize,
+    /// `None` until the first request.
+    rested: Option<Instant>,
+    opened: Instant,
+}
+
+struct Busy(Arc<Activity>);
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self(Mutex::new(State { requests: 0, rested: None, opened: Instant::now() }))
+    }
+}
+
+impl Activity {
+    fn begin(self: &Arc<Self>) -> Busy {
+        self.with(|state| state.requests += 1);
+        Busy(Arc::clone(self))
+    }
+
+    /// Returns when the connection has rested for longer than the limits allow.
+    async fn idle(&self, limits: &Limits) {
+        loop {
+            let now = Instant::now();
+            let deadline = self.with(|state| match (state.requests, state.rested) {
+                (0, None) => state.opened + limits.header_read,
+                (0, Some(rested)) => rested + limits.idle,
+                // Busy: it cannot have been idle for long before that has passed once more.
+                _ => now + limits.idle,
+            });
+            if deadline <= now {
+                return;
+            }
+            sleep_until(deadline).await;
+        }
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.with(|state| {
+            state.requests -= 1;
+            state.rested = Some(Instant::now());
+        });
+    }
+}

@@ -1,0 +1,46 @@
+//! What one listener spends on its callers at most.
+
+use std::time::Duration;
+
+/// The limits of a listener. [`Limits::default`] suits a webhook behind an API server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From accept to the end of the TLS handshake.
+    pub handshake: Duration,
+    /// From there to the whole head of the first request.
+    pub header_read: Duration,
+    /// From a request's head to the end of its body.
+    pub body: Duration,
+    /// Between the end of a request and the head of the next.
+    pub idle: Duration,
+    /// From the order to stop, or from the end of patience with one connection, to its end.
+    pub drain: Duration,
+    /// The longest body; a longer one is answered with 413.
+    pub body_bytes: usize,
+    /// All bodies held at one time; beyond it a request is answered with 503.
+    pub bodies_bytes: usize,
+    /// Connections at one time; more wait in the kernel's backlog.
+    pub connections: usize,
+    /// Requests at one time on one HTTP/2 connection.
+    pub streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            header_read: Duration::from_secs(5),
+            // An API server gives a webhook of ours 5 s in all.
+            body: Duration::from_secs(5),
+            // Longer than the 90 s after which Go's client drops an idle connection: whoever closes
+            // first while the other writes costs a request.
+            idle: Duration::from_secs(120),
+            drain: Duration::from_secs(10),
+            // The API server's own limit for a request.
+            body_bytes: 3 * 1024 * 1024,
+            bodies_bytes: 8 * 1024 * 1024,
+            connections: 512,
+            streams: 64,
+        }
+    }
+}

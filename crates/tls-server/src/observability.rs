@@ -1,0 +1,83 @@
+//! `/healthz`, `/readyz` and `/metrics`: what kubelet and Prometheus ask, over plain HTTP.
+
+use crate::Handler;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use std::future::{Future, ready};
+use std::sync::Arc;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// Answers probes and scrapes.
+#[derive(Debug)]
+pub struct Observability<R> {
+    /// What `/metrics` shows.
+    pub registry: Arc<Registry>,
+    /// Whether requests can be answered; else what is missing, which `/readyz` says.
+    pub ready: R,
+}
+
+impl<R> Handler for Observability<R>
+where
+    R: Fn() -> Result<(), String> + Send + Sync + 'static,
+{
+    fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send {
+        ready(self.answer(request.method(), request.uri().path()))
+    }
+}
+
+impl<R: Fn() -> Result<(), String>> Observability<R> {
+    fn answer(&self, method: &Method, path: &str) -> Response<Bytes> {
+        if method != Method::GET && method != Method::HEAD {
+            return response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "use GET\n".into());
+        }
+        match path {
+            "/healthz" => response(StatusCode::OK, TEXT, "ok\n".into()),
+            "/readyz" => match (self.ready)() {
+                Ok(()) => response(StatusCode::OK, TEXT, "ok\n".into()),
+                Err(missing) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{missing}\n")),
+            },
+            "/metrics" => {
+                let mut text = String::new();
+                match encode(&mut text, &self.registry) {
+                    Ok(()) => response(StatusCode::OK, OPEN_METRICS, text),
+                    Err(why) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{why}\n")),
+                }
+            }
+            _ => response(StatusCode::NOT_FOUND, TEXT, "try /healthz, /readyz or /metrics\n".into()),
+        }
+    }
+}
+
+fn response(status: StatusCode, kind: HeaderValue, text: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(ready: Result<(), String>, method: Method, path: &str) -> u16 {
+        let registry = Arc::new(Registry::default());
+        Observability { registry, ready: move || ready.clone() }.answer(&method, path).status().as_u16()
+    }
+
+    #[test]
+    fn probes_and_scrapes_are_answered() {
+        assert_eq!(status(Ok(()), Method::GET, "/healthz"), 200);
+        assert_eq!(status(Ok(()), Method::GET, "/readyz"), 200);
+        assert_eq!(status(Err("no certificate".into()), Method::GET, "/readyz"), 503);
+        assert_eq!(status(Err("no certificate".into()), Method::GET, "/healthz"), 200);
+        assert_eq!(status(Ok(()), Method::GET, "/metrics"), 200);
+        assert_eq!(status(Ok(()), Method::POST, "/metrics"), 405);
+        assert_eq!(status(Ok(()), Method::GET, "/"), 404);
+    }
+}
