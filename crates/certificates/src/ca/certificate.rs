@@ -147,9 +147,9 @@ impl CaCertificate {
 }
 
 impl KeyIdentifier {
-    /// SHA-256 of the SubjectPublicKeyInfo, cut to 20 octets (RFC 7093 section 2, method 1 on the whole key).
-    pub(super) fn of(subject_public_key_info: &[u8]) -> Self {
-        Self(digest(&SHA256, subject_public_key_info).as_ref().iter().copied().take(20).collect())
+    /// SHA-256 of the content of `subjectPublicKey`, cut to 20 octets (RFC 7093 section 2, method 1).
+    pub(super) fn of(subject_public_key: &[u8]) -> Self {
+        Self(digest(&SHA256, subject_public_key).as_ref().iter().copied().take(20).collect())
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {

@@ -1,11 +1,11 @@
 //! The root.
 
 use super::{CaCertificate, CaError, Issuing, IssuingProfile, KeyIdentifier, Tier, issuing};
-use crate::{PrivateKey, Serial, signer::ForRcgen};
+use crate::{PrivateKey, Serial, Signer, signer::ForRcgen};
 use certmint_contract::{Lifetime, TrustDomain, lifetime::BACKDATE};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod,
-    KeyUsagePurpose, PublicKeyData, SanType,
+    KeyUsagePurpose, SanType,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -104,7 +104,7 @@ fn ca_params(
     let uri = trust_domain.uri().try_into().map_err(|why| sign_error(tier, &why))?;
     params.subject_alt_names = vec![SanType::URI(uri)];
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let identifier = KeyIdentifier::of(&ForRcgen(key).subject_public_key_info());
+    let identifier = KeyIdentifier::of(key.public_key());
     params.key_identifier_method = KeyIdMethod::PreSpecified(identifier.as_bytes().to_vec());
     params.serial_number = Some(serial.as_bytes().to_vec().into());
     Ok(params)
