@@ -1,0 +1,167 @@
+//! What should happen with the CA. It is made once, and never silently replaced: a new root is a trust that
+//! nobody has yet, so all that is running would stop talking to all that starts.
+
+use crate::Refusal;
+use certmint_contract::{DnsName, ErrorCode, Lifetime, Policy, lifetime::BACKDATE};
+use std::{collections::BTreeSet, fmt};
+use time::OffsetDateTime;
+
+/// Everything the decision rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaObserved {
+    /// The CA's Secret.
+    pub secret: CaSecret,
+    /// The published trust bundle, compared with the Secret's root.
+    pub trust_bundle: TrustBundle,
+    /// Whether there is any Secret that a CA of ours has signed.
+    pub has_issued: bool,
+}
+
+/// The CA's Secret, read and checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CaSecret {
+    /// It is not there.
+    Absent,
+    /// It is there, but root or issuing CA cannot be used; why, in words.
+    Unusable(String),
+    /// All is well, but that the issuing CA's time is over.
+    IssuingExpired,
+    /// All is well.
+    Usable(CaFacts),
+}
+
+/// A usable CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaFacts {
+    /// End of the root.
+    pub root_not_after: OffsetDateTime,
+    /// Begin of the issuing CA.
+    pub issuing_not_before: OffsetDateTime,
+    /// End of the issuing CA.
+    pub issuing_not_after: OffsetDateTime,
+    /// The issuing CA's name constraints; empty for none.
+    pub permitted_dns: Vec<DnsName>,
+}
+
+/// The published trust bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustBundle {
+    /// There is none, or nothing in it.
+    Absent,
+    /// It holds the Secret's root.
+    HasRoot,
+    /// It holds other roots only.
+    Differs,
+}
+
+/// What should happen with the CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CaPlan {
+    /// Make root and issuing CA, in a Secret that is not there yet.
+    CreateAll,
+    /// Nothing, until then.
+    Keep {
+        /// When to plan again at the latest.
+        until: OffsetDateTime,
+    },
+    /// Have the root sign another issuing CA.
+    RotateIssuing {
+        /// Why.
+        reason: RotationReason,
+    },
+    /// Nothing, loudly.
+    Refuse(Refusal),
+}
+
+/// Why another issuing CA is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RotationReason {
+    /// Its time is over.
+    Expired,
+    /// A third of its life is over.
+    Due,
+    /// The policy's names are not those of its constraints.
+    NamesChanged,
+    /// The policy's longest duration has outgrown its life.
+    TooShort,
+}
+
+/// An issuing CA lives so long, unless the policy's longest duration asks for more.
+const ISSUING_LIFETIME: Lifetime = Lifetime::from_seconds(90 * 86_400);
+/// How many of the longest leaf lives an issuing CA lives through: it is replaced at a third of its life,
+/// and what it signs until then never has to be cut short.
+const LONGEST_LIVES: u32 = 3;
+
+/// How long a new issuing CA should live.
+pub fn issuing_lifetime(policy: &Policy) -> Lifetime {
+    let least = policy.longest_duration.seconds().saturating_mul(LONGEST_LIVES);
+    ISSUING_LIFETIME.max(Lifetime::from_seconds(least))
+}
+
+/// The names a new issuing CA should be constrained to: the cluster's Services' and the policy's extra ones,
+/// sorted. Empty, which is no constraint, when the policy has short names: those lie below nothing.
+pub fn permitted_dns(policy: &Policy) -> Vec<DnsName> {
+    if policy.short_names {
+        return Vec::new();
+    }
+    let services = ["svc".into(), format!("svc.{}", policy.cluster_domain)];
+    let services = services.iter().filter_map(|name| name.parse().ok());
+    let extra = policy.extra_dns_names.values().flatten().cloned();
+    services.chain(extra).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Decides what should happen with the CA at `now`.
+pub fn ca_plan(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> CaPlan {
+    let facts = match (&observed.secret, observed.trust_bundle, observed.has_issued) {
+        (CaSecret::Absent, TrustBundle::Absent, false) => return CaPlan::CreateAll,
+        (CaSecret::Absent, ..) => return refuse(GONE.into()),
+        (CaSecret::Unusable(why), ..) => {
+            return refuse(format!("the CA's Secret cannot be used: {why}"));
+        }
+        (_, TrustBundle::Differs, _) => return refuse(SWAPPED.into()),
+        (CaSecret::IssuingExpired, ..) => {
+            return CaPlan::RotateIssuing { reason: RotationReason::Expired };
+        }
+        (CaSecret::Usable(facts), ..) => facts,
+    };
+    match rotation(facts, policy, now) {
+        Ok(until) => CaPlan::Keep { until },
+        Err(reason) => CaPlan::RotateIssuing { reason },
+    }
+}
+
+const GONE: &str = "the CA's Secret is gone, but certificates or a trust bundle of that CA still exist; restore the Secret from its backup, or, to begin anew with a root that nobody trusts yet, remove the trust bundle and every Secret with the label certmint.dev/managed";
+const SWAPPED: &str = "the CA's Secret holds another root than the published trust bundle; restore the Secret from its backup, or remove the trust bundle if the new root is meant";
+
+/// Until when the issuing CA is right as it is, or why it is not.
+fn rotation(facts: &CaFacts, policy: &Policy, now: OffsetDateTime) -> Result<OffsetDateTime, RotationReason> {
+    let permitted: BTreeSet<_> = facts.permitted_dns.iter().collect();
+    if permitted != permitted_dns(policy).iter().collect() {
+        return Err(RotationReason::NamesChanged);
+    }
+    // At the root's end a successor would end no later: rotating would gain nothing, ever faster.
+    if facts.issuing_not_after >= facts.root_not_after {
+        return Ok(facts.root_not_after);
+    }
+    let life = facts.issuing_not_after - facts.issuing_not_before;
+    if life < issuing_lifetime(policy).duration() {
+        return Err(RotationReason::TooShort);
+    }
+    let due = facts.issuing_not_before + BACKDATE + (life - BACKDATE) / 3;
+    if now < due { Ok(due) } else { Err(RotationReason::Due) }
+}
+
+fn refuse(message: String) -> CaPlan {
+    CaPlan::Refuse(Refusal { code: ErrorCode::CaUnavailable, message })
+}
+
+impl fmt::Display for RotationReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "the issuing CA expired",
+            Self::Due => "a third of the issuing CA's life is over",
+            Self::NamesChanged => "the policy's names changed",
+            Self::TooShort => "the policy's longest duration has outgrown the issuing CA's life",
+        })
+    }
+}

@@ -1,0 +1,213 @@
+//! From what was observed of one workload to what should happen.
+
+use crate::{
+    Order, Reason, Record, SecretFacts, Service, Workload,
+    secret::Claim,
+    terms::{Terms, terms},
+};
+use certmint_contract::{DnsName, ErrorCode, Policy, SecretName, lifetime::renew_at};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// Everything a decision rests on.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// The workload.
+    pub workload: &'a Workload,
+    /// Services; those of other namespaces are passed over.
+    pub services: &'a [Service],
+    /// The Secret of the wanted name, whosever it is, and every other that claims to be the workload's.
+    pub secrets: &'a [SecretFacts],
+    /// The issuing CA, while there is a usable one.
+    pub issuer: Option<&'a IssuerFacts>,
+    /// The policy.
+    pub policy: &'a Policy,
+}
+
+/// The issuing CA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerFacts {
+    /// Its subject key identifier, hex.
+    pub key_identifier: String,
+    /// End of validity.
+    pub not_after: OffsetDateTime,
+}
+
+/// What should happen for one workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// With its Secret.
+    pub plan: Plan,
+    /// With Secrets of ours that it no longer wants; each exactly as observed.
+    pub remove: Vec<Removal>,
+}
+
+/// What should happen with a workload's Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing, until then.
+    Keep {
+        /// When to plan again at the latest.
+        until: OffsetDateTime,
+    },
+    /// Create the Secret.
+    Issue(Order),
+    /// Replace our Secret whole: key, certificate, annotations and owner.
+    Renew(Order),
+    /// Nothing, and say why.
+    Refuse(Refusal),
+    /// Nothing: the workload did not opt in.
+    NotWanted,
+}
+
+/// Why nothing is issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The stable code.
+    pub code: ErrorCode,
+    /// The object, the cause and the next step.
+    pub message: String,
+}
+
+/// A Secret to remove, if it still is the one that was observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removal {
+    /// Its name.
+    pub name: SecretName,
+    /// The precondition.
+    pub uid: Box<str>,
+}
+
+/// Decides what should happen for one workload at `now`.
+pub fn plan(observed: &Observed<'_>, now: OffsetDateTime) -> Decision {
+    let plan = match terms(observed.workload, observed.services, observed.policy) {
+        Ok(Some(terms)) => return with_terms(observed, terms, now),
+        Ok(None) => return Decision { plan: Plan::NotWanted, remove: own(observed, None) },
+        Err(refusal) => Plan::Refuse(refusal),
+    };
+    Decision { plan, remove: Vec::new() }
+}
+
+fn with_terms(observed: &Observed<'_>, terms: Terms, now: OffsetDateTime) -> Decision {
+    let name = terms.secret_name.clone();
+    let plan = match observed.secrets.iter().find(|secret| secret.name == name) {
+        None => ordered(observed, terms, Reason::FirstIssue, now, Plan::Issue),
+        Some(secret) => with_secret(observed, terms, secret, now),
+    };
+    // A Secret that was renamed goes only once the new one stands.
+    let remove = if matches!(plan, Plan::Keep { .. }) { own(observed, Some(&name)) } else { Vec::new() };
+    Decision { plan, remove }
+}
+
+fn with_secret(observed: &Observed<'_>, terms: Terms, secret: &SecretFacts, now: OffsetDateTime) -> Plan {
+    let workload = observed.workload;
+    let reason = match secret.claim(workload) {
+        Claim::Own => reason(observed, &terms, secret, now),
+        Claim::Predecessor => Err(Reason::OwnerChanged),
+        Claim::Other(other) => {
+            return refuse(
+                ErrorCode::SecretClaimed,
+                format!(
+                    "{workload}: Secret {} belongs to {other}; give one of the two another certmint.dev/secret-name",
+                    secret.name
+                ),
+            );
+        }
+        Claim::Foreign => {
+            return refuse(
+                ErrorCode::ForeignSecret,
+                format!(
+                    "{workload}: Secret {} exists and was not made by Certmint, so it stays as it is; remove it, or write another certmint.dev/secret-name",
+                    secret.name
+                ),
+            );
+        }
+    };
+    match reason {
+        Ok(until) => Plan::Keep { until },
+        Err(reason) => ordered(observed, terms, reason, now, Plan::Renew),
+    }
+}
+
+/// Until when our Secret is right as it is, or why it is not.
+fn reason(
+    observed: &Observed<'_>,
+    terms: &Terms,
+    secret: &SecretFacts,
+    now: OffsetDateTime,
+) -> Result<OffsetDateTime, Reason> {
+    let record = secret.record.as_ref().map_err(|why| Reason::Damaged(why.to_string().into()))?;
+    if record.workload != observed.workload.reference {
+        return Err(Reason::Damaged(format!("it says it is {}'s", record.workload).into()));
+    }
+    if let Some(damage) = &secret.damage {
+        return Err(Reason::Damaged(damage.clone()));
+    }
+    if let Some(changed) = changed(terms, record, observed.issuer) {
+        return Err(changed);
+    }
+    if now < record.not_before {
+        return Err(Reason::Damaged("the certificate is not valid yet".into()));
+    }
+    // Whatever the annotation says, renewal is never later than two thirds of the certificate's life.
+    let until = record.renew_at.min(renew_at(record.not_before, record.not_after, 0)).min(record.not_after);
+    if now < until { Ok(until) } else { Err(Reason::RenewalDue) }
+}
+
+fn changed(terms: &Terms, record: &Record, issuer: Option<&IssuerFacts>) -> Option<Reason> {
+    if record.dns_names != terms.dns_names {
+        let beyond = |these: &[DnsName], those: &[DnsName]| {
+            these.iter().filter(|name| !those.contains(name)).cloned().collect()
+        };
+        return Some(Reason::NamesChanged {
+            added: beyond(&terms.dns_names, &record.dns_names),
+            removed: beyond(&record.dns_names, &terms.dns_names),
+        });
+    }
+    if *record.spiffe_id != *terms.spiffe_id.as_str() {
+        return Some(Reason::IdentityChanged { from: record.spiffe_id.clone() });
+    }
+    if record.key_algorithm != terms.key_algorithm {
+        return Some(Reason::KeyAlgorithmChanged { from: record.key_algorithm });
+    }
+    if record.lifetime != terms.lifetime {
+        return Some(Reason::LifetimeChanged { from: record.lifetime });
+    }
+    issuer.filter(|issuer| issuer.key_identifier != record.issuer).map(|_| Reason::IssuerChanged)
+}
+
+/// An order, unless there is no CA to carry it out.
+fn ordered(
+    observed: &Observed<'_>,
+    terms: Terms,
+    reason: Reason,
+    now: OffsetDateTime,
+    plan: fn(Order) -> Plan,
+) -> Plan {
+    let workload = observed.workload;
+    let unavailable = |why: String| refuse(ErrorCode::CaUnavailable, format!("{workload}: {why}"));
+    match observed.issuer {
+        None => unavailable("there is no usable CA now; see the controller's Events and log".into()),
+        Some(issuer) if issuer.not_after <= now => {
+            let end = issuer.not_after.format(&Rfc3339).unwrap_or_default();
+            unavailable(format!("the issuing CA expired at {end}; see the controller's Events and log"))
+        }
+        Some(_) => {
+            let Terms { secret_name, dns_names, spiffe_id, key_algorithm, lifetime } = terms;
+            plan(Order { secret_name, dns_names, spiffe_id, key_algorithm, lifetime, reason })
+        }
+    }
+}
+
+/// The workload's own Secrets, but for the one to keep.
+fn own(observed: &Observed<'_>, keep: Option<&SecretName>) -> Vec<Removal> {
+    observed
+        .secrets
+        .iter()
+        .filter(|secret| Some(&secret.name) != keep && secret.claim(observed.workload) == Claim::Own)
+        .map(|secret| Removal { name: secret.name.clone(), uid: secret.uid.clone() })
+        .collect()
+}
+
+fn refuse(code: ErrorCode, message: String) -> Plan {
+    Plan::Refuse(Refusal { code, message })
+}

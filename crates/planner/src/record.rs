@@ -1,0 +1,104 @@
+//! What stands on a Secret about its certificate: the only memory there is of what was issued.
+
+use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, WorkloadRef, keys};
+use std::{collections::BTreeMap, fmt::Display, str::FromStr};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// The annotations of a Secret of ours, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Whose certificate it is.
+    pub workload: WorkloadRef,
+    /// Sorted.
+    pub dns_names: Vec<DnsName>,
+    /// The identity.
+    pub spiffe_id: Box<str>,
+    /// The kind of the key.
+    pub key_algorithm: KeyAlgorithm,
+    /// As ordered; the certificate's own may be shorter, where the CA ends.
+    pub lifetime: Lifetime,
+    /// The issuing CA's subject key identifier, hex.
+    pub issuer: String,
+    /// Hex.
+    pub serial: String,
+    /// Begin of validity.
+    pub not_before: OffsetDateTime,
+    /// End of validity.
+    pub not_after: OffsetDateTime,
+    /// When to renew.
+    pub renew_at: OffsetDateTime,
+}
+
+/// An annotation of ours is missing or not as we wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// It is not there.
+    #[error("annotation {0} is missing")]
+    Missing(&'static str),
+    /// It is not as we write it.
+    #[error("annotation {key} is not readable: {why}")]
+    Unreadable {
+        /// Which.
+        key: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Record {
+    /// Reads a Secret's annotations.
+    ///
+    /// # Errors
+    /// On the first annotation that is missing or unreadable.
+    pub fn parse(annotations: &BTreeMap<String, String>) -> Result<Self, RecordError> {
+        let text = |key| annotations.get(key).map(String::as_str).ok_or(RecordError::Missing(key));
+        let instant = |key| OffsetDateTime::parse(text(key)?, &Rfc3339).map_err(|why| unreadable(key, &why));
+        Ok(Self {
+            workload: parsed(keys::WORKLOAD, text(keys::WORKLOAD)?)?,
+            dns_names: text(keys::DNS_NAMES)?
+                .split_terminator(',')
+                .map(|name| parsed(keys::DNS_NAMES, name))
+                .collect::<Result<_, _>>()?,
+            spiffe_id: text(keys::SPIFFE_ID)?.into(),
+            key_algorithm: parsed(keys::KEY_ALGORITHM, text(keys::KEY_ALGORITHM)?)?,
+            lifetime: parsed(keys::DURATION, text(keys::DURATION)?)?,
+            issuer: text(keys::ISSUER)?.into(),
+            serial: text(keys::SERIAL)?.into(),
+            not_before: instant(keys::NOT_BEFORE)?,
+            not_after: instant(keys::NOT_AFTER)?,
+            renew_at: instant(keys::RENEW_AT)?,
+        })
+    }
+
+    /// The annotations to write; [`keys::REASON`] is the caller's to add, because nothing is decided by it.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        let names: Vec<_> = self.dns_names.iter().map(DnsName::as_str).collect();
+        [
+            (keys::WORKLOAD, self.workload.to_string()),
+            (keys::DNS_NAMES, names.join(",")),
+            (keys::SPIFFE_ID, self.spiffe_id.to_string()),
+            (keys::KEY_ALGORITHM, self.key_algorithm.to_string()),
+            (keys::DURATION, self.lifetime.to_string()),
+            (keys::ISSUER, self.issuer.clone()),
+            (keys::SERIAL, self.serial.clone()),
+            (keys::NOT_BEFORE, rfc3339(self.not_before)),
+            (keys::NOT_AFTER, rfc3339(self.not_after)),
+            (keys::RENEW_AT, rfc3339(self.renew_at)),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+}
+
+fn parsed<T: FromStr<Err: Display>>(key: &'static str, text: &str) -> Result<T, RecordError> {
+    text.parse().map_err(|why| unreadable(key, &why))
+}
+
+fn unreadable(key: &'static str, why: &dyn Display) -> RecordError {
+    RecordError::Unreadable { key, why: why.to_string() }
+}
+
+/// RFC 3339 knows the years 0 to 9999, which every certificate's dates are within.
+fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
+}
