@@ -1,0 +1,171 @@
+//! Reading JSON without owning it: what is borrowed costs nothing, what is unknown is passed over.
+
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+/// A string, borrowed unless it has escapes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Text<'_> {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Of a map of labels or annotations, what stands under our prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ours<'a>(Vec<(Text<'a>, Text<'a>)>);
+
+impl Ours<'_> {
+    pub(crate) fn get(&self, key: &str) -> Option<&str> {
+        self.iter().find_map(|(found, value)| (found == key).then_some(value))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Ours<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OursVisitor<'a>(PhantomData<&'a ()>);
+
+        impl<'de: 'a, 'a> Visitor<'de> for OursVisitor<'a> {
+            type Value = Ours<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ours<'a>, A::Error> {
+                let mut ours = Vec::new();
+                while let Some(key) = map.next_key::<Text<'a>>()? {
+                    if key.starts_with(certmint_contract::keys::PREFIX) {
+                        ours.push((key, map.next_value()?));
+                    } else {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(Ours(ours))
+            }
+        }
+
+        deserializer.deserialize_map(OursVisitor(PhantomData))
+    }
+}
+
+/// A list of at most [`LONGEST_LIST`] entries, so that 3 MiB of `{},{},…` do not become 100.
+#[derive(Clone, Debug)]
+pub(crate) struct List<T>(Vec<T>);
+
+/// Far beyond what any real pod has of containers, volumes or mounts.
+const LONGEST_LIST: usize = 1000;
+
+impl<T> Deref for List<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ListVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
+            type Value = List<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = seq.next_element()? {
+                    if entries.len() == LONGEST_LIST {
+                        return Err(A::Error::custom(format_args!("more than {LONGEST_LIST} entries")));
+                    }
+                    entries.push(entry);
+                }
+                Ok(List(entries))
+            }
+        }
+
+        deserializer.deserialize_seq(ListVisitor(PhantomData))
+    }
+}
+
+/// A view together with the text it was read from.
+#[derive(Clone, Debug)]
+pub(crate) struct Traced<'a, T> {
+    pub(crate) view: T,
+    text: &'a str,
+}
+
+impl<T> Traced<'_, T> {
+    /// Whether everything `desired` says is so already; more may be said.
+    pub(crate) fn holds(&self, desired: &Value) -> bool {
+        serde_json::from_str(self.text).is_ok_and(|actual| holds(&actual, desired))
+    }
+}
+
+impl<'de: 'a, 'a, T: Deserialize<'a>> Deserialize<'de> for Traced<'a, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&'a RawValue>::deserialize(deserializer)?.get();
+        let view = serde_json::from_str(text).map_err(D::Error::custom)?;
+        Ok(Self { view, text })
+    }
+}
+
+/// The API server fills in defaults and its own plugins add environment and mounts to every container
+/// between two calls of the webhook: that is no reason to patch again.
+fn holds(actual: &Value, desired: &Value) -> bool {
+    match (actual, desired) {
+        (Value::Object(actual), Value::Object(desired)) => {
+            desired.iter().all(|(key, desired)| actual.get(key).is_some_and(|actual| holds(actual, desired)))
+        }
+        (Value::Array(actual), Value::Array(desired)) if desired.iter().all(Value::is_object) => {
+            desired.iter().all(|desired| actual.iter().any(|actual| holds(actual, desired)))
+        }
+        (actual, desired) => actual == desired,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn defaults_and_additions_are_held_and_changes_are_not() {
+        let desired = json!({"name": "a", "command": ["x"], "env": [{"name": "A", "value": "1"}]});
+        let same = json!({"name": "a", "command": ["x"], "image": "i",
+            "env": [{"name": "B"}, {"name": "A", "value": "1"}]});
+        assert!(holds(&same, &desired));
+        assert!(!holds(&json!({"name": "a", "command": ["x", "y"], "env": []}), &desired));
+        assert!(!holds(&json!({"name": "a", "command": ["x"], "env": [{"name": "A", "value": "2"}]}), &desired));
+    }
+
+    #[test]
+    fn only_our_keys_are_kept() {
+        let ours: Ours<'_> =
+            serde_json::from_str(r#"{"a":"b","certmint.dev/x":"1","certmint.dev/y":"\u0041"}"#).unwrap();
+        assert_eq!(ours.iter().collect::<Vec<_>>(), [("certmint.dev/x", "1"), ("certmint.dev/y", "A")]);
+    }
+
+    #[test]
+    fn a_list_is_never_longer_than_any_real_one() {
+        let text = format!("[{}1]", "1,".repeat(LONGEST_LIST));
+        assert!(serde_json::from_str::<List<u8>>(&text).is_err());
+        assert!(serde_json::from_str::<List<u8>>(&text.replacen("1,", "", 1)).is_ok());
+    }
+}

@@ -1,0 +1,72 @@
+//! What is allowed but probably not meant.
+
+use super::Target;
+use super::reader::Reader;
+use certmint_contract::annotations::{Containers, Renew};
+use certmint_contract::{Reload, keys};
+
+pub(super) const WINDOWS: &str =
+    "certmint: this is a Windows pod; Certmint injects into Linux pods only and leaves it as it is";
+
+pub(super) fn of(target: &Target<'_>, reader: &Reader) -> Vec<String> {
+    let mut warnings = missing_containers(target);
+    warnings.extend(dns(target).map(Into::into));
+    warnings.extend(reload(target, reader));
+    warnings
+}
+
+/// Another injector may add them later, so this is no refusal.
+fn missing_containers(target: &Target<'_>) -> Vec<String> {
+    let Containers::Named(names) = &target.request.containers else { return Vec::new() };
+    let spec = target.spec;
+    let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &*init.view.name);
+    let apps = spec.containers.as_deref().unwrap_or_default().iter().map(|app| &*app.name);
+    let present: Vec<&str> = init.chain(apps).collect();
+    names
+        .iter()
+        .filter(|name| !present.contains(&&***name))
+        .map(|name| {
+            let present = present.join(", ");
+            format!("certmint: annotation {} names \"{name}\", but the pod has only {present}", keys::CONTAINERS)
+        })
+        .collect()
+}
+
+fn dns(target: &Target<'_>) -> Option<&'static str> {
+    let policy = target.spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
+    let host = target.spec.host_network == Some(true);
+    match policy {
+        "Default" => Some(
+            "certmint: dnsPolicy Default does not resolve names of Services, which the issuance API has; use ClusterFirst",
+        ),
+        "ClusterFirst" if host => Some(
+            "certmint: a hostNetwork pod does not resolve names of Services, which the issuance API has; use dnsPolicy ClusterFirstWithHostNet",
+        ),
+        _ => None,
+    }
+}
+
+fn reload(target: &Target<'_>, reader: &Reader) -> Option<String> {
+    let hook = target.request.reload.as_ref()?;
+    let Reload::Signal { process, .. } = hook else {
+        return (target.request.renew == Renew::Never).then(|| never_renewed().into());
+    };
+    if target.request.renew == Renew::Never {
+        return Some(never_renewed().into());
+    }
+    if target.spec.share_process_namespace != Some(true) {
+        return Some(format!(
+            "certmint: no signal reaches {process}: set shareProcessNamespace: true in the pod's spec, or reload by http://127.0.0.1:PORT/PATH"
+        ));
+    }
+    match reader {
+        Reader::User(_) => None,
+        Reader::Root { .. } | Reader::FsGroup | Reader::Anyone => Some(format!(
+            "certmint: a signal reaches {process} only when it runs as our user: set one runAsUser, not 0, for the whole pod"
+        )),
+    }
+}
+
+fn never_renewed() -> &'static str {
+    "certmint: reload has no effect with renew: \"false\", because nothing is renewed in the pod"
+}

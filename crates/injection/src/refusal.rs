@@ -1,0 +1,89 @@
+//! Why an object is not admitted: the object, the cause, the next step.
+
+use crate::Violation;
+use certmint_contract::annotations::AnnotationError;
+use certmint_contract::object_name::ObjectNameError;
+use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY};
+use certmint_contract::{ErrorCode, WorkloadRef, keys};
+
+/// Why an object is refused. The sentence is what `kubectl` shows.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The object is not what its kind says.
+    #[error("the object is not a {kind} as Kubernetes sends it: {why}")]
+    Malformed {
+        /// The kind it should be.
+        kind: &'static str,
+        /// What the JSON reader met.
+        why: serde_json::Error,
+    },
+    /// The namespace or the object's name is none.
+    #[error("{0}")]
+    Name(#[from] ObjectNameError),
+    /// One or more annotations are wrong.
+    #[error("{}", joined(.0))]
+    Annotations(Vec<AnnotationError>),
+    /// The policy does not allow what is asked for.
+    #[error("{}", joined(.0))]
+    Policy(Vec<Violation>),
+    /// A mode that is not built yet.
+    #[error(
+        "annotation {key}: mode \"{0}\" is not supported yet; remove the annotation or write \"secret\"", key = keys::MODE
+    )]
+    UnsupportedMode(&'static str),
+    /// The pod runs already.
+    #[error(
+        "a pod cannot be injected after it was created; annotate its workload, or delete the pod and create it with {}=true", keys::INJECT
+    )]
+    PodTooLate,
+    /// The Job's template can no longer change.
+    #[error(
+        "the pod template of {0} cannot change any more; delete the Job and create it with {key}=true (a CronJob can be annotated at any time)", key = keys::INJECT
+    )]
+    JobTooLate(WorkloadRef),
+    /// There is nothing to inject into.
+    #[error("the pod has no containers; add at least one")]
+    NoContainers,
+    /// Somebody else's container has our name.
+    #[error(
+        "the pod has a container named \"{CONTAINER}\" that does not run {FETCH_BINARY}; rename it: that name is for the injected one"
+    )]
+    ContainerName,
+    /// Somebody else's volume has our name.
+    #[error("the pod has a volume named \"{0}\"; rename it: that name is for an injected one")]
+    VolumeName(&'static str),
+    /// The place of the certificate is taken.
+    #[error(
+        "container \"{container}\" already mounts volume \"{volume}\" at {path}; choose another place with annotation {key}", key = keys::MOUNT_PATH
+    )]
+    MountPath {
+        /// Whose mount it is.
+        container: String,
+        /// What is mounted there.
+        volume: String,
+        /// Where.
+        path: String,
+    },
+}
+
+impl Refusal {
+    /// The stable code.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Malformed { .. } | Self::Name(_) => ErrorCode::BadReview,
+            Self::Annotations(faults) => {
+                faults.first().map_or(ErrorCode::InvalidAnnotation, AnnotationError::code)
+            }
+            Self::Policy(_) => ErrorCode::NotAllowed,
+            Self::UnsupportedMode(_) => ErrorCode::UnsupportedMode,
+            Self::PodTooLate | Self::JobTooLate(_) => ErrorCode::TooLate,
+            Self::NoContainers | Self::ContainerName | Self::VolumeName(_) | Self::MountPath { .. } => {
+                ErrorCode::PodConflict
+            }
+        }
+    }
+}
+
+fn joined(faults: &[impl ToString]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,212 @@
+//! The few fields of Kubernetes objects that decide about a patch, borrowed from the object's text.
+
+use crate::json::{List, Ours, Text, Traced};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+
+/// Any object: its metadata, and the rest unread.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Object<'a> {
+    #[serde(borrow, default)]
+    pub(crate) metadata: Option<Metadata<'a>>,
+    #[serde(borrow, default)]
+    pub(crate) spec: Option<&'a RawValue>,
+}
+
+/// `metadata`. A map that is not there, and so cannot be added to, is `None`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Metadata<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(crate) labels: Option<Ours<'a>>,
+    #[serde(borrow)]
+    pub(crate) annotations: Option<Ours<'a>>,
+    #[serde(borrow)]
+    owner_references: Option<List<OwnerReference<'a>>>,
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct OwnerReference<'a> {
+    #[serde(borrow)]
+    pub(crate) kind: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) name: Text<'a>,
+    #[serde(default)]
+    controller: Option<bool>,
+}
+
+impl<'a> Metadata<'a> {
+    pub(crate) fn controller(&self) -> Option<&OwnerReference<'a>> {
+        self.owner_references.as_deref()?.iter().find(|owner| owner.controller == Some(true))
+    }
+
+    pub(crate) fn is_being_deleted(&self) -> bool {
+        self.deletion_timestamp.is_some()
+    }
+
+    pub(crate) fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.as_ref()?.get(key)
+    }
+
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.labels.as_ref()?.get(key)
+    }
+}
+
+/// `spec` of a Deployment, StatefulSet, DaemonSet, ReplicaSet or Job.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WorkloadSpec<'a> {
+    #[serde(borrow)]
+    pub(crate) template: Option<Object<'a>>,
+    #[serde(borrow)]
+    update_strategy: Option<UpdateStrategy<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct UpdateStrategy<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<Text<'a>>,
+}
+
+impl WorkloadSpec<'_> {
+    pub(crate) fn updates_on_delete(&self) -> bool {
+        self.update_strategy.as_ref().and_then(|strategy| strategy.kind.as_deref()) == Some("OnDelete")
+    }
+}
+
+/// `spec` of a CronJob.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CronJobSpec<'a> {
+    #[serde(borrow)]
+    pub(crate) job_template: Option<JobTemplate<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct JobTemplate<'a> {
+    #[serde(borrow)]
+    pub(crate) spec: Option<WorkloadSpec<'a>>,
+}
+
+/// `spec` of a pod or pod template.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PodSpec<'a> {
+    #[serde(borrow)]
+    pub(crate) volumes: Option<List<Traced<'a, Volume<'a>>>>,
+    #[serde(borrow)]
+    pub(crate) init_containers: Option<List<Traced<'a, Container<'a>>>>,
+    #[serde(borrow)]
+    pub(crate) containers: Option<List<Container<'a>>>,
+    #[serde(borrow)]
+    pub(crate) service_account_name: Option<Text<'a>>,
+    pub(crate) security_context: Option<SecurityContext>,
+    #[serde(borrow)]
+    pub(crate) dns_policy: Option<Text<'a>>,
+    pub(crate) host_network: Option<bool>,
+    pub(crate) share_process_namespace: Option<bool>,
+    #[serde(borrow)]
+    os: Option<Os<'a>>,
+    #[serde(borrow)]
+    node_selector: Option<NodeSelector<'a>>,
+}
+
+impl PodSpec<'_> {
+    pub(crate) fn is_windows(&self) -> bool {
+        let selected = self.node_selector.as_ref().and_then(|selector| selector.os.as_deref());
+        self.os.as_ref().map(|os| &*os.name).or(selected) == Some("windows")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Os<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+}
+
+#[derive(Debug, Deserialize)]
+struct NodeSelector<'a> {
+    #[serde(borrow, default, rename = "kubernetes.io/os")]
+    os: Option<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Volume<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Text<'a>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Container<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Text<'a>,
+    #[serde(borrow, default)]
+    pub(crate) command: Option<List<Text<'a>>>,
+    #[serde(borrow, default)]
+    pub(crate) volume_mounts: Option<List<VolumeMount<'a>>>,
+    #[serde(default)]
+    pub(crate) security_context: Option<SecurityContext>,
+    #[serde(borrow, default)]
+    resources: Option<Resources<'a>>,
+    #[serde(borrow, default)]
+    restart_policy: Option<Text<'a>>,
+}
+
+impl Container<'_> {
+    /// An init container that stays (KEP-753).
+    pub(crate) fn is_sidecar(&self) -> bool {
+        self.restart_policy.as_deref() == Some("Always")
+    }
+
+    /// CPU and memory limited, and requested to the same amount or, by default, the limit.
+    pub(crate) fn is_guaranteed(&self) -> bool {
+        let Some(Resources { limits: Some(limits), requests }) = &self.resources else { return false };
+        let requests = requests.as_ref();
+        limits.cpu.as_deref().is_some_and(|cpu| {
+            requests.and_then(|requests| requests.cpu.as_deref()).is_none_or(|requested| requested == cpu)
+        }) && limits.memory.as_deref().is_some_and(|memory| {
+            requests.and_then(|requests| requests.memory.as_deref()).is_none_or(|requested| requested == memory)
+        })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VolumeMount<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) mount_path: Text<'a>,
+}
+
+/// What a pod's and a container's `securityContext` share, and the pod's `fsGroup`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SecurityContext {
+    pub(crate) run_as_user: Option<i64>,
+    pub(crate) run_as_group: Option<i64>,
+    pub(crate) fs_group: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Resources<'a> {
+    #[serde(borrow)]
+    limits: Option<Quantities<'a>>,
+    #[serde(borrow)]
+    requests: Option<Quantities<'a>>,
+}
+
+/// The API server spells quantities canonically, so equal amounts are equal texts.
+#[derive(Debug, Deserialize)]
+struct Quantities<'a> {
+    #[serde(borrow)]
+    cpu: Option<Text<'a>>,
+    #[serde(borrow)]
+    memory: Option<Text<'a>>,
+}
