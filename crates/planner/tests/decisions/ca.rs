@@ -1,0 +1,140 @@
+//! What happens with the CA.
+
+use crate::fixtures::{NOW, texts};
+use certmint_contract::{ErrorCode, Lifetime, Policy, lifetime::BACKDATE};
+use certmint_planner::{
+    CaFacts, CaObserved, CaPlan, CaSecret, RotationReason, TrustBundle,
+    ca::{issuing_lifetime, permitted_dns},
+    ca_plan,
+};
+use proptest::prelude::*;
+use time::{Duration, OffsetDateTime};
+
+/// A CA made at `now` under a policy, whose root ends at `root_not_after`.
+fn made(policy: &Policy, now: OffsetDateTime, root_not_after: OffsetDateTime) -> CaObserved {
+    let facts = CaFacts {
+        root_not_after,
+        issuing_not_before: now - BACKDATE,
+        issuing_not_after: (now + issuing_lifetime(policy).duration()).min(root_not_after),
+        permitted_dns: permitted_dns(policy),
+    };
+    CaObserved { secret: CaSecret::Usable(facts), trust_bundle: TrustBundle::HasRoot, has_issued: true }
+}
+
+fn in_ten_years() -> OffsetDateTime {
+    NOW + Duration::days(3_650)
+}
+
+fn refusal(observed: &CaObserved) -> String {
+    let CaPlan::Refuse(refusal) = ca_plan(observed, &Policy::default(), NOW) else { panic!("{observed:?}") };
+    assert_eq!(refusal.code, ErrorCode::CaUnavailable);
+    refusal.message
+}
+
+#[test]
+fn only_where_nothing_is_a_ca_is_made() {
+    let nothing =
+        CaObserved { secret: CaSecret::Absent, trust_bundle: TrustBundle::Absent, has_issued: false };
+    assert_eq!(ca_plan(&nothing, &Policy::default(), NOW), CaPlan::CreateAll);
+    for (trust_bundle, has_issued) in
+        [(TrustBundle::Differs, false), (TrustBundle::Absent, true), (TrustBundle::Differs, true)]
+    {
+        let message = refusal(&CaObserved { trust_bundle, has_issued, ..nothing.clone() });
+        assert!(message.contains("is gone") && message.contains("restore"), "{message}");
+    }
+}
+
+#[test]
+fn a_damaged_or_swapped_ca_is_refused() {
+    let ca = made(&Policy::default(), NOW, in_ten_years());
+    let unusable = CaSecret::Unusable("the root CA's key does not fit".into());
+    assert!(
+        refusal(&CaObserved { secret: unusable, ..ca.clone() }).contains("the root CA's key does not fit")
+    );
+    let swapped = CaObserved { trust_bundle: TrustBundle::Differs, ..ca };
+    assert!(refusal(&swapped).contains("another root than the published trust bundle"));
+    let expired = CaObserved { secret: CaSecret::IssuingExpired, ..swapped };
+    assert!(refusal(&expired).contains("another root"));
+}
+
+#[test]
+fn the_issuing_ca_is_rotated_when_its_time_its_names_or_its_length_say_so() {
+    let policy = Policy::default();
+    let ca = made(&policy, NOW, in_ten_years());
+    let rotated = |observed: &CaObserved, policy: &Policy, now| match ca_plan(observed, policy, now) {
+        CaPlan::RotateIssuing { reason } => Some(reason),
+        CaPlan::Keep { .. } => None,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(rotated(&ca, &policy, NOW + Duration::days(29)), None);
+    assert_eq!(rotated(&ca, &policy, NOW + Duration::days(31)), Some(RotationReason::Due));
+    let expired = CaObserved { secret: CaSecret::IssuingExpired, ..ca.clone() };
+    assert_eq!(rotated(&expired, &policy, NOW), Some(RotationReason::Expired));
+    let named = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]}}"#).unwrap();
+    assert_eq!(rotated(&ca, &named, NOW), Some(RotationReason::NamesChanged));
+    let longer = Policy { longest_duration: "60d".parse().unwrap(), ..Policy::default() };
+    assert_eq!(rotated(&ca, &longer, NOW), Some(RotationReason::TooShort));
+}
+
+#[test]
+fn constraints_are_the_services_and_the_policys_names() {
+    let policy = Policy::from_json(
+        br#"{"clusterDomain":"k8s.example.org","extraDnsNames":{"b":["z.example","a.example"],"c":["a.example"]}}"#,
+    )
+    .unwrap();
+    assert_eq!(texts(&permitted_dns(&policy)), ["a.example", "svc", "svc.k8s.example.org", "z.example"]);
+    assert!(permitted_dns(&Policy { short_names: true, ..policy }).is_empty());
+}
+
+proptest! {
+    #[test]
+    fn a_ca_that_was_just_made_or_rotated_is_kept(
+        longest in 86_400_u32..u32::MAX / 3,
+        short_names: bool,
+        root_days in 1_i64..4_000,
+    ) {
+        let policy = Policy { longest_duration: Lifetime::from_seconds(longest), short_names, ..Policy::default() };
+        let ca = made(&policy, NOW, NOW + Duration::days(root_days));
+        let kept = matches!(ca_plan(&ca, &policy, NOW), CaPlan::Keep { until } if until > NOW);
+        prop_assert!(kept);
+    }
+
+    #[test]
+    fn until_rotation_no_leaf_has_to_be_cut_short(longest in 86_400_u32..10_000_000) {
+        let policy = Policy { longest_duration: Lifetime::from_seconds(longest), ..Policy::default() };
+        let ca = made(&policy, NOW, NOW + Duration::days(36_500));
+        let CaPlan::Keep { until } = ca_plan(&ca, &policy, NOW) else { panic!("{ca:?}") };
+        let CaSecret::Usable(facts) = &ca.secret else { panic!("{ca:?}") };
+        prop_assert!(until + policy.longest_duration.duration() <= facts.issuing_not_after);
+    }
+
+    #[test]
+    fn rotation_goes_on_to_the_roots_end_and_never_spins(root_days in 1_i64..4_000) {
+        let policy = Policy::default();
+        let end = NOW + Duration::days(root_days);
+        let (mut now, mut rotations) = (NOW, 0);
+        loop {
+            let CaPlan::Keep { until } = ca_plan(&made(&policy, now, end), &policy, now) else { panic!() };
+            prop_assert!(until > now);
+            now = until;
+            if now >= end {
+                break;
+            }
+            rotations += 1;
+        }
+        prop_assert!(rotations <= root_days / 29 + 1, "{rotations} rotations in {root_days} days");
+    }
+
+    #[test]
+    fn what_exists_is_never_made_anew(
+        unusable: bool,
+        bundle in prop::sample::select(vec![TrustBundle::Absent, TrustBundle::HasRoot, TrustBundle::Differs]),
+        has_issued: bool,
+    ) {
+        let ca = made(&Policy::default(), NOW, in_ten_years());
+        let secret = if unusable { CaSecret::Unusable("broken".into()) } else { ca.secret };
+        let observed = CaObserved { secret, trust_bundle: bundle, has_issued };
+        let plan = ca_plan(&observed, &Policy::default(), NOW);
+        prop_assert_ne!(plan, CaPlan::CreateAll);
+    }
+}

@@ -1,0 +1,145 @@
+//! A workload, its Service and a CA, with defaults.
+
+use certmint_contract::{
+    DnsName, OptIn, Policy, WorkloadKind, WorkloadRef, annotations, keys, lifetime::BACKDATE,
+};
+use certmint_planner::{
+    Decision, IssuedFacts, IssuerFacts, Observed, Order, Owner, Plan, SecretFacts, Service, ServiceKind,
+    Workload, plan,
+};
+use std::collections::BTreeMap;
+use time::{Duration, OffsetDateTime, macros::datetime};
+
+pub(crate) const NOW: OffsetDateTime = datetime!(2026-03-01 12:00 UTC);
+
+/// The world around one workload, and what carrying out a plan does to it.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) workload: Workload,
+    pub(crate) services: Vec<Service>,
+    pub(crate) secrets: Vec<SecretFacts>,
+    pub(crate) issuer: Option<IssuerFacts>,
+    pub(crate) policy: Policy,
+    pub(crate) now: OffsetDateTime,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            workload: deployment("payments"),
+            services: vec![service("payments")],
+            secrets: Vec::new(),
+            issuer: Some(IssuerFacts { key_identifier: "ab01".into(), not_after: NOW + Duration::days(60) }),
+            policy: Policy::default(),
+            now: NOW,
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn decide(&self) -> Decision {
+        let Self { workload, services, secrets, issuer, policy, now } = self;
+        plan(&Observed { workload, services, secrets, issuer: issuer.as_ref(), policy }, *now)
+    }
+
+    /// Annotates the workload, in words without the prefix, beside `inject: "true"`.
+    pub(crate) fn annotated(mut self, pairs: &[(&str, &str)]) -> Self {
+        let pairs: Vec<_> =
+            pairs.iter().map(|(key, value)| (format!("{}{key}", keys::PREFIX), *value)).collect();
+        let pairs = pairs.iter().map(|(key, value)| (key.as_str(), *value));
+        self.workload.request = annotations::parse(pairs.chain([(keys::INJECT, "true")]));
+        self
+    }
+
+    pub(crate) fn opted_out(mut self) -> Self {
+        self.workload.request = Ok(OptIn::No);
+        self
+    }
+
+    pub(crate) fn with_policy(mut self, json: &str) -> Self {
+        self.policy = Policy::from_json(json.as_bytes()).unwrap();
+        self
+    }
+
+    /// Does what the controller does.
+    pub(crate) fn carry_out(&mut self, decision: &Decision, jitter: u8) {
+        match &decision.plan {
+            Plan::Issue(order) => {
+                assert!(self.secrets.iter().all(|secret| secret.name != order.secret_name));
+                self.write(order, jitter);
+            }
+            Plan::Renew(order) => {
+                let before = self.secrets.len();
+                self.secrets.retain(|secret| secret.name != order.secret_name);
+                assert_eq!(self.secrets.len() + 1, before, "only what exists is renewed");
+                self.write(order, jitter);
+            }
+            Plan::Keep { .. } | Plan::Refuse(_) | Plan::NotWanted => {}
+        }
+        self.secrets.retain(|secret| {
+            !decision.remove.iter().any(|gone| gone.name == secret.name && gone.uid == secret.uid)
+        });
+    }
+
+    /// Decides and carries out until it is settled.
+    pub(crate) fn settled(mut self) -> Self {
+        for _ in 0..2 {
+            let decision = self.decide();
+            self.carry_out(&decision, 128);
+        }
+        self
+    }
+
+    fn write(&mut self, order: &Order, jitter: u8) {
+        let issuer = self.issuer.as_ref().unwrap();
+        let issued = IssuedFacts {
+            issuer: issuer.key_identifier.clone(),
+            serial: "40".into(),
+            not_before: self.now - BACKDATE,
+            not_after: (self.now + order.lifetime.duration()).min(issuer.not_after),
+        };
+        let annotations = order.record(&self.workload.reference, issued, jitter).annotations();
+        let labels = managed();
+        let owner = Some(owner(&self.workload));
+        let uid = format!("secret-{}", self.now);
+        self.secrets.push(SecretFacts::new(order.secret_name.clone(), &uid, &labels, &annotations, owner));
+    }
+}
+
+pub(crate) fn deployment(name: &str) -> Workload {
+    Workload {
+        reference: WorkloadRef::new(WorkloadKind::Deployment, name),
+        namespace: "shop".parse().unwrap(),
+        uid: format!("{name}-1").into(),
+        service_account: name.into(),
+        template_labels: labels(&[("app", name), ("tier", "back")]),
+        request: annotations::parse([(keys::INJECT, "true")]),
+        replicas: None,
+    }
+}
+
+/// Selects the deployment of the same name.
+pub(crate) fn service(name: &str) -> Service {
+    Service {
+        name: name.into(),
+        namespace: "shop".parse().unwrap(),
+        selector: labels(&[("app", name)]),
+        kind: ServiceKind::ClusterIp,
+    }
+}
+
+pub(crate) fn owner(workload: &Workload) -> Owner {
+    Owner { reference: workload.reference.to_string().into(), uid: workload.uid.clone() }
+}
+
+pub(crate) fn managed() -> BTreeMap<String, String> {
+    labels(&[(keys::MANAGED, keys::TRUE)])
+}
+
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+}
+
+pub(crate) fn texts(names: &[DnsName]) -> Vec<&str> {
+    names.iter().map(DnsName::as_str).collect()
+}

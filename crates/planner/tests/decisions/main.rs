@@ -1,0 +1,13 @@
+//! What the planner decides, and that carrying it out settles it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails"
+)]
+
+mod ca;
+mod convergence;
+mod fixtures;
+mod names;
+mod secrets;

@@ -1,0 +1,187 @@
+//! Which names a workload has.
+
+use crate::fixtures::{World, deployment, labels, service, texts};
+use certmint_contract::{ErrorCode, WorkloadKind, WorkloadRef};
+use certmint_planner::{MAX_NAMES, Plan, Replicas, Service, ServiceKind, Workload, dns_names};
+use proptest::prelude::*;
+
+fn names(world: &World) -> Vec<String> {
+    let names = dns_names(&world.workload, &world.services, &[], &world.policy);
+    texts(&names).into_iter().map(Into::into).collect()
+}
+
+fn with_service(change: impl FnOnce(&mut Service)) -> World {
+    let mut world = World::default();
+    change(&mut world.services[0]);
+    world
+}
+
+fn stateful_set() -> World {
+    let mut world = World::default();
+    world.workload.reference = WorkloadRef::new(WorkloadKind::StatefulSet, "payments");
+    world.workload.replicas = Some(Replicas { governing_service: "peers".into(), ordinals: 0..2 });
+    world.services =
+        vec![Service { name: "peers".into(), kind: ServiceKind::Headless, ..service("payments") }];
+    world
+}
+
+#[test]
+fn a_service_gives_its_names_with_and_without_the_cluster_domain() {
+    assert_eq!(names(&World::default()), ["payments.shop.svc", "payments.shop.svc.cluster.local"]);
+    let world = World::default().with_policy(r#"{"clusterDomain":"k8s.example.org"}"#);
+    assert_eq!(names(&world), ["payments.shop.svc", "payments.shop.svc.k8s.example.org"]);
+}
+
+#[test]
+fn short_names_are_the_policys_choice() {
+    let world = World::default().with_policy(r#"{"shortNames":true}"#);
+    assert_eq!(
+        names(&world),
+        ["payments", "payments.shop", "payments.shop.svc", "payments.shop.svc.cluster.local"]
+    );
+}
+
+#[test]
+fn every_service_that_selects_the_pods_counts() {
+    let mut world = World::default();
+    world.services.push(Service { selector: labels(&[("tier", "back")]), ..service("all-of-back") });
+    assert_eq!(names(&world).len(), 4);
+    assert_eq!(names(&world)[0], "all-of-back.shop.svc");
+}
+
+#[test]
+fn a_service_that_does_not_select_the_pods_gives_nothing() {
+    assert!(names(&with_service(|service| service.selector = labels(&[("app", "orders")]))).is_empty());
+    let more = labels(&[("app", "payments"), ("version", "2")]);
+    assert!(names(&with_service(|service| service.selector = more)).is_empty());
+    assert!(names(&with_service(|service| service.selector.clear())).is_empty());
+    assert!(names(&with_service(|service| service.kind = ServiceKind::ExternalName)).is_empty());
+    assert!(names(&with_service(|service| service.namespace = "other".parse().unwrap())).is_empty());
+}
+
+#[test]
+fn a_stateful_sets_governing_service_names_each_replica() {
+    assert_eq!(
+        names(&stateful_set()),
+        [
+            "payments-0.peers.shop.svc",
+            "payments-0.peers.shop.svc.cluster.local",
+            "payments-1.peers.shop.svc",
+            "payments-1.peers.shop.svc.cluster.local",
+            "peers.shop.svc",
+            "peers.shop.svc.cluster.local",
+        ]
+    );
+    let mut world = stateful_set();
+    world.workload.replicas.as_mut().unwrap().ordinals = 5..6;
+    assert_eq!(names(&world)[0], "payments-5.peers.shop.svc");
+}
+
+#[test]
+fn replicas_have_no_names_without_a_headless_service_that_selects_them() {
+    let mut world = stateful_set();
+    world.services[0].kind = ServiceKind::ClusterIp;
+    assert_eq!(names(&world).len(), 2);
+    let mut world = stateful_set();
+    world.services[0].selector = labels(&[("app", "orders")]);
+    assert!(names(&world).is_empty());
+    let mut world = stateful_set();
+    world.workload.replicas.as_mut().unwrap().governing_service = "others".into();
+    assert_eq!(names(&world).len(), 2);
+}
+
+#[test]
+fn what_no_dns_server_can_have_is_left_out() {
+    let mut world = stateful_set();
+    world.workload.reference = WorkloadRef::new(WorkloadKind::StatefulSet, &"a".repeat(62));
+    assert_eq!(names(&world), ["peers.shop.svc", "peers.shop.svc.cluster.local"]);
+}
+
+#[test]
+fn too_many_names_are_refused_in_so_many_words() {
+    let mut world = stateful_set();
+    world.workload.replicas.as_mut().unwrap().ordinals = 0..u32::MAX;
+    let Plan::Refuse(refusal) = world.decide().plan else { panic!("{:?}", world.decide()) };
+    assert_eq!(refusal.code, ErrorCode::NotAllowed);
+    assert!(refusal.message.contains("more than 500 DNS names"), "{}", refusal.message);
+}
+
+#[test]
+fn a_workload_without_a_service_gets_its_identity_alone() {
+    let mut world = World::default();
+    world.services.clear();
+    let Plan::Issue(order) = world.decide().plan else { panic!("{:?}", world.decide()) };
+    assert!(order.dns_names.is_empty());
+    assert_eq!(order.spiffe_id.as_str(), "spiffe://cluster.local/ns/shop/sa/payments");
+}
+
+fn any_service() -> impl Strategy<Value = Service> {
+    let selector = prop::collection::btree_map("app|tier|zone", "payments|back|a", 0..3);
+    let kind =
+        prop::sample::select(vec![ServiceKind::ClusterIp, ServiceKind::Headless, ServiceKind::ExternalName]);
+    ("[a-c]{1,2}", selector, kind, prop::sample::select(vec!["shop", "other"])).prop_map(
+        |(name, selector, kind, namespace)| Service {
+            name: name.into(),
+            namespace: namespace.parse().unwrap(),
+            selector,
+            kind,
+        },
+    )
+}
+
+fn any_workload() -> impl Strategy<Value = Workload> {
+    let labels = prop::collection::btree_map("app|tier|zone", "payments|back|a", 0..4);
+    let replicas = prop::option::of(("[a-c]{1,2}", 0_u32..400));
+    (labels, replicas).prop_map(|(template_labels, replicas)| Workload {
+        template_labels,
+        replicas: replicas
+            .map(|(service, count)| Replicas { governing_service: service.into(), ordinals: 0..count }),
+        ..deployment("payments")
+    })
+}
+
+proptest! {
+    #[test]
+    fn names_are_sorted_unique_and_independent_of_the_services_order(
+        workload in any_workload(),
+        services in prop::collection::vec(any_service(), 0..6),
+    ) {
+        let world = World { workload, services, ..World::default() };
+        let found = names(&world);
+        prop_assert!(found.windows(2).all(|pair| pair[0] < pair[1]));
+        let mut reversed = world.clone();
+        reversed.services.reverse();
+        prop_assert_eq!(&found, &names(&reversed));
+    }
+
+    #[test]
+    fn every_name_is_of_a_service_that_selects_the_pods(
+        workload in any_workload(),
+        services in prop::collection::vec(any_service(), 0..6),
+    ) {
+        let world = World { workload, services, ..World::default() };
+        let selecting: Vec<_> =
+            world.services.iter().filter(|service| service.selects(&world.workload)).collect();
+        for name in names(&world) {
+            let owned = selecting.iter().any(|service| {
+                let base = format!("{}.shop.svc", service.name);
+                name.starts_with(&base) || name.contains(&format!(".{base}"))
+            });
+            prop_assert!(owned, "{name} is nobody's");
+        }
+        prop_assert!(!selecting.is_empty() || names(&world).is_empty());
+    }
+
+    #[test]
+    fn an_order_never_has_more_names_than_a_certificate_may(
+        workload in any_workload(),
+        services in prop::collection::vec(any_service(), 0..6),
+    ) {
+        let world = World { workload, services, ..World::default() };
+        match world.decide().plan {
+            Plan::Issue(order) => prop_assert!(order.dns_names.len() <= MAX_NAMES),
+            Plan::Refuse(_) => prop_assert!(names(&world).len() > MAX_NAMES),
+            other => prop_assert!(false, "{other:?}"),
+        }
+    }
+}
