@@ -1,0 +1,98 @@
+//! `cargo xtask cluster …`
+
+use std::os::unix::process::CommandExt as _;
+
+use anyhow::{Context as _, Result};
+use certmint_e2e::cache::Cache;
+use certmint_e2e::cluster::state::State;
+use certmint_e2e::cluster::{Cluster, Options, addons, supervisor};
+use certmint_e2e::components::COMPONENTS;
+use certmint_e2e::images;
+use certmint_e2e::progress;
+use clap::Subcommand;
+
+const NAME: &str = "local";
+
+/// What can be done with local clusters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Starts a cluster that stays until `down`.
+    Up {
+        /// Its name; clusters of different names run side by side.
+        #[arg(long, default_value = NAME)]
+        name: String,
+        /// Only the API, its controllers and the scheduler: no node.
+        #[arg(long)]
+        control_plane_only: bool,
+        /// Also run metrics-server, for kubectl top and autoscaling.
+        #[arg(long, conflicts_with = "control_plane_only")]
+        metrics_server: bool,
+    },
+    /// Runs a command inside a cluster, for example: exec -- kubectl get pods
+    Exec {
+        /// The cluster.
+        #[arg(long, default_value = NAME)]
+        name: String,
+        /// The command with its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Ends a cluster and removes all of it.
+    Down {
+        /// The cluster.
+        #[arg(long, default_value = NAME)]
+        name: String,
+    },
+    /// Lists the clusters that run.
+    List,
+    /// Writes go.mod and go.sum of every component for the versions in e2e/src/components.rs.
+    Pin,
+}
+
+/// Runs `command`.
+pub(crate) fn run(command: Command) -> Result<()> {
+    let cache = Cache::open()?;
+    match command {
+        Command::Up { name, control_plane_only, metrics_server } => {
+            up(&cache, Options { name, control_plane_only, bound: false }, metrics_server)
+        }
+        Command::Exec { name, command } => {
+            let cluster = Cluster::running(&cache, &name)?;
+            let (program, arguments) = command.split_first().context("no command")?;
+            Err(cluster.command(program).args(arguments).exec()).context("cannot run nsenter")
+        }
+        Command::Down { name } => {
+            supervisor::stop(&State::of(&cache, &name))?;
+            progress::note(&format!("cluster {name} is gone"));
+            Ok(())
+        }
+        Command::List => {
+            State::all(&cache)?
+                .iter()
+                .filter(|state| state.supervised())
+                .for_each(|state| println!("{}", state.name()));
+            Ok(())
+        }
+        Command::Pin => COMPONENTS.iter().try_for_each(|component| {
+            progress::step(&format!("pinning {} {}", component.name, component.version), || component.pin())
+        }),
+    }
+}
+
+fn up(cache: &Cache, options: Options, metrics_server: bool) -> Result<()> {
+    let cluster = Cluster::start(cache, &options)?;
+    if !options.control_plane_only {
+        for image in [images::nginx(cache)?, images::tools(cache)?] {
+            progress::note(&format!("image for pods: {}", cluster.provide(&image)?));
+        }
+    }
+    if metrics_server {
+        addons::install_metrics_server(&cluster)?;
+    }
+    let name = options.name;
+    progress::note(&format!(
+        "look around: cargo xtask cluster exec --name {name} -- kubectl get pods --all-namespaces"
+    ));
+    progress::note(&format!("end it:      cargo xtask cluster down --name {name}"));
+    Ok(())
+}

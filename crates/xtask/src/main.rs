@@ -1,0 +1,94 @@
+//! The project's own commands: `cargo xtask …`.
+
+mod checks;
+mod clusters;
+mod testing;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use certmint_e2e::cache::Cache;
+use certmint_e2e::cluster::{boot, init, supervisor};
+use certmint_e2e::scenarios::side_by_side;
+use certmint_e2e::{demo, images};
+use clap::{Parser, Subcommand};
+
+/// Builds, runs and tests Certmint.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the main job step by step, from nothing to renewals under traffic.
+    Demo {
+        /// Leave everything running in the end, to look around.
+        #[arg(long)]
+        keep: bool,
+        /// Use the existing cluster that kubectl knows by this context, instead of a local one.
+        #[arg(long)]
+        context: Option<String>,
+        /// Where an existing cluster pulls images from; all that the demo needs are pushed there.
+        #[arg(long, requires = "context")]
+        registry: Option<String>,
+    },
+    /// Passes all tests: static checks, unit and property tests, the chart's, then scenarios on a cluster.
+    Test(testing::Arguments),
+    /// Passes the static checks: formatting, lints, dependencies, documentation.
+    Check,
+    /// Starts, enters, ends and lists local clusters.
+    #[command(subcommand)]
+    Cluster(clusters::Command),
+    /// Builds the images of certmint and certmint-fetch.
+    Image {
+        /// Push them to this registry, for example registry.example.com/team.
+        #[arg(long)]
+        registry: Option<String>,
+    },
+    #[command(name = "cluster-supervisor", hide = true)]
+    Supervisor { directory: PathBuf },
+    #[command(name = "cluster-init", hide = true)]
+    Init { directory: PathBuf },
+    #[command(name = "cluster-boot", hide = true)]
+    Boot { directory: PathBuf },
+    #[command(name = "cluster-runner", hide = true)]
+    Runner { directory: PathBuf },
+}
+
+fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let result = match command {
+        Command::Demo { keep, context, registry } => demo::run(&demo::Settings { keep, context, registry }),
+        Command::Test(arguments) => return testing::run(&arguments),
+        Command::Check => Cache::open().and_then(|cache| checks::run(&cache)),
+        Command::Cluster(command) => clusters::run(command),
+        Command::Image { registry } => image(registry.as_deref()),
+        Command::Supervisor { directory } => supervisor::supervise(&directory),
+        Command::Init { directory } => init::run(&directory),
+        Command::Boot { directory } => boot::run(&directory),
+        Command::Runner { directory } => side_by_side::runner(&directory),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn image(registry: Option<&str>) -> anyhow::Result<()> {
+    let cache = Cache::open()?;
+    for image in images::ours(&cache)? {
+        let megabytes = image.size()? / 100_000;
+        let size = format!("{}.{} MB", megabytes / 10, megabytes % 10);
+        match registry {
+            Some(registry) => println!("{} {size}", image.push(&cache, registry)?),
+            None => println!("{} {size} {}", image.local_reference(), image.tar().display()),
+        }
+    }
+    Ok(())
+}

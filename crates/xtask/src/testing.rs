@@ -1,0 +1,123 @@
+//! `cargo xtask test`: everything that must hold, the quick things first.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use certmint_e2e::cache::Cache;
+use certmint_e2e::cluster::{Cluster, Options};
+use certmint_e2e::progress::{self, human};
+use certmint_e2e::scenarios::{self, Tally};
+use certmint_e2e::{charts, machine};
+
+use crate::checks;
+
+/// What of the tests to run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Stop before the cluster.
+    #[arg(long, conflicts_with = "scenarios")]
+    fast: bool,
+    /// Run the scenarios on the existing cluster that kubectl knows by this context.
+    #[arg(long)]
+    context: Option<String>,
+    /// Where an existing cluster pulls images from; ours are pushed there.
+    #[arg(long, requires = "context")]
+    registry: Option<String>,
+    /// Only these scenarios, and nothing else.
+    scenarios: Vec<String>,
+}
+
+/// Runs the tests, and closes with a line that counts them.
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let start = Instant::now();
+    let mut tally = Tally::default();
+    if let Err(error) = all(arguments, &mut tally) {
+        eprintln!("error: {error:#}");
+        tally.failed += 1;
+    }
+    progress::heading(&format!("took {}", human(start.elapsed())));
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
+    let Arguments { fast, context, registry, scenarios: names } = arguments;
+    let chosen = scenarios::chosen(names)?;
+    let cache = Cache::open()?;
+    if !fast && context.is_none() {
+        // Said at once, not after minutes of other tests.
+        machine::require_root()?;
+    }
+    if names.is_empty() {
+        progress::heading("static checks");
+        checks::run(&cache)?;
+        progress::heading("unit and property tests");
+        add(tally, unit_tests(&cache)?);
+        progress::heading("chart");
+        tally.passed += progress::step("lint and templates", || charts::test(&cache))?;
+    }
+    if !fast {
+        progress::heading("cluster");
+        let cluster = match context {
+            Some(context) => Cluster::existing(&cache, Some(context), registry.as_deref())?,
+            None => Cluster::start(
+                &cache,
+                &Options { name: "test".to_owned(), control_plane_only: false, bound: true },
+            )?,
+        };
+        add(tally, scenarios::run(&cluster, &chosen));
+        cluster.stop()?;
+    }
+    Ok(())
+}
+
+/// Runs cargo's tests, showing what they print, and counts them.
+fn unit_tests(cache: &Cache) -> Result<Tally> {
+    let mut cargo = checks::cargo(cache, &["test", "--workspace", "--quiet", "--no-fail-fast"]);
+    let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(child.stdout.take().context("no output of cargo")?).lines() {
+        let line = line?;
+        println!("{line}");
+        add(&mut tally, counted(&line));
+    }
+    if !child.wait()?.success() && tally.failed == 0 {
+        // What does not compile is no test, and yet a failure.
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+fn add(tally: &mut Tally, more: Tally) {
+    tally.passed += more.passed;
+    tally.failed += more.failed;
+}
+
+/// The counts in one line of cargo's: `test result: ok. 3 passed; 0 failed; …`.
+fn counted(line: &str) -> Tally {
+    let Some(counts) = line.strip_prefix("test result: ") else {
+        return Tally::default();
+    };
+    let count = |what: &str| {
+        let words: Vec<&str> = counts.split([' ', ';']).filter(|word| !word.is_empty()).collect();
+        words.windows(2).find_map(|pair| match pair {
+            [number, word] if *word == what => number.parse().ok(),
+            _ => None,
+        })
+    };
+    Tally { passed: count("passed").unwrap_or_default(), failed: count("failed").unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_of_cargo_are_read() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(counted(line), Tally { passed: 12, failed: 3 });
+        assert_eq!(counted("running 12 tests"), Tally::default());
+    }
+}

@@ -1,0 +1,183 @@
+//! Finished binaries and images, kept outside the source tree so that a fresh checkout starts warm.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+/// A directory of finished things, safe to share between runners.
+///
+/// It is `$CERTMINT_CACHE`, else `$XDG_CACHE_HOME/certmint`, else `~/.cache/certmint`. Removing it costs
+/// nothing but the time to build again.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+/// What an entry was made from: equal inputs, equal key.
+#[derive(Debug, Clone, Default)]
+pub struct Key(Sha256);
+
+impl Cache {
+    /// Opens the cache, making its directory when there is none.
+    ///
+    /// # Errors
+    /// When no directory is known or it cannot be made.
+    pub fn open() -> Result<Self> {
+        let root = location(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
+            .context("no place for the cache: set CERTMINT_CACHE to a directory")?;
+        fs::create_dir_all(&root).with_context(|| {
+            format!("cannot make {}: set CERTMINT_CACHE to another directory", root.display())
+        })?;
+        let root = root.canonicalize().with_context(|| format!("cannot resolve {}", root.display()))?;
+        Ok(Self { root })
+    }
+
+    /// A path in the cache.
+    #[must_use]
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// Takes the lock `name`, waiting for whoever has it; it is held until the file is dropped.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened.
+    pub fn lock(&self, name: &str) -> Result<File> {
+        let path = self.root.join(format!("{name}.lock"));
+        let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(file)
+    }
+
+    /// The directory `kind/name-key`. When it is not there, `build` fills a temporary directory that is then
+    /// renamed into place, so that an entry is whole or absent.
+    ///
+    /// # Errors
+    /// Those of `build`, or of the file system.
+    pub fn entry(
+        &self,
+        kind: &str,
+        name: &str,
+        key: &Key,
+        build: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let entry = self.root.join(kind).join(format!("{name}-{}", key.short()));
+        if entry.exists() {
+            return Ok(entry);
+        }
+        let _lock = self.lock(kind)?;
+        if entry.exists() {
+            return Ok(entry);
+        }
+        let unfinished = self.root.join(kind).join(format!(".{name}.unfinished"));
+        remove_dir(&unfinished)?;
+        fs::create_dir_all(&unfinished).with_context(|| format!("cannot make {}", unfinished.display()))?;
+        build(&unfinished)?;
+        fs::rename(&unfinished, &entry).with_context(|| format!("cannot publish {}", entry.display()))?;
+        Ok(entry)
+    }
+}
+
+impl Key {
+    /// Adds text to what the entry was made from.
+    #[must_use]
+    pub fn text(mut self, text: &str) -> Self {
+        self.0.update(text.len().to_be_bytes());
+        self.0.update(text);
+        self
+    }
+
+    /// Adds a file's bytes to what the entry was made from.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn file(mut self, path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        self.0.update(bytes.len().to_be_bytes());
+        self.0.update(&bytes);
+        Ok(self)
+    }
+
+    fn short(&self) -> String {
+        let mut digest = hex(&self.0.clone().finalize());
+        digest.truncate(16);
+        digest
+    }
+}
+
+/// Removes a directory with all that is in it; one that is not there is fine.
+///
+/// # Errors
+/// When something in it cannot be removed.
+pub fn remove_dir(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes in lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn location(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    variable("CERTMINT_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(variable("XDG_CACHE_HOME")?).join("certmint")))
+        .or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache/certmint")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache(name: &str) -> Cache {
+        let root = std::env::temp_dir().join(format!("certmint-cache-{name}-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        Cache { root }
+    }
+
+    #[test]
+    fn the_most_particular_variable_decides() {
+        let found = |set: &[(&str, &str)]| {
+            location(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value)))
+        };
+        assert_eq!(
+            found(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x"), ("CERTMINT_CACHE", "/c")]).unwrap(),
+            Path::new("/c")
+        );
+        assert_eq!(found(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]).unwrap(), Path::new("/x/certmint"));
+        assert_eq!(found(&[("HOME", "/h")]).unwrap(), Path::new("/h/.cache/certmint"));
+        assert_eq!(found(&[]), None);
+    }
+
+    #[test]
+    fn an_entry_is_built_once_and_a_failed_build_leaves_none() {
+        let cache = cache("entry");
+        let key = Key::default().text("v1");
+        assert!(cache.entry("kind", "thing", &key, |_| anyhow::bail!("no")).is_err());
+        let built = cache.entry("kind", "thing", &key, |dir| Ok(fs::write(dir.join("f"), "1")?)).unwrap();
+        let again = cache.entry("kind", "thing", &key, |_| anyhow::bail!("built twice")).unwrap();
+        assert_eq!(built, again);
+        assert_eq!(fs::read_to_string(again.join("f")).unwrap(), "1");
+        remove_dir(&cache.root).unwrap();
+    }
+
+    #[test]
+    fn a_key_tells_where_one_input_ends() {
+        let key = |texts: &[&str]| texts.iter().fold(Key::default(), |key, text| key.text(text)).short();
+        assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
+    }
+}

@@ -1,0 +1,45 @@
+//! A rendered chart as objects.
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+/// Every object of a rendered chart.
+pub(super) struct Manifest(Vec<Value>);
+
+impl Manifest {
+    pub(super) fn parse(yaml: &str) -> Result<Self> {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).context("the rendered chart is not YAML")?;
+        Ok(Self(documents.into_iter().filter(|document| !document.is_null()).collect()))
+    }
+
+    pub(super) fn objects(&self) -> &[Value] {
+        &self.0
+    }
+
+    pub(super) fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.0.iter().filter(move |object| object["kind"] == kind)
+    }
+
+    pub(super) fn object(&self, kind: &str, name: &str) -> Result<&Value> {
+        match self.of_kind(kind).find(|object| object["metadata"]["name"] == name) {
+            Some(object) => Ok(object),
+            None => bail!("the chart renders no {kind} {name}"),
+        }
+    }
+}
+
+/// `Kind/name`, for messages.
+pub(super) fn title(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+    format!("{}/{}", text(&object["kind"]), text(&object["metadata"]["name"]))
+}
+
+/// The elements of an array, none for anything else.
+pub(super) fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The texts in an array of texts.
+pub(super) fn texts(value: &Value) -> Vec<&str> {
+    items(value).iter().filter_map(Value::as_str).collect()
+}

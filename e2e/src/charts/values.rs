@@ -1,0 +1,214 @@
+//! The chart's values: each described, typed and used.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use super::Chart;
+
+/// Values to render the chart with.
+pub(super) struct ValueSet {
+    pub(super) name: &'static str,
+    /// `path=JSON`, as `--set-json` takes them.
+    pub(super) set: &'static [&'static str],
+}
+
+/// Between them, every branch of every template.
+pub(super) const SETS: &[ValueSet] = &[
+    ValueSet { name: "the defaults", set: &[] },
+    ValueSet {
+        name: "everything switched on",
+        set: &[
+            r#"image={"registry":"registry.example:5000/pki","digest":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}"#,
+            r#"fetch.image={"registry":"registry.example:5000/pki","tag":"1.2.3","pullPolicy":"Always"}"#,
+            r#"imagePullSecrets=[{"name":"pull"}]"#,
+            r#"policy={"extraDnsNames":{"shop":["pay.example.com"]},"excludedNamespaces":["legacy"],"shortNames":true}"#,
+            r#"webhook={"replicas":3,"priorityClassName":"system-cluster-critical","topologySpread":true}"#,
+            r#"webhook={"nodeSelector":{"kubernetes.io/os":"linux"},"tolerations":[{"key":"a","operator":"Exists"}]}"#,
+            r#"controller={"replicas":3,"priorityClassName":"system-cluster-critical","topologySpread":true}"#,
+            r#"controller={"nodeSelector":{"kubernetes.io/os":"linux"},"tolerations":[{"key":"a","operator":"Exists"}]}"#,
+        ],
+    },
+    ValueSet {
+        name: "one replica under another name",
+        set: &[
+            r#"fullnameOverride="pki""#,
+            r#"webhook={"replicas":1,"podAntiAffinity":false}"#,
+            r#"controller={"replicas":1,"podAntiAffinity":false}"#,
+        ],
+    },
+];
+
+/// Every value, and another than its default.
+const OTHERS: &[(&str, &str)] = &[
+    ("nameOverride", r#""pki""#),
+    ("fullnameOverride", r#""pki""#),
+    ("image.registry", r#""registry.example""#),
+    ("image.repository", r#""server""#),
+    ("image.tag", r#""1.2.3""#),
+    ("image.digest", r#""sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef""#),
+    ("image.pullPolicy", r#""Always""#),
+    ("imagePullSecrets", r#"[{"name":"pull"}]"#),
+    ("policy.clusterDomain", r#""k8s.example""#),
+    ("policy.trustDomain", r#""prod.example""#),
+    ("policy.extraDnsNames", r#"{"shop":["pay.example.com"]}"#),
+    ("policy.shortNames", "true"),
+    ("policy.defaultDuration", r#""1h30m""#),
+    ("policy.shortestDuration", r#""5m""#),
+    ("policy.longestDuration", r#""48h""#),
+    ("policy.keyAlgorithms", r#"["ed25519"]"#),
+    ("policy.excludedNamespaces", r#"["legacy"]"#),
+    ("webhook.replicas", "3"),
+    ("webhook.timeoutSeconds", "3"),
+    ("webhook.resources", r#"{"requests":{"cpu":1}}"#),
+    ("webhook.priorityClassName", r#""high""#),
+    ("webhook.podAntiAffinity", "false"),
+    ("webhook.topologySpread", "true"),
+    ("webhook.nodeSelector", r#"{"disk":"ssd"}"#),
+    ("webhook.tolerations", r#"[{"operator":"Exists"}]"#),
+    ("controller.replicas", "3"),
+    ("controller.resources", r#"{"requests":{"cpu":1}}"#),
+    ("controller.priorityClassName", r#""high""#),
+    ("controller.podAntiAffinity", "false"),
+    ("controller.topologySpread", "true"),
+    ("controller.nodeSelector", r#"{"disk":"ssd"}"#),
+    ("controller.tolerations", r#"[{"operator":"Exists"}]"#),
+    ("fetch.image.registry", r#""registry.example""#),
+    ("fetch.image.repository", r#""fetcher""#),
+    ("fetch.image.tag", r#""1.2.3""#),
+    ("fetch.image.digest", r#""sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef""#),
+    ("fetch.image.pullPolicy", r#""Always""#),
+];
+
+/// Values that must be refused, and what the refusal must say.
+const BAD: &[(&str, &[&str])] = &[
+    ("replicas=3", &["additional properties 'replicas' not allowed"]),
+    ("webhook.replica=3", &["at '/webhook'", "additional properties 'replica' not allowed"]),
+    ("webhook.replicas=0", &["at '/webhook/replicas'", "minimum: got 0, want 1"]),
+    (r#"webhook.replicas="2""#, &["at '/webhook/replicas'", "got string, want integer"]),
+    ("webhook.timeoutSeconds=31", &["at '/webhook/timeoutSeconds'", "want 30"]),
+    (r#"webhook.resources={"limit":{}}"#, &["at '/webhook/resources'", "'limit' not allowed"]),
+    (r#"image.pullPolicy="Sometimes""#, &["at '/image/pullPolicy'", "'Always', 'IfNotPresent', 'Never'"]),
+    (r#"image.digest="sha256:abc""#, &["at '/image/digest'", "does not match pattern"]),
+    (r#"policy.clusterDomain="Cluster.Local""#, &["at '/policy/clusterDomain'", "does not match pattern"]),
+    (r#"policy.defaultDuration="banana""#, &["at '/policy/defaultDuration'", "'banana' does not match pattern"]),
+    ("policy.keyAlgorithms=[]", &["at '/policy/keyAlgorithms'", "minItems: got 0, want 1"]),
+    (r#"policy.keyAlgorithms=["rsa-1024"]"#, &["at '/policy/keyAlgorithms/0'", "'ecdsa-p256'"]),
+    (r#"policy.extraDnsNames={"shop":["*.example.com"]}"#, &["at '/policy/extraDnsNames/shop/0'"]),
+];
+
+/// One commented entry of `values.yaml`.
+struct Described {
+    path: String,
+    comment: String,
+}
+
+/// Every value has a comment above it, and the README's table says the same of it.
+pub(super) fn documented(chart: &Chart<'_>) -> Result<()> {
+    let text = chart.read("values.yaml")?;
+    let defaults: Value = serde_saphyr::from_str(&text).context("values.yaml is not YAML")?;
+    let described = described(&text)?;
+    let named: BTreeSet<&str> = described.iter().map(|value| value.path.as_str()).collect();
+    let tried: BTreeSet<&str> = OTHERS.iter().map(|(path, _)| *path).collect();
+    ensure!(
+        named == tried,
+        "values.yaml and the values tried here differ in {:?}",
+        named.symmetric_difference(&tried).collect::<Vec<_>>()
+    );
+    let table = table(&described, &defaults)?;
+    ensure!(
+        chart.read("README.md")?.contains(&table),
+        "the table of values in charts/certmint/README.md is not up to date; it should read\n\n{table}"
+    );
+    Ok(())
+}
+
+/// Each value that is set to something else is to be seen in what is rendered.
+pub(super) fn each_is_used(chart: &Chart<'_>) -> Result<()> {
+    let defaults = chart.template(&[])?;
+    for (path, other) in OTHERS {
+        let rendered = chart.template(&[&format!("{path}={other}")])?;
+        ensure!(rendered != defaults, "the value {path} changes nothing in what the chart renders");
+    }
+    Ok(())
+}
+
+/// Wrong types, unknown keys and values out of range are refused, and the refusal names the value.
+pub(super) fn bad_ones_are_refused(chart: &Chart<'_>) -> Result<()> {
+    for (path, _) in OTHERS {
+        let pointer = format!("at '/{}", path.replace('.', "/"));
+        refused(chart, &format!(r#"{path}={{"No such key":1}}"#), &[&pointer])?;
+    }
+    BAD.iter().try_for_each(|(bad, words)| refused(chart, bad, words))
+}
+
+fn refused(chart: &Chart<'_>, bad: &str, words: &[&str]) -> Result<()> {
+    let Err(error) = chart.template(&[bad]) else { bail!("the chart takes --set-json {bad}") };
+    let error = error.to_string();
+    match words.iter().find(|word| !error.contains(**word)) {
+        Some(word) => bail!("--set-json {bad} is refused, but not with \"{word}\": {error}"),
+        None => Ok(()),
+    }
+}
+
+/// The innermost commented entries. An uncommented entry must lie above or below a commented one.
+fn described(text: &str) -> Result<Vec<Described>> {
+    let (mut entries, mut parents, mut comment) = (Vec::<Described>::new(), Vec::<(usize, &str)>::new(), "");
+    let mut uncommented = Vec::new();
+    for line in text.lines() {
+        let body = line.trim_start();
+        if let Some(words) = body.strip_prefix("# ") {
+            comment = words;
+            continue;
+        }
+        let Some((key, _)) = body.split_once(':') else { continue };
+        let indent = line.len() - body.len();
+        parents.retain(|(outer, _)| *outer < indent);
+        parents.push((indent, key));
+        let path = parents.iter().map(|(_, key)| *key).collect::<Vec<_>>().join(".");
+        match std::mem::take(&mut comment) {
+            "" => uncommented.push(path),
+            words => entries.push(Described { path, comment: words.to_owned() }),
+        }
+    }
+    let paths: Vec<String> = entries.iter().map(|entry| entry.path.clone()).collect();
+    entries.retain(|entry| !paths.iter().any(|path| lies_below(path, &entry.path)));
+    for path in uncommented {
+        let known = entries.iter().any(|entry| lies_below(&path, &entry.path) || lies_below(&entry.path, &path));
+        ensure!(known, "values.yaml says nothing about {path}: write a comment above it");
+    }
+    Ok(entries)
+}
+
+fn lies_below(path: &str, parent: &str) -> bool {
+    path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'))
+}
+
+fn table(described: &[Described], defaults: &Value) -> Result<String> {
+    let mut table = String::from("| value | default | what it is |\n|---|---|---|\n");
+    for Described { path, comment } in described {
+        let pointer = format!("/{}", path.replace('.', "/"));
+        let default = defaults.pointer(&pointer).with_context(|| format!("values.yaml has no {path}"))?;
+        table.push_str(&format!("| `{path}` | `{default}` | {comment} |\n"));
+    }
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_comments_describe_the_values() {
+        let described = described("# Group.\na:\n  # One.\n  b: 1\n# Two.\nc:\n  d: 1\n").unwrap();
+        let found: Vec<_> = described.iter().map(|one| (one.path.as_str(), one.comment.as_str())).collect();
+        assert_eq!(found, [("a.b", "One."), ("c", "Two.")]);
+    }
+
+    #[test]
+    fn a_value_without_a_comment_is_named() {
+        let error = described("a:\n  # One.\n  b: 1\n  c: 2\n").err().unwrap().to_string();
+        assert!(error.contains("a.c"), "{error}");
+    }
+}

@@ -1,0 +1,89 @@
+//! etcd, the API server, its controllers and the scheduler.
+
+use std::path::Path;
+
+use super::network;
+use super::pki::Pki;
+use super::service::Service;
+
+/// The API server's store. It loses what a power cut would take, which a test cluster does not outlive.
+#[must_use]
+pub(super) fn etcd(directory: &Path) -> Service {
+    Service {
+        program: "etcd",
+        arguments: vec![
+            format!("--data-dir={}", directory.join("etcd").display()),
+            "--unsafe-no-fsync".to_owned(),
+            "--log-level=warn".to_owned(),
+        ],
+    }
+}
+
+/// The API server, with the aggregation layer that metrics-server needs.
+#[must_use]
+pub(super) fn api_server(pki: &Pki) -> Service {
+    let certificate = |name: &str| pki.certificate(name).display().to_string();
+    let key = |name: &str| pki.key(name).display().to_string();
+    let options = [
+        ("advertise-address", network::NODE.to_owned()),
+        ("allow-privileged", "true".to_owned()),
+        ("authorization-mode", "Node,RBAC".to_owned()),
+        ("client-ca-file", certificate("ca")),
+        ("enable-admission-plugins", "NodeRestriction".to_owned()),
+        ("enable-aggregator-routing", "true".to_owned()),
+        ("etcd-servers", "http://127.0.0.1:2379".to_owned()),
+        ("kubelet-certificate-authority", certificate("ca")),
+        ("kubelet-client-certificate", certificate("apiserver-kubelet-client")),
+        ("kubelet-client-key", key("apiserver-kubelet-client")),
+        ("kubelet-preferred-address-types", "InternalIP".to_owned()),
+        ("proxy-client-cert-file", certificate("front-proxy-client")),
+        ("proxy-client-key-file", key("front-proxy-client")),
+        ("requestheader-allowed-names", "front-proxy-client".to_owned()),
+        ("requestheader-client-ca-file", certificate("front-proxy-ca")),
+        ("requestheader-extra-headers-prefix", "X-Remote-Extra-".to_owned()),
+        ("requestheader-group-headers", "X-Remote-Group".to_owned()),
+        ("requestheader-username-headers", "X-Remote-User".to_owned()),
+        ("service-account-issuer", "https://kubernetes.default.svc.cluster.local".to_owned()),
+        ("service-account-key-file", key("service-accounts")),
+        ("service-account-signing-key-file", key("service-accounts")),
+        ("service-cluster-ip-range", network::SERVICES.to_owned()),
+        ("tls-cert-file", certificate("apiserver")),
+        ("tls-private-key-file", key("apiserver")),
+    ];
+    service("kube-apiserver", options)
+}
+
+/// The controllers. To be started once the API server is ready: earlier, its roles are not there yet.
+#[must_use]
+pub(super) fn controller_manager(pki: &Pki) -> Service {
+    let kubeconfig = pki.kubeconfig_of("controller-manager").display().to_string();
+    let options = [
+        ("authentication-kubeconfig", kubeconfig.clone()),
+        ("authorization-kubeconfig", kubeconfig.clone()),
+        ("cluster-signing-cert-file", pki.certificate("ca").display().to_string()),
+        ("cluster-signing-key-file", pki.key("ca").display().to_string()),
+        ("kubeconfig", kubeconfig),
+        ("leader-elect", "false".to_owned()),
+        ("root-ca-file", pki.certificate("ca").display().to_string()),
+        ("service-account-private-key-file", pki.key("service-accounts").display().to_string()),
+        ("use-service-account-credentials", "true".to_owned()),
+    ];
+    service("kube-controller-manager", options)
+}
+
+/// The scheduler. To be started once the API server is ready.
+#[must_use]
+pub(super) fn scheduler(pki: &Pki) -> Service {
+    let kubeconfig = pki.kubeconfig_of("scheduler").display().to_string();
+    let options = [
+        ("authentication-kubeconfig", kubeconfig.clone()),
+        ("authorization-kubeconfig", kubeconfig.clone()),
+        ("kubeconfig", kubeconfig),
+        ("leader-elect", "false".to_owned()),
+    ];
+    service("kube-scheduler", options)
+}
+
+fn service<const N: usize>(program: &'static str, options: [(&str, String); N]) -> Service {
+    Service { program, arguments: options.map(|(name, value)| format!("--{name}={value}")).to_vec() }
+}

@@ -1,0 +1,40 @@
+//! Process 1 of a cluster: it reaps orphans, and when it ends the kernel ends everything else.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, WaitOptions, wait};
+
+use super::boot;
+use super::state::State;
+use super::supervisor::Role;
+
+/// Runs the boot process, and ends with it or with the supervisor.
+///
+/// # Errors
+/// When the boot process cannot be started or ends.
+pub fn run(directory: &Path) -> Result<()> {
+    thread::spawn(|| {
+        while std::io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+        std::process::exit(0);
+    });
+    let spec = State::at(directory).spec()?;
+    let boot = Command::new(std::env::current_exe()?)
+        .env("PATH", boot::path_variable(&spec.programs))
+        .arg(Role::Boot.argument())
+        .arg(directory)
+        .stdin(Stdio::null())
+        .spawn()
+        .context("cannot start the boot process")?;
+    let boot = i32::try_from(boot.id()).ok().and_then(Pid::from_raw);
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((ended, status))) if Some(ended) == boot => bail!("the boot process ended: {status:?}"),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait for children"),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! A Kubernetes cluster: a local one in Linux namespaces of its own, or one that exists already.
+
+pub mod addons;
+pub mod boot;
+pub mod cgroups;
+mod control_plane;
+pub mod init;
+mod mounts;
+mod network;
+mod node;
+mod pki;
+mod service;
+pub mod state;
+pub mod supervisor;
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{ChildStdin, Command};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use self::state::{INSIDE, Spec, State};
+use crate::cache::Cache;
+use crate::components::{self, CONTAINERD, Component, ETCD, HELM, KUBERNETES};
+use crate::images::{self, Image};
+use crate::kubectl::Kubectl;
+use crate::wait::{self, Observed};
+use crate::{command, machine, progress};
+
+/// A cluster that answers.
+#[derive(Debug)]
+pub struct Cluster {
+    cache: Cache,
+    access: Access,
+}
+
+/// How a local cluster is to be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A DNS label; two clusters of one name cannot be at the same time.
+    pub name: String,
+    /// No kubelet and no container runtime: for what needs only the API.
+    pub control_plane_only: bool,
+    /// Whether the cluster goes down with this process, however that ends.
+    pub bound: bool,
+}
+
+#[derive(Debug)]
+enum Access {
+    Local { state: State, namespaces: u32, lifeline: Mutex<Option<ChildStdin>> },
+    Existing { context: Option<String>, registry: Option<String> },
+}
+
+/// A cluster takes seconds; a loaded machine is slow.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+impl Cluster {
+    /// Starts a local cluster, after building what it is made of and clearing up after crashed ones.
+    ///
+    /// # Errors
+    /// When the machine lacks something, there is such a cluster already, or it does not come up.
+    pub fn start(cache: &Cache, options: &Options) -> Result<Self> {
+        prepare(cache)?;
+        check_name(&options.name)?;
+        let programs = programs(cache)?;
+        let images = if options.control_plane_only { Vec::new() } else { images::system(cache)? };
+        let state = State::of(cache, &options.name);
+        let lifeline = {
+            let _lock = cache.lock("clusters")?;
+            if state.directory().exists() {
+                bail!(
+                    "there is a cluster {} already: end it with `cargo xtask cluster down --name {0}`",
+                    options.name
+                );
+            }
+            fs::create_dir_all(state.path("images")).context("cannot make the cluster's directory")?;
+            for (number, image) in images.iter().enumerate() {
+                // Within the cache a link will do, and the import reads it inside the namespaces.
+                fs::hard_link(image.tar(), state.path(format!("images/{number}.tar")))
+                    .context("cannot hand an image to the cluster")?;
+            }
+            let pause = images.iter().find(|image| image.name == images::PAUSE);
+            state.write_spec(&Spec {
+                name: options.name.clone(),
+                control_plane_only: options.control_plane_only,
+                bound_to_runner: options.bound,
+                programs,
+                images: images.len(),
+                pause_image: pause.map(Image::local_reference).unwrap_or_default(),
+            })?;
+            supervisor::start(&state)?
+        };
+        let took = await_boot(&state)?;
+        progress::note(&format!("cluster {}: node ready {took} after start", options.name));
+        let namespaces = state.namespaces_of()?;
+        let cluster = Self {
+            cache: cache.clone(),
+            access: Access::Local { state, namespaces, lifeline: Mutex::new(lifeline) },
+        };
+        if !options.control_plane_only {
+            addons::install_dns(&cluster, &images)?;
+        }
+        Ok(cluster)
+    }
+
+    /// A local cluster that runs already.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn running(cache: &Cache, name: &str) -> Result<Self> {
+        machine::require_root()?;
+        let state = State::of(cache, name);
+        let namespaces = state.namespaces_of()?;
+        Ok(Self {
+            cache: cache.clone(),
+            access: Access::Local { state, namespaces, lifeline: Mutex::new(None) },
+        })
+    }
+
+    /// Somebody's cluster, as kubectl knows it; images go to `registry`.
+    ///
+    /// # Errors
+    /// When kubectl or helm are missing or the cluster does not answer.
+    pub fn existing(cache: &Cache, context: Option<&str>, registry: Option<&str>) -> Result<Self> {
+        machine::require_program("kubectl", "--help", "install it to use an existing cluster")?;
+        machine::require_program("helm", "--help", "install it to use an existing cluster")?;
+        let access =
+            Access::Existing { context: context.map(str::to_owned), registry: registry.map(str::to_owned) };
+        let cluster = Self { cache: cache.clone(), access };
+        cluster.kubectl().run(&["version"]).context("the cluster does not answer")?;
+        Ok(cluster)
+    }
+
+    /// A command that runs where the cluster can be reached: for a local one within its namespaces, with
+    /// `KUBECONFIG` set, the cluster's programs in `PATH`, and the current directory kept.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        match &self.access {
+            Access::Local { state, namespaces, .. } => {
+                let of = |namespace: &str| format!("/proc/{namespaces}/ns/{namespace}");
+                let programs = state.spec().map(|spec| spec.programs).unwrap_or_default();
+                let mut command = Command::new("nsenter");
+                command
+                    .arg(format!("--net={}", of("net")))
+                    .arg(format!("--mount={}", of("mnt")))
+                    .arg(format!("--uts={}", of("uts")))
+                    .arg(format!("--ipc={}", of("ipc")))
+                    .arg(format!("--pid={}", of("pid_for_children")))
+                    .args(["--", "env", "--chdir"])
+                    .arg(std::env::current_dir().unwrap_or_else(|_| "/".into()))
+                    .arg(format!("KUBECONFIG={INSIDE}/kubeconfig"))
+                    .arg(format!("PATH={}", boot::path_variable(&programs)))
+                    .arg(program);
+                command
+            }
+            Access::Existing { context, .. } => {
+                let mut command = Command::new(program);
+                match (program, context) {
+                    ("kubectl", Some(context)) => drop(command.arg("--context").arg(context)),
+                    ("helm", Some(context)) => drop(command.arg("--kube-context").arg(context)),
+                    _ => {}
+                }
+                command
+            }
+        }
+    }
+
+    /// kubectl against this cluster.
+    #[must_use]
+    pub fn kubectl(&self) -> Kubectl<'_> {
+        Kubectl::new(self)
+    }
+
+    /// Makes `image` available to the cluster's pods, and returns the reference that they name it by.
+    ///
+    /// # Errors
+    /// When the import or the push fails, or an existing cluster comes without a registry.
+    pub fn provide(&self, image: &Image) -> Result<String> {
+        match &self.access {
+            Access::Local { .. } => {
+                let mut ctr = self.command("ctr");
+                ctr.args(["--address", node::RUNTIME_SOCKET, "--namespace=k8s.io", "images", "import"]);
+                command::output_with_file(ctr.arg("-"), &image.tar())?;
+                Ok(image.local_reference())
+            }
+            Access::Existing { registry: Some(registry), .. } => image.push(&self.cache, registry),
+            Access::Existing { registry: None, .. } => {
+                bail!("an existing cluster pulls images from a registry: name one with --registry")
+            }
+        }
+    }
+
+    /// Keeps the service (`kube-apiserver`, `kubelet`, …) of a local cluster down until
+    /// [`Self::start_service`]. It ends as in a crash.
+    ///
+    /// # Errors
+    /// When the cluster is not a local one.
+    pub fn stop_service(&self, service: &str) -> Result<()> {
+        fs::write(service::stop_file(self.state()?, service), "").context("cannot ask for the service's end")
+    }
+
+    /// Starts a service again that [`Self::stop_service`] stopped.
+    ///
+    /// # Errors
+    /// When the cluster is not a local one, or the service was not stopped.
+    pub fn start_service(&self, service: &str) -> Result<()> {
+        fs::remove_file(service::stop_file(self.state()?, service)).context("the service was not stopped")
+    }
+
+    /// Lets a cluster that was bound to this process outlive it.
+    ///
+    /// # Errors
+    /// When the cluster has ended.
+    pub fn keep(&self) -> Result<()> {
+        if let Access::Local { lifeline, .. } = &self.access
+            && let Ok(mut lifeline) = lifeline.lock()
+            && let Some(mut pipe) = lifeline.take()
+        {
+            pipe.write_all(b"k").context("the cluster has ended")?;
+        }
+        Ok(())
+    }
+
+    /// Whether the cluster is a local one, of which everything may be asked.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.access, Access::Local { .. })
+    }
+
+    /// The cache that this cluster's programs and images come from.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The directory of a local cluster.
+    ///
+    /// # Errors
+    /// When the cluster is not a local one.
+    pub fn state(&self) -> Result<&State> {
+        match &self.access {
+            Access::Local { state, .. } => Ok(state),
+            Access::Existing { .. } => bail!("only a local cluster can be asked for this"),
+        }
+    }
+
+    /// Ends a local cluster and removes all of it; an existing one is left alone.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn stop(self) -> Result<()> {
+        match &self.access {
+            Access::Local { state, .. } => supervisor::stop(state),
+            Access::Existing { .. } => Ok(()),
+        }
+    }
+}
+
+/// Makes the machine ready for local clusters, and removes what crashed ones left.
+///
+/// # Errors
+/// When this is not root or a package cannot be installed.
+pub fn prepare(cache: &Cache) -> Result<()> {
+    machine::require_root()?;
+    machine::install(machine::CLUSTER)?;
+    for name in supervisor::sweep(cache)? {
+        progress::note(&format!("removed what was left of cluster {name}"));
+    }
+    Ok(())
+}
+
+fn programs(cache: &Cache) -> Result<Vec<std::path::PathBuf>> {
+    const NEEDED: [Component; 4] = [KUBERNETES, ETCD, CONTAINERD, HELM];
+    components::build_all(cache, &NEEDED)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() || name.len() > 40 || !name.bytes().all(fits) || name.starts_with('-') {
+        bail!("{name:?} is no name for a cluster: use up to 40 of a-z, 0-9 and -, for example `test-2`");
+    }
+    Ok(())
+}
+
+/// Waits until the boot process says how it went.
+fn await_boot(state: &State) -> Result<String> {
+    let outcome = wait::until(&format!("cluster {} to boot", state.name()), PATIENCE, || {
+        if let Ok(took) = fs::read_to_string(state.path("ready")) {
+            return Ok(Observed::Yes(Ok(took)));
+        }
+        if let Ok(reason) = fs::read_to_string(state.path("failed")) {
+            return Ok(Observed::Yes(Err(reason)));
+        }
+        if !state.supervised() {
+            return Ok(Observed::Yes(Err("its supervisor has ended".to_owned())));
+        }
+        Ok(Observed::NotYet("it is booting".to_owned()))
+    });
+    outcome.and_then(|outcome| outcome.map_err(anyhow::Error::msg)).map_err(|error| {
+        let logs = service::log_tails(state, 15);
+        drop(supervisor::stop(state));
+        error.context(format!("cluster {} does not come up\n{logs}", state.name()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_be_paths_are_refused() {
+        assert!(check_name("test-2").is_ok());
+        for name in ["", "..", "a/b", "A", "-x", &"x".repeat(41)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The certificates by which the parts of a local cluster know each other, made with the openssl command.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::network;
+use crate::command;
+
+/// A directory with the cluster's certificates and kubeconfigs.
+#[derive(Debug, Clone)]
+pub(super) struct Pki {
+    directory: PathBuf,
+}
+
+/// Test clusters live for minutes; a month lets a forgotten one be looked at.
+const DAYS: &str = "30";
+
+impl Pki {
+    /// Makes every certificate and kubeconfig in `directory`.
+    ///
+    /// # Errors
+    /// When openssl fails or a file cannot be written.
+    pub(super) fn make(directory: &Path, node: &str) -> Result<Self> {
+        fs::create_dir_all(directory)?;
+        let pki = Self { directory: directory.to_path_buf() };
+        pki.authority("ca", "/CN=kubernetes")?;
+        pki.authority("front-proxy-ca", "/CN=front-proxy")?;
+        let api_names = format!(
+            "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,\
+             DNS:kubernetes.default.svc.cluster.local,DNS:localhost,IP:127.0.0.1,IP:{},IP:{}",
+            network::API_SERVICE,
+            network::NODE
+        );
+        pki.server("apiserver", "/CN=kube-apiserver", &api_names)?;
+        pki.server("kubelet", &format!("/CN={node}"), &format!("DNS:{node},IP:{}", network::NODE))?;
+        pki.client("ca", "apiserver-kubelet-client", "/O=system:masters/CN=kube-apiserver")?;
+        pki.client("front-proxy-ca", "front-proxy-client", "/CN=front-proxy-client")?;
+        for (name, subject) in [
+            ("admin", "/O=system:masters/CN=admin"),
+            ("controller-manager", "/CN=system:kube-controller-manager"),
+            ("scheduler", "/CN=system:kube-scheduler"),
+            ("node", &format!("/O=system:nodes/CN=system:node:{node}")),
+            ("proxy", "/CN=system:kube-proxy"),
+        ] {
+            pki.client("ca", name, subject)?;
+            pki.kubeconfig(name)?;
+        }
+        command::output(
+            Command::new("openssl")
+                .args(["ecparam", "-genkey", "-noout", "-name", "prime256v1", "-out"])
+                .arg(pki.key("service-accounts")),
+        )?;
+        Ok(pki)
+    }
+
+    /// The certificate `name`.
+    #[must_use]
+    pub(super) fn certificate(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.crt"))
+    }
+
+    /// The private key `name`.
+    #[must_use]
+    pub(super) fn key(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.key"))
+    }
+
+    /// The kubeconfig of client `name`.
+    #[must_use]
+    pub(super) fn kubeconfig_of(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.kubeconfig"))
+    }
+
+    fn authority(&self, name: &str, subject: &str) -> Result<()> {
+        self.request(name, subject, &["keyUsage=critical,keyCertSign,cRLSign"], None)
+    }
+
+    fn server(&self, name: &str, subject: &str, names: &str) -> Result<()> {
+        let names = format!("subjectAltName={names}");
+        self.request(
+            name,
+            subject,
+            &["basicConstraints=CA:FALSE", "extendedKeyUsage=serverAuth", &names],
+            Some("ca"),
+        )
+    }
+
+    fn client(&self, authority: &str, name: &str, subject: &str) -> Result<()> {
+        let extensions = ["basicConstraints=CA:FALSE", "extendedKeyUsage=clientAuth"];
+        self.request(name, subject, &extensions, Some(authority))
+    }
+
+    fn request(&self, name: &str, subject: &str, extensions: &[&str], authority: Option<&str>) -> Result<()> {
+        let mut openssl = Command::new("openssl");
+        openssl
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"])
+            .args(["-days", DAYS, "-subj", subject, "-keyout"])
+            .arg(self.key(name))
+            .arg("-out")
+            .arg(self.certificate(name));
+        for extension in extensions {
+            openssl.args(["-addext", extension]);
+        }
+        if let Some(authority) = authority {
+            openssl.arg("-CA").arg(self.certificate(authority)).arg("-CAkey").arg(self.key(authority));
+        }
+        command::output(&mut openssl)?;
+        Ok(())
+    }
+
+    fn kubeconfig(&self, name: &str) -> Result<()> {
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{ "name": "local", "cluster": {
+                "server": format!("https://{}:6443", network::NODE),
+                "certificate-authority": self.certificate("ca"),
+            }}],
+            "users": [{ "name": name, "user": {
+                "client-certificate": self.certificate(name),
+                "client-key": self.key(name),
+            }}],
+            "contexts": [{ "name": "local", "context": { "cluster": "local", "user": name } }],
+            "current-context": "local",
+        });
+        fs::write(self.kubeconfig_of(name), config.to_string()).context("cannot write a kubeconfig")
+    }
+}

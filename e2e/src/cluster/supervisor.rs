@@ -1,0 +1,161 @@
+//! The process outside a cluster's namespaces that starts it, waits for its end and clears up after it.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::cgroups;
+use super::state::{State, locked_log};
+use crate::cache::{Cache, remove_dir};
+use crate::wait::{self, Observed};
+
+/// The processes of a cluster that are this program again, each told the cluster's directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Outside the namespaces: [`supervise`].
+    Supervisor,
+    /// Process 1 inside: [`super::init::run`].
+    Init,
+    /// The one that starts everything inside: [`super::boot::run`].
+    Boot,
+    /// For tests: starts a cluster bound to itself, and waits to be killed.
+    Runner,
+}
+
+impl Role {
+    /// The subcommand that stands for the role.
+    #[must_use]
+    pub fn argument(self) -> &'static str {
+        match self {
+            Self::Supervisor => "cluster-supervisor",
+            Self::Init => "cluster-init",
+            Self::Boot => "cluster-boot",
+            Self::Runner => "cluster-runner",
+        }
+    }
+}
+
+/// Starts the supervisor of the cluster in `state`, in a session of its own so that the terminal's Ctrl-C
+/// does not reach it. What is returned keeps a cluster bound to its runner alive.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start(state: &State) -> Result<Option<std::process::ChildStdin>> {
+    // A copy, so that building this program anew does not pull the file from under a running cluster.
+    let program = state.path("xtask");
+    fs::copy(std::env::current_exe()?, &program).context("cannot copy this program")?;
+    let log = locked_log(&state.path("supervisor.log"))?;
+    let bound = state.spec()?.bound_to_runner;
+    let mut child = Command::new("setsid")
+        .arg(&program)
+        .arg(Role::Supervisor.argument())
+        .arg(state.directory())
+        .current_dir("/")
+        .stdin(if bound { Stdio::piped() } else { Stdio::null() })
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("cannot start the cluster's supervisor")?;
+    let lifeline = child.stdin.take();
+    // Reaps it when it ends before its runner does.
+    thread::spawn(move || child.wait());
+    Ok(lifeline)
+}
+
+/// Runs the cluster in `directory` until it ends, or its runner does, and leaves nothing of it.
+///
+/// # Errors
+/// When the namespaces cannot be made, or something cannot be removed.
+pub fn supervise(directory: &Path) -> Result<()> {
+    let state = State::at(directory);
+    let spec = state.spec()?;
+    cgroups::make(&state.cgroup())?;
+    let log = locked_log(&state.path("init.log"))?;
+    let mut namespaces = Command::new("unshare")
+        .args(["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"])
+        .arg(state.path("xtask"))
+        .arg(Role::Init.argument())
+        .arg(state.directory())
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("cannot start unshare")?;
+    fs::write(state.path("pid"), namespaces.id().to_string())?;
+    // Init ends, and with it everything in its namespaces, when it reads the end of this pipe: also when
+    // this process is killed.
+    let lifeline = namespaces.stdin.take();
+    let kept = Arc::new(AtomicBool::new(!spec.bound_to_runner));
+    if spec.bound_to_runner {
+        let kept = Arc::clone(&kept);
+        thread::spawn(move || {
+            // A byte says that the cluster is to outlive its runner, the end of the pipe that it is not.
+            if std::io::stdin().read(&mut [0]).is_ok_and(|read| read > 0) {
+                kept.store(true, Ordering::Release);
+            } else {
+                drop(lifeline);
+            }
+        });
+    }
+    let status = namespaces.wait()?;
+    if kept.load(Ordering::Acquire) {
+        bail!("the cluster ended by itself ({status}); its logs are in {}", state.directory().display());
+    }
+    clear(&state)
+}
+
+/// Ends the cluster in `state`, whatever state it is in, and removes all of it.
+///
+/// # Errors
+/// When something of it cannot be ended or removed.
+pub fn stop(state: &State) -> Result<()> {
+    if state.supervised() {
+        rustix::process::kill_process(supervisor(state)?, rustix::process::Signal::TERM)
+            .context("cannot end the cluster's supervisor")?;
+    }
+    wait::until(&format!("cluster {} to end", state.name()), Duration::from_secs(30), || {
+        Ok(if state.supervised() || state.inhabited() {
+            Observed::NotYet("its processes still run".to_owned())
+        } else {
+            Observed::Yes(())
+        })
+    })?;
+    clear(state)
+}
+
+/// Removes what crashed clusters left behind.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn sweep(cache: &Cache) -> Result<Vec<String>> {
+    let _lock: File = cache.lock("clusters")?;
+    let mut swept = Vec::new();
+    for state in State::all(cache)? {
+        if !state.supervised() {
+            stop(&state)?;
+            swept.push(state.name());
+        }
+    }
+    Ok(swept)
+}
+
+fn clear(state: &State) -> Result<()> {
+    cgroups::remove(&state.cgroup())?;
+    remove_dir(state.directory())
+}
+
+/// The supervisor's process is the parent of the one that holds the namespaces.
+fn supervisor(state: &State) -> Result<rustix::process::Pid> {
+    let child = state.namespaces_of()?;
+    let status = fs::read_to_string(format!("/proc/{child}/status")).context("the cluster has just ended")?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim);
+    let parent = parent.and_then(|pid| pid.parse().ok()).and_then(rustix::process::Pid::from_raw);
+    parent.context("the cluster has no supervisor")
+}

@@ -1,0 +1,62 @@
+//! Lines that tell what is going on and how long it took.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+/// Runs `work`, and prints `what` with the time it took.
+///
+/// # Errors
+/// Those of `work`.
+pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let result = work();
+    let mark = if result.is_ok() { "✓" } else { "✗" };
+    done(mark, what, start.elapsed());
+    result
+}
+
+/// Like [`step`] for work that takes minutes: says so first.
+///
+/// # Errors
+/// Those of `work`.
+pub fn long_step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    println!("  … {what}");
+    step(what, work)
+}
+
+/// Prints one line about something that is not timed.
+pub fn note(what: &str) {
+    println!("  {what}");
+}
+
+/// Prints a heading.
+pub fn heading(what: &str) {
+    println!("\n{what}");
+}
+
+/// A duration as people read it: `85 ms`, `3.8 s`, `7 min 30 s`.
+#[must_use]
+pub fn human(duration: Duration) -> String {
+    match duration.as_secs() {
+        0 => format!("{} ms", duration.as_millis()),
+        seconds @ 1..60 => format!("{seconds}.{} s", duration.subsec_millis() / 100),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
+fn done(mark: &str, what: &str, took: Duration) {
+    println!("  {mark} {what:<68} {:>12}", human(took));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_readable() {
+        assert_eq!(human(Duration::from_millis(85)), "85 ms");
+        assert_eq!(human(Duration::from_millis(3_850)), "3.8 s");
+        assert_eq!(human(Duration::from_secs(450)), "7 min 30 s");
+    }
+}

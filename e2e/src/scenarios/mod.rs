@@ -1,0 +1,169 @@
+//! What is shown to work on a real cluster, one named scenario at a time.
+//!
+//! A scenario keeps to namespaces that bear its name (`opt-in`, `opt-in-restricted`): those are reported on
+//! when it fails, and removed when it ends.
+
+mod controller_down;
+mod deleted_while_waiting;
+mod leftovers;
+mod mutual_tls;
+mod no_request_lost;
+mod opt_in;
+mod restricted;
+mod secret;
+pub mod side_by_side;
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::cluster::Cluster;
+use crate::progress::{self, human};
+use crate::report;
+
+/// Where the chart is installed; reported on whenever a scenario fails.
+pub const SYSTEM_NAMESPACE: &str = "certmint-system";
+
+/// One thing that is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// Its name on the command line, and that of its namespaces.
+    pub name: &'static str,
+    /// What it shows, in one sentence.
+    pub shows: &'static str,
+    /// Runs it; an error is a failure.
+    pub run: fn(&Cluster) -> Result<()>,
+}
+
+/// Every scenario, in the order in which they run.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "opt-in",
+        shows: "Every kind of workload opts in and out by one annotation.",
+        run: opt_in::run,
+    },
+    Scenario {
+        name: "secret",
+        shows: "The Secret is what kubectl, OpenSSL and GnuTLS expect.",
+        run: secret::run,
+    },
+    Scenario {
+        name: "mutual-tls",
+        shows: "nginx answers callers with our certificates under its kube DNS names, and refuses others.",
+        run: mutual_tls::run,
+    },
+    Scenario {
+        name: "no-request-lost",
+        shows: "A scale-out by an autoscaler, a rolling update and 20 renewals fail no request.",
+        run: no_request_lost::run,
+    },
+    Scenario {
+        name: "restricted",
+        shows: "A namespace that enforces the Pod Security Standard restricted takes injected pods.",
+        run: restricted::run,
+    },
+    Scenario {
+        name: "controller-down",
+        shows: "What exists restarts and scales out without the controller; the rest follows when it is back.",
+        run: controller_down::run,
+    },
+    Scenario {
+        name: "deleted-while-waiting",
+        shows: "A pod deleted while it waits for its certificate is gone promptly.",
+        run: deleted_while_waiting::run,
+    },
+    Scenario {
+        name: "side-by-side",
+        shows: "Two clusters run side by side, and nothing is left of them, even when their runner is killed.",
+        run: side_by_side::run,
+    },
+];
+
+/// How a run of scenarios went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many passed.
+    pub passed: usize,
+    /// How many failed.
+    pub failed: usize,
+}
+
+/// The scenarios named, or all of them when none is.
+///
+/// # Errors
+/// When there is none of a name.
+pub fn chosen(names: &[String]) -> Result<Vec<Scenario>> {
+    if names.is_empty() {
+        return Ok(SCENARIOS.to_vec());
+    }
+    names
+        .iter()
+        .map(|name| match SCENARIOS.iter().find(|scenario| scenario.name == name) {
+            Some(scenario) => Ok(*scenario),
+            None => bail!(
+                "there is no scenario {name}; there are: {}",
+                SCENARIOS.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ")
+            ),
+        })
+        .collect()
+}
+
+/// Runs `scenarios` one after the other, printing how each went; a failure does not stop the next.
+#[must_use]
+pub fn run(cluster: &Cluster, scenarios: &[Scenario]) -> Tally {
+    let mut tally = Tally::default();
+    for scenario in scenarios {
+        progress::heading(&format!("{}: {}", scenario.name, scenario.shows));
+        let start = Instant::now();
+        match (scenario.run)(cluster) {
+            Ok(()) => {
+                tally.passed += 1;
+                progress::note(&format!("passed {} in {}", scenario.name, human(start.elapsed())));
+            }
+            Err(error) => {
+                tally.failed += 1;
+                let mut namespaces = namespaces_of(cluster, scenario);
+                namespaces.push(SYSTEM_NAMESPACE.to_owned());
+                println!("{}", report::of(cluster, &namespaces));
+                progress::note(&format!(
+                    "FAILED {} after {}: {error:#}",
+                    scenario.name,
+                    human(start.elapsed())
+                ));
+            }
+        }
+        for namespace in namespaces_of(cluster, scenario) {
+            // A namespace that stays does not harm the next scenario, which has its own.
+            drop(cluster.kubectl().delete(&["namespace", &namespace, "--wait=false"]));
+        }
+    }
+    tally
+}
+
+fn namespaces_of(cluster: &Cluster, scenario: &Scenario) -> Vec<String> {
+    let all = cluster.kubectl().list(&["namespaces"]).unwrap_or_default();
+    let names = all.iter().filter_map(|namespace| namespace["metadata"]["name"].as_str());
+    names.filter(|name| belongs(name, scenario.name)).map(str::to_owned).collect()
+}
+
+fn belongs(namespace: &str, scenario: &str) -> bool {
+    namespace.strip_prefix(scenario).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_scenario_is_answered_with_the_known_ones() {
+        let error = chosen(&["nope".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("side-by-side"), "{error}");
+    }
+
+    #[test]
+    fn a_namespace_belongs_to_the_scenario_it_is_named_after() {
+        assert!(belongs("opt-in", "opt-in"));
+        assert!(belongs("opt-in-restricted", "opt-in"));
+        assert!(!belongs("opt-inner", "opt-in"));
+    }
+}

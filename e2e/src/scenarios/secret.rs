@@ -1,0 +1,159 @@
+//! The Secret and what is in it, as kubectl, OpenSSL and GnuTLS see it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{fs, process};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::cluster::Cluster;
+use crate::kubectl::Kubectl;
+use crate::progress::{note, step};
+use crate::story::{PATIENCE, examples, installation, namespace};
+use crate::{command, machine};
+
+const NAMESPACE: &str = "secret";
+const SECRET: &str = "payments-certmint-tls";
+const WRONG: [&str; 4] = ["payments", "refunds.secret.svc", "payments.other.svc", "a.payments.secret.svc"];
+
+pub(super) fn run(cluster: &Cluster) -> Result<()> {
+    machine::install(machine::VERIFIERS)?;
+    installation::install(cluster, installation::SHORT_LIVED)?;
+    let kubectl = namespace(cluster, NAMESPACE, &[])?;
+    examples::apply_payments(cluster, &kubectl)?;
+    examples::opt_in(&kubectl, "deployment/payments", &[])?;
+    kubectl.rolled_out("deployment/payments", PATIENCE)?;
+
+    step("kubectl get and kubectl describe tell what it is", || printed(&kubectl))?;
+    let files = Files::of(&kubectl)?;
+    step("the key fits the certificate (OpenSSL)", || key_fits(&files))?;
+    let right = ["payments.secret.svc", "payments.secret.svc.cluster.local"];
+    step("OpenSSL: the right names pass as server and as client, wrong ones do not", || {
+        verdicts(&files, &right, openssl)
+    })?;
+    step("GnuTLS: the right names pass as server and as client, wrong ones do not", || {
+        verdicts(&files, &right, gnutls)
+    })?;
+    step("the profile is as documented", || profile(&files))
+}
+
+fn printed(kubectl: &Kubectl<'_>) -> Result<()> {
+    let row = kubectl.run(&["get", "secret", SECRET])?;
+    ensure!(row.contains("kubernetes.io/tls") && row.contains(" 3 "), "kubectl get printed\n{row}");
+    let described = kubectl.run(&["describe", "secret", SECRET])?;
+    note(&described.replace('\n', "\n  "));
+    for expected in [
+        "certmint.dev/managed=true",
+        "certmint.dev/workload: Deployment/payments",
+        "certmint.dev/dns-names: payments.secret.svc",
+        "certmint.dev/spiffe-id: spiffe://cluster.local/ns/secret/sa/default",
+        "certmint.dev/not-after: 2",
+        "certmint.dev/renew-at: 2",
+        "certmint.dev/serial: ",
+        "certmint.dev/issuer: ",
+        "certmint.dev/reason: ",
+        "tls.crt:",
+        "tls.key:",
+        "ca.crt:",
+    ] {
+        ensure!(described.contains(expected), "kubectl describe does not say {expected:?}:\n{described}");
+    }
+    ensure!(!described.contains("PRIVATE"), "kubectl describe shows a key");
+    Ok(())
+}
+
+/// The Secret's data as files, removed in the end.
+struct Files(PathBuf);
+
+impl Files {
+    fn of(kubectl: &Kubectl<'_>) -> Result<Self> {
+        let directory = std::env::temp_dir().join(format!("certmint-secret-{}", process::id()));
+        fs::create_dir_all(&directory)?;
+        let files = Self(directory);
+        for (key, file) in [("tls.crt", "tls.crt"), ("tls.key", "tls.key"), ("ca.crt", "ca.crt")] {
+            let path = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
+            fs::write(files.path(file), kubectl.run(&["get", "secret", SECRET, "--output", &path])?)?;
+        }
+        Ok(files)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        // What cannot be removed is reported by the machine's own temporary-file cleaning.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn run_openssl(arguments: &[&str], file: &Path) -> Result<String> {
+    command::output(Command::new("openssl").args(arguments).arg(file))
+}
+
+fn key_fits(files: &Files) -> Result<()> {
+    let of_key = run_openssl(&["pkey", "-pubout", "-in"], &files.path("tls.key"))?;
+    let of_certificate = run_openssl(&["x509", "-noout", "-pubkey", "-in"], &files.path("tls.crt"))?;
+    ensure!(of_key == of_certificate, "the key does not fit the certificate");
+    Ok(())
+}
+
+/// What a verifier is asked to accept the certificate for.
+#[derive(Debug, Clone, Copy)]
+enum Use<'a> {
+    Server(&'a str),
+    Client,
+}
+
+fn verdicts(files: &Files, right: &[&str], verify: fn(&Files, Use<'_>) -> Result<String>) -> Result<()> {
+    for name in right {
+        verify(files, Use::Server(name)).with_context(|| format!("{name} should pass"))?;
+    }
+    verify(files, Use::Client).context("the use as a client should pass")?;
+    for name in WRONG {
+        if verify(files, Use::Server(name)).is_ok() {
+            bail!("{name} should not pass");
+        }
+    }
+    Ok(())
+}
+
+fn openssl(files: &Files, purpose: Use<'_>) -> Result<String> {
+    let mut verify = Command::new("openssl");
+    verify.args(["verify", "-x509_strict", "-CAfile"]).arg(files.path("ca.crt"));
+    verify.arg("-untrusted").arg(files.path("tls.crt"));
+    match purpose {
+        Use::Server(name) => verify.args(["-purpose", "sslserver", "-verify_hostname", name]),
+        Use::Client => verify.args(["-purpose", "sslclient"]),
+    };
+    command::output(verify.arg(files.path("tls.crt")))
+}
+
+fn gnutls(files: &Files, purpose: Use<'_>) -> Result<String> {
+    let mut verify = Command::new("certtool");
+    verify.args(["--verify", "--load-ca-certificate"]).arg(files.path("ca.crt"));
+    verify.arg("--infile").arg(files.path("tls.crt"));
+    match purpose {
+        Use::Server(name) => {
+            verify.arg("--verify-purpose=1.3.6.1.5.5.7.3.1").arg(format!("--verify-hostname={name}"))
+        }
+        Use::Client => verify.arg("--verify-purpose=1.3.6.1.5.5.7.3.2"),
+    };
+    command::output(&mut verify)
+}
+
+fn profile(files: &Files) -> Result<()> {
+    let text = run_openssl(&["x509", "-noout", "-text", "-in"], &files.path("tls.crt"))?;
+    for expected in [
+        "URI:spiffe://cluster.local/ns/secret/sa/default",
+        "X509v3 Key Usage: critical\n                Digital Signature",
+        "TLS Web Server Authentication, TLS Web Client Authentication",
+        "X509v3 Subject Alternative Name: critical",
+        "X509v3 Authority Key Identifier",
+    ] {
+        ensure!(text.contains(expected), "the certificate lacks {expected:?}:\n{text}");
+    }
+    Ok(())
+}

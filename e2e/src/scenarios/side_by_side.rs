@@ -1,0 +1,122 @@
+//! Two clusters side by side, and nothing left of them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::leftovers::{self, Process};
+use crate::cache::Cache;
+use crate::cluster::state::State;
+use crate::cluster::supervisor::Role;
+use crate::cluster::{Cluster, Options};
+use crate::images;
+use crate::progress::step;
+use crate::wait::{self, Observed};
+
+const PATIENCE: Duration = Duration::from_secs(180);
+const NAMES: [&str; 2] = ["left", "right"];
+
+pub(super) fn run(shared: &Cluster) -> Result<()> {
+    let cache = shared.cache();
+    let states = NAMES.map(|name| State::of(cache, name));
+    let before = leftovers::machine(&states)?;
+
+    let clusters = step("two clusters start side by side", || {
+        NAMES.iter().map(|name| Cluster::start(cache, &options(name))).collect::<Result<Vec<_>>>()
+    })?;
+    step("each runs a pod of its own, and knows nothing of the other's", || {
+        clusters.iter().zip(NAMES).try_for_each(|(cluster, name)| run_pod(cluster, name))?;
+        clusters.iter().zip(NAMES).try_for_each(|(cluster, name)| knows_only(cluster, name))
+    })?;
+    let processes = processes_of(&states)?;
+    step("both are stopped", || clusters.into_iter().try_for_each(Cluster::stop))?;
+    step(
+        &format!("none of {} processes, no mount, interface, cgroup or file is left", processes.len()),
+        || nothing_left(&states, &before, &processes),
+    )?;
+
+    let states = [State::of(cache, NAMES[0])];
+    let mut runner = Command::new(std::env::current_exe()?)
+        .arg(Role::Runner.argument())
+        .arg(states[0].directory())
+        .stdout(Stdio::null())
+        .spawn()
+        .context("cannot start another runner")?;
+    let started = step("another runner starts a cluster", || {
+        wait::until("its pod to run", PATIENCE, || {
+            let cluster = Cluster::running(cache, NAMES[0])?;
+            running(&cluster, NAMES[0])
+        })
+    });
+    let processes = started.and_then(|()| processes_of(&states));
+    step("that runner is killed", || Ok(runner.kill().and_then(|()| runner.wait().map(drop))?))?;
+    let processes = processes?;
+    step(
+        &format!("none of {} processes, no mount, interface, cgroup or file is left", processes.len()),
+        || nothing_left(&states, &before, &processes),
+    )
+}
+
+/// Starts the cluster of `directory` with a pod, bound to this process, and waits to be killed.
+///
+/// # Errors
+/// When the cluster does not come up.
+pub fn runner(directory: &Path) -> Result<()> {
+    let cache = Cache::open()?;
+    let name = State::at(directory).name();
+    let cluster = Cluster::start(&cache, &options(&name))?;
+    run_pod(&cluster, &name)?;
+    loop {
+        thread::park();
+    }
+}
+
+fn options(name: &str) -> Options {
+    Options { name: name.to_owned(), control_plane_only: false, bound: true }
+}
+
+fn run_pod(cluster: &Cluster, name: &str) -> Result<()> {
+    let image = cluster.provide(&images::tools(cluster.cache())?)?;
+    cluster.kubectl().run(&["create", "deployment", name, "--image", &image])?;
+    wait::until(&format!("the pod of {name}"), PATIENCE, || running(cluster, name))
+}
+
+fn running(cluster: &Cluster, name: &str) -> Result<Observed<()>> {
+    let deployment = cluster.kubectl().get(&[&format!("deployment/{name}")])?;
+    Ok(match deployment["status"]["availableReplicas"].as_u64() {
+        Some(1) => Observed::Yes(()),
+        _ => Observed::NotYet(deployment["status"].to_string()),
+    })
+}
+
+fn knows_only(cluster: &Cluster, name: &str) -> Result<()> {
+    let names = cluster.kubectl().run(&["get", "deployments", "--output=name"])?;
+    if names.trim() != format!("deployment.apps/{name}") {
+        bail!("cluster {name} has the deployments {names}");
+    }
+    Ok(())
+}
+
+fn processes_of(states: &[State]) -> Result<BTreeSet<Process>> {
+    let mut all = BTreeSet::new();
+    for state in states {
+        all.extend(leftovers::processes(state)?);
+    }
+    Ok(all)
+}
+
+fn nothing_left(states: &[State], before: &BTreeSet<String>, processes: &BTreeSet<Process>) -> Result<()> {
+    wait::until("everything to be gone", Duration::from_secs(30), || {
+        let mut left: BTreeSet<String> = leftovers::machine(states)?.difference(before).cloned().collect();
+        left.extend(leftovers::alive(processes));
+        Ok(if left.is_empty() {
+            Observed::Yes(())
+        } else {
+            Observed::NotYet(left.into_iter().collect::<Vec<_>>().join("\n"))
+        })
+    })
+}

@@ -1,0 +1,61 @@
+//! The examples of the documentation, applied as they stand but for the images, which are our own.
+
+use anyhow::Result;
+
+use super::PATIENCE;
+use crate::cluster::Cluster;
+use crate::images;
+use crate::kubectl::Kubectl;
+
+const PAYMENTS: &str = include_str!("../../../docs/examples/payments.yaml");
+const CHECKOUT: &str = include_str!("../../../docs/examples/checkout.yaml");
+
+/// nginx that asks every caller for a certificate, not yet opted in.
+///
+/// # Errors
+/// When the image or the API server refuses.
+pub fn apply_payments(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
+    let image = cluster.provide(&images::nginx(cluster.cache())?)?;
+    kubectl.apply(&PAYMENTS.replace("nginxinc/nginx-unprivileged:stable", &image)).map(drop)
+}
+
+/// A shell with curl, not yet opted in.
+///
+/// # Errors
+/// When the image or the API server refuses.
+pub fn apply_checkout(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
+    let image = cluster.provide(&images::tools(cluster.cache())?)?;
+    kubectl.apply(&CHECKOUT.replace("curlimages/curl:latest", &image)).map(drop)
+}
+
+/// Both examples, opted in with `annotations` beside, and ready.
+///
+/// # Errors
+/// When anything of it is refused or does not become ready.
+pub fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, annotations: &[&str]) -> Result<()> {
+    apply_payments(cluster, kubectl)?;
+    apply_checkout(cluster, kubectl)?;
+    for workload in ["deployment/payments", "deployment/checkout"] {
+        opt_in(kubectl, workload, annotations)?;
+    }
+    for workload in ["deployment/payments", "deployment/checkout"] {
+        kubectl.rolled_out(workload, PATIENCE)?;
+    }
+    Ok(())
+}
+
+/// `kubectl annotate WORKLOAD certmint.dev/inject=true …`.
+///
+/// # Errors
+/// When the webhook refuses it.
+pub fn opt_in(kubectl: &Kubectl<'_>, workload: &str, annotations: &[&str]) -> Result<String> {
+    kubectl.run(&[&["annotate", "--overwrite", workload, "certmint.dev/inject=true"], annotations].concat())
+}
+
+/// `kubectl annotate WORKLOAD certmint.dev/inject-`.
+///
+/// # Errors
+/// When the API server refuses it.
+pub fn opt_out(kubectl: &Kubectl<'_>, workload: &str) -> Result<String> {
+    kubectl.run(&["annotate", workload, "certmint.dev/inject-"])
+}

@@ -1,0 +1,79 @@
+//! Certmint installed with helm, as a user would.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use super::PATIENCE;
+use crate::cluster::Cluster;
+use crate::images::{self, Image};
+use crate::{command, scenarios::SYSTEM_NAMESPACE};
+
+/// The release's name, which the chart's objects are named after.
+pub const RELEASE: &str = "certmint";
+
+/// Installs the chart, or brings an installation to these values, and waits until it is ready.
+///
+/// # Errors
+/// When an image cannot be built or provided, helm refuses, or the pods do not become ready.
+pub fn install(cluster: &Cluster, values: &[&str]) -> Result<()> {
+    let mut sets = image_values(cluster)?;
+    sets.extend(values.iter().map(|value| (*value).to_owned()));
+    let mut helm = cluster.command("helm");
+    helm.args(["upgrade", "--install", RELEASE]).arg(chart()).args([
+        "--namespace",
+        SYSTEM_NAMESPACE,
+        "--create-namespace",
+    ]);
+    for set in &sets {
+        helm.args(["--set", set]);
+    }
+    command::output(&mut helm)?;
+    ready(cluster)
+}
+
+/// Waits until webhook and controller are ready and the API server can call the webhook.
+///
+/// # Errors
+/// When they do not become so.
+pub fn ready(cluster: &Cluster) -> Result<()> {
+    let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
+    kubectl.rolled_out("deployment/certmint-controller", PATIENCE)?;
+    kubectl.rolled_out("deployment/certmint-webhook", PATIENCE)?;
+    kubectl.until("mutatingwebhookconfiguration/certmint", "to carry the CA", PATIENCE, |configuration| {
+        let webhooks = configuration["webhooks"].as_array()?;
+        webhooks.iter().all(|webhook| webhook["clientConfig"]["caBundle"].is_string()).then_some(())
+    })
+}
+
+/// Removes the release; the CA's Secret stays with the namespace.
+///
+/// # Errors
+/// When helm fails.
+pub fn uninstall(cluster: &Cluster) -> Result<()> {
+    let mut helm = cluster.command("helm");
+    helm.args(["uninstall", RELEASE, "--namespace", SYSTEM_NAMESPACE, "--wait"]);
+    command::output(&mut helm).map(drop)
+}
+
+/// What certificates of seconds take, beside an installation's usual values.
+pub const SHORT_LIVED: &[&str] = &["policy.shortestDuration=10s"];
+
+fn image_values(cluster: &Cluster) -> Result<Vec<String>> {
+    let images = images::ours(cluster.cache())?;
+    let mut values = Vec::new();
+    for (name, prefix) in [("certmint", "image"), ("certmint-fetch", "fetch.image")] {
+        let image = images.iter().find(|image| image.name == name).context("an image of ours is missing")?;
+        values.extend(reference_values(prefix, image, &cluster.provide(image)?));
+    }
+    Ok(values)
+}
+
+fn reference_values(prefix: &str, image: &Image, reference: &str) -> [String; 2] {
+    let registry = reference.strip_suffix(&format!("/{}:{}", image.name, image.tag)).unwrap_or_default();
+    [format!("{prefix}.registry={registry}"), format!("{prefix}.tag={}", image.tag)]
+}
+
+fn chart() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../charts/certmint")
+}

@@ -1,0 +1,144 @@
+//! A workload of any kind that can opt in, with a shell in it.
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use super::PATIENCE;
+use crate::kubectl::{Kubectl, is_true};
+
+/// The kinds, with the words that kubectl knows them by.
+pub const KINDS: [&str; 7] =
+    ["deployment", "statefulset", "daemonset", "replicaset", "job", "cronjob", "pod"];
+
+/// A workload by kind, named `NAME`, whose one container runs `image` with `/var/run/secrets` in reach.
+#[must_use]
+pub fn manifest(kind: &str, name: &str, image: &str, annotations: &Value) -> Value {
+    let labels = json!({ "app": name });
+    let run_to_end = matches!(kind, "job" | "cronjob");
+    let mut pod = json!({
+        "terminationGracePeriodSeconds": 1,
+        "automountServiceAccountToken": false,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": 10004,
+            "seccompProfile": { "type": "RuntimeDefault" },
+        },
+        "containers": [{
+            "name": "app",
+            "image": image,
+            "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+        }],
+    });
+    if run_to_end {
+        pod["restartPolicy"] = "Never".into();
+        pod["containers"][0]["command"] =
+            json!(["sh", "-c", "ls /var/run/secrets/certmint.dev/tls.crt || echo no certificate"]);
+    }
+    let template = json!({ "metadata": { "labels": labels }, "spec": pod });
+    let selector = json!({ "matchLabels": labels });
+    let (api, kind, spec) = match kind {
+        "deployment" => ("apps/v1", "Deployment", json!({ "selector": selector, "template": template })),
+        "statefulset" => (
+            "apps/v1",
+            "StatefulSet",
+            json!({ "selector": selector, "template": template, "serviceName": name }),
+        ),
+        "daemonset" => ("apps/v1", "DaemonSet", json!({ "selector": selector, "template": template })),
+        "replicaset" => ("apps/v1", "ReplicaSet", json!({ "selector": selector, "template": template })),
+        "job" => ("batch/v1", "Job", json!({ "template": template, "backoffLimit": 0 })),
+        "cronjob" => (
+            "batch/v1",
+            "CronJob",
+            // It never comes due by itself: a test makes its Jobs.
+            json!({ "schedule": "0 0 31 2 *", "jobTemplate": { "spec": { "template": template, "backoffLimit": 0 } } }),
+        ),
+        _ => ("v1", "Pod", pod),
+    };
+    json!({
+        "apiVersion": api,
+        "kind": kind,
+        "metadata": { "name": name, "labels": labels, "annotations": annotations },
+        "spec": spec,
+    })
+}
+
+/// A Service that selects the pods of the workload `name`.
+#[must_use]
+pub fn service(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": name },
+        "spec": { "selector": { "app": name }, "clusterIP": "None", "ports": [{ "port": 443 }] },
+    })
+}
+
+/// The pod template within an object of any kind; a pod is its own.
+#[must_use]
+pub fn template(object: &Value) -> &Value {
+    match object["kind"].as_str() {
+        Some("CronJob") => &object["spec"]["jobTemplate"]["spec"]["template"],
+        Some("Pod") => object,
+        _ => &object["spec"]["template"],
+    }
+}
+
+/// Whether a pod carries our container.
+#[must_use]
+pub fn is_injected(pod: &Value) -> bool {
+    let containers = pod["spec"]["initContainers"].as_array();
+    containers.is_some_and(|all| all.iter().any(|container| container["name"] == "certmint"))
+}
+
+/// Waits until there are pods with `app=NAME`, all of them ready (or finished well) and injected or not.
+///
+/// # Errors
+/// When they do not become so.
+pub fn await_pods(kubectl: &Kubectl<'_>, name: &str, injected: bool) -> Result<Vec<Value>> {
+    let selector = format!("--selector=app={name}");
+    let what = format!(
+        "the pods of {name} to be ready {}",
+        if injected { "and injected" } else { "without injection" }
+    );
+    crate::wait::until(&what, PATIENCE, || {
+        let pods = kubectl.list(&["pods", &selector])?;
+        let good = |pod: &Value| {
+            let well = is_true(pod, "Ready") || pod["status"]["phase"] == "Succeeded";
+            well && pod["metadata"]["deletionTimestamp"].is_null() && is_injected(pod) == injected
+        };
+        Ok(if !pods.is_empty() && pods.iter().all(good) {
+            crate::wait::Observed::Yes(pods)
+        } else {
+            let states = pods.iter().map(|pod| {
+                format!(
+                    "{} {} injected={}",
+                    pod["metadata"]["name"],
+                    pod["status"]["phase"],
+                    is_injected(pod)
+                )
+            });
+            crate::wait::Observed::NotYet(states.collect::<Vec<_>>().join(", "))
+        })
+    })
+}
+
+/// Passes when the pod's app container sees the files.
+///
+/// # Errors
+/// When one is missing.
+pub fn sees_certificate(kubectl: &Kubectl<'_>, pod: &Value) -> Result<()> {
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    if pod["status"]["phase"] == "Succeeded" {
+        let log = kubectl.logs(name, "app")?;
+        if log.trim() != "/var/run/secrets/certmint.dev/tls.crt" {
+            bail!("{name} printed {log}");
+        }
+        return Ok(());
+    }
+    let listed = kubectl.exec(name, "app", &["ls", "/var/run/secrets/certmint.dev"])?;
+    let files: Vec<&str> = listed.split_whitespace().collect();
+    if files != ["ca.crt", "tls.crt", "tls.key", "tls.pem"] {
+        bail!("{name} sees {files:?}");
+    }
+    Ok(())
+}
