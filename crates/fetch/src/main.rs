@@ -1,3 +1,12 @@
-//! Puts certificates in place inside a pod and keeps them fresh.
+//! `certmint-fetch [once | wait]`: see the library.
 
-fn main() {}
+use certmint_fetch::command::Command;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let Some(command) = Command::from_args(std::env::args().skip(1)) else {
+        eprintln!("usage: certmint-fetch [once | wait]");
+        return ExitCode::from(2);
+    };
+    if command.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,78 @@
+//! Everything that can keep a certificate from its place, with the code it is reported under.
+
+use crate::{
+    atomic_dir::ReadError, issuance::IssuanceError, publication::PublishError, reload::ReloadError,
+    settings::SettingsError, trust::TrustError,
+};
+use certmint_certificates::VerifyError;
+use certmint_contract::{ErrorCode, issuance::Failure};
+
+/// Why there is no (newer) certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The container's environment is wrong.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// No roots to begin with.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The Secret cannot be read.
+    #[error("the workload's Secret: {0}")]
+    Read(#[from] ReadError),
+    /// The Secret does not pass verification.
+    #[error("the workload's Secret was not used: {0}; delete the Secret to have it made again")]
+    Secret(#[source] VerifyError),
+    /// The Secret brings roots that nobody we trust has vouched for.
+    #[error(
+        "the workload's Secret was not used: its ca.crt holds a root that is not known in this pod, so it has to come from the issuance API"
+    )]
+    UnknownRoot,
+    /// The issuance API gave none.
+    #[error(transparent)]
+    Issuance(#[from] IssuanceError),
+    /// What the issuance API gave does not pass verification.
+    #[error("the issuance API's answer was not used: {0}; see the log of the certmint controller")]
+    Answer(#[source] VerifyError),
+    /// The issuance API has nothing newer, although it should.
+    #[error(
+        "the certificate in place is overdue and there is no newer one yet; see the events of the workload and the log of the certmint controller"
+    )]
+    Overdue,
+    /// The files cannot be written.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The app was not told.
+    #[error("the new certificate is in place, but the app was not told: {0}")]
+    Reload(#[from] ReloadError),
+}
+
+impl FetchError {
+    /// The code it is reported under.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Settings(_) | Self::Trust(_) => ErrorCode::PodConflict,
+            Self::Read(_) | Self::Secret(_) | Self::UnknownRoot | Self::Answer(_) => ErrorCode::InvalidBundle,
+            Self::Issuance(IssuanceError::Refused(failure)) => failure.code,
+            Self::Issuance(IssuanceError::Token { .. }) => ErrorCode::Unauthenticated,
+            Self::Issuance(_) => ErrorCode::Unavailable,
+            Self::Overdue => ErrorCode::NotYetIssued,
+            Self::Publish(_) => ErrorCode::CannotPublish,
+            Self::Reload(_) => ErrorCode::ReloadFailed,
+        }
+    }
+
+    /// What is reported.
+    pub fn to_failure(&self) -> Failure {
+        Failure { code: self.code(), message: self.to_string() }
+    }
+}
+
+/// Whether no further attempt of this run can mend it.
+///
+/// Beyond what passes by itself, a token is replaced by the kubelet, a Secret by the controller, and room in
+/// the volume may be made.
+pub fn is_final(code: ErrorCode) -> bool {
+    let mends =
+        matches!(code, ErrorCode::Unauthenticated | ErrorCode::InvalidBundle | ErrorCode::CannotPublish);
+    !(mends || code.is_transient())
+}

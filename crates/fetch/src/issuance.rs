@@ -1,0 +1,156 @@
+//! Asks the issuance API for the bundle (`certmint_contract::issuance` has the wire).
+
+use crate::trust::TrustAnchors;
+use certmint_contract::issuance::{BUNDLE_PATH, Bundle, Failure, MAX_ANSWER_BYTES};
+use rustls::crypto::CryptoProvider;
+use rustls::{CertificateError, crypto::aws_lc_rs};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::{Agent, http::Uri};
+use zeroize::Zeroizing;
+
+/// From the look-up of the name to the last byte. The controller answers within milliseconds; one that does
+/// not is better asked again, because another replica may get the request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// A token is about 1 kB; what is longer is none.
+const MAX_TOKEN_BYTES: u64 = 64 * 1024;
+/// The client's buffers; its own default of 128 kB each is made for downloads.
+const BUFFER_BYTES: usize = 8 * 1024;
+
+/// Why the API gave no bundle.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuanceError {
+    /// The token is not there.
+    #[error(
+        "the service account token {path} cannot be read: {source}; the kubelet puts it there, see the pod's events"
+    )]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The server is not one that our roots vouch for.
+    #[error(
+        "{api} did not prove to be the issuance API: {cause}. If the CA was replaced, restart the workload (kubectl rollout restart) to have the new roots injected; otherwise find out who answers at that address"
+    )]
+    Untrusted {
+        /// The API's origin.
+        api: Uri,
+        /// What the verification said.
+        cause: Box<CertificateError>,
+    },
+    /// No answer.
+    #[error(
+        "{api} cannot be reached: {cause}; check that the certmint controller runs and that no NetworkPolicy is in the way"
+    )]
+    Unreachable {
+        /// The API's origin.
+        api: Uri,
+        /// What the client said.
+        cause: Box<ureq::Error>,
+    },
+    /// An answer that is none of the API's.
+    #[error(
+        "{api} answered {status} with something that is no answer of the issuance API; check what CERTMINT_API points to"
+    )]
+    NotUnderstood {
+        /// The API's origin.
+        api: Uri,
+        /// The status.
+        status: u16,
+    },
+    /// The API's own refusal.
+    #[error("{}", .0.message)]
+    Refused(Failure),
+}
+
+/// An HTTP client that follows nothing, uses no proxy, speaks TLS 1.3 only, and gives up in time.
+///
+/// Not kept between requests: minutes to days lie between two of them, and the roots may have changed.
+pub fn client(tls: ureq::tls::TlsConfigBuilder, timeout: Duration) -> Agent {
+    Agent::config_builder()
+        .tls_config(tls.unversioned_rustls_crypto_provider(Arc::new(tls13_provider())).build())
+        .timeout_global(Some(timeout))
+        // The pod's proxy variables are meant for the app; nothing of ours leaves the cluster.
+        .proxy(None)
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .max_response_header_size(BUFFER_BYTES)
+        .input_buffer_size(BUFFER_BYTES)
+        .output_buffer_size(BUFFER_BYTES)
+        .build()
+        .new_agent()
+}
+
+/// Asks once.
+///
+/// # Errors
+/// What went wrong; [`IssuanceError::Refused`] carries the API's own words.
+pub fn request_bundle(api: &Uri, token: &Path, anchors: &TrustAnchors) -> Result<Bundle, IssuanceError> {
+    // Read at each attempt: the kubelet replaces it, and one from before a restart may have expired.
+    let authorization = read_token(token)?;
+    let roots: Vec<_> = anchors.roots().map(|root| Certificate::from_der(root).to_owned()).collect();
+    let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots)));
+    let url = format!("{}{BUNDLE_PATH}", api.to_string().trim_end_matches('/'));
+    let failed = |cause| failure_of(api, cause);
+    let mut response = client(tls, REQUEST_TIMEOUT)
+        .post(&url)
+        .header("authorization", authorization.as_str())
+        .send_empty()
+        .map_err(failed)?;
+    let status = response.status().as_u16();
+    let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES as u64).read_to_vec();
+    parse_answer(api, status, &Zeroizing::new(body.map_err(failed)?))
+}
+
+/// A suite list without TLS 1.2 keeps the client from offering it.
+fn tls13_provider() -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.retain(|suite| suite.tls13().is_some());
+    provider
+}
+
+fn read_token(path: &Path) -> Result<Zeroizing<String>, IssuanceError> {
+    let read = || {
+        let mut text = Zeroizing::new(String::new());
+        io::Read::read_to_string(
+            &mut io::Read::take(std::fs::File::open(path)?, MAX_TOKEN_BYTES),
+            &mut text,
+        )?;
+        Ok(Zeroizing::new(format!("Bearer {}", text.trim())))
+    };
+    read().map_err(|source| IssuanceError::Token { path: path.to_owned(), source })
+}
+
+fn parse_answer(api: &Uri, status: u16, body: &[u8]) -> Result<Bundle, IssuanceError> {
+    let not_understood = |_| IssuanceError::NotUnderstood { api: api.clone(), status };
+    if status == 200 {
+        return serde_json::from_slice(body).map_err(not_understood);
+    }
+    Err(IssuanceError::Refused(serde_json::from_slice(body).map_err(not_understood)?))
+}
+
+fn failure_of(api: &Uri, cause: ureq::Error) -> IssuanceError {
+    let api = api.clone();
+    match certificate_error(&cause) {
+        Some(cause) => IssuanceError::Untrusted { api, cause: Box::new(cause) },
+        None => IssuanceError::Unreachable { api, cause: Box::new(cause) },
+    }
+}
+
+/// The verification's words, which the client wraps in an I/O error.
+fn certificate_error(error: &ureq::Error) -> Option<CertificateError> {
+    let tls = match error {
+        ureq::Error::Rustls(tls) => tls,
+        ureq::Error::Io(io) => io.get_ref()?.downcast_ref::<rustls::Error>()?,
+        _ => return None,
+    };
+    match tls {
+        rustls::Error::InvalidCertificate(cause) => Some(cause.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,198 @@
+//! Where the first certificate comes from, with `certmint-fetch once`.
+
+use crate::fixtures::api::{Api, ok, refusal};
+use crate::fixtures::ca::with_root_of;
+use crate::fixtures::{Ca, NOWHERE, Pod};
+use certmint_contract::{ErrorCode, issuance::MAX_ANSWER_BYTES, pod_layout};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+fn not_yet() -> crate::fixtures::api::Answer {
+    refusal(503, ErrorCode::NotYetIssued, "Deployment/payments has no certificate yet; ask again")
+}
+
+#[test]
+fn a_valid_secret_is_published_with_the_controller_down() {
+    let ca = Ca::new();
+    let pod = Pod::new(&ca).with(pod_layout::ENV_API, NOWHERE);
+    let bundle = ca.bundle();
+    pod.write_secret(&bundle);
+    let (status, log) = pod.start(&["once"]).end();
+    assert!(status.success(), "{log}");
+    assert_eq!(pod.published(), Some(bundle.clone()));
+    assert_eq!(pod.termination_message(), "");
+    let file = |name: &str| pod.paths.tls_dir.join(name);
+    let combined = fs::read_to_string(file(pod_layout::COMBINED_FILE)).unwrap();
+    assert_eq!(combined, format!("{}{}", bundle.private_key, bundle.certificate));
+    let mode = |name: &str| fs::metadata(file(name)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(pod_layout::KEY_FILE), 0o440);
+    assert_eq!(mode("..data"), 0o750, "those who may read the files may reach them, and nobody else");
+}
+
+#[test]
+fn without_a_secret_the_api_is_asked_until_it_has_one() {
+    let ca = Ca::new();
+    let bundle = ca.bundle();
+    let given = bundle.clone();
+    let api = Api::start(&ca, move |_, number| if number < 2 { not_yet() } else { ok(&given) });
+    let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
+    let (status, log) = pod.start(&["once"]).end();
+    assert!(status.success(), "{log}");
+    assert_eq!(pod.published(), Some(bundle));
+    assert_eq!(api.requests().len(), 3);
+    let head = api.requests()[0].to_lowercase();
+    assert!(head.starts_with("post /v1/bundle http/1.1\r\n"), "{head}");
+    assert!(head.contains("authorization: bearer a-token\r\n"), "{head}");
+    assert!(log.contains("NotYetIssued"), "{log}");
+    assert_eq!(pod.termination_message(), "", "what was overcome is no reason for a later end");
+}
+
+#[test]
+fn a_secret_that_is_not_usable_is_passed_over_for_the_api() {
+    let ca = Ca::new();
+    let mut mixed = ca.bundle();
+    mixed.private_key = ca.bundle().private_key.clone();
+    for secret in [ca.expired_bundle(), ca.bundle_of_another(), mixed, Ca::new().bundle()] {
+        let bundle = ca.bundle();
+        let given = bundle.clone();
+        let api = Api::start(&ca, move |_, _| ok(&given));
+        let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
+        pod.write_secret(&secret);
+        let (status, log) = pod.start(&["once"]).end();
+        assert!(status.success(), "{log}");
+        assert_eq!(pod.published(), Some(bundle));
+    }
+}
+
+#[test]
+fn a_root_slipped_into_the_secret_is_not_believed() {
+    let (ca, other) = (Ca::new(), Ca::new());
+    let pod = Pod::new(&ca).with(pod_layout::ENV_DEADLINE, "1");
+    pod.write_secret(&with_root_of(&ca.bundle(), &other));
+    let (status, log) = pod.start(&["once"]).end();
+    assert!(!status.success());
+    assert!(log.contains("holds a root that is not known in this pod"), "{log}");
+    assert_eq!(pod.published(), None);
+}
+
+#[test]
+fn a_new_root_comes_by_the_api_and_is_known_from_then_on() {
+    let (ca, next) = (Ca::new(), Ca::new());
+    let rotating = with_root_of(&ca.bundle_of_age(60), &next);
+    let given = rotating.clone();
+    let api = Api::start(&ca, move |_, _| ok(&given));
+    let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
+    pod.write_secret(&rotating);
+    assert!(pod.start(&["once"]).end().0.success());
+    assert_eq!(pod.published(), Some(rotating));
+
+    let rotated = next.bundle();
+    pod.write_secret(&rotated);
+    let pod = pod.with(pod_layout::ENV_API, NOWHERE);
+    assert!(pod.start(&["once"]).end().0.success());
+    assert_eq!(pod.published(), Some(rotated));
+
+    pod.write_secret(&with_root_of(&ca.bundle(), &ca));
+    assert!(pod.start(&["once"]).end().0.success());
+    assert!(
+        pod.published().unwrap().trust_bundle == next.trust_bundle(),
+        "the retired root is known no longer"
+    );
+}
+
+#[test]
+fn a_server_of_another_ca_is_refused_in_so_many_words() {
+    let ca = Ca::new();
+    let api = Api::start(&Ca::new(), |_, _| panic!("the token was sent"));
+    let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin()).with(pod_layout::ENV_DEADLINE, "1");
+    let (status, log) = pod.start(&["once"]).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(log.contains("did not prove to be the issuance API"), "{log}");
+    let message = pod.termination_message();
+    assert!(message.starts_with("DeadlineExceeded: no certificate within 1 seconds"), "{message}");
+    assert!(message.contains("kubectl rollout restart"), "{message}");
+    assert!(api.requests().is_empty());
+}
+
+#[test]
+fn a_server_without_tls_1_3_is_refused() {
+    let ca = Ca::new();
+    let api = Api::start_with(&ca, &rustls::version::TLS12, |_, _| panic!("the token was sent"));
+    let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin()).with(pod_layout::ENV_DEADLINE, "1");
+    let (status, log) = pod.start(&["once"]).end();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(api.requests().is_empty());
+}
+
+#[test]
+fn the_token_is_read_at_each_attempt() {
+    let ca = Ca::new();
+    let bundle = ca.bundle();
+    let api = Api::start(&ca, move |head, _| {
+        if head.contains("Bearer replaced") {
+            ok(&bundle)
+        } else {
+            refusal(401, ErrorCode::Unauthenticated, "the token has expired; a new one is on its way")
+        }
+    });
+    let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
+    let process = pod.start(&["once"]);
+    process.until_logged("the token has expired");
+    pod.write_token("replaced\n");
+    let (status, log) = process.end();
+    assert!(status.success(), "{log}");
+}
+
+#[test]
+fn a_final_refusal_ends_it_at_once() {
+    let ca = Ca::new();
+    for code in [ErrorCode::NotOptedIn, ErrorCode::PodGone, ErrorCode::NotAllowed] {
+        let api = Api::start(&ca, move |_, _| refusal(403, code, "because; do this"));
+        let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
+        let (status, log) = pod.start(&["once"]).end();
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert_eq!(api.requests().len(), 1);
+        assert_eq!(pod.termination_message(), format!("{code}: because; do this"));
+    }
+}
+
+#[test]
+fn the_deadline_ends_it_with_the_last_cause() {
+    let ca = Ca::new();
+    let api = Api::start(&ca, |_, _| not_yet());
+    let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin()).with(pod_layout::ENV_DEADLINE, "1");
+    let (status, _) = pod.start(&["once"]).end();
+    assert_eq!(status.code(), Some(1));
+    let message = pod.termination_message();
+    assert!(
+        message.contains("no certificate within 1 seconds; the last cause was: NotYetIssued"),
+        "{message}"
+    );
+    assert!(api.requests().len() > 3, "the first pauses are short: {}", api.requests().len());
+}
+
+#[test]
+fn answers_that_are_none_are_not_used() {
+    let ca = Ca::new();
+    for (answer, says) in [
+        ((200, b"{}".to_vec()), "answered 200 with something that is no answer"),
+        ((502, b"<html>".to_vec()), "answered 502 with something that is no answer"),
+        ((200, vec![b' '; MAX_ANSWER_BYTES + 1]), "cannot be reached"),
+        ((307, Vec::new()), "answered 307 with something"),
+        (ok(&ca.bundle_of_another()), "answer was not used: the certificate is for"),
+    ] {
+        let api = Api::start(&ca, move |_, _| answer.clone());
+        let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin()).with(pod_layout::ENV_DEADLINE, "1");
+        let (status, log) = pod.start(&["once"]).end();
+        assert_eq!(status.code(), Some(1));
+        assert!(log.contains(says), "{says}: {log}");
+        assert_eq!(pod.published(), None);
+    }
+}
+
+#[test]
+fn a_broken_environment_names_the_variable() {
+    let pod = Pod::new(&Ca::new()).with(pod_layout::ENV_API, "http://plain:80");
+    assert_eq!(pod.start(&["once"]).end().0.code(), Some(1));
+    assert!(pod.termination_message().starts_with("PodConflict: the variable CERTMINT_API"));
+}

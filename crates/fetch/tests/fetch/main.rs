@@ -1,0 +1,10 @@
+//! The fetcher as a process, in a directory that looks like its container, with real sockets, files and signals.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails here fails a test")]
+
+mod acquire;
+mod fixtures;
+mod publication;
+mod reload;
+mod sidecar;
+mod wait;
