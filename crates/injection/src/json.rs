@@ -152,7 +152,10 @@ mod tests {
             "env": [{"name": "B"}, {"name": "A", "value": "1"}]});
         assert!(holds(&same, &desired));
         assert!(!holds(&json!({"name": "a", "command": ["x", "y"], "env": []}), &desired));
-        assert!(!holds(&json!({"name": "a", "command": ["x"], "env": [{"name": "A", "value": "2"}]}), &desired));
+        assert!(!holds(
+            &json!({"name": "a", "command": ["x"], "env": [{"name": "A", "value": "2"}]}),
+            &desired
+        ));
     }
 
     #[test]

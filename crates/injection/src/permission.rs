@@ -8,7 +8,9 @@ use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, Namespace, Policy, Requ
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// Nothing is issued in that namespace.
-    #[error("namespace {0} is excluded by the policy; ask whoever runs Certmint to change excludedNamespaces")]
+    #[error(
+        "namespace {0} is excluded by the policy; ask whoever runs Certmint to change excludedNamespaces"
+    )]
     Namespace(Namespace),
     /// The duration is out of bounds.
     #[error("annotation {key}: {asked} is not allowed; the policy allows {shortest} to {longest}", key = keys::DURATION)]

@@ -119,7 +119,8 @@ fn labels(bare: bool) -> Vec<Wish<'static>> {
 }
 
 fn runs_our_binary(container: &Container<'_>) -> bool {
-    container.command.as_deref().and_then(|command| command.first()).map(|first| &**first) == Some(FETCH_BINARY)
+    container.command.as_deref().and_then(|command| command.first()).map(|first| &**first)
+        == Some(FETCH_BINARY)
 }
 
 /// The Secret that the pod's workload will have, when that can be known: a bare pod with only a
@@ -144,4 +145,3 @@ fn secret_of(
     };
     Ok(workload.map(|workload| workload.default_secret_name()).transpose()?)
 }
-

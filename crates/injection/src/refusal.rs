@@ -33,7 +33,8 @@ pub enum Refusal {
     UnsupportedMode(&'static str),
     /// The pod runs already.
     #[error(
-        "a pod cannot be injected after it was created; annotate its workload, or delete the pod and create it with {}=true", keys::INJECT
+        "a pod cannot be injected after it was created; annotate its workload, or delete the pod and create it with {}=true",
+        keys::INJECT
     )]
     PodTooLate,
     /// The Job's template can no longer change.

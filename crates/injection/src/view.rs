@@ -171,7 +171,9 @@ impl Container<'_> {
         limits.cpu.as_deref().is_some_and(|cpu| {
             requests.and_then(|requests| requests.cpu.as_deref()).is_none_or(|requested| requested == cpu)
         }) && limits.memory.as_deref().is_some_and(|memory| {
-            requests.and_then(|requests| requests.memory.as_deref()).is_none_or(|requested| requested == memory)
+            requests
+                .and_then(|requests| requests.memory.as_deref())
+                .is_none_or(|requested| requested == memory)
         })
     }
 }

@@ -52,7 +52,8 @@ fn decide(
 ) -> Result<Injection, Refusal> {
     let copies = workload.copies();
     let template = workload.effective(&copies);
-    let OptIn::Yes(request) = annotations::parse(template.iter().copied()).map_err(Refusal::Annotations)? else {
+    let OptIn::Yes(request) = annotations::parse(template.iter().copied()).map_err(Refusal::Annotations)?
+    else {
         return Ok(undo(workload, before.is_some()));
     };
     let namespace: Namespace = subject.namespace.parse()?;
@@ -180,7 +181,8 @@ impl<'a> Workload<'a> {
     /// A Deployment's ReplicaSets and a CronJob's Jobs are not workloads of their own, though the
     /// Deployment controller copies annotations to its ReplicaSets.
     fn is_controlled_by_workload(&self) -> bool {
-        matches!(self.kind, WorkloadKind::ReplicaSet | WorkloadKind::Job) && self.metadata.controller().is_some()
+        matches!(self.kind, WorkloadKind::ReplicaSet | WorkloadKind::Job)
+            && self.metadata.controller().is_some()
     }
 
     fn template_metadata(&self) -> Option<&Metadata<'a>> {
@@ -192,8 +194,7 @@ impl<'a> Workload<'a> {
     }
 
     fn template_path(&self, last: &'static str) -> Vec<&'static str> {
-        let outer: &[&str] =
-            if self.kind == WorkloadKind::CronJob { &["spec", "jobTemplate"] } else { &[] };
+        let outer: &[&str] = if self.kind == WorkloadKind::CronJob { &["spec", "jobTemplate"] } else { &[] };
         [outer, &["spec", "template", last]].concat()
     }
 
@@ -219,7 +220,8 @@ impl<'a> Workload<'a> {
         for key in keys::USER_KEYS {
             let (mine, was_copied) = (self.template_annotation(key), copied.contains(&key));
             // "false" on the object does not undo what the user wrote on the template.
-            let wanted = self.metadata.annotation(key).filter(|value| key != keys::INJECT || *value != "false");
+            let wanted =
+                self.metadata.annotation(key).filter(|value| key != keys::INJECT || *value != "false");
             match wanted {
                 Some(wanted) if mine == Some(wanted) && !was_copied => {}
                 Some(wanted) => {
@@ -250,7 +252,12 @@ impl<'a> Workload<'a> {
     /// Whether what was asked of us, and of whom, is unchanged.
     fn asks_the_same(&self, other: &Workload<'_>) -> bool {
         let pods = |workload: &Workload<'_>| {
-            workload.spec.template.as_ref().and_then(|template| template.spec).map(|spec| spec.get().to_owned())
+            workload
+                .spec
+                .template
+                .as_ref()
+                .and_then(|template| template.spec)
+                .map(|spec| spec.get().to_owned())
         };
         keys::USER_KEYS.iter().all(|key| {
             self.metadata.annotation(key) == other.metadata.annotation(key)

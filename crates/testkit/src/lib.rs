@@ -66,7 +66,8 @@ impl Object {
     /// Controlled by that owner.
     #[must_use]
     pub fn owned_by(self, kind: &str, name: &str) -> Self {
-        let owner = json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "1", "controller": true});
+        let owner =
+            json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "1", "controller": true});
         self.with("/metadata", "ownerReferences", json!([owner]))
     }
 

@@ -46,7 +46,8 @@ impl Review {
 
 fn review(operation: &str, object: &Object, before: Option<&Object>) -> Review {
     let value = object.value();
-    let (group, version) = value["apiVersion"].as_str().and_then(|text| text.split_once('/')).unwrap_or(("", "v1"));
+    let (group, version) =
+        value["apiVersion"].as_str().and_then(|text| text.split_once('/')).unwrap_or(("", "v1"));
     let kind = json!({"group": group, "version": version, "kind": value["kind"]});
     Review(json!({
         "apiVersion": "admission.k8s.io/v1",

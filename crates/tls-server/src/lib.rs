@@ -15,4 +15,5 @@ mod server;
 pub use files::IdentityFiles;
 pub use identity::{Identity, IdentityError};
 pub use limits::Limits;
+pub use rustls::Error as TlsError;
 pub use server::{Handler, Server};

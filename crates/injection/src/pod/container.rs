@@ -5,8 +5,8 @@ use super::reader::Reader;
 use crate::edits::Edits;
 use certmint_contract::annotations::{Order, Renew};
 use certmint_contract::pod_layout::{
-    CONTAINER, ENV_API, ENV_DEADLINE, ENV_FILE_MODE, ENV_IDENTITY, ENV_RELOAD, ENV_TRUST_BUNDLE, FETCH_BINARY,
-    SECRET_DIR, SECRET_VOLUME, TLS_DIR, TLS_VOLUME, TOKEN_PATH, TOKEN_VOLUME,
+    CONTAINER, ENV_API, ENV_DEADLINE, ENV_FILE_MODE, ENV_IDENTITY, ENV_RELOAD, ENV_TRUST_BUNDLE,
+    FETCH_BINARY, SECRET_DIR, SECRET_VOLUME, TLS_DIR, TLS_VOLUME, TOKEN_PATH, TOKEN_VOLUME,
 };
 use serde_json::{Value, json};
 
@@ -100,7 +100,8 @@ fn resources(target: &Target<'_>) -> Value {
     let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &init.view);
     let mut others = init.chain(spec.containers.as_deref().unwrap_or_default());
     if others.all(|container| &*container.name == CONTAINER || container.is_guaranteed()) {
-        let amount = json!({"cpu": resources.guaranteed_cpu.as_str(), "memory": resources.memory_limit.as_str()});
+        let amount =
+            json!({"cpu": resources.guaranteed_cpu.as_str(), "memory": resources.memory_limit.as_str()});
         return json!({"requests": amount, "limits": amount});
     }
     json!({

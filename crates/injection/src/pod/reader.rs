@@ -98,11 +98,15 @@ mod tests {
     #[test]
     fn one_user_for_all_is_taken() {
         assert_eq!(
-            reader(r#"{"securityContext":{"runAsUser":7},"containers":[{"name":"a"},{"name":"b","securityContext":{"runAsUser":7}}]}"#),
+            reader(
+                r#"{"securityContext":{"runAsUser":7},"containers":[{"name":"a"},{"name":"b","securityContext":{"runAsUser":7}}]}"#
+            ),
             Reader::User(7)
         );
         assert_eq!(
-            reader(r#"{"initContainers":[{"name":"i","securityContext":{"runAsUser":0}}],"containers":[{"name":"a","securityContext":{"runAsUser":7}}]}"#),
+            reader(
+                r#"{"initContainers":[{"name":"i","securityContext":{"runAsUser":0}}],"containers":[{"name":"a","securityContext":{"runAsUser":7}}]}"#
+            ),
             Reader::User(7)
         );
     }
@@ -114,7 +118,9 @@ mod tests {
             Reader::Root { group: 0 }
         );
         assert_eq!(
-            reader(r#"{"securityContext":{"runAsUser":0,"runAsGroup":5},"containers":[{"name":"a"},{"name":"b"}]}"#),
+            reader(
+                r#"{"securityContext":{"runAsUser":0,"runAsGroup":5},"containers":[{"name":"a"},{"name":"b"}]}"#
+            ),
             Reader::Root { group: 5 }
         );
     }

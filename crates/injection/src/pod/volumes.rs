@@ -25,7 +25,9 @@ pub(super) fn edit(
     let mut listed = spec.volumes.is_some();
     let volumes = spec.volumes.as_deref().unwrap_or_default();
     let secret = secret.map(|secret| (SECRET_VOLUME, secret_volume(secret, reader)));
-    for (name, desired) in [(TLS_VOLUME, tls_volume()), (TOKEN_VOLUME, token_volume())].into_iter().chain(secret) {
+    for (name, desired) in
+        [(TLS_VOLUME, tls_volume()), (TOKEN_VOLUME, token_volume())].into_iter().chain(secret)
+    {
         match volumes.iter().enumerate().find(|(_, volume)| &*volume.view.name == name) {
             Some((_, volume)) if volume.holds(&desired) => {}
             Some((index, _)) if ours => edits.replace(&["spec", "volumes", &index.to_string()], desired),

@@ -27,7 +27,10 @@ fn missing_containers(target: &Target<'_>) -> Vec<String> {
         .filter(|name| !present.contains(&&***name))
         .map(|name| {
             let present = present.join(", ");
-            format!("certmint: annotation {} names \"{name}\", but the pod has only {present}", keys::CONTAINERS)
+            format!(
+                "certmint: annotation {} names \"{name}\", but the pod has only {present}",
+                keys::CONTAINERS
+            )
         })
         .collect()
 }

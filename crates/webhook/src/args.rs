@@ -1,0 +1,75 @@
+//! The flags of `certmint webhook`. Each can be given as an environment variable too.
+
+use certmint_contract::pod_layout::DEFAULT_DEADLINE_SECONDS;
+use certmint_injection::{ContainerResources, Quantity, Settings};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Answers admission reviews of pods and workloads.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Where POST /mutate is served over TLS.
+    #[arg(long, env = "CERTMINT_LISTEN", default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are served over plain HTTP.
+    #[arg(long, env = "CERTMINT_HEALTH_LISTEN", default_value = "0.0.0.0:9402")]
+    pub health_listen: SocketAddr,
+    /// The mounted Secret of the webhook: tls.crt and tls.key to serve with, and ca.crt, which injected pods
+    /// check the issuance API against. Read again when it changes.
+    #[arg(long, env = "CERTMINT_TLS_DIR")]
+    pub tls_dir: PathBuf,
+    /// The policy, a JSON file. Read again when it changes; a broken one is not taken.
+    #[arg(long, env = "CERTMINT_POLICY")]
+    pub policy: PathBuf,
+    /// The issuance API's origin as pods reach it, https://HOST:PORT.
+    #[arg(long, alias = "api", env = "CERTMINT_API_URL", value_parser = parse_origin)]
+    pub api_url: String,
+    /// The image of the injected container.
+    #[arg(long, env = "CERTMINT_FETCH_IMAGE")]
+    pub fetch_image: String,
+    /// The injected container's imagePullPolicy.
+    #[arg(long, env = "CERTMINT_FETCH_IMAGE_PULL_POLICY", default_value = "IfNotPresent",
+          value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub fetch_image_pull_policy: String,
+    /// The injected container's CPU request.
+    #[arg(long, env = "CERTMINT_FETCH_CPU_REQUEST", default_value = "5m")]
+    pub fetch_cpu_request: Quantity,
+    /// The injected container's memory request.
+    #[arg(long, env = "CERTMINT_FETCH_MEMORY_REQUEST", default_value = "8Mi")]
+    pub fetch_memory_request: Quantity,
+    /// The injected container's memory limit.
+    #[arg(long, env = "CERTMINT_FETCH_MEMORY_LIMIT", default_value = "32Mi")]
+    pub fetch_memory_limit: Quantity,
+    /// The injected container's CPU request and limit in pods of QoS class Guaranteed.
+    #[arg(long, env = "CERTMINT_FETCH_GUARANTEED_CPU", default_value = "50m")]
+    pub fetch_guaranteed_cpu: Quantity,
+    /// Seconds that a pod waits for its first certificate before it fails and is tried again.
+    #[arg(long, env = "CERTMINT_FETCH_DEADLINE_SECONDS", default_value_t = DEFAULT_DEADLINE_SECONDS,
+          value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub fetch_deadline_seconds: u32,
+}
+
+impl Args {
+    /// What goes into pods, once the trust bundle is known.
+    pub(crate) fn settings(&self, trust_bundle: String) -> Settings {
+        Settings {
+            image: self.fetch_image.clone(),
+            pull_policy: self.fetch_image_pull_policy.clone(),
+            api_url: self.api_url.clone(),
+            trust_bundle,
+            resources: ContainerResources {
+                cpu_request: self.fetch_cpu_request.clone(),
+                memory_request: self.fetch_memory_request.clone(),
+                memory_limit: self.fetch_memory_limit.clone(),
+                guaranteed_cpu: self.fetch_guaranteed_cpu.clone(),
+            },
+            deadline_seconds: self.fetch_deadline_seconds,
+            version: concat!("certmint/", env!("CARGO_PKG_VERSION")).into(),
+        }
+    }
+}
+
+fn parse_origin(text: &str) -> Result<String, String> {
+    let origin = text.strip_prefix("https://").filter(|rest| !rest.is_empty() && !rest.contains('/'));
+    origin.map(|_| text.to_owned()).ok_or_else(|| "write https://HOST:PORT, without a path".into())
+}

@@ -1,0 +1,76 @@
+//! The HTTP side: what is asked where, in which type, and what a body that is no review gets.
+
+use crate::Admission;
+use crate::admission::Unanswered;
+use bytes::Bytes;
+use certmint_contract::ErrorCode;
+use certmint_contract::issuance::Failure;
+use certmint_tls_server::Handler;
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use std::future::{Future, ready};
+use std::sync::Arc;
+
+/// The path of every review.
+const PATH: &str = "/mutate";
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// `POST /mutate`.
+#[derive(Clone, Debug)]
+pub struct Endpoint(pub Arc<Admission>);
+
+impl Handler for Endpoint {
+    fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send {
+        ready(self.answer(&request))
+    }
+}
+
+impl Endpoint {
+    fn answer(&self, request: &Request<Bytes>) -> Response<Bytes> {
+        if request.uri().path() != PATH {
+            return failure(StatusCode::NOT_FOUND, "ask POST /mutate".into());
+        }
+        if request.method() != Method::POST {
+            let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, "ask POST /mutate".into());
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return response;
+        }
+        if !is_plain_json(request.headers()) {
+            let message = "send content type application/json without content encoding".into();
+            return failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
+        }
+        match self.0.answer(request.body()) {
+            Ok(json) => response(StatusCode::OK, json),
+            Err(error @ Unanswered::Review(_)) => failure(StatusCode::BAD_REQUEST, error.to_string()),
+            Err(error @ Unanswered::NotReady(_)) => {
+                response(StatusCode::SERVICE_UNAVAILABLE, body(ErrorCode::Unavailable, error.to_string()))
+            }
+            Err(error @ Unanswered::Answer(_)) => {
+                failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
+        }
+    }
+}
+
+/// Parameters such as a charset change nothing: JSON is UTF-8 (RFC 8259).
+fn is_plain_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    let encoding = headers.get(CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
+    essence.eq_ignore_ascii_case("application/json") && encoding
+}
+
+fn failure(status: StatusCode, message: String) -> Response<Bytes> {
+    response(status, body(ErrorCode::BadReview, message))
+}
+
+fn body(code: ErrorCode, message: String) -> Vec<u8> {
+    serde_json::to_vec(&Failure { code, message }).unwrap_or_default()
+}
+
+fn response(status: StatusCode, json: Vec<u8>) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(json));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}

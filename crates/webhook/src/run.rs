@@ -1,0 +1,156 @@
+//! The running webhook: two listeners and three files that are followed.
+
+use crate::{Admission, Args, Endpoint, Metrics};
+use certmint_contract::Policy;
+use certmint_contract::policy::PolicyError;
+use certmint_tls_server::observability::Observability;
+use certmint_tls_server::{Identity, IdentityFiles, Limits, Server, files};
+use prometheus_client::registry::Registry;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Why the webhook does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The policy file cannot be read.
+    #[error(
+        "the policy file {path} cannot be read: {why}; check the flag --policy and the mount of the ConfigMap"
+    )]
+    PolicyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        why: std::io::Error,
+    },
+    /// The policy is broken.
+    #[error("{path}: {why}")]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: PolicyError,
+    },
+    /// An address is not to be had.
+    #[error("cannot listen on {address}: {why}; is another process there?")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        why: std::io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(std::io::Error),
+    /// The TLS provider is not usable.
+    #[error("cannot speak TLS 1.3: {0}")]
+    Tls(#[from] certmint_tls_server::TlsError),
+}
+
+/// Serves until SIGTERM or SIGINT, then ends what is under way.
+///
+/// # Errors
+/// When the policy is broken at the start or a listener cannot be opened.
+pub async fn run(args: Args) -> Result<(), RunError> {
+    let policy = read_policy(&args.policy)?;
+    let listener = listen(args.listen).await?;
+    let health = listen(args.health_listen).await?;
+    let shutdown = until_terminated()?;
+
+    let identity = Arc::new(Identity::default());
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry, Arc::clone(&identity));
+    let admission = Arc::new(Admission::new(policy, metrics.clone()));
+
+    let server = Server {
+        handler: Endpoint(Arc::clone(&admission)),
+        limits: Limits::default(),
+        shutdown: shutdown.clone(),
+    };
+    let observability =
+        Observability { registry: Arc::new(registry), ready: readiness(&identity, &admission) };
+    let probes = Server { handler: observability, limits: Limits::default(), shutdown: shutdown.clone() };
+    tracing::info!(listen = %args.listen, health = %args.health_listen, "webhook started");
+
+    let files = IdentityFiles { dir: args.tls_dir.clone() };
+    let (served, (), (), (), ()) = tokio::join!(
+        server.serve_tls(listener, Arc::clone(&identity)),
+        probes.serve_plain(health),
+        files.follow(identity, files::INTERVAL, shutdown.clone()),
+        follow_trust_bundle(&args, &admission, shutdown.clone()),
+        follow_policy(args.policy.clone(), &admission, &metrics, shutdown),
+    );
+    tracing::info!("webhook ended");
+    Ok(served?)
+}
+
+fn readiness(
+    identity: &Arc<Identity>,
+    admission: &Arc<Admission>,
+) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+    let (identity, admission) = (Arc::clone(identity), Arc::clone(admission));
+    move || {
+        identity.not_after().ok_or("the serving certificate (tls.crt, tls.key) is not loaded yet")?;
+        admission.ready().map_err(|missing| missing.to_string())
+    }
+}
+
+async fn follow_trust_bundle(args: &Args, admission: &Admission, shutdown: CancellationToken) {
+    let file = [args.tls_dir.join("ca.crt")];
+    files::follow(file, files::INTERVAL, shutdown, |[pem]| match trust_bundle(pem) {
+        Some(pem) => {
+            admission.set_settings(args.settings(pem));
+            tracing::info!("trust bundle loaded");
+        }
+        None => tracing::error!("ca.crt holds no PEM certificate, the last good one stays"),
+    })
+    .await;
+}
+
+fn trust_bundle(pem: Vec<u8>) -> Option<String> {
+    String::from_utf8(pem).ok().filter(|pem| pem.contains("-----BEGIN CERTIFICATE-----"))
+}
+
+async fn follow_policy(path: PathBuf, admission: &Admission, metrics: &Metrics, shutdown: CancellationToken) {
+    files::follow([path], files::INTERVAL, shutdown, |[json]| match Policy::from_json(&json) {
+        Ok(policy) => {
+            admission.set_policy(policy);
+            metrics.policy_rejected(false);
+            tracing::info!("policy loaded");
+        }
+        Err(error) => {
+            metrics.policy_rejected(true);
+            tracing::error!(%error, "policy not taken, the last good one stays in force");
+        }
+    })
+    .await;
+}
+
+fn read_policy(path: &PathBuf) -> Result<Policy, RunError> {
+    let json = std::fs::read(path).map_err(|why| RunError::PolicyFile { path: path.clone(), why })?;
+    Policy::from_json(&json).map_err(|why| RunError::Policy { path: path.clone(), why })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|why| RunError::Listen { address, why })
+}
+
+/// Cancelled by the first SIGTERM or SIGINT.
+fn until_terminated() -> Result<CancellationToken, RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let shutdown = CancellationToken::new();
+    let cancelled = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to stop");
+        cancelled.cancel();
+    });
+    Ok(shutdown)
+}
