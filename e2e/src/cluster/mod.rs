@@ -100,7 +100,7 @@ impl Cluster {
             access: Access::Local { state, namespaces, lifeline: Mutex::new(lifeline) },
         };
         if !options.control_plane_only {
-            addons::install_dns(&cluster, &images)?;
+            progress::step("names are answered in the cluster", || addons::install_dns(&cluster, &images))?;
         }
         Ok(cluster)
     }

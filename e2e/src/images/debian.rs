@@ -26,9 +26,46 @@ struct Recipe {
 
 /// The shell and the small programs that are handy in a container.
 const BUSYBOX: &str = "/bin/busybox";
-const APPLETS: [&str; 18] = [
-    "cat", "date", "echo", "env", "grep", "head", "id", "kill", "ls", "nslookup", "ps", "readlink", "sh",
-    "sleep", "stat", "tail", "test", "wget",
+const APPLETS: &[&str] = &[
+    "base64",
+    "cat",
+    "cp",
+    "cut",
+    "date",
+    "echo",
+    "env",
+    "false",
+    "find",
+    "grep",
+    "head",
+    "hostname",
+    "id",
+    "kill",
+    "ln",
+    "ls",
+    "mkdir",
+    "mv",
+    "nc",
+    "nslookup",
+    "ps",
+    "readlink",
+    "rm",
+    "sed",
+    "seq",
+    "sh",
+    "sha256sum",
+    "sleep",
+    "sort",
+    "stat",
+    "tail",
+    "tar",
+    "test",
+    "touch",
+    "tr",
+    "true",
+    "wc",
+    "wget",
+    "xargs",
 ];
 
 const PASSWD: (&str, &str) = ("etc/passwd", "nobody:x:65532:65532:nobody:/tmp:/bin/sh\n");
@@ -81,7 +118,7 @@ fn build(cache: &Cache, recipe: &Recipe) -> Result<Image> {
     let release = fs::read_to_string("/etc/debian_version").context(
         "images with nginx, curl and openssl are made from Debian's packages, and this is not Debian or alike",
     )?;
-    let key = [recipe.packages, recipe.programs, recipe.files, recipe.config.entrypoint, &APPLETS]
+    let key = [recipe.packages, recipe.programs, recipe.files, recipe.config.entrypoint, APPLETS]
         .concat()
         .into_iter()
         .chain(recipe.written.iter().flat_map(|(path, text)| [*path, *text]))

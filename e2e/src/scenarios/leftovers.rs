@@ -4,35 +4,35 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::cluster::cgroups;
 use crate::cluster::state::State;
 
-/// Directories of the machine in which container runtimes, kubelet or this program could leave something.
-const DIRECTORIES: [&str; 9] = [
+/// Where container runtimes, kubelet or this program could leave something on the machine. Others work on
+/// it too, so that whole directories such as /tmp or /run tell nothing.
+const PLACES: [&str; 12] = [
     "/etc/cni",
-    "/run",
+    "/run/certmint",
+    "/run/cluster",
+    "/run/cni",
+    "/run/containerd",
     "/run/netns",
-    "/tmp",
-    "/var/lib",
+    "/run/runc",
     "/var/lib/cni",
+    "/var/lib/containerd",
     "/var/lib/kubelet",
-    "/var/log",
+    "/var/log/containers",
     "/var/log/pods",
 ];
 
-/// The machine as the namespaces of the machine itself see it.
+/// What can be seen of clusters on the machine without looking into their namespaces.
 pub(super) fn machine(clusters: &[State]) -> Result<BTreeSet<String>> {
-    let mut seen = BTreeSet::new();
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("cannot list mounts")?;
-    // The first two fields are numbers that say nothing about what is mounted.
-    seen.extend(
-        mounts.lines().map(|line| format!("mount {}", line.split(' ').skip(2).collect::<Vec<_>>().join(" "))),
-    );
-    seen.extend(names("/sys/class/net").map(|name| format!("interface {name}")));
-    for directory in DIRECTORIES {
-        seen.extend(names(directory).map(|name| format!("file {directory}/{name}")));
+    let mut seen: BTreeSet<String> =
+        names("/sys/class/net").map(|name| format!("interface {name}")).collect();
+    for place in PLACES.iter().filter(|place| Path::new(place).exists()) {
+        seen.insert(format!("file {place}"));
+        seen.extend(names(place).map(|name| format!("file {place}/{name}")));
     }
     for state in clusters {
         seen.extend(
@@ -45,6 +45,13 @@ pub(super) fn machine(clusters: &[State]) -> Result<BTreeSet<String>> {
     Ok(seen)
 }
 
+/// What process `pid` (or `self`) sees mounted: device, path in it, where. See proc_pid_mountinfo(5).
+pub(super) fn mounts(pid: &str) -> BTreeSet<String> {
+    let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let mount = |line: &str| line.split(' ').skip(2).take(3).collect::<Vec<_>>().join(" ");
+    table.lines().map(|line| format!("mount {}", mount(line))).collect()
+}
+
 /// A process, told apart from a later one with the same number by when it started.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Process {
@@ -53,8 +60,39 @@ pub(super) struct Process {
     name: String,
 }
 
+/// What there was of running clusters that must be gone when they are.
+#[derive(Debug, Default)]
+pub(super) struct Traces {
+    /// Every process, those in pods included.
+    pub processes: BTreeSet<Process>,
+    /// What any of them had mounted, and the machine had not.
+    pub mounts: BTreeSet<String>,
+}
+
+/// The traces of running `clusters`.
+pub(super) fn traces(clusters: &[State]) -> Result<Traces> {
+    let mut traces = Traces::default();
+    for cluster in clusters {
+        traces.processes.extend(processes(cluster)?);
+    }
+    let of_machine = mounts("self");
+    for process in &traces.processes {
+        traces.mounts.extend(mounts(&process.pid.to_string()).difference(&of_machine).cloned());
+    }
+    Ok(traces)
+}
+
+impl Traces {
+    /// Those that can still be seen on the machine.
+    pub(super) fn remaining(&self) -> BTreeSet<String> {
+        let mut remaining = alive(&self.processes);
+        remaining.extend(mounts("self").intersection(&self.mounts).cloned());
+        remaining
+    }
+}
+
 /// The supervisor of `cluster` with all its descendants, those in pods included.
-pub(super) fn processes(cluster: &State) -> Result<BTreeSet<Process>> {
+fn processes(cluster: &State) -> Result<BTreeSet<Process>> {
     let all: Vec<(u32, Process)> = pids().filter_map(read_process).collect();
     let namespaces = cluster.namespaces_of()?;
     let supervisor = all.iter().find(|(_, process)| process.pid == namespaces).map(|(parent, _)| *parent);
@@ -71,7 +109,7 @@ pub(super) fn processes(cluster: &State) -> Result<BTreeSet<Process>> {
 }
 
 /// Those of `processes` that still are.
-pub(super) fn alive(processes: &BTreeSet<Process>) -> BTreeSet<String> {
+fn alive(processes: &BTreeSet<Process>) -> BTreeSet<String> {
     processes
         .iter()
         .filter(|process| read_process(process.pid).is_some_and(|(_, now)| now == **process))

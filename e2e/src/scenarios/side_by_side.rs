@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::leftovers::{self, Process};
+use super::leftovers::{self, Traces};
 use crate::cache::Cache;
 use crate::cluster::state::State;
 use crate::cluster::supervisor::Role;
@@ -32,12 +32,9 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
         clusters.iter().zip(NAMES).try_for_each(|(cluster, name)| run_pod(cluster, name))?;
         clusters.iter().zip(NAMES).try_for_each(|(cluster, name)| knows_only(cluster, name))
     })?;
-    let processes = processes_of(&states)?;
+    let traces = leftovers::traces(&states)?;
     step("both are stopped", || clusters.into_iter().try_for_each(Cluster::stop))?;
-    step(
-        &format!("none of {} processes, no mount, interface, cgroup or file is left", processes.len()),
-        || nothing_left(&states, &before, &processes),
-    )?;
+    step(&nothing_of(&traces), || nothing_left(&states, &before, &traces))?;
 
     let states = [State::of(cache, NAMES[0])];
     let mut runner = Command::new(std::env::current_exe()?)
@@ -52,13 +49,10 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
             running(&cluster, NAMES[0])
         })
     });
-    let processes = started.and_then(|()| processes_of(&states));
+    let traces = started.and_then(|()| leftovers::traces(&states));
     step("that runner is killed", || Ok(runner.kill().and_then(|()| runner.wait().map(drop))?))?;
-    let processes = processes?;
-    step(
-        &format!("none of {} processes, no mount, interface, cgroup or file is left", processes.len()),
-        || nothing_left(&states, &before, &processes),
-    )
+    let traces = traces?;
+    step(&nothing_of(&traces), || nothing_left(&states, &before, &traces))
 }
 
 /// Starts the cluster of `directory` with a pod, bound to this process, and waits to be killed.
@@ -101,18 +95,15 @@ fn knows_only(cluster: &Cluster, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn processes_of(states: &[State]) -> Result<BTreeSet<Process>> {
-    let mut all = BTreeSet::new();
-    for state in states {
-        all.extend(leftovers::processes(state)?);
-    }
-    Ok(all)
+fn nothing_of(traces: &Traces) -> String {
+    let (processes, mounts) = (traces.processes.len(), traces.mounts.len());
+    format!("gone: {processes} processes, {mounts} mounts, every interface, cgroup and file")
 }
 
-fn nothing_left(states: &[State], before: &BTreeSet<String>, processes: &BTreeSet<Process>) -> Result<()> {
+fn nothing_left(states: &[State], before: &BTreeSet<String>, traces: &Traces) -> Result<()> {
     wait::until("everything to be gone", Duration::from_secs(30), || {
         let mut left: BTreeSet<String> = leftovers::machine(states)?.difference(before).cloned().collect();
-        left.extend(leftovers::alive(processes));
+        left.extend(traces.remaining());
         Ok(if left.is_empty() {
             Observed::Yes(())
         } else {
