@@ -1,6 +1,6 @@
 //! A CA is checked whole when it is read, and never signs past its own end.
 
-use crate::fixtures::{Ca, issue, names, now, serial, service_names, spiffe_id, trust_domain};
+use crate::fixtures::{Ca, issue, leaf_alone, names, now, serial, service_names, spiffe_id, trust_domain};
 use certmint_certificates::{
     Authority, AuthorityPem, CaError, IssueError, PrivateKey, Profile, VerifyError,
     ca::{IssuingProfile, Tier},
@@ -49,8 +49,7 @@ fn a_leaf_is_no_ca() {
     let authority = Ca::default().make();
     let issued = issue(&authority, KeyAlgorithm::EcdsaP256, "24h", now());
     let mut pem = authority.to_pem().unwrap();
-    pem.issuing.certificate =
-        issued.bundle.certificate.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap().into();
+    pem.issuing.certificate = leaf_alone(&issued.bundle).into();
     pem.issuing.private_key = issued.bundle.private_key.clone().into();
     let error = Authority::from_pem(&pem, now()).unwrap_err();
     assert!(matches!(error, CaError::NotACa(Tier::Issuing)), "{error}");

@@ -4,7 +4,12 @@ use certmint_certificates::{
     Authority, Issued, Issuing, Leaf, PrivateKey, Profile, Serial,
     ca::{IssuingProfile, RootProfile},
 };
-use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, SpiffeId, TrustDomain};
+use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, SpiffeId, TrustDomain, issuance::Bundle};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+};
 use time::OffsetDateTime;
 
 /// What a test CA is made of.
@@ -85,4 +90,47 @@ pub(crate) fn sign(issuing: &Issuing) -> Leaf {
     let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: "24h".parse().unwrap() };
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     issuing.issue(&profile, &key, serial(3), now()).unwrap()
+}
+
+/// The first certificate of a bundle's chain.
+pub(crate) fn leaf_alone(bundle: &Bundle) -> &str {
+    bundle.certificate.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap()
+}
+
+/// A chain and its root in a directory of the test's own, for programs to read.
+pub(crate) struct Files(PathBuf);
+
+impl Files {
+    pub(crate) fn write(test: &str, issued: &Issued) -> Self {
+        let files = Self(Self::directory_of(test));
+        fs::write(files.path("tls.crt"), &issued.bundle.certificate).unwrap();
+        fs::write(files.path("ca.crt"), &issued.bundle.trust_bundle).unwrap();
+        files
+    }
+
+    pub(crate) fn write_chain(test: &str, chain: &str, authority: &Authority) -> Self {
+        let files = Self(Self::directory_of(test));
+        fs::write(files.path("tls.crt"), chain).unwrap();
+        fs::write(files.path("ca.crt"), authority.trust_bundle()).unwrap();
+        files
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.0.join(file)
+    }
+
+    pub(crate) fn directory_of(test: &str) -> PathBuf {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+        fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+}
+
+/// Everything a program said.
+pub(crate) fn output_text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }

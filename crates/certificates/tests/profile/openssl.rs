@@ -1,11 +1,10 @@
 //! OpenSSL's verdict on what is issued.
 
-use crate::fixtures::{Ca, issue, names, now, sign};
-use certmint_certificates::{Issued, PrivateKey};
+use crate::fixtures::{Ca, Files, issue, names, now, output_text, sign};
+use certmint_certificates::PrivateKey;
 use certmint_contract::KeyAlgorithm;
 use std::{
     fs,
-    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
@@ -13,11 +12,12 @@ use std::{
 fn openssl_takes_every_algorithm_for_the_right_name_and_both_uses() {
     let authority = Ca::default().make();
     for algorithm in KeyAlgorithm::ALL {
-        let files = Files::write(algorithm.as_str(), &issue(&authority, algorithm, "24h", now()));
+        let files =
+            Files::write(&format!("openssl-{algorithm}"), &issue(&authority, algorithm, "24h", now()));
         for purpose in ["sslserver", "sslclient"] {
             for name in ["payments.shop.svc", "payments.shop.svc.cluster.local"] {
-                let output = files.verify(purpose, name);
-                assert!(output.status.success(), "{algorithm} {purpose} {name}: {}", text(&output));
+                let output = verify(&files, purpose, name);
+                assert!(output.status.success(), "{algorithm} {purpose} {name}: {}", output_text(&output));
             }
         }
     }
@@ -28,20 +28,23 @@ fn openssl_takes_a_ca_of_every_algorithm() {
     for algorithm in KeyAlgorithm::ALL {
         let authority = Ca { algorithm, ..Ca::default() }.make();
         let issued = issue(&authority, KeyAlgorithm::EcdsaP256, "24h", now());
-        let output =
-            Files::write(&format!("ca-{algorithm}"), &issued).verify("sslserver", "payments.shop.svc");
-        assert!(output.status.success(), "{algorithm}: {}", text(&output));
+        let output = verify(
+            &Files::write(&format!("openssl-ca-{algorithm}"), &issued),
+            "sslserver",
+            "payments.shop.svc",
+        );
+        assert!(output.status.success(), "{algorithm}: {}", output_text(&output));
     }
 }
 
 #[test]
 fn openssl_refuses_a_wrong_name() {
     let issued = issue(&Ca::default().make(), KeyAlgorithm::EcdsaP256, "24h", now());
-    let files = Files::write("wrong-name", &issued);
+    let files = Files::write("openssl-wrong-name", &issued);
     for name in ["orders.shop.svc", "payments", "shop.svc", "x.payments.shop.svc"] {
-        let output = files.verify("sslserver", name);
+        let output = verify(&files, "sslserver", name);
         assert!(!output.status.success(), "{name} was taken");
-        assert!(text(&output).contains("hostname mismatch"), "{name}: {}", text(&output));
+        assert!(output_text(&output).contains("hostname mismatch"), "{name}: {}", output_text(&output));
     }
 }
 
@@ -49,20 +52,18 @@ fn openssl_refuses_a_wrong_name() {
 fn openssl_refuses_another_ca() {
     let issued = issue(&Ca::default().make(), KeyAlgorithm::EcdsaP256, "24h", now());
     let other = issue(&Ca::default().make(), KeyAlgorithm::EcdsaP256, "24h", now());
-    let files = Files::write("another-ca", &issued);
-    fs::write(files.0.join("ca.crt"), &other.bundle.trust_bundle).unwrap();
-    assert!(!files.verify("sslserver", "payments.shop.svc").status.success());
+    let files = Files::write("openssl-another-ca", &issued);
+    fs::write(files.path("ca.crt"), &other.bundle.trust_bundle).unwrap();
+    assert!(!verify(&files, "sslserver", "payments.shop.svc").status.success());
 }
 
 #[test]
 fn openssl_refuses_a_name_outside_the_constraints() {
     let authority = Ca { permitted: names(&["elsewhere"]), ..Ca::default() }.make();
-    let files = Files(directory("constraints"));
     // The issuing CA alone signs without verifying, which the authority would not.
-    fs::write(files.0.join("tls.crt"), sign(authority.issuing()).chain_pem()).unwrap();
-    fs::write(files.0.join("ca.crt"), authority.trust_bundle()).unwrap();
-    let output = files.verify("sslserver", "payments.shop.svc");
-    assert!(text(&output).contains("permitted subtree violation"), "{}", text(&output));
+    let files = Files::write_chain("openssl-constraints", sign(authority.issuing()).chain_pem(), &authority);
+    let output = verify(&files, "sslserver", "payments.shop.svc");
+    assert!(output_text(&output).contains("permitted subtree violation"), "{}", output_text(&output));
 }
 
 #[test]
@@ -79,42 +80,21 @@ fn openssl_reads_our_keys_and_we_read_its() {
     }
     for algorithm in KeyAlgorithm::ALL {
         let key = PrivateKey::generate(algorithm).unwrap();
-        let path = directory(&format!("key-{algorithm}")).join("tls.key");
+        let path = Files::directory_of(&format!("openssl-key-{algorithm}")).join("tls.key");
         fs::write(&path, key.to_pem().unwrap().as_bytes()).unwrap();
         let output = openssl(&["pkey", "-noout", "-check", "-in", path.to_str().unwrap()]);
-        assert!(output.status.success(), "{algorithm}: {}", text(&output));
+        assert!(output.status.success(), "{algorithm}: {}", output_text(&output));
     }
 }
 
-struct Files(PathBuf);
-
-impl Files {
-    fn write(test: &str, issued: &Issued) -> Self {
-        let directory = directory(test);
-        fs::write(directory.join("tls.crt"), &issued.bundle.certificate).unwrap();
-        fs::write(directory.join("ca.crt"), &issued.bundle.trust_bundle).unwrap();
-        Self(directory)
-    }
-
-    fn verify(&self, purpose: &str, name: &str) -> Output {
-        let path = |file: &str| self.0.join(file).to_str().unwrap().to_owned();
-        let (root, chain) = (path("ca.crt"), path("tls.crt"));
-        let trust = ["-CAfile", &root, "-no-CApath", "-no-CAstore", "-untrusted", &chain];
-        let checks = ["-x509_strict", "-purpose", purpose, "-verify_hostname", name, &chain];
-        openssl(&[&["verify"], trust.as_slice(), checks.as_slice()].concat())
-    }
-}
-
-fn directory(test: &str) -> PathBuf {
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("openssl").join(test);
-    fs::create_dir_all(&directory).unwrap();
-    directory
+fn verify(files: &Files, purpose: &str, name: &str) -> Output {
+    let path = |file| files.path(file).to_str().unwrap().to_owned();
+    let (root, chain) = (path("ca.crt"), path("tls.crt"));
+    let trust = ["-CAfile", &root, "-no-CApath", "-no-CAstore", "-untrusted", &chain];
+    let checks = ["-x509_strict", "-purpose", purpose, "-verify_hostname", name, &chain];
+    openssl(&[&["verify"], trust.as_slice(), checks.as_slice()].concat())
 }
 
 fn openssl(arguments: &[&str]) -> Output {
     Command::new("openssl").args(arguments).output().expect("openssl is installed: apt-get install openssl")
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }

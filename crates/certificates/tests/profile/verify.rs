@@ -1,6 +1,6 @@
 //! The verifier takes what was issued and refuses everything else.
 
-use crate::fixtures::{Ca, issue, names, now, service_names, spiffe_id};
+use crate::fixtures::{Ca, issue, leaf_alone, names, now, service_names, spiffe_id};
 use certmint_certificates::{Expected, Identity, PrivateKey, VerifyError, verify};
 use certmint_contract::{DnsName, KeyAlgorithm, issuance::Bundle, lifetime::BACKDATE};
 use proptest::prelude::*;
@@ -97,8 +97,7 @@ fn a_bundle_whose_parts_do_not_fit_is_refused() {
     assert!(matches!(error, VerifyError::KeyDoesNotFit), "{error}");
     let error = refusal(&with(&one, |bundle| bundle.trust_bundle = two.trust_bundle.clone()));
     assert!(matches!(error, VerifyError::Untrusted(_)), "{error}");
-    let leaf_alone = one.certificate.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap();
-    let error = refusal(&with(&one, |bundle| bundle.certificate = leaf_alone.into()));
+    let error = refusal(&with(&one, |bundle| bundle.certificate = leaf_alone(&one).into()));
     assert!(matches!(error, VerifyError::Untrusted(_)), "{error}");
     let error = refusal(&with(&one, |bundle| bundle.certificate = one.trust_bundle.clone()));
     assert!(matches!(error, VerifyError::Malformed { .. } | VerifyError::Usage), "{error}");
