@@ -91,7 +91,7 @@ mod tests {
         };
         assert_eq!(
             outcome(&request),
-            "annotation certmint.dev/duration: 5m is not allowed; the policy allows 10m to 30d; \
+            "annotation certmint.dev/duration: 5m is not allowed; the policy allows 10m to 720h; \
              annotation certmint.dev/key-algorithm: rsa-4096 is not allowed; the policy allows ecdsa-p256; \
              annotation certmint.dev/dns-names: example.com is not allowed in namespace shop; ask whoever runs \
              Certmint to add it to extraDnsNames, or remove it (names of Services need no asking)"

@@ -80,7 +80,7 @@ pub(crate) fn inject(
     let reader = Reader::of(spec, &request.containers);
     // Mounts first: they go by the indices of the containers before ours is among them.
     mounts::edit(spec, request, edits)?;
-    volumes::edit(spec, secret, &reader, present.is_some(), edits)?;
+    volumes::edit(spec, secret, present.is_some(), edits)?;
     container::edit(target, secret.is_some(), &reader, present, edits);
     Ok(warnings::of(target, &reader))
 }

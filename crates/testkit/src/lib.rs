@@ -1,7 +1,12 @@
 //! Kubernetes objects and admission reviews for tests: built by small functions with defaults, changed by
 //! a word or two.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a fixture that cannot be built is a failed test")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a fixture that cannot be built is a failed test"
+)]
 
 mod review;
 

@@ -2,6 +2,7 @@
 
 use crate::view::{Container, PodSpec, SecurityContext};
 use certmint_contract::annotations::Containers;
+use certmint_contract::pod_layout::CONTAINER;
 
 /// The user of the injected container where the app's is unknown or root: "nobody" of distroless images.
 pub(crate) const FETCH_USER: i64 = 65_532;
@@ -30,7 +31,7 @@ impl Reader {
         let apps = spec.containers.as_deref().unwrap_or_default().iter();
         // An init container that ends may well prepare things as root; the app is what counts.
         let readers: Vec<_> = init
-            .filter(|init| init.is_sidecar())
+            .filter(|init| init.is_sidecar() && &*init.name != CONTAINER)
             .chain(apps)
             .filter(|container| receives(which, &container.name))
             .map(|container| credentials(container, pod))

@@ -1,6 +1,5 @@
 //! The three volumes: the files on tmpfs, our token, and the workload's Secret.
 
-use super::reader::Reader;
 use crate::Refusal;
 use crate::edits::Edits;
 use crate::view::PodSpec;
@@ -18,13 +17,13 @@ const TOKEN_SECONDS: u32 = 3600;
 pub(super) fn edit(
     spec: &PodSpec<'_>,
     secret: Option<&SecretName>,
-    reader: &Reader,
     ours: bool,
     edits: &mut Edits,
 ) -> Result<(), Refusal> {
     let mut listed = spec.volumes.is_some();
     let volumes = spec.volumes.as_deref().unwrap_or_default();
-    let secret = secret.map(|secret| (SECRET_VOLUME, secret_volume(secret, reader)));
+    let fs_group = spec.security_context.is_some_and(|context| context.fs_group.is_some());
+    let secret = secret.map(|secret| (SECRET_VOLUME, secret_volume(secret, fs_group)));
     for (name, desired) in
         [(TLS_VOLUME, tls_volume()), (TOKEN_VOLUME, token_volume())].into_iter().chain(secret)
     {
@@ -53,11 +52,11 @@ fn token_volume() -> Value {
 }
 
 /// Optional: a pod may be created before its Secret is, and then asks the issuance API.
-fn secret_volume(secret: &SecretName, reader: &Reader) -> Value {
+fn secret_volume(secret: &SecretName, fs_group: bool) -> Value {
     let items = [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE].map(|key| json!({"key": key, "path": key}));
     // Only our container mounts it. Kubelet gives the files to root and the fsGroup, so without that
     // group our user reads them as anyone.
-    let mode = if *reader == Reader::FsGroup { 0o440 } else { 0o444 };
+    let mode = if fs_group { 0o440 } else { 0o444 };
     json!({"name": SECRET_VOLUME, "secret": {
         "secretName": secret.as_str(), "optional": true, "defaultMode": mode, "items": items
     }})

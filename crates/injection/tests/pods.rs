@@ -1,0 +1,240 @@
+//! Pods of many shapes: what they get, what they are told, and what is refused.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod common;
+
+use certmint_testkit::{Object, pod};
+use common::{admit, created};
+use serde_json::{Value, json};
+
+fn opted_in() -> Object {
+    pod().annotated("inject", "true")
+}
+
+/// The injected container of a created pod.
+fn ours(pod: &Object) -> Value {
+    let inits = created(pod).value()["spec"]["initContainers"].as_array().cloned().unwrap_or_default();
+    inits.into_iter().find(|init| init["name"] == "certmint").unwrap_or_default()
+}
+
+fn refusal(pod: &Object) -> String {
+    admit(pod, None).map_or_else(|refusal| format!("{}: {refusal}", refusal.code()), |_| "admitted".into())
+}
+
+fn warnings(pod: &Object) -> Vec<String> {
+    admit(pod, None).unwrap().warnings
+}
+
+#[test]
+fn a_pod_that_did_not_opt_in_is_left_alone() {
+    for pod in [pod(), pod().annotated("inject", "false"), pod().annotated("duration", "banana")] {
+        assert_eq!(admit(&pod, None).unwrap(), Default::default());
+    }
+}
+
+#[test]
+fn injection_goes_first_or_last() {
+    let pod = opted_in().with_spec("initContainers", json!([{"name": "migrate"}]));
+    let names = |pod: &Object| {
+        let pod = created(pod);
+        let inits = pod.value()["spec"]["initContainers"].as_array().unwrap().clone();
+        inits.iter().map(|init| init["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&pod), ["certmint", "migrate"]);
+    assert_eq!(names(&pod.annotated("order", "last")), ["migrate", "certmint"]);
+}
+
+#[test]
+fn the_users_init_containers_get_the_files_too() {
+    let pod = opted_in().with_spec("initContainers", json!([{"name": "migrate", "volumeMounts": []}]));
+    let mount =
+        json!({"name": "certmint-tls", "mountPath": "/var/run/secrets/certmint.dev", "readOnly": true});
+    assert_eq!(created(&pod).value()["spec"]["initContainers"][1]["volumeMounts"], json!([mount]));
+    assert_eq!(created(&pod).value()["spec"]["containers"][0]["volumeMounts"], json!([mount]));
+}
+
+#[test]
+fn only_named_containers_get_the_files() {
+    let pod = opted_in()
+        .annotated("containers", "app,envoy")
+        .with_spec("containers", json!([{"name": "app"}, {"name": "logs"}]));
+    let created = created(&pod);
+    assert!(created.value()["spec"]["containers"][0]["volumeMounts"].is_array());
+    assert!(created.value()["spec"]["containers"][1]["volumeMounts"].is_null());
+    assert_eq!(
+        warnings(&pod),
+        ["certmint: annotation certmint.dev/containers names \"envoy\", but the pod has only app, logs"]
+    );
+}
+
+#[test]
+fn without_renewal_there_is_no_sidecar() {
+    let ours = ours(&opted_in().annotated("renew", "false"));
+    assert_eq!(ours["command"], json!(["/certmint-fetch", "once"]));
+    assert!(ours["restartPolicy"].is_null() && ours["lifecycle"].is_null());
+}
+
+#[test]
+fn a_guaranteed_pod_stays_guaranteed() {
+    let amount = json!({"cpu": "1", "memory": "1Gi"});
+    let container = |resources: Value| json!([{"name": "app", "resources": resources}]);
+    let guaranteed =
+        opted_in().with_spec("containers", container(json!({"limits": amount, "requests": amount})));
+    let expected = json!({"cpu": "50m", "memory": "32Mi"});
+    assert_eq!(ours(&guaranteed)["resources"], json!({"limits": expected, "requests": expected}));
+
+    let burstable = opted_in().with_spec("containers", container(json!({"requests": amount})));
+    assert_eq!(ours(&burstable)["resources"]["requests"], json!({"cpu": "5m", "memory": "8Mi"}));
+    assert_eq!(ours(&burstable)["resources"]["limits"], json!({"memory": "32Mi"}));
+}
+
+#[test]
+fn files_are_as_open_as_the_app_needs() {
+    let mode = |security: Value| {
+        let ours = ours(&opted_in().with_spec("securityContext", security));
+        let mode =
+            ours["env"].as_array().unwrap().iter().find(|env| env["name"] == "CERTMINT_FILE_MODE").cloned();
+        let context = &ours["securityContext"];
+        (mode.unwrap()["value"].clone(), context["runAsUser"].clone(), context["runAsGroup"].clone())
+    };
+    assert_eq!(mode(json!({"runAsUser": 1000})), (json!("0400"), json!(1000), Value::Null));
+    assert_eq!(mode(json!({"runAsUser": 0})), (json!("0440"), json!(65532), json!(0)));
+    assert_eq!(mode(json!({"fsGroup": 2000})), (json!("0440"), json!(65532), Value::Null));
+    assert_eq!(mode(json!({})), (json!("0444"), json!(65532), Value::Null));
+}
+
+#[test]
+fn the_secret_is_mounted_when_its_name_can_be_known() {
+    let secret = |pod: &Object| {
+        let volumes = created(pod).value()["spec"]["volumes"].as_array().unwrap().clone();
+        let volume = volumes.into_iter().find(|volume| volume["name"] == "certmint-secret");
+        volume.map(|volume| volume["secret"]["secretName"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(secret(&opted_in()).as_deref(), Some("payments-certmint-tls"));
+    assert_eq!(secret(&opted_in().annotated("secret-name", "mine")).as_deref(), Some("mine"));
+    let owned = opted_in().owned_by("ReplicaSet", "web-abc").annotated("workload", "Deployment/web");
+    assert_eq!(secret(&owned).as_deref(), Some("web-certmint-tls"));
+    assert_eq!(secret(&opted_in().owned_by("StatefulSet", "db")).as_deref(), Some("db-certmint-tls"));
+    assert_eq!(secret(&opted_in().owned_by("Rollout", "x")), None);
+    let nameless =
+        opted_in().with("/metadata", "name", Value::Null).with("/metadata", "generateName", json!("p-"));
+    assert_eq!(secret(&nameless), None);
+}
+
+#[test]
+fn only_a_bare_pod_is_managed_itself() {
+    let managed = |pod: &Object| created(pod).value()["metadata"]["labels"]["certmint.dev/managed"].clone();
+    assert_eq!(managed(&opted_in()), "true");
+    assert_eq!(managed(&opted_in().owned_by("ReplicaSet", "web-abc")), Value::Null);
+}
+
+#[test]
+fn what_collides_is_refused_with_what_to_do() {
+    let volume = opted_in().with_spec("volumes", json!([{"name": "certmint-tls", "emptyDir": {}}]));
+    assert_eq!(
+        refusal(&volume),
+        "PodConflict: the pod has a volume named \"certmint-tls\"; rename it: that name is for an injected one"
+    );
+    let mounts = json!([{"name": "x", "mountPath": "/var/run/secrets/certmint.dev/"}]);
+    let mount = opted_in().with("/spec/containers/0", "volumeMounts", mounts);
+    assert_eq!(
+        refusal(&mount),
+        "PodConflict: container \"app\" already mounts volume \"x\" at /var/run/secrets/certmint.dev; choose another place with annotation certmint.dev/mount-path"
+    );
+    assert_eq!(refusal(&mount.annotated("mount-path", "/tls")), "admitted");
+    let name = "PodConflict: the pod has a container named \"certmint\" that does not run /certmint-fetch; rename it: that name is for the injected one";
+    let foreign = json!([{"name": "certmint", "image": "evil", "command": ["/bin/sh"]}]);
+    assert_eq!(refusal(&opted_in().with_spec("initContainers", foreign.clone())), name);
+    assert_eq!(refusal(&opted_in().with_spec("containers", foreign)), name);
+    assert_eq!(
+        refusal(&opted_in().with_spec("containers", Value::Null)),
+        "PodConflict: the pod has no containers; add at least one"
+    );
+}
+
+#[test]
+fn an_altered_container_of_ours_is_brought_back() {
+    let pod = opted_in();
+    let injected = created(&pod);
+    let altered = injected.clone().with("/spec/initContainers/0", "image", json!("evil"));
+    assert_eq!(created(&altered), injected);
+}
+
+#[test]
+fn additions_of_the_api_server_are_no_reason_to_patch_again() {
+    let injected = created(&opted_in())
+        .with("/spec/initContainers/0", "resizePolicy", json!([]))
+        .with("/spec/initContainers/0/volumeMounts/0", "recursiveReadOnly", json!("Disabled"))
+        .with("/spec/volumes/1/projected", "defaultMode", json!(420));
+    assert_eq!(admit(&injected, None).unwrap(), Default::default());
+}
+
+#[test]
+fn a_container_added_after_ours_gets_the_files_at_reinvocation() {
+    let injected = created(&opted_in());
+    let proxy = json!({"name": "proxy"});
+    let containers = json!([injected.value()["spec"]["containers"][0], proxy]);
+    let created = created(&injected.with_spec("containers", containers));
+    assert_eq!(created.value()["spec"]["containers"][1]["volumeMounts"][0]["name"], "certmint-tls");
+    assert_eq!(created.value()["spec"]["initContainers"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn windows_is_left_alone() {
+    for (field, value) in
+        [("os", json!({"name": "windows"})), ("nodeSelector", json!({"kubernetes.io/os": "windows"}))]
+    {
+        let injection = admit(&opted_in().with_spec(field, value), None).unwrap();
+        assert!(injection.patch.is_empty());
+        assert!(injection.warnings[0].contains("Windows"));
+    }
+}
+
+#[test]
+fn ephemeral_containers_are_never_touched() {
+    let ephemeral = json!([{"name": "debug", "image": "x"}]);
+    let pod = opted_in().with_spec("ephemeralContainers", ephemeral.clone());
+    assert_eq!(created(&pod).value()["spec"]["ephemeralContainers"], ephemeral);
+}
+
+#[test]
+fn what_looks_wrong_is_told() {
+    let warned = |pod: &Object, of: &str| {
+        let warnings = warnings(pod);
+        assert!(warnings.len() == 1 && warnings[0].contains(of) && warnings[0].len() < 250, "{warnings:?}");
+    };
+    let host = opted_in().with_spec("hostNetwork", json!(true));
+    warned(&host, "ClusterFirstWithHostNet");
+    assert!(warnings(&host.with_spec("dnsPolicy", json!("ClusterFirstWithHostNet"))).is_empty());
+    warned(&opted_in().with_spec("dnsPolicy", json!("Default")), "use ClusterFirst");
+    let signal = opted_in().annotated("reload", "signal:SIGHUP:nginx");
+    warned(&signal, "shareProcessNamespace: true");
+    let shared = signal.clone().with_spec("shareProcessNamespace", json!(true));
+    warned(&shared, "runAsUser");
+    assert!(warnings(&shared.with_spec("securityContext", json!({"runAsUser": 101}))).is_empty());
+    warned(&signal.annotated("renew", "false"), "reload has no effect");
+}
+
+#[test]
+fn wrong_values_are_refused() {
+    assert!(
+        refusal(&opted_in().annotated("mode", "pod"))
+            .starts_with("UnsupportedMode: annotation certmint.dev/mode")
+    );
+    assert!(
+        refusal(&opted_in().annotated("durration", "1h")).contains("did you mean certmint.dev/duration?")
+    );
+    assert!(refusal(&opted_in().annotated("duration", "5m")).starts_with("NotAllowed"));
+    assert!(refusal(&opted_in().with("/spec", "containers", json!("x"))).starts_with("BadReview"));
+}
+
+#[test]
+fn annotating_a_running_pod_is_too_late() {
+    let refusal = admit(&opted_in(), Some(&pod())).unwrap_err();
+    assert_eq!(refusal.code().to_string(), "TooLate");
+    assert!(admit(&opted_in(), Some(&opted_in())).unwrap().patch.is_empty());
+    assert!(admit(&created(&opted_in()), Some(&pod())).unwrap().patch.is_empty());
+    let leaving = opted_in().with("/metadata", "deletionTimestamp", json!("2026-11-23T00:00:00Z"));
+    assert!(admit(&leaving, Some(&pod())).unwrap().patch.is_empty());
+}

@@ -1,0 +1,191 @@
+//! What holds for every object, not only for those somebody thought of.
+
+mod common;
+
+use certmint_testkit::{Object, workload};
+use common::{admit, created, patched};
+use proptest::option;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-z]{1,8}"
+}
+
+fn security() -> impl Strategy<Value = Value> {
+    (option::of(0..3_i64), option::of(0..3_i64)).prop_map(
+        |(user, group)| json!({"runAsUser": user, "runAsGroup": group, "x-unknown": [1, {"a": null}]}),
+    )
+}
+
+fn container() -> impl Strategy<Value = Value> {
+    let mounts = prop::collection::vec((name(), "/[a-z]{1,5}"), 0..3).prop_map(|mounts| {
+        mounts.into_iter().map(|(name, path)| json!({"name": name, "mountPath": path})).collect::<Vec<_>>()
+    });
+    (name(), option::of(mounts), option::of(security()), option::of(Just("Always"))).prop_map(
+        |(name, mounts, security, restart)| {
+            json!({"name": name, "image": "x", "volumeMounts": mounts, "securityContext": security,
+                "restartPolicy": restart, "unknown": {"kept": true}})
+        },
+    )
+}
+
+fn pod_spec() -> impl Strategy<Value = Value> {
+    let volumes = prop::collection::vec(name().prop_map(|name| json!({"name": name, "emptyDir": {}})), 0..3);
+    (
+        prop::collection::vec(container(), 1..4),
+        option::of(prop::collection::vec(container(), 0..3)),
+        option::of(volumes),
+        option::of(security()),
+        any::<bool>(),
+    )
+        .prop_map(|(containers, inits, volumes, security, unknown)| {
+            json!({"containers": containers, "initContainers": inits, "volumes": volumes,
+                "securityContext": security, "unknownField": unknown})
+        })
+}
+
+fn annotations() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
+    prop::sample::subsequence(
+        vec![
+            ("order", "last"),
+            ("renew", "false"),
+            ("containers", "a,b"),
+            ("mount-path", "/tls"),
+            ("secret-name", "mine"),
+            ("reload", "signal:SIGHUP:nginx"),
+            ("duration", "12h"),
+            ("key-algorithm", "ed25519"),
+        ],
+        0..8,
+    )
+}
+
+fn object() -> impl Strategy<Value = Object> {
+    let kind =
+        prop::sample::select(vec!["Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "CronJob"]);
+    (kind, pod_spec(), annotations()).prop_map(|(kind, spec, annotations)| {
+        let object = if kind == "Pod" { certmint_testkit::pod() } else { workload(kind) };
+        let path = object.template_path();
+        let object = object.with(&path, "spec", spec);
+        annotations.into_iter().fold(object, |object, (key, value)| object.annotated(key, value))
+    })
+}
+
+/// The object without all that injection may change.
+fn users_own(object: &Object) -> Value {
+    let mut value = object.value().clone();
+    let path = object.template_path() + "/spec";
+    if let Some(spec) = value.pointer_mut(&path).and_then(Value::as_object_mut) {
+        let ours = |name: &Value| name.as_str().is_some_and(|name| name.starts_with("certmint"));
+        for list in ["volumes", "initContainers", "containers"] {
+            let mut entries = spec.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
+            entries.retain(|entry| !ours(&entry["name"]));
+            for entry in &mut entries {
+                let mut mounts = entry["volumeMounts"].as_array().cloned().unwrap_or_default();
+                mounts.retain(|mount| !ours(&mount["name"]));
+                entry["volumeMounts"] = mounts.into();
+            }
+            spec.insert(list.into(), entries.into());
+        }
+    }
+    for metadata in ["/metadata".to_owned(), object.template_path() + "/metadata"] {
+        for map in ["labels", "annotations"] {
+            let Some(metadata) = value.pointer_mut(&metadata) else { continue };
+            let mut entries = metadata[map].as_object().cloned().unwrap_or_default();
+            entries.retain(|key, _| !key.starts_with("certmint.dev/"));
+            metadata[map] = entries.into();
+        }
+    }
+    value
+}
+
+/// Any JSON, with the keys that views read among its keys.
+fn any_json() -> impl Strategy<Value = Value> {
+    let key = prop::sample::select(vec![
+        "metadata",
+        "spec",
+        "template",
+        "jobTemplate",
+        "annotations",
+        "labels",
+        "certmint.dev/inject",
+        "name",
+        "containers",
+        "initContainers",
+        "volumes",
+        "volumeMounts",
+        "mountPath",
+        "securityContext",
+        "runAsUser",
+        "resources",
+        "limits",
+        "cpu",
+        "command",
+        "os",
+        "ownerReferences",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        Just(json!("true")),
+        ".{0,6}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 60, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(key.clone(), inner, 0..6)
+                .prop_map(|map| map.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_patch_applied_twice_equals_once(object in object()) {
+        let object = object.annotated("inject", "true");
+        let Ok(first) = admit(&object, None) else { return Ok(()) };
+        let once = patched(&object, &first);
+        let again = admit(&once, None).unwrap();
+        prop_assert!(again.patch.is_empty(), "{:?}", again.patch);
+    }
+
+    #[test]
+    fn what_is_the_users_stays(object in object()) {
+        let object = object.annotated("inject", "true");
+        let Ok(injection) = admit(&object, None) else { return Ok(()) };
+        prop_assert_eq!(users_own(&patched(&object, &injection)), users_own(&object));
+    }
+
+    #[test]
+    fn what_did_not_opt_in_gets_no_patch(object in object()) {
+        prop_assert!(admit(&object, None).unwrap().patch.is_empty());
+    }
+
+    #[test]
+    fn opting_in_and_out_leaves_nothing_behind(object in object()) {
+        prop_assume!(object.value()["kind"] != "Pod");
+        let opted_in = object.clone().annotated("inject", "true");
+        let Ok(injection) = admit(&opted_in, None) else { return Ok(()) };
+        let stored = patched(&opted_in, &injection);
+        let out = created(&stored.without_annotation("inject"));
+        let template = object.template_path();
+        prop_assert_eq!(out.value().pointer(&template).map(|t| t["metadata"]["labels"].clone()),
+            object.value().pointer(&template).map(|t| t["metadata"]["labels"].clone()));
+        let left = out.value().pointer(&(template + "/metadata/annotations")).and_then(Value::as_object).cloned();
+        prop_assert!(left.unwrap_or_default().is_empty());
+    }
+
+    #[test]
+    fn nothing_panics(mut value in any_json(), before in any_json(), kind in 0..7_usize) {
+        let kinds = ["Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"];
+        if !value.is_object() {
+            value = json!({});
+        }
+        value["kind"] = kinds[kind].into();
+        let before = Object::from(before);
+        let _ = admit(&Object::from(value.clone()), Some(&before));
+        let _ = admit(&Object::from(value), None);
+    }
+}

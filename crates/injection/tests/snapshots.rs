@@ -1,0 +1,35 @@
+//! Whole patched pods, as they would be stored.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use certmint_testkit::{Object, pod, sample_review};
+use common::{admit, created};
+use serde_json::json;
+
+fn snapshot(name: &str, pod: &Object) {
+    assert!(admit(pod, None).unwrap().warnings.is_empty());
+    insta::assert_snapshot!(name, serde_json::to_string_pretty(created(pod).value()).unwrap());
+}
+
+#[test]
+fn whole_pods() {
+    let opted_in = pod().annotated("inject", "true");
+    snapshot("bare_pod", &opted_in);
+    snapshot("pod_of_a_deployment", &sample_review().object());
+    let nginx = opted_in
+        .clone()
+        .annotated("reload", "signal:SIGHUP:nginx")
+        .annotated("mount-path", "/etc/nginx/tls")
+        .with_spec("shareProcessNamespace", json!(true))
+        .with_spec("securityContext", json!({"runAsUser": 101, "fsGroup": 101}));
+    snapshot("nginx_with_reload", &nginx);
+    let job = opted_in
+        .owned_by("Job", "report")
+        .annotated("renew", "false")
+        .annotated("order", "last")
+        .with_spec("securityContext", json!({"runAsUser": 0}))
+        .with_spec("initContainers", json!([{"name": "prepare", "image": "x"}]));
+    snapshot("job_without_renewal", &job);
+}

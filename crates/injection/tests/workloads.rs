@@ -1,0 +1,171 @@
+//! Workloads: what opting in brings, and that opting out takes away exactly that.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod common;
+
+use certmint_testkit::{Object, deployment, workload};
+use common::{admit, created, patched};
+use serde_json::{Value, json};
+
+const KINDS: [&str; 6] = ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"];
+
+fn template(object: &Object) -> Value {
+    object.value().pointer(&(object.template_path() + "/metadata")).unwrap().clone()
+}
+
+fn managed(object: &Object) -> &Value {
+    &object.value()["metadata"]["labels"]["certmint.dev/managed"]
+}
+
+/// What a stored object becomes by an update.
+fn updated(before: &Object, after: &Object) -> Object {
+    patched(after, &admit(after, Some(before)).unwrap())
+}
+
+#[test]
+fn annotations_reach_the_template_of_every_kind() {
+    for kind in KINDS {
+        let created = created(&workload(kind).annotated("inject", "true").annotated("duration", "12h"));
+        assert_eq!(managed(&created), "true", "{kind}");
+        assert_eq!(
+            template(&created),
+            json!({
+                "labels": {"app": "payments", "certmint.dev/inject": "true"},
+                "annotations": {
+                    "certmint.dev/inject": "true",
+                    "certmint.dev/duration": "12h",
+                    "certmint.dev/copied": "inject,duration",
+                    "certmint.dev/workload": format!("{kind}/payments"),
+                }
+            })
+        );
+    }
+}
+
+#[test]
+fn opting_out_restores_the_template() {
+    for kind in KINDS.into_iter().filter(|kind| *kind != "Job") {
+        let plain = workload(kind).template_annotated("mount-path", "/tls");
+        let opted_in = created(&plain.clone().annotated("inject", "true").annotated("duration", "12h"));
+        let removed = opted_in.clone().without_annotation("inject").without_annotation("duration");
+        assert_eq!(template(&updated(&opted_in, &removed)), template(&plain), "{kind}");
+        assert!(managed(&updated(&opted_in, &removed)).is_null());
+        let denied = updated(&opted_in, &opted_in.clone().annotated("inject", "false"));
+        assert_eq!(template(&denied), template(&plain), "{kind}");
+        assert!(managed(&denied).is_null());
+    }
+}
+
+#[test]
+fn a_changed_or_removed_key_follows() {
+    let opted_in = created(&deployment().annotated("inject", "true").annotated("duration", "12h"));
+    let changed = updated(&opted_in, &opted_in.clone().annotated("duration", "1h"));
+    assert_eq!(template(&changed)["annotations"]["certmint.dev/duration"], "1h");
+    let removed = updated(&changed, &changed.clone().without_annotation("duration"));
+    assert!(template(&removed)["annotations"]["certmint.dev/duration"].is_null());
+    assert_eq!(template(&removed)["annotations"]["certmint.dev/copied"], "inject");
+}
+
+#[test]
+fn the_templates_own_annotation_opts_in_and_stays() {
+    let own = created(&deployment().template_annotated("inject", "true"));
+    assert_eq!(managed(&own), "true");
+    assert!(template(&own)["annotations"]["certmint.dev/copied"].is_null());
+    let injection = admit(&own.clone().annotated("inject", "false"), Some(&own)).unwrap();
+    assert!(injection.patch.is_empty());
+    assert_eq!(
+        injection.warnings,
+        [
+            "certmint: the pod template itself says certmint.dev/inject=true, so the Deployment stays opted in; change it there too"
+        ]
+    );
+}
+
+#[test]
+fn the_objects_key_wins_and_says_so() {
+    let both = deployment()
+        .annotated("inject", "true")
+        .annotated("duration", "1h")
+        .template_annotated("duration", "2h");
+    let injection = admit(&both, None).unwrap();
+    assert_eq!(
+        injection.warnings,
+        [
+            "certmint: annotation certmint.dev/duration on the pod template gives way to the one on the Deployment"
+        ]
+    );
+    let annotations = template(&patched(&both, &injection))["annotations"].clone();
+    assert_eq!(annotations["certmint.dev/duration"], "1h");
+    assert_eq!(annotations["certmint.dev/copied"], "inject,duration");
+}
+
+#[test]
+fn what_a_workload_controls_is_no_workload() {
+    for (kind, owner) in [("ReplicaSet", "Deployment"), ("Job", "CronJob")] {
+        let owned = workload(kind).annotated("inject", "true").owned_by(owner, "web");
+        assert!(admit(&owned, None).unwrap().patch.is_empty());
+    }
+}
+
+#[test]
+fn a_job_is_annotated_at_creation_or_never() {
+    let job = workload("Job");
+    let annotated = job.clone().annotated("inject", "true");
+    let refusal = admit(&annotated, Some(&job)).unwrap_err();
+    assert_eq!(
+        format!("{}: {refusal}", refusal.code()),
+        "TooLate: the pod template of Job/payments cannot change any more; delete the Job and create it with certmint.dev/inject=true (a CronJob can be annotated at any time)"
+    );
+    let stored = created(&annotated);
+    assert!(
+        admit(&stored.clone().with("/spec", "suspend", json!(true)), Some(&stored)).unwrap().patch.is_empty()
+    );
+    let missed = annotated.clone().with("/spec", "suspend", json!(true));
+    let injection = admit(&missed, Some(&annotated)).unwrap();
+    assert!(injection.patch.0.iter().all(|operation| !operation.path().as_str().starts_with("/spec")));
+    let out = updated(&stored, &stored.clone().without_annotation("inject"));
+    assert_eq!(template(&out), template(&stored));
+    assert!(managed(&out).is_null());
+}
+
+#[test]
+fn a_fault_that_an_update_did_not_make_is_only_told() {
+    let faulty = deployment().annotated("inject", "true").annotated("duration", "1m");
+    assert!(admit(&faulty, None).is_err());
+    let scaled = faulty.clone().with("/spec", "replicas", json!(3));
+    let injection = admit(&scaled, Some(&faulty)).unwrap();
+    assert!(injection.patch.is_empty());
+    assert!(injection.warnings[0].starts_with("certmint: NotAllowed: annotation certmint.dev/duration"));
+    assert!(admit(&faulty, Some(&deployment())).is_err());
+}
+
+#[test]
+fn the_template_is_judged_when_it_is_annotated() {
+    let conflict =
+        deployment().annotated("inject", "true").with_spec("containers", json!([{"name": "certmint"}]));
+    assert_eq!(admit(&conflict, None).unwrap_err().code().to_string(), "PodConflict");
+}
+
+#[test]
+fn kinds_that_keep_their_pods_say_so() {
+    let warnings =
+        |object: &Object| admit(&object.clone().annotated("inject", "true"), Some(object)).unwrap().warnings;
+    assert_eq!(
+        warnings(&workload("ReplicaSet")),
+        [
+            "certmint: a ReplicaSet does not replace its running pods: delete them, and their successors get a certificate"
+        ]
+    );
+    let on_delete = workload("DaemonSet").with("/spec", "updateStrategy", json!({"type": "OnDelete"}));
+    assert!(warnings(&on_delete)[0].contains("OnDelete"));
+    assert!(warnings(&deployment()).is_empty());
+}
+
+#[test]
+fn a_nameless_job_and_a_template_without_metadata_are_fine() {
+    let job = workload("Job").annotated("inject", "true").with("/metadata", "name", Value::Null);
+    assert!(template(&created(&job))["annotations"]["certmint.dev/workload"].is_null());
+    let bare = deployment().annotated("inject", "true").with("/spec/template", "metadata", Value::Null);
+    assert_eq!(template(&created(&bare))["labels"]["certmint.dev/inject"], "true");
+}
