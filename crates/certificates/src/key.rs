@@ -12,6 +12,7 @@ use aws_lc_rs::{
 use certmint_contract::KeyAlgorithm;
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use std::fmt;
+use zeroize::Zeroizing;
 
 /// A private key. Its memory is wiped when dropped (by the crypto library, which holds it); Debug shows the
 /// algorithm only.
@@ -70,7 +71,7 @@ impl PrivateKey {
     /// When there is none, or it is of a kind we do not use.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| KeyError::NotPem)?;
-        Self::from_pkcs8(der.secret_pkcs8_der())
+        Self::from_pkcs8(Zeroizing::new(der).secret_pkcs8_der())
     }
 
     fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
@@ -117,10 +118,10 @@ impl PrivateKey {
     ///
     /// # Errors
     /// When the crypto library cannot encode the key.
-    pub fn to_pem(&self) -> Result<zeroize::Zeroizing<String>, KeyError> {
+    pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
         use aws_lc_rs::encoding::Pkcs8V1Der;
         let failed = |Unspecified| KeyError::Crypto(self.algorithm);
-        let pem = |der: &[u8]| zeroize::Zeroizing::new(crate::pem::encode("PRIVATE KEY", der));
+        let pem = |der: &[u8]| Zeroizing::new(crate::pem::encode("PRIVATE KEY", der));
         match &self.pair {
             Pair::Ecdsa(pair) => pair.to_pkcs8v1().map(|der| pem(der.as_ref())).map_err(failed),
             Pair::Ed25519(pair) => pair.to_pkcs8v1().map(|der| pem(der.as_ref())).map_err(failed),

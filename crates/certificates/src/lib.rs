@@ -19,7 +19,10 @@ pub mod signer;
 pub mod verify;
 
 #[cfg(feature = "issue")]
-pub use ca::{Authority, AuthorityPem, CaCertificate, CaError, CaPem, Issuing, Root};
+pub use ca::{
+    Authority, AuthorityPem, CaCertificate, CaError, CaPem, Issuing, IssuingProfile, KeyIdentifier, Root,
+    RootProfile, Tier,
+};
 pub use key::{KeyError, PrivateKey};
 #[cfg(feature = "issue")]
 pub use leaf::{IssueError, Issued, Leaf, Profile};

@@ -31,7 +31,11 @@ pub struct CaCertificate {
 pub struct KeyIdentifier(Box<[u8]>);
 
 impl CaCertificate {
-    pub(super) fn from_pem(tier: Tier, pem: &str) -> Result<Self, CaError> {
+    /// Reads a CA's certificate. Neither its time nor its signature is checked here.
+    ///
+    /// # Errors
+    /// When there is not exactly one certificate, or it is no CA's.
+    pub fn from_pem(tier: Tier, pem: &str) -> Result<Self, CaError> {
         let mut blocks = CertificateDer::pem_slice_iter(pem.as_bytes());
         match (blocks.next(), blocks.next()) {
             (Some(Ok(der)), None) => Self::from_der(tier, der),

@@ -3,6 +3,7 @@
 
 mod ca;
 mod fixtures;
+mod leaf;
 mod openssl;
 mod python;
 mod verify;
