@@ -1,0 +1,243 @@
+//! The server over real sockets: what each limit does to a caller, and what reload does not.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use bytes::Bytes;
+use certmint_tls_server::{Identity, IdentityFiles, Limits, Server};
+use http::{Request, Response};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, NamedGroup, ProtocolVersion, RootCertStore};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+const SOON: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Pair {
+    certificate: CertificateDer<'static>,
+    pem: String,
+    key: String,
+}
+
+fn pair() -> Pair {
+    let made = rcgen::generate_simple_self_signed(["a.svc".into()]).unwrap();
+    Pair { certificate: made.cert.der().clone(), pem: made.cert.pem(), key: made.signing_key.serialize_pem() }
+}
+
+struct Running {
+    address: SocketAddr,
+    identity: Arc<Identity>,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn length(request: Request<Bytes>) -> Response<Bytes> {
+    Response::new(request.body().len().to_string().into())
+}
+
+async fn start(limits: Limits, pair: &Pair) -> Running {
+    let identity = Arc::new(Identity::default());
+    identity.replace(pair.pem.as_bytes(), pair.key.as_bytes()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let server = Server { handler: length, limits, shutdown: shutdown.clone() };
+    let served = server.serve_tls(listener, Arc::clone(&identity));
+    let task = tokio::spawn(async move { served.await.unwrap() });
+    Running { address, identity, shutdown, task }
+}
+
+async fn connect(address: SocketAddr, trusted: &Pair) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.certificate.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(address).await?;
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("a.svc").unwrap(), stream).await
+}
+
+/// Sends a whole request on a connection that stays, and returns the status line and body.
+async fn post(stream: &mut TlsStream<TcpStream>, body: &[u8]) -> String {
+    let head = format!("POST / HTTP/1.1\r\nHost: a.svc\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // A server that has seen enough stops reading; its answer is what counts.
+    let _ = stream.write_all(body).await;
+    answer(stream).await
+}
+
+async fn answer(stream: &mut TlsStream<TcpStream>) -> String {
+    let mut read = vec![0; 4096];
+    let length = tokio::time::timeout(PATIENCE, stream.read(&mut read)).await.unwrap().unwrap();
+    read.truncate(length);
+    String::from_utf8(read).unwrap()
+}
+
+/// Whether the server ends the connection by itself, however it does.
+async fn ends(stream: &mut (impl AsyncReadExt + Unpin)) {
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_tls_1_3_with_a_post_quantum_exchange_and_nothing_to_resume() {
+    let pair = pair();
+    let server = start(Limits::default(), &pair).await;
+    let mut stream = connect(server.address, &pair).await.unwrap();
+    assert!(post(&mut stream, b"hello").await.ends_with("\r\n\r\n5"));
+    let (_, session) = stream.get_ref();
+    assert_eq!(session.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    assert_eq!(session.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
+    assert_eq!(session.tls13_tickets_received(), 0);
+}
+
+#[tokio::test]
+async fn a_new_identity_reaches_new_connections_and_leaves_old_ones_alone() {
+    let (old, new) = (pair(), pair());
+    let server = start(Limits::default(), &old).await;
+    let mut living = connect(server.address, &old).await.unwrap();
+    assert!(post(&mut living, b"1").await.starts_with("HTTP/1.1 200"));
+    server.identity.replace(new.pem.as_bytes(), new.key.as_bytes()).unwrap();
+    assert!(post(&mut living, b"2").await.starts_with("HTTP/1.1 200"));
+    assert!(connect(server.address, &old).await.is_err());
+    assert!(connect(server.address, &new).await.is_ok());
+}
+
+#[tokio::test]
+async fn files_are_followed_and_a_pair_that_does_not_fit_is_not_taken() {
+    let (first, second) = (pair(), pair());
+    let dir = std::env::temp_dir().join(format!("certmint-identity-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let write = |certificate: &str, key: &str| {
+        std::fs::write(dir.join("tls.key"), key).unwrap();
+        std::fs::write(dir.join("tls.crt"), certificate).unwrap();
+    };
+    write(&first.pem, &second.key);
+    let server = start(Limits::default(), &first).await;
+    let files = IdentityFiles { dir: dir.clone() };
+    let every = Duration::from_millis(10);
+    let following = tokio::spawn(files.follow(Arc::clone(&server.identity), every, server.shutdown.clone()));
+    assert!(connect(server.address, &first).await.is_ok());
+    write(&second.pem, &second.key);
+    let replaced = async {
+        while connect(server.address, &second).await.is_err() {
+            tokio::time::sleep(every).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, replaced).await.unwrap();
+    server.shutdown.cancel();
+    following.await.unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[tokio::test]
+async fn a_body_over_the_cap_is_answered_with_413() {
+    let pair = pair();
+    let server = start(Limits { body_bytes: 1000, ..Limits::default() }, &pair).await;
+    let mut stream = connect(server.address, &pair).await.unwrap();
+    assert!(post(&mut stream, &[b'x'; 1001]).await.starts_with("HTTP/1.1 413"));
+    let mut chunked = connect(server.address, &pair).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: a.svc\r\nTransfer-Encoding: chunked\r\n\r\n";
+    chunked.write_all(format!("{head}7d0\r\n{}\r\n", "x".repeat(2000)).as_bytes()).await.unwrap();
+    assert!(answer(&mut chunked).await.starts_with("HTTP/1.1 413"));
+    let mut whole = connect(server.address, &pair).await.unwrap();
+    assert!(post(&mut whole, &[b'x'; 1000]).await.ends_with("\r\n\r\n1000"));
+}
+
+#[tokio::test]
+async fn bodies_share_one_budget_and_give_it_back() {
+    let pair = pair();
+    let server = start(Limits { bodies_bytes: 1000, ..Limits::default() }, &pair).await;
+    let mut slow = connect(server.address, &pair).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: a.svc\r\nContent-Length: 901\r\n\r\n";
+    slow.write_all(format!("{head}{}", "x".repeat(900)).as_bytes()).await.unwrap();
+    // Until the server has read the slow body, the other one still has room.
+    let refused = async {
+        loop {
+            let mut other = connect(server.address, &pair).await.unwrap();
+            if post(&mut other, &[b'x'; 101]).await.starts_with("HTTP/1.1 503") {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    slow.write_all(b"x").await.unwrap();
+    assert!(answer(&mut slow).await.ends_with("\r\n\r\n901"));
+    let mut next = connect(server.address, &pair).await.unwrap();
+    assert!(post(&mut next, &[b'x'; 101]).await.ends_with("\r\n\r\n101"));
+}
+
+#[tokio::test]
+async fn slow_senders_are_let_go() {
+    let pair = pair();
+    let limits = Limits { handshake: SOON, header_read: SOON, body: SOON, drain: SOON, ..Limits::default() };
+    let server = start(limits, &pair).await;
+
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    ends(&mut silent).await;
+
+    let mut headless = connect(server.address, &pair).await.unwrap();
+    headless.write_all(b"POST / HTTP/1.1\r\nHost:").await.unwrap();
+    ends(&mut headless).await;
+
+    let mut bodiless = connect(server.address, &pair).await.unwrap();
+    bodiless.write_all(b"POST / HTTP/1.1\r\nHost: a.svc\r\nContent-Length: 9\r\n\r\nx").await.unwrap();
+    assert!(answer(&mut bodiless).await.starts_with("HTTP/1.1 408"));
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let pair = pair();
+    let server = start(Limits { idle: SOON, ..Limits::default() }, &pair).await;
+    let mut stream = connect(server.address, &pair).await.unwrap();
+    assert!(post(&mut stream, b"1").await.starts_with("HTTP/1.1 200"));
+    ends(&mut stream).await;
+}
+
+#[tokio::test]
+async fn plain_http_is_told_to_use_https() {
+    let server = start(Limits::default(), &pair()).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a.svc\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; 12];
+    tokio::time::timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(answer, b"HTTP/1.0 400");
+}
+
+#[tokio::test]
+async fn connections_over_the_cap_wait_their_turn() {
+    let pair = pair();
+    let server = start(Limits { connections: 1, ..Limits::default() }, &pair).await;
+    let mut first = connect(server.address, &pair).await.unwrap();
+    assert!(post(&mut first, b"1").await.starts_with("HTTP/1.1 200"));
+    let mut second = Box::pin(connect(server.address, &pair));
+    assert!(tokio::time::timeout(SOON, second.as_mut()).await.is_err(), "there was only one seat");
+    drop(first);
+    let mut second = tokio::time::timeout(PATIENCE, second).await.unwrap().unwrap();
+    assert!(post(&mut second, b"22").await.ends_with("\r\n\r\n2"));
+}
+
+#[tokio::test]
+async fn shutdown_lets_a_request_under_way_finish() {
+    let pair = pair();
+    let server = start(Limits::default(), &pair).await;
+    let mut stream = connect(server.address, &pair).await.unwrap();
+    assert!(post(&mut stream, b"1").await.starts_with("HTTP/1.1 200"));
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: a.svc\r\nContent-Length: 2\r\n\r\nx").await.unwrap();
+    // The request must be with the server before it is told to stop.
+    tokio::time::sleep(SOON).await;
+    server.shutdown.cancel();
+    stream.write_all(b"x").await.unwrap();
+    assert!(answer(&mut stream).await.ends_with("\r\n\r\n2"));
+    tokio::time::timeout(PATIENCE, server.task).await.unwrap().unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
