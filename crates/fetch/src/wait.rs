@@ -5,9 +5,9 @@ use certmint_contract::{ErrorCode, issuance::Failure};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The shortest and the longest pause between two looks: the app's start waits for the first ones, and a
-/// wait that has become long needs no more than a few looks a second.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
+/// The shortest and the longest pause between two looks, each of which costs some microseconds: the app's start
+/// waits for the first ones, and a wait that has become long needs no more than a few looks a second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
 /// Returns once the run that is alive has its files in place.
 ///

@@ -1,6 +1,6 @@
 //! The fetcher as a process, in a directory that looks like its container, with real sockets, files and signals.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what fails here fails a test")]
+#![expect(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 mod acquire;
 mod fixtures;
