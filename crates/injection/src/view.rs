@@ -8,9 +8,9 @@ use serde_json::value::RawValue;
 /// Any object: its metadata, and the rest unread.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Object<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(crate) metadata: Option<Metadata<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(crate) spec: Option<&'a RawValue>,
 }
 
@@ -35,7 +35,6 @@ pub(crate) struct OwnerReference<'a> {
     pub(crate) kind: Text<'a>,
     #[serde(borrow)]
     pub(crate) name: Text<'a>,
-    #[serde(default)]
     controller: Option<bool>,
 }
 
@@ -131,7 +130,7 @@ struct Os<'a> {
 
 #[derive(Debug, Deserialize)]
 struct NodeSelector<'a> {
-    #[serde(borrow, default, rename = "kubernetes.io/os")]
+    #[serde(borrow, rename = "kubernetes.io/os")]
     os: Option<Text<'a>>,
 }
 
@@ -146,15 +145,14 @@ pub(crate) struct Volume<'a> {
 pub(crate) struct Container<'a> {
     #[serde(borrow)]
     pub(crate) name: Text<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(crate) command: Option<List<Text<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     pub(crate) volume_mounts: Option<List<VolumeMount<'a>>>,
-    #[serde(default)]
     pub(crate) security_context: Option<SecurityContext>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     resources: Option<Resources<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow)]
     restart_policy: Option<Text<'a>>,
 }
 

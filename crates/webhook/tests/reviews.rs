@@ -1,0 +1,258 @@
+//! The webhook through its handler, without a socket: reviews, and what is none.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use base64::Engine as _;
+use bytes::Bytes;
+use certmint_contract::Policy;
+use certmint_injection::{ContainerResources, Settings};
+use certmint_testkit::{Object, Review, create, deployment, pod, sample_review, update};
+use certmint_tls_server::{Handler, Identity};
+use certmint_webhook::{Admission, Endpoint, Metrics};
+use http::{Method, Request, Response};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+struct Webhook {
+    endpoint: Endpoint,
+    registry: Registry,
+}
+
+fn webhook() -> Webhook {
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry, Arc::new(Identity::default()));
+    let admission = Admission::new(Policy::default(), metrics);
+    admission.set_settings(Settings {
+        image: "certmint-fetch:1".into(),
+        pull_policy: "IfNotPresent".into(),
+        api_url: "https://certmint-controller.certmint-system.svc:8443".into(),
+        trust_bundle: "-----BEGIN CERTIFICATE-----\n".into(),
+        resources: ContainerResources {
+            cpu_request: "5m".parse().unwrap(),
+            memory_request: "8Mi".parse().unwrap(),
+            memory_limit: "32Mi".parse().unwrap(),
+            guaranteed_cpu: "50m".parse().unwrap(),
+        },
+        deadline_seconds: 30,
+        version: "certmint/1.0.0".into(),
+    });
+    Webhook { endpoint: Endpoint(Arc::new(admission)), registry }
+}
+
+fn request(body: impl Into<Bytes>) -> Request<Bytes> {
+    let request = Request::builder().method(Method::POST).uri("/mutate");
+    request.header("content-type", "application/json").body(body.into()).unwrap()
+}
+
+async fn send(request: Request<Bytes>) -> Response<Bytes> {
+    webhook().endpoint.handle(request).await
+}
+
+/// The `response` of the answer to a review.
+async fn review(review: &Review) -> Value {
+    let response = send(request(review.json())).await;
+    assert_eq!(response.status(), 200);
+    let answer: Value = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
+    assert_eq!(answer["kind"], "AdmissionReview");
+    assert_eq!(answer["response"]["uid"], "705ab4f5-6393-11e8-b7cc-42010a800002");
+    answer["response"].clone()
+}
+
+fn opted_in() -> Object {
+    pod().annotated("inject", "true")
+}
+
+#[tokio::test]
+async fn an_opted_in_pod_gets_a_json_patch_that_applies() {
+    let sample = sample_review();
+    let response = review(&sample).await;
+    assert_eq!(response["allowed"], true);
+    assert_eq!(response["patchType"], "JSONPatch");
+    let patch =
+        base64::engine::general_purpose::STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
+    let patch: json_patch::Patch = serde_json::from_slice(&patch).unwrap();
+    let mut patched = sample.object().value().clone();
+    json_patch::patch(&mut patched, &patch).unwrap();
+    assert_eq!(patched["spec"]["initContainers"][0]["name"], "certmint");
+    assert_eq!(patched["metadata"]["labels"]["certmint.dev/injected"], "true");
+}
+
+#[tokio::test]
+async fn what_did_not_opt_in_is_allowed_without_a_patch() {
+    for object in [pod(), deployment()] {
+        let response = review(&create(&object)).await;
+        assert_eq!(response, json!({"uid": response["uid"], "allowed": true}));
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_gets_the_same_answer() {
+    let dry = sample_review().with("/request", "dryRun", true.into());
+    assert_eq!(review(&dry).await, review(&sample_review()).await);
+}
+
+#[tokio::test]
+async fn a_refusal_has_a_code_and_a_sentence() {
+    let banana = deployment().annotated("inject", "true").annotated("duration", "banana");
+    let response = review(&update(&deployment(), &banana)).await;
+    assert_eq!(response["allowed"], false);
+    assert_eq!(response["status"]["code"], 422);
+    let message = response["status"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("InvalidAnnotation: annotation certmint.dev/duration: \"banana\""),
+        "{message}"
+    );
+    let late = review(&update(&pod(), &opted_in())).await;
+    assert_eq!(late["status"]["code"], 409);
+}
+
+#[tokio::test]
+async fn warnings_reach_the_user() {
+    let host = opted_in().with_spec("hostNetwork", true.into());
+    let response = review(&create(&host)).await;
+    assert!(response["warnings"][0].as_str().unwrap().contains("ClusterFirstWithHostNet"));
+}
+
+#[tokio::test]
+async fn the_requests_namespace_and_name_count() {
+    let anonymous =
+        opted_in().with("/metadata", "namespace", Value::Null).with("/metadata", "name", Value::Null);
+    let named = create(&anonymous).with("/request", "name", "payments".into());
+    assert!(review(&named).await["patch"].is_string());
+    let nowhere = create(&opted_in()).with("/request", "namespace", "".into());
+    assert_eq!(review(&nowhere).await["status"]["code"], 400);
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_left_alone() {
+    let config_map = create(&opted_in()).with("/request/kind", "kind", "ConfigMap".into());
+    let response = review(&config_map).await;
+    assert_eq!(response["allowed"], true);
+    assert!(response["patch"].is_null());
+    assert!(response["warnings"][0].as_str().unwrap().contains("ConfigMap is left as it is"));
+    let foreign_group = create(&opted_in()).with("/request/kind", "group", "example.com".into());
+    assert!(review(&foreign_group).await["patch"].is_null());
+    let deleted = create(&opted_in()).with("/request", "operation", "DELETE".into());
+    assert_eq!(review(&deleted).await["allowed"], true);
+    assert!(review(&deleted.with("/request", "object", Value::Null)).await["patch"].is_null());
+}
+
+#[tokio::test]
+async fn an_object_that_is_none_is_denied() {
+    for object in [
+        Value::Null,
+        json!([]),
+        json!("pod"),
+        json!({"metadata": []}),
+        json!({"metadata": {"annotations": {"certmint.dev/inject": 1}}}),
+    ] {
+        let response = review(&create(&opted_in()).with("/request", "object", object)).await;
+        assert_eq!(response["allowed"], false);
+        assert!(response["status"]["message"].as_str().unwrap().starts_with("BadReview"));
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_review_gets_400_and_a_code() {
+    let valid = create(&opted_in()).json();
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep_object = valid.replacen("\"spec\":", &format!("\"deep\":{deep},\"spec\":"), 1);
+    let bodies = [
+        String::new(),
+        valid[..valid.len() / 2].to_owned(),
+        "null".into(),
+        "{}".into(),
+        "[]".into(),
+        "\u{feff}{}".into(),
+        r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#.into(),
+        r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{}}"#.into(),
+        valid.replace("AdmissionReview", "Pod"),
+        valid.replace("admission.k8s.io/v1", "admission.k8s.io/v99"),
+        valid.replace("705ab4f5-6393-11e8-b7cc-42010a800002", ""),
+        deep,
+    ];
+    for body in bodies {
+        let shown: String = body.chars().take(60).collect();
+        let response = send(request(body)).await;
+        assert_eq!(response.status(), 400, "{shown}");
+        let failure: Value = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(failure["code"], "BadReview", "{shown}");
+    }
+    assert_eq!(send(request(vec![0xff, 0xfe, 0x00])).await.status(), 400);
+    // Depth where nobody looks is only text.
+    assert_eq!(send(request(deep_object)).await.status(), 200);
+}
+
+#[tokio::test]
+async fn v1beta1_is_refused_with_what_to_change() {
+    let old = create(&opted_in()).json().replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1");
+    let response = send(request(old)).await;
+    assert_eq!(response.status(), 400);
+    assert!(String::from_utf8_lossy(response.body()).contains("admissionReviewVersions"));
+}
+
+#[tokio::test]
+async fn only_plain_json_posted_to_mutate_is_read() {
+    let body = create(&opted_in()).json();
+    let status = async |method: &str, path: &str, headers: &[(&str, &str)]| {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        send(request.body(body.clone().into()).unwrap()).await.status().as_u16()
+    };
+    assert_eq!(
+        status("POST", "/mutate?timeout=5s", &[("content-type", "application/json; charset=utf-8")]).await,
+        200
+    );
+    assert_eq!(status("POST", "/mutate", &[]).await, 415);
+    assert_eq!(status("POST", "/mutate", &[("content-type", "text/plain")]).await, 415);
+    let gzip = [("content-type", "application/json"), ("content-encoding", "gzip")];
+    assert_eq!(status("POST", "/mutate", &gzip).await, 415);
+    assert_eq!(status("GET", "/mutate", &[("content-type", "application/json")]).await, 405);
+    assert_eq!(status("POST", "/", &[("content-type", "application/json")]).await, 404);
+}
+
+#[tokio::test]
+async fn without_a_trust_bundle_nothing_is_injected() {
+    let metrics = Metrics::register(&mut Registry::default(), Arc::new(Identity::default()));
+    let admission = Arc::new(Admission::new(Policy::default(), metrics));
+    assert!(admission.ready().is_err());
+    let response = Endpoint(admission).handle(request(sample_review().json())).await;
+    assert_eq!(response.status(), 503);
+}
+
+#[tokio::test]
+async fn another_policy_counts_from_the_next_review_on() {
+    let webhook = webhook();
+    let hour = create(&opted_in().annotated("duration", "1h")).json();
+    let allowed = async || {
+        let response = webhook.endpoint.handle(request(hour.clone())).await;
+        serde_json::from_slice::<Value>(response.body()).unwrap()["response"]["allowed"].clone()
+    };
+    assert_eq!(allowed().await, true);
+    let policy = br#"{"shortestDuration":"2h"}"#;
+    webhook.endpoint.0.set_policy(Policy::from_json(policy).unwrap());
+    assert_eq!(allowed().await, false);
+}
+
+#[tokio::test]
+async fn reviews_are_counted_by_kind_and_outcome() {
+    let webhook = webhook();
+    for body in [create(&opted_in()).json(), create(&deployment()).json(), "null".into()] {
+        webhook.endpoint.handle(request(body)).await;
+    }
+    let mut text = String::new();
+    encode(&mut text, &webhook.registry).unwrap();
+    for line in [
+        "certmint_webhook_reviews_total{kind=\"Pod\",outcome=\"Patched\"} 1",
+        "certmint_webhook_reviews_total{kind=\"Deployment\",outcome=\"Unchanged\"} 1",
+        "certmint_webhook_reviews_total{kind=\"other\",outcome=\"Invalid\"} 1",
+        "certmint_webhook_review_seconds_count 3",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
