@@ -62,6 +62,9 @@ pub(super) fn controller_manager(pki: &Pki) -> Service {
         ("authorization-kubeconfig", kubeconfig.clone()),
         ("cluster-signing-cert-file", pki.certificate("ca").display().to_string()),
         ("cluster-signing-key-file", pki.key("ca").display().to_string()),
+        // At the default of 20 requests a second, four seconds go by before the last controller starts.
+        ("kube-api-burst", "400".to_owned()),
+        ("kube-api-qps", "200".to_owned()),
         ("kubeconfig", kubeconfig),
         ("leader-elect", "false".to_owned()),
         ("root-ca-file", pki.certificate("ca").display().to_string()),
