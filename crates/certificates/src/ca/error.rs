@@ -61,6 +61,9 @@ pub enum CaError {
         /// End of validity.
         not_after: OffsetDateTime,
     },
+    /// The root was signed by another CA, or altered.
+    #[error("the root CA's certificate is not signed by itself: {0}; restore the CA from its backup")]
+    NotSelfSigned(String),
     /// The issuing CA was not signed by the root.
     #[error("the issuing CA was not signed by this root: {0}; restore both from the same backup")]
     NotChained(String),

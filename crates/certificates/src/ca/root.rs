@@ -52,7 +52,7 @@ impl Root {
     pub fn from_pem(certificate: &str, key: &str, now: OffsetDateTime) -> Result<Self, CaError> {
         let certificate = CaCertificate::from_pem(Tier::Root, certificate)?;
         let key = fitting_key(Tier::Root, key, &certificate)?;
-        certificate.check_signed_by(&certificate)?;
+        certificate.check_signed_by(&certificate).map_err(CaError::NotSelfSigned)?;
         certificate.check_time(now)?;
         Ok(Self { certificate, key })
     }

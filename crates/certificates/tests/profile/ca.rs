@@ -2,8 +2,8 @@
 
 use crate::fixtures::{Ca, issue, leaf_alone, names, now, serial, service_names, spiffe_id, trust_domain};
 use certmint_certificates::{
-    Authority, AuthorityPem, CaError, IssueError, PrivateKey, Profile, VerifyError,
-    ca::{IssuingProfile, Tier},
+    Authority, AuthorityPem, CaError, IssueError, IssuingProfile, PrivateKey, Profile, Root, RootProfile,
+    Tier, VerifyError,
 };
 use certmint_contract::{KeyAlgorithm, lifetime::BACKDATE};
 use time::Duration;
@@ -42,6 +42,41 @@ fn a_damaged_ca_is_refused_with_what_is_wrong() {
     assert!(matches!(error, CaError::NotChained(_)), "{error}");
     let error = refusal(&|pem| pem.issuing = pem.root.clone());
     assert!(matches!(error, CaError::NotChained(_)), "{error}");
+}
+
+#[test]
+fn an_issuing_ca_is_no_root() {
+    let issuing = pem(&Ca::default()).issuing;
+    let error = Root::from_pem(&issuing.certificate, &issuing.private_key, now()).unwrap_err();
+    assert!(matches!(error, CaError::NotSelfSigned(_)), "{error}");
+}
+
+#[test]
+fn an_issuing_ca_that_outlives_its_root_is_refused() {
+    let (trust_domain, key) = (trust_domain(), PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap());
+    // Two roots of one name and key, as if the long one had been replaced by the short one.
+    let root = |life: &str| {
+        let profile = RootProfile { trust_domain: &trust_domain, lifetime: life.parse().unwrap() };
+        let key = PrivateKey::from_pem(&key.to_pem().unwrap()).unwrap();
+        Root::create(&profile, key, serial(1), now()).unwrap()
+    };
+    let profile =
+        IssuingProfile { trust_domain: &trust_domain, lifetime: "90d".parse().unwrap(), permitted_dns: &[] };
+    let issuing_key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let issuing = root("365d").sign_issuing(&profile, issuing_key, serial(2), now()).unwrap();
+    let error = Authority::new(root("30d").into(), issuing).unwrap_err();
+    assert!(matches!(error, CaError::OutlivesRoot { .. }), "{error}");
+}
+
+#[test]
+fn an_expired_root_signs_nothing() {
+    let ca = Ca { root_life: "10d".parse().unwrap(), ..Ca::default() };
+    let (trust_domain, authority) = (trust_domain(), ca.make());
+    let profile =
+        IssuingProfile { trust_domain: &trust_domain, lifetime: "90d".parse().unwrap(), permitted_dns: &[] };
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let error = authority.rotate_issuing(&profile, key, serial(2), ca.now + Duration::days(11)).unwrap_err();
+    assert!(matches!(error, CaError::Expired { tier: Tier::Root, .. }), "{error}");
 }
 
 #[test]
