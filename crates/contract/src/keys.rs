@@ -11,9 +11,9 @@ pub const MODE: &str = "certmint.dev/mode";
 pub const SECRET_NAME: &str = "certmint.dev/secret-name";
 /// Annotation: extra DNS names, comma separated. On a Secret: the names in the certificate.
 pub const DNS_NAMES: &str = "certmint.dev/dns-names";
-/// Annotation: how long a certificate is valid.
+/// Annotation: how long a certificate is valid. On a Secret: what this one was issued for.
 pub const DURATION: &str = "certmint.dev/duration";
-/// Annotation: the kind of key.
+/// Annotation: the kind of key. On a Secret: the kind this one has.
 pub const KEY_ALGORITHM: &str = "certmint.dev/key-algorithm";
 /// Annotation: where the app's containers find the files.
 pub const MOUNT_PATH: &str = "certmint.dev/mount-path";
