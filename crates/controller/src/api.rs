@@ -1,0 +1,117 @@
+//! Calls to the API server: each has a deadline, and its failure says which call on which object it was.
+
+use kube::core::Status;
+use std::{future::Future, time::Duration};
+
+/// The longest a single call may take. The lease is renewed several times within its life at this pace.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// A call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {call}: {fault}")]
+pub(crate) struct ApiError {
+    /// The verb and the object, as in `get Secret shop/payments-certmint-tls`.
+    call: String,
+    /// Why.
+    fault: Fault,
+}
+
+/// Why a call failed, as far as it makes a difference to the caller.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    /// 404
+    #[error("it does not exist")]
+    Absent,
+    /// 409 AlreadyExists
+    #[error("it exists already")]
+    Exists,
+    /// 409 Conflict: it is not in the state the call was made for.
+    #[error("it changed meanwhile")]
+    Conflict,
+    /// 403
+    #[error("{0}; check the controller's ClusterRole and Role against the chart's")]
+    Forbidden(String),
+    /// Any other answer.
+    #[error("the API server answered {code}: {message}")]
+    Refused {
+        /// The HTTP status.
+        code: u16,
+        /// The API server's sentence.
+        message: String,
+    },
+    /// No answer.
+    #[error("the API server cannot be asked: {0}; this is tried again")]
+    Unreachable(String),
+}
+
+impl ApiError {
+    /// Why.
+    pub(crate) fn fault(&self) -> &Fault {
+        &self.fault
+    }
+}
+
+/// Makes a call, within [`CALL_TIMEOUT`].
+pub(crate) async fn call<T>(
+    call: String,
+    future: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, ApiError> {
+    let fault = match tokio::time::timeout(CALL_TIMEOUT, future).await {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => Fault::from(error),
+        Err(_) => Fault::Unreachable(format!("no answer within {} s", CALL_TIMEOUT.as_secs())),
+    };
+    Err(ApiError { call, fault })
+}
+
+/// Turns "it does not exist" into `None`.
+pub(crate) fn optional<T>(result: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.fault, Fault::Absent) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl From<kube::Error> for Fault {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::from(*status),
+            // An answer that cannot be read may hold a key: only the place of the fault is told.
+            kube::Error::SerdeError(error) => {
+                Self::Unreachable(format!("its answer cannot be read (column {})", error.column()))
+            }
+            error => Self::Unreachable(chain(&error)),
+        }
+    }
+}
+
+impl From<Status> for Fault {
+    fn from(status: Status) -> Self {
+        if status.is_not_found() {
+            Self::Absent
+        } else if status.is_already_exists() {
+            Self::Exists
+        } else if status.is_conflict() {
+            Self::Conflict
+        } else if status.is_forbidden() {
+            Self::Forbidden(status.message)
+        } else {
+            Self::Refused { code: status.code, message: status.message }
+        }
+    }
+}
+
+/// An error with all its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

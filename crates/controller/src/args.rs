@@ -1,0 +1,133 @@
+//! The flags of `certmint controller`. Each can be given as an environment variable too.
+
+use crate::{
+    ca::CaNames,
+    events::Subject,
+    leadership::LeaseName,
+    own_certificates::{Server, WebhookNames},
+};
+use certmint_contract::Namespace;
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Holds the CA, issues and renews certificates, serves the issuance API.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The controller's own namespace.
+    #[arg(long, env = "CERTMINT_NAMESPACE")]
+    pub namespace: Namespace,
+    /// This replica's name in the Lease: the name of its pod.
+    #[arg(long, env = "CERTMINT_IDENTITY")]
+    pub identity: String,
+    /// The controller's service account.
+    #[arg(long, env = "CERTMINT_SERVICE_ACCOUNT", default_value = "certmint-controller")]
+    pub service_account: String,
+    /// The controller's Deployment, on which faults of the CA are told.
+    #[arg(long, env = "CERTMINT_DEPLOYMENT", default_value = "certmint-controller")]
+    pub deployment: String,
+    /// The policy, a JSON file. Read again when it changes; a broken one is not taken.
+    #[arg(long, env = "CERTMINT_POLICY")]
+    pub policy: PathBuf,
+    /// Where the issuance API is served over TLS.
+    #[arg(long, env = "CERTMINT_LISTEN", default_value = "0.0.0.0:8443")]
+    pub listen: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are served over plain HTTP.
+    #[arg(long, env = "CERTMINT_HEALTH_LISTEN", default_value = "0.0.0.0:9402")]
+    pub health_listen: SocketAddr,
+    /// The Service of the issuance API.
+    #[arg(long, env = "CERTMINT_CONTROLLER_SERVICE", default_value = "certmint-controller")]
+    pub controller_service: String,
+    /// The Secret with the CA's keys.
+    #[arg(long, env = "CERTMINT_CA_SECRET", default_value = "certmint-ca")]
+    pub ca_secret: String,
+    /// The public ConfigMap with the roots.
+    #[arg(long, env = "CERTMINT_TRUST_BUNDLE_CONFIGMAP", default_value = "certmint-trust-bundle")]
+    pub trust_bundle_configmap: String,
+    /// The Secret with the webhook's serving certificate.
+    #[arg(long, env = "CERTMINT_WEBHOOK_SECRET", default_value = "certmint-webhook-tls")]
+    pub webhook_secret: String,
+    /// The MutatingWebhookConfiguration whose caBundle is kept right.
+    #[arg(long, env = "CERTMINT_WEBHOOK_CONFIGURATION", default_value = "certmint")]
+    pub webhook_configuration: String,
+    /// The webhook's Service.
+    #[arg(long, env = "CERTMINT_WEBHOOK_SERVICE", default_value = "certmint-webhook")]
+    pub webhook_service: String,
+    /// The webhook's service account.
+    #[arg(long, env = "CERTMINT_WEBHOOK_SERVICE_ACCOUNT", default_value = "certmint-webhook")]
+    pub webhook_service_account: String,
+    /// The Lease that decides which replica writes.
+    #[arg(long, env = "CERTMINT_LEASE", default_value = "certmint-controller")]
+    pub lease: String,
+    /// How many workloads are worked on at one time.
+    #[arg(long, env = "CERTMINT_CONCURRENCY", default_value_t = 16,
+          value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub concurrency: u16,
+    /// The namespaces to look after, comma separated; all of them when there is none.
+    #[arg(long, env = "CERTMINT_WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<Namespace>,
+}
+
+/// The flags, sorted by who needs them.
+pub(crate) struct Settings {
+    pub(crate) policy: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) health_listen: SocketAddr,
+    pub(crate) identity: String,
+    pub(crate) concurrency: usize,
+    pub(crate) watch_namespaces: Vec<Namespace>,
+    pub(crate) ca: CaNames,
+    pub(crate) lease: LeaseName,
+    pub(crate) api: Server,
+    pub(crate) webhook: Server,
+    pub(crate) webhook_names: WebhookNames,
+    pub(crate) ourselves: Subject,
+}
+
+impl From<Args> for Settings {
+    fn from(args: Args) -> Self {
+        let Args {
+            namespace,
+            identity,
+            service_account,
+            deployment,
+            policy,
+            listen,
+            health_listen,
+            controller_service,
+            ca_secret,
+            trust_bundle_configmap,
+            webhook_secret,
+            webhook_configuration,
+            webhook_service,
+            webhook_service_account,
+            lease,
+            concurrency,
+            watch_namespaces,
+        } = args;
+        let server =
+            |service, service_account| Server { service, service_account, namespace: namespace.clone() };
+        Self {
+            policy,
+            listen,
+            health_listen,
+            concurrency: concurrency.into(),
+            watch_namespaces,
+            ca: CaNames {
+                namespace: namespace.to_string(),
+                secret: ca_secret,
+                bundle: trust_bundle_configmap,
+            },
+            lease: LeaseName { namespace: namespace.to_string(), name: lease, identity: identity.clone() },
+            identity,
+            api: server(controller_service, service_account),
+            webhook: server(webhook_service, webhook_service_account),
+            webhook_names: WebhookNames { secret: webhook_secret, configuration: webhook_configuration },
+            ourselves: Subject {
+                api_version: "apps/v1",
+                kind: "Deployment",
+                namespace: namespace.as_str().into(),
+                name: deployment.into(),
+                uid: None,
+            },
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Whether a Secret holds what it says it holds.
+
+use crate::secrets::Secret;
+use certmint_certificates::{Expected, Facts, Identity, verify};
+use certmint_contract::{
+    issuance::Bundle,
+    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
+};
+use certmint_planner::Record;
+use time::OffsetDateTime;
+
+/// Takes the bundle out of a Secret and verifies it: it is whole, chains to `roots`, is the certificate that
+/// the record tells of, and has the identity's path.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(crate) fn check(
+    secret: &Secret,
+    record: &Record,
+    path: &str,
+    roots: &str,
+    now: OffsetDateTime,
+) -> Result<(Bundle, Facts), String> {
+    let text = |key| secret.text(key).map(str::to_owned).ok_or_else(|| format!("it has no {key}"));
+    let bundle = Bundle {
+        certificate: text(CERTIFICATE_FILE)?,
+        private_key: text(KEY_FILE)?,
+        trust_bundle: text(TRUST_BUNDLE_FILE)?,
+    };
+    if bundle.trust_bundle.trim() != roots.trim() {
+        return Err(format!("its {TRUST_BUNDLE_FILE} is not the trust bundle"));
+    }
+    let expected = Expected { dns_names: Some(&record.dns_names), identity: Identity::Path(path) };
+    let facts = verify(&bundle, &expected, now).map_err(|why| why.to_string())?;
+    if facts.serial != record.serial {
+        return Err("it holds another certificate than its annotations tell of".into());
+    }
+    Ok((bundle, facts))
+}
+
+/// The path of a SPIFFE id, from which the trust domain follows by policy.
+pub(crate) fn identity_path(namespace: &str, service_account: &str) -> String {
+    format!("/ns/{namespace}/sa/{service_account}")
+}

@@ -1,0 +1,196 @@
+//! Events on workloads: what happened, where `kubectl describe` shows it.
+//!
+//! They are written on the side, one by one: a slow API server delays no certificate, and when they pile up
+//! they are dropped, for the log has them too.
+
+use crate::{api, secrets::FIELD_MANAGER};
+use certmint_contract::{ErrorCode, Namespace};
+use certmint_planner::Workload;
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::mpsc, time::Instant};
+
+/// What an Event is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Subject {
+    /// As in `apps/v1`.
+    pub(crate) api_version: &'static str,
+    /// As in `Deployment`.
+    pub(crate) kind: &'static str,
+    /// Where it is.
+    pub(crate) namespace: Box<str>,
+    /// Its name.
+    pub(crate) name: Box<str>,
+    /// Its uid, where it is known.
+    pub(crate) uid: Option<Box<str>>,
+}
+
+/// Takes Events to be written.
+#[derive(Clone)]
+pub(crate) struct Events {
+    queue: mpsc::Sender<Event>,
+    reporter: Arc<str>,
+    told: Arc<Mutex<HashMap<Subject, (u64, Instant)>>>,
+}
+
+/// Events that wait at most.
+const BACKLOG: usize = 1024;
+/// How long a refusal that has not changed is not told again; Events live for an hour by default.
+const SILENCE: Duration = Duration::from_secs(3600);
+/// The longest note that the API server takes.
+const LONGEST_NOTE: usize = 1024;
+
+impl Events {
+    /// Where Events go in, and where [`write`] takes them from.
+    pub(crate) fn new(reporter: &str) -> (Self, mpsc::Receiver<Event>) {
+        let (queue, backlog) = mpsc::channel(BACKLOG);
+        (Self { queue, reporter: reporter.into(), told: Arc::default() }, backlog)
+    }
+
+    /// A certificate was issued.
+    pub(crate) fn issued(&self, subject: &Subject, reason: &'static str, note: &str) {
+        self.forget(subject);
+        self.tell(subject, "Normal", reason, "Issue", note);
+    }
+
+    /// Something was refused; told once, then again after an hour or when it changes.
+    pub(crate) fn refused(&self, subject: &Subject, code: ErrorCode, note: &str) {
+        let mut hasher = DefaultHasher::new();
+        (code, note).hash(&mut hasher);
+        let (hash, now) = (hasher.finish(), Instant::now());
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.get(subject).is_some_and(|(known, at)| *known == hash && now - *at < SILENCE) {
+                return;
+            }
+            told.insert(subject.clone(), (hash, now));
+        }
+        self.tell(subject, "Warning", &code.to_string(), "Plan", note);
+    }
+
+    /// Nothing is wrong with it any more, or it is gone.
+    pub(crate) fn forget(&self, subject: &Subject) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(subject);
+    }
+
+    fn tell(&self, subject: &Subject, kind: &str, reason: &str, action: &str, note: &str) {
+        let event = Event {
+            metadata: ObjectMeta {
+                namespace: Some(subject.namespace.to_string()),
+                // The API server cuts what is too long.
+                generate_name: Some(format!("{}.", subject.name)),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(Timestamp::now())),
+            type_: Some(kind.into()),
+            reason: Some(reason.into()),
+            action: Some(action.into()),
+            note: Some(note.chars().take(LONGEST_NOTE / 4).collect())
+                .filter(|_| note.len() > LONGEST_NOTE)
+                .or_else(|| Some(note.into())),
+            regarding: Some(subject.reference()),
+            reporting_controller: Some("certmint.dev/controller".into()),
+            reporting_instance: Some(self.reporter.to_string()),
+            ..Event::default()
+        };
+        if self.queue.try_send(event).is_err() {
+            tracing::debug!(%subject, reason, "no room for an Event");
+        }
+    }
+}
+
+/// Writes Events until nobody sends any more.
+pub(crate) async fn write(client: Client, mut backlog: mpsc::Receiver<Event>) {
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+    while let Some(event) = backlog.recv().await {
+        let namespace = event.metadata.namespace.clone().unwrap_or_default();
+        let api = Api::<Event>::namespaced(client.clone(), &namespace);
+        let call = format!("create an Event in {namespace}");
+        if let Err(error) = api::call(call, api.create(&params, &event)).await {
+            tracing::debug!(%error, "an Event was not written");
+        }
+    }
+}
+
+impl Subject {
+    /// The subject that a workload is.
+    pub(crate) fn of(workload: &Workload) -> Self {
+        let (kind, namespace): (_, &Namespace) = (workload.reference.kind, &workload.namespace);
+        Self {
+            api_version: kind.api_version(),
+            kind: kind.as_str(),
+            namespace: namespace.as_str().into(),
+            name: workload.reference.name.clone(),
+            uid: Some(workload.uid.clone()),
+        }
+    }
+
+    fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(self.api_version.into()),
+            kind: Some(self.kind.into()),
+            namespace: Some(self.namespace.to_string()),
+            name: Some(self.name.to_string()),
+            uid: self.uid.as_deref().map(Into::into),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(name: &str) -> Subject {
+        Subject {
+            api_version: "apps/v1",
+            kind: "Deployment",
+            namespace: "shop".into(),
+            name: name.into(),
+            uid: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_told_once_until_it_changes_or_an_hour_passes() {
+        let (events, mut backlog) = Events::new("controller-0");
+        let mut notes = || std::iter::from_fn(|| backlog.try_recv().ok()?.note).collect::<Vec<_>>();
+        for note in ["a", "a", "b", "b"] {
+            events.refused(&subject("payments"), ErrorCode::NotAllowed, note);
+        }
+        assert_eq!(notes(), ["a", "b"]);
+        tokio::time::advance(SILENCE).await;
+        events.refused(&subject("payments"), ErrorCode::NotAllowed, "b");
+        assert_eq!(notes(), ["b"]);
+        events.forget(&subject("payments"));
+        events.refused(&subject("payments"), ErrorCode::NotAllowed, "b");
+        assert_eq!(notes(), ["b"]);
+    }
+
+    #[tokio::test]
+    async fn a_full_backlog_blocks_nobody() {
+        let (events, _backlog) = Events::new("controller-0");
+        for _ in 0..BACKLOG + 10 {
+            events.issued(&subject("payments"), "Issued", "note");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The issuance API: `POST /v1/bundle`, on every replica.
+//!
+//! Invariant: who gets what follows from the token alone, as the API server vouches for it now; nothing is
+//! handed out that does not verify at this moment.
+
+mod caller;
+mod owner;
+mod refusal;
+
+use crate::{
+    api::CALL_TIMEOUT,
+    content,
+    metrics::Metrics,
+    observe::{Observed, Seen, WorkloadKey},
+    reconcile::Reconciler,
+    secrets::{Secret, Secrets},
+};
+use bytes::Bytes;
+use caller::{Caller, bearer_token};
+use certmint_contract::{
+    ErrorCode,
+    issuance::{BUNDLE_PATH, Bundle, Failure},
+};
+use certmint_planner::{Plan, SecretFacts, Workload};
+use certmint_tls_server::Handler;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use kube::Client;
+use owner::Owners;
+use refusal::{failure, status};
+use std::{future::Future, sync::Arc};
+use zeroize::Zeroizing;
+
+/// Answers requests for bundles.
+pub(crate) struct Issuance {
+    client: Client,
+    observed: Arc<Observed>,
+    reconciler: Arc<Reconciler>,
+    owners: Owners,
+    metrics: Metrics,
+}
+
+impl Issuance {
+    pub(crate) fn new(reconciler: Arc<Reconciler>) -> Self {
+        Self {
+            client: reconciler.client.clone(),
+            observed: Arc::clone(&reconciler.observed),
+            owners: Owners::new(reconciler.client.clone()),
+            metrics: reconciler.metrics.clone(),
+            reconciler,
+        }
+    }
+
+    async fn answer(&self, request: Request<Bytes>) -> Response<Bytes> {
+        if request.uri().path() != BUNDLE_PATH {
+            return text(StatusCode::NOT_FOUND, "there is only POST /v1/bundle\n");
+        }
+        if request.method() != Method::POST {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n");
+        }
+        // Three calls to the API server at most, and an owner or two the first time.
+        let bundle = tokio::time::timeout(CALL_TIMEOUT * 2, self.bundle(&request)).await;
+        let bundle = bundle.unwrap_or_else(|_| {
+            Err(failure(ErrorCode::Unavailable, "the API server takes too long; ask again".into()))
+        });
+        self.metrics.bundle(bundle.as_ref().err().map(|failure| failure.code));
+        match bundle {
+            Ok(bundle) => json(StatusCode::OK, &bundle),
+            Err(failure) => {
+                tracing::info!(code = %failure.code, message = failure.message, "no bundle given");
+                json(status(failure.code), &failure)
+            }
+        }
+    }
+
+    async fn bundle(&self, request: &Request<Bytes>) -> Result<Bundle, Failure> {
+        let token = bearer_token(request.headers())?;
+        let caller = Caller::of_token(&self.client, token).await?;
+        let pod = caller.pod(&self.client).await?;
+        let workload = self.owners.workload_of(&caller, &pod).await?;
+        if !self.observed.is_synced() {
+            let message = "this replica has just started and does not know the cluster yet; ask again";
+            return Err(failure(ErrorCode::Unavailable, message.into()));
+        }
+        let key = WorkloadKey { namespace: caller.namespace.clone(), workload };
+        let Some(workload) = self.observed.workload(&key) else {
+            return Err(failure(
+                ErrorCode::NotOptedIn,
+                format!("{key} did not opt in: annotate it with certmint.dev/inject=true"),
+            ));
+        };
+        let bundle = self.from_secret(&key, &workload, &caller).await?;
+        tracing::info!(workload = %key, pod = %caller.pod_name, "gave a bundle");
+        Ok(bundle)
+    }
+
+    /// The content of the workload's Secret, as it is now.
+    async fn from_secret(
+        &self,
+        key: &WorkloadKey,
+        workload: &Workload,
+        caller: &Caller,
+    ) -> Result<Bundle, Failure> {
+        let view = self.observed.view(key);
+        let name = view.wanted.clone();
+        let name = name.ok_or_else(|| self.explain(key, workload, None, "it has no Secret name"))?;
+        let secrets = Secrets::new(self.client.clone(), key.namespace.as_str());
+        let found = secrets.get(name.as_str()).await.map_err(|error| unavailable(&error))?;
+        let Some(secret) = found else {
+            return Err(self.explain(key, workload, None, "its Secret is not there yet"));
+        };
+        let facts = Seen::from_metadata(secret.metadata.clone()).secret();
+        let Ok((_, facts)) = facts else {
+            return Err(self.explain(key, workload, None, "its Secret cannot be read"));
+        };
+        self.verified(&secret, &facts, workload, caller)
+            .map_err(|why| self.explain(key, workload, Some(facts), &why))
+    }
+
+    fn verified(
+        &self,
+        secret: &Secret,
+        facts: &SecretFacts,
+        workload: &Workload,
+        caller: &Caller,
+    ) -> Result<Bundle, String> {
+        let owned = facts.owner.as_ref().is_some_and(|owner| owner.uid == workload.uid);
+        if !facts.managed || !owned {
+            return Err("its Secret was not made for it".into());
+        }
+        let record = facts.record.as_ref().map_err(ToString::to_string)?;
+        let roots = self.reconciler.ca.borrow().roots.clone().ok_or("the CA is not loaded yet")?;
+        let path = content::identity_path(caller.namespace.as_str(), &caller.service_account);
+        let checked = content::check(secret, record, &path, &roots, crate::entropy::now());
+        checked.map(|(bundle, _)| bundle)
+    }
+
+    /// Why there is no good bundle: the planner's refusal, or that it is on its way.
+    fn explain(
+        &self,
+        key: &WorkloadKey,
+        workload: &Workload,
+        live: Option<SecretFacts>,
+        why: &str,
+    ) -> Failure {
+        let mut view = self.observed.view(key);
+        if let Some(live) = &live {
+            view.secrets.retain(|known| known.facts.name != live.name);
+        }
+        match self.reconciler.decide(workload, &view, live).plan {
+            Plan::Refuse(refusal) => failure(refusal.code, refusal.message),
+            _ => failure(ErrorCode::NotYetIssued, format!("{key}: {why}; ask again in a moment")),
+        }
+    }
+}
+
+impl Handler for Issuance {
+    fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send {
+        self.answer(request)
+    }
+}
+
+fn unavailable(error: &crate::api::ApiError) -> Failure {
+    failure(ErrorCode::Unavailable, format!("{error}; ask again"))
+}
+
+fn json<T: serde::Serialize>(status: StatusCode, body: &T) -> Response<Bytes> {
+    // These types always encode. The key's copy in the response goes with the connection's buffers.
+    let body = Zeroizing::new(serde_json::to_vec(body).unwrap_or_default());
+    respond(status, Bytes::copy_from_slice(&body), "application/json")
+}
+
+fn text(status: StatusCode, body: &'static str) -> Response<Bytes> {
+    respond(status, Bytes::from_static(body.as_bytes()), "text/plain; charset=utf-8")
+}
+
+fn respond(status: StatusCode, body: Bytes, kind: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

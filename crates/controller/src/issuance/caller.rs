@@ -1,0 +1,164 @@
+//! Who asks: the pod that its token is bound to, as the API server vouches for it.
+
+use super::{refusal::failure, unavailable};
+use crate::api;
+use certmint_contract::{
+    ErrorCode, Namespace,
+    issuance::{AUDIENCE, Failure},
+};
+use http::{HeaderMap, header};
+use k8s_openapi::api::{authentication::v1::TokenReview, core::v1::Pod};
+use kube::{
+    Api, Client, Resource,
+    api::{ObjectMeta, PostParams},
+    core::Request,
+};
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::HashMap;
+use zeroize::Zeroizing;
+
+/// A pod that proved which one it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    pub(super) namespace: Namespace,
+    pub(super) service_account: String,
+    pub(super) pod_name: String,
+    pub(super) pod_uid: String,
+}
+
+/// The answer to a TokenReview; the token that it repeats is never decoded.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Reviewed {
+    status: ReviewStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ReviewStatus {
+    authenticated: bool,
+    audiences: Vec<String>,
+    user: User,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct User {
+    username: String,
+    extra: HashMap<String, Vec<String>>,
+}
+
+/// No token is longer; the API server's own are about 1 kB.
+const LONGEST_TOKEN: usize = 16 * 1024;
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+
+/// The token of a request.
+pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, Failure> {
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    token
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .filter(|token| (1..=LONGEST_TOKEN).contains(&token.len()))
+        .ok_or_else(|| unauthenticated("send the pod's projected token as \"Authorization: Bearer ...\""))
+}
+
+impl Caller {
+    /// Has the API server review a token for our audience.
+    pub(super) async fn of_token(client: &Client, token: &str) -> Result<Self, Failure> {
+        let review = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+            "spec": { "token": token, "audiences": [AUDIENCE] },
+        });
+        let reviewed = api::call("have the API server review a token".into(), async {
+            let request = Request::new(TokenReview::url_path(&(), None));
+            let request = request.create(&PostParams::default(), review.to_string().into_bytes());
+            // Not through the typed client, which logs an answer that it cannot read, token and all.
+            let answer = client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
+            serde_json::from_str::<Reviewed>(&Zeroizing::new(answer)).map_err(kube::Error::SerdeError)
+        });
+        Self::from_review(reviewed.await.map_err(|error| unavailable(&error))?.status)
+    }
+
+    fn from_review(status: ReviewStatus) -> Result<Self, Failure> {
+        if !status.authenticated || !status.audiences.iter().any(|audience| audience == AUDIENCE) {
+            return Err(unauthenticated(
+                "the token is expired, or is not one of a pod for audience certmint.dev",
+            ));
+        }
+        let extra = |key| status.user.extra.get(key).and_then(|values| values.first()).cloned();
+        let account =
+            status.user.username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+        let caller = account.zip(extra(POD_NAME)).zip(extra(POD_UID));
+        let Some((((namespace, service_account), pod_name), pod_uid)) = caller else {
+            return Err(unauthenticated("the token is not bound to a pod: use a projected token"));
+        };
+        let namespace = namespace.parse().map_err(|_| unauthenticated("its namespace is none"))?;
+        Ok(Self { namespace, service_account: service_account.into(), pod_name, pod_uid })
+    }
+
+    /// The pod's metadata, as long as it lives.
+    pub(super) async fn pod(&self, client: &Client) -> Result<ObjectMeta, Failure> {
+        let pods = Api::<Pod>::namespaced(client.clone(), self.namespace.as_str());
+        let call = format!("get Pod {}/{}", self.namespace, self.pod_name);
+        let found = api::optional(api::call(call, pods.get_metadata(&self.pod_name)).await);
+        let found = found.map_err(|error| unavailable(&error))?.map(|pod| pod.metadata);
+        let lives =
+            |pod: &ObjectMeta| pod.uid.as_deref() == Some(&*self.pod_uid) && pod.deletion_timestamp.is_none();
+        found.filter(lives).ok_or_else(|| {
+            let message = format!("Pod {}/{} is being deleted or gone", self.namespace, self.pod_name);
+            failure(ErrorCode::PodGone, message)
+        })
+    }
+}
+
+fn unauthenticated(why: &str) -> Failure {
+    failure(ErrorCode::Unauthenticated, format!("the caller is not known: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn review(change: impl FnOnce(&mut serde_json::Value)) -> Result<Caller, ErrorCode> {
+        let mut status = json!({
+            "authenticated": true, "audiences": [AUDIENCE],
+            "user": {
+                "username": "system:serviceaccount:shop:payments",
+                "extra": { (POD_NAME): ["payments-0"], (POD_UID): ["u-1"] },
+            },
+        });
+        change(&mut status);
+        Caller::from_review(serde_json::from_value(status).unwrap()).map_err(|failure| failure.code)
+    }
+
+    #[test]
+    fn a_pod_bound_token_tells_pod_and_account() {
+        let caller = review(|_| {}).unwrap();
+        assert_eq!((caller.namespace.as_str(), &*caller.service_account), ("shop", "payments"));
+        assert_eq!((&*caller.pod_name, &*caller.pod_uid), ("payments-0", "u-1"));
+    }
+
+    #[test]
+    fn every_other_token_is_refused() {
+        let refused = Err(ErrorCode::Unauthenticated);
+        assert_eq!(review(|status| status["authenticated"] = false.into()), refused);
+        assert_eq!(review(|status| status["audiences"] = json!(["https://kubernetes.default.svc"])), refused);
+        assert_eq!(review(|status| status["audiences"] = json!([])), refused);
+        assert_eq!(review(|status| status["user"]["username"] = "admin".into()), refused);
+        assert_eq!(review(|status| status["user"]["extra"] = json!({})), refused);
+        assert_eq!(review(|status| *status = json!({})), refused);
+    }
+
+    #[test]
+    fn a_request_without_a_bearer_token_is_refused() {
+        let mut headers = HeaderMap::new();
+        assert!(bearer_token(&headers).is_err());
+        for value in ["Basic abc", "Bearer ", "bearer"] {
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            assert!(bearer_token(&headers).is_err(), "{value}");
+        }
+        headers.insert(header::AUTHORIZATION, "Bearer abc".parse().unwrap());
+        assert_eq!(bearer_token(&headers).unwrap(), "abc");
+    }
+}

@@ -1,0 +1,121 @@
+//! Which replica writes: the holder of one Lease, and it stops before another may begin.
+//!
+//! Invariant: a replica leads until [`RENEW_WITHIN`] after the moment it *sent* its last successful renewal;
+//! another takes over only [`LEASE_SECONDS`] after it *saw* that renewal. The first is shorter than the
+//! second, and no clocks are compared, so two replicas never lead at once.
+
+mod lease;
+
+use crate::api::ApiError;
+use lease::{Lease, Standing};
+use std::time::Duration;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use lease::LeaseName;
+
+/// How long a lease is good for after a renewal was seen.
+pub(crate) const LEASE_SECONDS: u32 = 15;
+/// How long a leader goes on without a successful renewal.
+const RENEW_WITHIN: Duration = Duration::from_secs(10);
+/// How often the lease is renewed, or looked at.
+const PACE: Duration = Duration::from_secs(2);
+
+/// Until when this replica leads; `None` while it does not.
+pub(crate) type Term = Option<Instant>;
+
+/// Takes part in the election until told to stop, and then gives the lease up.
+///
+/// The term in `terms` is moved forward with every renewal; once it has passed, this replica does not lead,
+/// whether or not `None` was sent yet.
+pub(crate) async fn campaign(
+    client: kube::Client,
+    name: LeaseName,
+    terms: watch::Sender<Term>,
+    shutdown: CancellationToken,
+) {
+    let mut lease = Lease::new(client, name);
+    while !shutdown.is_cancelled() {
+        let sent = Instant::now();
+        let term = standing_to_term(lease.attempt().await, sent, *terms.borrow());
+        announce(&terms, term);
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(PACE) => {}
+        }
+    }
+    announce(&terms, None);
+    if let Err(error) = lease.release().await {
+        tracing::warn!(%error, "the lease was not given up; another replica leads once it has run out");
+    }
+}
+
+/// Runs work for as long as this replica leads, and again whenever it leads again.
+///
+/// Work in progress is dropped at the end of a term.
+pub(crate) async fn while_leading<F: Future<Output = ()>>(
+    mut terms: watch::Receiver<Term>,
+    shutdown: &CancellationToken,
+    mut work: impl FnMut() -> F,
+) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            begun = terms.wait_for(is_on) => if begun.is_err() { return },
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = work() => return,
+            () = end_of_term(&mut terms) => {}
+        }
+    }
+}
+
+/// Whether this replica leads now.
+pub(crate) fn leads(terms: &watch::Receiver<Term>) -> bool {
+    is_on(&terms.borrow())
+}
+
+/// Waits until this replica no longer leads, if it did, or begins to.
+pub(crate) async fn turns(terms: &mut watch::Receiver<Term>, led: bool) {
+    if led {
+        end_of_term(terms).await;
+    } else if terms.wait_for(is_on).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn is_on(term: &Term) -> bool {
+    term.is_some_and(|until| until > Instant::now())
+}
+
+/// Waits until the term has passed without having been moved forward, or was ended.
+async fn end_of_term(terms: &mut watch::Receiver<Term>) {
+    loop {
+        let Some(until) = *terms.borrow_and_update() else { return };
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => return,
+            changed = terms.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn standing_to_term(attempt: Result<Standing, ApiError>, sent: Instant, before: Term) -> Term {
+    match attempt {
+        Ok(Standing::Holder) => Some(sent + RENEW_WITHIN),
+        Ok(Standing::Follower) => None,
+        Err(error) => {
+            tracing::warn!(%error, "the lease could not be renewed");
+            before.filter(|until| *until > Instant::now())
+        }
+    }
+}
+
+fn announce(terms: &watch::Sender<Term>, term: Term) {
+    terms.send_if_modified(|current| {
+        if current.is_some() != term.is_some() {
+            tracing::info!(leading = term.is_some(), "leadership changed");
+        }
+        std::mem::replace(current, term) != term
+    });
+}

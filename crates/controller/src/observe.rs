@@ -1,0 +1,11 @@
+//! What is observed of the cluster: compact watches and the state they keep in memory.
+
+mod decode;
+mod index;
+mod state;
+mod watch;
+
+pub(crate) use decode::{Seen, controller};
+pub(crate) use index::WorkloadKey;
+pub(crate) use state::{Known, Observed, View};
+pub(crate) use watch::{sources, watch};

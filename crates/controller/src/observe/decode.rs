@@ -1,0 +1,252 @@
+//! From what a watch delivers to what is kept.
+
+use certmint_contract::{Namespace, SecretName, WorkloadKind, WorkloadRef, annotations, keys};
+use certmint_planner::{Owner, Replicas, SecretFacts, Service, ServiceKind, Workload};
+use kube::{
+    Resource,
+    api::{ApiResource, DynamicObject, ObjectMeta, PartialObjectMeta},
+    core::DynamicResourceScope,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::{borrow::Cow, collections::BTreeMap};
+
+/// An object as its watch delivers it. The spec stays text until its kind is known, so that an object that
+/// cannot be read does not break the list or the watch it came with.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Seen {
+    /// Metadata.
+    #[serde(default)]
+    pub(crate) metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Option<Box<RawValue>>,
+}
+
+/// Why an object is passed over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    /// Its name or namespace is none.
+    #[error("its name: {0}")]
+    Name(String),
+    /// Its spec is not of the shape this API version has.
+    #[error("its spec: {0}")]
+    Spec(#[from] serde_json::Error),
+}
+
+impl Seen {
+    /// An object of which only metadata matters.
+    pub(crate) fn from_metadata(metadata: ObjectMeta) -> Self {
+        Self { metadata, spec: None }
+    }
+
+    /// Namespace and name, if there are both.
+    pub(crate) fn namespace_and_name(&self) -> Result<(Namespace, &str), Unreadable> {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let namespace = text(&self.metadata.namespace).parse::<Namespace>();
+        let namespace = namespace.map_err(|why| Unreadable::Name(why.to_string()))?;
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        if name.is_empty() { Err(Unreadable::Name("it has none".into())) } else { Ok((namespace, name)) }
+    }
+
+    /// The object as a workload; `None` for one that another controls: its owner is the workload.
+    pub(crate) fn workload(&self, kind: WorkloadKind) -> Result<Option<Workload>, Unreadable> {
+        if controller(&self.metadata).is_some() {
+            return Ok(None);
+        }
+        let (namespace, name) = self.namespace_and_name()?;
+        let template = self.template(kind)?;
+        let spec: ReplicaSpec = self.spec()?;
+        let own = self.metadata.annotations.iter().flatten();
+        let mut merged: BTreeMap<&str, &str> = BTreeMap::new();
+        for (key, value) in template.metadata.annotations.iter().chain(own) {
+            merged.insert(key, value);
+        }
+        Ok(Some(Workload {
+            reference: WorkloadRef::new(kind, name),
+            namespace,
+            uid: self.metadata.uid.as_deref().unwrap_or_default().into(),
+            service_account: template.spec.account().into(),
+            request: annotations::parse(merged),
+            template_labels: template.metadata.labels,
+            replicas: (kind == WorkloadKind::StatefulSet).then(|| spec.replicas()).flatten(),
+        }))
+    }
+
+    /// The object as a Service.
+    pub(crate) fn service(&self) -> Result<Service, Unreadable> {
+        let (namespace, name) = self.namespace_and_name()?;
+        let spec: ServiceSpec = self.spec()?;
+        let kind = match (spec.kind.as_deref(), spec.cluster_ip.as_deref()) {
+            (Some("ExternalName"), _) => ServiceKind::ExternalName,
+            (_, Some("None")) => ServiceKind::Headless,
+            _ => ServiceKind::ClusterIp,
+        };
+        Ok(Service { name: name.into(), namespace, selector: spec.selector.unwrap_or_default(), kind })
+    }
+
+    /// The object as the facts of a Secret.
+    pub(crate) fn secret(&self) -> Result<(Namespace, SecretFacts), Unreadable> {
+        let (namespace, name) = self.namespace_and_name()?;
+        let name: SecretName = name.parse().map_err(|why| Unreadable::Name(format!("{why}")))?;
+        let ObjectMeta { uid, labels, annotations, .. } = &self.metadata;
+        let owner = controller(&self.metadata).map(|owner| Owner {
+            reference: format!("{}/{}", owner.kind, owner.name).into(),
+            uid: owner.uid.as_str().into(),
+        });
+        let (labels, annotations) =
+            (labels.clone().unwrap_or_default(), annotations.clone().unwrap_or_default());
+        let uid = uid.as_deref().unwrap_or_default();
+        Ok((namespace, SecretFacts::new(name, uid, &labels, &annotations, owner)))
+    }
+
+    fn template(&self, kind: WorkloadKind) -> Result<Template, Unreadable> {
+        match kind {
+            WorkloadKind::Pod => {
+                let labels = self.metadata.labels.clone().unwrap_or_default();
+                let metadata = TemplateMeta { labels, annotations: BTreeMap::new() };
+                Ok(Template { metadata, spec: self.spec()? })
+            }
+            WorkloadKind::CronJob => Ok(self.spec::<CronJobSpec>()?.job_template.spec.template),
+            WorkloadKind::Deployment
+            | WorkloadKind::StatefulSet
+            | WorkloadKind::DaemonSet
+            | WorkloadKind::ReplicaSet
+            | WorkloadKind::Job => Ok(self.spec::<TemplateSpec>()?.template),
+        }
+    }
+
+    fn spec<T: for<'de> Deserialize<'de> + Default>(&self) -> Result<T, Unreadable> {
+        match &self.spec {
+            Some(spec) => Ok(serde_json::from_str(spec.get())?),
+            None => Ok(T::default()),
+        }
+    }
+}
+
+impl<K> From<PartialObjectMeta<K>> for Seen {
+    fn from(partial: PartialObjectMeta<K>) -> Self {
+        Self::from_metadata(partial.metadata)
+    }
+}
+
+/// The owner reference that has `controller: true`.
+pub(crate) fn controller(
+    metadata: &ObjectMeta,
+) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
+    metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TemplateSpec {
+    template: Template,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct CronJobSpec {
+    job_template: JobTemplate,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct JobTemplate {
+    spec: TemplateSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Template {
+    metadata: TemplateMeta,
+    spec: PodSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TemplateMeta {
+    #[serde(deserialize_with = "null_is_empty")]
+    labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_is_empty")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PodSpec {
+    service_account_name: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ReplicaSpec {
+    replicas: Option<i32>,
+    service_name: Option<String>,
+    ordinals: Option<Ordinals>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Ordinals {
+    start: i32,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ServiceSpec {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    selector: Option<BTreeMap<String, String>>,
+}
+
+impl PodSpec {
+    /// The account the API server fills in when the template names none.
+    fn account(&self) -> &str {
+        self.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
+    }
+}
+
+impl ReplicaSpec {
+    fn replicas(self) -> Option<Replicas> {
+        let start = self.ordinals.map_or(0, |ordinals| ordinals.start).try_into().unwrap_or(0_u32);
+        let count = self.replicas.unwrap_or(1).try_into().unwrap_or(0_u32);
+        let governing_service = self.service_name.filter(|name| !name.is_empty())?.into();
+        Some(Replicas { governing_service, ordinals: start..start.saturating_add(count) })
+    }
+}
+
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl Resource for Seen {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn kind(kind: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::kind(kind)
+    }
+    fn group(kind: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::group(kind)
+    }
+    fn version(kind: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::version(kind)
+    }
+    fn plural(kind: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::plural(kind)
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// The label selector of everything but Services.
+pub(super) fn managed_selector() -> String {
+    format!("{}={}", keys::MANAGED, keys::TRUE)
+}

@@ -1,0 +1,191 @@
+//! One watch: list, then follow, for ever; whatever goes wrong is tried again.
+
+use super::{
+    decode::{Seen, managed_selector},
+    state::{Name, Observed, What},
+};
+use crate::metrics::Metrics;
+use certmint_contract::{Namespace, WorkloadKind};
+use futures::{Stream, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client,
+    api::{ApiResource, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        utils::Backoff,
+        watcher::{self, Event, watcher},
+    },
+};
+use std::{
+    collections::HashSet,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// What is watched, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    what: What,
+    /// One namespace, or all.
+    namespace: Option<Namespace>,
+}
+
+/// The waits between failures in a row: a watch that ran for a while starts again with the shortest.
+struct Patience {
+    next: Duration,
+    last: Instant,
+}
+
+const SHORTEST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Every watch there is to be: per namespace when some are named, else for the whole cluster.
+pub(crate) fn sources(namespaces: &[Namespace]) -> Vec<Source> {
+    let whats = WorkloadKind::ALL.into_iter().map(What::Workload).chain([What::Service, What::Secret]);
+    let scopes: Vec<_> = match namespaces {
+        [] => vec![None],
+        some => some.iter().cloned().map(Some).collect(),
+    };
+    whats.flat_map(|what| scopes.iter().cloned().map(move |namespace| Source { what, namespace })).collect()
+}
+
+impl Source {
+    /// What the watch is called in logs and metrics.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.what {
+            What::Workload(kind) => kind.as_str(),
+            What::Service => "Service",
+            What::Secret => "Secret",
+        }
+    }
+}
+
+/// Watches until dropped; never returns.
+pub(crate) async fn watch(client: Client, source: Source, observed: Arc<Observed>, metrics: Metrics) {
+    match source.what {
+        // Never the Secrets themselves: their metadata says all that decisions need.
+        What::Secret => {
+            let events = watcher(metadata(&client, &source), selected()).map_ok(into_seen);
+            follow(events, &source, &observed, &metrics).await;
+        }
+        What::Service => {
+            let events = watcher(dynamic(&client, &source, "", "Service"), watcher::Config::default());
+            follow(events, &source, &observed, &metrics).await;
+        }
+        What::Workload(kind) => {
+            let group = kind.api_version().split_once('/').map_or("", |(group, _)| group);
+            let events = watcher(dynamic(&client, &source, group, kind.as_str()), selected());
+            follow(events, &source, &observed, &metrics).await;
+        }
+    }
+}
+
+async fn follow(
+    events: impl Stream<Item = watcher::Result<Event<Seen>>>,
+    source: &Source,
+    observed: &Observed,
+    metrics: &Metrics,
+) {
+    let mut events = pin!(events.backoff(Patience::default()));
+    let mut listed = HashSet::new();
+    let mut first = true;
+    // A watcher's stream does not end.
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(seen)) => listed.extend(upsert(source, observed, &seen)),
+            Ok(Event::InitDone) => {
+                forget_unlisted(source, observed, &std::mem::take(&mut listed));
+                if std::mem::take(&mut first) {
+                    observed.first_list_done();
+                }
+            }
+            Ok(Event::Apply(seen)) => drop(upsert(source, observed, &seen)),
+            Ok(Event::Delete(seen)) => {
+                if let Ok((namespace, name)) = seen.namespace_and_name() {
+                    observed.remove(source.what, &(namespace, name.into()));
+                }
+            }
+            Err(error) => {
+                metrics.watch_failed(source.name());
+                tracing::warn!(watch = source.name(), %error, "watch interrupted; it is tried again");
+            }
+        }
+    }
+}
+
+fn upsert(source: &Source, observed: &Observed, seen: &Seen) -> Option<Name> {
+    match observed.upsert(source.what, seen) {
+        Ok(name) => name,
+        Err(error) => {
+            let (namespace, name) = (&seen.metadata.namespace, &seen.metadata.name);
+            tracing::warn!(kind = source.name(), ?namespace, ?name, %error, "passed over: it cannot be read");
+            None
+        }
+    }
+}
+
+fn forget_unlisted(source: &Source, observed: &Observed, listed: &HashSet<Name>) {
+    for name in observed.names(source.what, source.namespace.as_ref()) {
+        if !listed.contains(&name) {
+            observed.remove(source.what, &name);
+        }
+    }
+}
+
+fn into_seen(event: Event<PartialObjectMeta<Secret>>) -> Event<Seen> {
+    match event {
+        Event::Apply(object) => Event::Apply(object.into()),
+        Event::Delete(object) => Event::Delete(object.into()),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(object.into()),
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+fn selected() -> watcher::Config {
+    watcher::Config::default().labels(&managed_selector())
+}
+
+fn metadata(client: &Client, source: &Source) -> Api<PartialObjectMeta<Secret>> {
+    match &source.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace.as_str()),
+        None => Api::all(client.clone()),
+    }
+}
+
+fn dynamic(client: &Client, source: &Source, group: &str, kind: &str) -> Api<Seen> {
+    let kind = kube::core::GroupVersionKind::gvk(group, "v1", kind);
+    let kind = ApiResource::from_gvk(&kind);
+    match &source.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace.as_str(), &kind),
+        None => Api::all_with(client.clone(), &kind),
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { next: SHORTEST_WAIT, last: Instant::now() }
+    }
+}
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        if self.last.elapsed() > LONGEST_WAIT * 6 {
+            self.next = SHORTEST_WAIT;
+        }
+        self.last = Instant::now();
+        let wait = self.next;
+        self.next = (wait * 2).min(LONGEST_WAIT);
+        Some(wait)
+    }
+}
+
+impl Backoff for Patience {
+    /// Every list begins with an event that counts as a success, so a success says nothing: time does.
+    fn reset(&mut self) {}
+}

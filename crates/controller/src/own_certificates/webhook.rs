@@ -1,0 +1,223 @@
+//! The webhook's certificate: written into its Secret by the leader, and its roots into the caBundle of the
+//! webhook configuration, which is how the API server comes to trust it.
+
+use super::{OwnCertificateError, Server};
+use crate::{
+    api::{self, ApiError, Fault},
+    ca::Ca,
+    content::identity_path,
+    entropy,
+    secrets::{FIELD_MANAGER, NewContent, Secret, Secrets},
+};
+use certmint_certificates::{Expected, Identity, Issued, verify};
+use certmint_contract::{
+    Lifetime, Policy,
+    issuance::Bundle,
+    keys,
+    lifetime::renew_at,
+    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
+};
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// A month: renewed at two thirds, it leaves ten days to notice that nobody renews it.
+const LIFETIME: Lifetime = Lifetime::from_seconds(30 * 86_400);
+/// How soon an entry that an upgrade added to the configuration gets its caBundle.
+const PACE: Duration = Duration::from_secs(10);
+
+/// What belongs to the webhook.
+#[derive(Clone, Debug)]
+pub(crate) struct WebhookNames {
+    /// The Secret its pods mount.
+    pub(crate) secret: String,
+    /// The MutatingWebhookConfiguration.
+    pub(crate) configuration: String,
+}
+
+/// Looks after them, while leading.
+pub(crate) struct WebhookCertificate {
+    /// The API server.
+    pub(crate) client: Client,
+    /// Who serves.
+    pub(crate) server: Server,
+    /// What belongs to it.
+    pub(crate) names: WebhookNames,
+    /// What signs.
+    pub(crate) ca: watch::Receiver<Ca>,
+    /// The policy in force.
+    pub(crate) policy: watch::Receiver<Arc<Policy>>,
+}
+
+impl WebhookCertificate {
+    /// Looks at both again and again; never returns.
+    pub(crate) async fn keep(&self) {
+        let mut ca = self.ca.clone();
+        loop {
+            let now = ca.borrow_and_update().clone();
+            if let Err(error) = self.look(&now).await {
+                tracing::warn!(%error, "the webhook's certificate was not seen to; this is tried again");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PACE) => {}
+                Ok(()) = ca.changed() => {}
+            }
+        }
+    }
+
+    async fn look(&self, ca: &Ca) -> Result<(), OwnCertificateError> {
+        let Some(roots) = &ca.roots else { return Ok(()) };
+        self.keep_secret(ca, roots).await?;
+        Ok(self.keep_bundle(roots).await?)
+    }
+
+    async fn keep_secret(&self, ca: &Ca, roots: &str) -> Result<(), OwnCertificateError> {
+        let secrets = Secrets::new(self.client.clone(), self.server.namespace.as_str());
+        let policy = self.policy.borrow().clone();
+        let found = secrets.get(&self.names.secret).await?;
+        if found.as_ref().is_some_and(|secret| self.is_good(secret, &policy, roots)) {
+            return Ok(());
+        }
+        if found.as_ref().is_some_and(|secret| !is_ours(secret)) {
+            let name = format!("{}/{}", self.server.namespace, self.names.secret);
+            return Err(OwnCertificateError::ForeignSecret(name));
+        }
+        let issued = self.server.issue(ca, &policy, LIFETIME)?;
+        let data = [
+            (CERTIFICATE_FILE, &*issued.bundle.certificate),
+            (KEY_FILE, &issued.bundle.private_key),
+            (TRUST_BUNDLE_FILE, &issued.bundle.trust_bundle),
+        ];
+        let content = NewContent { kind: "kubernetes.io/tls", data: &data };
+        let mut metadata = metadata(&issued);
+        let written = match found {
+            None => {
+                metadata["name"] = json!(self.names.secret);
+                secrets.create(metadata, &content).await
+            }
+            Some(Secret { metadata: seen, .. }) => {
+                metadata["uid"] = json!(seen.uid);
+                metadata["resourceVersion"] = json!(seen.resource_version);
+                secrets.replace(&self.names.secret, metadata, &content).await
+            }
+        };
+        written?;
+        tracing::info!(serial = issued.facts.serial, not_after = %issued.facts.not_after, "the webhook has a new certificate");
+        Ok(())
+    }
+
+    /// It verifies for the webhook's names against the roots in force, and is not due for renewal.
+    fn is_good(&self, secret: &Secret, policy: &Policy, roots: &str) -> bool {
+        let text = |key| secret.text(key).unwrap_or_default().to_owned();
+        let bundle = Bundle {
+            certificate: text(CERTIFICATE_FILE),
+            private_key: text(KEY_FILE),
+            trust_bundle: text(TRUST_BUNDLE_FILE),
+        };
+        let dns_names = self.server.dns_names(policy);
+        let path = identity_path(self.server.namespace.as_str(), &self.server.service_account);
+        let expected = Expected { dns_names: Some(&dns_names), identity: Identity::Path(&path) };
+        let now = entropy::now();
+        bundle.trust_bundle.trim() == roots.trim()
+            && verify(&bundle, &expected, now)
+                .is_ok_and(|facts| now < renew_at(facts.not_before, facts.not_after, 0))
+    }
+
+    /// Sets caBundle wherever it differs. A JSON patch, because a server-side apply would own the entries of
+    /// the chart, and only of the version that was read.
+    async fn keep_bundle(&self, roots: &str) -> Result<(), ApiError> {
+        let api = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
+        let name = &self.names.configuration;
+        let call = |verb| format!("{verb} MutatingWebhookConfiguration {name}");
+        let Some(found) = api::optional(api::call(call("get"), api.get(name)).await)? else {
+            tracing::warn!(name, "there is no such MutatingWebhookConfiguration yet; nothing is injected");
+            return Ok(());
+        };
+        let Some(patch) = bundle_patch(&found, roots) else { return Ok(()) };
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patch = Patch::<()>::Json(patch);
+        match api::call(call("patch"), api.patch(name, &params, &patch)).await {
+            Ok(_) => tracing::info!(name, "wrote the roots into caBundle"),
+            // Somebody wrote at the same time: the next look is at what that made of it.
+            Err(error) if matches!(error.fault(), Fault::Conflict | Fault::Refused { code: 422, .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+fn is_ours(secret: &Secret) -> bool {
+    secret.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(keys::SERIAL))
+}
+
+fn metadata(issued: &Issued) -> Value {
+    let facts = &issued.facts;
+    json!({ "annotations": {
+        (keys::SPIFFE_ID): facts.spiffe_id,
+        (keys::ISSUER): facts.issuer,
+        (keys::SERIAL): facts.serial,
+        (keys::NOT_AFTER): facts.not_after.format(&time::format_description::well_known::Rfc3339).unwrap_or_default(),
+    }})
+}
+
+/// The patch that makes every entry's caBundle the roots, if one is needed.
+fn bundle_patch(found: &MutatingWebhookConfiguration, roots: &str) -> Option<json_patch::Patch> {
+    let mut operations = vec![json!({
+        "op": "test", "path": "/metadata/resourceVersion", "value": found.metadata.resource_version,
+    })];
+    for (index, webhook) in found.webhooks.iter().flatten().enumerate() {
+        let present = webhook.client_config.ca_bundle.as_ref().map(|bundle| &*bundle.0);
+        if present != Some(roots.as_bytes()) {
+            let bundle = k8s_openapi::ByteString(roots.into());
+            let path = format!("/webhooks/{index}/clientConfig/caBundle");
+            operations.push(json!({ "op": "add", "path": path, "value": bundle }));
+        }
+    }
+    if operations.len() == 1 {
+        return None;
+    }
+    serde_json::from_value(Value::Array(operations)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configuration(bundles: &[Option<&str>]) -> MutatingWebhookConfiguration {
+        let webhooks: Vec<Value> = bundles
+            .iter()
+            .map(|bundle| {
+                let bundle = bundle.map(|text| k8s_openapi::ByteString(text.into()));
+                json!({
+                    "name": "pods.certmint.dev", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+                    "clientConfig": { "caBundle": bundle },
+                })
+            })
+            .collect();
+        serde_json::from_value(json!({ "metadata": { "resourceVersion": "7" }, "webhooks": webhooks }))
+            .unwrap()
+    }
+
+    #[test]
+    fn only_entries_that_differ_are_patched_in_the_version_that_was_seen() {
+        let patch = bundle_patch(&configuration(&[Some("roots"), None, Some("old")]), "roots").unwrap();
+        assert_eq!(
+            serde_json::to_value(patch).unwrap(),
+            json!([
+                { "op": "test", "path": "/metadata/resourceVersion", "value": "7" },
+                { "op": "add", "path": "/webhooks/1/clientConfig/caBundle", "value": "cm9vdHM=" },
+                { "op": "add", "path": "/webhooks/2/clientConfig/caBundle", "value": "cm9vdHM=" },
+            ])
+        );
+    }
+
+    #[test]
+    fn nothing_is_written_when_all_is_right() {
+        assert_eq!(bundle_patch(&configuration(&[Some("roots")]), "roots"), None);
+    }
+}

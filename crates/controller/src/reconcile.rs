@@ -1,0 +1,275 @@
+//! Makes what was planned true: at most two writes for a certificate, the Secret and an Event.
+//!
+//! Invariant: a Secret is created, or replaced exactly as it was seen; every write that meets something else
+//! is followed by a fresh look and a new plan.
+
+mod issue;
+mod work;
+
+pub(crate) use work::work;
+
+use crate::{
+    api::{self, ApiError, Fault},
+    ca::Ca,
+    content,
+    entropy::{self, NoEntropy},
+    events::{Events, Subject},
+    metrics::Metrics,
+    observe::{Observed, Seen, View, WorkloadKey},
+    queue::Outcome,
+    secrets::Secrets,
+};
+use certmint_certificates::{IssueError, KeyError};
+use certmint_contract::{ErrorCode, Policy, SecretName};
+use certmint_planner::{Decision, IssuerFacts, Plan, Refusal, Removal, SecretFacts, Workload, plan};
+use kube::{Api, Client};
+use std::{sync::Arc, time::Duration};
+use time::OffsetDateTime;
+use tokio::{sync::watch, time::Instant};
+
+/// Everything is planned again at least this often: timers drift on a suspended machine.
+const LONGEST_REST: Duration = Duration::from_secs(3600);
+/// How often a Secret in the way, which is not watched, is looked at again.
+const BLOCKED_REST: Duration = Duration::from_secs(60);
+/// How often in a row a plan may be overtaken by events before it counts as a failure.
+const ROUNDS: usize = 5;
+
+/// Executes plans.
+pub(crate) struct Reconciler {
+    /// The API server.
+    pub(crate) client: Client,
+    /// What is observed.
+    pub(crate) observed: Arc<Observed>,
+    /// What signs.
+    pub(crate) ca: watch::Receiver<Ca>,
+    /// The policy in force.
+    pub(crate) policy: watch::Receiver<Arc<Policy>>,
+    /// Where things are told.
+    pub(crate) events: Events,
+    /// Where things are counted.
+    pub(crate) metrics: Metrics,
+}
+
+/// Why a plan could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReconcileError {
+    /// The API server refused or could not be asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The certificate could not be made.
+    #[error("the certificate could not be issued: {0}")]
+    Issue(#[from] IssueError),
+    /// The key could not be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// There are no random numbers.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+    /// What was planned was overtaken every time.
+    #[error("the Secret changes faster than it can be written; this is tried again")]
+    Overtaken,
+}
+
+impl Reconciler {
+    /// Looks at one workload, and does what is to be done about its Secret.
+    pub(crate) async fn reconcile(&self, key: &WorkloadKey) -> Outcome {
+        match self.try_reconcile(key).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.metrics.failed();
+                tracing::warn!(workload = %key, %error, "not done; it is tried again");
+                if let (ReconcileError::Api(api), Some(workload)) = (&error, self.observed.workload(key))
+                    && matches!(api.fault(), Fault::Refused { .. } | Fault::Forbidden(_))
+                {
+                    self.events.refused(&Subject::of(&workload), ErrorCode::Unavailable, &error.to_string());
+                }
+                Outcome::Failed
+            }
+        }
+    }
+
+    async fn try_reconcile(&self, key: &WorkloadKey) -> Result<Outcome, ReconcileError> {
+        let secrets = Secrets::new(self.client.clone(), key.namespace.as_str());
+        let mut in_the_way: Option<SecretFacts> = None;
+        for _ in 0..ROUNDS {
+            let view = self.observed.view(key);
+            let Some(workload) = &view.workload else {
+                return self.abandoned(key, &view, &secrets).await;
+            };
+            if self.verify_suspects(&view, workload, &secrets).await? {
+                continue;
+            }
+            let Decision { plan, remove } = self.decide(workload, &view, in_the_way.take());
+            match plan {
+                Plan::Keep { until } => {
+                    self.events.forget(&Subject::of(workload));
+                    self.remove(workload, &remove, &secrets).await?;
+                    return Ok(rest_until(until));
+                }
+                Plan::NotWanted => {
+                    self.remove(workload, &remove, &secrets).await?;
+                    return Ok(Outcome::Settled);
+                }
+                Plan::Refuse(refusal) => return Ok(self.refuse(workload, &refusal)),
+                Plan::Issue(order) => {
+                    if !self.issue(workload, &order, &secrets).await? {
+                        in_the_way = self.look_again(key, &order.secret_name, &secrets).await?;
+                    }
+                }
+                Plan::Renew(order) => {
+                    let seen = view.secrets.iter().find(|known| known.facts.name == order.secret_name);
+                    let replaced = match seen {
+                        Some(seen) => self.renew(workload, &order, seen, &secrets).await?,
+                        None => false,
+                    };
+                    if !replaced {
+                        in_the_way = self.look_again(key, &order.secret_name, &secrets).await?;
+                    }
+                }
+            }
+        }
+        Err(ReconcileError::Overtaken)
+    }
+
+    /// What the planner says of a workload; `in_the_way` is a Secret that no watch tells of.
+    pub(crate) fn decide(
+        &self,
+        workload: &Workload,
+        view: &View,
+        in_the_way: Option<SecretFacts>,
+    ) -> Decision {
+        let policy = self.policy.borrow().clone();
+        let issuer = self.ca.borrow().authority.as_ref().ok().map(|authority| {
+            let issuing = authority.issuing().certificate();
+            IssuerFacts {
+                key_identifier: issuing.key_identifier().to_string(),
+                not_after: issuing.not_after(),
+            }
+        });
+        let secrets: Vec<_> =
+            view.secrets.iter().map(|known| known.facts.clone()).chain(in_the_way).collect();
+        let observed = certmint_planner::Observed {
+            workload,
+            services: &view.services,
+            secrets: &secrets,
+            issuer: issuer.as_ref(),
+            policy: &policy,
+        };
+        plan(&observed, entropy::now())
+    }
+
+    fn refuse(&self, workload: &Workload, refusal: &Refusal) -> Outcome {
+        let Refusal { code, message } = refusal;
+        self.metrics.refused(*code);
+        tracing::warn!(workload = %workload, %code, message, "refused");
+        self.events.refused(&Subject::of(workload), *code, message);
+        let rest = match code {
+            ErrorCode::ForeignSecret | ErrorCode::SecretClaimed => BLOCKED_REST,
+            _ => LONGEST_REST,
+        };
+        Outcome::Again(Instant::now() + rest)
+    }
+
+    /// Reads the Secrets that somebody else changed. Tells whether there were any.
+    async fn verify_suspects(
+        &self,
+        view: &View,
+        workload: &Workload,
+        secrets: &Secrets,
+    ) -> Result<bool, ReconcileError> {
+        let Some(roots) = self.ca.borrow().roots.clone() else { return Ok(false) };
+        let path = content::identity_path(workload.namespace.as_str(), &workload.service_account);
+        let mut any = false;
+        for suspect in view.secrets.iter().filter(|known| known.suspect) {
+            any = true;
+            let name = &suspect.facts.name;
+            let Some(secret) = secrets.get(name.as_str()).await? else {
+                self.observed.forget_secret(&workload.namespace, name);
+                continue;
+            };
+            let damage = match &suspect.facts.record {
+                Ok(record) => content::check(&secret, record, &path, &roots, entropy::now()).err(),
+                // The planner sees that for itself.
+                Err(_) => None,
+            };
+            if let Some(damage) = &damage {
+                tracing::warn!(workload = %workload, secret = %name, damage, "the Secret was changed by others");
+            }
+            self.observed.note_secret(secret.metadata, damage.map(Into::into));
+        }
+        Ok(any)
+    }
+
+    /// After a write that met something unexpected: what is there now. One of ours is taken note of; a
+    /// foreign one is returned, for no watch will tell of it.
+    async fn look_again(
+        &self,
+        key: &WorkloadKey,
+        name: &SecretName,
+        secrets: &Secrets,
+    ) -> Result<Option<SecretFacts>, ReconcileError> {
+        let Some(secret) = secrets.get(name.as_str()).await? else {
+            self.observed.forget_secret(&key.namespace, name);
+            return Ok(None);
+        };
+        let facts = Seen::from_metadata(secret.metadata.clone()).secret().ok().map(|(_, facts)| facts);
+        if facts.as_ref().is_some_and(|facts| facts.managed) {
+            self.observed.note_secret(secret.metadata, None);
+            return Ok(None);
+        }
+        self.observed.forget_secret(&key.namespace, name);
+        Ok(facts)
+    }
+
+    /// A Secret whose workload is not observed any more: opted out, or deleted. Only what the workload itself
+    /// says counts, because a label may be missing for a moment; a deleted one's Secret is the garbage
+    /// collector's.
+    async fn abandoned(
+        &self,
+        key: &WorkloadKey,
+        view: &View,
+        secrets: &Secrets,
+    ) -> Result<Outcome, ReconcileError> {
+        if view.secrets.is_empty() {
+            return Ok(Outcome::Settled);
+        }
+        let kind = key.workload.kind;
+        let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
+        let resource = kube::core::GroupVersionKind::gvk(group, version, kind.as_str());
+        let resource = kube::api::ApiResource::from_gvk(&resource);
+        let api = Api::<Seen>::namespaced_with(self.client.clone(), key.namespace.as_str(), &resource);
+        let found = api::call(format!("get {key}"), api.get(&key.workload.name)).await;
+        let Some(Ok(Some(workload))) = api::optional(found)?.map(|seen| seen.workload(kind)) else {
+            return Ok(Outcome::Settled);
+        };
+        let Decision { plan, remove } = self.decide(&workload, view, None);
+        if plan == Plan::NotWanted {
+            self.remove(&workload, &remove, secrets).await?;
+        } else {
+            tracing::warn!(workload = %key, "it asks for a certificate but has no label certmint.dev/managed=true; its Secret stays, and is not renewed until the workload is applied again");
+        }
+        Ok(Outcome::Settled)
+    }
+
+    async fn remove(
+        &self,
+        workload: &Workload,
+        removals: &[Removal],
+        secrets: &Secrets,
+    ) -> Result<(), ReconcileError> {
+        for Removal { name, uid } in removals {
+            match secrets.delete(name.as_str(), uid).await {
+                Err(error) if !matches!(error.fault(), Fault::Conflict) => return Err(error.into()),
+                _ => {}
+            }
+            self.observed.forget_secret(&workload.namespace, name);
+            tracing::info!(%workload, secret = %name, "removed: it is not wanted any more");
+        }
+        Ok(())
+    }
+}
+
+fn rest_until(until: OffsetDateTime) -> Outcome {
+    let rest = Duration::try_from(until - entropy::now()).unwrap_or_default();
+    Outcome::Again(Instant::now() + rest.min(LONGEST_REST))
+}

@@ -1,0 +1,143 @@
+//! One certificate: key, signature, verification, one write.
+
+use super::{ReconcileError, Reconciler};
+use crate::{
+    api::Fault,
+    entropy,
+    events::Subject,
+    observe::Known,
+    secrets::{NewContent, Secrets},
+};
+use certmint_certificates::{IssueError, Issued, KeyError, PrivateKey, Profile};
+use certmint_contract::{
+    KeyAlgorithm, keys,
+    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
+};
+use certmint_planner::{IssuedFacts, Order, Workload};
+use serde_json::{Value, json};
+
+impl Reconciler {
+    /// Issues into a new Secret. `false` when there is one already.
+    pub(super) async fn issue(
+        &self,
+        workload: &Workload,
+        order: &Order,
+        secrets: &Secrets,
+    ) -> Result<bool, ReconcileError> {
+        let issued = self.make(order).await?;
+        let mut metadata = metadata(workload, order, &issued)?;
+        metadata["name"] = json!(order.secret_name);
+        match secrets.create(metadata, &content(&data(&issued))).await {
+            Ok(written) => {
+                self.observed.note_secret(written, None);
+                self.told(workload, order, &issued, "first", "Issued");
+                Ok(true)
+            }
+            Err(error) if matches!(error.fault(), Fault::Exists) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Issues into the Secret that was seen. `false` when it is gone or changed.
+    pub(super) async fn renew(
+        &self,
+        workload: &Workload,
+        order: &Order,
+        seen: &Known,
+        secrets: &Secrets,
+    ) -> Result<bool, ReconcileError> {
+        let issued = self.make(order).await?;
+        let mut metadata = metadata(workload, order, &issued)?;
+        metadata["uid"] = json!(seen.facts.uid);
+        metadata["resourceVersion"] = json!(seen.version);
+        match secrets.replace(order.secret_name.as_str(), metadata, &content(&data(&issued))).await {
+            Ok(written) => {
+                self.observed.note_secret(written, None);
+                self.told(workload, order, &issued, "renewal", "Renewed");
+                Ok(true)
+            }
+            Err(error) if matches!(error.fault(), Fault::Conflict | Fault::Absent) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn make(&self, order: &Order) -> Result<Issued, ReconcileError> {
+        let authority = match &self.ca.borrow().authority {
+            Ok(authority) => authority.clone(),
+            // It was there when this was planned: the next plan says what is the matter.
+            Err(_) => return Err(ReconcileError::Overtaken),
+        };
+        let key = new_key(order.key_algorithm).await?;
+        let profile =
+            Profile { dns_names: &order.dns_names, spiffe_id: &order.spiffe_id, lifetime: order.lifetime };
+        let issued = authority.issue(&profile, &key, entropy::serial()?, entropy::now());
+        issued.map_err(|error: IssueError| error.into())
+    }
+
+    fn told(
+        &self,
+        workload: &Workload,
+        order: &Order,
+        issued: &Issued,
+        count: &'static str,
+        event: &'static str,
+    ) {
+        let (reason, secret, facts) = (&order.reason, &order.secret_name, &issued.facts);
+        tracing::info!(%workload, %secret, serial = facts.serial, not_after = %facts.not_after, %reason, event);
+        self.metrics.issued(count);
+        let names: Vec<_> = order.dns_names.iter().map(|name| name.as_str()).collect();
+        let names = if names.is_empty() { order.spiffe_id.as_str().into() } else { names.join(", ") };
+        let note = format!("Secret {secret} ({reason}), valid until {}, for {names}", facts.not_after);
+        self.events.issued(&Subject::of(workload), event, &note);
+    }
+}
+
+/// Making an RSA key takes up to seconds, which would hold up everything else on this thread.
+pub(crate) async fn new_key(algorithm: KeyAlgorithm) -> Result<PrivateKey, KeyError> {
+    match algorithm {
+        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 | KeyAlgorithm::Ed25519 => {
+            PrivateKey::generate(algorithm)
+        }
+        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
+            let made = tokio::task::spawn_blocking(move || PrivateKey::generate(algorithm)).await;
+            made.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        }
+    }
+}
+
+fn metadata(workload: &Workload, order: &Order, issued: &Issued) -> Result<Value, ReconcileError> {
+    let facts = IssuedFacts {
+        issuer: issued.facts.issuer.clone(),
+        serial: issued.facts.serial.clone(),
+        not_before: issued.facts.not_before,
+        not_after: issued.facts.not_after,
+    };
+    let reference = &workload.reference;
+    let mut annotations = order.record(reference, facts, entropy::jitter()?).annotations();
+    annotations.insert(keys::REASON.into(), order.reason.to_string());
+    Ok(json!({
+        "labels": { (keys::MANAGED): keys::TRUE },
+        "annotations": annotations,
+        "ownerReferences": [{
+            "apiVersion": reference.kind.api_version(),
+            "kind": reference.kind.as_str(),
+            "name": reference.name,
+            "uid": workload.uid,
+            "controller": true,
+            // Blocking would need more rights, and holds up whoever deletes the workload.
+            "blockOwnerDeletion": false,
+        }],
+    }))
+}
+
+fn data(issued: &Issued) -> [(&'static str, &str); 3] {
+    [
+        (CERTIFICATE_FILE, &issued.bundle.certificate),
+        (KEY_FILE, &issued.bundle.private_key),
+        (TRUST_BUNDLE_FILE, &issued.bundle.trust_bundle),
+    ]
+}
+
+fn content<'a>(data: &'a [(&'static str, &'a str)]) -> NewContent<'a> {
+    NewContent { kind: "kubernetes.io/tls", data }
+}

@@ -1,0 +1,91 @@
+//! The leader's work: whatever the queue hands out, several at a time.
+
+use super::Reconciler;
+use crate::{
+    entropy,
+    observe::WorkloadKey,
+    queue::{Outcome, Queue},
+};
+use std::{sync::Arc, time::Duration};
+use time::OffsetDateTime;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior},
+};
+
+/// How often the two clocks are compared.
+const CLOCK_PACE: Duration = Duration::from_secs(10);
+/// How far they may part before everything is planned again: timers follow the one, certificates the other.
+const CLOCK_SLACK: Duration = Duration::from_secs(5);
+
+/// Works until dropped: what is in hand then is aborted, and due again for whoever works next.
+pub(crate) async fn work(reconciler: Arc<Reconciler>, queue: Arc<Queue<WorkloadKey>>, concurrency: usize) {
+    queue.reclaim();
+    reconciler.observed.synced().await;
+    let mut ca = reconciler.ca.clone();
+    // While the CA is on its way nothing can be issued, and refusing everything would only be noise.
+    if ca.wait_for(|ca| !ca.is_on_its_way()).await.is_err() {
+        return;
+    }
+    reconciler.observed.replan_all();
+    tokio::join!(hand_out(&reconciler, &queue, concurrency), replan(&reconciler));
+}
+
+async fn hand_out(reconciler: &Arc<Reconciler>, queue: &Queue<WorkloadKey>, concurrency: usize) {
+    let mut hands = JoinSet::new();
+    loop {
+        tokio::select! {
+            key = queue.next(), if hands.len() < concurrency => {
+                let reconciler = Arc::clone(reconciler);
+                hands.spawn(async move {
+                    let outcome = reconciler.reconcile(&key).await;
+                    (key, outcome)
+                });
+            }
+            Some(done) = hands.join_next() => put_back(queue, done),
+        }
+    }
+}
+
+fn put_back(queue: &Queue<WorkloadKey>, done: Result<(WorkloadKey, Outcome), tokio::task::JoinError>) {
+    match done {
+        Ok((key, outcome)) => queue.done(key, outcome),
+        // A fault of ours: the supervisor ends the process with it, rather than losing a workload silently.
+        Err(error) => {
+            if let Ok(panic) = error.try_into_panic() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+/// Plans everything again when the CA, the policy or the clock changed.
+async fn replan(reconciler: &Reconciler) {
+    let (mut ca, mut policy) = (reconciler.ca.clone(), reconciler.policy.clone());
+    let mut tick = tokio::time::interval(CLOCK_PACE);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = clocks();
+    loop {
+        tokio::select! {
+            Ok(()) = ca.changed() => reconciler.observed.replan_all(),
+            Ok(()) = policy.changed() => reconciler.observed.replan_all(),
+            _ = tick.tick() => {
+                let now = clocks();
+                if parted(before, now) {
+                    tracing::info!("the clock was set or the machine slept: planning everything again");
+                    reconciler.observed.replan_all();
+                }
+                before = now;
+            }
+        }
+    }
+}
+
+fn clocks() -> (Instant, OffsetDateTime) {
+    (Instant::now(), entropy::now())
+}
+
+fn parted(before: (Instant, OffsetDateTime), now: (Instant, OffsetDateTime)) -> bool {
+    let monotonic = time::Duration::try_from(now.0 - before.0).unwrap_or_default();
+    ((now.1 - before.1) - monotonic).unsigned_abs() > CLOCK_SLACK
+}

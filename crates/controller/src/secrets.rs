@@ -1,0 +1,167 @@
+//! Secrets with their content: read one at a time, when acting, and never through a decoder that logs what
+//! it cannot read.
+
+use crate::api::{self, ApiError};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use k8s_openapi::api::core::v1 as core;
+use kube::{
+    Client, Resource,
+    api::{GetParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+    core::Request,
+};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, fmt};
+use zeroize::Zeroizing;
+
+/// Who wrote a field, as `managedFields` tells.
+pub(crate) const FIELD_MANAGER: &str = "certmint";
+
+/// A Secret with its content, wiped when dropped.
+#[derive(Deserialize)]
+pub(crate) struct Secret {
+    /// Metadata.
+    pub(crate) metadata: ObjectMeta,
+    #[serde(default)]
+    data: BTreeMap<String, Content>,
+}
+
+/// What a Secret is to hold, beside its metadata.
+pub(crate) struct NewContent<'a> {
+    /// `kubernetes.io/tls` or `Opaque`.
+    pub(crate) kind: &'static str,
+    /// Keys and texts.
+    pub(crate) data: &'a [(&'static str, &'a str)],
+}
+
+struct Content(Zeroizing<Vec<u8>>);
+
+/// The Secrets of one namespace.
+#[derive(Clone)]
+pub(crate) struct Secrets {
+    client: Client,
+    namespace: String,
+}
+
+impl Secret {
+    /// A value, if it is there and text.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        std::str::from_utf8(&self.data.get(key)?.0).ok()
+    }
+}
+
+impl Secrets {
+    pub(crate) fn new(client: Client, namespace: &str) -> Self {
+        Self { client, namespace: namespace.into() }
+    }
+
+    /// The Secret, if there is one.
+    pub(crate) async fn get(&self, name: &str) -> Result<Option<Secret>, ApiError> {
+        let request = self.request().get(name, &GetParams::default());
+        api::optional(self.send("get", name, request).await)
+    }
+
+    /// Creates a Secret; one that exists is left alone ([`api::Fault::Exists`]).
+    pub(crate) async fn create(
+        &self,
+        metadata: Value,
+        content: &NewContent<'_>,
+    ) -> Result<ObjectMeta, ApiError> {
+        let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let body = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": metadata,
+            "type": content.kind, "data": content.encoded(),
+        });
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let request = self.request().create(&params, body.to_string().into_bytes());
+        self.send::<Secret>("create", &name, request).await.map(|secret| secret.metadata)
+    }
+
+    /// Replaces the content of exactly the Secret that was seen: `metadata` carries its uid and
+    /// resourceVersion, so that another or a changed one is refused ([`api::Fault::Conflict`]).
+    ///
+    /// A merge patch never creates, is one step for all keys, and leaves the labels of others alone.
+    pub(crate) async fn replace(
+        &self,
+        name: &str,
+        metadata: Value,
+        content: &NewContent<'_>,
+    ) -> Result<ObjectMeta, ApiError> {
+        let patch = Patch::Merge(json!({ "metadata": metadata, "data": content.encoded() }));
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let request = self.request().patch(name, &params, &patch);
+        self.send::<Secret>("update", name, request).await.map(|secret| secret.metadata)
+    }
+
+    /// Deletes exactly the Secret of that uid; one that is gone already is no failure.
+    pub(crate) async fn delete(&self, name: &str, uid: &str) -> Result<(), ApiError> {
+        let preconditions = Preconditions { uid: Some(uid.into()), resource_version: None };
+        let params = kube::api::DeleteParams { preconditions: Some(preconditions), ..Default::default() };
+        let request = self.request().delete(name, &params);
+        api::optional(self.send::<serde::de::IgnoredAny>("delete", name, request).await).map(drop)
+    }
+
+    fn request(&self) -> Request {
+        Request::new(core::Secret::url_path(&(), Some(&self.namespace)))
+    }
+
+    async fn send<T: for<'de> Deserialize<'de>>(
+        &self,
+        verb: &str,
+        name: &str,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<T, ApiError> {
+        let call = format!("{verb} Secret {}/{name}", self.namespace);
+        api::call(call, async {
+            let answer = self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
+            let answer = Zeroizing::new(answer);
+            serde_json::from_str(&answer).map_err(kube::Error::SerdeError)
+        })
+        .await
+    }
+}
+
+impl NewContent<'_> {
+    fn encoded(&self) -> Value {
+        self.data.iter().map(|(key, text)| ((*key).to_owned(), BASE64_STANDARD.encode(text))).collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        // The decoder's own error would tell a byte of the content.
+        BASE64_STANDARD
+            .decode(text.as_bytes())
+            .map(|bytes| Self(Zeroizing::new(bytes)))
+            .map_err(|_| serde::de::Error::custom("not base64"))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret").field("name", &self.metadata.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_read_and_never_shown() {
+        let secret: Secret = serde_json::from_value(json!({
+            "metadata": { "name": "a" }, "data": { "tls.key": BASE64_STANDARD.encode("hush") }
+        }))
+        .unwrap();
+        assert_eq!(secret.text("tls.key"), Some("hush"));
+        assert_eq!(secret.text("tls.crt"), None);
+        assert!(!format!("{secret:?}").contains("hush"));
+    }
+
+    #[test]
+    fn unreadable_content_is_not_quoted() {
+        let error = serde_json::from_value::<Secret>(json!({ "metadata": {}, "data": { "k": "hush!" } }));
+        assert_eq!(error.unwrap_err().to_string(), "not base64");
+    }
+}

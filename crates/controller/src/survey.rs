@@ -1,0 +1,71 @@
+//! The controller seen from outside: is it ready, and how is it.
+
+use crate::{
+    ca::Ca,
+    leadership::{self, Term},
+    metrics::Metrics,
+    observe::{Observed, WorkloadKey},
+    queue::Queue,
+};
+use certmint_tls_server::Identity;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// What readiness and gauges are read from.
+pub(crate) struct Survey {
+    /// The caches.
+    pub(crate) observed: Arc<Observed>,
+    /// The work.
+    pub(crate) queue: Arc<Queue<WorkloadKey>>,
+    /// The CA.
+    pub(crate) ca: watch::Receiver<Ca>,
+    /// Leadership.
+    pub(crate) terms: watch::Receiver<Term>,
+    /// The issuance API's certificate.
+    pub(crate) identity: Arc<Identity>,
+    /// Where gauges are set.
+    pub(crate) metrics: Metrics,
+}
+
+/// How old a gauge is at most.
+const PACE: Duration = Duration::from_secs(5);
+
+impl Survey {
+    /// Whether requests for bundles can be answered; else what is missing.
+    pub(crate) fn ready(&self) -> Result<(), String> {
+        if !self.observed.is_synced() {
+            return Err("the caches are not filled yet".into());
+        }
+        let ca = self.ca.borrow().clone();
+        if ca.roots.is_none() {
+            let why = ca.authority.err().map(|fault| fault.to_string()).unwrap_or_default();
+            return Err(format!("the CA is not loaded: {why}"));
+        }
+        self.identity.not_after().map(drop).ok_or_else(|| "the issuance API has no certificate yet".into())
+    }
+
+    /// Keeps the gauges; never returns.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            self.measure();
+            tokio::time::sleep(PACE).await;
+        }
+    }
+
+    fn measure(&self) {
+        let (metrics, leading) = (&self.metrics, leadership::leads(&self.terms));
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let census = self.observed.census();
+        metrics.workloads.set(count(census.workloads));
+        metrics.certificates.set(count(census.certificates));
+        metrics.first_not_after.set(census.first_end.map_or(0, |end| end.unix_timestamp()));
+        metrics.leading.set(leading.into());
+        metrics.queue.set(if leading { count(self.queue.depth()) } else { 0 });
+        let ca = self.ca.borrow().clone();
+        metrics.ca_usable.set(ca.authority.is_ok().into());
+        if let Ok(authority) = &ca.authority {
+            metrics.root_not_after.set(authority.root().certificate().not_after().unix_timestamp());
+            metrics.issuing_not_after.set(authority.issuing().certificate().not_after().unix_timestamp());
+        }
+    }
+}
