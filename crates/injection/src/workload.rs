@@ -94,8 +94,8 @@ fn preview(
     namespace: &Namespace,
     settings: &Settings,
 ) -> Result<Vec<String>, Refusal> {
-    let spec = match workload.spec.template.as_ref().and_then(|template| template.spec) {
-        Some(spec) => serde_json::from_str(spec.get()).map_err(|why| malformed(workload.kind, why))?,
+    let spec = match workload.pod_spec() {
+        Some(spec) => serde_json::from_str(spec).map_err(|why| malformed(workload.kind, why))?,
         None => PodSpec::default(),
     };
     pod::inject(&Target { spec: &spec, request, namespace, settings }, None, &mut Edits::default())
@@ -249,20 +249,21 @@ impl<'a> Workload<'a> {
         own.chain(wished).chain(unknown).collect()
     }
 
-    /// Whether what was asked of us, and of whom, is unchanged.
+    /// Whether our annotations, unknown ones included, and the pods are what they were.
     fn asks_the_same(&self, other: &Workload<'_>) -> bool {
-        let pods = |workload: &Workload<'_>| {
-            workload
-                .spec
-                .template
-                .as_ref()
-                .and_then(|template| template.spec)
-                .map(|spec| spec.get().to_owned())
-        };
-        keys::USER_KEYS.iter().all(|key| {
-            self.metadata.annotation(key) == other.metadata.annotation(key)
-                && self.template_annotation(key) == other.template_annotation(key)
-        }) && pods(self) == pods(other)
+        self.asked().eq(other.asked()) && self.pod_spec() == other.pod_spec()
+    }
+
+    /// Our annotations: the object's, then the template's.
+    fn asked(&self) -> impl Iterator<Item = (bool, (&str, &str))> {
+        let object = self.metadata.annotations.iter().flat_map(Ours::iter);
+        let template = self.template_metadata().and_then(|metadata| metadata.annotations.as_ref());
+        let template = template.into_iter().flat_map(Ours::iter);
+        object.map(|entry| (false, entry)).chain(template.map(|entry| (true, entry)))
+    }
+
+    fn pod_spec(&self) -> Option<&str> {
+        Some(self.spec.template.as_ref()?.spec?.get())
     }
 }
 

@@ -138,6 +138,9 @@ fn a_fault_that_an_update_did_not_make_is_only_told() {
     assert!(injection.patch.is_empty());
     assert!(injection.warnings[0].starts_with("certmint: NotAllowed: annotation certmint.dev/duration"));
     assert!(admit(&faulty, Some(&deployment())).is_err());
+    let opted_in = created(&deployment().annotated("inject", "true"));
+    let misspelt = opted_in.clone().annotated("durration", "1h");
+    assert!(admit(&misspelt, Some(&opted_in)).is_err());
 }
 
 #[test]
