@@ -1,13 +1,28 @@
-//! Tests of the Helm chart that need no cluster.
+//! Tests of the Helm chart: rendered and looked at without a cluster, then given to a real API server.
 
+mod admission;
+mod life;
+mod manifest;
+mod objects;
+mod rendering;
+mod values;
+
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::cache::Cache;
-use crate::command;
+use crate::cluster::{Cluster, Options};
 use crate::components::HELM;
+use crate::{command, progress};
+use manifest::Manifest;
+
+/// The release's name in these tests; the chart's own, so that names stay short.
+const RELEASE: &str = "certmint";
+/// The release's namespace in these tests.
+const NAMESPACE: &str = "certmint-system";
 
 /// Where the chart is.
 #[must_use]
@@ -15,15 +30,84 @@ pub fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/certmint")
 }
 
-/// Lints the chart, renders it with its default values, and returns how many checks passed.
+/// Tests what can be seen without a cluster: lint, the schema of the values, and rendered objects. Returns
+/// how many tests passed.
 ///
 /// # Errors
-/// With what helm finds wrong.
+/// The first test that fails, with the object it is about.
 pub fn test(cache: &Cache) -> Result<usize> {
-    let helm = HELM.build(cache)?.join("helm");
-    command::output(Command::new(&helm).args(["lint", "--strict"]).arg(chart()))?;
-    command::output(
-        Command::new(&helm).args(["template", "certmint", "--namespace=certmint-system"]).arg(chart()),
-    )?;
-    Ok(2)
+    let chart = Chart { helm: HELM.build(cache)?.join("helm") };
+    let mut passed = 0;
+    let mut test = |what: &str, test: &dyn Fn() -> Result<()>| {
+        passed += 1;
+        progress::step(what, test)
+    };
+    test("helm lint --strict", &|| chart.lint())?;
+    test("every value has a comment and its line in the README", &values::documented)?;
+    test("every value has a type, and a bad one is refused by name", &|| values::bad_ones_refused(&chart))?;
+    test("every value changes something", &|| values::each_used(&chart))?;
+    test("the default policy is the one in the code", &|| rendering::policy_is_the_default(&chart))?;
+    for set in values::SETS {
+        test(&format!("rendered well with {}", set.name), &|| rendering::check(&chart, set))?;
+    }
+    Ok(passed)
+}
+
+/// Tests what only a real API server can tell, on one of its own: nothing runs there, so that what the
+/// webhook configuration lets through can be told by what is refused.
+///
+/// # Errors
+/// The first test that fails, with what the API server said.
+pub fn run(shared: &Cluster) -> Result<()> {
+    let options = Options { name: "chart".to_owned(), control_plane_only: true };
+    let cluster = Cluster::start(shared.cache(), &options)?;
+    let tested = test_on(&cluster);
+    cluster.stop()?;
+    tested
+}
+
+fn test_on(cluster: &Cluster) -> Result<()> {
+    for set in values::SETS {
+        let what = format!("the API server takes what is rendered with {}", set.name);
+        progress::step(&what, || life::accepted(cluster, set))?;
+    }
+    progress::step("it is installed", || life::install(cluster))?;
+    progress::step("what is ours reaches the webhook, and nothing else", || admission::selects(cluster))?;
+    progress::step("an upgrade keeps the caBundle", || life::upgrade_keeps_ca_bundle(cluster))?;
+    progress::step("uninstalling leaves nothing outside its namespace", || life::uninstall(cluster))
+}
+
+/// The chart as helm reads it.
+struct Chart {
+    helm: PathBuf,
+}
+
+impl Chart {
+    fn lint(&self) -> Result<()> {
+        command::output(Command::new(&self.helm).args(["lint", "--strict"]).arg(chart())).map(drop)
+    }
+
+    /// What `helm template` makes of the chart with these `--set-json` arguments.
+    fn render(&self, set: &[&str]) -> Result<Manifest> {
+        Manifest::parse(&self.template(set)?)
+    }
+
+    fn template(&self, set: &[&str]) -> Result<String> {
+        let mut helm = Command::new(&self.helm);
+        helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE]);
+        command::output(with_values(&mut helm, set))
+    }
+}
+
+/// A file of the chart.
+fn read(file: &str) -> Result<String> {
+    let path = chart().join(file);
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn with_values<'a>(helm: &'a mut Command, set: &[&str]) -> &'a mut Command {
+    for value in set {
+        helm.args(["--set-json", value]);
+    }
+    helm
 }

@@ -73,6 +73,11 @@ rollingUpdate:
   maxUnavailable: 0
 {{- end }}
 
+{{- define "certmint.logArgs" -}}
+- --log-level={{ .Values.logLevel }}
+- --log-format={{ .Values.logFormat }}
+{{- end }}
+
 {{- define "certmint.lifecycle" -}}
 # Every node's kube-proxy needs a moment to stop sending connections here; SIGTERM comes after that.
 preStop:

@@ -8,7 +8,8 @@ pub(super) struct Manifest(Vec<Value>);
 
 impl Manifest {
     pub(super) fn parse(yaml: &str) -> Result<Self> {
-        let documents: Vec<Value> = serde_saphyr::from_multiple(yaml).context("the rendered chart is not YAML")?;
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(yaml).context("the rendered chart is not YAML")?;
         Ok(Self(documents.into_iter().filter(|document| !document.is_null()).collect()))
     }
 
@@ -21,7 +22,7 @@ impl Manifest {
     }
 
     pub(super) fn object(&self, kind: &str, name: &str) -> Result<&Value> {
-        match self.of_kind(kind).find(|object| object["metadata"]["name"] == name) {
+        match self.0.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name) {
             Some(object) => Ok(object),
             None => bail!("the chart renders no {kind} {name}"),
         }

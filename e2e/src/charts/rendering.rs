@@ -13,7 +13,7 @@ const CLUSTER_SCOPED: [&str; 3] = ["ClusterRole", "ClusterRoleBinding", "Mutatin
 /// Verbs by which an account could give itself more than it has.
 const ESCALATING: [&str; 3] = ["bind", "escalate", "impersonate"];
 
-pub(super) fn check(chart: &Chart<'_>, set: &ValueSet) -> Result<()> {
+pub(super) fn check(chart: &Chart, set: &ValueSet) -> Result<()> {
     let manifest = chart.render(set.set)?;
     for object in manifest.objects() {
         lies_in_its_place(object).with_context(|| title(object))?;
@@ -29,11 +29,15 @@ pub(super) fn check(chart: &Chart<'_>, set: &ValueSet) -> Result<()> {
 }
 
 /// The chart's default policy says what the code does without one.
-pub(super) fn policy_is_the_default(chart: &Chart<'_>) -> Result<()> {
+pub(super) fn policy_is_the_default(chart: &Chart) -> Result<()> {
     let manifest = chart.render(&[])?;
     let policy = &manifest.object("ConfigMap", "certmint-policy")?["data"]["policy.json"];
     let policy = Policy::from_json(policy.as_str().unwrap_or_default().as_bytes())?;
-    ensure!(policy == Policy::default(), "the chart's policy {policy:?} is not the default {:?}", Policy::default());
+    ensure!(
+        policy == Policy::default(),
+        "the chart's policy {policy:?} is not the default {:?}",
+        Policy::default()
+    );
     Ok(())
 }
 
@@ -52,7 +56,10 @@ fn lies_in_its_place(object: &Value) -> Result<()> {
 fn restricted(deployment: &Value) -> Result<()> {
     let pod = &deployment["spec"]["template"]["spec"];
     let context = &pod["securityContext"];
-    ensure!(context["runAsNonRoot"] == true && context["runAsUser"] == 65532, "it may run as root: {context}");
+    ensure!(
+        context["runAsNonRoot"] == true && context["runAsUser"] == 65532,
+        "it may run as root: {context}"
+    );
     ensure!(context["seccompProfile"]["type"] == "RuntimeDefault", "it has no seccomp profile: {context}");
     for field in ["hostNetwork", "hostPID", "hostIPC", "initContainers"] {
         ensure!(pod[field].is_null(), "it has {field}");
@@ -67,7 +74,11 @@ fn restricted(deployment: &Value) -> Result<()> {
             "runAsNonRoot": true,
             "capabilities": { "drop": ["ALL"] },
         });
-        ensure!(container["securityContext"] == expected, "its container has {}", container["securityContext"]);
+        ensure!(
+            container["securityContext"] == expected,
+            "its container has {}",
+            container["securityContext"]
+        );
         for quantity in ["/requests/cpu", "/requests/memory", "/limits/memory"] {
             ensure!(container["resources"].pointer(quantity).is_some(), "its container has no {quantity}");
         }
@@ -84,7 +95,10 @@ fn rolls_without_a_gap(deployment: &Value) -> Result<()> {
         let pause = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap_or(0);
         ensure!(0 < pause && pause < grace, "it sleeps {pause} s of {grace} s before SIGTERM");
         for probe in ["readinessProbe", "livenessProbe"] {
-            ensure!(container[probe]["httpGet"]["port"] == "metrics", "it has no {probe} on its metrics port");
+            ensure!(
+                container[probe]["httpGet"]["port"] == "metrics",
+                "it has no {probe} on its metrics port"
+            );
         }
     }
     Ok(())
@@ -94,9 +108,13 @@ fn rolls_without_a_gap(deployment: &Value) -> Result<()> {
 fn is_reached(manifest: &Manifest, deployment: &Value) -> Result<()> {
     let template = &deployment["spec"]["template"];
     let labels = &template["metadata"]["labels"];
-    ensure!(selects(&deployment["spec"]["selector"]["matchLabels"], labels), "it does not select its own pods");
-    let budgets =
-        manifest.of_kind("PodDisruptionBudget").filter(|b| selects(&b["spec"]["selector"]["matchLabels"], labels));
+    ensure!(
+        selects(&deployment["spec"]["selector"]["matchLabels"], labels),
+        "it does not select its own pods"
+    );
+    let budgets = manifest
+        .of_kind("PodDisruptionBudget")
+        .filter(|b| selects(&b["spec"]["selector"]["matchLabels"], labels));
     ensure!(budgets.count() == 1, "not exactly one PodDisruptionBudget selects its pods");
     let services: Vec<_> =
         manifest.of_kind("Service").filter(|s| selects(&s["spec"]["selector"], labels)).collect();
@@ -123,7 +141,11 @@ fn least_privilege(manifest: &Manifest) -> Result<()> {
         for rule in items(&role["rules"]) {
             for field in ["apiGroups", "resources", "verbs"] {
                 let words = texts(&rule[field]);
-                ensure!(!words.is_empty() && !words.contains(&"*"), "{} has a rule for any {field}: {rule}", title(role));
+                ensure!(
+                    !words.is_empty() && !words.contains(&"*"),
+                    "{} has a rule for any {field}: {rule}",
+                    title(role)
+                );
                 let escalates = words.iter().any(|word| ESCALATING.contains(word));
                 ensure!(!escalates, "{} can escalate: {rule}", title(role));
             }
@@ -159,7 +181,9 @@ fn webhooks(manifest: &Manifest, configuration: &Value) -> Result<()> {
     ];
     let found: Vec<_> = items(&configuration["webhooks"])
         .iter()
-        .map(|webhook| (webhook["name"].as_str().unwrap_or("?"), webhook["failurePolicy"].as_str().unwrap_or("?")))
+        .map(|webhook| {
+            (webhook["name"].as_str().unwrap_or("?"), webhook["failurePolicy"].as_str().unwrap_or("?"))
+        })
         .collect();
     ensure!(found == policies, "{} has {found:?}", title(configuration));
     for webhook in items(&configuration["webhooks"]) {
@@ -167,10 +191,14 @@ fn webhooks(manifest: &Manifest, configuration: &Value) -> Result<()> {
         ensure!(client["caBundle"].is_null(), "the caBundle is the controller's: {client}");
         let service = client["service"]["name"].as_str().unwrap_or("?");
         let service = manifest.object("Service", service)?;
-        let open = items(&service["spec"]["ports"]).iter().any(|port| port["port"] == client["service"]["port"]);
+        let open =
+            items(&service["spec"]["ports"]).iter().any(|port| port["port"] == client["service"]["port"]);
         ensure!(open, "{} has no port {}", title(service), client["service"]["port"]);
         ensure!(webhook["sideEffects"] == "None", "{webhook} owns up to side effects");
-        ensure!(webhook["timeoutSeconds"].as_u64().is_some_and(|most| most <= 5), "{webhook} may take too long");
+        ensure!(
+            webhook["timeoutSeconds"].as_u64().is_some_and(|most| most <= 5),
+            "{webhook} may take too long"
+        );
         ensure!(!items(&webhook["matchConditions"]).is_empty(), "{webhook} sees everybody's objects");
         let excluded = &webhook["namespaceSelector"]["matchExpressions"];
         let expected = json!([{

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::Chart;
+use super::{Chart, read};
 
 /// Values to render the chart with.
 pub(super) struct ValueSet {
@@ -24,10 +24,16 @@ pub(super) const SETS: &[ValueSet] = &[
             r#"fetch.image={"registry":"registry.example:5000/pki","tag":"1.2.3","pullPolicy":"Always"}"#,
             r#"imagePullSecrets=[{"name":"pull"}]"#,
             r#"policy={"extraDnsNames":{"shop":["pay.example.com"]},"excludedNamespaces":["legacy"],"shortNames":true}"#,
-            r#"webhook={"replicas":3,"priorityClassName":"system-cluster-critical","topologySpread":true}"#,
-            r#"webhook={"nodeSelector":{"kubernetes.io/os":"linux"},"tolerations":[{"key":"a","operator":"Exists"}]}"#,
-            r#"controller={"replicas":3,"priorityClassName":"system-cluster-critical","topologySpread":true}"#,
-            r#"controller={"nodeSelector":{"kubernetes.io/os":"linux"},"tolerations":[{"key":"a","operator":"Exists"}]}"#,
+            "webhook.replicas=3",
+            r#"webhook.priorityClassName="system-cluster-critical""#,
+            "webhook.topologySpread=true",
+            r#"webhook.nodeSelector={"kubernetes.io/os":"linux"}"#,
+            r#"webhook.tolerations=[{"key":"a","operator":"Exists"}]"#,
+            "controller.replicas=3",
+            r#"controller.priorityClassName="system-cluster-critical""#,
+            "controller.topologySpread=true",
+            r#"controller.nodeSelector={"kubernetes.io/os":"linux"}"#,
+            r#"controller.tolerations=[{"key":"a","operator":"Exists"}]"#,
         ],
     },
     ValueSet {
@@ -50,6 +56,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("image.digest", r#""sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef""#),
     ("image.pullPolicy", r#""Always""#),
     ("imagePullSecrets", r#"[{"name":"pull"}]"#),
+    ("logLevel", r#""debug""#),
+    ("logFormat", r#""text""#),
     ("policy.clusterDomain", r#""k8s.example""#),
     ("policy.trustDomain", r#""prod.example""#),
     ("policy.extraDnsNames", r#"{"shop":["pay.example.com"]}"#),
@@ -79,6 +87,9 @@ const OTHERS: &[(&str, &str)] = &[
     ("fetch.image.tag", r#""1.2.3""#),
     ("fetch.image.digest", r#""sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef""#),
     ("fetch.image.pullPolicy", r#""Always""#),
+    ("fetch.resources", r#"{"limits":{"memory":"64Mi"}}"#),
+    ("fetch.guaranteedCpu", r#""100m""#),
+    ("fetch.deadlineSeconds", "60"),
 ];
 
 /// Values that must be refused, and what the refusal must say.
@@ -89,10 +100,14 @@ const BAD: &[(&str, &[&str])] = &[
     (r#"webhook.replicas="2""#, &["at '/webhook/replicas'", "got string, want integer"]),
     ("webhook.timeoutSeconds=31", &["at '/webhook/timeoutSeconds'", "want 30"]),
     (r#"webhook.resources={"limit":{}}"#, &["at '/webhook/resources'", "'limit' not allowed"]),
+    ("fetch.deadlineSeconds=0", &["at '/fetch/deadlineSeconds'", "minimum: got 0, want 1"]),
     (r#"image.pullPolicy="Sometimes""#, &["at '/image/pullPolicy'", "'Always', 'IfNotPresent', 'Never'"]),
     (r#"image.digest="sha256:abc""#, &["at '/image/digest'", "does not match pattern"]),
     (r#"policy.clusterDomain="Cluster.Local""#, &["at '/policy/clusterDomain'", "does not match pattern"]),
-    (r#"policy.defaultDuration="banana""#, &["at '/policy/defaultDuration'", "'banana' does not match pattern"]),
+    (
+        r#"policy.defaultDuration="banana""#,
+        &["at '/policy/defaultDuration'", "'banana' does not match pattern"],
+    ),
     ("policy.keyAlgorithms=[]", &["at '/policy/keyAlgorithms'", "minItems: got 0, want 1"]),
     (r#"policy.keyAlgorithms=["rsa-1024"]"#, &["at '/policy/keyAlgorithms/0'", "'ecdsa-p256'"]),
     (r#"policy.extraDnsNames={"shop":["*.example.com"]}"#, &["at '/policy/extraDnsNames/shop/0'"]),
@@ -105,8 +120,8 @@ struct Described {
 }
 
 /// Every value has a comment above it, and the README's table says the same of it.
-pub(super) fn documented(chart: &Chart<'_>) -> Result<()> {
-    let text = chart.read("values.yaml")?;
+pub(super) fn documented() -> Result<()> {
+    let text = read("values.yaml")?;
     let defaults: Value = serde_saphyr::from_str(&text).context("values.yaml is not YAML")?;
     let described = described(&text)?;
     let named: BTreeSet<&str> = described.iter().map(|value| value.path.as_str()).collect();
@@ -118,14 +133,14 @@ pub(super) fn documented(chart: &Chart<'_>) -> Result<()> {
     );
     let table = table(&described, &defaults)?;
     ensure!(
-        chart.read("README.md")?.contains(&table),
+        read("README.md")?.contains(&table),
         "the table of values in charts/certmint/README.md is not up to date; it should read\n\n{table}"
     );
     Ok(())
 }
 
 /// Each value that is set to something else is to be seen in what is rendered.
-pub(super) fn each_is_used(chart: &Chart<'_>) -> Result<()> {
+pub(super) fn each_used(chart: &Chart) -> Result<()> {
     let defaults = chart.template(&[])?;
     for (path, other) in OTHERS {
         let rendered = chart.template(&[&format!("{path}={other}")])?;
@@ -135,7 +150,7 @@ pub(super) fn each_is_used(chart: &Chart<'_>) -> Result<()> {
 }
 
 /// Wrong types, unknown keys and values out of range are refused, and the refusal names the value.
-pub(super) fn bad_ones_are_refused(chart: &Chart<'_>) -> Result<()> {
+pub(super) fn bad_ones_refused(chart: &Chart) -> Result<()> {
     for (path, _) in OTHERS {
         let pointer = format!("at '/{}", path.replace('.', "/"));
         refused(chart, &format!(r#"{path}={{"No such key":1}}"#), &[&pointer])?;
@@ -143,7 +158,7 @@ pub(super) fn bad_ones_are_refused(chart: &Chart<'_>) -> Result<()> {
     BAD.iter().try_for_each(|(bad, words)| refused(chart, bad, words))
 }
 
-fn refused(chart: &Chart<'_>, bad: &str, words: &[&str]) -> Result<()> {
+fn refused(chart: &Chart, bad: &str, words: &[&str]) -> Result<()> {
     let Err(error) = chart.template(&[bad]) else { bail!("the chart takes --set-json {bad}") };
     let error = error.to_string();
     match words.iter().find(|word| !error.contains(**word)) {
@@ -175,7 +190,8 @@ fn described(text: &str) -> Result<Vec<Described>> {
     let paths: Vec<String> = entries.iter().map(|entry| entry.path.clone()).collect();
     entries.retain(|entry| !paths.iter().any(|path| lies_below(path, &entry.path)));
     for path in uncommented {
-        let known = entries.iter().any(|entry| lies_below(&path, &entry.path) || lies_below(&entry.path, &path));
+        let known =
+            entries.iter().any(|entry| lies_below(&path, &entry.path) || lies_below(&entry.path, &path));
         ensure!(known, "values.yaml says nothing about {path}: write a comment above it");
     }
     Ok(entries)

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
+use crate::charts;
 use crate::cluster::Cluster;
 use crate::progress::{self, human};
 use crate::report;
@@ -71,6 +72,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "deleted-while-waiting",
         shows: "A pod deleted while it waits for its certificate is gone promptly.",
         run: deleted_while_waiting::run,
+    },
+    Scenario {
+        name: "chart",
+        shows: "An API server takes the chart, and sends our webhook what is ours and nothing else.",
+        run: charts::run,
     },
     Scenario {
         name: "side-by-side",

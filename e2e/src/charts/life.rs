@@ -1,0 +1,71 @@
+//! A release's life on a real API server: accepted, installed, upgraded, uninstalled.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::manifest::items;
+use super::values::ValueSet;
+use super::{NAMESPACE, RELEASE, chart, with_values};
+use crate::cluster::Cluster;
+use crate::command;
+
+/// Stands in for the controller's CA: the API server takes only certificates it can parse.
+const CA_BUNDLE: &str = include_str!("../../testdata/ca-bundle.base64");
+
+/// Every rendered object passes the API server's own schema (unknown and duplicate fields refused),
+/// validation and, for the match conditions, compilation.
+pub(super) fn accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
+    let mut helm = cluster.command("helm");
+    // The release's namespace does not exist yet, and a dry run makes none.
+    helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", "default"]);
+    let rendered = command::output(with_values(&mut helm, set.set))?;
+    let mut kubectl =
+        cluster.kubectl().command(&["create", "--dry-run=server", "--validate=strict", "-f", "-"]);
+    command::output_with_input(&mut kubectl, &rendered).map(drop)
+}
+
+pub(super) fn install(cluster: &Cluster) -> Result<()> {
+    let mut helm = cluster.command("helm");
+    helm.args(["install", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE, "--create-namespace"]);
+    command::output(&mut helm).map(drop)
+}
+
+/// An upgrade, by either of helm's ways of applying, leaves the field that the controller wrote.
+pub(super) fn upgrade_keeps_ca_bundle(cluster: &Cluster) -> Result<()> {
+    patch_each_webhook(cluster, "add", "clientConfig/caBundle", &json!(CA_BUNDLE.trim()))?;
+    for (seconds, server_side) in [(4, true), (3, false)] {
+        let mut helm = cluster.command("helm");
+        helm.args(["upgrade", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE]);
+        helm.arg(format!("--server-side={server_side}"))
+            .arg(format!("--set=webhook.timeoutSeconds={seconds}"));
+        // The admission test took this field over.
+        helm.args(server_side.then_some("--force-conflicts"));
+        command::output(&mut helm)?;
+        let configuration = cluster.kubectl().get(&["mutatingwebhookconfiguration", RELEASE])?;
+        for webhook in items(&configuration["webhooks"]) {
+            ensure!(webhook["timeoutSeconds"] == seconds, "the upgrade did not reach {webhook}");
+            let kept = webhook["clientConfig"]["caBundle"] == CA_BUNDLE.trim();
+            ensure!(kept, "helm upgrade --server-side={server_side} lost the caBundle of {webhook}");
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn uninstall(cluster: &Cluster) -> Result<()> {
+    command::output(cluster.command("helm").args(["uninstall", RELEASE, "--namespace", NAMESPACE]))?;
+    let kinds = "mutatingwebhookconfigurations,clusterroles,clusterrolebindings";
+    let left = cluster.kubectl().list(&[kinds, "--selector=app.kubernetes.io/instance=certmint"])?;
+    ensure!(left.is_empty(), "helm uninstall left {left:?}");
+    Ok(())
+}
+
+/// Sets one field of every webhook in the configuration, as the JSON patch operation `op`.
+pub(super) fn patch_each_webhook(cluster: &Cluster, op: &str, field: &str, value: &Value) -> Result<()> {
+    let kubectl = cluster.kubectl();
+    let configuration = kubectl.get(&["mutatingwebhookconfiguration", RELEASE])?;
+    let operations: Vec<Value> = (0..items(&configuration["webhooks"]).len())
+        .map(|index| json!({ "op": op, "path": format!("/webhooks/{index}/{field}"), "value": value }))
+        .collect();
+    let patch = Value::from(operations).to_string();
+    kubectl.run(&["patch", "mutatingwebhookconfiguration", RELEASE, "--type=json", "-p", &patch]).map(drop)
+}

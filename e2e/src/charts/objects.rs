@@ -1,0 +1,85 @@
+//! Pods and workloads to try the webhook configuration on.
+
+use serde_json::{Value, json};
+
+use super::admission::SHOP;
+
+pub(super) fn owned_by(name: &str, uid: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid, "controller": true })
+}
+
+fn pod_spec() -> Value {
+    json!({
+        "serviceAccountName": "app",
+        "automountServiceAccountToken": false,
+        "containers": [{ "name": "app", "image": "app" }],
+    })
+}
+
+pub(super) fn pod(namespace: &str, metadata: Value) -> Value {
+    let mut pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod_spec() });
+    pod["metadata"]["namespace"] = json!(namespace);
+    if namespace != SHOP {
+        pod["spec"]["serviceAccountName"] = Value::Null;
+    }
+    pod
+}
+
+fn template(metadata: Value) -> Value {
+    let mut template = json!({ "metadata": metadata, "spec": pod_spec() });
+    template["metadata"]["labels"] = json!({ "app": "new" });
+    template
+}
+
+pub(super) fn deployment(namespace: &str, metadata: Value, template_metadata: Value) -> Value {
+    let mut object = apps("Deployment", metadata, template_metadata);
+    object["metadata"]["namespace"] = json!(namespace);
+    object["spec"]["replicas"] = json!(0);
+    object
+}
+
+pub(super) fn stateful_set(metadata: Value) -> Value {
+    let mut object = apps("StatefulSet", metadata, json!({}));
+    object["spec"]["serviceName"] = json!("new");
+    object
+}
+
+pub(super) fn daemon_set(metadata: Value) -> Value {
+    apps("DaemonSet", metadata, json!({}))
+}
+
+pub(super) fn replica_set(metadata: Value) -> Value {
+    apps("ReplicaSet", metadata, json!({}))
+}
+
+fn apps(kind: &str, metadata: Value, template_metadata: Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": metadata,
+        "spec": { "selector": { "matchLabels": { "app": "new" } }, "template": template(template_metadata) },
+    });
+    object["metadata"]["namespace"] = json!(SHOP);
+    object
+}
+
+fn job_spec(template_metadata: Value) -> Value {
+    let mut template = template(template_metadata);
+    template["spec"]["restartPolicy"] = json!("Never");
+    json!({ "template": template })
+}
+
+pub(super) fn job(metadata: Value) -> Value {
+    let mut object =
+        json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": job_spec(json!({})) });
+    object["metadata"]["namespace"] = json!(SHOP);
+    object
+}
+
+pub(super) fn cron_job(metadata: Value, template_metadata: Value) -> Value {
+    let spec = json!({ "schedule": "0 0 * * *", "jobTemplate": { "spec": job_spec(template_metadata) } });
+    let mut object =
+        json!({ "apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata, "spec": spec });
+    object["metadata"]["namespace"] = json!(SHOP);
+    object
+}
