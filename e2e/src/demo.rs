@@ -42,10 +42,7 @@ pub fn run(settings: &Settings) -> Result<()> {
     });
     let cluster = match context {
         Some(context) => Cluster::existing(&cache, Some(context), registry.as_deref())?,
-        None => Cluster::start(
-            &cache,
-            &Options { name: CLUSTER.to_owned(), control_plane_only: false, bound: true },
-        )?,
+        None => Cluster::start(&cache, &Options { name: CLUSTER.to_owned(), control_plane_only: false })?,
     };
     vacant(&cluster)?;
     let told = tell(&cluster);

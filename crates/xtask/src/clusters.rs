@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::state::State;
 use certmint_e2e::cluster::{Cluster, Options, addons, supervisor};
@@ -54,7 +54,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
     let cache = Cache::open()?;
     match command {
         Command::Up { name, control_plane_only, metrics_server } => {
-            up(&cache, Options { name, control_plane_only, bound: false }, metrics_server)
+            up(&cache, Options { name, control_plane_only }, metrics_server)
         }
         Command::Exec { name, command } => {
             let cluster = Cluster::running(&cache, &name)?;
@@ -62,7 +62,9 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Err(cluster.command(program).args(arguments).exec()).context("cannot run nsenter")
         }
         Command::Down { name } => {
-            supervisor::stop(&State::of(&cache, &name))?;
+            let state = State::of(&cache, &name);
+            ensure!(state.directory().exists(), "there is no cluster {name}; see `cargo xtask cluster list`");
+            supervisor::stop(&state)?;
             progress::note(&format!("cluster {name} is gone"));
             Ok(())
         }
@@ -89,6 +91,7 @@ fn up(cache: &Cache, options: Options, metrics_server: bool) -> Result<()> {
     if metrics_server {
         addons::install_metrics_server(&cluster)?;
     }
+    cluster.keep()?;
     let name = options.name;
     progress::note(&format!(
         "look around: cargo xtask cluster exec --name {name} -- kubectl get pods --all-namespaces"

@@ -64,7 +64,7 @@ fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
             Some(context) => Cluster::existing(&cache, Some(context), registry.as_deref())?,
             None => Cluster::start(
                 &cache,
-                &Options { name: "test".to_owned(), control_plane_only: false, bound: true },
+                &Options { name: format!("test-{}", std::process::id()), control_plane_only: false },
             )?,
         };
         add(tally, scenarios::run(&cluster, &chosen));

@@ -28,19 +28,26 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// # Errors
 /// When something does not come up.
 pub fn run(directory: &Path) -> Result<()> {
-    let outside = State::at(directory);
-    let spec = outside.spec()?;
-    mounts::lay(&outside, &spec.programs)?;
-    let inside = State::at(Path::new(INSIDE));
     let start = Instant::now();
-    let services = Services::new(inside.clone());
-    if let Err(error) = boot(&inside, &spec, &outside.cgroup(), &services) {
-        publish(&inside, "failed", &format!("{error:#}"))?;
-        return Err(error);
-    }
-    publish(&inside, "ready", &human(start.elapsed()))?;
-    loop {
-        thread::park();
+    let outside = State::at(directory);
+    let (state, booted) = match prepare(&outside) {
+        Ok((inside, spec)) => {
+            let booted = boot(&inside, &spec, &outside.cgroup());
+            (inside, booted)
+        }
+        Err(error) => (outside, Err(error)),
+    };
+    match booted {
+        Ok(_services) => {
+            publish(&state, "ready", &human(start.elapsed()))?;
+            loop {
+                thread::park();
+            }
+        }
+        Err(error) => {
+            publish(&state, "failed", &format!("{error:#}"))?;
+            Err(error)
+        }
     }
 }
 
@@ -53,8 +60,15 @@ pub fn path_variable(programs: &[PathBuf]) -> String {
     format!("{own}{machine}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
 }
 
-fn boot(state: &State, spec: &Spec, cgroup: &str, services: &Services) -> Result<()> {
+fn prepare(outside: &State) -> Result<(State, Spec)> {
+    let spec = outside.spec()?;
+    mounts::lay(outside, &spec.programs)?;
     network::up(&spec.name)?;
+    Ok((State::at(Path::new(INSIDE)), spec))
+}
+
+fn boot(state: &State, spec: &Spec, cgroup: &str) -> Result<Services> {
+    let services = Services::new(state.clone());
     let imported = if spec.control_plane_only {
         None
     } else {
@@ -71,7 +85,7 @@ fn boot(state: &State, spec: &Spec, cgroup: &str, services: &Services) -> Result
     services.start(control_plane::controller_manager(&pki))?;
     services.start(control_plane::scheduler(&pki))?;
     let Some(imported) = imported else {
-        return Ok(());
+        return Ok(services);
     };
     services.start(node::kubelet(state.directory(), &pki, cgroup)?)?;
     services.start(node::kube_proxy(state.directory(), &pki)?)?;
@@ -86,7 +100,8 @@ fn boot(state: &State, spec: &Spec, cgroup: &str, services: &Services) -> Result
         } else {
             Observed::Yes(())
         })
-    })
+    })?;
+    Ok(services)
 }
 
 /// Imports images while the control plane starts.

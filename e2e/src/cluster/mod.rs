@@ -19,7 +19,7 @@ use std::process::{ChildStdin, Command};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use self::state::{INSIDE, Spec, State};
 use crate::cache::Cache;
@@ -43,8 +43,6 @@ pub struct Options {
     pub name: String,
     /// No kubelet and no container runtime: for what needs only the API.
     pub control_plane_only: bool,
-    /// Whether the cluster goes down with this process, however that ends.
-    pub bound: bool,
 }
 
 #[derive(Debug)]
@@ -57,7 +55,8 @@ enum Access {
 const PATIENCE: Duration = Duration::from_secs(300);
 
 impl Cluster {
-    /// Starts a local cluster, after building what it is made of and clearing up after crashed ones.
+    /// Starts a local cluster, after building what it is made of and clearing up after crashed ones. It goes
+    /// down with this process, however that ends, unless it is [kept](Self::keep).
     ///
     /// # Errors
     /// When the machine lacks something, there is such a cluster already, or it does not come up.
@@ -85,7 +84,6 @@ impl Cluster {
             state.write_spec(&Spec {
                 name: options.name.clone(),
                 control_plane_only: options.control_plane_only,
-                bound_to_runner: options.bound,
                 programs,
                 images: images.len(),
                 pause_image: pause.map(Image::local_reference).unwrap_or_default(),
@@ -97,7 +95,7 @@ impl Cluster {
         let namespaces = state.namespaces_of()?;
         let cluster = Self {
             cache: cache.clone(),
-            access: Access::Local { state, namespaces, lifeline: Mutex::new(lifeline) },
+            access: Access::Local { state, namespaces, lifeline: Mutex::new(Some(lifeline)) },
         };
         if !options.control_plane_only {
             progress::step("names are answered in the cluster", || addons::install_dns(&cluster, &images))?;
@@ -209,7 +207,7 @@ impl Cluster {
         fs::remove_file(service::stop_file(self.state()?, service)).context("the service was not stopped")
     }
 
-    /// Lets a cluster that was bound to this process outlive it.
+    /// Lets a cluster that this process started outlive it.
     ///
     /// # Errors
     /// When the cluster has ended.
@@ -301,7 +299,7 @@ fn await_boot(state: &State) -> Result<String> {
     outcome.and_then(|outcome| outcome.map_err(anyhow::Error::msg)).map_err(|error| {
         let logs = service::log_tails(state, 15);
         drop(supervisor::stop(state));
-        error.context(format!("cluster {} does not come up\n{logs}", state.name()))
+        anyhow!("cluster {} does not come up: {error:#}\n{logs}", state.name())
     })
 }
 

@@ -22,8 +22,6 @@ pub struct Spec {
     pub name: String,
     /// No kubelet and no container runtime: just the API, its controllers and the scheduler.
     pub control_plane_only: bool,
-    /// Whether the cluster goes down with the process that started it.
-    pub bound_to_runner: bool,
     /// The directories with programs, as outside: each becomes `INSIDE/programs/<file name>`.
     pub programs: Vec<PathBuf>,
     /// How many images there are to import before the node is ready: `images/0.tar` and so on.

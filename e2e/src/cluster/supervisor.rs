@@ -3,13 +3,14 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::cgroups;
 use super::state::{State, locked_log};
@@ -43,27 +44,27 @@ impl Role {
 }
 
 /// Starts the supervisor of the cluster in `state`, in a session of its own so that the terminal's Ctrl-C
-/// does not reach it. What is returned keeps a cluster bound to its runner alive.
+/// does not reach it. The cluster ends when what is returned is dropped, however this process ends; a byte
+/// written to it beforehand lets the cluster stay.
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn start(state: &State) -> Result<Option<std::process::ChildStdin>> {
+pub fn start(state: &State) -> Result<ChildStdin> {
     // A copy, so that building this program anew does not pull the file from under a running cluster.
     let program = state.path("xtask");
     fs::copy(std::env::current_exe()?, &program).context("cannot copy this program")?;
     let log = locked_log(&state.path("supervisor.log"))?;
-    let bound = state.spec()?.bound_to_runner;
     let mut child = Command::new("setsid")
         .arg(&program)
         .arg(Role::Supervisor.argument())
         .arg(state.directory())
         .current_dir("/")
-        .stdin(if bound { Stdio::piped() } else { Stdio::null() })
+        .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
         .context("cannot start the cluster's supervisor")?;
-    let lifeline = child.stdin.take();
+    let lifeline = child.stdin.take().context("the cluster's supervisor has no standard input")?;
     // Reaps it when it ends before its runner does.
     thread::spawn(move || child.wait());
     Ok(lifeline)
@@ -75,7 +76,7 @@ pub fn start(state: &State) -> Result<Option<std::process::ChildStdin>> {
 /// When the namespaces cannot be made, or something cannot be removed.
 pub fn supervise(directory: &Path) -> Result<()> {
     let state = State::at(directory);
-    let spec = state.spec()?;
+    fs::write(state.path("supervisor.pid"), std::process::id().to_string())?;
     cgroups::make(&state.cgroup())?;
     let log = locked_log(&state.path("init.log"))?;
     let mut namespaces = Command::new("unshare")
@@ -92,22 +93,30 @@ pub fn supervise(directory: &Path) -> Result<()> {
     // Init ends, and with it everything in its namespaces, when it reads the end of this pipe: also when
     // this process is killed.
     let lifeline = namespaces.stdin.take();
-    let kept = Arc::new(AtomicBool::new(!spec.bound_to_runner));
-    if spec.bound_to_runner {
+    let kept = Arc::new(AtomicBool::new(false));
+    let runner = thread::spawn({
         let kept = Arc::clone(&kept);
-        thread::spawn(move || {
-            // A byte says that the cluster is to outlive its runner, the end of the pipe that it is not.
+        move || {
             if std::io::stdin().read(&mut [0]).is_ok_and(|read| read > 0) {
                 kept.store(true, Ordering::Release);
-            } else {
-                drop(lifeline);
+                loop {
+                    thread::park();
+                }
             }
-        });
-    }
+            drop(lifeline);
+        }
+    });
     let status = namespaces.wait()?;
-    if kept.load(Ordering::Acquire) {
-        bail!("the cluster ended by itself ({status}); its logs are in {}", state.directory().display());
+    let failed = state.path("failed");
+    if !runner.is_finished() && !failed.exists() {
+        // The runner is still there, and wants to know.
+        fs::write(failed, format!("it ended by itself ({status})"))?;
     }
+    if kept.load(Ordering::Acquire) {
+        bail!("the cluster ended by itself ({status})");
+    }
+    // Until the runner has gone, it may want to read the logs.
+    drop(runner.join());
     clear(&state)
 }
 
@@ -116,12 +125,12 @@ pub fn supervise(directory: &Path) -> Result<()> {
 /// # Errors
 /// When something of it cannot be ended or removed.
 pub fn stop(state: &State) -> Result<()> {
-    if state.supervised() {
-        rustix::process::kill_process(supervisor(state)?, rustix::process::Signal::TERM)
-            .context("cannot end the cluster's supervisor")?;
-    }
     wait::until(&format!("cluster {} to end", state.name()), Duration::from_secs(30), || {
-        Ok(if state.supervised() || state.inhabited() {
+        if state.supervised() {
+            kill_process(supervisor(state)?, Signal::TERM).context("cannot end the cluster's supervisor")?;
+            return Ok(Observed::NotYet("its supervisor still runs".to_owned()));
+        }
+        Ok(if state.inhabited() {
             Observed::NotYet("its processes still run".to_owned())
         } else {
             Observed::Yes(())
@@ -151,11 +160,7 @@ fn clear(state: &State) -> Result<()> {
     remove_dir(state.directory())
 }
 
-/// The supervisor's process is the parent of the one that holds the namespaces.
-fn supervisor(state: &State) -> Result<rustix::process::Pid> {
-    let child = state.namespaces_of()?;
-    let status = fs::read_to_string(format!("/proc/{child}/status")).context("the cluster has just ended")?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim);
-    let parent = parent.and_then(|pid| pid.parse().ok()).and_then(rustix::process::Pid::from_raw);
-    parent.context("the cluster has no supervisor")
+fn supervisor(state: &State) -> Result<Pid> {
+    let pid = fs::read_to_string(state.path("supervisor.pid")).context("its supervisor has just started")?;
+    pid.trim().parse().ok().and_then(Pid::from_raw).context("supervisor.pid holds no pid")
 }

@@ -18,35 +18,37 @@ use crate::progress::step;
 use crate::wait::{self, Observed};
 
 const PATIENCE: Duration = Duration::from_secs(180);
-const NAMES: [&str; 2] = ["left", "right"];
 
 pub(super) fn run(shared: &Cluster) -> Result<()> {
     let cache = shared.cache();
-    let states = NAMES.map(|name| State::of(cache, name));
+    // Another run on this machine may be at the same place.
+    let names = ["left", "right"].map(|side| format!("{side}-{}", std::process::id()));
+    let states = names.each_ref().map(|name| State::of(cache, name));
     let before = leftovers::machine(&states)?;
 
     let clusters = step("two clusters start side by side", || {
-        NAMES.iter().map(|name| Cluster::start(cache, &options(name))).collect::<Result<Vec<_>>>()
+        names.iter().map(|name| Cluster::start(cache, &options(name))).collect::<Result<Vec<_>>>()
     })?;
     step("each runs a pod of its own, and knows nothing of the other's", || {
-        clusters.iter().zip(NAMES).try_for_each(|(cluster, name)| run_pod(cluster, name))?;
-        clusters.iter().zip(NAMES).try_for_each(|(cluster, name)| knows_only(cluster, name))
+        clusters.iter().zip(&names).try_for_each(|(cluster, name)| run_pod(cluster, name))?;
+        clusters.iter().zip(&names).try_for_each(|(cluster, name)| knows_only(cluster, name))
     })?;
     let traces = leftovers::traces(&states)?;
     step("both are stopped", || clusters.into_iter().try_for_each(Cluster::stop))?;
     step(&nothing_of(&traces), || nothing_left(&states, &before, &traces))?;
 
-    let states = [State::of(cache, NAMES[0])];
+    let [name, _] = names;
+    let states = [State::of(cache, &name)];
     let mut runner = Command::new(std::env::current_exe()?)
         .arg(Role::Runner.argument())
-        .arg(states[0].directory())
+        .arg(State::of(cache, &name).directory())
         .stdout(Stdio::null())
         .spawn()
         .context("cannot start another runner")?;
     let started = step("another runner starts a cluster", || {
         wait::until("its pod to run", PATIENCE, || {
-            let cluster = Cluster::running(cache, NAMES[0])?;
-            running(&cluster, NAMES[0])
+            let cluster = Cluster::running(cache, &name)?;
+            running(&cluster, &name)
         })
     });
     let traces = started.and_then(|()| leftovers::traces(&states));
@@ -70,7 +72,7 @@ pub fn runner(directory: &Path) -> Result<()> {
 }
 
 fn options(name: &str) -> Options {
-    Options { name: name.to_owned(), control_plane_only: false, bound: true }
+    Options { name: name.to_owned(), control_plane_only: false }
 }
 
 fn run_pod(cluster: &Cluster, name: &str) -> Result<()> {
