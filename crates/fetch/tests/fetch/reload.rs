@@ -3,10 +3,8 @@
 use crate::fixtures::hook::Hook;
 use crate::fixtures::{Ca, Pod, Process, until};
 use certmint_contract::pod_layout;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::Command;
 
 /// A sidecar with a first certificate in place, and that hook.
@@ -65,38 +63,39 @@ fn a_hook_that_a_crash_prevented_is_run_by_the_next_start() {
     }
 }
 
-/// A program of that name that signals end.
-fn program(dir: &tempfile::TempDir, name: &str) -> PathBuf {
-    let path = dir.path().join(name);
-    fs::copy("/bin/sh", &path).unwrap();
-    path
-}
-
 #[test]
 fn a_signal_reaches_the_server_and_not_its_workers() {
     let dir = tempfile::tempdir().unwrap();
-    // Its process id makes the name this run's own.
+    // This process's id makes the name no other's.
     let name = format!("cm{}", std::process::id());
-    let server = program(&dir, &name);
-    let worker_pid = dir.path().join("worker");
-    let script = format!(
-        "'{}' -c 'read never < \"$0\"' '{}' & echo $! > '{}'; wait",
-        server.display(),
-        fifo(&dir).display(),
-        worker_pid.display()
-    );
-    let mut child = Command::new(&server).args(["-c", &script]).spawn().unwrap();
-    let worker = || fs::read_to_string(&worker_pid).ok()?.trim().parse().ok().and_then(Pid::from_raw);
-    until("the worker", || worker().is_some_and(|pid| comm(pid) == name));
-    let worker = worker().unwrap();
+    let program = dir.path().join(&name);
+    fs::copy("/bin/sh", &program).unwrap();
+    // Each says by a file which signals it got; the shell runs traps in the order of the signals' numbers.
+    fs::write(
+        dir.path().join("app"),
+        format!(
+            "trap ': > $1.hup' HUP; trap ': > $1.usr1' USR1; echo $$ > $1.pid\n\
+             if [ $1 = server ]; then ./{name} ./app worker & fi\n\
+             while :; do sleep 0.02; done\n"
+        ),
+    )
+    .unwrap();
+    let mut server = Command::new(&program).args(["./app", "server"]).current_dir(&dir).spawn().unwrap();
+    let worker = || fs::read_to_string(dir.path().join("worker.pid")).ok()?.trim().parse().ok();
+    until("the worker", || worker().is_some());
+    let worker = worker().and_then(Pid::from_raw).unwrap();
 
     let ca = Ca::new();
     let (pod, process) = sidecar(&ca, &format!("signal:SIGHUP:{name}"));
     pod.write_secret(&ca.bundle());
     process.until_logged("the app was told by signal:SIGHUP");
-    assert_eq!(child.wait().unwrap().signal(), Some(Signal::HUP.as_raw()));
-    assert!(test_kill_process(worker).is_ok(), "the worker was left alone");
+    until("the server's signal", || dir.path().join("server.hup").exists());
+    kill_process(worker, Signal::USR1).unwrap();
+    until("the worker's own signal", || dir.path().join("worker.usr1").exists());
+    assert!(!dir.path().join("worker.hup").exists(), "the worker was signalled");
     kill_process(worker, Signal::KILL).unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[test]
@@ -107,14 +106,4 @@ fn a_signal_that_cannot_be_sent_says_what_the_pod_lacks() {
     pod.write_secret(&renewed);
     process.until_logged("shareProcessNamespace: true");
     assert_eq!(pod.published(), Some(renewed));
-}
-
-fn comm(pid: Pid) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
-}
-
-fn fifo(dir: &tempfile::TempDir) -> PathBuf {
-    let path = dir.path().join("fifo");
-    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-    path
 }
