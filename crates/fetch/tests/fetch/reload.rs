@@ -5,7 +5,7 @@ use crate::fixtures::{Ca, Pod, Process, until};
 use certmint_contract::pod_layout;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// A sidecar with a first certificate in place, and that hook.
 fn sidecar(ca: &Ca, hook: &str) -> (Pod, Process) {
@@ -63,39 +63,60 @@ fn a_hook_that_a_crash_prevented_is_run_by_the_next_start() {
     }
 }
 
+/// A server and its worker, of one name that is no other's; each says by a file which signals it got.
+struct App {
+    dir: tempfile::TempDir,
+    name: String,
+    server: Child,
+}
+
+impl App {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let name = format!("cm{}", std::process::id());
+        fs::copy("/bin/sh", dir.path().join(&name)).unwrap();
+        // The shell runs the traps of waiting signals in the order of their numbers: SIGHUP, then SIGUSR1. The
+        // worker ends with its server.
+        let script = format!(
+            "trap ': > $1.hup' HUP; trap ': > $1.usr1' USR1; echo $$ > $1.pid\n\
+             if [ $1 = server ]; then ./{name} ./app worker $$ & fi\n\
+             while [ $1 = server ] || kill -0 $2; do sleep 0.02; done\n"
+        );
+        fs::write(dir.path().join("app"), script).unwrap();
+        let mut server = Command::new(dir.path().join(&name));
+        server.args(["./app", "server"]).current_dir(&dir).stderr(Stdio::null());
+        let server = server.spawn().unwrap();
+        Self { dir, name, server }
+    }
+
+    fn got(&self, file: &str) -> bool {
+        self.dir.path().join(file).exists()
+    }
+
+    fn worker(&self) -> Option<Pid> {
+        let pid = fs::read_to_string(self.dir.path().join("worker.pid")).ok()?;
+        Pid::from_raw(pid.trim().parse().ok()?)
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
 #[test]
 fn a_signal_reaches_the_server_and_not_its_workers() {
-    let dir = tempfile::tempdir().unwrap();
-    // This process's id makes the name no other's.
-    let name = format!("cm{}", std::process::id());
-    let program = dir.path().join(&name);
-    fs::copy("/bin/sh", &program).unwrap();
-    // Each says by a file which signals it got; the shell runs traps in the order of the signals' numbers.
-    fs::write(
-        dir.path().join("app"),
-        format!(
-            "trap ': > $1.hup' HUP; trap ': > $1.usr1' USR1; echo $$ > $1.pid\n\
-             if [ $1 = server ]; then ./{name} ./app worker & fi\n\
-             while :; do sleep 0.02; done\n"
-        ),
-    )
-    .unwrap();
-    let mut server = Command::new(&program).args(["./app", "server"]).current_dir(&dir).spawn().unwrap();
-    let worker = || fs::read_to_string(dir.path().join("worker.pid")).ok()?.trim().parse().ok();
-    until("the worker", || worker().is_some());
-    let worker = worker().and_then(Pid::from_raw).unwrap();
-
-    let ca = Ca::new();
-    let (pod, process) = sidecar(&ca, &format!("signal:SIGHUP:{name}"));
+    let (ca, app) = (Ca::new(), App::start());
+    until("the worker", || app.worker().is_some());
+    let (pod, process) = sidecar(&ca, &format!("signal:SIGHUP:{}", app.name));
     pod.write_secret(&ca.bundle());
     process.until_logged("the app was told by signal:SIGHUP");
-    until("the server's signal", || dir.path().join("server.hup").exists());
-    kill_process(worker, Signal::USR1).unwrap();
-    until("the worker's own signal", || dir.path().join("worker.usr1").exists());
-    assert!(!dir.path().join("worker.hup").exists(), "the worker was signalled");
-    kill_process(worker, Signal::KILL).unwrap();
-    server.kill().unwrap();
-    server.wait().unwrap();
+    until("the server's signal", || app.got("server.hup"));
+    kill_process(app.worker().unwrap(), Signal::USR1).unwrap();
+    until("the worker's own signal", || app.got("worker.usr1"));
+    assert!(!app.got("worker.hup"), "the worker was signalled");
 }
 
 #[test]
