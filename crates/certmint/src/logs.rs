@@ -1,0 +1,31 @@
+//! Logs: one line an event, JSON unless asked otherwise, on standard error.
+
+use tracing_subscriber::EnvFilter;
+
+/// How the process logs.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct LogArgs {
+    /// What is logged: error, warn, info, debug, trace, or a filter like info,certmint_webhook=debug.
+    #[arg(long, global = true, env = "CERTMINT_LOG_LEVEL", default_value = "info")]
+    log_level: EnvFilter,
+    /// How it is written.
+    #[arg(long, global = true, env = "CERTMINT_LOG_FORMAT", value_enum, default_value = "json")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LogFormat {
+    /// For machines.
+    Json,
+    /// For people.
+    Text,
+}
+
+pub(crate) fn start(args: &LogArgs) {
+    let LogArgs { log_level, log_format } = args;
+    let lines = tracing_subscriber::fmt().with_env_filter(log_level.clone()).with_writer(std::io::stderr);
+    match log_format {
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+        LogFormat::Text => lines.init(),
+    }
+}
