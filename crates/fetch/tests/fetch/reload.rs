@@ -3,6 +3,7 @@
 use crate::fixtures::hook::Hook;
 use crate::fixtures::{Ca, Pod, Process, until};
 use certmint_contract::pod_layout;
+use certmint_fetch::reload_mark;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -16,11 +17,16 @@ fn sidecar(ca: &Ca, hook: &str) -> (Pod, Process) {
     (pod, process)
 }
 
+fn is_due(pod: &Pod) -> bool {
+    reload_mark::is_set(&pod.paths.tls_dir)
+}
+
 #[test]
 fn each_renewal_is_one_post_and_the_first_certificate_none() {
     for hook in [Hook::http(|_| 200), Hook::https(|_| 204)] {
         let ca = Ca::new();
         let (pod, process) = sidecar(&ca, &hook.url);
+        assert!(!is_due(&pod) && hook.calls().is_empty(), "there is no app yet");
         for renewal in 1..=2 {
             pod.write_secret(&ca.bundle_of_age(300 / renewal));
             let told = usize::try_from(renewal).unwrap();
@@ -59,7 +65,7 @@ fn a_hook_that_a_crash_prevented_is_run_by_the_next_start() {
     for _ in 0..2 {
         let process = pod.start(&[]);
         process.until_logged("valid until");
-        until("the hook", || hook.calls().len() == 1 && !pod.paths.tls_dir.join(".reload-due").exists());
+        until("the hook", || hook.calls().len() == 1 && !is_due(&pod));
     }
 }
 
