@@ -37,7 +37,7 @@ pub(crate) fn run(cache: &Cache) -> Result<()> {
 
 /// cargo in this workspace, building into the cache so that a fresh checkout is warm.
 pub(crate) fn cargo(cache: &Cache, arguments: &[&str]) -> Command {
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = Command::new("cargo");
     cargo.args(arguments).env("CARGO_TARGET_DIR", cache.path("target")).current_dir(workspace());
     cargo
 }

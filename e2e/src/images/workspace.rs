@@ -30,7 +30,7 @@ pub fn ours(cache: &Cache) -> Result<Vec<Image>> {
 pub fn from_workspace(cache: &Cache, packages: &[&str]) -> Result<Vec<Image>> {
     machine::install(machine::IMAGES)?;
     let target = cache.path("target");
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = Command::new("cargo");
     cargo
         .args(["build", "--quiet", "--release", "--locked", "--target", TARGET, "--target-dir"])
         .arg(&target)
