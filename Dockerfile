@@ -12,9 +12,9 @@ WORKDIR /source
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/source/target \
-    cargo build --release --locked --target x86_64-unknown-linux-musl \
-        --package certmint --package certmint-fetch \
- && cp target/x86_64-unknown-linux-musl/release/certmint target/x86_64-unknown-linux-musl/release/certmint-fetch /
+    cargo build --locked --target x86_64-unknown-linux-musl --profile release --package certmint \
+ && cargo build --locked --target x86_64-unknown-linux-musl --profile sidecar --package certmint-fetch \
+ && cp target/x86_64-unknown-linux-musl/release/certmint target/x86_64-unknown-linux-musl/sidecar/certmint-fetch /
 
 FROM scratch AS certmint-fetch
 COPY --from=build /certmint-fetch /certmint-fetch

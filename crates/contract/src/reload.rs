@@ -7,7 +7,8 @@ use std::{fmt, str::FromStr};
 pub enum Reload {
     /// POST to a URL on the pod's own loopback.
     Http(LoopbackUrl),
-    /// A signal to every process of that name; the pod must share its process namespace.
+    /// A signal to every process of that name but the workers of another one of that name (a process whose
+    /// parent has the name too); the pod must share its process namespace.
     Signal {
         /// Which signal.
         signal: Signal,

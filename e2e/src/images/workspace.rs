@@ -10,8 +10,21 @@ use super::system::static_program;
 use crate::cache::{Cache, Key};
 use crate::{command, machine, progress};
 
-/// The programs that are released as images.
-const RELEASED: [&str; 2] = ["certmint", "certmint-fetch"];
+/// A program of this workspace and how it is built: alone, so that no other package adds features to it.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// The package, whose program bears its name.
+    pub package: &'static str,
+    /// The profile of the root Cargo.toml.
+    pub profile: &'static str,
+}
+
+/// Webhook and controller.
+const CERTMINT: Program = Program { package: "certmint", profile: "release" };
+/// What is injected.
+const FETCH: Program = Program { package: "certmint-fetch", profile: "sidecar" };
+/// The client that counts failed requests; never released.
+pub const TRAFFIC: Program = Program { package: "certmint-traffic", profile: "release" };
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
@@ -19,30 +32,26 @@ const TARGET: &str = "x86_64-unknown-linux-musl";
 ///
 /// # Errors
 /// When the build fails.
-pub fn ours(cache: &Cache) -> Result<Vec<Image>> {
-    from_workspace(cache, &RELEASED)
+pub fn ours(cache: &Cache) -> Result<[Image; 2]> {
+    Ok([from_workspace(cache, CERTMINT)?, from_workspace(cache, FETCH)?])
 }
 
-/// Builds one image for each of the workspace's `packages`, whose program bears the package's name.
+/// Builds a program and its image.
 ///
 /// # Errors
 /// When the build fails.
-pub fn from_workspace(cache: &Cache, packages: &[&str]) -> Result<Vec<Image>> {
+pub fn from_workspace(cache: &Cache, program: Program) -> Result<Image> {
     machine::install(machine::IMAGES)?;
+    let Program { package, profile } = program;
     let target = cache.path("target");
     let mut cargo = Command::new("cargo");
     cargo
-        .args(["build", "--quiet", "--release", "--locked", "--target", TARGET, "--target-dir"])
+        .args(["build", "--quiet", "--locked", "--profile", profile, "--package", package])
+        .args(["--target", TARGET, "--target-dir"])
         .arg(&target)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
-    for package in packages {
-        cargo.args(["--package", package]);
-    }
-    progress::long_step(&format!("building {}", packages.join(", ")), || command::run(&mut cargo))?;
-    packages
-        .iter()
-        .map(|package| image(cache, package, &target.join(TARGET).join("release").join(package)))
-        .collect()
+    progress::long_step(&format!("building {package}"), || command::run(&mut cargo))?;
+    image(cache, package, &target.join(TARGET).join(profile).join(package))
 }
 
 fn image(cache: &Cache, name: &str, program: &Path) -> Result<Image> {

@@ -35,19 +35,16 @@ pub struct Answer {
 /// When there is no answer, for example because the server's certificate is not for that host.
 pub fn call(kubectl: &Kubectl<'_>, caller: Caller, host: &str) -> Result<Answer> {
     let key_pair = match caller {
-        Caller::Certified => vec![format!("--cert={TLS}/tls.crt"), format!("--key={TLS}/tls.key")],
-        Caller::Anonymous => vec![],
-        Caller::Stranger => {
-            make_stranger(kubectl)?;
-            vec![format!("--cert={OWN}/stranger.crt"), format!("--key={OWN}/stranger.key")]
-        }
+        Caller::Certified => Some((format!("{TLS}/tls.crt"), format!("{TLS}/tls.key"))),
+        Caller::Anonymous => None,
+        Caller::Stranger => Some(make_stranger(kubectl)?),
     };
-    let (roots, url) = (format!("--cacert={TLS}/ca.crt"), format!("https://{host}/"));
-    let mut curl =
-        vec!["curl", "--silent", "--show-error", "--max-time", "20", "--write-out", "\n%{http_code}"];
-    curl.push(&roots);
-    curl.extend(key_pair.iter().map(|argument| &**argument));
-    curl.push(&url);
+    let (roots, url) = (format!("{TLS}/ca.crt"), format!("https://{host}/"));
+    let mut curl = vec!["curl", "--silent", "--show-error", "--max-time", "20", "--cacert", &roots];
+    if let Some((certificate, key)) = &key_pair {
+        curl.extend(["--cert", certificate, "--key", key]);
+    }
+    curl.extend(["--write-out", "\n%{http_code}", &url]);
     let printed = kubectl.exec("deployment/checkout", "shell", &curl)?;
     let (body, status) = printed.rsplit_once('\n').context("curl printed no status")?;
     Ok(Answer { status: status.trim().parse().context("curl printed no status")?, body: body.to_owned() })
@@ -83,7 +80,7 @@ pub fn refused(kubectl: &Kubectl<'_>, caller: Caller, host: &str) -> Result<Stri
 }
 
 /// A certificate with the names and uses of the real one, but from nobody's CA.
-fn make_stranger(kubectl: &Kubectl<'_>) -> Result<()> {
+fn make_stranger(kubectl: &Kubectl<'_>) -> Result<(String, String)> {
     let (key, certificate) = (format!("{OWN}/stranger.key"), format!("{OWN}/stranger.crt"));
     let openssl = [
         "openssl",
@@ -107,5 +104,6 @@ fn make_stranger(kubectl: &Kubectl<'_>) -> Result<()> {
         "-out",
         &certificate,
     ];
-    kubectl.exec("deployment/checkout", "shell", &openssl).map(drop)
+    kubectl.exec("deployment/checkout", "shell", &openssl)?;
+    Ok((certificate, key))
 }

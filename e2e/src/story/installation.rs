@@ -1,13 +1,12 @@
 //! Certmint installed with helm, as a user would.
 
-use std::path::PathBuf;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::PATIENCE;
 use crate::cluster::Cluster;
 use crate::images::{self, Image};
-use crate::{command, scenarios::SYSTEM_NAMESPACE};
+use crate::scenarios::SYSTEM_NAMESPACE;
+use crate::{charts, command};
 
 /// The release's name, which the chart's objects are named after.
 pub const RELEASE: &str = "certmint";
@@ -20,7 +19,7 @@ pub fn install(cluster: &Cluster, values: &[&str]) -> Result<()> {
     let mut sets = image_values(cluster)?;
     sets.extend(values.iter().map(|value| (*value).to_owned()));
     let mut helm = cluster.command("helm");
-    helm.args(["upgrade", "--install", RELEASE]).arg(chart()).args([
+    helm.args(["upgrade", "--install", RELEASE]).arg(charts::chart()).args([
         "--namespace",
         SYSTEM_NAMESPACE,
         "--create-namespace",
@@ -60,10 +59,9 @@ pub fn uninstall(cluster: &Cluster) -> Result<()> {
 pub const SHORT_LIVED: &[&str] = &["policy.shortestDuration=10s"];
 
 fn image_values(cluster: &Cluster) -> Result<Vec<String>> {
-    let images = images::ours(cluster.cache())?;
+    let [certmint, fetch] = images::ours(cluster.cache())?;
     let mut values = Vec::new();
-    for (name, prefix) in [("certmint", "image"), ("certmint-fetch", "fetch.image")] {
-        let image = images.iter().find(|image| image.name == name).context("an image of ours is missing")?;
+    for (prefix, image) in [("image", &certmint), ("fetch.image", &fetch)] {
         values.extend(reference_values(prefix, image, &cluster.provide(image)?));
     }
     Ok(values)
@@ -72,8 +70,4 @@ fn image_values(cluster: &Cluster) -> Result<Vec<String>> {
 fn reference_values(prefix: &str, image: &Image, reference: &str) -> [String; 2] {
     let registry = reference.strip_suffix(&format!("/{}:{}", image.name, image.tag)).unwrap_or_default();
     [format!("{prefix}.registry={registry}"), format!("{prefix}.tag={}", image.tag)]
-}
-
-fn chart() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../charts/certmint")
 }

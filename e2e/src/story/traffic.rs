@@ -39,8 +39,7 @@ impl Tally {
 /// # Errors
 /// When the pod does not start or no request succeeds.
 pub fn start(cluster: &Cluster, kubectl: &Kubectl<'_>, host: &str, rate: u32, duration: &str) -> Result<()> {
-    let built = images::from_workspace(cluster.cache(), &["certmint-traffic"])?;
-    let image = cluster.provide(built.first().context("no image of the traffic client")?)?;
+    let image = cluster.provide(&images::from_workspace(cluster.cache(), images::TRAFFIC)?)?;
     kubectl.apply(&manifest(&image, host, rate, duration).to_string())?;
     kubectl.rolled_out(WORKLOAD, PATIENCE)?;
     until(kubectl, "the first answers", |tally| tally.client_certificates > 0).map(drop)
