@@ -1,5 +1,6 @@
 //! Lines that tell what is going on and how long it took.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -21,18 +22,18 @@ pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// # Errors
 /// Those of `work`.
 pub fn long_step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    println!("  … {what}");
+    say(&format!("  … {what}"));
     step(what, work)
 }
 
 /// Prints one line about something that is not timed.
 pub fn note(what: &str) {
-    println!("  {what}");
+    say(&format!("  {what}"));
 }
 
 /// Prints a heading.
 pub fn heading(what: &str) {
-    println!("\n{what}");
+    say(&format!("\n{what}"));
 }
 
 /// A duration as people read it: `85 ms`, `3.8 s`, `7 min 30 s`.
@@ -45,8 +46,13 @@ pub fn human(duration: Duration) -> String {
     }
 }
 
+/// A reader that went away is no reason to stop.
+fn say(line: &str) {
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
+
 fn done(mark: &str, what: &str, took: Duration) {
-    println!("  {mark} {what:<68} {:>12}", human(took));
+    say(&format!("  {mark} {what:<68} {:>12}", human(took)));
 }
 
 #[cfg(test)]
