@@ -55,3 +55,6 @@ impl Ca {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,8 @@ const BACKLOG: usize = 1024;
 const SILENCE: Duration = Duration::from_secs(3600);
 /// The longest note that the API server takes.
 const LONGEST_NOTE: usize = 1024;
+/// A name has 253 characters at most.
+const LONGEST_PREFIX: usize = 240;
 
 impl Events {
     /// Where Events go in, and where [`write`] takes them from.
@@ -90,17 +92,14 @@ impl Events {
         let event = Event {
             metadata: ObjectMeta {
                 namespace: Some(subject.namespace.to_string()),
-                // The API server cuts what is too long.
-                generate_name: Some(format!("{}.", subject.name)),
+                generate_name: Some(subject.event_prefix()),
                 ..ObjectMeta::default()
             },
             event_time: Some(MicroTime(Timestamp::now())),
             type_: Some(kind.into()),
             reason: Some(reason.into()),
             action: Some(action.into()),
-            note: Some(note.chars().take(LONGEST_NOTE / 4).collect())
-                .filter(|_| note.len() > LONGEST_NOTE)
-                .or_else(|| Some(note.into())),
+            note: Some(note.get(..note.floor_char_boundary(LONGEST_NOTE)).unwrap_or(note).into()),
             regarding: Some(subject.reference()),
             reporting_controller: Some("certmint.dev/controller".into()),
             reporting_instance: Some(self.reporter.to_string()),
@@ -120,7 +119,7 @@ pub(crate) async fn write(client: Client, mut backlog: mpsc::Receiver<Event>) {
         let api = Api::<Event>::namespaced(client.clone(), &namespace);
         let call = format!("create an Event in {namespace}");
         if let Err(error) = api::call(call, api.create(&params, &event)).await {
-            tracing::debug!(%error, "an Event was not written");
+            tracing::warn!(%error, "an Event was not written");
         }
     }
 }
@@ -136,6 +135,12 @@ impl Subject {
             name: workload.reference.name.clone(),
             uid: Some(workload.uid.clone()),
         }
+    }
+
+    /// What the names of its Events begin with; the API server adds five characters.
+    fn event_prefix(&self) -> String {
+        let head: String = self.name.chars().take(LONGEST_PREFIX).collect();
+        format!("{}-", head.trim_end_matches(['-', '.']))
     }
 
     fn reference(&self) -> ObjectReference {

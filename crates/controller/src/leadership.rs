@@ -119,3 +119,6 @@ fn announce(terms: &watch::Sender<Term>, term: Term) {
         std::mem::replace(current, term) != term
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,8 @@ mod run;
 mod secrets;
 mod supervise;
 mod survey;
+#[cfg(test)]
+mod testing;
 
 pub use args::Args;
 pub use policy_file::PolicyFileError;

@@ -9,3 +9,6 @@ pub(crate) use decode::{Seen, controller};
 pub(crate) use index::WorkloadKey;
 pub(crate) use state::{Known, Observed, View};
 pub(crate) use watch::{sources, watch};
+
+#[cfg(test)]
+mod tests;

@@ -273,3 +273,6 @@ fn rest_until(until: OffsetDateTime) -> Outcome {
     let rest = Duration::try_from(until - entropy::now()).unwrap_or_default();
     Outcome::Again(Instant::now() + rest.min(LONGEST_REST))
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ pub(crate) struct Survey {
 }
 
 /// How old a gauge is at most.
-const PACE: Duration = Duration::from_secs(5);
+const PACE: Duration = Duration::from_secs(1);
 
 impl Survey {
     /// Whether requests for bundles can be answered; else what is missing.

@@ -22,6 +22,8 @@ use tokio::sync::watch;
 const PACE: Duration = Duration::from_secs(30);
 /// How soon a CA that is about to be made, or an API server that is away, is asked for again.
 const IMPATIENT_PACE: Duration = Duration::from_secs(1);
+/// How soon a CA that a person restored is noticed.
+const REPAIR_PACE: Duration = Duration::from_secs(5);
 /// Ten years: roots are replaced by decision, not by expiry.
 const ROOT_LIFETIME: Lifetime = Lifetime::from_seconds(10 * 365 * 86_400);
 
@@ -58,6 +60,7 @@ impl<W: Fn() -> bool> Keeper<W> {
             let looked = self.look(&policy, leading).await;
             let pace = match &looked {
                 Err(fault) if fault.is_passing() => IMPATIENT_PACE,
+                Err(_) => REPAIR_PACE,
                 _ => PACE,
             };
             self.tell(looked);
@@ -162,9 +165,11 @@ impl<W: Fn() -> bool> Keeper<W> {
                 self.ca.send_if_modified(|ca| ca.authority.is_err() && ca.lose(fault));
             }
             Err(fault) => {
-                tracing::error!(%fault, "nothing is issued: the CA is not usable");
-                self.events.refused(&self.ourselves, ErrorCode::CaUnavailable, &fault.to_string());
-                self.ca.send_if_modified(|ca| ca.lose(fault));
+                let words = fault.to_string();
+                self.events.refused(&self.ourselves, ErrorCode::CaUnavailable, &words);
+                if self.ca.send_if_modified(|ca| ca.lose(fault)) {
+                    tracing::error!(fault = words, "nothing is issued: the CA is not usable");
+                }
             }
         }
     }

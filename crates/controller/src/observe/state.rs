@@ -147,6 +147,24 @@ impl Observed {
         self.write().remove_secret(&(namespace.clone(), name.clone()));
     }
 
+    /// Takes in a workload, as its watch would.
+    #[cfg(test)]
+    pub(crate) fn see(&self, kind: WorkloadKind, seen: &Seen) {
+        self.upsert(What::Workload(kind), seen).unwrap();
+    }
+
+    /// Takes in a Secret, as its watch would.
+    #[cfg(test)]
+    pub(crate) fn see_secret(&self, seen: &Seen) {
+        self.upsert(What::Secret, seen).unwrap();
+    }
+
+    /// Loses a workload, as its watch would.
+    #[cfg(test)]
+    pub(crate) fn unsee(&self, kind: WorkloadKind, namespace: &str, name: &str) {
+        self.remove(What::Workload(kind), &(namespace.parse().unwrap(), name.into()));
+    }
+
     pub(super) fn first_list_done(&self) {
         self.unsynced.send_modify(|left| *left = left.saturating_sub(1));
     }

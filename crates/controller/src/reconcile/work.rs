@@ -27,8 +27,9 @@ pub(crate) async fn work(reconciler: Arc<Reconciler>, queue: Arc<Queue<WorkloadK
     if ca.wait_for(|ca| !ca.is_on_its_way()).await.is_err() {
         return;
     }
+    let replan = replan(&reconciler);
     reconciler.observed.replan_all();
-    tokio::join!(hand_out(&reconciler, &queue, concurrency), replan(&reconciler));
+    tokio::join!(hand_out(&reconciler, &queue, concurrency), replan);
 }
 
 async fn hand_out(reconciler: &Arc<Reconciler>, queue: &Queue<WorkloadKey>, concurrency: usize) {
@@ -62,6 +63,9 @@ fn put_back(queue: &Queue<WorkloadKey>, done: Result<(WorkloadKey, Outcome), tok
 /// Plans everything again when the CA, the policy or the clock changed.
 async fn replan(reconciler: &Reconciler) {
     let (mut ca, mut policy) = (reconciler.ca.clone(), reconciler.policy.clone());
+    // Everything was planned with what they are now.
+    ca.mark_unchanged();
+    policy.mark_unchanged();
     let mut tick = tokio::time::interval(CLOCK_PACE);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = clocks();

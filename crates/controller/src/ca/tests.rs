@@ -1,0 +1,187 @@
+use super::*;
+use crate::{
+    events::{Events, Subject},
+    testing::{ApiServer, api_server},
+};
+use certmint_contract::Policy;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+const SECRETS: &str = "/api/v1/namespaces/certmint-system/secrets";
+const SECRET: &str = "/api/v1/namespaces/certmint-system/secrets/certmint-ca";
+const BUNDLES: &str = "/api/v1/namespaces/certmint-system/configmaps";
+const BUNDLE: &str = "/api/v1/namespaces/certmint-system/configmaps/certmint-trust-bundle";
+
+struct Fixture {
+    server: ApiServer,
+    ca: watch::Receiver<Ca>,
+    told: tokio::sync::mpsc::Receiver<k8s_openapi::api::events::v1::Event>,
+    _senders: (watch::Sender<Arc<Policy>>, watch::Sender<Option<Instant>>),
+}
+
+/// A keeper at work, leading or not, in a cluster with or without Secrets that a CA has signed.
+fn keeping(leading: bool, has_issued: bool) -> Fixture {
+    let (client, server) = api_server();
+    let names = CaNames {
+        namespace: "certmint-system".into(),
+        secret: "certmint-ca".into(),
+        bundle: "certmint-trust-bundle".into(),
+    };
+    let (sender, ca) = Ca::unknown();
+    let (policy_sender, policy) = watch::channel(Arc::new(Policy::default()));
+    let term = leading.then(|| Instant::now() + Duration::from_secs(1_000_000));
+    let (terms_sender, terms) = watch::channel(term);
+    let (events, told) = Events::new("controller-0");
+    let ourselves = Subject {
+        api_version: "apps/v1",
+        kind: "Deployment",
+        namespace: "certmint-system".into(),
+        name: "certmint-controller".into(),
+        uid: None,
+    };
+    let store = Store::new(client, names);
+    let keeper =
+        Keeper { store, ca: sender, policy, terms, has_issued: move || has_issued, events, ourselves };
+    tokio::spawn(keeper.run());
+    Fixture { server, ca, told, _senders: (policy_sender, terms_sender) }
+}
+
+impl Fixture {
+    /// A first leader makes the CA; returns its Secret and the published bundle.
+    async fn make(&mut self) -> (Value, Value) {
+        self.server.expect("GET", BUNDLE).await.fail(404, "NotFound");
+        self.server.expect("GET", SECRET).await.fail(404, "NotFound");
+        let call = self.server.expect("POST", SECRETS).await;
+        let mut secret = call.body.clone();
+        secret["metadata"]["resourceVersion"] = "1".into();
+        secret["metadata"]["uid"] = "ca-1".into();
+        call.ok(secret.clone());
+        let call = self.server.expect("POST", BUNDLES).await;
+        let bundle = call.body.clone();
+        call.ok(bundle.clone());
+        self.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap();
+        (secret, bundle)
+    }
+
+    async fn fault(&mut self) -> String {
+        let ca = self.ca.wait_for(|ca| ca.authority.is_err() && !ca.is_on_its_way()).await.unwrap();
+        ca.authority.as_ref().unwrap_err().to_string()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_leader_makes_the_ca_and_publishes_its_root() {
+    let mut fixture = keeping(true, false);
+    let (secret, bundle) = fixture.make().await;
+    let data = secret["data"].as_object().unwrap();
+    assert_eq!(data.keys().collect::<Vec<_>>(), ["issuing.crt", "issuing.key", "root.crt", "root.key"]);
+    let roots = fixture.ca.borrow().roots.clone().unwrap();
+    assert_eq!(bundle["data"], json!({ "ca.crt": *roots }));
+    assert!(!bundle.to_string().contains("PRIVATE"));
+    // The next look finds everything in its place.
+    fixture.server.expect("GET", BUNDLE).await.ok(bundle);
+    fixture.server.expect("GET", SECRET).await.ok(secret);
+    fixture.server.expect_silence().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_second_takes_the_ca_of_the_first() {
+    let (secret, bundle) = keeping(true, false).make().await;
+    let mut fixture = keeping(true, false);
+    fixture.server.expect("GET", BUNDLE).await.fail(404, "NotFound");
+    fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
+    fixture.server.expect("POST", SECRETS).await.fail(409, "AlreadyExists");
+    fixture.server.expect("GET", BUNDLE).await.ok(bundle.clone());
+    fixture.server.expect("GET", SECRET).await.ok(secret);
+    fixture.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap();
+    assert_eq!(bundle["data"]["ca.crt"], *fixture.ca.borrow().roots.clone().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_makes_nothing_and_waits() {
+    let mut fixture = keeping(false, false);
+    for _ in 0..2 {
+        fixture.server.expect("GET", BUNDLE).await.fail(404, "NotFound");
+        fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
+    }
+    assert!(fixture.ca.borrow().is_on_its_way());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ca_that_left_traces_is_never_made_again() {
+    for (published, has_issued) in [(true, false), (false, true)] {
+        let mut fixture = keeping(true, has_issued);
+        let call = fixture.server.expect("GET", BUNDLE).await;
+        match published {
+            true => call.ok(json!({ "metadata": {}, "data": { "ca.crt": "roots" } })),
+            false => call.fail(404, "NotFound"),
+        }
+        fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
+        let fault = fixture.fault().await;
+        assert!(fault.contains("certmint-system/certmint-ca") && fault.contains("restore"), "{fault}");
+        assert_eq!(fixture.told.recv().await.unwrap().reason.as_deref(), Some("CaUnavailable"));
+        fixture.server.expect_silence().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ca_deleted_while_in_use_stops_issuance_until_it_is_restored() {
+    let mut fixture = keeping(true, false);
+    let (secret, bundle) = fixture.make().await;
+    // Even with its marker gone as well.
+    fixture.server.expect("GET", BUNDLE).await.fail(404, "NotFound");
+    fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
+    fixture.fault().await;
+    assert!(fixture.ca.borrow().roots.is_some(), "what was issued stays verifiable");
+    fixture.server.expect("GET", BUNDLE).await.ok(bundle);
+    fixture.server.expect("GET", SECRET).await.ok(secret);
+    fixture.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_root_in_its_place_stops_issuance() {
+    let (other, _) = keeping(true, false).make().await;
+    let mut fixture = keeping(true, false);
+    let (_, bundle) = fixture.make().await;
+    let ours = fixture.ca.borrow().roots.clone();
+    fixture.server.expect("GET", BUNDLE).await.ok(bundle);
+    fixture.server.expect("GET", SECRET).await.ok(other);
+    assert!(fixture.fault().await.contains("another root"));
+    assert_eq!(fixture.ca.borrow().roots, ours);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_ca_stops_issuance() {
+    let mut fixture = keeping(true, false);
+    let (mut secret, bundle) = fixture.make().await;
+    secret["data"].as_object_mut().unwrap().remove("issuing.key");
+    fixture.server.expect("GET", BUNDLE).await.ok(bundle);
+    fixture.server.expect("GET", SECRET).await.ok(secret);
+    let fault = fixture.fault().await;
+    assert!(fault.contains("issuing CA"), "{fault}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_api_server_is_away_the_ca_in_use_stays() {
+    let mut fixture = keeping(true, false);
+    fixture.make().await;
+    fixture.server.expect("GET", BUNDLE).await.fail(503, "ServiceUnavailable");
+    fixture.server.expect("GET", BUNDLE).await.fail(503, "ServiceUnavailable");
+    assert!(fixture.ca.borrow().authority.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_with_other_names_makes_a_new_issuing_ca_under_the_same_root() {
+    let mut fixture = keeping(true, false);
+    let (secret, bundle) = fixture.make().await;
+    let policy = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]}}"#).unwrap();
+    fixture._senders.0.send_replace(Arc::new(policy));
+    fixture.server.expect("GET", BUNDLE).await.ok(bundle);
+    fixture.server.expect("GET", SECRET).await.ok(secret.clone());
+    let call = fixture.server.expect("PATCH", SECRET).await;
+    assert_eq!(call.body["metadata"], json!({ "uid": "ca-1", "resourceVersion": "1" }));
+    assert_eq!(call.body["data"]["root.crt"], secret["data"]["root.crt"]);
+    assert_ne!(call.body["data"]["issuing.crt"], secret["data"]["issuing.crt"]);
+    call.written("2");
+}

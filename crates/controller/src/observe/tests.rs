@@ -1,0 +1,140 @@
+use super::*;
+use crate::{
+    metrics::Metrics,
+    queue::Queue,
+    testing::{ApiServer, api_server},
+};
+use certmint_contract::{OptIn, WorkloadKind, WorkloadRef};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
+const SERVICES: &str = "/api/v1/services";
+
+fn deployment(name: &str, version: &str, spec: Value) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {
+            "name": name, "namespace": "shop", "uid": name, "resourceVersion": version,
+            "annotations": { "certmint.dev/inject": "true" },
+        },
+        "spec": spec,
+    })
+}
+
+fn template(app: &str) -> Value {
+    json!({ "template": {
+        "metadata": { "labels": { "app": app }, "creationTimestamp": null },
+        "spec": { "serviceAccountName": app, "containers": [] },
+    }})
+}
+
+fn list(items: &[Value], version: &str) -> Value {
+    json!({ "kind": "List", "apiVersion": "v1", "metadata": { "resourceVersion": version }, "items": items })
+}
+
+fn key(name: &str) -> WorkloadKey {
+    let workload = WorkloadRef::new(WorkloadKind::Deployment, name);
+    WorkloadKey { namespace: "shop".parse().unwrap(), workload }
+}
+
+/// Watches Deployments (the first source) and Services.
+fn watching(index: usize) -> (Arc<Observed>, Arc<Queue<WorkloadKey>>, ApiServer) {
+    let (client, server) = api_server();
+    let queue = Arc::new(Queue::default());
+    let observed = Observed::new(Arc::clone(&queue), 1);
+    let source = sources(&[]).swap_remove(index);
+    tokio::spawn(watch(client, source, Arc::clone(&observed), Metrics::default()));
+    (observed, queue, server)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_read_is_passed_over_and_the_rest_goes_on() {
+    let (observed, queue, mut server) = watching(0);
+    let call = server.expect("GET", DEPLOYMENTS).await;
+    assert!(call.path.contains("labelSelector=certmint.dev%2Fmanaged%3Dtrue"), "{}", call.path);
+    let broken = deployment("broken", "1", json!({ "template": "nonsense" }));
+    call.ok(list(&[broken, deployment("payments", "2", template("payments"))], "3"));
+    observed.synced().await;
+    assert_eq!(observed.workload(&key("broken")), None);
+    let payments = observed.workload(&key("payments")).unwrap();
+    assert_eq!(&*payments.service_account, "payments");
+    assert!(matches!(payments.request, Ok(OptIn::Yes(_))));
+    assert_eq!(queue.next().await, key("payments"));
+
+    let call = server.expect("GET", DEPLOYMENTS).await;
+    assert!(call.path.contains("resourceVersion=3"), "{}", call.path);
+    call.events(&[
+        ("ADDED", deployment("worse", "4", json!({ "template": 7 }))),
+        ("ADDED", deployment("orders", "5", template("orders"))),
+    ]);
+    assert_eq!(queue.next().await, key("orders"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_whose_version_is_gone_lists_again_and_forgets_what_was_deleted() {
+    let (observed, queue, mut server) = watching(0);
+    let both = [deployment("payments", "1", template("a")), deployment("orders", "2", template("b"))];
+    server.expect("GET", DEPLOYMENTS).await.ok(list(&both, "3"));
+    observed.synced().await;
+    for _ in &both {
+        let key = queue.next().await;
+        queue.done(key, crate::queue::Outcome::Settled);
+    }
+    let gone = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "too old resource version", "reason": "Expired", "code": 410,
+    });
+    server.expect("GET", DEPLOYMENTS).await.events(&[("ERROR", gone)]);
+    let call = server.expect("GET", DEPLOYMENTS).await;
+    assert!(!call.path.contains("watch"), "{}", call.path);
+    call.ok(list(&both[..1], "9"));
+    assert_eq!(queue.next().await, key("orders"));
+    assert_eq!(observed.workload(&key("orders")), None);
+    assert!(observed.workload(&key("payments")).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_is_refused_is_tried_again() {
+    let (observed, _queue, mut server) = watching(0);
+    server.expect("GET", DEPLOYMENTS).await.fail(429, "TooManyRequests");
+    server.expect("GET", DEPLOYMENTS).await.fail(403, "Forbidden");
+    assert!(!observed.is_synced());
+    server.expect("GET", DEPLOYMENTS).await.ok(list(&[], "3"));
+    observed.synced().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_object_controls_is_no_workload() {
+    let (observed, _queue, mut server) = watching(0);
+    let mut owned = deployment("payments", "1", template("a"));
+    owned["metadata"]["ownerReferences"] = json!([{ "apiVersion": "example.com/v1", "kind": "App", "name": "a", "uid": "u", "controller": true }]);
+    server.expect("GET", DEPLOYMENTS).await.ok(list(&[owned], "3"));
+    observed.synced().await;
+    assert_eq!(observed.workload(&key("payments")), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_concerns_the_workloads_it_selects_or_selected() {
+    let (observed, queue, mut server) = watching(7);
+    for name in ["payments", "orders"] {
+        let text = deployment(name, "1", template(name)).to_string();
+        let seen: Seen = serde_json::from_str(&text).unwrap();
+        observed.see(WorkloadKind::Deployment, &seen);
+        let key = queue.next().await;
+        queue.done(key, crate::queue::Outcome::Settled);
+    }
+    let service = |app: &str, version: &str| {
+        json!({
+            "metadata": { "name": "front", "namespace": "shop", "resourceVersion": version },
+            "spec": { "type": "ClusterIP", "clusterIP": "10.0.0.1", "selector": { "app": app } },
+        })
+    };
+    server.expect("GET", SERVICES).await.ok(list(&[service("payments", "1")], "3"));
+    assert_eq!(queue.next().await, key("payments"));
+    queue.done(key("payments"), crate::queue::Outcome::Settled);
+    server.expect("GET", SERVICES).await.events(&[("MODIFIED", service("orders", "4"))]);
+    let mut concerned = [queue.next().await, queue.next().await];
+    concerned.sort();
+    assert_eq!(concerned, [key("orders"), key("payments")]);
+}

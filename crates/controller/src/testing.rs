@@ -1,0 +1,92 @@
+//! An API server that answers as a test says: each test names the calls it expects, in their order.
+
+use http::{Request, Response};
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// The other end of a [`Client`].
+pub(crate) struct ApiServer {
+    calls: mpsc::UnboundedReceiver<(Request<Body>, oneshot::Sender<Response<Body>>)>,
+}
+
+/// A call that waits for its answer.
+pub(crate) struct Call {
+    /// The JSON that was sent.
+    pub(crate) body: Value,
+    /// Path and query.
+    pub(crate) path: String,
+    answer: oneshot::Sender<Response<Body>>,
+}
+
+/// A client and what answers it.
+pub(crate) fn api_server() -> (Client, ApiServer) {
+    let (sender, calls) = mpsc::unbounded_channel();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (answer, answered) = oneshot::channel();
+        let sent = sender.send((request, answer)).is_ok();
+        async move {
+            assert!(sent, "the test is over, but calls go on");
+            Ok::<_, oneshot::error::RecvError>(answered.await?)
+        }
+    });
+    (Client::new(service, "default"), ApiServer { calls })
+}
+
+impl ApiServer {
+    /// The next call, which must be this one. The path may be given without its query.
+    pub(crate) async fn expect(&mut self, method: &str, path: &str) -> Call {
+        let next = tokio::time::timeout(Duration::from_secs(120), self.calls.recv()).await;
+        let (request, answer) = next.unwrap_or_else(|_| panic!("no {method} {path}")).expect("a client");
+        let (parts, body) = request.into_parts();
+        let called = parts.uri.path_and_query().unwrap().to_string();
+        assert_eq!((parts.method.as_str(), parts.uri.path()), (method, path), "{called}");
+        let bytes = body.collect_bytes().await.unwrap();
+        Call { body: serde_json::from_slice(&bytes).unwrap_or_default(), path: called, answer }
+    }
+
+    /// Nothing is called within a second.
+    pub(crate) async fn expect_silence(&mut self) {
+        if let Ok(Some((request, _))) = tokio::time::timeout(Duration::from_secs(1), self.calls.recv()).await
+        {
+            panic!("unexpected {} {}", request.method(), request.uri());
+        }
+    }
+}
+
+impl Call {
+    /// Answers 200.
+    pub(crate) fn ok(self, body: Value) {
+        self.send(200, body.to_string());
+    }
+
+    /// Answers what was sent, as a write does, in that version.
+    pub(crate) fn written(self, version: &str) {
+        let mut body = self.body.clone();
+        body["metadata"]["resourceVersion"] = version.into();
+        body["metadata"]["namespace"] = "shop".into();
+        self.ok(body);
+    }
+
+    /// Answers with a watch's events, type first as the API server writes them, and then ends.
+    pub(crate) fn events(self, events: &[(&str, Value)]) {
+        let line = |(kind, object): (&str, &Value)| format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n");
+        self.send(200, events.iter().map(|(kind, object)| line((*kind, object))).collect());
+    }
+
+    /// Answers with a failure.
+    pub(crate) fn fail(self, code: u16, reason: &str) {
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "status": "Failure",
+            "code": code, "reason": reason, "message": reason,
+        });
+        self.send(code, status.to_string());
+    }
+
+    fn send(self, code: u16, body: String) {
+        let response = Response::builder().status(code).body(Body::from(body.into_bytes())).unwrap();
+        // Whoever called may have gone away, which some tests are about.
+        let _ = self.answer.send(response);
+    }
+}
