@@ -88,13 +88,13 @@ impl Issuance {
                 format!("{key} did not opt in: annotate it with certmint.dev/inject=true"),
             ));
         };
-        let bundle = self.from_secret(&key, &workload, &caller).await?;
+        let bundle = self.bundle_of(&key, &workload, &caller).await?;
         tracing::info!(workload = %key, pod = %caller.pod_name, "gave a bundle");
         Ok(bundle)
     }
 
     /// The content of the workload's Secret, as it is now.
-    async fn from_secret(
+    async fn bundle_of(
         &self,
         key: &WorkloadKey,
         workload: &Workload,

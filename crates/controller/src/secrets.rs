@@ -34,6 +34,20 @@ pub(crate) struct NewContent<'a> {
     pub(crate) data: &'a [(&'static str, &'a str)],
 }
 
+/// Labels, annotations and owners to write.
+pub(crate) type Metadata = serde_json::Map<String, Value>;
+
+/// Which Secret, and which version of it, was seen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Version<'a> {
+    /// `metadata.name`
+    pub(crate) name: &'a str,
+    /// `metadata.uid`
+    pub(crate) uid: &'a str,
+    /// `metadata.resourceVersion`
+    pub(crate) resource_version: &'a str,
+}
+
 struct Content(Zeroizing<Vec<u8>>);
 
 /// The Secrets of one namespace.
@@ -44,9 +58,24 @@ pub(crate) struct Secrets {
 }
 
 impl Secret {
+    /// What a replacement of exactly this must name.
+    pub(crate) fn version(&self) -> Version<'_> {
+        version_of(&self.metadata)
+    }
+
     /// A value, if it is there and text.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         std::str::from_utf8(&self.data.get(key)?.0).ok()
+    }
+}
+
+/// What a replacement of the Secret with that metadata must name.
+pub(crate) fn version_of(metadata: &ObjectMeta) -> Version<'_> {
+    let ObjectMeta { name, uid, resource_version, .. } = metadata;
+    Version {
+        name: name.as_deref().unwrap_or_default(),
+        uid: uid.as_deref().unwrap_or_default(),
+        resource_version: resource_version.as_deref().unwrap_or_default(),
     }
 }
 
@@ -64,33 +93,36 @@ impl Secrets {
     /// Creates a Secret; one that exists is left alone ([`api::Fault::Exists`]).
     pub(crate) async fn create(
         &self,
-        metadata: Value,
+        name: &str,
+        mut metadata: Metadata,
         content: &NewContent<'_>,
     ) -> Result<ObjectMeta, ApiError> {
-        let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        metadata.insert("name".into(), name.into());
         let body = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": metadata,
             "type": content.kind, "data": content.encoded(),
         });
         let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         let request = self.request().create(&params, body.to_string().into_bytes());
-        self.send::<Secret>("create", &name, request).await.map(|secret| secret.metadata)
+        self.send::<Secret>("create", name, request).await.map(|secret| secret.metadata)
     }
 
-    /// Replaces the content of exactly the Secret that was seen: `metadata` carries its uid and
-    /// resourceVersion, so that another or a changed one is refused ([`api::Fault::Conflict`]).
+    /// Replaces the content of exactly the Secret that was seen; another or a changed one is refused
+    /// ([`api::Fault::Conflict`]).
     ///
     /// A merge patch never creates, is one step for all keys, and leaves the labels of others alone.
     pub(crate) async fn replace(
         &self,
-        name: &str,
-        metadata: Value,
+        seen: &Version<'_>,
+        mut metadata: Metadata,
         content: &NewContent<'_>,
     ) -> Result<ObjectMeta, ApiError> {
+        metadata.insert("uid".into(), seen.uid.into());
+        metadata.insert("resourceVersion".into(), seen.resource_version.into());
         let patch = Patch::Merge(json!({ "metadata": metadata, "data": content.encoded() }));
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let request = self.request().patch(name, &params, &patch);
-        self.send::<Secret>("update", name, request).await.map(|secret| secret.metadata)
+        let request = self.request().patch(seen.name, &params, &patch);
+        self.send::<Secret>("update", seen.name, request).await.map(|secret| secret.metadata)
     }
 
     /// Deletes exactly the Secret of that uid; one that is gone already is no failure.

@@ -28,7 +28,7 @@ pub(crate) fn api_server() -> (Client, ApiServer) {
         let sent = sender.send((request, answer)).is_ok();
         async move {
             assert!(sent, "the test is over, but calls go on");
-            Ok::<_, oneshot::error::RecvError>(answered.await?)
+            answered.await
         }
     });
     (Client::new(service, "default"), ApiServer { calls })

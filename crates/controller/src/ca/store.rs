@@ -3,7 +3,7 @@
 use super::CaFault;
 use crate::{
     api::{self, ApiError, Fault},
-    secrets::{FIELD_MANAGER, NewContent, Secret, Secrets},
+    secrets::{FIELD_MANAGER, Metadata, NewContent, Secret, Secrets, version_of},
 };
 use certmint_certificates::{Authority, AuthorityPem, CaPem};
 use certmint_contract::pod_layout::TRUST_BUNDLE_FILE;
@@ -12,7 +12,6 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
-use serde_json::json;
 use zeroize::Zeroizing;
 
 /// Where the CA is kept.
@@ -79,16 +78,15 @@ impl Store {
     /// Writes a new CA, unless there is one ([`Fault::Exists`]).
     pub(super) async fn create(&self, authority: &Authority) -> Result<(), CaFault> {
         let pem = authority.to_pem()?;
-        let metadata = json!({ "name": self.names.secret });
-        self.secrets.create(metadata, &content(&data(&pem))).await?;
+        self.secrets.create(&self.names.secret, Metadata::new(), &content(&data(&pem))).await?;
         Ok(())
     }
 
     /// Replaces the CA that was read with `metadata`.
     pub(super) async fn replace(&self, metadata: &ObjectMeta, authority: &Authority) -> Result<(), CaFault> {
         let pem = authority.to_pem()?;
-        let seen = json!({ "uid": metadata.uid, "resourceVersion": metadata.resource_version });
-        self.secrets.replace(&self.names.secret, seen, &content(&data(&pem))).await?;
+        let seen = version_of(metadata);
+        self.secrets.replace(&seen, Metadata::new(), &content(&data(&pem))).await?;
         Ok(())
     }
 

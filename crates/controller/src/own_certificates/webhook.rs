@@ -7,7 +7,7 @@ use crate::{
     ca::Ca,
     content::identity_path,
     entropy,
-    secrets::{FIELD_MANAGER, NewContent, Secret, Secrets},
+    secrets::{FIELD_MANAGER, Metadata, NewContent, Secret, Secrets},
 };
 use certmint_certificates::{Expected, Identity, Issued, verify};
 use certmint_contract::{
@@ -24,6 +24,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
+use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
 /// A month: renewed at two thirds, it leaves ten days to notice that nobody renews it.
@@ -94,19 +95,11 @@ impl WebhookCertificate {
             (TRUST_BUNDLE_FILE, &issued.bundle.trust_bundle),
         ];
         let content = NewContent { kind: "kubernetes.io/tls", data: &data };
-        let mut metadata = metadata(&issued);
-        let written = match found {
-            None => {
-                metadata["name"] = json!(self.names.secret);
-                secrets.create(metadata, &content).await
-            }
-            Some(Secret { metadata: seen, .. }) => {
-                metadata["uid"] = json!(seen.uid);
-                metadata["resourceVersion"] = json!(seen.resource_version);
-                secrets.replace(&self.names.secret, metadata, &content).await
-            }
+        let metadata = metadata(&issued);
+        match &found {
+            None => secrets.create(&self.names.secret, metadata, &content).await?,
+            Some(seen) => secrets.replace(&seen.version(), metadata, &content).await?,
         };
-        written?;
         tracing::info!(serial = issued.facts.serial, not_after = %issued.facts.not_after, "the webhook has a new certificate");
         Ok(())
     }
@@ -155,14 +148,15 @@ fn is_ours(secret: &Secret) -> bool {
     secret.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(keys::SERIAL))
 }
 
-fn metadata(issued: &Issued) -> Value {
+fn metadata(issued: &Issued) -> Metadata {
     let facts = &issued.facts;
-    json!({ "annotations": {
+    let annotations = json!({
         (keys::SPIFFE_ID): facts.spiffe_id,
         (keys::ISSUER): facts.issuer,
         (keys::SERIAL): facts.serial,
-        (keys::NOT_AFTER): facts.not_after.format(&time::format_description::well_known::Rfc3339).unwrap_or_default(),
-    }})
+        (keys::NOT_AFTER): facts.not_after.format(&Rfc3339).unwrap_or_default(),
+    });
+    Metadata::from_iter([("annotations".into(), annotations)])
 }
 
 /// The patch that makes every entry's caBundle the roots, if one is needed.

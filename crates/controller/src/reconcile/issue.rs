@@ -6,7 +6,7 @@ use crate::{
     entropy,
     events::Subject,
     observe::Known,
-    secrets::{NewContent, Secrets},
+    secrets::{Metadata, NewContent, Secrets, Version},
 };
 use certmint_certificates::{IssueError, Issued, KeyError, PrivateKey, Profile};
 use certmint_contract::{
@@ -14,7 +14,7 @@ use certmint_contract::{
     pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
 };
 use certmint_planner::{IssuedFacts, Order, Workload};
-use serde_json::{Value, json};
+use serde_json::json;
 
 impl Reconciler {
     /// Issues into a new Secret. `false` when there is one already.
@@ -25,9 +25,8 @@ impl Reconciler {
         secrets: &Secrets,
     ) -> Result<bool, ReconcileError> {
         let issued = self.make(order).await?;
-        let mut metadata = metadata(workload, order, &issued)?;
-        metadata["name"] = json!(order.secret_name);
-        match secrets.create(metadata, &content(&data(&issued))).await {
+        let metadata = metadata(workload, order, &issued)?;
+        match secrets.create(order.secret_name.as_str(), metadata, &content(&data(&issued))).await {
             Ok(written) => {
                 self.observed.note_secret(written, None);
                 self.told(workload, order, &issued, "first", "Issued");
@@ -47,10 +46,13 @@ impl Reconciler {
         secrets: &Secrets,
     ) -> Result<bool, ReconcileError> {
         let issued = self.make(order).await?;
-        let mut metadata = metadata(workload, order, &issued)?;
-        metadata["uid"] = json!(seen.facts.uid);
-        metadata["resourceVersion"] = json!(seen.version);
-        match secrets.replace(order.secret_name.as_str(), metadata, &content(&data(&issued))).await {
+        let metadata = metadata(workload, order, &issued)?;
+        let seen = Version {
+            name: order.secret_name.as_str(),
+            uid: &seen.facts.uid,
+            resource_version: &seen.version,
+        };
+        match secrets.replace(&seen, metadata, &content(&data(&issued))).await {
             Ok(written) => {
                 self.observed.note_secret(written, None);
                 self.told(workload, order, &issued, "renewal", "Renewed");
@@ -105,7 +107,7 @@ pub(crate) async fn new_key(algorithm: KeyAlgorithm) -> Result<PrivateKey, KeyEr
     }
 }
 
-fn metadata(workload: &Workload, order: &Order, issued: &Issued) -> Result<Value, ReconcileError> {
+fn metadata(workload: &Workload, order: &Order, issued: &Issued) -> Result<Metadata, ReconcileError> {
     let facts = IssuedFacts {
         issuer: issued.facts.issuer.clone(),
         serial: issued.facts.serial.clone(),
@@ -115,19 +117,20 @@ fn metadata(workload: &Workload, order: &Order, issued: &Issued) -> Result<Value
     let reference = &workload.reference;
     let mut annotations = order.record(reference, facts, entropy::jitter()?).annotations();
     annotations.insert(keys::REASON.into(), order.reason.to_string());
-    Ok(json!({
-        "labels": { (keys::MANAGED): keys::TRUE },
-        "annotations": annotations,
-        "ownerReferences": [{
-            "apiVersion": reference.kind.api_version(),
-            "kind": reference.kind.as_str(),
-            "name": reference.name,
-            "uid": workload.uid,
-            "controller": true,
-            // Blocking would need more rights, and holds up whoever deletes the workload.
-            "blockOwnerDeletion": false,
-        }],
-    }))
+    let owner = json!({
+        "apiVersion": reference.kind.api_version(),
+        "kind": reference.kind.as_str(),
+        "name": reference.name,
+        "uid": workload.uid,
+        "controller": true,
+        // Blocking would need more rights, and holds up whoever deletes the workload.
+        "blockOwnerDeletion": false,
+    });
+    Ok(Metadata::from_iter([
+        ("labels".into(), json!({ (keys::MANAGED): keys::TRUE })),
+        ("annotations".into(), json!(annotations)),
+        ("ownerReferences".into(), json!([owner])),
+    ]))
 }
 
 fn data(issued: &Issued) -> [(&'static str, &str); 3] {
