@@ -13,6 +13,14 @@ const CARGO_DENY: &str = "0.20.2";
 /// Passes every check, or tells what the first failing one says.
 pub(crate) fn run(cache: &Cache) -> Result<()> {
     progress::step("formatting", || check(&mut cargo(cache, &["fmt", "--all", "--check"])))?;
+    let deny = cargo_deny(cache)?.join("bin/cargo-deny");
+    progress::step("dependencies", || {
+        let mut deny = Command::new(deny);
+        // Advisories change from day to day and need the network: they are no test of a commit.
+        check(
+            deny.args(["--log-level=error", "check", "bans", "licenses", "sources"]).current_dir(workspace()),
+        )
+    })?;
     progress::step("lints", || {
         check(&mut cargo(
             cache,
@@ -23,14 +31,6 @@ pub(crate) fn run(cache: &Cache) -> Result<()> {
         check(
             cargo(cache, &["doc", "--workspace", "--no-deps", "--quiet"])
                 .env("RUSTDOCFLAGS", "--deny=warnings"),
-        )
-    })?;
-    let deny = cargo_deny(cache)?.join("bin/cargo-deny");
-    progress::step("dependencies", || {
-        let mut deny = Command::new(deny);
-        // Advisories change from day to day and need the network: they are no test of a commit.
-        check(
-            deny.args(["--log-level=error", "check", "bans", "licenses", "sources"]).current_dir(workspace()),
         )
     })
 }
