@@ -3,11 +3,13 @@
 mod decode;
 mod index;
 mod state;
+mod tables;
 mod watch;
 
 pub(crate) use decode::{Seen, controller};
 pub(crate) use index::WorkloadKey;
-pub(crate) use state::{Known, Observed, View};
+pub(crate) use state::{Observed, View};
+pub(crate) use tables::Known;
 pub(crate) use watch::{sources, watch};
 
 #[cfg(test)]

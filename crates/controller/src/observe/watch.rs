@@ -2,7 +2,8 @@
 
 use super::{
     decode::{Seen, managed_selector},
-    state::{Name, Observed, What},
+    state::Observed,
+    tables::{Name, What},
 };
 use crate::metrics::Metrics;
 use certmint_contract::{Namespace, WorkloadKind};

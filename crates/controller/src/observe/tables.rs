@@ -1,0 +1,160 @@
+//! The tables behind the observed state. Each change returns the workloads it concerns.
+
+use super::index::{WorkloadKey, claimed_by};
+use certmint_contract::{Namespace, SecretName, WorkloadKind, WorkloadRef};
+use certmint_planner::{SecretFacts, Service, Workload};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// What a watch delivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum What {
+    /// One kind of workload that opted in.
+    Workload(WorkloadKind),
+    /// Services.
+    Service,
+    /// The metadata of Secrets we made.
+    Secret,
+}
+
+/// The name of an object within [`What`].
+pub(super) type Name = (Namespace, Box<str>);
+
+/// A Secret as the watch, or our own write, last told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// What the planner knows of it.
+    pub(crate) facts: SecretFacts,
+    /// The precondition of a replacement.
+    pub(crate) version: Box<str>,
+    /// Somebody else changed it since it was last verified.
+    pub(crate) suspect: bool,
+}
+
+/// What is known of the cluster, by what it is looked up by.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) workloads: BTreeMap<WorkloadKey, Workload>,
+    pub(super) services: HashMap<Namespace, Arc<Vec<Service>>>,
+    pub(super) secrets: BTreeMap<(Namespace, SecretName), Known>,
+    pub(super) claims: HashMap<WorkloadKey, BTreeSet<SecretName>>,
+}
+
+impl State {
+    pub(super) fn put_workload(&mut self, workload: Workload) -> Vec<WorkloadKey> {
+        let key = WorkloadKey::of(&workload);
+        if self.workloads.get(&key) == Some(&workload) {
+            return Vec::new();
+        }
+        self.workloads.insert(key.clone(), workload);
+        vec![key]
+    }
+
+    pub(super) fn put_service(&mut self, service: Service) -> Vec<WorkloadKey> {
+        let services = Arc::make_mut(self.services.entry(service.namespace.clone()).or_default());
+        let place = services.binary_search_by(|known| known.name.cmp(&service.name));
+        let before = match place {
+            Ok(place) if services.get(place) == Some(&service) => return Vec::new(),
+            Ok(place) => services.get_mut(place).map(|known| std::mem::replace(known, service.clone())),
+            Err(place) => {
+                services.insert(place, service.clone());
+                None
+            }
+        };
+        self.selected_by(&service.namespace, &[Some(&service), before.as_ref()])
+    }
+
+    pub(super) fn see_secret(
+        &mut self,
+        namespace: Namespace,
+        facts: SecretFacts,
+        version: &str,
+    ) -> Vec<WorkloadKey> {
+        let known = self.secrets.get(&(namespace.clone(), facts.name.clone()));
+        if known.is_some_and(|known| *known.version == *version) {
+            return Vec::new();
+        }
+        // Of a Secret never seen nothing is known to be wrong; of one that changed, its content may be.
+        let suspect = known.is_some_and(|known| known.facts.uid == facts.uid);
+        self.put_secret(namespace, Known { facts, version: version.into(), suspect })
+    }
+
+    pub(super) fn put_secret(&mut self, namespace: Namespace, known: Known) -> Vec<WorkloadKey> {
+        let name = (namespace.clone(), known.facts.name.clone());
+        let mut affected = self.remove_secret(&name);
+        if let Some(workload) = claimed_by(&known.facts) {
+            let key = WorkloadKey { namespace, workload };
+            self.claims.entry(key.clone()).or_default().insert(name.1.clone());
+            affected.push(key);
+        }
+        self.secrets.insert(name, known);
+        affected
+    }
+
+    pub(super) fn remove_secret(&mut self, name: &(Namespace, SecretName)) -> Vec<WorkloadKey> {
+        let Some(known) = self.secrets.remove(name) else { return Vec::new() };
+        let Some(workload) = claimed_by(&known.facts) else { return Vec::new() };
+        let key = WorkloadKey { namespace: name.0.clone(), workload };
+        if let Some(claims) = self.claims.get_mut(&key) {
+            claims.remove(&name.1);
+            if claims.is_empty() {
+                self.claims.remove(&key);
+            }
+        }
+        vec![key]
+    }
+
+    pub(super) fn remove(&mut self, what: What, (namespace, name): &Name) -> Vec<WorkloadKey> {
+        match what {
+            What::Workload(kind) => {
+                let workload = WorkloadRef::new(kind, name);
+                let key = WorkloadKey { namespace: namespace.clone(), workload };
+                self.workloads.remove(&key).map(|_| key).into_iter().collect()
+            }
+            What::Service => {
+                let Some(services) = self.services.get_mut(namespace) else { return Vec::new() };
+                let Ok(place) = services.binary_search_by(|known| known.name.cmp(name)) else {
+                    return Vec::new();
+                };
+                let gone = Arc::make_mut(services).remove(place);
+                self.selected_by(namespace, &[Some(&gone)])
+            }
+            What::Secret => match name.parse() {
+                Ok(name) => self.remove_secret(&(namespace.clone(), name)),
+                Err(_) => Vec::new(),
+            },
+        }
+    }
+
+    fn selected_by(&self, namespace: &Namespace, services: &[Option<&Service>]) -> Vec<WorkloadKey> {
+        self.workloads
+            .range(WorkloadKey::first_of(namespace)..)
+            .take_while(|(key, _)| key.namespace == *namespace)
+            .filter(|(_, workload)| services.iter().flatten().any(|service| service.selects(workload)))
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    pub(super) fn names(&self, what: What) -> Vec<Name> {
+        match what {
+            What::Workload(kind) => {
+                let of_kind = self.workloads.keys().filter(|key| key.workload.kind == kind);
+                of_kind.map(|key| (key.namespace.clone(), key.workload.name.clone())).collect()
+            }
+            What::Service => self
+                .services
+                .iter()
+                .flat_map(|(namespace, services)| {
+                    services.iter().map(|service| (namespace.clone(), service.name.clone()))
+                })
+                .collect(),
+            What::Secret => self
+                .secrets
+                .keys()
+                .map(|(namespace, name)| (namespace.clone(), name.as_str().into()))
+                .collect(),
+        }
+    }
+}
