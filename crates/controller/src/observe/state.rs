@@ -6,7 +6,7 @@ use super::{
     tables::{Known, Name, State, What},
 };
 use crate::queue::Queue;
-use certmint_contract::{Namespace, SecretName, WorkloadKind};
+use certmint_contract::{Namespace, SecretName};
 use certmint_planner::{Service, Workload};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use time::OffsetDateTime;
@@ -112,24 +112,6 @@ impl Observed {
         self.write().remove_secret(&(namespace.clone(), name.clone()));
     }
 
-    /// Takes in a workload, as its watch would.
-    #[cfg(test)]
-    pub(crate) fn see(&self, kind: WorkloadKind, seen: &Seen) {
-        self.upsert(What::Workload(kind), seen).unwrap();
-    }
-
-    /// Takes in a Secret, as its watch would.
-    #[cfg(test)]
-    pub(crate) fn see_secret(&self, seen: &Seen) {
-        self.upsert(What::Secret, seen).unwrap();
-    }
-
-    /// Loses a workload, as its watch would.
-    #[cfg(test)]
-    pub(crate) fn unsee(&self, kind: WorkloadKind, namespace: &str, name: &str) {
-        self.remove(What::Workload(kind), &(namespace.parse().unwrap(), name.into()));
-    }
-
     pub(super) fn first_list_done(&self) {
         self.unsynced.send_modify(|left| *left = left.saturating_sub(1));
     }
@@ -173,5 +155,23 @@ impl Observed {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Observed {
+    /// Takes in a workload, as its watch would.
+    pub(crate) fn see(&self, kind: certmint_contract::WorkloadKind, seen: &Seen) {
+        self.upsert(What::Workload(kind), seen).unwrap();
+    }
+
+    /// Takes in a Secret, as its watch would.
+    pub(crate) fn see_secret(&self, seen: &Seen) {
+        self.upsert(What::Secret, seen).unwrap();
+    }
+
+    /// Loses a workload, as its watch would.
+    pub(crate) fn unsee(&self, kind: certmint_contract::WorkloadKind, namespace: &str, name: &str) {
+        self.remove(What::Workload(kind), &(namespace.parse().unwrap(), name.into()));
     }
 }
