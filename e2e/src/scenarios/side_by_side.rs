@@ -1,6 +1,7 @@
 //! Two clusters side by side, and nothing left of them.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -42,6 +43,7 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
     let mut runner = Command::new(std::env::current_exe()?)
         .arg(Role::Runner.argument())
         .arg(State::of(cache, &name).directory())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
         .context("cannot start another runner")?;
@@ -57,11 +59,16 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
     step(&nothing_of(&traces), || nothing_left(&states, &before, &traces))
 }
 
-/// Starts the cluster of `directory` with a pod, bound to this process, and waits to be killed.
+/// Starts the cluster of `directory` with a pod, which ends with this process, and waits to be killed. It does
+/// not outlive the process that started it either, whose pipe is its standard input.
 ///
 /// # Errors
 /// When the cluster does not come up.
 pub fn runner(directory: &Path) -> Result<()> {
+    thread::spawn(|| {
+        while std::io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+        std::process::exit(1);
+    });
     let cache = Cache::open()?;
     let name = State::at(directory).name();
     let cluster = Cluster::start(&cache, &options(&name))?;

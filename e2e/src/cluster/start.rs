@@ -1,0 +1,129 @@
+//! Starting a local cluster, from an empty machine to a node that is ready.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use super::state::{Spec, State};
+use super::{Access, Cluster, Options, addons, service, supervisor};
+use crate::cache::Cache;
+use crate::components::{self, CONTAINERD, Component, ETCD, HELM, KUBERNETES};
+use crate::images::{self, Image};
+use crate::wait::{self, Observed};
+use crate::{machine, progress};
+
+/// A cluster takes seconds; a loaded machine is slow.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+impl Cluster {
+    /// Starts a local cluster, after building what it is made of and clearing up after crashed ones. It goes
+    /// down with this process, however that ends, unless it is [kept](Self::keep).
+    ///
+    /// # Errors
+    /// When the machine lacks something, there is such a cluster already, or it does not come up.
+    pub fn start(cache: &Cache, options: &Options) -> Result<Self> {
+        prepare(cache)?;
+        check_name(&options.name)?;
+        let programs = programs(cache)?;
+        let images = if options.control_plane_only { Vec::new() } else { images::system(cache)? };
+        let state = State::of(cache, &options.name);
+        let lifeline = {
+            let _lock = cache.lock("clusters")?;
+            if state.directory().exists() {
+                bail!(
+                    "there is a cluster {} already: end it with `cargo xtask cluster down --name {0}`",
+                    options.name
+                );
+            }
+            fs::create_dir_all(state.path("images")).context("cannot make the cluster's directory")?;
+            for (number, image) in images.iter().enumerate() {
+                // Within the cache a link will do, and the import reads it inside the namespaces.
+                fs::hard_link(image.tar(), state.path(format!("images/{number}.tar")))
+                    .context("cannot hand an image to the cluster")?;
+            }
+            let pause = images.iter().find(|image| image.name == images::PAUSE);
+            state.write_spec(&Spec {
+                name: options.name.clone(),
+                control_plane_only: options.control_plane_only,
+                programs,
+                images: images.len(),
+                pause_image: pause.map(Image::local_reference).unwrap_or_default(),
+            })?;
+            supervisor::start(&state)?
+        };
+        let took = await_boot(&state)?;
+        progress::note(&format!("cluster {}: node ready {took} after start", options.name));
+        let namespaces = state.namespaces_of()?;
+        let cluster = Self {
+            cache: cache.clone(),
+            access: Access::Local { state, namespaces, lifeline: Mutex::new(Some(lifeline)) },
+        };
+        if !options.control_plane_only {
+            progress::step("names are answered in the cluster", || addons::install_dns(&cluster, &images))?;
+        }
+        Ok(cluster)
+    }
+}
+
+/// Makes the machine ready for local clusters, and removes what crashed ones left.
+///
+/// # Errors
+/// When this is not root or a package cannot be installed.
+fn prepare(cache: &Cache) -> Result<()> {
+    machine::require_root()?;
+    machine::install(machine::CLUSTER)?;
+    for name in supervisor::sweep(cache)? {
+        progress::note(&format!("removed what was left of cluster {name}"));
+    }
+    Ok(())
+}
+
+fn programs(cache: &Cache) -> Result<Vec<PathBuf>> {
+    const NEEDED: [Component; 4] = [KUBERNETES, ETCD, CONTAINERD, HELM];
+    components::build_all(cache, &NEEDED)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() || name.len() > 40 || !name.bytes().all(fits) || name.starts_with('-') {
+        bail!("{name:?} is no name for a cluster: use up to 40 of a-z, 0-9 and -, for example `test-2`");
+    }
+    Ok(())
+}
+
+/// Waits until the boot process says how it went.
+fn await_boot(state: &State) -> Result<String> {
+    let outcome = wait::until(&format!("cluster {} to boot", state.name()), PATIENCE, || {
+        if let Ok(took) = fs::read_to_string(state.path("ready")) {
+            return Ok(Observed::Yes(Ok(took)));
+        }
+        if let Ok(reason) = fs::read_to_string(state.path("failed")) {
+            return Ok(Observed::Yes(Err(reason)));
+        }
+        if !state.supervised() {
+            return Ok(Observed::Yes(Err("its supervisor has ended".to_owned())));
+        }
+        Ok(Observed::NotYet("it is booting".to_owned()))
+    });
+    outcome.and_then(|outcome| outcome.map_err(anyhow::Error::msg)).map_err(|error| {
+        let logs = service::log_tails(state, 15);
+        drop(supervisor::stop(state));
+        anyhow!("cluster {} does not come up: {error:#}\n{logs}", state.name())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_be_paths_are_refused() {
+        assert!(check_name("test-2").is_ok());
+        for name in ["", "..", "a/b", "A", "-x", &"x".repeat(41)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+}
