@@ -56,7 +56,7 @@ const LONGEST_NOTE: usize = 1024;
 const LONGEST_PREFIX: usize = 240;
 
 impl Events {
-    /// Where Events go in, and where [`write`] takes them from.
+    /// Where Events go in, and where [`write()`] takes them from.
     pub(crate) fn new(reporter: &str) -> (Self, mpsc::Receiver<Event>) {
         let (queue, backlog) = mpsc::channel(BACKLOG);
         (Self { queue, reporter: reporter.into(), told: Arc::default() }, backlog)
