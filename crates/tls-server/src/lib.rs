@@ -5,6 +5,7 @@
 //! connections live on.
 
 mod body;
+mod callers;
 mod connection;
 pub mod files;
 mod identity;

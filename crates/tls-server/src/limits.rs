@@ -21,6 +21,8 @@ pub struct Limits {
     pub bodies_bytes: usize,
     /// Connections at one time; more wait in the kernel's backlog.
     pub connections: usize,
+    /// Of those, from one address; one more is closed at once, so that no caller shuts the others out.
+    pub connections_of_one: usize,
     /// Requests at one time on one HTTP/2 connection.
     pub streams: u32,
 }
@@ -40,6 +42,8 @@ impl Default for Limits {
             body_bytes: 3 * 1024 * 1024,
             bodies_bytes: 8 * 1024 * 1024,
             connections: 512,
+            // An API server needs one or two, a node's kubelet one at a time.
+            connections_of_one: 64,
             streams: 64,
         }
     }

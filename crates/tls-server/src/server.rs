@@ -1,9 +1,11 @@
 //! Accepting connections within the limits, and ending them in order.
 
+use crate::callers::Callers;
 use crate::{Identity, Limits, connection, identity};
 use bytes::Bytes;
 use http::{Request, Response};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -77,12 +79,16 @@ impl<H: Handler> Server<H> {
         let bodies = Arc::new(Semaphore::new(limits.bodies_bytes));
         let seats = Arc::new(Semaphore::new(limits.connections));
         let shared = Arc::new(Shared { handler, limits, shutdown: shutdown.clone(), bodies });
-        let connections = TaskTracker::new();
-        while let Some((stream, seat)) = shutdown.run_until_cancelled(next(&listener, &seats)).await {
+        let (callers, connections) = (Callers::default(), TaskTracker::new());
+        while let Some((stream, peer, seat)) = shutdown.run_until_cancelled(next(&listener, &seats)).await {
+            let Some(place) = callers.place(peer.ip(), limits.connections_of_one) else {
+                tracing::debug!(%peer, "connection closed: its address has as many as it may");
+                continue;
+            };
             let connection = serve(stream, Arc::clone(&shared));
             connections.spawn(async move {
                 connection.await;
-                drop(seat);
+                drop((seat, place));
             });
         }
         drop(listener);
@@ -91,15 +97,15 @@ impl<H: Handler> Server<H> {
     }
 }
 
-/// The next connection and its seat. Without a free seat nothing is accepted: callers wait in the backlog.
+/// The next connection, whose it is, and its seat. Without a free seat nothing is accepted: callers wait in the backlog.
 async fn next(
     listener: &TcpListener,
     seats: &Arc<Semaphore>,
-) -> (TcpStream, Result<OwnedSemaphorePermit, AcquireError>) {
+) -> (TcpStream, SocketAddr, Result<OwnedSemaphorePermit, AcquireError>) {
     let seat = Arc::clone(seats).acquire_owned().await;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, seat),
+            Ok((stream, peer)) => return (stream, peer, seat),
             Err(error) => {
                 tracing::warn!(%error, "connection not accepted");
                 // Out of file descriptors, most likely: trying again at once would only spin.

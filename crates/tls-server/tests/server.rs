@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +54,10 @@ async fn start(limits: Limits, pair: &Pair) -> Running {
 }
 
 async fn connect(address: SocketAddr, trusted: &Pair) -> std::io::Result<TlsStream<TcpStream>> {
+    secured(TcpStream::connect(address).await?, trusted).await
+}
+
+async fn secured(stream: TcpStream, trusted: &Pair) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.certificate.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -62,7 +66,6 @@ async fn connect(address: SocketAddr, trusted: &Pair) -> std::io::Result<TlsStre
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = TcpStream::connect(address).await?;
     TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("a.svc").unwrap(), stream).await
 }
 
@@ -224,6 +227,22 @@ async fn connections_over_the_cap_wait_their_turn() {
     drop(first);
     let mut second = tokio::time::timeout(PATIENCE, second).await.unwrap().unwrap();
     assert!(post(&mut second, b"22").await.ends_with("\r\n\r\n2"));
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_every_seat() {
+    let pair = pair();
+    // No other limit ends the second connection within our patience.
+    let handshake = PATIENCE * 2;
+    let limits = Limits { connections: 2, connections_of_one: 1, handshake, ..Limits::default() };
+    let server = start(limits, &pair).await;
+    let mut first = connect(server.address, &pair).await.unwrap();
+    assert!(post(&mut first, b"1").await.starts_with("HTTP/1.1 200"));
+    ends(&mut TcpStream::connect(server.address).await.unwrap()).await;
+    let neighbour = TcpSocket::new_v4().unwrap();
+    neighbour.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut neighbour = secured(neighbour.connect(server.address).await.unwrap(), &pair).await.unwrap();
+    assert!(post(&mut neighbour, b"22").await.ends_with("\r\n\r\n2"));
 }
 
 #[tokio::test]
