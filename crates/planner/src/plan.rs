@@ -198,12 +198,16 @@ fn ordered(
     }
 }
 
-/// The workload's own Secrets, but for the one to keep.
+/// The workload's own Secrets, but for the one to keep. A label and an owner can be given to any Secret: only
+/// with our record it is one of ours beyond doubt.
 fn own(observed: &Observed<'_>, keep: Option<&SecretName>) -> Vec<Removal> {
     observed
         .secrets
         .iter()
         .filter(|secret| Some(&secret.name) != keep && secret.claim(observed.workload) == Claim::Own)
+        .filter(|secret| {
+            secret.record.as_ref().is_ok_and(|record| record.workload == observed.workload.reference)
+        })
         .map(|secret| Removal { name: secret.name.clone(), uid: secret.uid.clone() })
         .collect()
 }

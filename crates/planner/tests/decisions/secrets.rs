@@ -187,6 +187,8 @@ fn opting_out_removes_what_is_the_workloads_own_and_nothing_else() {
         foreign(&world),
         SecretFacts { owner: Some(owner(&deployment("orders"))), ..world.secrets[0].clone() },
         SecretFacts { managed: false, ..world.secrets[0].clone() },
+        // A user's own, with our label and their Deployment as its owner.
+        SecretFacts { record: foreign(&world).record, ..world.secrets[0].clone() },
     ] {
         world.secrets = vec![secret];
         assert!(world.decide().remove.is_empty(), "{world:?}");
