@@ -187,10 +187,12 @@ impl Reconciler {
                 self.observed.forget_secret(&workload.namespace, name);
                 continue;
             };
-            let damage = match &suspect.facts.record {
-                Ok(record) => content::check(&secret, record, &path, &roots, entropy::now()).err(),
+            // By the record that came with the content: a watch that lags tells of an earlier one.
+            let live = Seen::from_metadata(secret.metadata.clone()).secret();
+            let damage = match live.map(|(_, facts)| facts.record) {
+                Ok(Ok(record)) => content::check(&secret, &record, &path, &roots, entropy::now()).err(),
                 // The planner sees that for itself.
-                Err(_) => None,
+                _ => None,
             };
             if let Some(damage) = &damage {
                 tracing::warn!(workload = %workload, secret = %name, damage, "the Secret was changed by others");

@@ -196,6 +196,23 @@ async fn an_untouched_secret_that_only_got_a_label_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_lags_behind_our_own_writes_renews_nothing() {
+    let mut fixture = fixture();
+    let secret = fixture.issue().await;
+    // What the watch tells only now is the certificate before the one that was just written.
+    let mut earlier = secret.clone();
+    earlier["metadata"]["resourceVersion"] = "0".into();
+    earlier["metadata"]["annotations"]["certmint.dev/serial"] = "0badcafe".into();
+    fixture.reconciler.observed.see_secret(&seen(&earlier));
+    let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
+        fixture.server.expect("GET", SECRET).await.ok(secret);
+    });
+    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert_eq!(fixture.reasons(), ["Issued"]);
+    fixture.server.expect_silence().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_secret_goes_only_when_its_workload_says_so_itself() {
     let mut fixture = fixture();
     fixture.issue().await;
