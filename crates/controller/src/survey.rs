@@ -8,7 +8,10 @@ use crate::{
     queue::Queue,
 };
 use certmint_tls_server::Identity;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::sync::watch;
 
 /// What readiness and gauges are read from.
@@ -41,7 +44,7 @@ impl Survey {
             let why = ca.authority.err().map(|fault| fault.to_string()).unwrap_or_default();
             return Err(format!("the CA is not loaded: {why}"));
         }
-        self.identity.not_after().map(drop).ok_or_else(|| "the issuance API has no certificate yet".into())
+        self.identity.serves(SystemTime::now()).map_err(|missing| format!("the issuance API: {missing}"))
     }
 
     /// Keeps the gauges; never returns.

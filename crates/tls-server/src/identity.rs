@@ -35,6 +35,17 @@ pub enum IdentityError {
     Mismatch(#[from] rustls::Error),
 }
 
+/// Why handshakes cannot succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotServing {
+    /// There is no certificate.
+    #[error("the serving certificate is not there yet; the controller issues it once it has the CA")]
+    NotYet,
+    /// Its time is over.
+    #[error("the serving certificate has ended and was not renewed; see the log of the controller")]
+    Ended,
+}
+
 impl Identity {
     /// Takes a chain (leaf first) and its private key, both PEM, for every handshake from now on.
     ///
@@ -49,6 +60,15 @@ impl Identity {
         let key = Arc::new(CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())?);
         self.0.store(Some(Arc::new(Loaded { key, not_after })));
         Ok(())
+    }
+
+    /// Whether callers that check the certificate's time can accept it at `now`.
+    ///
+    /// # Errors
+    /// When there is none, or it has ended.
+    pub fn serves(&self, now: SystemTime) -> Result<(), NotServing> {
+        let end = self.not_after().ok_or(NotServing::NotYet)?;
+        if now < end { Ok(()) } else { Err(NotServing::Ended) }
     }
 
     /// When the certificate ends, once there is one.
@@ -112,6 +132,17 @@ mod tests {
         assert!(refused("", &key).contains("not PEM of at least one certificate"));
         assert!(refused(&certificate, "").contains("not PEM of one private key"));
         assert_eq!(identity.not_after(), before);
+    }
+
+    #[test]
+    fn a_certificate_that_has_ended_serves_nobody() {
+        let (certificate, key) = pem();
+        let identity = Identity::default();
+        assert_eq!(identity.serves(SystemTime::now()), Err(NotServing::NotYet));
+        identity.replace(certificate.as_bytes(), key.as_bytes()).unwrap();
+        let end = identity.not_after().unwrap();
+        assert_eq!(identity.serves(end - Duration::from_secs(1)), Ok(()));
+        assert_eq!(identity.serves(end), Err(NotServing::Ended));
     }
 
     #[test]

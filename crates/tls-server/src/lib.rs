@@ -14,7 +14,7 @@ pub mod observability;
 mod server;
 
 pub use files::IdentityFiles;
-pub use identity::{Identity, IdentityError};
+pub use identity::{Identity, IdentityError, NotServing};
 pub use limits::Limits;
 pub use rustls::Error as TlsError;
 pub use server::{Handler, Server};

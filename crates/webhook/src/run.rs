@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -93,7 +94,7 @@ fn readiness(
 ) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
     let (identity, admission) = (Arc::clone(identity), Arc::clone(admission));
     move || {
-        identity.not_after().ok_or("the serving certificate (tls.crt, tls.key) is not loaded yet")?;
+        identity.serves(SystemTime::now()).map_err(|missing| missing.to_string())?;
         admission.ready().map_err(|missing| missing.to_string())
     }
 }
@@ -153,4 +154,24 @@ fn until_terminated() -> Result<CancellationToken, RunError> {
         cancelled.cancel();
     });
     Ok(shutdown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_whose_certificate_has_ended_is_not_ready() {
+        let identity = Arc::new(Identity::default());
+        let metrics = Metrics::register(&mut Registry::default(), Arc::clone(&identity));
+        let ready = readiness(&identity, &Arc::new(Admission::new(Policy::default(), metrics)));
+        let mut params =
+            rcgen::CertificateParams::new(["certmint-webhook.certmint-system.svc".into()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        identity.replace(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        assert!(ready().unwrap_err().contains("has ended"));
+    }
 }
