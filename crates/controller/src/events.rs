@@ -78,6 +78,8 @@ impl Events {
             if told.get(subject).is_some_and(|(known, at)| *known == hash && now - *at < SILENCE) {
                 return;
             }
+            // What became of a refused workload is not always learned: silence ends all memory of it.
+            told.retain(|_, (_, at)| now - *at < SILENCE);
             told.insert(subject.clone(), (hash, now));
         }
         self.tell(subject, "Warning", &code.to_string(), "Plan", note);
@@ -189,6 +191,17 @@ mod tests {
         events.forget(&subject("payments"));
         events.refused(&subject("payments"), ErrorCode::NotAllowed, "b");
         assert_eq!(notes(), ["b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_refused_long_ago_takes_no_memory() {
+        let (events, _backlog) = Events::new("controller-0");
+        for index in 0..100 {
+            events.refused(&subject(&format!("job-{index}")), ErrorCode::ForeignSecret, "a");
+        }
+        tokio::time::advance(SILENCE).await;
+        events.refused(&subject("payments"), ErrorCode::ForeignSecret, "a");
+        assert_eq!(events.told.lock().unwrap().len(), 1);
     }
 
     #[tokio::test]
