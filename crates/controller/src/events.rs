@@ -7,7 +7,7 @@ use crate::{api, secrets::FIELD_MANAGER};
 use certmint_contract::{ErrorCode, Namespace};
 use certmint_planner::Workload;
 use k8s_openapi::{
-    api::{core::v1::ObjectReference, events::v1::Event},
+    api::{apps::v1::Deployment, core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::MicroTime,
     jiff::Timestamp,
 };
@@ -139,6 +139,20 @@ impl Subject {
         }
     }
 
+    /// A Deployment with its uid, without which `kubectl describe` shows none of its Events; as it is when the
+    /// API server does not tell.
+    pub(crate) async fn identified(self, client: &Client) -> Self {
+        let deployments = Api::<Deployment>::namespaced(client.clone(), &self.namespace);
+        let call = format!("get {self}");
+        match api::call(call, deployments.get_metadata(&self.name)).await {
+            Ok(found) => Self { uid: found.metadata.uid.map(Into::into), ..self },
+            Err(error) => {
+                tracing::warn!(%error, "kubectl describe will not show Events of the CA");
+                self
+            }
+        }
+    }
+
     /// What the names of its Events begin with; the API server adds five characters.
     fn event_prefix(&self) -> String {
         let head: String = self.name.chars().take(LONGEST_PREFIX).collect();
@@ -166,6 +180,7 @@ impl std::fmt::Display for Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn subject(name: &str) -> Subject {
         Subject {
@@ -202,6 +217,20 @@ mod tests {
         tokio::time::advance(SILENCE).await;
         events.refused(&subject("payments"), ErrorCode::ForeignSecret, "a");
         assert_eq!(events.told.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn our_own_deployment_is_told_by_its_uid() {
+        const PATH: &str = "/apis/apps/v1/namespaces/shop/deployments/payments";
+        let (client, mut server) = crate::testing::api_server();
+        let (found, ()) = tokio::join!(subject("payments").identified(&client), async {
+            server.expect("GET", PATH).await.ok(json!({ "metadata": { "name": "payments", "uid": "d-1" } }));
+        });
+        assert_eq!(found.uid.as_deref(), Some("d-1"));
+        let (missed, ()) = tokio::join!(subject("payments").identified(&client), async {
+            server.expect("GET", PATH).await.fail(404, "NotFound");
+        });
+        assert_eq!(missed, subject("payments"));
     }
 
     #[tokio::test]

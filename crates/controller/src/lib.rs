@@ -21,6 +21,7 @@
 //! | own namespace | secrets | create; get patch on the CA's and the webhook's |
 //! | own namespace | configmaps | create; get on the trust bundle |
 //! | own namespace | leases | create; get update on the one |
+//! | own namespace | the one deployment | get |
 //! | own namespace | events (events.k8s.io) | create |
 
 mod api;

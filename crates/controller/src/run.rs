@@ -151,7 +151,7 @@ impl Parts {
             let observed = Arc::clone(observed);
             move || observed.census().certificates > 0
         };
-        let keeper = Keeper {
+        let mut keeper = Keeper {
             store: ca::Store::new(self.client.clone(), self.settings.ca.clone()),
             ca: self.ca.clone(),
             policy: self.policy.subscribe(),
@@ -160,10 +160,11 @@ impl Parts {
             events: self.events.clone(),
             ourselves: self.settings.ourselves.clone(),
         };
-        let observed = Arc::clone(observed);
+        let (client, observed) = (self.client.clone(), Arc::clone(observed));
         tasks.start("ca", async move {
             // Whether there are Secrets of an earlier CA is known only then.
             observed.synced().await;
+            keeper.ourselves = keeper.ourselves.identified(&client).await;
             keeper.run().await;
         });
     }
