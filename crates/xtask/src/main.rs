@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::{boot, init, supervisor};
 use certmint_e2e::scenarios::side_by_side;
+use certmint_e2e::story::installation;
 use certmint_e2e::{demo, images};
 use clap::{Parser, Subcommand};
 
@@ -80,15 +81,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// Builds our images and says how to use them.
 fn image(registry: Option<&str>) -> anyhow::Result<()> {
     let cache = Cache::open()?;
-    for image in images::ours(&cache)? {
+    let images = images::ours(&cache)?;
+    for image in &images {
         let megabytes = image.size()? / 100_000;
         let size = format!("{}.{} MB", megabytes / 10, megabytes % 10);
         match registry {
             Some(registry) => println!("{} {size}", image.push(&cache, registry)?),
             None => println!("{} {size} {}", image.local_reference(), image.tar().display()),
         }
+    }
+    if let Some(registry) = registry {
+        let values = installation::image_values(&images, |image| Ok(image.reference(registry)))?;
+        println!("\nhelm install certmint charts/certmint -n certmint-system --create-namespace \\");
+        println!("  --set {}", values.join(","));
     }
     Ok(())
 }

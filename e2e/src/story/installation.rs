@@ -16,7 +16,7 @@ pub const RELEASE: &str = "certmint";
 /// # Errors
 /// When an image cannot be built or provided, helm refuses, or the pods do not become ready.
 pub fn install(cluster: &Cluster, values: &[&str]) -> Result<()> {
-    let mut sets = image_values(cluster)?;
+    let mut sets = image_values(&images::ours(cluster.cache())?, |image| cluster.provide(image))?;
     sets.extend(values.iter().map(|value| (*value).to_owned()));
     let mut helm = cluster.command("helm");
     helm.args(["upgrade", "--install", RELEASE]).arg(charts::chart()).args([
@@ -58,11 +58,17 @@ pub fn uninstall(cluster: &Cluster) -> Result<()> {
 /// What certificates of seconds take, beside an installation's usual values.
 pub const SHORT_LIVED: &[&str] = &["policy.shortestDuration=10s"];
 
-fn image_values(cluster: &Cluster) -> Result<Vec<String>> {
-    let [certmint, fetch] = images::ours(cluster.cache())?;
+/// The chart's values, as `--set` takes them, for images that `provide` makes available and names.
+///
+/// # Errors
+/// Those of `provide`.
+pub fn image_values(
+    [certmint, fetch]: &[Image; 2],
+    mut provide: impl FnMut(&Image) -> Result<String>,
+) -> Result<Vec<String>> {
     let mut values = Vec::new();
-    for (prefix, image) in [("image", &certmint), ("fetch.image", &fetch)] {
-        values.extend(reference_values(prefix, image, &cluster.provide(image)?));
+    for (prefix, image) in [("image", certmint), ("fetch.image", fetch)] {
+        values.extend(reference_values(prefix, image, &provide(image)?));
     }
     Ok(values)
 }
