@@ -37,13 +37,15 @@ impl Lifetime {
 }
 
 /// When a certificate falls due: at two thirds of its life after issuance (`not_before` + [`BACKDATE`]),
-/// earlier by up to a tenth of its life, as `jitter` says (0 to 255 for none to all of that tenth).
+/// earlier by up to a tenth of its life, as `jitter` says (0 to 255 for none to all of that tenth), in whole
+/// seconds.
 ///
 /// A certificate valid at the end of its backdating is always due before it ends.
 pub fn renew_at(not_before: OffsetDateTime, not_after: OffsetDateTime, jitter: u8) -> OffsetDateTime {
     let issued = not_before + BACKDATE;
     let life = not_after - issued;
-    issued + life * 2 / 3 - life * i32::from(jitter) / 2550
+    let due: OffsetDateTime = issued + life * 2 / 3 - life * i32::from(jitter) / 2550;
+    due.truncate_to_second()
 }
 
 impl FromStr for Lifetime {
