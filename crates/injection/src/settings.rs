@@ -29,6 +29,8 @@ pub struct ContainerResources {
     pub cpu_request: Quantity,
     /// Memory request.
     pub memory_request: Quantity,
+    /// CPU limit, in a pod each of whose containers has one: where a quota on `limits.cpu` makes it a duty.
+    pub cpu_limit: Quantity,
     /// Memory limit.
     pub memory_limit: Quantity,
     /// CPU request and limit in a pod of QoS class Guaranteed, whose memory request is then the limit.

@@ -162,6 +162,12 @@ impl Container<'_> {
         self.restart_policy.as_deref() == Some("Always")
     }
 
+    /// CPU limited.
+    pub(crate) fn limits_cpu(&self) -> bool {
+        let limits = self.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+        limits.is_some_and(|limits| limits.cpu.is_some())
+    }
+
     /// CPU and memory limited, and requested to the same amount or, by default, the limit.
     pub(crate) fn is_guaranteed(&self) -> bool {
         let Some(Resources { limits: Some(limits), requests }) = &self.resources else { return false };

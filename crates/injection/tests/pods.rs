@@ -90,6 +90,20 @@ fn a_guaranteed_pod_stays_guaranteed() {
 }
 
 #[test]
+fn a_pod_of_cpu_limits_satisfies_a_quota_on_them_with_ours_too() {
+    let limits = |cpus: &[Value]| {
+        let containers = cpus.iter().enumerate().map(|(index, limits)| {
+            let requests = json!({"cpu": "10m"});
+            json!({"name": format!("app-{index}"), "resources": {"limits": limits, "requests": requests}})
+        });
+        ours(&opted_in().with_spec("containers", containers.collect()))["resources"]["limits"].clone()
+    };
+    let limited = json!({"cpu": "1"});
+    assert_eq!(limits(&[limited.clone(), limited.clone()]), json!({"cpu": "200m", "memory": "32Mi"}));
+    assert_eq!(limits(&[limited, json!({"memory": "1Gi"})]), json!({"memory": "32Mi"}));
+}
+
+#[test]
 fn files_are_as_open_as_the_app_needs() {
     let mode = |security: Value| {
         let ours = ours(&opted_in().with_spec("securityContext", security));

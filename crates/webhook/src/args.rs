@@ -37,6 +37,9 @@ pub struct Args {
     /// The injected container's memory request.
     #[arg(long, env = "CERTMINT_FETCH_MEMORY_REQUEST", default_value = "8Mi")]
     pub fetch_memory_request: Quantity,
+    /// The injected container's CPU limit in pods each of whose containers has one.
+    #[arg(long, env = "CERTMINT_FETCH_CPU_LIMIT", default_value = "200m")]
+    pub fetch_cpu_limit: Quantity,
     /// The injected container's memory limit.
     #[arg(long, env = "CERTMINT_FETCH_MEMORY_LIMIT", default_value = "32Mi")]
     pub fetch_memory_limit: Quantity,
@@ -60,6 +63,7 @@ impl Args {
             resources: ContainerResources {
                 cpu_request: self.fetch_cpu_request.clone(),
                 memory_request: self.fetch_memory_request.clone(),
+                cpu_limit: self.fetch_cpu_limit.clone(),
                 memory_limit: self.fetch_memory_limit.clone(),
                 guaranteed_cpu: self.fetch_guaranteed_cpu.clone(),
             },

@@ -3,6 +3,7 @@
 use super::Target;
 use super::reader::Reader;
 use crate::edits::Edits;
+use crate::view::Container;
 use certmint_contract::annotations::{Order, Renew};
 use certmint_contract::pod_layout::{
     CONTAINER, ENV_API, ENV_DEADLINE, ENV_FILE_MODE, ENV_IDENTITY, ENV_RELOAD, ENV_TRUST_BUNDLE,
@@ -93,21 +94,28 @@ fn mounts(secret: bool) -> Vec<Value> {
     mounts
 }
 
-/// A pod of QoS class Guaranteed stays one: it may depend on that for its CPUs and against eviction.
+/// A pod of QoS class Guaranteed stays one: it may depend on that for its CPUs and against eviction. One whose
+/// containers all have a CPU limit keeps that too: a quota on `limits.cpu` admits no container without.
 fn resources(target: &Target<'_>) -> Value {
     let resources = &target.settings.resources;
     let spec = target.spec;
     let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &init.view);
-    let mut others = init.chain(spec.containers.as_deref().unwrap_or_default());
-    if others.all(|container| &*container.name == CONTAINER || container.is_guaranteed()) {
+    let all = init.chain(spec.containers.as_deref().unwrap_or_default());
+    let mut others = all.filter(|container| &*container.name != CONTAINER);
+    if others.clone().all(Container::is_guaranteed) {
         let amount =
             json!({"cpu": resources.guaranteed_cpu.as_str(), "memory": resources.memory_limit.as_str()});
         return json!({"requests": amount, "limits": amount});
     }
-    json!({
-        "requests": {"cpu": resources.cpu_request.as_str(), "memory": resources.memory_request.as_str()},
-        "limits": {"memory": resources.memory_limit.as_str()},
-    })
+    let requests =
+        json!({"cpu": resources.cpu_request.as_str(), "memory": resources.memory_request.as_str()});
+    let memory = resources.memory_limit.as_str();
+    let limits = if others.all(Container::limits_cpu) {
+        json!({"cpu": resources.cpu_limit.as_str(), "memory": memory})
+    } else {
+        json!({"memory": memory})
+    };
+    json!({"requests": requests, "limits": limits})
 }
 
 /// Pod Security "restricted", whatever the pod itself says.

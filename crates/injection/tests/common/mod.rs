@@ -18,6 +18,7 @@ pub(crate) fn settings() -> Settings {
         resources: ContainerResources {
             cpu_request: "5m".parse().unwrap(),
             memory_request: "8Mi".parse().unwrap(),
+            cpu_limit: "200m".parse().unwrap(),
             memory_limit: "32Mi".parse().unwrap(),
             guaranteed_cpu: "50m".parse().unwrap(),
         },
