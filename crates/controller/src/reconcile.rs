@@ -93,8 +93,12 @@ impl Reconciler {
         let mut in_the_way: Option<SecretFacts> = None;
         for _ in 0..ROUNDS {
             let view = self.observed.view(key);
-            let Some(workload) = &view.workload else {
-                return self.abandoned(key, &view, &secrets).await;
+            let unlabelled = match &view.workload {
+                None if !view.secrets.is_empty() => self.unlabelled(key).await?,
+                _ => None,
+            };
+            let Some(workload) = view.workload.as_ref().or(unlabelled.as_ref()) else {
+                return Ok(Outcome::Settled);
             };
             if self.verify_suspects(&view, workload, &secrets).await? {
                 continue;
@@ -223,34 +227,17 @@ impl Reconciler {
         Ok(facts)
     }
 
-    /// A Secret whose workload is not observed any more: opted out, or deleted. Only what the workload itself
-    /// says counts, because a label may be missing for a moment; a deleted one's Secret is the garbage
-    /// collector's.
-    async fn abandoned(
-        &self,
-        key: &WorkloadKey,
-        view: &View,
-        secrets: &Secrets,
-    ) -> Result<Outcome, ReconcileError> {
-        if view.secrets.is_empty() {
-            return Ok(Outcome::Settled);
-        }
+    /// The workload of a Secret that is left, as it is now: opted out, or without our label, which whoever
+    /// writes it may drop while no webhook is there to put it back. Only what the workload itself says counts;
+    /// a deleted one's Secret is the garbage collector's.
+    async fn unlabelled(&self, key: &WorkloadKey) -> Result<Option<Workload>, ReconcileError> {
         let kind = key.workload.kind;
         let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
         let resource = kube::core::GroupVersionKind::gvk(group, version, kind.as_str());
         let resource = kube::api::ApiResource::from_gvk(&resource);
         let api = Api::<Seen>::namespaced_with(self.client.clone(), key.namespace.as_str(), &resource);
         let found = api::call(format!("get {key}"), api.get(&key.workload.name)).await;
-        let Some(Ok(Some(workload))) = api::optional(found)?.map(|seen| seen.workload(kind)) else {
-            return Ok(Outcome::Settled);
-        };
-        let Decision { plan, remove } = self.decide(&workload, view, None);
-        if plan == Plan::NotWanted {
-            self.remove(&workload, &remove, secrets).await?;
-        } else {
-            tracing::warn!(workload = %key, "it asks for a certificate but has no label certmint.dev/managed=true; its Secret stays, and is not renewed until the workload is applied again");
-        }
-        Ok(Outcome::Settled)
+        Ok(api::optional(found)?.and_then(|seen| seen.workload(kind).ok().flatten()))
     }
 
     async fn remove(

@@ -217,10 +217,11 @@ async fn a_secret_goes_only_when_its_workload_says_so_itself() {
     let mut fixture = fixture();
     fixture.issue().await;
     fixture.reconciler.observed.unsee(WorkloadKind::Deployment, "shop", "payments");
-    // The label is gone, but the workload still asks.
-    let (_, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
+    // The label is gone, but the workload still asks: it is looked at again when renewal is due.
+    let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", DEPLOYMENT).await.ok(workload());
     });
+    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
     fixture.server.expect_silence().await;
     // It opted out.
     let mut opted_out = workload();
