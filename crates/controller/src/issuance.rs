@@ -76,18 +76,22 @@ impl Issuance {
         let token = bearer_token(request.headers())?;
         let caller = Caller::of_token(&self.client, token).await?;
         let pod = caller.pod(&self.client).await?;
-        let workload = self.owners.workload_of(&caller, &pod).await?;
+        let top = self.owners.workload_of(&caller, &pod).await?;
         if !self.observed.is_synced() {
             let message = "this replica has just started and does not know the cluster yet; ask again";
             return Err(failure(ErrorCode::Unavailable, message.into()));
         }
-        let key = WorkloadKey { namespace: caller.namespace.clone(), workload };
+        let key = WorkloadKey { namespace: caller.namespace.clone(), workload: top.workload };
         let Some(workload) = self.observed.workload(&key) else {
             return Err(failure(
                 ErrorCode::NotOptedIn,
                 format!("{key} did not opt in: annotate it with certmint.dev/inject=true"),
             ));
         };
+        if *workload.uid != *top.uid {
+            let message = format!("{key} was made anew, and one of the two is not known here; ask again");
+            return Err(failure(ErrorCode::Unavailable, message));
+        }
         let bundle = self.bundle_of(&key, &workload, &caller).await?;
         tracing::info!(workload = %key, pod = %caller.pod_name, "gave a bundle");
         Ok(bundle)
