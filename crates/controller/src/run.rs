@@ -16,14 +16,10 @@ use crate::{
     survey::Survey,
 };
 use certmint_contract::Policy;
-use certmint_tls_server::{Identity, Limits, Server, observability::Observability};
+use certmint_tls_server::{Identity, Limits, Server, observability::Observability, shutdown};
 use kube::Client;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 /// Why the controller does not run, or no longer.
@@ -77,7 +73,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     let client = connect().await?;
     let listener = listen(settings.listen).await?;
     let health = listen(settings.health_listen).await?;
-    let shutdown = until_terminated()?;
+    let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
     let (metrics, registry) = Metrics::new();
     let (events, backlog) = Events::new(&settings.identity);
     let (ca, _) = Ca::unknown();
@@ -240,21 +236,4 @@ async fn connect() -> Result<Client, RunError> {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
     TcpListener::bind(address).await.map_err(|why| RunError::Listen { address, why })
-}
-
-/// Cancelled by the first SIGTERM or SIGINT.
-fn until_terminated() -> Result<CancellationToken, RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    let shutdown = CancellationToken::new();
-    let cancelled = shutdown.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("asked to stop");
-        cancelled.cancel();
-    });
-    Ok(shutdown)
 }

@@ -12,6 +12,7 @@ mod identity;
 mod limits;
 pub mod observability;
 mod server;
+pub mod shutdown;
 
 pub use files::IdentityFiles;
 pub use identity::{Identity, IdentityError, NotServing};

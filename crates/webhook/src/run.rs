@@ -4,14 +4,13 @@ use crate::{Admission, Args, Endpoint, Metrics};
 use certmint_contract::Policy;
 use certmint_contract::policy::PolicyError;
 use certmint_tls_server::observability::Observability;
-use certmint_tls_server::{Identity, IdentityFiles, Limits, Server, files};
+use certmint_tls_server::{Identity, IdentityFiles, Limits, Server, files, shutdown};
 use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Why the webhook does not run.
@@ -59,7 +58,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     let policy = read_policy(&args.policy)?;
     let listener = listen(args.listen).await?;
     let health = listen(args.health_listen).await?;
-    let shutdown = until_terminated()?;
+    let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
 
     let identity = Arc::new(Identity::default());
     let mut registry = Registry::default();
@@ -137,23 +136,6 @@ fn read_policy(path: &PathBuf) -> Result<Policy, RunError> {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
     TcpListener::bind(address).await.map_err(|why| RunError::Listen { address, why })
-}
-
-/// Cancelled by the first SIGTERM or SIGINT.
-fn until_terminated() -> Result<CancellationToken, RunError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
-    let shutdown = CancellationToken::new();
-    let cancelled = shutdown.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("asked to stop");
-        cancelled.cancel();
-    });
-    Ok(shutdown)
 }
 
 #[cfg(test)]
