@@ -1,7 +1,7 @@
 //! What is shown to work on a real cluster, one named scenario at a time.
 //!
-//! A scenario keeps to namespaces that bear its name (`opt-in`, `opt-in-restricted`): those are reported on
-//! when it fails, and removed when it ends.
+//! A scenario keeps to namespaces of [ours](crate::story::namespace) that bear its name (`opt-in`,
+//! `opt-in-restricted`): those are reported on when it fails, and removed when it ends.
 
 mod controller_down;
 mod deleted_while_waiting;
@@ -20,7 +20,7 @@ use anyhow::{Result, bail};
 use crate::charts;
 use crate::cluster::Cluster;
 use crate::progress::{self, human};
-use crate::report;
+use crate::{report, story};
 
 /// Where the chart is installed; reported on whenever a scenario fails.
 pub const SYSTEM_NAMESPACE: &str = "certmint-system";
@@ -130,12 +130,11 @@ pub fn run(cluster: &Cluster, scenarios: &[Scenario]) -> Tally {
                 tally.failed += 1;
                 let mut namespaces = namespaces_of(cluster, scenario);
                 namespaces.push(SYSTEM_NAMESPACE.to_owned());
+                // First and last: what stands between can be long.
+                let failed = format!("FAILED {} after {}: {error:#}", scenario.name, human(start.elapsed()));
+                progress::note(&format!("{failed}\n"));
                 println!("{}", report::of(cluster, &namespaces));
-                progress::note(&format!(
-                    "FAILED {} after {}: {error:#}",
-                    scenario.name,
-                    human(start.elapsed())
-                ));
+                progress::note(&failed);
             }
         }
         for namespace in namespaces_of(cluster, scenario) {
@@ -147,7 +146,7 @@ pub fn run(cluster: &Cluster, scenarios: &[Scenario]) -> Tally {
 }
 
 fn namespaces_of(cluster: &Cluster, scenario: &Scenario) -> Vec<String> {
-    let all = cluster.kubectl().list(&["namespaces"]).unwrap_or_default();
+    let all = cluster.kubectl().list(&["namespaces", &story::selector()]).unwrap_or_default();
     let names = all.iter().filter_map(|namespace| namespace["metadata"]["name"].as_str());
     names.filter(|name| belongs(name, scenario.name)).map(str::to_owned).collect()
 }
