@@ -8,7 +8,8 @@ use crate::kubectl::Kubectl;
 use crate::progress::{heading, note, step};
 use crate::scenarios::SYSTEM_NAMESPACE;
 use crate::story::call::{self, Caller};
-use crate::story::{PATIENCE, examples, installation, namespace, traffic};
+use crate::story::traffic::{Tally, Traffic};
+use crate::story::{examples, installation, namespace, workload};
 
 /// How the demo is to go.
 #[derive(Debug, Clone)]
@@ -49,15 +50,21 @@ pub fn run(settings: &Settings) -> Result<()> {
     if let (Err(_), false) = (&told, *keep) {
         println!("{}", crate::report::of(&cluster, &[NAMESPACE.to_owned(), SYSTEM_NAMESPACE.to_owned()]));
     }
-    if *keep { leave(&cluster) } else { remove(cluster) }?;
+    let ended = if *keep { leave(&cluster) } else { remove(cluster) };
+    // What failed first tells more than what failed to be cleaned up after it.
     let tally = told?;
+    ended?;
     println!("\n{} requests, {} failed", grouped(tally.requests), grouped(tally.failed));
     Ok(())
 }
 
-fn tell(cluster: &Cluster) -> Result<traffic::Tally> {
+fn tell(cluster: &Cluster) -> Result<Tally> {
     heading("Certmint is installed");
-    shell("helm install certmint charts/certmint -n certmint-system --create-namespace");
+    shell(&format!(
+        "helm install certmint charts/certmint -n certmint-system --create-namespace --set {}",
+        installation::SHORT_LIVED.join(",")
+    ));
+    note("  (and the values that name the images built here)");
     step("webhook and controller are ready", || installation::install(cluster, installation::SHORT_LIVED))?;
 
     let kubectl = namespace(cluster, NAMESPACE, &["pod-security.kubernetes.io/enforce=restricted"])?;
@@ -69,6 +76,7 @@ fn tell(cluster: &Cluster) -> Result<traffic::Tally> {
 fn opt_in(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     heading("A payment service opts in");
     shell("kubectl apply -f docs/examples/payments.yaml -f docs/examples/checkout.yaml");
+    note("  (with images of nginx and curl built here)");
     examples::apply_payments(cluster, kubectl)?;
     examples::apply_checkout(cluster, kubectl)?;
     let duration = format!("certmint.dev/duration={DURATION}");
@@ -77,8 +85,11 @@ fn opt_in(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
         examples::opt_in(kubectl, &format!("deployment/{name}"), &[&duration])?;
     }
     step("both roll by themselves, and their pods have certificates", || {
-        kubectl.rolled_out("deployment/payments", PATIENCE)?;
-        kubectl.rolled_out("deployment/checkout", PATIENCE)
+        for name in ["payments", "checkout"] {
+            let pods = workload::rolled_out(kubectl, name)?;
+            ensure!(pods.iter().all(workload::is_injected), "not every pod of {name} is injected");
+        }
+        Ok(())
     })?;
     shell("kubectl describe secret payments-certmint-tls");
     println!("{}", kubectl.run(&["describe", "secret", "payments-certmint-tls"])?);
@@ -97,27 +108,29 @@ fn call_it(kubectl: &Kubectl<'_>) -> Result<()> {
     told("with a certificate from another CA: refused", &|| call::refused(kubectl, Caller::Stranger, HOST))
 }
 
-fn load(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<traffic::Tally> {
+fn load(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<Tally> {
     heading(&format!("{RATE} requests a second, each with a TLS connection of its own"));
-    step("traffic flows", || traffic::start(cluster, kubectl, HOST, RATE, DURATION))?;
+    let traffic = step("traffic flows", || Traffic::start(cluster, kubectl, HOST, RATE, DURATION))?;
     let counted = |what: &str, act: &dyn Fn() -> Result<()>| -> Result<()> {
         step(what, act)?;
-        let tally = traffic::lossless(kubectl)?;
+        let tally = traffic.lossless()?;
         note(&format!("  {} requests so far, {} failed", grouped(tally.requests), tally.failed));
         Ok(())
     };
     counted("scale-out from 2 to 4 pods", &|| {
         kubectl.run(&["scale", "deployment/payments", "--replicas=4"])?;
-        kubectl.rolled_out("deployment/payments", PATIENCE)
+        workload::rolled_out(kubectl, "payments").map(drop)
     })?;
-    counted("rolling update of all pods", &|| {
+    counted("rolling update of all pods, until the last old one is gone", &|| {
         kubectl.run(&["rollout", "restart", "deployment/payments"])?;
-        kubectl.rolled_out("deployment/payments", PATIENCE)
+        workload::rolled_out(kubectl, "payments").map(drop)
     })?;
     counted(&format!("{RENEWALS} renewals of certificates that live {DURATION}"), &|| {
-        traffic::until(kubectl, "renewals", |tally| tally.renewals() >= RENEWALS).map(drop)
+        // Counted from here: certificates were renewed under the steps before, too.
+        let wanted = traffic.lossless()?.renewals() + RENEWALS;
+        traffic.until("renewals", |tally| tally.renewals() >= wanted).map(drop)
     })?;
-    traffic::lossless(kubectl)
+    step("traffic ends, and with it what was under way", || traffic.stop())
 }
 
 /// Refuses to mix with what is there already.

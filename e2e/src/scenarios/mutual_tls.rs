@@ -1,8 +1,9 @@
 //! nginx that asks for client certificates, called by its Service's name.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::cluster::Cluster;
+use crate::kubectl::Kubectl;
 use crate::progress::{note, step};
 use crate::story::call::{self, Caller};
 use crate::story::{examples, installation, namespace};
@@ -15,8 +16,9 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("nginx and a caller are opted in", || examples::deploy(cluster, &kubectl, &[]))?;
     for host in HOSTS {
         step(&format!("{host} answers a caller with our certificate"), || {
-            note(&call::succeeds(&kubectl, host)?);
-            Ok(())
+            let answer = call::succeeds(&kubectl, host)?;
+            note(&answer);
+            shown(&kubectl, &answer)
         })?;
         step("it refuses one without a certificate", || call::refused(&kubectl, Caller::Anonymous, host))?;
         step("it refuses one with another CA's certificate", || {
@@ -25,9 +27,25 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     }
     step("a caller refuses the service under a name that is not its own", || {
         let by_address = kubectl.get(&["service", "payments"])?["spec"]["clusterIP"].clone();
-        let error = call::call(&kubectl, Caller::Certified, by_address.as_str().unwrap_or_default());
-        let sentence = error.err().map(|error| format!("{error:#}")).unwrap_or_default();
-        ensure!(sentence.contains("no alternative certificate subject name matches"), "{sentence}");
-        Ok(())
+        match call::call(&kubectl, Caller::Certified, by_address.as_str().unwrap_or_default()) {
+            Ok(answer) => bail!("the call of {by_address} was answered {answer:?}"),
+            Err(error) => {
+                let sentence = format!("{error:#}");
+                ensure!(sentence.contains("no alternative certificate subject name matches"), "{sentence}");
+                Ok(())
+            }
+        }
     })
+}
+
+/// nginx names the certificate that it was shown: it must be the one in the caller's Secret.
+fn shown(kubectl: &Kubectl<'_>, answer: &str) -> Result<()> {
+    let secret = kubectl.get(&["secret", "checkout-certmint-tls"])?;
+    let serial = secret["metadata"]["annotations"]["certmint.dev/serial"].as_str().unwrap_or_default();
+    let digits = serial.replace(':', "").to_uppercase();
+    ensure!(
+        !digits.is_empty() && answer.ends_with(&digits),
+        "nginx was not shown the caller's certificate, with serial number {serial:?}: it answered {answer:?}"
+    );
+    Ok(())
 }

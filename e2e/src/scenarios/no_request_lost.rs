@@ -1,12 +1,13 @@
 //! A scale-out, a rolling update and renewals under constant traffic.
 
-use anyhow::Result;
-use serde_json::json;
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, addons};
-use crate::kubectl::Kubectl;
+use crate::kubectl::{Kubectl, is_true};
 use crate::progress::{note, step};
-use crate::story::{PATIENCE, examples, installation, namespace, traffic};
+use crate::story::traffic::Traffic;
+use crate::story::{PATIENCE, examples, installation, namespace, workload};
 
 const NAME: &str = "no-request-lost";
 /// Requests per second: enough to make nginx busy by the figures of its Deployment, on a small machine too.
@@ -23,28 +24,37 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         examples::apply_payments(cluster, &kubectl)?;
         let duration = format!("certmint.dev/duration={DURATION}");
         examples::opt_in(&kubectl, "deployment/payments", &[&duration])?;
-        kubectl.rolled_out("deployment/payments", PATIENCE)
+        workload::rolled_out(&kubectl, "payments")
     })?;
-    step("constant traffic through its Service", || {
-        traffic::start(cluster, &kubectl, &format!("payments.{NAME}.svc"), RATE, DURATION)
+    let traffic = step("constant traffic through its Service", || {
+        Traffic::start(cluster, &kubectl, &format!("payments.{NAME}.svc"), RATE, DURATION)
     })?;
-    step("a HorizontalPodAutoscaler scales it out under load", || scale_out(&kubectl))?;
-    step("a rolling update", || roll(&kubectl))?;
+    let scaled = step("a HorizontalPodAutoscaler scales it out under load", || scale_out(&kubectl))?;
+    note(&scaled);
+    traffic.lossless()?;
+    step("a rolling update, until the last old pod is gone", || {
+        kubectl.run(&["rollout", "restart", "deployment/payments"])?;
+        workload::rolled_out(&kubectl, "payments")
+    })?;
+    traffic.lossless()?;
     step(&format!("{RENEWALS} renewals"), || {
-        traffic::until(&kubectl, &format!("{RENEWALS} renewals"), |tally| tally.renewals() >= RENEWALS)
+        traffic.until(&format!("{RENEWALS} renewals"), |tally| tally.renewals() >= RENEWALS)
     })?;
-    step("scaled back in", || {
+    step("each because it was due", || {
+        ["payments", "traffic"].iter().try_for_each(|name| renewed_when_due(&kubectl, name))
+    })?;
+    step("scaled back in, until the last pod too many is gone", || {
         kubectl.delete(&["hpa", "payments"])?;
         kubectl.run(&["scale", "deployment/payments", "--replicas=1"])?;
-        kubectl.rolled_out("deployment/payments", PATIENCE)
+        workload::rolled_out(&kubectl, "payments")
     })?;
-    let tally = traffic::lossless(&kubectl)?;
+    let tally = step("the traffic ends, and with it what was under way", || traffic.stop())?;
     note(&format!("{} renewals; {} requests, {} failed", tally.renewals(), tally.requests, tally.failed));
     Ok(())
 }
 
-/// Lets an autoscaler decide, and waits until it has and its pods are ready.
-pub(crate) fn scale_out(kubectl: &Kubectl<'_>) -> Result<()> {
+/// Lets an autoscaler decide by what metrics-server measures, and waits until it has and its pods are ready.
+fn scale_out(kubectl: &Kubectl<'_>) -> Result<String> {
     let autoscaler = json!({
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -60,16 +70,22 @@ pub(crate) fn scale_out(kubectl: &Kubectl<'_>) -> Result<()> {
         },
     });
     kubectl.apply(&autoscaler.to_string())?;
-    kubectl.until("deployment/payments", "to be scaled out by its autoscaler", PATIENCE, |deployment| {
-        let status = &deployment["status"];
-        (status["replicas"].as_u64() > Some(2) && status["readyReplicas"] == status["replicas"]).then_some(())
-    })?;
-    traffic::lossless(kubectl).map(drop)
+    let decided = |autoscaler: &Value| {
+        let status = &autoscaler["status"];
+        let measured = status["currentMetrics"][0]["resource"]["current"]["averageUtilization"].as_u64()?;
+        let wanted = status["desiredReplicas"].as_u64().filter(|wanted| *wanted > 2)?;
+        is_true(autoscaler, "ScalingActive").then_some((measured, wanted))
+    };
+    let (measured, wanted) = kubectl.until("hpa/payments", "to want more than 2 pods", PATIENCE, decided)?;
+    let pods = workload::rolled_out(kubectl, "payments")?;
+    ensure!(pods.len() > 2, "the autoscaler wants {wanted} pods, and there are {}", pods.len());
+    Ok(format!("it wants {wanted} pods at {measured} % of the CPU they request"))
 }
 
-/// Replaces every pod.
-pub(crate) fn roll(kubectl: &Kubectl<'_>) -> Result<()> {
-    kubectl.run(&["rollout", "restart", "deployment/payments"])?;
-    kubectl.rolled_out("deployment/payments", PATIENCE)?;
-    traffic::lossless(kubectl).map(drop)
+/// A Secret that is replaced over and over for another reason would count as renewed, too.
+fn renewed_when_due(kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
+    let secret = kubectl.get(&["secret", &format!("{name}-certmint-tls")])?;
+    let reason = &secret["metadata"]["annotations"]["certmint.dev/reason"];
+    ensure!(*reason == "renewal due", "the newest certificate of {name} was issued because of {reason}");
+    Ok(())
 }

@@ -11,6 +11,8 @@ use crate::story::workload::{self, await_pods, manifest, sees_certificate, templ
 use crate::story::{PATIENCE, examples, installation, namespace};
 use crate::wait::{self, Observed};
 
+/// What does not opt in, by name and annotations.
+const PLAIN: [(&str, &str); 2] = [("plain", "{}"), ("declined", r#"{ "certmint.dev/inject": "false" }"#)];
 /// Kinds whose pods follow a change of the template by themselves.
 const ROLLING: [&str; 3] = ["deployment", "statefulset", "daemonset"];
 
@@ -19,6 +21,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     let kubectl = namespace(cluster, "opt-in", &[])?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
 
+    step("what does not opt in is taken as it is written", || apply_plain(&kubectl, &image))?;
     for kind in ROLLING {
         step(&format!("{kind}: annotated, it rolls by itself; the annotation gone, it rolls back"), || {
             rolling(&kubectl, kind, &image)
@@ -33,7 +36,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("pod: made with the annotation, it has the certificate; annotated later, it says why not", || {
         pod(&kubectl, &image)
     })?;
-    step("what did not opt in is as it was written", || untouched(&kubectl, &image))
+    step("what did not opt in is still as it was written", || untouched(&kubectl))
 }
 
 fn rolling(kubectl: &Kubectl<'_>, kind: &str, image: &str) -> Result<()> {
@@ -50,8 +53,8 @@ fn rolling(kubectl: &Kubectl<'_>, kind: &str, image: &str) -> Result<()> {
     owned_secret(kubectl, kind)?;
 
     examples::opt_out(kubectl, &object)?;
-    await_pods(kubectl, kind, false)?;
     same_as_before(&before, &kubectl.get(&[&object])?)?;
+    await_pods(kubectl, kind, false)?;
     secret_gone(kubectl, kind)
 }
 
@@ -66,9 +69,9 @@ fn replicaset(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     }
     owned_secret(kubectl, "replicaset")?;
     examples::opt_out(kubectl, "replicaset/replicaset")?;
+    same_as_before(&before, &kubectl.get(&["replicaset/replicaset"])?)?;
     kubectl.delete(&["pods", "--selector=app=replicaset"])?;
     await_pods(kubectl, "replicaset", false)?;
-    same_as_before(&before, &kubectl.get(&["replicaset/replicaset"])?)?;
     secret_gone(kubectl, "replicaset")
 }
 
@@ -94,6 +97,8 @@ fn job(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     let pods = await_pods(kubectl, "job", true)?;
     pods.iter().try_for_each(|pod| sees_certificate(kubectl, pod))?;
     owned_secret(kubectl, "job")?;
+    kubectl.delete(&["job/job"])?;
+    secret_gone(kubectl, "job")?;
 
     kubectl.apply(&manifest("job", "late-job", image, &json!({})).to_string())?;
     refused_as_too_late(kubectl, "job/late-job")
@@ -104,25 +109,39 @@ fn pod(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     let pods = await_pods(kubectl, "pod", true)?;
     pods.iter().try_for_each(|pod| sees_certificate(kubectl, pod))?;
     owned_secret(kubectl, "pod")?;
+    examples::opt_out(kubectl, "pod/pod")?;
+    secret_gone(kubectl, "pod")?;
 
     kubectl.apply(&manifest("pod", "late-pod", image, &json!({})).to_string())?;
-    refused_as_too_late(kubectl, "pod/late-pod")?;
-    kubectl.delete(&["pod/pod"])?;
-    secret_gone(kubectl, "pod")
+    refused_as_too_late(kubectl, "pod/late-pod")
 }
 
-fn untouched(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
-    let written = manifest("deployment", "plain", image, &json!({ "certmint.dev/inject": "false" }));
-    kubectl.apply(&written.to_string())?;
-    let pods = await_pods(kubectl, "plain", false)?;
-    ensure!(
-        pods.iter().all(|pod| pod["metadata"]["labels"].get("certmint.dev/injected").is_none()),
-        "a pod that did not opt in is labelled"
-    );
-    ensure!(
-        kubectl.get(&["secret", "plain-certmint-tls"]).is_err(),
-        "there is a Secret for what did not opt in"
-    );
+fn apply_plain(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
+    for (name, annotations) in PLAIN {
+        let annotations: Value = serde_json::from_str(annotations)?;
+        kubectl.apply(&manifest("deployment", name, image, &annotations).to_string())?;
+        await_pods(kubectl, name, false)?;
+    }
+    Ok(())
+}
+
+/// By now the controller has seen everything else opt in and out.
+fn untouched(kubectl: &Kubectl<'_>) -> Result<()> {
+    for (name, annotations) in PLAIN {
+        let deployment = kubectl.get(&["deployment", name])?;
+        let (own, on_template) = (ours(&deployment["metadata"]), ours(&template(&deployment)["metadata"]));
+        let written = annotations.matches("certmint.dev/").count();
+        ensure!(
+            own.len() == written && on_template.is_empty() && deployment["metadata"]["generation"] == 1,
+            "{name} carries {own:?} and on its template {on_template:?}; {annotations} was written"
+        );
+        for pod in await_pods(kubectl, name, false)? {
+            let keys = ours(&pod["metadata"]);
+            ensure!(keys.is_empty(), "a pod of {name} carries {keys:?}");
+        }
+    }
+    let secrets = kubectl.run(&["get", "secrets", "--output=name"])?;
+    ensure!(secrets.is_empty(), "everything has opted out, and there are still {secrets}");
     Ok(())
 }
 
@@ -143,7 +162,7 @@ fn owned_secret(kubectl: &Kubectl<'_>, workload: &str) -> Result<()> {
     let owner = &secret["metadata"]["ownerReferences"][0];
     ensure!(
         owner["name"] == workload && owner["controller"] == true && secret["type"] == "kubernetes.io/tls",
-        "the Secret of {workload} is {} and owned by {owner}",
+        "the Secret of {workload} is a {} and has the owner {owner}",
         secret["type"]
     );
     Ok(())

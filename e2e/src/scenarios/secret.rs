@@ -1,5 +1,6 @@
 //! The Secret and what is in it, as kubectl, OpenSSL and GnuTLS see it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fs, process};
@@ -9,11 +10,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::cluster::Cluster;
 use crate::kubectl::Kubectl;
 use crate::progress::{note, step};
-use crate::story::{PATIENCE, examples, installation, namespace};
+use crate::story::{examples, installation, namespace, workload};
 use crate::{command, machine};
 
 const NAMESPACE: &str = "secret";
 const SECRET: &str = "payments-certmint-tls";
+/// All the names there are of a Service.
+const RIGHT: [&str; 2] = ["payments.secret.svc", "payments.secret.svc.cluster.local"];
 const WRONG: [&str; 4] = ["payments", "refunds.secret.svc", "payments.other.svc", "a.payments.secret.svc"];
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
@@ -22,17 +25,16 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     let kubectl = namespace(cluster, NAMESPACE, &[])?;
     examples::apply_payments(cluster, &kubectl)?;
     examples::opt_in(&kubectl, "deployment/payments", &[])?;
-    kubectl.rolled_out("deployment/payments", PATIENCE)?;
+    workload::rolled_out(&kubectl, "payments")?;
 
     step("kubectl get and kubectl describe tell what it is", || printed(&kubectl))?;
     let files = Files::of(&kubectl)?;
     step("the key fits the certificate (OpenSSL)", || key_fits(&files))?;
-    let right = ["payments.secret.svc", "payments.secret.svc.cluster.local"];
     step("OpenSSL: the right names pass as server and as client, wrong ones do not", || {
-        verdicts(&files, &right, openssl)
+        verdicts(&files, openssl, "hostname mismatch")
     })?;
     step("GnuTLS: the right names pass as server and as client, wrong ones do not", || {
-        verdicts(&files, &right, gnutls)
+        verdicts(&files, gnutls, "does not match")
     })?;
     step("the profile is as documented", || profile(&files))
 }
@@ -107,14 +109,19 @@ enum Use<'a> {
     Client,
 }
 
-fn verdicts(files: &Files, right: &[&str], verify: fn(&Files, Use<'_>) -> Result<String>) -> Result<()> {
-    for name in right {
+type Verifier = fn(&Files, Use<'_>) -> Result<String>;
+
+/// Passes when `verify` takes the right names and refuses wrong ones, each with the words `mismatch`.
+fn verdicts(files: &Files, verify: Verifier, mismatch: &str) -> Result<()> {
+    for name in RIGHT {
         verify(files, Use::Server(name)).with_context(|| format!("{name} should pass"))?;
     }
     verify(files, Use::Client).context("the use as a client should pass")?;
     for name in WRONG {
-        if verify(files, Use::Server(name)).is_ok() {
-            bail!("{name} should not pass");
+        match verify(files, Use::Server(name)) {
+            Ok(printed) => bail!("{name} should not pass: {printed}"),
+            Err(error) if format!("{error:#}").contains(mismatch) => {}
+            Err(error) => return Err(error.context(format!("{name} should be refused as no name of it"))),
         }
     }
     Ok(())
@@ -155,5 +162,8 @@ fn profile(files: &Files) -> Result<()> {
     ] {
         ensure!(text.contains(expected), "the certificate lacks {expected:?}:\n{text}");
     }
+    let names: BTreeSet<&str> =
+        text.split([' ', ',', '\n']).filter_map(|word| word.strip_prefix("DNS:")).collect();
+    ensure!(names == BTreeSet::from(RIGHT), "the certificate has the names {names:?}");
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The examples of the documentation, applied as they stand but for the images, which are our own.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
-use super::PATIENCE;
+use super::workload;
 use crate::cluster::Cluster;
 use crate::images;
 use crate::kubectl::Kubectl;
@@ -38,8 +38,8 @@ pub fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, annotations: &[&str]) ->
     for workload in ["deployment/payments", "deployment/checkout"] {
         opt_in(kubectl, workload, annotations)?;
     }
-    for workload in ["deployment/payments", "deployment/checkout"] {
-        kubectl.rolled_out(workload, PATIENCE)?;
+    for name in ["payments", "checkout"] {
+        workload::rolled_out(kubectl, name)?;
     }
     Ok(())
 }
@@ -47,9 +47,23 @@ pub fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, annotations: &[&str]) ->
 /// `kubectl annotate WORKLOAD certmint.dev/inject=true …`.
 ///
 /// # Errors
-/// When the webhook refuses it.
+/// When the webhook refuses it, or does not bring the label and the annotations to the pod template.
 pub fn opt_in(kubectl: &Kubectl<'_>, workload: &str, annotations: &[&str]) -> Result<String> {
-    kubectl.run(&[&["annotate", "--overwrite", workload, "certmint.dev/inject=true"], annotations].concat())
+    let annotate = ["annotate", "--overwrite", workload, "certmint.dev/inject=true"];
+    let printed = kubectl.run(&[&annotate, annotations].concat())?;
+    let object = kubectl.get(&[workload])?;
+    let template = &workload::template(&object)["metadata"];
+    ensure!(
+        template["labels"]["certmint.dev/inject"] == "true",
+        "{workload} was annotated, but the webhook has not labelled its pod template: {template}"
+    );
+    for (key, value) in object["metadata"]["annotations"].as_object().into_iter().flatten() {
+        ensure!(
+            !key.starts_with("certmint.dev/") || template["annotations"][key] == *value,
+            "the webhook has not copied {key}={value} of {workload} to its pod template: {template}"
+        );
+    }
+    Ok(printed)
 }
 
 /// `kubectl annotate WORKLOAD certmint.dev/inject-`.

@@ -1,11 +1,13 @@
 //! Certmint installed with helm, as a user would.
 
 use anyhow::Result;
+use serde_json::{Value, json};
 
-use super::PATIENCE;
+use super::{PATIENCE, workload};
 use crate::cluster::Cluster;
 use crate::images::{self, Image};
 use crate::scenarios::SYSTEM_NAMESPACE;
+use crate::wait::{self, Observed};
 use crate::{charts, command};
 
 /// The release's name, which the chart's objects are named after.
@@ -31,7 +33,8 @@ pub fn install(cluster: &Cluster, values: &[&str]) -> Result<()> {
     ready(cluster)
 }
 
-/// Waits until webhook and controller are ready and the API server can call the webhook.
+/// Waits until webhook and controller are ready and the API server calls the webhook: before it does, a workload
+/// that opts in would be passed over in silence.
 ///
 /// # Errors
 /// When they do not become so.
@@ -42,6 +45,20 @@ pub fn ready(cluster: &Cluster) -> Result<()> {
     kubectl.until("mutatingwebhookconfiguration/certmint", "to carry the CA", PATIENCE, |configuration| {
         let webhooks = configuration["webhooks"].as_array()?;
         webhooks.iter().all(|webhook| webhook["clientConfig"]["caBundle"].is_string()).then_some(())
+    })?;
+    wait::until("a pod that opts in to come back injected (a dry run)", PATIENCE, || dry_run(cluster))
+}
+
+fn dry_run(cluster: &Cluster) -> Result<Observed<()>> {
+    let pod =
+        workload::manifest("pod", "certmint-dry-run", "none", &json!({ "certmint.dev/inject": "true" }));
+    let kubectl = cluster.kubectl().namespace("default");
+    let mut create = kubectl.command(&["create", "--dry-run=server", "--output=json", "--filename=-"]);
+    let created: Value = serde_json::from_str(&command::output_with_input(&mut create, &pod.to_string())?)?;
+    Ok(if workload::is_injected(&created) {
+        Observed::Yes(())
+    } else {
+        Observed::NotYet("the API server took the pod as it was".to_owned())
     })
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::PATIENCE;
 use crate::kubectl::{Kubectl, is_true};
+use crate::wait::{self, Observed};
 
 /// The kinds, with the words that kubectl knows them by.
 pub const KINDS: [&str; 7] =
@@ -100,26 +101,91 @@ pub fn await_pods(kubectl: &Kubectl<'_>, name: &str, injected: bool) -> Result<V
         "the pods of {name} to be ready {}",
         if injected { "and injected" } else { "without injection" }
     );
-    crate::wait::until(&what, PATIENCE, || {
+    wait::until(&what, PATIENCE, || {
         let pods = kubectl.list(&["pods", &selector])?;
-        let good = |pod: &Value| {
-            let well = is_true(pod, "Ready") || pod["status"]["phase"] == "Succeeded";
-            well && pod["metadata"]["deletionTimestamp"].is_null() && is_injected(pod) == injected
-        };
+        let good = |pod: &Value| is_well(pod) && !is_ending(pod) && is_injected(pod) == injected;
         Ok(if !pods.is_empty() && pods.iter().all(good) {
-            crate::wait::Observed::Yes(pods)
+            Observed::Yes(pods)
         } else {
-            let states = pods.iter().map(|pod| {
-                format!(
-                    "{} {} injected={}",
-                    pod["metadata"]["name"],
-                    pod["status"]["phase"],
-                    is_injected(pod)
-                )
-            });
-            crate::wait::Observed::NotYet(states.collect::<Vec<_>>().join(", "))
+            Observed::NotYet(states(&pods))
         })
     })
+}
+
+/// Waits until all replicas that the Deployment `name` wants are of its newest template and ready, and every
+/// other pod with `app=NAME` is gone, also those that `kubectl rollout status` no longer counts because they
+/// are ending. Returns the pods.
+///
+/// # Errors
+/// When it does not become so; the error has the state of each pod.
+pub fn rolled_out(kubectl: &Kubectl<'_>, name: &str) -> Result<Vec<Value>> {
+    wait::until(&format!("deployment/{name} to be rolled out"), PATIENCE, || {
+        let deployment = kubectl.get(&["deployment", name])?;
+        let pods = kubectl.list(&["pods", &format!("--selector=app={name}")])?;
+        let (status, wanted) = (&deployment["status"], &deployment["spec"]["replicas"]);
+        let observed = status["observedGeneration"] == deployment["metadata"]["generation"];
+        let counted = ["replicas", "updatedReplicas", "availableReplicas"].map(|count| &status[count]);
+        let settled = counted.iter().all(|count| *count == wanted)
+            && wanted.as_u64() == u64::try_from(pods.len()).ok()
+            && pods.iter().all(|pod| is_well(pod) && !is_ending(pod));
+        Ok(if observed && settled {
+            Observed::Yes(pods)
+        } else {
+            Observed::NotYet(format!("{wanted} replicas wanted; {}{}", states(&pods), failure(&deployment)))
+        })
+    })
+}
+
+fn is_well(pod: &Value) -> bool {
+    is_true(pod, "Ready") || pod["status"]["phase"] == "Succeeded"
+}
+
+fn is_ending(pod: &Value) -> bool {
+    !pod["metadata"]["deletionTimestamp"].is_null()
+}
+
+/// What each pod is, and why those that are not well are not.
+fn states(pods: &[Value]) -> String {
+    if pods.is_empty() {
+        return "there are no pods".to_owned();
+    }
+    pods.iter().map(state).collect::<Vec<_>>().join("; ")
+}
+
+fn state(pod: &Value) -> String {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut words = vec![
+        word(&pod["metadata"]["name"]),
+        word(&pod["status"]["phase"]),
+        if is_injected(pod) { "injected" } else { "not injected" }.to_owned(),
+    ];
+    words.extend(is_ending(pod).then(|| "ending".to_owned()));
+    words.extend((!is_well(pod)).then(|| "not ready".to_owned()));
+    for list in ["initContainerStatuses", "containerStatuses"] {
+        for container in pod["status"][list].as_array().into_iter().flatten() {
+            let ends = [
+                &container["state"]["waiting"],
+                &container["state"]["terminated"],
+                &container["lastState"]["terminated"],
+            ];
+            let told = ends.iter().filter(|end| {
+                end.is_object() && (end["reason"] != "Completed" || end["message"].is_string())
+            });
+            let told = told.map(|end| format!("{} {}", word(&end["reason"]), word(&end["message"])));
+            let told: Vec<String> = told.map(|words| words.trim().to_owned()).collect();
+            words.extend(
+                (!told.is_empty()).then(|| format!("[{}: {}]", word(&container["name"]), told.join("; "))),
+            );
+        }
+    }
+    words.join(" ")
+}
+
+/// Why a Deployment cannot make its pods, if that is so.
+fn failure(deployment: &Value) -> String {
+    let conditions = deployment["status"]["conditions"].as_array().into_iter().flatten();
+    let failed = conditions.filter(|condition| condition["type"] == "ReplicaFailure");
+    failed.map(|condition| format!("; {}", condition["message"])).collect()
 }
 
 /// Passes when the pod's app container sees the files.
