@@ -20,9 +20,12 @@ pub fn dns_names(
 ) -> Vec<DnsName> {
     let mut names: BTreeSet<DnsName> = extra.iter().cloned().collect();
     for service in services.iter().filter(|service| service.selects(workload)) {
-        names.extend(forms(&service.name, workload, policy));
+        names.extend(full_forms(&service.name, workload, policy));
+        if policy.short_names {
+            names.extend(short_forms(&service.name, workload));
+        }
         for host in replica_hosts(workload, service) {
-            names.extend(forms(&host, workload, policy));
+            names.extend(full_forms(&host, workload, policy));
         }
     }
     names.into_iter().collect()
@@ -39,13 +42,17 @@ fn replica_hosts(workload: &Workload, service: &Service) -> impl Iterator<Item =
     ordinals.map(move |ordinal| format!("{pod}-{ordinal}.{service}"))
 }
 
-/// A host below the namespace in each of the forms in which the cluster's DNS has it.
-fn forms(host: &str, workload: &Workload, policy: &Policy) -> impl Iterator<Item = DnsName> {
+/// A host below the namespace in each of the full forms in which the cluster's DNS has it.
+fn full_forms(host: &str, workload: &Workload, policy: &Policy) -> impl Iterator<Item = DnsName> {
     let namespace = &workload.namespace;
-    let mut forms =
-        vec![format!("{host}.{namespace}.svc"), format!("{host}.{namespace}.svc.{}", policy.cluster_domain)];
-    if policy.short_names {
-        forms.extend([host.into(), format!("{host}.{namespace}")]);
-    }
+    let forms =
+        [format!("{host}.{namespace}.svc"), format!("{host}.{namespace}.svc.{}", policy.cluster_domain)];
+    forms.into_iter().filter_map(|name| name.parse().ok())
+}
+
+/// A Service's forms that only a pod's search list completes. A replica has none: `db-0.shop` would also be the
+/// Service `db-0` of the namespace `shop`.
+fn short_forms(service: &str, workload: &Workload) -> impl Iterator<Item = DnsName> {
+    let forms = [service.to_owned(), format!("{service}.{}", workload.namespace)];
     forms.into_iter().filter_map(|name| name.parse().ok())
 }

@@ -78,6 +78,13 @@ fn a_stateful_sets_governing_service_names_each_replica() {
 }
 
 #[test]
+fn a_replica_has_no_short_name_that_could_be_another_namespaces_service() {
+    let world = stateful_set().with_policy(r#"{"shortNames":true}"#);
+    let short: Vec<_> = names(&world).into_iter().filter(|name| !name.contains(".svc")).collect();
+    assert_eq!(short, ["peers", "peers.shop"]);
+}
+
+#[test]
 fn replicas_have_no_names_without_a_headless_service_that_selects_them() {
     let mut world = stateful_set();
     world.services[0].kind = ServiceKind::ClusterIp;
