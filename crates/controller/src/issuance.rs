@@ -28,6 +28,7 @@ use kube::Client;
 use owner::Owners;
 use refusal::{failure, status};
 use std::{future::Future, sync::Arc};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 /// Answers requests for bundles.
@@ -37,7 +38,13 @@ pub(crate) struct Issuance {
     reconciler: Arc<Reconciler>,
     owners: Owners,
     metrics: Metrics,
+    /// Callers whose token is being reviewed: anyone may send one, and each costs the API server a call out of
+    /// the same share that the Lease and the watches live on.
+    reviews: Semaphore,
 }
+
+/// Reviews under way at once; a review takes milliseconds.
+const REVIEWS: usize = 32;
 
 impl Issuance {
     pub(crate) fn new(reconciler: Arc<Reconciler>) -> Self {
@@ -46,6 +53,7 @@ impl Issuance {
             observed: Arc::clone(&reconciler.observed),
             owners: Owners::new(reconciler.client.clone()),
             metrics: reconciler.metrics.clone(),
+            reviews: Semaphore::new(REVIEWS),
             reconciler,
         }
     }
@@ -74,7 +82,11 @@ impl Issuance {
 
     async fn bundle(&self, request: &Request<Bytes>) -> Result<Bundle, Failure> {
         let token = bearer_token(request.headers())?;
-        let caller = Caller::of_token(&self.client, token).await?;
+        let caller = {
+            // It is never closed, so there is always a permit in the end, or the request's timeout.
+            let _permit = self.reviews.acquire().await;
+            Caller::of_token(&self.client, token).await?
+        };
         let pod = caller.pod(&self.client).await?;
         let top = self.owners.workload_of(&caller, &pod).await?;
         if !self.observed.is_synced() {
