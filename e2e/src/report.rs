@@ -31,7 +31,7 @@ pub fn of(cluster: &Cluster, namespaces: &[String]) -> String {
             let name = word(&pod["metadata"]["name"]);
             let well = is_well(&pod);
             if !well {
-                section(&format!("pod {name}"), &run(&kubectl, &["describe", "pod", name]));
+                section(&format!("pod {name}"), &describe(&kubectl, name));
             }
             for (title, log) in logs(&kubectl, &pod) {
                 // Of our own healthy pods only what concerns the others, or is amiss.
@@ -50,6 +50,15 @@ pub fn of(cluster: &Cluster, namespaces: &[String]) -> String {
 
 fn run(kubectl: &Kubectl<'_>, arguments: &[&str]) -> String {
     kubectl.run(arguments).unwrap_or_else(|error| format!("{error:#}"))
+}
+
+/// What kubectl tells of a pod, without the certificates in its environment.
+fn describe(kubectl: &Kubectl<'_>, pod: &str) -> String {
+    let text = run(kubectl, &["describe", "pod", pod]);
+    let is_base64 = |line: &str| {
+        line.len() > 40 && line.chars().all(|char| char.is_ascii_alphanumeric() || "+/=".contains(char))
+    };
+    text.lines().filter(|line| !is_base64(line.trim())).fold(String::new(), |text, line| text + line + "\n")
 }
 
 /// Labels and annotations of ours, on objects and on their pod templates; not on what a controller made, which

@@ -1,12 +1,13 @@
 //! What goes on while the controller is away, and what follows when it is back.
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::SYSTEM_NAMESPACE;
 use crate::cluster::Cluster;
 use crate::images;
-use crate::progress::step;
+use crate::kubectl::Kubectl;
+use crate::progress::{note, step};
 use crate::story::workload::{self, await_pods, manifest};
 use crate::story::{PATIENCE, call, examples, installation, namespace};
 use crate::wait::{self, Observed};
@@ -22,43 +23,46 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("the controller goes away", || scale_controller(cluster, 0))?;
     step("pods of what exists restart", || {
         kubectl.delete(&["pods", "--selector=app=payments"])?;
-        kubectl.rolled_out("deployment/payments", PATIENCE)
+        workload::rolled_out(&kubectl, "payments")
     })?;
     step("what exists scales out", || {
         kubectl.run(&["scale", "deployment/payments", "--replicas=3"])?;
-        kubectl.rolled_out("deployment/payments", PATIENCE)
+        workload::rolled_out(&kubectl, "payments")
     })?;
     step("mutual TLS goes on", || call::succeeds(&kubectl, HOST))?;
-    step("what opts in now waits, and its app does not start without a certificate", || {
+    let told = step("what opts in now waits, and its app does not start without a certificate", || {
         kubectl.apply(&workload::service("late").to_string())?;
         let annotations = json!({ "certmint.dev/inject": "true" });
         kubectl.apply(&manifest("deployment", "late", &image, &annotations).to_string())?;
-        wait::until("the late pod to wait for its certificate", PATIENCE, || {
-            let pods = kubectl.list(&["pods", "--selector=app=late"])?;
-            let state =
-                pods.first().map(|pod| pod["status"]["initContainerStatuses"][0].clone()).unwrap_or_default();
-            let tried = state["restartCount"].as_u64() > Some(0);
-            Ok(if tried { Observed::Yes(pods) } else { Observed::NotYet(state.to_string()) })
-        })
-        .and_then(|pods| {
-            let app = &pods[0]["status"]["containerStatuses"][0];
-            ensure!(
-                app["state"]["waiting"].is_object() && app["restartCount"] == 0,
-                "the app has started: {app}"
-            );
-            Ok(())
-        })
+        gave_up(&kubectl, "late")
     })?;
     step("its pod tells why", || {
-        let told = kubectl.run(&["describe", "pods", "--selector=app=late"])?;
-        ensure!(
-            told.contains("certmint-controller"),
-            "kubectl describe does not name what is missing:\n{told}"
-        );
+        note(&told);
+        ensure!(told.contains("certmint-controller"), "what is missing is not named: {told}");
         Ok(())
     })?;
     step("the controller is back", || scale_controller(cluster, 2))?;
     step("the rest follows", || await_pods(&kubectl, "late", true)).map(drop)
+}
+
+/// Waits until our container has given up once, and returns its last words, which `kubectl describe` shows.
+fn gave_up(kubectl: &Kubectl<'_>, name: &str) -> Result<String> {
+    let status = wait::until(&format!("{name} to wait for its certificate"), PATIENCE, || {
+        let pods = kubectl.list(&["pods", &format!("--selector=app={name}")])?;
+        let status = pods.first().map(|pod| pod["status"].clone()).unwrap_or_default();
+        let over = ended(&status["initContainerStatuses"][0]).is_some();
+        Ok(if over { Observed::Yes(status) } else { Observed::NotYet(status.to_string()) })
+    })?;
+    let app = &status["containerStatuses"][0];
+    ensure!(app["state"]["waiting"].is_object() && app["restartCount"] == 0, "the app has started: {app}");
+    let message = ended(&status["initContainerStatuses"][0]).and_then(|end| end["message"].as_str());
+    Ok(message.unwrap_or_default().to_owned())
+}
+
+/// How a container ended, now or before it was started again.
+fn ended(container: &Value) -> Option<&Value> {
+    let ends = [&container["state"]["terminated"], &container["lastState"]["terminated"]];
+    ends.into_iter().find(|end| end.is_object())
 }
 
 /// Scales the controller and waits until that many serve.

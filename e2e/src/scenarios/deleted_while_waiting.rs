@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use super::controller_down::scale_controller;
@@ -12,24 +12,28 @@ use crate::kubectl::Kubectl;
 use crate::progress::{human, note, step};
 use crate::story::workload::manifest;
 use crate::story::{PATIENCE, installation, namespace};
+use crate::wait::{self, Observed};
 
 const NAME: &str = "deleted-while-waiting";
-/// kubelet does not interrupt a postStart hook, so the hook's own deadline (30 s), and then the pod's grace
-/// period (30 s by default), is the longest that a pod without a controller may take.
-const WITHOUT_CONTROLLER: Duration = Duration::from_secs(75);
+/// The controller answers that the pod is being deleted, and the wait is over: a few attempts' pause on a
+/// loaded machine.
+const WITH_CONTROLLER: Duration = Duration::from_secs(20);
+/// kubelet does not interrupt a postStart hook, so the hook's own deadline (30 s) and then the pod's grace period
+/// (a second here) is the longest that a pod without a controller may take; the rest is for a loaded machine.
+const WITHOUT_CONTROLLER: Duration = Duration::from_secs(50);
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     installation::install(cluster, installation::SHORT_LIVED)?;
     let kubectl = namespace(cluster, NAME, &[])?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
 
-    step("a pod waits because somebody else's Secret has its name", || {
-        kubectl.run(&["create", "secret", "generic", "taken", "--from-literal=mine=1"])?;
-        let annotations = json!({ "certmint.dev/inject": "true", "certmint.dev/secret-name": "taken" });
-        kubectl.apply(&manifest("pod", "refused", &image, &annotations).to_string())?;
-        await_waiting(&kubectl, "refused")
+    step("a pod waits because no Secret can be made in its namespace", || {
+        kubectl.run(&["create", "quota", "no-secrets", "--hard=secrets=0"])?;
+        let annotations = json!({ "certmint.dev/inject": "true" });
+        kubectl.apply(&manifest("pod", "unserved", &image, &annotations).to_string())?;
+        await_waiting(&kubectl, "unserved")
     })?;
-    step("it is deleted, and gone", || gone(&kubectl, "refused", WITHOUT_CONTROLLER))?;
+    step("it is deleted, and gone", || gone(&kubectl, "unserved", WITH_CONTROLLER))?;
 
     step("a pod waits because the controller is away", || {
         scale_controller(cluster, 0)?;
@@ -43,16 +47,26 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     outcome
 }
 
+/// Waits until our container runs. While its hook does, kubelet writes nothing into the pod's status: it is an
+/// Event that tells.
 fn await_waiting(kubectl: &Kubectl<'_>, pod: &str) -> Result<()> {
-    kubectl.until(&format!("pod/{pod}"), "to wait for its certificate", PATIENCE, |pod| {
-        pod["status"]["initContainerStatuses"][0]["containerID"].is_string().then_some(())
-    })
+    let of_pod = format!("--field-selector=involvedObject.name={pod},reason=Started");
+    wait::until(&format!("the container of {pod} to start"), PATIENCE, || {
+        let events = kubectl.list(&["events", &of_pod])?;
+        Ok(if events.is_empty() { Observed::NotYet("no such Event".to_owned()) } else { Observed::Yes(()) })
+    })?;
+    let status = kubectl.get(&["pod", pod])?["status"].clone();
+    let app = &status["containerStatuses"][0]["state"];
+    ensure!(app["waiting"].is_object(), "the app of {pod} has not waited: {app}");
+    Ok(())
 }
 
 fn gone(kubectl: &Kubectl<'_>, pod: &str, within: Duration) -> Result<()> {
     let start = Instant::now();
     let timeout = format!("--timeout={}s", within.as_secs());
-    kubectl.run(&["delete", "pod", pod, &timeout]).context("it lingers")?;
+    kubectl.run(&["delete", "pod", pod, &timeout]).with_context(|| {
+        format!("pod {pod}, deleted while it waited, is still there after {} s", within.as_secs())
+    })?;
     note(&format!("gone after {}", human(start.elapsed())));
     Ok(())
 }

@@ -172,7 +172,8 @@ fn state(pod: &Value) -> String {
                 end.is_object() && (end["reason"] != "Completed" || end["message"].is_string())
             });
             let told = told.map(|end| format!("{} {}", word(&end["reason"]), word(&end["message"])));
-            let told: Vec<String> = told.map(|words| words.trim().to_owned()).collect();
+            let mut told: Vec<String> = told.map(|words| words.trim().to_owned()).collect();
+            told.dedup();
             words.extend(
                 (!told.is_empty()).then(|| format!("[{}: {}]", word(&container["name"]), told.join("; "))),
             );
