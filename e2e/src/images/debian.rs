@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Image, oci};
+use super::{Image, KIND, oci};
 use crate::cache::{Cache, Key, remove_dir};
 use crate::{command, machine, progress};
 
@@ -123,7 +123,7 @@ fn build(cache: &Cache, recipe: &Recipe) -> Result<Image> {
         .into_iter()
         .chain(recipe.written.iter().flat_map(|(path, text)| [*path, *text]))
         .fold(Key::default().text(release.trim()).text(recipe.config.stop_signal), Key::text);
-    let directory = cache.entry("images", recipe.name, &key, |directory| {
+    let directory = cache.entry(KIND, recipe.name, &key, |directory| {
         progress::step(&format!("making the image {} from Debian's packages", recipe.name), || {
             let packages = directory.join("packages");
             unpack(recipe.packages, &packages)?;

@@ -28,6 +28,10 @@ pub struct Image {
     directory: PathBuf,
 }
 
+/// The kind of cache entry that images are. It changes with the form in which [`oci::write`] leaves them, so
+/// that older entries are not taken for newer ones.
+const KIND: &str = "images-2";
+
 /// Where images are said to come from in a local cluster.
 const LOCAL_REGISTRY: &str = "localhost";
 

@@ -49,8 +49,7 @@ pub(super) fn write(name: &str, root: &Path, config: &Config<'_>, directory: &Pa
         "layers": [layer],
     });
     let mut manifest = add_blob(&blobs, MANIFEST_TYPE, manifest.to_string().as_bytes())?;
-    let tag: String =
-        manifest["digest"].as_str().unwrap_or_default().chars().skip("sha256:".len()).take(12).collect();
+    let tag = tag(manifest["digest"].as_str().unwrap_or_default());
     manifest["annotations"] = json!({
         "io.containerd.image.name": format!("{LOCAL_REGISTRY}/{name}:{tag}"),
         "org.opencontainers.image.ref.name": tag,
@@ -60,6 +59,12 @@ pub(super) fn write(name: &str, root: &Path, config: &Config<'_>, directory: &Pa
     fs::write(layout.join("oci-layout"), json!({ "imageLayoutVersion": "1.0.0" }).to_string())?;
     archive(&layout, &directory.join("image.tar"))?;
     fs::write(directory.join("tag"), tag).context("cannot write the image's tag")
+}
+
+/// A tag from a digest. Its letters first keep YAML, and so helm's `--set`, from reading digits as a number.
+fn tag(digest: &str) -> String {
+    let digits: String = digest.chars().skip("sha256:".len()).take(12).collect();
+    format!("sha-{digits}")
 }
 
 fn image_config(config: &Config<'_>, layer: &Value) -> Value {
@@ -109,6 +114,11 @@ mod tests {
     use crate::cache::remove_dir;
 
     #[test]
+    fn a_tag_is_never_a_number() {
+        assert_eq!(tag("sha256:246257497847aabb"), "sha-246257497847");
+    }
+
+    #[test]
     fn equal_files_make_equal_images() {
         let base = std::env::temp_dir().join(format!("certmint-oci-{}", std::process::id()));
         let config = Config { entrypoint: &["/hello"], stop_signal: "SIGTERM" };
@@ -122,7 +132,7 @@ mod tests {
             fs::read_to_string(directory.join("tag")).unwrap()
         });
         remove_dir(&base).unwrap();
-        assert_eq!(tags[0].len(), 12);
+        assert_eq!(tags[0].len(), "sha-".len() + 12);
         assert_eq!(tags[0], tags[1]);
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::{Image, oci};
+use super::{Image, KIND, oci};
 use crate::cache::{Cache, Key};
 use crate::components::{COREDNS as COREDNS_MODULE, Component, METRICS_SERVER};
 use crate::{command, machine};
@@ -35,7 +35,7 @@ pub fn metrics_server(cache: &Cache) -> Result<Image> {
 fn pause(cache: &Cache) -> Result<Image> {
     const SOURCE: &str = include_str!("pause.c");
     let key = Key::default().text(SOURCE);
-    let directory = cache.entry("images", PAUSE, &key, |directory| {
+    let directory = cache.entry(KIND, PAUSE, &key, |directory| {
         machine::install(machine::IMAGES)?;
         let source = directory.join("pause.c");
         fs::write(&source, SOURCE)?;
@@ -54,7 +54,7 @@ fn component(cache: &Cache, component: &Component, program: &str) -> Result<Imag
     let programs = component.build(cache)?;
     // The directory's name has the hash of all that the program was built from.
     let key = Key::default().text(&programs.to_string_lossy());
-    let directory = cache.entry("images", component.name, &key, |directory| {
+    let directory = cache.entry(KIND, component.name, &key, |directory| {
         static_program(program, &programs.join(program), directory)
     })?;
     Image::open(component.name, &directory)

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::Image;
 use super::system::static_program;
+use super::{Image, KIND};
 use crate::cache::{Cache, Key};
 use crate::{command, machine, progress};
 
@@ -56,7 +56,6 @@ pub fn from_workspace(cache: &Cache, program: Program) -> Result<Image> {
 
 fn image(cache: &Cache, name: &str, program: &Path) -> Result<Image> {
     let key = Key::default().file(program)?;
-    let directory =
-        cache.entry("images", name, &key, |directory| static_program(name, program, directory))?;
+    let directory = cache.entry(KIND, name, &key, |directory| static_program(name, program, directory))?;
     Image::open(name, &directory)
 }
