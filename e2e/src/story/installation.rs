@@ -40,8 +40,8 @@ pub fn install(cluster: &Cluster, values: &[&str]) -> Result<()> {
 /// When they do not become so.
 pub fn ready(cluster: &Cluster) -> Result<()> {
     let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
-    kubectl.rolled_out("deployment/certmint-controller", PATIENCE)?;
-    kubectl.rolled_out("deployment/certmint-webhook", PATIENCE)?;
+    workload::rolled_out(&kubectl, "certmint-controller")?;
+    workload::rolled_out(&kubectl, "certmint-webhook")?;
     kubectl.until("mutatingwebhookconfiguration/certmint", "to carry the CA", PATIENCE, |configuration| {
         let webhooks = configuration["webhooks"].as_array()?;
         webhooks.iter().all(|webhook| webhook["clientConfig"]["caBundle"].is_string()).then_some(())

@@ -113,7 +113,7 @@ pub fn await_pods(kubectl: &Kubectl<'_>, name: &str, injected: bool) -> Result<V
 }
 
 /// Waits until all replicas that the Deployment `name` wants are of its newest template and ready, and every
-/// other pod with `app=NAME` is gone, also those that `kubectl rollout status` no longer counts because they
+/// other pod of its selector is gone, also those that `kubectl rollout status` no longer counts because they
 /// are ending. Returns the pods.
 ///
 /// # Errors
@@ -121,7 +121,10 @@ pub fn await_pods(kubectl: &Kubectl<'_>, name: &str, injected: bool) -> Result<V
 pub fn rolled_out(kubectl: &Kubectl<'_>, name: &str) -> Result<Vec<Value>> {
     wait::until(&format!("deployment/{name} to be rolled out"), PATIENCE, || {
         let deployment = kubectl.get(&["deployment", name])?;
-        let pods = kubectl.list(&["pods", &format!("--selector=app={name}")])?;
+        let labels = deployment["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten();
+        let labels: Vec<String> =
+            labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+        let pods = kubectl.list(&["pods", "--selector", &labels.join(",")])?;
         let (status, wanted) = (&deployment["status"], &deployment["spec"]["replicas"]);
         let observed = status["observedGeneration"] == deployment["metadata"]["generation"];
         let counted = ["replicas", "updatedReplicas", "availableReplicas"].map(|count| &status[count]);
