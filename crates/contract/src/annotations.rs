@@ -100,6 +100,12 @@ pub fn parse<'a>(
     }
 }
 
+/// The user's keys that a value of [`keys::COPIED`] lists: those follow the workload, whatever its template says.
+pub fn copied(list: &str) -> impl Iterator<Item = &'static str> + '_ {
+    let named = move |key: &&str| list.split(',').any(|name| key.strip_prefix(keys::PREFIX) == Some(name));
+    keys::USER_KEYS.into_iter().filter(named)
+}
+
 fn value_of<T, E: std::fmt::Display>(
     key: &str,
     value: &str,

@@ -200,9 +200,7 @@ impl<'a> Workload<'a> {
 
     /// The user's keys that an earlier admission copied to the template.
     fn copied(&self) -> Vec<&'static str> {
-        let list = self.template_annotation(keys::COPIED).unwrap_or_default();
-        let named = |key: &&str| list.split(',').any(|name| key.strip_prefix(keys::PREFIX) == Some(name));
-        keys::USER_KEYS.into_iter().filter(named).collect()
+        annotations::copied(self.template_annotation(keys::COPIED).unwrap_or_default()).collect()
     }
 
     /// Whether `inject` is true on the object, or on the template by the user's own hand.

@@ -97,7 +97,7 @@ fn job(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     let pods = await_pods(kubectl, "job", true)?;
     pods.iter().try_for_each(|pod| sees_certificate(kubectl, pod))?;
     owned_secret(kubectl, "job")?;
-    kubectl.delete(&["job/job"])?;
+    examples::opt_out(kubectl, "job/job")?;
     secret_gone(kubectl, "job")?;
 
     kubectl.apply(&manifest("job", "late-job", image, &json!({})).to_string())?;

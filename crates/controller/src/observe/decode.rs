@@ -57,8 +57,12 @@ impl Seen {
         let template = self.template(kind)?;
         let spec: ReplicaSpec = self.spec()?;
         let own = self.metadata.annotations.iter().flatten();
+        // What was copied goes with the object's own annotation, also where the template is fixed, as a Job's.
+        let copied = template.metadata.annotations.get(keys::COPIED).map(String::as_str).unwrap_or_default();
+        let copied: Vec<&str> = annotations::copied(copied).collect();
+        let written = template.metadata.annotations.iter().filter(|(key, _)| !copied.contains(&key.as_str()));
         let mut merged: BTreeMap<&str, &str> = BTreeMap::new();
-        for (key, value) in template.metadata.annotations.iter().chain(own) {
+        for (key, value) in written.chain(own) {
             merged.insert(key, value);
         }
         Ok(Some(Workload {

@@ -138,3 +138,18 @@ async fn a_service_concerns_the_workloads_it_selects_or_selected() {
     concerned.sort();
     assert_eq!(concerned, [key("orders"), key("payments")]);
 }
+
+#[test]
+fn what_was_copied_to_a_template_goes_with_the_objects_own_annotation() {
+    let request = |own: Value| {
+        let mut template = template("payments");
+        template["template"]["metadata"]["annotations"] =
+            json!({ "certmint.dev/inject": "true", "certmint.dev/copied": "inject" });
+        let mut job = deployment("payments", "1", template);
+        job["metadata"]["annotations"] = own;
+        let seen: Seen = serde_json::from_str(&job.to_string()).unwrap();
+        seen.workload(WorkloadKind::Job).unwrap().unwrap().request
+    };
+    assert!(matches!(request(json!({ "certmint.dev/inject": "true" })), Ok(OptIn::Yes(_))));
+    assert_eq!(request(json!({})), Ok(OptIn::No));
+}
