@@ -74,7 +74,7 @@ impl Issuance {
         match bundle {
             Ok(bundle) => json(StatusCode::OK, &bundle),
             Err(failure) => {
-                tracing::info!(code = %failure.code, message = failure.message, "no bundle given");
+                tracing::info!(code = %failure.code, why = failure.message, "no bundle given");
                 json(status(failure.code), &failure)
             }
         }
