@@ -6,8 +6,8 @@ use crate::cache::Cache;
 use crate::cluster::{Cluster, Options};
 use crate::kubectl::Kubectl;
 use crate::progress::{heading, note, step};
-use crate::scenarios::SYSTEM_NAMESPACE;
 use crate::story::call::{self, Caller};
+use crate::story::installation::SYSTEM_NAMESPACE;
 use crate::story::traffic::{Tally, Traffic};
 use crate::story::{examples, installation, namespace, workload};
 

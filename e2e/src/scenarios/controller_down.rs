@@ -3,11 +3,11 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::SYSTEM_NAMESPACE;
 use crate::cluster::Cluster;
 use crate::images;
 use crate::kubectl::Kubectl;
 use crate::progress::{note, step};
+use crate::story::installation::SYSTEM_NAMESPACE;
 use crate::story::workload::{self, await_pods, manifest};
 use crate::story::{PATIENCE, call, examples, installation, namespace};
 use crate::wait::{self, Observed};

@@ -20,10 +20,8 @@ use anyhow::{Result, bail};
 use crate::charts;
 use crate::cluster::Cluster;
 use crate::progress::{self, human};
+use crate::story::installation::SYSTEM_NAMESPACE;
 use crate::{report, story};
-
-/// Where the chart is installed; reported on whenever a scenario fails.
-pub const SYSTEM_NAMESPACE: &str = "certmint-system";
 
 /// One thing that is shown.
 #[derive(Debug, Clone, Copy)]

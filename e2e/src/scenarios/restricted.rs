@@ -30,7 +30,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         let ask = [
             "label",
             "namespace",
-            super::SYSTEM_NAMESPACE,
+            installation::SYSTEM_NAMESPACE,
             "--dry-run=server",
             "--overwrite",
             "--warnings-as-errors",

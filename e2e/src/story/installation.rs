@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use super::{PATIENCE, workload};
 use crate::cluster::Cluster;
 use crate::images::{self, Image};
-use crate::scenarios::SYSTEM_NAMESPACE;
 use crate::wait::{self, Observed};
 use crate::{charts, command};
 
+/// Where the chart is installed; reported on whenever a scenario fails.
+pub const SYSTEM_NAMESPACE: &str = "certmint-system";
 /// The release's name, which the chart's objects are named after.
 pub const RELEASE: &str = "certmint";
 
