@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::{boot, init, supervisor};
-use certmint_e2e::scenarios::side_by_side;
+use certmint_e2e::scenarios::local_cluster::side_by_side;
 use certmint_e2e::story::installation;
 use certmint_e2e::{demo, images};
 use clap::{Parser, Subcommand};

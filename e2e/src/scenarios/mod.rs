@@ -3,21 +3,14 @@
 //! A scenario keeps to namespaces of [ours](crate::story::namespace) that bear its name (`opt-in`,
 //! `opt-in-restricted`): those are reported on when it fails, and removed when it ends.
 
-mod controller_down;
-mod deleted_while_waiting;
-mod leftovers;
-mod mutual_tls;
-mod no_request_lost;
-mod opt_in;
-mod restricted;
-mod secret;
-pub mod side_by_side;
+mod chart;
+pub mod local_cluster;
+mod main_job;
 
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::charts;
 use crate::cluster::Cluster;
 use crate::progress::{self, human};
 use crate::story::installation::SYSTEM_NAMESPACE;
@@ -34,54 +27,11 @@ pub struct Scenario {
     pub run: fn(&Cluster) -> Result<()>,
 }
 
-/// Every scenario, in the order in which they run.
-pub const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "opt-in",
-        shows: "Every kind of workload opts in and out by one annotation.",
-        run: opt_in::run,
-    },
-    Scenario {
-        name: "secret",
-        shows: "The Secret is what kubectl, OpenSSL and GnuTLS expect.",
-        run: secret::run,
-    },
-    Scenario {
-        name: "mutual-tls",
-        shows: "nginx answers callers with our certificates under its kube DNS names, and refuses others.",
-        run: mutual_tls::run,
-    },
-    Scenario {
-        name: "no-request-lost",
-        shows: "A scale-out by an autoscaler, a rolling update and 20 renewals fail no request.",
-        run: no_request_lost::run,
-    },
-    Scenario {
-        name: "restricted",
-        shows: "A namespace that enforces the Pod Security Standard restricted takes injected pods.",
-        run: restricted::run,
-    },
-    Scenario {
-        name: "controller-down",
-        shows: "What exists restarts and scales out without the controller; the rest follows when it is back.",
-        run: controller_down::run,
-    },
-    Scenario {
-        name: "deleted-while-waiting",
-        shows: "A pod deleted while it waits for its certificate is gone promptly.",
-        run: deleted_while_waiting::run,
-    },
-    Scenario {
-        name: "chart",
-        shows: "An API server takes the chart, and sends our webhook what is ours and nothing else.",
-        run: charts::run,
-    },
-    Scenario {
-        name: "side-by-side",
-        shows: "Two clusters run side by side, and nothing is left of them, even when their runner is killed.",
-        run: side_by_side::run,
-    },
-];
+/// Every scenario, in the order in which they run: each folder lists its own.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    [main_job::SCENARIOS, chart::SCENARIOS, local_cluster::SCENARIOS].concat()
+}
 
 /// How a run of scenarios went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,16 +47,17 @@ pub struct Tally {
 /// # Errors
 /// When there is none of a name.
 pub fn chosen(names: &[String]) -> Result<Vec<Scenario>> {
+    let all = all();
     if names.is_empty() {
-        return Ok(SCENARIOS.to_vec());
+        return Ok(all);
     }
     names
         .iter()
-        .map(|name| match SCENARIOS.iter().find(|scenario| scenario.name == name) {
+        .map(|name| match all.iter().find(|scenario| scenario.name == name) {
             Some(scenario) => Ok(*scenario),
             None => bail!(
                 "there is no scenario {name}; there are: {}",
-                SCENARIOS.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ")
+                all.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ")
             ),
         })
         .collect()

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{PATIENCE, workload};
 use crate::cluster::Cluster;
 use crate::images::{self, Image};
+use crate::kubectl::is_true;
 use crate::wait::{self, Observed};
 use crate::{charts, command};
 
@@ -60,6 +61,25 @@ fn dry_run(cluster: &Cluster) -> Result<Observed<()>> {
         Observed::Yes(())
     } else {
         Observed::NotYet("the API server took the pod as it was".to_owned())
+    })
+}
+
+/// Scales the controller and waits until that many serve.
+///
+/// # Errors
+/// When they do not become so.
+pub fn scale_controller(cluster: &Cluster, replicas: u32) -> Result<()> {
+    let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
+    kubectl.run(&["scale", "deployment/certmint-controller", &format!("--replicas={replicas}")])?;
+    wait::until(&format!("{replicas} controllers"), PATIENCE, || {
+        let pods = kubectl.list(&["pods", "--selector=app.kubernetes.io/component=controller"])?;
+        let ready = pods.iter().filter(|pod| is_true(pod, "Ready")).count();
+        let settled = pods.len() == replicas as usize && ready == pods.len();
+        Ok(if settled {
+            Observed::Yes(())
+        } else {
+            Observed::NotYet(format!("{ready} of {} ready", pods.len()))
+        })
     })
 }
 

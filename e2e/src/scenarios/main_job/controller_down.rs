@@ -7,7 +7,6 @@ use crate::cluster::Cluster;
 use crate::images;
 use crate::kubectl::Kubectl;
 use crate::progress::{note, step};
-use crate::story::installation::SYSTEM_NAMESPACE;
 use crate::story::workload::{self, await_pods, manifest};
 use crate::story::{PATIENCE, call, examples, installation, namespace};
 use crate::wait::{self, Observed};
@@ -20,7 +19,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     examples::deploy(cluster, &kubectl, &[])?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
 
-    step("the controller goes away", || scale_controller(cluster, 0))?;
+    step("the controller goes away", || installation::scale_controller(cluster, 0))?;
     step("pods of what exists restart", || {
         kubectl.delete(&["pods", "--selector=app=payments"])?;
         workload::rolled_out(&kubectl, "payments")
@@ -41,7 +40,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         ensure!(told.contains("certmint-controller"), "what is missing is not named: {told}");
         Ok(())
     })?;
-    step("the controller is back", || scale_controller(cluster, 2))?;
+    step("the controller is back", || installation::scale_controller(cluster, 2))?;
     step("the rest follows", || await_pods(&kubectl, "late", true)).map(drop)
 }
 
@@ -63,20 +62,4 @@ fn gave_up(kubectl: &Kubectl<'_>, name: &str) -> Result<String> {
 fn ended(container: &Value) -> Option<&Value> {
     let ends = [&container["state"]["terminated"], &container["lastState"]["terminated"]];
     ends.into_iter().find(|end| end.is_object())
-}
-
-/// Scales the controller and waits until that many serve.
-pub(super) fn scale_controller(cluster: &Cluster, replicas: u32) -> Result<()> {
-    let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
-    kubectl.run(&["scale", "deployment/certmint-controller", &format!("--replicas={replicas}")])?;
-    wait::until(&format!("{replicas} controllers"), PATIENCE, || {
-        let pods = kubectl.list(&["pods", "--selector=app.kubernetes.io/component=controller"])?;
-        let ready = pods.iter().filter(|pod| crate::kubectl::is_true(pod, "Ready")).count();
-        let settled = pods.len() == replicas as usize && ready == pods.len();
-        Ok(if settled {
-            Observed::Yes(())
-        } else {
-            Observed::NotYet(format!("{ready} of {} ready", pods.len()))
-        })
-    })
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
-use super::controller_down::scale_controller;
 use crate::cluster::Cluster;
 use crate::images;
 use crate::kubectl::Kubectl;
@@ -36,14 +35,14 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("it is deleted, and gone", || gone(&kubectl, "unserved", WITH_CONTROLLER))?;
 
     step("a pod waits because the controller is away", || {
-        scale_controller(cluster, 0)?;
+        installation::scale_controller(cluster, 0)?;
         kubectl.apply(
             &manifest("pod", "early", &image, &json!({ "certmint.dev/inject": "true" })).to_string(),
         )?;
         await_waiting(&kubectl, "early")
     })?;
     let outcome = step("it is deleted, and gone", || gone(&kubectl, "early", WITHOUT_CONTROLLER));
-    step("the controller is back", || scale_controller(cluster, 2))?;
+    step("the controller is back", || installation::scale_controller(cluster, 2))?;
     outcome
 }
 
