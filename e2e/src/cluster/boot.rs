@@ -78,7 +78,7 @@ fn boot(state: &State, spec: &Spec, cgroup: &str) -> Result<Services> {
     services.start(control_plane::etcd(state.directory()))?;
     let pki = Pki::make(&state.path("pki"), node::NAME)?;
     fs::copy(pki.kubeconfig_of("admin"), state.path("kubeconfig"))?;
-    services.start(control_plane::api_server(&pki))?;
+    services.start(control_plane::api_server(state.directory(), &pki)?)?;
     wait::until("the API server to be ready", PATIENCE, || {
         kubectl(state, &["get", "--raw", "/readyz"]).map(Observed::Yes)
     })?;

@@ -1,10 +1,16 @@
 //! etcd, the API server, its controllers and the scheduler.
 
+use std::fs;
 use std::path::Path;
+
+use anyhow::{Context as _, Result};
 
 use super::network;
 use super::pki::Pki;
 use super::service::Service;
+use super::state::AUDIT_LOG;
+
+const AUDIT_POLICY: &str = include_str!("audit-policy.yaml");
 
 /// The API server's store. It loses what a power cut would take, which a test cluster does not outlive.
 #[must_use]
@@ -19,14 +25,21 @@ pub(super) fn etcd(directory: &Path) -> Service {
     }
 }
 
-/// The API server, with the aggregation layer that metrics-server needs.
-#[must_use]
-pub(super) fn api_server(pki: &Pki) -> Service {
+/// The API server, with the aggregation layer that metrics-server needs. It logs in [`AUDIT_LOG`] what
+/// Certmint's accounts ask it.
+///
+/// # Errors
+/// When the audit policy cannot be written.
+pub(super) fn api_server(directory: &Path, pki: &Pki) -> Result<Service> {
+    let audit_policy = directory.join("audit-policy.yaml");
+    fs::write(&audit_policy, AUDIT_POLICY).context("cannot write the audit policy")?;
     let certificate = |name: &str| pki.certificate(name).display().to_string();
     let key = |name: &str| pki.key(name).display().to_string();
     let options = [
         ("advertise-address", network::NODE.to_owned()),
         ("allow-privileged", "true".to_owned()),
+        ("audit-log-path", directory.join(AUDIT_LOG).display().to_string()),
+        ("audit-policy-file", audit_policy.display().to_string()),
         ("authorization-mode", "Node,RBAC".to_owned()),
         ("client-ca-file", certificate("ca")),
         ("enable-admission-plugins", "NodeRestriction".to_owned()),
@@ -50,7 +63,7 @@ pub(super) fn api_server(pki: &Pki) -> Service {
         ("tls-cert-file", certificate("apiserver")),
         ("tls-private-key-file", key("apiserver")),
     ];
-    service("kube-apiserver", options)
+    Ok(service("kube-apiserver", options))
 }
 
 /// The controllers. To be started once the API server is ready: earlier, its roles are not there yet.

@@ -15,6 +15,9 @@ use crate::cache::Cache;
 /// Where the cluster's own directory is seen inside its mount namespace.
 pub const INSIDE: &str = "/run/cluster";
 
+/// What Certmint's accounts have asked the API server: an audit event in JSON on each line.
+pub const AUDIT_LOG: &str = "audit.jsonl";
+
 /// What a cluster is made of, written once before it starts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
