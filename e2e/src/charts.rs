@@ -30,6 +30,14 @@ pub fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/certmint")
 }
 
+/// Writes anew what is made from the chart: the table of values in its README.
+///
+/// # Errors
+/// When the chart cannot be read, or a file not be written.
+pub fn write_generated(_cache: &Cache) -> Result<()> {
+    values::write_readme()
+}
+
 /// Tests what can be seen without a cluster: lint, the schema of the values, and rendered objects. Returns
 /// how many tests passed.
 ///

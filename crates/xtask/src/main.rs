@@ -11,7 +11,7 @@ use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::{boot, init, supervisor};
 use certmint_e2e::scenarios::local_cluster::side_by_side;
 use certmint_e2e::story::installation;
-use certmint_e2e::{demo, images};
+use certmint_e2e::{charts, demo, images};
 use clap::{Parser, Subcommand};
 
 /// Builds, runs and tests Certmint.
@@ -40,6 +40,12 @@ enum Command {
     Test(testing::Arguments),
     /// Passes the static checks: formatting, lints, dependencies, documentation.
     Check,
+    /// Passes the chart's tests that need no cluster.
+    Chart {
+        /// First write anew what is made from the chart: its README's table of values.
+        #[arg(long)]
+        write: bool,
+    },
     /// Starts, enters, ends and lists local clusters.
     #[command(subcommand)]
     Cluster(clusters::Command),
@@ -65,6 +71,7 @@ fn main() -> ExitCode {
         Command::Demo { keep, context, registry } => demo::run(&demo::Settings { keep, context, registry }),
         Command::Test(arguments) => return testing::run(&arguments),
         Command::Check => Cache::open().and_then(|cache| checks::run(&cache)),
+        Command::Chart { write } => chart(write),
         Command::Cluster(command) => clusters::run(command),
         Command::Image { registry } => image(registry.as_deref()),
         Command::Supervisor { directory } => supervisor::supervise(&directory),
@@ -79,6 +86,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn chart(write: bool) -> anyhow::Result<()> {
+    let cache = Cache::open()?;
+    if write {
+        charts::write_generated(&cache)?;
+    }
+    charts::test(&cache).map(|passed| println!("{passed} passed"))
 }
 
 /// Builds our images and says how to use them.

@@ -16,7 +16,7 @@ const ESCALATING: [&str; 3] = ["bind", "escalate", "impersonate"];
 pub(super) fn check(chart: &Chart, set: &ValueSet) -> Result<()> {
     let manifest = chart.render(set.set)?;
     for object in manifest.objects() {
-        lies_in_its_place(object).with_context(|| title(object))?;
+        lies_in_its_place(object, set).with_context(|| title(object))?;
     }
     for deployment in manifest.of_kind("Deployment") {
         restricted(deployment)
@@ -25,7 +25,8 @@ pub(super) fn check(chart: &Chart, set: &ValueSet) -> Result<()> {
             .with_context(|| title(deployment))?;
     }
     least_privilege(&manifest)?;
-    manifest.of_kind("MutatingWebhookConfiguration").try_for_each(|object| webhooks(&manifest, object))
+    secrets_of_named_namespaces_only(&manifest, set)?;
+    manifest.of_kind("MutatingWebhookConfiguration").try_for_each(|object| webhooks(&manifest, object, set))
 }
 
 /// The chart's default policy says what the code does without one.
@@ -41,11 +42,18 @@ pub(super) fn policy_is_the_default(chart: &Chart) -> Result<()> {
     Ok(())
 }
 
-fn lies_in_its_place(object: &Value) -> Result<()> {
-    let cluster_scoped = CLUSTER_SCOPED.iter().any(|kind| object["kind"] == *kind);
-    let expected = if cluster_scoped { Value::Null } else { json!(NAMESPACE) };
+fn lies_in_its_place(object: &Value, set: &ValueSet) -> Result<()> {
     let metadata = &object["metadata"];
-    ensure!(metadata["namespace"] == expected, "its namespace is {}", metadata["namespace"]);
+    let test = metadata["annotations"]["helm.sh/hook"] == "test";
+    let expected: Vec<Value> = match object["kind"].as_str() {
+        Some(kind) if CLUSTER_SCOPED.contains(&kind) => vec![Value::Null],
+        Some("Pod") if test => vec![json!(set.namespaces.first().unwrap_or(&"default"))],
+        Some("Role" | "RoleBinding") => {
+            [NAMESPACE].iter().chain(set.namespaces).map(|name| json!(name)).collect()
+        }
+        _ => vec![json!(NAMESPACE)],
+    };
+    ensure!(expected.contains(&metadata["namespace"]), "its namespace is {}", metadata["namespace"]);
     for label in ["app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"] {
         ensure!(metadata["labels"][label].is_string(), "it has no label {label}");
     }
@@ -173,7 +181,23 @@ fn least_privilege(manifest: &Manifest) -> Result<()> {
     Ok(())
 }
 
-fn webhooks(manifest: &Manifest, configuration: &Value) -> Result<()> {
+/// Secrets of the whole cluster are in reach only when the whole cluster is served.
+fn secrets_of_named_namespaces_only(manifest: &Manifest, set: &ValueSet) -> Result<()> {
+    let reaching = |kind| {
+        let roles = manifest.of_kind(kind).filter(|role| {
+            items(&role["rules"]).iter().any(|rule| {
+                texts(&rule["resources"]).contains(&"secrets") && texts(&rule["verbs"]).contains(&"list")
+            })
+        });
+        roles.map(|role| role["metadata"]["namespace"].as_str().unwrap_or("")).collect::<Vec<_>>()
+    };
+    let cluster_wide: &[&str] = if set.namespaces.is_empty() { &[""] } else { &[] };
+    ensure!(reaching("ClusterRole") == cluster_wide, "ClusterRoles reach Secrets of the whole cluster");
+    ensure!(reaching("Role") == set.namespaces, "Roles reach the Secrets of {:?}", reaching("Role"));
+    Ok(())
+}
+
+fn webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) -> Result<()> {
     let policies = [
         ("pods.certmint.dev", "Fail"),
         ("running-pods.certmint.dev", "Ignore"),
@@ -200,11 +224,11 @@ fn webhooks(manifest: &Manifest, configuration: &Value) -> Result<()> {
             "{webhook} may take too long"
         );
         ensure!(!items(&webhook["matchConditions"]).is_empty(), "{webhook} sees everybody's objects");
-        let excluded = &webhook["namespaceSelector"]["matchExpressions"];
-        let expected = json!([{
-            "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system", NAMESPACE],
-        }]);
-        ensure!(*excluded == expected, "{webhook} excludes {excluded}");
+        let selected = &webhook["namespaceSelector"]["matchExpressions"];
+        let named = |operator, values| json!({ "key": "kubernetes.io/metadata.name", "operator": operator, "values": values });
+        let mut expected = vec![named("NotIn", json!(["kube-system", NAMESPACE]))];
+        expected.extend((!set.namespaces.is_empty()).then(|| named("In", json!(set.namespaces))));
+        ensure!(*selected == Value::from(expected), "{webhook} selects namespaces by {selected}");
     }
     Ok(())
 }

@@ -1,22 +1,28 @@
 //! The chart's values: each described, typed and used.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{Chart, read};
+use super::{Chart, chart, read};
+
+const README: &str = "README.md";
+const HEADING: &str = "\n## Values\n\n";
 
 /// Values to render the chart with.
 pub(super) struct ValueSet {
     pub(super) name: &'static str,
     /// `path=JSON`, as `--set-json` takes them.
     pub(super) set: &'static [&'static str],
+    /// The namespaces named among them; none for the whole cluster.
+    pub(super) namespaces: &'static [&'static str],
 }
 
 /// Between them, every branch of every template.
 pub(super) const SETS: &[ValueSet] = &[
-    ValueSet { name: "the defaults", set: &[] },
+    ValueSet { name: "the defaults", set: &[], namespaces: &[] },
     ValueSet {
         name: "everything switched on",
         set: &[
@@ -35,6 +41,7 @@ pub(super) const SETS: &[ValueSet] = &[
             r#"controller.nodeSelector={"kubernetes.io/os":"linux"}"#,
             r#"controller.tolerations=[{"key":"a","operator":"Exists"}]"#,
         ],
+        namespaces: &[],
     },
     ValueSet {
         name: "one replica under another name",
@@ -43,6 +50,12 @@ pub(super) const SETS: &[ValueSet] = &[
             r#"webhook={"replicas":1,"podAntiAffinity":false}"#,
             r#"controller={"replicas":1,"podAntiAffinity":false}"#,
         ],
+        namespaces: &[],
+    },
+    ValueSet {
+        name: "two namespaces",
+        set: &[r#"namespaces=["default","kube-public"]"#],
+        namespaces: &["default", "kube-public"],
     },
 ];
 
@@ -58,6 +71,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("imagePullSecrets", r#"[{"name":"pull"}]"#),
     ("logLevel", r#""debug""#),
     ("logFormat", r#""text""#),
+    ("namespaces", r#"["shop"]"#),
+    ("test.namespace", r#""shop""#),
     ("policy.clusterDomain", r#""k8s.example""#),
     ("policy.trustDomain", r#""prod.example""#),
     ("policy.extraDnsNames", r#"{"shop":["pay.example.com"]}"#),
@@ -110,6 +125,13 @@ const BAD: &[(&str, &[&str])] = &[
     ),
     ("policy.keyAlgorithms=[]", &["at '/policy/keyAlgorithms'", "minItems: got 0, want 1"]),
     (r#"policy.keyAlgorithms=["rsa-1024"]"#, &["at '/policy/keyAlgorithms/0'", "'ecdsa-p256'"]),
+    (r#"namespaces=["kube-system"]"#, &["at '/namespaces/0'"]),
+    (r#"namespaces=["certmint-system"]"#, &["certmint-system is the release's own namespace", "remove it"]),
+    (
+        r#"namespaces=["shop"],test.namespace="bank""#,
+        &["test.namespace: bank is none of namespaces (shop)", "choose one of them"],
+    ),
+    (r#"test.namespace="certmint-system""#, &["certmint-system is the release's own namespace"]),
     (r#"policy.extraDnsNames={"shop":["*.example.com"]}"#, &["at '/policy/extraDnsNames/shop/0'"]),
 ];
 
@@ -119,47 +141,58 @@ struct Described {
     comment: String,
 }
 
-/// Every value has a comment above it, and the README's table says the same of it.
+/// Every value is tried here, and the README's table is what [`write_readme`] would write.
 pub(super) fn documented() -> Result<()> {
-    let text = read("values.yaml")?;
-    let defaults: Value = serde_saphyr::from_str(&text).context("values.yaml is not YAML")?;
-    let described = described(&text)?;
-    let named: BTreeSet<&str> = described.iter().map(|value| value.path.as_str()).collect();
-    let tried: BTreeSet<&str> = OTHERS.iter().map(|(path, _)| *path).collect();
+    let named: BTreeSet<String> =
+        described(&read("values.yaml")?)?.into_iter().map(|value| value.path).collect();
+    let tried: BTreeSet<String> = OTHERS.iter().map(|(path, _)| (*path).to_owned()).collect();
     ensure!(
         named == tried,
         "values.yaml and the values tried here differ in {:?}",
         named.symmetric_difference(&tried).collect::<Vec<_>>()
     );
-    let table = table(&described, &defaults)?;
+    let readme = read(README)?;
     ensure!(
-        read("README.md")?.contains(&table),
-        "the table of values in charts/certmint/README.md is not up to date; it should read\n\n{table}"
+        readme == with_table(&readme)?,
+        "charts/certmint/README.md is stale: run `cargo xtask chart --write`"
     );
     Ok(())
 }
 
+/// Writes the table of values into the README anew.
+pub(super) fn write_readme() -> Result<()> {
+    fs::write(chart().join(README), with_table(&read(README)?)?).context("cannot write the chart's README.md")
+}
+
+/// The README with the table as it should be: all that follows the heading of the values.
+fn with_table(readme: &str) -> Result<String> {
+    let text = read("values.yaml")?;
+    let defaults: Value = serde_saphyr::from_str(&text).context("values.yaml is not YAML")?;
+    let (before, _) = readme.split_once(HEADING).context("the chart's README.md has no heading Values")?;
+    Ok(format!("{before}{HEADING}{}", table(&described(&text)?, &defaults)?))
+}
+
 /// Each value that is set to something else is to be seen in what is rendered.
-pub(super) fn each_used(chart: &Chart) -> Result<()> {
-    let defaults = chart.template(&[])?;
+pub(super) fn each_used(helm: &Chart) -> Result<()> {
+    let defaults = helm.template(&[])?;
     for (path, other) in OTHERS {
-        let rendered = chart.template(&[&format!("{path}={other}")])?;
+        let rendered = helm.template(&[&format!("{path}={other}")])?;
         ensure!(rendered != defaults, "the value {path} changes nothing in what the chart renders");
     }
     Ok(())
 }
 
 /// Wrong types, unknown keys and values out of range are refused, and the refusal names the value.
-pub(super) fn bad_ones_refused(chart: &Chart) -> Result<()> {
+pub(super) fn bad_ones_refused(helm: &Chart) -> Result<()> {
     for (path, _) in OTHERS {
         let pointer = format!("at '/{}", path.replace('.', "/"));
-        refused(chart, &format!(r#"{path}={{"No such key":1}}"#), &[&pointer])?;
+        refused(helm, &format!(r#"{path}={{"No such key":1}}"#), &[&pointer])?;
     }
-    BAD.iter().try_for_each(|(bad, words)| refused(chart, bad, words))
+    BAD.iter().try_for_each(|(bad, words)| refused(helm, bad, words))
 }
 
-fn refused(chart: &Chart, bad: &str, words: &[&str]) -> Result<()> {
-    let Err(error) = chart.template(&[bad]) else { bail!("the chart takes --set-json {bad}") };
+fn refused(helm: &Chart, bad: &str, words: &[&str]) -> Result<()> {
+    let Err(error) = helm.template(&[bad]) else { bail!("the chart takes --set-json {bad}") };
     let error = error.to_string();
     match words.iter().find(|word| !error.contains(**word)) {
         Some(word) => bail!("--set-json {bad} is refused, but not with \"{word}\": {error}"),
