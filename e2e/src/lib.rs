@@ -5,6 +5,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "serde_json answers null for a field that is not there")]
 
+pub mod book;
 pub mod cache;
 pub mod charts;
 pub mod cluster;

@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_e2e::book;
 use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::state::State;
 use certmint_e2e::cluster::{Cluster, Options, addons, supervisor};
@@ -27,6 +28,9 @@ pub(crate) enum Command {
         /// Also run metrics-server, for kubectl top and autoscaling.
         #[arg(long, conflicts_with = "control_plane_only")]
         metrics_server: bool,
+        /// Also load the images that the documentation names, ours included: its commands then run as they stand.
+        #[arg(long, conflicts_with = "control_plane_only")]
+        images: bool,
     },
     /// Runs a command inside a cluster, for example: exec -- kubectl get pods
     Exec {
@@ -53,8 +57,15 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> Result<()> {
     let cache = Cache::open()?;
     match command {
-        Command::Up { name, control_plane_only, metrics_server } => {
-            up(&cache, Options { name, control_plane_only }, metrics_server)
+        Command::Up { name, control_plane_only, metrics_server, images } => {
+            let cluster = up(&cache, &Options { name: name.clone(), control_plane_only })?;
+            if metrics_server {
+                addons::install_metrics_server(&cluster)?;
+            }
+            if images {
+                book::provide_images(&cluster)?;
+            }
+            keep(&cluster, &name)
         }
         Command::Exec { name, command } => {
             let cluster = Cluster::running(&cache, &name)?;
@@ -81,18 +92,18 @@ pub(crate) fn run(command: Command) -> Result<()> {
     }
 }
 
-fn up(cache: &Cache, options: Options, metrics_server: bool) -> Result<()> {
-    let cluster = Cluster::start(cache, &options)?;
+fn up(cache: &Cache, options: &Options) -> Result<Cluster> {
+    let cluster = Cluster::start(cache, options)?;
     if !options.control_plane_only {
         for image in [images::nginx(cache)?, images::tools(cache)?] {
             progress::note(&format!("image for pods: {}", cluster.provide(&image)?));
         }
     }
-    if metrics_server {
-        addons::install_metrics_server(&cluster)?;
-    }
+    Ok(cluster)
+}
+
+fn keep(cluster: &Cluster, name: &str) -> Result<()> {
     cluster.keep()?;
-    let name = options.name;
     progress::note(&format!(
         "look around: cargo xtask cluster exec --name {name} -- kubectl get pods --all-namespaces"
     ));

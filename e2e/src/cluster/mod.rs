@@ -137,6 +137,19 @@ impl Cluster {
         }
     }
 
+    /// Makes `image` available to a local cluster's pods under a name of someone else's, such as
+    /// `docker.io/nginxinc/nginx-unprivileged:stable`, so that manifests that name it run as they stand.
+    ///
+    /// # Errors
+    /// As [`Self::provide`], or when the cluster is not a local one.
+    pub fn provide_as(&self, image: &Image, reference: &str) -> Result<()> {
+        self.state()?;
+        let ours = self.provide(image)?;
+        let mut ctr = self.command("ctr");
+        ctr.args(["--address", node::RUNTIME_SOCKET, "--namespace=k8s.io", "images", "tag", "--force"]);
+        command::output(ctr.args([&ours, reference])).map(drop)
+    }
+
     /// Keeps the service (`kube-apiserver`, `kubelet`, …) of a local cluster down until
     /// [`Self::start_service`]. It ends as in a crash.
     ///

@@ -3,6 +3,7 @@
 //! A scenario keeps to namespaces of [ours](crate::story::namespace) that bear its name (`opt-in`,
 //! `opt-in-restricted`): those are reported on when it fails, and removed when it ends.
 
+mod book;
 mod chart;
 pub mod local_cluster;
 mod main_job;
@@ -30,7 +31,7 @@ pub struct Scenario {
 /// Every scenario, in the order in which they run: each folder lists its own.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [main_job::SCENARIOS, chart::SCENARIOS, local_cluster::SCENARIOS].concat()
+    [main_job::SCENARIOS, chart::SCENARIOS, book::SCENARIOS, local_cluster::SCENARIOS].concat()
 }
 
 /// How a run of scenarios went.

@@ -25,7 +25,7 @@ pub fn apply_payments(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
 /// When the image or the API server refuses.
 pub fn apply_checkout(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
-    kubectl.apply(&CHECKOUT.replace("curlimages/curl:latest", &image)).map(drop)
+    kubectl.apply(&CHECKOUT.replace("curlimages/curl:8.17.0", &image)).map(drop)
 }
 
 /// Both examples, opted in with `annotations` beside, and ready.

@@ -1,0 +1,48 @@
+//! The book's commands, as a reader would type them.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::Scenario;
+use crate::book::{self, Page};
+use crate::cluster::{Cluster, Options};
+use crate::progress::step;
+
+/// What is shown of it.
+pub(super) const SCENARIOS: &[Scenario] =
+    &[Scenario { name: "book", shows: "Every command of the book does what the book says.", run }];
+
+/// The pages in the order of a reader: the tutorial installs what the others use.
+const PARTS: &[&str] = &["docs/src/tutorial"];
+
+/// On a cluster of its own: readers begin with nothing.
+fn run(shared: &Cluster) -> Result<()> {
+    let options = Options { name: "book".to_owned(), control_plane_only: false };
+    let cluster = Cluster::start(shared.cache(), &options)?;
+    let read = read(&cluster);
+    if read.is_err() {
+        println!("{}", crate::report::of(&cluster, &["shop".to_owned(), "certmint-system".to_owned()]));
+    }
+    cluster.stop()?;
+    read
+}
+
+fn read(cluster: &Cluster) -> Result<()> {
+    step("the images that the book names are there", || book::provide_images(cluster))?;
+    // kubectl's current namespace is the reader's own.
+    let kubeconfig = cluster.state()?.directory().join("reader.kubeconfig");
+    let raw = cluster.kubectl().run(&["config", "view", "--raw", "--flatten"])?;
+    std::fs::write(&kubeconfig, raw)?;
+    let shell = || {
+        let mut shell: Command = cluster.command("env");
+        shell.arg(format!("KUBECONFIG={}", kubeconfig.display())).arg("bash");
+        shell
+    };
+    for part in PARTS {
+        for page in Page::below(part)? {
+            book::run(&page, shell)?;
+        }
+    }
+    Ok(())
+}
