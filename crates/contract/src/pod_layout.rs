@@ -13,8 +13,9 @@ pub const SECRET_VOLUME: &str = "certmint-secret";
 
 /// Where our container has the tmpfs volume, writable.
 pub const TLS_DIR: &str = "/certmint/tls";
-/// Where our container has its token.
-pub const TOKEN_PATH: &str = "/certmint/token/token";
+/// Where our container has its token: where the API server would put the pod's own, which speaks for the app
+/// everywhere. It leaves out a container that mounts something there, so ours never holds that one.
+pub const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// Where our container has the Secret, when there is one.
 pub const SECRET_DIR: &str = "/certmint/secret";
 /// Where the app's containers find the files unless they ask for another place.

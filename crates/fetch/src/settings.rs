@@ -157,7 +157,7 @@ mod tests {
         let settings = settings_with("", None).unwrap();
         assert_eq!(settings.file_mode, 0o440);
         assert_eq!(settings.deadline, Duration::from_secs(30));
-        assert_eq!(settings.paths.token, Path::new("/certmint/token/token"));
+        assert_eq!(settings.paths.token, Path::new(pod_layout::TOKEN_PATH));
         assert_eq!(settings.paths.termination_log, Path::new("/dev/termination-log"));
         let hooked = settings_with(pod_layout::ENV_RELOAD, Some("signal:SIGHUP:nginx")).unwrap();
         assert_eq!(hooked.reload.unwrap().to_string(), "signal:SIGHUP:nginx");

@@ -19,7 +19,7 @@ mod workload;
 pub use json_patch::Patch;
 pub use permission::Violation;
 pub use pod::admit_pod;
-pub use refusal::Refusal;
+pub use refusal::{Clash, Refusal};
 pub use settings::{ContainerResources, Quantity, QuantityError, Settings};
 pub use workload::admit_workload;
 

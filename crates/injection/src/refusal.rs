@@ -6,6 +6,20 @@ use certmint_contract::object_name::ObjectNameError;
 use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY};
 use certmint_contract::{ErrorCode, WorkloadRef, keys};
 
+/// How another mount meets the certificate's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Clash {
+    /// Both are at one place.
+    #[error("where the certificate belongs")]
+    Same,
+    /// The other is further down, where the certificate's volume has no mount point for it.
+    #[error("inside the certificate's own place")]
+    Inside,
+    /// The other is further up, a volume that has no mount point for ours.
+    #[error("a read-only volume in which the certificate's place cannot be made")]
+    Around,
+}
+
 /// Why an object is refused. The sentence is what `kubectl` shows.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -53,9 +67,9 @@ pub enum Refusal {
     /// Somebody else's volume has our name.
     #[error("the pod has a volume named \"{0}\"; rename it: that name is for an injected one")]
     VolumeName(&'static str),
-    /// The place of the certificate is taken.
+    /// The place of the certificate is taken, or cannot be mounted.
     #[error(
-        "container \"{container}\" already mounts volume \"{volume}\" at {path}; choose another place with annotation {key}", key = keys::MOUNT_PATH
+        "container \"{container}\" mounts volume \"{volume}\" at {path}, {clash}; choose another place with annotation {key}", key = keys::MOUNT_PATH
     )]
     MountPath {
         /// Whose mount it is.
@@ -64,6 +78,8 @@ pub enum Refusal {
         volume: String,
         /// Where.
         path: String,
+        /// How the two places meet.
+        clash: Clash,
     },
 }
 

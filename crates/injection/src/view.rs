@@ -104,9 +104,11 @@ pub(crate) struct PodSpec<'a> {
     pub(crate) containers: Option<List<Container<'a>>>,
     #[serde(borrow)]
     pub(crate) service_account_name: Option<Text<'a>>,
-    pub(crate) security_context: Option<SecurityContext>,
+    #[serde(borrow)]
+    pub(crate) security_context: Option<SecurityContext<'a>>,
     #[serde(borrow)]
     pub(crate) dns_policy: Option<Text<'a>>,
+    pub(crate) automount_service_account_token: Option<bool>,
     pub(crate) host_network: Option<bool>,
     pub(crate) share_process_namespace: Option<bool>,
     #[serde(borrow)]
@@ -135,9 +137,24 @@ struct NodeSelector<'a> {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Volume<'a> {
     #[serde(borrow)]
     pub(crate) name: Text<'a>,
+    config_map: Option<IgnoredAny>,
+    #[serde(rename = "downwardAPI")]
+    downward_api: Option<IgnoredAny>,
+    projected: Option<IgnoredAny>,
+    secret: Option<IgnoredAny>,
+}
+
+impl Volume<'_> {
+    /// Only kubelet writes into it: a container cannot have a mount point made there.
+    pub(crate) fn is_written_by_kubelet(&self) -> bool {
+        [&self.config_map, &self.downward_api, &self.projected, &self.secret]
+            .iter()
+            .any(|kind| kind.is_some())
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -149,7 +166,8 @@ pub(crate) struct Container<'a> {
     pub(crate) command: Option<List<Text<'a>>>,
     #[serde(borrow)]
     pub(crate) volume_mounts: Option<List<VolumeMount<'a>>>,
-    pub(crate) security_context: Option<SecurityContext>,
+    #[serde(borrow)]
+    pub(crate) security_context: Option<SecurityContext<'a>>,
     #[serde(borrow)]
     resources: Option<Resources<'a>>,
     #[serde(borrow)]
@@ -191,13 +209,29 @@ pub(crate) struct VolumeMount<'a> {
     pub(crate) mount_path: Text<'a>,
 }
 
-/// What a pod's and a container's `securityContext` share, and the pod's `fsGroup`.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+/// A pod's `securityContext` (`fsGroup`) or a container's (`capabilities`): who it runs as.
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct SecurityContext {
+pub(crate) struct SecurityContext<'a> {
     pub(crate) run_as_user: Option<i64>,
     pub(crate) run_as_group: Option<i64>,
     pub(crate) fs_group: Option<i64>,
+    #[serde(borrow)]
+    capabilities: Option<Capabilities<'a>>,
+}
+
+impl SecurityContext<'_> {
+    /// Root then needs a file's mode to read it, as anyone does (CAP_DAC_OVERRIDE of capabilities(7)).
+    pub(crate) fn drops_dac_override(&self) -> bool {
+        let drop = self.capabilities.as_ref().and_then(|capabilities| capabilities.drop.as_deref());
+        drop.unwrap_or_default().iter().any(|name| matches!(&**name, "ALL" | "DAC_OVERRIDE"))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Capabilities<'a> {
+    #[serde(borrow)]
+    drop: Option<List<Text<'a>>>,
 }
 
 #[derive(Debug, Deserialize)]

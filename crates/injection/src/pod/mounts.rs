@@ -1,11 +1,11 @@
 //! The app's mounts of the tmpfs volume.
 
 use super::reader::receives;
-use crate::Refusal;
 use crate::edits::Edits;
 use crate::view::{Container, PodSpec};
+use crate::{Clash, Refusal};
 use certmint_contract::Request;
-use certmint_contract::pod_layout::{CONTAINER, TLS_VOLUME};
+use certmint_contract::pod_layout::{CONTAINER, TLS_VOLUME, TOKEN_PATH};
 use serde_json::json;
 
 /// Gives every container that is meant to have them the files, read-only, init containers included.
@@ -16,7 +16,7 @@ pub(super) fn edit(spec: &PodSpec<'_>, request: &Request, edits: &mut Edits) -> 
     let apps = apps.enumerate().map(|(index, container)| ("containers", index, container));
     for (list, index, container) in init.chain(apps) {
         if &*container.name != CONTAINER && receives(&request.containers, &container.name) {
-            mount(&["spec", list, &index.to_string(), "volumeMounts"], container, request, edits)?;
+            mount(&["spec", list, &index.to_string(), "volumeMounts"], container, spec, request, edits)?;
         }
     }
     Ok(())
@@ -25,29 +25,53 @@ pub(super) fn edit(spec: &PodSpec<'_>, request: &Request, edits: &mut Edits) -> 
 fn mount(
     path: &[&str],
     container: &Container<'_>,
+    spec: &PodSpec<'_>,
     request: &Request,
     edits: &mut Edits,
 ) -> Result<(), Refusal> {
     let place = request.mount_path.as_str();
     let mounts = container.volume_mounts.as_deref();
-    let taken = mounts.unwrap_or_default().iter().find(|mount| same_place(&mount.mount_path, place));
-    match taken {
-        Some(mount) if &*mount.name == TLS_VOLUME => {}
-        Some(mount) => {
-            return Err(Refusal::MountPath {
-                container: container.name.to_string(),
-                volume: mount.name.to_string(),
-                path: place.into(),
-            });
+    let listed = mounts.unwrap_or_default().iter().map(|mount| (&*mount.name, &*mount.mount_path));
+    for (volume, at) in listed.clone().filter(|(volume, _)| *volume != TLS_VOLUME).chain(api_token(spec)) {
+        if let Some(clash) = clash(place, at, || is_written_by_kubelet(spec, volume)) {
+            let (container, volume) = (container.name.to_string(), volume.into());
+            return Err(Refusal::MountPath { container, volume, path: tidy(at), clash });
         }
-        None => {
-            let mount = json!({"name": TLS_VOLUME, "mountPath": place, "readOnly": true});
-            edits.append(path, mounts.is_some(), mount);
-        }
+    }
+    if !listed.clone().any(|(volume, at)| volume == TLS_VOLUME && tidy(at) == place) {
+        let mount = json!({"name": TLS_VOLUME, "mountPath": place, "readOnly": true});
+        edits.append(path, mounts.is_some(), mount);
     }
     Ok(())
 }
 
-fn same_place(one: &str, other: &str) -> bool {
-    one.trim_end_matches('/') == other.trim_end_matches('/')
+/// What the API server mounts into the pods of a template, unless it says otherwise: better told to whoever
+/// annotates the template than to the pods' controller.
+const API_TOKEN: &str = "kube-api-access";
+
+fn api_token(spec: &PodSpec<'_>) -> Option<(&'static str, &'static str)> {
+    let at = TOKEN_PATH.rsplit_once('/').map_or(TOKEN_PATH, |(dir, _)| dir);
+    (spec.automount_service_account_token != Some(false)).then_some((API_TOKEN, at))
+}
+
+fn is_written_by_kubelet(spec: &PodSpec<'_>, name: &str) -> bool {
+    let mut volumes = spec.volumes.as_deref().unwrap_or_default().iter().map(|volume| &volume.view);
+    name == API_TOKEN || volumes.any(|volume| &*volume.name == name && volume.is_written_by_kubelet())
+}
+
+fn clash(place: &str, other: &str, has_no_mount_points: impl FnOnce() -> bool) -> Option<Clash> {
+    let other = tidy(other);
+    let contains =
+        |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    match () {
+        () if place == other => Some(Clash::Same),
+        () if contains(place, &other) => Some(Clash::Inside),
+        () if contains(&other, place) && has_no_mount_points() => Some(Clash::Around),
+        () => None,
+    }
+}
+
+/// A path as [`certmint_contract::annotations::MountPath`] spells it.
+fn tidy(path: &str) -> String {
+    path.split('/').filter(|part| !matches!(*part, "" | ".")).map(|part| format!("/{part}")).collect()
 }

@@ -8,64 +8,99 @@ use certmint_contract::pod_layout::CONTAINER;
 pub(crate) const FETCH_USER: i64 = 65_532;
 
 /// The app as far as the pod tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// Every container runs as this user, which is not root.
+    /// Every container runs as this user, which is not root, or as a root that may read anything.
     User(i64),
-    /// Every container runs as root, in this group.
-    Root {
-        /// `runAsGroup`, else root's own.
-        group: i64,
-    },
+    /// Users differ, are decided by images, or are root, and this is the primary group of all.
+    Group(i64),
     /// Users differ or are decided by images, but share the pod's `fsGroup`.
     FsGroup,
-    /// Nothing is known.
-    Anyone,
+    /// Nothing is shared by these users; empty when they are not all known.
+    Anyone(Vec<i64>),
+}
+
+/// Who a container runs as; `None` leaves it to the image.
+#[derive(Clone, Copy)]
+struct Credentials {
+    user: Option<i64>,
+    group: Option<i64>,
+    /// Root that no file's mode keeps out.
+    reads_anything: bool,
 }
 
 impl Reader {
     /// Who runs in the containers that get the files.
     pub(crate) fn of(spec: &PodSpec<'_>, which: &Containers) -> Self {
-        let pod = spec.security_context.unwrap_or_default();
         let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &init.view);
         let apps = spec.containers.as_deref().unwrap_or_default().iter();
-        // An init container that ends may well prepare things as root; the app is what counts.
-        let readers: Vec<_> = init
-            .filter(|init| init.is_sidecar() && &*init.name != CONTAINER)
+        // An init container that ends may well prepare things as another user: the app is what counts,
+        // unless that container is asked for by name.
+        let named = matches!(which, Containers::Named(_));
+        let all: Vec<_> = init
+            .filter(|init| (named || init.is_sidecar()) && &*init.name != CONTAINER)
             .chain(apps)
             .filter(|container| receives(which, &container.name))
-            .map(|container| credentials(container, pod))
+            .map(|container| Credentials::of(container, spec))
             .collect();
-        match agreed(readers.iter().map(|(user, _)| *user)) {
-            Some(0) => Self::Root { group: agreed(readers.iter().map(|(_, group)| *group)).unwrap_or(0) },
-            Some(user) => Self::User(user),
-            None if pod.fs_group.is_some() => Self::FsGroup,
-            None => Self::Anyone,
+        let bound: Vec<_> = all.iter().copied().filter(|reader| !reader.reads_anything).collect();
+        // Where nobody is kept out by a mode, one stands for all.
+        let readers = if bound.is_empty() { all.get(..1).unwrap_or_default() } else { &bound };
+        match agreed(readers.iter().map(|reader| reader.user)) {
+            Some(user) if user != 0 => return Self::User(user),
+            _ if fs_group(spec).is_some() => return Self::FsGroup,
+            _ => {}
+        }
+        match agreed(readers.iter().map(|reader| reader.group)) {
+            Some(group) => Self::Group(group),
+            None => Self::Anyone(
+                readers.iter().map(|reader| reader.user).collect::<Option<_>>().unwrap_or_default(),
+            ),
         }
     }
 
     /// The octal mode of the published files: no wider than the reader needs.
-    pub(crate) fn file_mode(self) -> &'static str {
+    pub(crate) fn file_mode(&self) -> &'static str {
         match self {
             Self::User(_) => "0400",
-            Self::Root { .. } | Self::FsGroup => "0440",
-            Self::Anyone => "0444",
+            Self::Group(_) | Self::FsGroup => "0440",
+            Self::Anyone(_) => "0444",
         }
     }
 
-    pub(crate) fn run_as_user(self) -> i64 {
+    pub(crate) fn run_as_user(&self) -> i64 {
         match self {
-            Self::User(user) => user,
-            Self::Root { .. } | Self::FsGroup | Self::Anyone => FETCH_USER,
+            Self::User(user) => *user,
+            Self::Group(_) | Self::FsGroup | Self::Anyone(_) => FETCH_USER,
         }
     }
 
-    pub(crate) fn run_as_group(self) -> Option<i64> {
+    pub(crate) fn run_as_group(&self) -> Option<i64> {
         match self {
-            Self::Root { group } => Some(group),
-            Self::User(_) | Self::FsGroup | Self::Anyone => None,
+            Self::Group(group) => Some(*group),
+            Self::User(_) | Self::FsGroup | Self::Anyone(_) => None,
         }
     }
+}
+
+impl Credentials {
+    /// A container's own setting, else the pod's.
+    fn of(container: &Container<'_>, spec: &PodSpec<'_>) -> Self {
+        let (own, pod) = (container.security_context.as_ref(), spec.security_context.as_ref());
+        let user = own.and_then(|own| own.run_as_user).or(pod.and_then(|pod| pod.run_as_user));
+        let group = own.and_then(|own| own.run_as_group).or(pod.and_then(|pod| pod.run_as_group));
+        let is_root = user == Some(0);
+        Self {
+            user,
+            // Root's primary group is root's, whatever the image; another user's is the image's to say.
+            group: group.or(is_root.then_some(0)),
+            reads_anything: is_root && !own.is_some_and(SecurityContext::drops_dac_override),
+        }
+    }
+}
+
+fn fs_group(spec: &PodSpec<'_>) -> Option<i64> {
+    spec.security_context.as_ref().and_then(|context| context.fs_group)
 }
 
 /// Whether a container of that name gets the files.
@@ -80,12 +115,6 @@ pub(crate) fn receives(which: &Containers, name: &str) -> bool {
 fn agreed(mut ids: impl Iterator<Item = Option<i64>>) -> Option<i64> {
     let first = ids.next()??;
     ids.all(|id| id == Some(first)).then_some(first)
-}
-
-/// A container's user and group: its own setting, else the pod's.
-fn credentials(container: &Container<'_>, pod: SecurityContext) -> (Option<i64>, Option<i64>) {
-    let own = container.security_context.unwrap_or_default();
-    (own.run_as_user.or(pod.run_as_user), own.run_as_group.or(pod.run_as_group))
 }
 
 #[cfg(test)]
@@ -113,28 +142,52 @@ mod tests {
     }
 
     #[test]
-    fn root_reads_by_its_group() {
+    fn root_reads_by_its_group_or_anything() {
         assert_eq!(
             reader(r#"{"securityContext":{"runAsUser":0},"containers":[{"name":"a"}]}"#),
-            Reader::Root { group: 0 }
+            Reader::Group(0)
         );
         assert_eq!(
             reader(
                 r#"{"securityContext":{"runAsUser":0,"runAsGroup":5},"containers":[{"name":"a"},{"name":"b"}]}"#
             ),
-            Reader::Root { group: 5 }
+            Reader::Group(5)
+        );
+        let beside_root = |root: &str| {
+            reader(&format!(
+                r#"{{"containers":[{{"name":"a","securityContext":{{"runAsUser":7}}}},{{"name":"b","securityContext":{root}}}]}}"#
+            ))
+        };
+        assert_eq!(beside_root(r#"{"runAsUser":0}"#), Reader::User(7));
+        assert_eq!(
+            beside_root(r#"{"runAsUser":0,"capabilities":{"drop":["ALL"]}}"#),
+            Reader::Anyone(vec![7, 0])
         );
     }
 
     #[test]
-    fn unknown_users_share_the_fs_group_or_nothing() {
+    fn other_users_share_a_group_or_nothing() {
         assert_eq!(
             reader(r#"{"securityContext":{"fsGroup":9},"containers":[{"name":"a"}]}"#),
             Reader::FsGroup
         );
         assert_eq!(
-            reader(r#"{"containers":[{"name":"a","securityContext":{"runAsUser":7}},{"name":"b"}]}"#),
-            Reader::Anyone
+            reader(r#"{"securityContext":{"runAsGroup":9},"containers":[{"name":"a"},{"name":"b"}]}"#),
+            Reader::Group(9)
         );
+        assert_eq!(
+            reader(r#"{"containers":[{"name":"a","securityContext":{"runAsUser":7}},{"name":"b"}]}"#),
+            Reader::Anyone(vec![])
+        );
+    }
+
+    #[test]
+    fn an_init_container_counts_when_it_is_named() {
+        let spec = serde_json::from_str(
+            r#"{"initContainers":[{"name":"i","securityContext":{"runAsUser":7}}],"containers":[{"name":"a"}]}"#,
+        )
+        .unwrap();
+        assert_eq!(Reader::of(&spec, &"i".parse().unwrap()), Reader::User(7));
+        assert_eq!(Reader::of(&spec, &Containers::All), Reader::Anyone(vec![]));
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn edit(
 ) -> Result<(), Refusal> {
     let mut listed = spec.volumes.is_some();
     let volumes = spec.volumes.as_deref().unwrap_or_default();
-    let fs_group = spec.security_context.is_some_and(|context| context.fs_group.is_some());
+    let fs_group = spec.security_context.as_ref().is_some_and(|context| context.fs_group.is_some());
     let secret = secret.map(|secret| (SECRET_VOLUME, secret_volume(secret, fs_group)));
     for (name, desired) in
         [(TLS_VOLUME, tls_volume()), (TOKEN_VOLUME, token_volume())].into_iter().chain(secret)

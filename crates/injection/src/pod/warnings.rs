@@ -10,6 +10,7 @@ pub(super) const WINDOWS: &str =
 
 pub(super) fn of(target: &Target<'_>, reader: &Reader) -> Vec<String> {
     let mut warnings = missing_containers(target);
+    warnings.extend(readable_by_all(reader));
     warnings.extend(dns(target).map(Into::into));
     warnings.extend(reload(target, reader));
     warnings
@@ -33,6 +34,21 @@ fn missing_containers(target: &Target<'_>) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// Files have one owner and one group, so that users who share nothing can only read them as anyone.
+fn readable_by_all(reader: &Reader) -> Option<String> {
+    let Reader::Anyone(users) = reader else { return None };
+    let mut users = users.clone();
+    users.sort_unstable();
+    users.dedup();
+    let users = users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    (!users.is_empty()).then(|| {
+        format!(
+            "certmint: users {users} get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation {}",
+            keys::CONTAINERS
+        )
+    })
 }
 
 fn dns(target: &Target<'_>) -> Option<&'static str> {
@@ -64,7 +80,7 @@ fn reload(target: &Target<'_>, reader: &Reader) -> Option<String> {
     }
     match reader {
         Reader::User(_) => None,
-        Reader::Root { .. } | Reader::FsGroup | Reader::Anyone => Some(format!(
+        Reader::Group(_) | Reader::FsGroup | Reader::Anyone(_) => Some(format!(
             "certmint: a signal reaches {process} only when it runs as our user: set one runAsUser, not 0, for the whole pod"
         )),
     }

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod mounts;
+mod readers;
 
 use certmint_testkit::{Object, pod};
 use common::{admit, created};
@@ -104,21 +107,6 @@ fn a_pod_of_cpu_limits_satisfies_a_quota_on_them_with_ours_too() {
 }
 
 #[test]
-fn files_are_as_open_as_the_app_needs() {
-    let mode = |security: Value| {
-        let ours = ours(&opted_in().with_spec("securityContext", security));
-        let mode =
-            ours["env"].as_array().unwrap().iter().find(|env| env["name"] == "CERTMINT_FILE_MODE").cloned();
-        let context = &ours["securityContext"];
-        (mode.unwrap()["value"].clone(), context["runAsUser"].clone(), context["runAsGroup"].clone())
-    };
-    assert_eq!(mode(json!({"runAsUser": 1000})), (json!("0400"), json!(1000), Value::Null));
-    assert_eq!(mode(json!({"runAsUser": 0})), (json!("0440"), json!(65532), json!(0)));
-    assert_eq!(mode(json!({"fsGroup": 2000})), (json!("0440"), json!(65532), Value::Null));
-    assert_eq!(mode(json!({})), (json!("0444"), json!(65532), Value::Null));
-}
-
-#[test]
 fn the_secret_is_mounted_when_its_name_can_be_known() {
     let secret = |pod: &Object| {
         let volumes = created(pod).value()["spec"]["volumes"].as_array().unwrap().clone();
@@ -150,13 +138,6 @@ fn what_collides_is_refused_with_what_to_do() {
         refusal(&volume),
         "PodConflict: the pod has a volume named \"certmint-tls\"; rename it: that name is for an injected one"
     );
-    let mounts = json!([{"name": "x", "mountPath": "/var/run/secrets/certmint.dev/"}]);
-    let mount = opted_in().with("/spec/containers/0", "volumeMounts", mounts);
-    assert_eq!(
-        refusal(&mount),
-        "PodConflict: container \"app\" already mounts volume \"x\" at /var/run/secrets/certmint.dev; choose another place with annotation certmint.dev/mount-path"
-    );
-    assert_eq!(refusal(&mount.annotated("mount-path", "/tls")), "admitted");
     let name = "PodConflict: the pod has a container named \"certmint\" that does not run /certmint-fetch; rename it: that name is for the injected one";
     let foreign = json!([{"name": "certmint", "image": "evil", "command": ["/bin/sh"]}]);
     assert_eq!(refusal(&opted_in().with_spec("initContainers", foreign.clone())), name);

@@ -1,0 +1,51 @@
+//! The certificate's place beside the pod's own mounts.
+
+use crate::common::admit;
+use certmint_testkit::{Object, pod};
+use serde_json::{Value, json};
+
+/// A pod whose app mounts volume `x` at that path, with the certificate at `/app/tls`.
+fn mounting(path: &str, source: &str) -> Object {
+    pod()
+        .annotated("inject", "true")
+        .annotated("mount-path", "/app/tls")
+        .with_spec("volumes", json!([{"name": "x", source: {}}]))
+        .with("/spec/containers/0", "volumeMounts", json!([{"name": "x", "mountPath": path}]))
+}
+
+fn refusal(pod: &Object) -> String {
+    admit(pod, None).map_or_else(|refusal| format!("{}: {refusal}", refusal.code()), |_| "admitted".into())
+}
+
+#[test]
+fn a_mount_at_inside_or_around_the_place_is_refused_where_it_cannot_work() {
+    let choose = "choose another place with annotation certmint.dev/mount-path";
+    let cases = [
+        ("/app/tls", "emptyDir", "/app/tls, where the certificate belongs"),
+        ("//app/./tls/", "emptyDir", "/app/tls, where the certificate belongs"),
+        ("/app/tls/own.crt", "emptyDir", "/app/tls/own.crt, inside the certificate's own place"),
+        ("/app", "configMap", "/app, a read-only volume in which the certificate's place cannot be made"),
+        ("/app", "projected", "/app, a read-only volume in which the certificate's place cannot be made"),
+    ];
+    for (path, source, what) in cases {
+        let expected = format!("PodConflict: container \"app\" mounts volume \"x\" at {what}; {choose}");
+        assert_eq!(refusal(&mounting(path, source)), expected);
+    }
+    for (path, source) in
+        [("/app", "emptyDir"), ("/app/tls2", "configMap"), ("/ap", "secret"), ("/", "emptyDir")]
+    {
+        assert_eq!(refusal(&mounting(path, source)), "admitted", "{path} {source}");
+    }
+}
+
+#[test]
+fn the_place_does_not_meet_the_token_that_the_api_server_will_mount() {
+    let at = |path: &str| pod().annotated("inject", "true").annotated("mount-path", path);
+    let around = at("/var/run/secrets");
+    assert_eq!(
+        refusal(&around),
+        "PodConflict: container \"app\" mounts volume \"kube-api-access\" at /var/run/secrets/kubernetes.io/serviceaccount, inside the certificate's own place; choose another place with annotation certmint.dev/mount-path"
+    );
+    assert!(refusal(&at("/var/run/secrets/kubernetes.io/serviceaccount/tls")).contains("read-only volume"));
+    assert_eq!(refusal(&around.with_spec("automountServiceAccountToken", Value::from(false))), "admitted");
+}

@@ -1,0 +1,89 @@
+//! Who can read the files: the documented modes, case by case, and no wider.
+
+use crate::common::{admit, created};
+use certmint_testkit::{Object, pod};
+use serde_json::{Value, json};
+
+/// The reference, whose table of modes is the one below.
+const REFERENCE: &str = include_str!("../../../../docs/src/reference/pods.md");
+
+fn with(security: Value, containers: Value) -> Object {
+    let pod = pod().annotated("inject", "true");
+    pod.with_spec("securityContext", security).with_spec("containers", containers)
+}
+
+/// `mode | user:group of our container`, the group as the pod says when it is not ours to say.
+fn cell(pod: &Object) -> String {
+    let pod = created(pod);
+    let ours = &pod.value()["spec"]["initContainers"][0];
+    let mode = ours["env"].as_array().unwrap().iter().find(|env| env["name"] == "CERTMINT_FILE_MODE");
+    let context = &ours["securityContext"];
+    let group = context["runAsGroup"].as_i64().map_or_else(|| "–".to_owned(), |group| group.to_string());
+    format!("{} | {} | {group}", mode.unwrap()["value"].as_str().unwrap(), context["runAsUser"])
+}
+
+fn user(user: i64) -> Value {
+    json!({"runAsUser": user})
+}
+
+fn app(security: Value) -> Value {
+    json!({"name": "app", "securityContext": security})
+}
+
+fn proxy(security: Value) -> Value {
+    json!({"name": "proxy", "securityContext": security})
+}
+
+#[test]
+fn the_reference_has_every_case_with_its_mode() {
+    let none = || json!({});
+    let bare_root = json!({"runAsUser": 0, "capabilities": {"drop": ["ALL"]}});
+    let cases = [
+        ("`runAsUser: 1000` in the pod", with(user(1000), json!([app(none())]))),
+        ("`runAsUser: 1000` in the container", with(none(), json!([app(user(1000))]))),
+        (
+            "`runAsUser: 1000`, and `fsGroup: 3000`",
+            with(json!({"runAsUser": 1000, "fsGroup": 3000}), json!([app(none())])),
+        ),
+        ("user 1000 beside root", with(none(), json!([app(user(1000)), proxy(user(0))]))),
+        (
+            "users 1000 and 2000, `fsGroup: 3000`",
+            with(json!({"fsGroup": 3000}), json!([app(user(1000)), proxy(user(2000))])),
+        ),
+        (
+            "users 1000 and 2000, `runAsGroup: 3000`",
+            with(json!({"runAsGroup": 3000}), json!([app(user(1000)), proxy(user(2000))])),
+        ),
+        ("users 1000 and 2000, nothing shared", with(none(), json!([app(user(1000)), proxy(user(2000))]))),
+        ("user of the image, `fsGroup: 3000`", with(json!({"fsGroup": 3000}), json!([app(none())]))),
+        ("user of the image, `runAsGroup: 3000`", with(json!({"runAsGroup": 3000}), json!([app(none())]))),
+        ("user of the image", with(none(), json!([app(none())]))),
+        (
+            "user of the image, `runAsNonRoot: true`",
+            with(json!({"runAsNonRoot": true}), json!([app(none())])),
+        ),
+        ("`runAsUser: 0`", with(user(0), json!([app(none())]))),
+        ("`runAsUser: 0` without capabilities", with(none(), json!([app(bare_root)]))),
+    ];
+    let rows: Vec<_> = cases.iter().map(|(case, pod)| format!("| {case} | {} |", cell(pod))).collect();
+    for row in &rows {
+        assert!(REFERENCE.contains(row), "docs/src/reference/pods.md lacks the row\n{row}");
+    }
+    let listed = REFERENCE.lines().filter(|line| line.contains(" | 04")).count();
+    assert_eq!(listed, rows.len(), "docs/src/reference/pods.md lists a case that is not tested");
+}
+
+#[test]
+fn a_key_that_known_users_cannot_share_is_warned_of() {
+    let warnings = |pod: &Object| admit(pod, None).unwrap().warnings;
+    let apart = || json!([app(user(2000)), proxy(user(1000))]);
+    assert_eq!(
+        warnings(&with(json!({}), apart())),
+        [
+            "certmint: users 1000, 2000 get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation certmint.dev/containers"
+        ]
+    );
+    assert!(warnings(&with(json!({"fsGroup": 1}), apart())).is_empty());
+    assert!(warnings(&with(json!({}), apart()).annotated("containers", "app")).is_empty());
+    assert!(warnings(&with(json!({}), json!([app(json!({}))]))).is_empty());
+}
