@@ -8,7 +8,7 @@ use crate::settings::{Paths, Settings, SettingsError, parse_deadline};
 use crate::sidecar::{Sidecar, in_place};
 use crate::state::{Progress, StateFile};
 use crate::wait::wait;
-use certmint_contract::{issuance::Failure, pod_layout};
+use certmint_contract::{ErrorCode, issuance::Failure, pod_layout};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 use std::convert::Infallible;
@@ -57,6 +57,15 @@ impl Command {
         }
         outcome.is_ok()
     }
+}
+
+/// Reports arguments that are no command.
+pub fn misused() {
+    Reporter::new(&Paths::from_environment().termination_log).failure(&Failure {
+        code: ErrorCode::InvalidSettings,
+        message: "usage: certmint-fetch [once | wait]; in a pod, delete the pod to have it injected again"
+            .into(),
+    });
 }
 
 fn sidecar(paths: Paths, reporter: &mut Reporter) -> Result<Infallible, Failure> {

@@ -50,11 +50,11 @@ impl FetchError {
     /// The code it is reported under.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Settings(_) | Self::Trust(_) => ErrorCode::PodConflict,
+            Self::Settings(_) | Self::Trust(_) => ErrorCode::InvalidSettings,
             Self::Read(_) | Self::Secret(_) | Self::UnknownRoot | Self::Answer(_) => ErrorCode::InvalidBundle,
             Self::Issuance(IssuanceError::Refused(failure)) => failure.code,
             Self::Issuance(IssuanceError::Token { .. }) => ErrorCode::Unauthenticated,
-            Self::Issuance(_) => ErrorCode::Unavailable,
+            Self::Issuance(_) => ErrorCode::Unreachable,
             Self::Overdue => ErrorCode::NotYetIssued,
             Self::Publish(_) => ErrorCode::CannotPublish,
             Self::Reload(_) => ErrorCode::ReloadFailed,

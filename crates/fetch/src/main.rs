@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let Some(command) = Command::from_args(std::env::args().skip(1)) else {
-        eprintln!("usage: certmint-fetch [once | wait]");
+        certmint_fetch::command::misused();
         return ExitCode::from(2);
     };
     if command.run() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -2,6 +2,7 @@
 
 use crate::Limits;
 use bytes::{Bytes, BytesMut};
+use certmint_contract::ErrorCode;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -17,17 +18,25 @@ pub(crate) struct Held {
 /// Why there is no body.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    #[error("the body is longer than {0} bytes")]
+    #[error("the body is longer than {0} bytes; send a shorter one")]
     TooLong(usize),
-    #[error("the body did not arrive within {0:?}")]
+    #[error("the body did not arrive within {0:?}; send it faster")]
     TooSlow(std::time::Duration),
     #[error("too many large requests at one time; try again")]
     NoRoom,
-    #[error("the body broke off: {0}")]
+    #[error("the body broke off: {0}; send it again")]
     Broken(#[from] hyper::Error),
 }
 
 impl BodyError {
+    /// The code it is reported under.
+    pub(crate) fn code(&self) -> ErrorCode {
+        match self {
+            Self::NoRoom => ErrorCode::TooManyRequests,
+            Self::TooLong(_) | Self::TooSlow(_) | Self::Broken(_) => ErrorCode::BadRequest,
+        }
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,

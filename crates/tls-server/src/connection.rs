@@ -3,6 +3,7 @@
 use crate::server::{Handler, Shared};
 use crate::{Limits, body};
 use bytes::Bytes;
+use certmint_contract::issuance::Failure;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -77,10 +78,11 @@ async fn respond<H: Handler>(request: Request<Incoming>, shared: &Shared<H>) -> 
 }
 
 fn refusal(error: &body::BodyError) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(format!("{error}\n")));
+    let failure = Failure { code: error.code(), message: error.to_string() };
+    let mut response = Response::new(Full::from(serde_json::to_vec(&failure).unwrap_or_default()));
     *response.status_mut() = error.status();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if error.status() == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -4,6 +4,7 @@
 //! misses or reports halfway; a few bytes read every few seconds miss nothing.
 
 use crate::Identity;
+use certmint_contract::ErrorCode;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +30,8 @@ impl IdentityFiles {
             match identity.replace(&certificate, &key) {
                 Ok(()) => tracing::info!(dir = %self.dir.display(), "serving certificate loaded"),
                 Err(error) => {
-                    tracing::error!(dir = %self.dir.display(), %error, "serving certificate not taken, the last good one stays");
+                    let code = ErrorCode::NoServingCertificate;
+                    tracing::error!(%code, dir = %self.dir.display(), %error, "serving certificate not taken, the last good one stays; delete the Secret mounted there to have it made again");
                 }
             }
         })
@@ -58,7 +60,8 @@ pub async fn follow<const N: usize>(
             }
             Err((path, error)) if seen.is_some() => {
                 seen = None;
-                tracing::error!(file = %path.display(), %error, "file cannot be read; what was read before stays");
+                let code = ErrorCode::InvalidSettings;
+                tracing::error!(%code, file = %path.display(), %error, "file cannot be read; what was read before stays; check what is mounted there");
             }
             Err((path, error)) => tracing::debug!(file = %path.display(), %error, "file cannot be read yet"),
         }

@@ -3,6 +3,7 @@
 use crate::callers::Callers;
 use crate::{Identity, Limits, connection, identity};
 use bytes::Bytes;
+use certmint_contract::ErrorCode;
 use http::{Request, Response};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -107,7 +108,8 @@ async fn next(
         match listener.accept().await {
             Ok((stream, peer)) => return (stream, peer, seat),
             Err(error) => {
-                tracing::warn!(%error, "connection not accepted");
+                let code = ErrorCode::TooManyRequests;
+                tracing::warn!(%code, %error, "connection not accepted; it is tried again");
                 // Out of file descriptors, most likely: trying again at once would only spin.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -142,4 +144,4 @@ async fn speaks_plain_http(stream: &TcpStream) -> std::io::Result<bool> {
 }
 
 const PLAIN_HTTP: &[u8] = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\n\
-    This port speaks HTTPS: ask again with https://\n";
+    BadRequest: this port speaks HTTPS; ask again with https://\n";

@@ -147,7 +147,8 @@ async fn a_body_over_the_cap_is_answered_with_413() {
     let pair = pair();
     let server = start(Limits { body_bytes: 1000, ..Limits::default() }, &pair).await;
     let mut stream = connect(server.address, &pair).await.unwrap();
-    assert!(post(&mut stream, &[b'x'; 1001]).await.starts_with("HTTP/1.1 413"));
+    let refused = post(&mut stream, &[b'x'; 1001]).await;
+    assert!(refused.starts_with("HTTP/1.1 413") && refused.contains(r#"{"code":"BadRequest","#), "{refused}");
     let mut chunked = connect(server.address, &pair).await.unwrap();
     let head = "POST / HTTP/1.1\r\nHost: a.svc\r\nTransfer-Encoding: chunked\r\n\r\n";
     chunked.write_all(format!("{head}7d0\r\n{}\r\n", "x".repeat(2000)).as_bytes()).await.unwrap();

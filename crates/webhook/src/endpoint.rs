@@ -28,25 +28,27 @@ impl Handler for Endpoint {
 impl Endpoint {
     fn answer(&self, request: &Request<Bytes>) -> Response<Bytes> {
         if request.uri().path() != PATH {
-            return failure(StatusCode::NOT_FOUND, "ask POST /mutate".into());
+            return failure(StatusCode::NOT_FOUND, ErrorCode::BadRequest, "ask POST /mutate".into());
         }
         if request.method() != Method::POST {
-            let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, "ask POST /mutate".into());
+            let message = "ask POST /mutate".into();
+            let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, message);
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return response;
         }
         if !is_plain_json(request.headers()) {
             let message = "send content type application/json without content encoding".into();
-            return failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, message);
+            return failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message);
         }
         match self.0.answer(request.body()) {
             Ok(json) => response(StatusCode::OK, json),
-            Err(error @ Unanswered::Review(_)) => failure(StatusCode::BAD_REQUEST, error.to_string()),
-            Err(error @ Unanswered::NotReady(_)) => {
-                response(StatusCode::SERVICE_UNAVAILABLE, body(ErrorCode::Unavailable, error.to_string()))
-            }
-            Err(error @ Unanswered::Answer(_)) => {
-                failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            Err(error) => {
+                let (status, code) = match error {
+                    Unanswered::Review(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadReview),
+                    Unanswered::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
+                    Unanswered::Answer(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal),
+                };
+                failure(status, code, error.to_string())
             }
         }
     }
@@ -60,12 +62,8 @@ fn is_plain_json(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case("application/json") && encoding
 }
 
-fn failure(status: StatusCode, message: String) -> Response<Bytes> {
-    response(status, body(ErrorCode::BadReview, message))
-}
-
-fn body(code: ErrorCode, message: String) -> Vec<u8> {
-    serde_json::to_vec(&Failure { code, message }).unwrap_or_default()
+fn failure(status: StatusCode, code: ErrorCode, message: String) -> Response<Bytes> {
+    response(status, serde_json::to_vec(&Failure { code, message }).unwrap_or_default())
 }
 
 fn response(status: StatusCode, json: Vec<u8>) -> Response<Bytes> {

@@ -1,8 +1,8 @@
 //! The running webhook: two listeners and three files that are followed.
 
 use crate::{Admission, Args, Endpoint, Metrics};
-use certmint_contract::Policy;
 use certmint_contract::policy::PolicyError;
+use certmint_contract::{ErrorCode, Policy};
 use certmint_tls_server::observability::Observability;
 use certmint_tls_server::{Identity, IdentityFiles, Limits, Server, files, shutdown};
 use prometheus_client::registry::Registry;
@@ -48,6 +48,17 @@ pub enum RunError {
     /// The TLS provider is not usable.
     #[error("cannot speak TLS 1.3: {0}")]
     Tls(#[from] certmint_tls_server::TlsError),
+}
+
+impl RunError {
+    /// The code it is reported under.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::PolicyFile { .. } | Self::Policy { .. } => ErrorCode::InvalidPolicy,
+            Self::Listen { .. } | Self::Signals(_) => ErrorCode::InvalidSettings,
+            Self::Tls(_) => ErrorCode::NoServingCertificate,
+        }
+    }
 }
 
 /// Serves until SIGTERM or SIGINT, then ends what is under way.
@@ -105,7 +116,10 @@ async fn follow_trust_bundle(args: &Args, admission: &Admission, shutdown: Cance
             admission.set_settings(args.settings(pem));
             tracing::info!("trust bundle loaded");
         }
-        None => tracing::error!("ca.crt holds no PEM certificate, the last good one stays"),
+        None => {
+            let code = ErrorCode::NoServingCertificate;
+            tracing::error!(%code, "ca.crt of the webhook's Secret holds no PEM certificate, the last good one stays; delete the Secret to have it made again");
+        }
     })
     .await;
 }
@@ -123,7 +137,8 @@ async fn follow_policy(path: PathBuf, admission: &Admission, metrics: &Metrics, 
         }
         Err(error) => {
             metrics.policy_rejected(true);
-            tracing::error!(%error, "policy not taken, the last good one stays in force");
+            let code = ErrorCode::InvalidPolicy;
+            tracing::error!(%code, %error, "policy not taken, the last good one stays in force");
         }
     })
     .await;

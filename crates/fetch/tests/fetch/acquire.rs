@@ -196,5 +196,5 @@ fn answers_that_are_none_are_not_used() {
 fn a_broken_environment_names_the_variable() {
     let pod = Pod::new(&Ca::new()).with(pod_layout::ENV_API, "http://plain:80");
     assert_eq!(pod.start(&["once"]).end().0.code(), Some(1));
-    assert!(pod.termination_message().starts_with("PodConflict: the variable CERTMINT_API"));
+    assert!(pod.termination_message().starts_with("InvalidSettings: the variable CERTMINT_API"));
 }
