@@ -127,11 +127,11 @@ fn label_only(workload: &Workload<'_>, managed: Option<String>) -> Injection {
 fn overridden(workload: &Workload<'_>, copies: &Copies<'_>) -> Vec<String> {
     let kind = workload.kind;
     let lost = copies.overridden.iter().map(|key| {
-        format!("certmint: annotation {key} on the pod template gives way to the one on the {kind}")
+        format!("certmint: Doubtful: annotation {key} on the pod template gives way to the one on the {kind}")
     });
     let kept = (workload.metadata.annotation(keys::INJECT) == Some("false")).then(|| {
         format!(
-            "certmint: the pod template itself says {}=true, so the {kind} stays opted in; change it there too",
+            "certmint: Doubtful: the pod template itself says {}=true, so the {kind} stays opted in; change it there too",
             keys::INJECT
         )
     });
@@ -148,7 +148,7 @@ fn not_by_itself(workload: &Workload<'_>) -> Option<String> {
         }
         _ => return None,
     };
-    Some(format!("certmint: {why}: delete them, and their successors get a certificate"))
+    Some(format!("certmint: Doubtful: {why}: delete them, and their successors get a certificate"))
 }
 
 fn malformed(kind: WorkloadKind, why: serde_json::Error) -> Refusal {

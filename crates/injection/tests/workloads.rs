@@ -77,7 +77,7 @@ fn the_templates_own_annotation_opts_in_and_stays() {
     assert_eq!(
         injection.warnings,
         [
-            "certmint: the pod template itself says certmint.dev/inject=true, so the Deployment stays opted in; change it there too"
+            "certmint: Doubtful: the pod template itself says certmint.dev/inject=true, so the Deployment stays opted in; change it there too"
         ]
     );
 }
@@ -92,7 +92,7 @@ fn the_objects_key_wins_and_says_so() {
     assert_eq!(
         injection.warnings,
         [
-            "certmint: annotation certmint.dev/duration on the pod template gives way to the one on the Deployment"
+            "certmint: Doubtful: annotation certmint.dev/duration on the pod template gives way to the one on the Deployment"
         ]
     );
     let annotations = template(&patched(&both, &injection))["annotations"].clone();
@@ -157,7 +157,7 @@ fn kinds_that_keep_their_pods_say_so() {
     assert_eq!(
         warnings(&workload("ReplicaSet")),
         [
-            "certmint: a ReplicaSet does not replace its running pods: delete them, and their successors get a certificate"
+            "certmint: Doubtful: a ReplicaSet does not replace its running pods: delete them, and their successors get a certificate"
         ]
     );
     let on_delete = workload("DaemonSet").with("/spec", "updateStrategy", json!({"type": "OnDelete"}));

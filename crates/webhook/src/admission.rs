@@ -126,8 +126,9 @@ fn decide(
 /// Whoever sent this made a mistake in the webhook's rules; the object has no part in that.
 fn not_ours(request: &Request<'_>) -> Injection {
     let kind: String = request.kind.chars().take(80).collect();
-    let warning =
-        format!("certmint: {kind} is left as it is; remove it from the rules of the webhook configuration");
+    let warning = format!(
+        "certmint: LeftAlone: {kind} is left as it is; remove it from the rules of the webhook configuration"
+    );
     Injection { warnings: vec![warning], ..Injection::default() }
 }
 

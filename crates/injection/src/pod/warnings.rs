@@ -5,8 +5,7 @@ use super::reader::Reader;
 use certmint_contract::annotations::{Containers, Renew};
 use certmint_contract::{Reload, keys};
 
-pub(super) const WINDOWS: &str =
-    "certmint: this is a Windows pod; Certmint injects into Linux pods only and leaves it as it is";
+pub(super) const WINDOWS: &str = "certmint: LeftAlone: this is a Windows pod; Certmint injects into Linux pods only and leaves it as it is";
 
 pub(super) fn of(target: &Target<'_>, reader: &Reader) -> Vec<String> {
     let mut warnings = missing_containers(target);
@@ -29,7 +28,7 @@ fn missing_containers(target: &Target<'_>) -> Vec<String> {
         .map(|name| {
             let present = present.join(", ");
             format!(
-                "certmint: annotation {} names \"{name}\", but the pod has only {present}",
+                "certmint: Doubtful: annotation {} names \"{name}\", but the pod has only {present}",
                 keys::CONTAINERS
             )
         })
@@ -45,7 +44,7 @@ fn readable_by_all(reader: &Reader) -> Option<String> {
     let users = users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     (!users.is_empty()).then(|| {
         format!(
-            "certmint: users {users} get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation {}",
+            "certmint: Doubtful: users {users} get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation {}",
             keys::CONTAINERS
         )
     })
@@ -56,10 +55,10 @@ fn dns(target: &Target<'_>) -> Option<&'static str> {
     let host = target.spec.host_network == Some(true);
     match policy {
         "Default" => Some(
-            "certmint: dnsPolicy Default does not resolve names of Services, which the issuance API has; use ClusterFirst",
+            "certmint: Doubtful: dnsPolicy Default does not resolve names of Services, which the issuance API has; use ClusterFirst",
         ),
         "ClusterFirst" if host => Some(
-            "certmint: a hostNetwork pod does not resolve names of Services, which the issuance API has; use dnsPolicy ClusterFirstWithHostNet",
+            "certmint: Doubtful: a hostNetwork pod does not resolve names of Services, which the issuance API has; use dnsPolicy ClusterFirstWithHostNet",
         ),
         _ => None,
     }
@@ -75,17 +74,17 @@ fn reload(target: &Target<'_>, reader: &Reader) -> Option<String> {
     }
     if target.spec.share_process_namespace != Some(true) {
         return Some(format!(
-            "certmint: no signal reaches {process}: set shareProcessNamespace: true in the pod's spec, or reload by http://127.0.0.1:PORT/PATH"
+            "certmint: Doubtful: no signal reaches {process}: set shareProcessNamespace: true in the pod's spec, or reload by http://127.0.0.1:PORT/PATH"
         ));
     }
     match reader {
         Reader::User(_) => None,
         Reader::Group(_) | Reader::FsGroup | Reader::Anyone(_) => Some(format!(
-            "certmint: a signal reaches {process} only when it runs as our user: set one runAsUser, not 0, for the whole pod"
+            "certmint: Doubtful: a signal reaches {process} only when it runs as our user: set one runAsUser, not 0, for the whole pod"
         )),
     }
 }
 
 fn never_renewed() -> &'static str {
-    "certmint: reload has no effect with renew: \"false\", because nothing is renewed in the pod"
+    "certmint: Doubtful: reload has no effect with renew: \"false\", because nothing is renewed in the pod"
 }

@@ -67,7 +67,9 @@ fn only_named_containers_get_the_files() {
     assert!(created.value()["spec"]["containers"][1]["volumeMounts"].is_null());
     assert_eq!(
         warnings(&pod),
-        ["certmint: annotation certmint.dev/containers names \"envoy\", but the pod has only app, logs"]
+        [
+            "certmint: Doubtful: annotation certmint.dev/containers names \"envoy\", but the pod has only app, logs"
+        ]
     );
 }
 

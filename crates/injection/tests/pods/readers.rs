@@ -80,7 +80,7 @@ fn a_key_that_known_users_cannot_share_is_warned_of() {
     assert_eq!(
         warnings(&with(json!({}), apart())),
         [
-            "certmint: users 1000, 2000 get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation certmint.dev/containers"
+            "certmint: Doubtful: users 1000, 2000 get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation certmint.dev/containers"
         ]
     );
     assert!(warnings(&with(json!({"fsGroup": 1}), apart())).is_empty());
