@@ -126,7 +126,11 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>, IssuanceError> {
     read().map_err(|source| IssuanceError::Token { path: path.to_owned(), source })
 }
 
-fn parse_answer(api: &Uri, status: u16, body: &[u8]) -> Result<Bundle, IssuanceError> {
+/// Reads what the API answered with.
+///
+/// # Errors
+/// The API's refusal, or that the answer is none of the API's.
+pub fn parse_answer(api: &Uri, status: u16, body: &[u8]) -> Result<Bundle, IssuanceError> {
     let not_understood = |_| IssuanceError::NotUnderstood { api: api.clone(), status };
     if status == 200 {
         return serde_json::from_slice(body).map_err(not_understood);
