@@ -68,7 +68,7 @@ impl<'a> Delivery<'a> {
         let Some(bundle) = atomic_dir::read(&self.settings.paths.secret_dir)? else {
             return Ok(Outcome::Absent);
         };
-        let facts = self.verify(&bundle, now).map_err(FetchError::Secret)?;
+        let facts = self.verify(&bundle, now).map_err(|cause| FetchError::of_secret(cause, now))?;
         if !self.anchors.include(&roots_of(&bundle)?) {
             return Err(FetchError::UnknownRoot);
         }
@@ -82,7 +82,7 @@ impl<'a> Delivery<'a> {
     pub fn take_from_api(&mut self, now: OffsetDateTime) -> Result<Outcome, FetchError> {
         let Settings { api, paths, .. } = self.settings;
         let bundle = issuance::request_bundle(api, &paths.token, &self.anchors)?;
-        let facts = self.verify(&bundle, now).map_err(FetchError::Answer)?;
+        let facts = self.verify(&bundle, now).map_err(|cause| FetchError::of_answer(cause, now))?;
         self.publish(&bundle, facts, now)
     }
 

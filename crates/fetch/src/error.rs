@@ -6,6 +6,7 @@ use crate::{
 };
 use certmint_certificates::VerifyError;
 use certmint_contract::{ErrorCode, issuance::Failure};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Why there is no (newer) certificate.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,16 @@ pub enum FetchError {
     /// The Secret does not pass verification.
     #[error("the workload's Secret was not used: {0}; delete the Secret to have it made again")]
     Secret(#[source] VerifyError),
+    /// The Secret is not valid at this node's time.
+    #[error(
+        "the workload's Secret was not used: {cause}. This node's clock says {}; correct it if it is wrong, otherwise delete the Secret to have it made again", rfc3339(.now)
+    )]
+    SecretUntimely {
+        /// What the verification said.
+        cause: VerifyError,
+        /// The time it was verified at.
+        now: OffsetDateTime,
+    },
     /// The Secret brings roots that nobody we trust has vouched for.
     #[error(
         "the workload's Secret was not used: its ca.crt holds a root that is not known in this pod, so it has to come from the issuance API"
@@ -33,6 +44,16 @@ pub enum FetchError {
     /// What the issuance API gave does not pass verification.
     #[error("the issuance API's answer was not used: {0}; see the log of the certmint controller")]
     Answer(#[source] VerifyError),
+    /// What the issuance API gave is not valid at this node's time.
+    #[error(
+        "the issuance API's answer was not used: {cause}. This node's clock says {}; correct it if it is wrong, otherwise see the log of the certmint controller", rfc3339(.now)
+    )]
+    AnswerUntimely {
+        /// What the verification said.
+        cause: VerifyError,
+        /// The time it was verified at.
+        now: OffsetDateTime,
+    },
     /// The issuance API has nothing newer, although it should.
     #[error(
         "the certificate in place is overdue and there is no newer one yet; see the events of the workload and the log of the certmint controller"
@@ -47,11 +68,26 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// The Secret did not pass verification at `now`.
+    pub fn of_secret(cause: VerifyError, now: OffsetDateTime) -> Self {
+        if is_of_time(&cause) { Self::SecretUntimely { cause, now } } else { Self::Secret(cause) }
+    }
+
+    /// The issuance API's answer did not pass verification at `now`.
+    pub fn of_answer(cause: VerifyError, now: OffsetDateTime) -> Self {
+        if is_of_time(&cause) { Self::AnswerUntimely { cause, now } } else { Self::Answer(cause) }
+    }
+
     /// The code it is reported under.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Settings(_) | Self::Trust(_) => ErrorCode::InvalidSettings,
-            Self::Read(_) | Self::Secret(_) | Self::UnknownRoot | Self::Answer(_) => ErrorCode::InvalidBundle,
+            Self::Read(_)
+            | Self::Secret(_)
+            | Self::SecretUntimely { .. }
+            | Self::UnknownRoot
+            | Self::Answer(_)
+            | Self::AnswerUntimely { .. } => ErrorCode::InvalidBundle,
             Self::Issuance(IssuanceError::Refused(failure)) => failure.code,
             Self::Issuance(IssuanceError::Token { .. }) => ErrorCode::Unauthenticated,
             Self::Issuance(_) => ErrorCode::Unreachable,
@@ -75,4 +111,13 @@ pub fn is_final(code: ErrorCode) -> bool {
     let mends =
         matches!(code, ErrorCode::Unauthenticated | ErrorCode::InvalidBundle | ErrorCode::CannotPublish);
     !(mends || code.is_transient())
+}
+
+/// Whether another clock would have said otherwise.
+fn is_of_time(cause: &VerifyError) -> bool {
+    matches!(cause, VerifyError::NotYetValid(_) | VerifyError::Expired(_) | VerifyError::NoValidRoot)
+}
+
+fn rfc3339(at: &OffsetDateTime) -> String {
+    at.truncate_to_second().format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }

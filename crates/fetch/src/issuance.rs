@@ -43,6 +43,16 @@ pub enum IssuanceError {
         /// What the verification said.
         cause: Box<CertificateError>,
     },
+    /// The server's certificate is not valid at this node's time.
+    #[error(
+        "{api} shows a certificate that is not valid now: {cause}. Correct the clock of this pod's node if it is wrong, otherwise see the log of the certmint controller"
+    )]
+    Untimely {
+        /// The API's origin.
+        api: Uri,
+        /// What the verification said.
+        cause: Box<CertificateError>,
+    },
     /// No answer.
     #[error(
         "{api} cannot be reached: {cause}; check that the certmint controller runs and that no NetworkPolicy is in the way"
@@ -141,9 +151,20 @@ pub fn parse_answer(api: &Uri, status: u16, body: &[u8]) -> Result<Bundle, Issua
 fn failure_of(api: &Uri, cause: ureq::Error) -> IssuanceError {
     let api = api.clone();
     match certificate_error(&cause) {
+        Some(cause) if is_of_time(&cause) => IssuanceError::Untimely { api, cause: Box::new(cause) },
         Some(cause) => IssuanceError::Untrusted { api, cause: Box::new(cause) },
         None => IssuanceError::Unreachable { api, cause: Box::new(cause) },
     }
+}
+
+fn is_of_time(cause: &CertificateError) -> bool {
+    matches!(
+        cause,
+        CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+    )
 }
 
 /// The verification's words, which the client wraps in an I/O error.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 mod acquire;
+mod clock;
 mod fixtures;
 mod publication;
 mod reload;
