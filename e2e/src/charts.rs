@@ -1,10 +1,16 @@
 //! Tests of the Helm chart: rendered and looked at without a cluster, then given to a real API server.
 
 mod admission;
+mod documents;
 mod life;
 mod manifest;
+mod monitoring;
 mod objects;
+mod privileges;
 mod rendering;
+mod schema;
+mod schemas;
+mod sets;
 mod values;
 
 use std::fs;
@@ -18,6 +24,8 @@ use crate::cluster::{Cluster, Options};
 use crate::components::HELM;
 use crate::{command, progress};
 use manifest::Manifest;
+use schemas::Schemas;
+use sets::SETS;
 
 /// The release's name in these tests; the chart's own, so that names stay short.
 const RELEASE: &str = "certmint";
@@ -30,12 +38,12 @@ pub fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/certmint")
 }
 
-/// Writes anew what is made from the chart: the table of values in its README.
+/// Writes anew what is made from the chart: the table of values in its README, and the page about rights.
 ///
 /// # Errors
-/// When the chart cannot be read, or a file not be written.
-pub fn write_generated(_cache: &Cache) -> Result<()> {
-    values::write_readme()
+/// When the chart cannot be rendered, or a file not be written.
+pub fn write_documents(cache: &Cache) -> Result<()> {
+    documents::write(&Chart::open(cache)?)
 }
 
 /// Tests what can be seen without a cluster: lint, the schema of the values, and rendered objects. Returns
@@ -44,19 +52,23 @@ pub fn write_generated(_cache: &Cache) -> Result<()> {
 /// # Errors
 /// The first test that fails, with the object it is about.
 pub fn test(cache: &Cache) -> Result<usize> {
-    let chart = Chart { helm: HELM.build(cache)?.join("helm") };
+    let chart = Chart::open(cache)?;
+    let schemas = Schemas::fetch(cache)?;
     let mut passed = 0;
     let mut test = |what: &str, test: &dyn Fn() -> Result<()>| {
         passed += 1;
         progress::step(what, test)
     };
     test("helm lint --strict", &|| chart.lint())?;
-    test("every value has a comment and its line in the README", &values::documented)?;
+    test("every value has a comment, and is tried", &values::known)?;
+    test("the README's table and the page about rights are the chart's", &|| documents::up_to_date(&chart))?;
     test("every value has a type, and a bad one is refused by name", &|| values::bad_ones_refused(&chart))?;
     test("every value changes something", &|| values::each_used(&chart))?;
     test("the default policy is the one in the code", &|| rendering::policy_is_the_default(&chart))?;
-    for set in values::SETS {
-        test(&format!("rendered well with {}", set.name), &|| rendering::check(&chart, set))?;
+    for set in SETS {
+        let manifest = chart.render(set.set)?;
+        test(&format!("rendered well with {}", set.name), &|| rendering::check(&manifest, set))?;
+        test("  and valid in every Kubernetes since 1.33", &|| schemas.check(&manifest))?;
     }
     Ok(passed)
 }
@@ -75,7 +87,7 @@ pub fn run(shared: &Cluster) -> Result<()> {
 }
 
 fn test_on(cluster: &Cluster) -> Result<()> {
-    for set in values::SETS {
+    for set in SETS {
         let what = format!("the API server takes what is rendered with {}", set.name);
         progress::step(&what, || life::accepted(cluster, set))?;
     }
@@ -91,6 +103,10 @@ struct Chart {
 }
 
 impl Chart {
+    fn open(cache: &Cache) -> Result<Self> {
+        Ok(Self { helm: HELM.build(cache)?.join("helm") })
+    }
+
     fn lint(&self) -> Result<()> {
         command::output(Command::new(&self.helm).args(["lint", "--strict"]).arg(chart())).map(drop)
     }

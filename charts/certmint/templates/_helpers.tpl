@@ -23,6 +23,15 @@
 {{ include "certmint.fullname" . }}-trust-bundle
 {{- end }}
 
+{{/* The name of a component's service account. Takes (dict "root" $ "component" name "values" component's values). */}}
+{{- define "certmint.serviceAccount" -}}
+{{ default (printf "%s-%s" (include "certmint.fullname" .root) .component) .values.serviceAccount.name }}
+{{- end }}
+
+{{- define "certmint.controllerAccount" -}}
+{{ include "certmint.serviceAccount" (dict "root" . "component" "controller" "values" .Values.controller) }}
+{{- end }}
+
 {{/* What a component's pods are selected by; it can never change between versions. Takes (dict "root" $ "component" name). */}}
 {{- define "certmint.selectorLabels" -}}
 app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
@@ -36,6 +45,9 @@ app.kubernetes.io/component: {{ .component }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* An image's reference; a digest wins over the tag. Takes (dict "root" $ "image" values). */}}
@@ -43,25 +55,6 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- with .image.registry }}{{ . }}/{{ end -}}
 {{- .image.repository -}}
 {{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default .root.Chart.AppVersion .image.tag }}{{ end -}}
-{{- end }}
-
-{{/* What the Pod Security Standard "restricted" asks of a pod. */}}
-{{- define "certmint.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
-{{- end }}
-
-{{/* What it asks of a container, and a root file system nobody can write to. */}}
-{{- define "certmint.securityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-runAsNonRoot: true
-capabilities:
-  drop: [ALL]
 {{- end }}
 
 {{/* How a Deployment rolls, stops and is probed is the same for both components. */}}
@@ -83,58 +76,4 @@ rollingUpdate:
 preStop:
   sleep:
     seconds: 5
-{{- end }}
-
-{{- define "certmint.probes" -}}
-readinessProbe:
-  httpGet:
-    path: /readyz
-    port: metrics
-  periodSeconds: 2
-  failureThreshold: 3
-livenessProbe:
-  httpGet:
-    path: /healthz
-    port: metrics
-  initialDelaySeconds: 10
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 6
-{{- end }}
-
-{{/* Where a component's pods may and should run. Takes (dict "root" $ "component" name "values" component's values). */}}
-{{- define "certmint.scheduling" -}}
-{{- $selector := include "certmint.selectorLabels" . -}}
-{{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
-{{- end }}
-{{- with .values.nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .values.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- if .values.podAntiAffinity }}
-affinity:
-  podAntiAffinity:
-    # Preferred only: a single node must be able to run everything.
-    preferredDuringSchedulingIgnoredDuringExecution:
-      - weight: 100
-        podAffinityTerm:
-          topologyKey: kubernetes.io/hostname
-          labelSelector:
-            matchLabels:
-              {{- $selector | nindent 14 }}
-{{- end }}
-{{- if .values.topologySpread }}
-topologySpreadConstraints:
-  - maxSkew: 1
-    topologyKey: topology.kubernetes.io/zone
-    whenUnsatisfiable: ScheduleAnyway
-    labelSelector:
-      matchLabels:
-        {{- $selector | nindent 8 }}
-{{- end }}
 {{- end }}

@@ -42,7 +42,7 @@ enum Command {
     Check,
     /// Passes the chart's tests that need no cluster.
     Chart {
-        /// First write anew what is made from the chart: its README's table of values.
+        /// First write anew what is made from the chart: its README's table of values, and the page about rights.
         #[arg(long)]
         write: bool,
     },
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
 fn chart(write: bool) -> anyhow::Result<()> {
     let cache = Cache::open()?;
     if write {
-        charts::write_generated(&cache)?;
+        charts::write_documents(&cache)?;
     }
     charts::test(&cache).map(|passed| println!("{passed} passed"))
 }

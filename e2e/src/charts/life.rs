@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::manifest::items;
-use super::values::ValueSet;
+use super::sets::ValueSet;
 use super::{NAMESPACE, RELEASE, chart, with_values};
 use crate::cluster::Cluster;
 use crate::command;

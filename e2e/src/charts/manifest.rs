@@ -44,3 +44,10 @@ pub(super) fn items(value: &Value) -> &[Value] {
 pub(super) fn texts(value: &Value) -> Vec<&str> {
     items(value).iter().filter_map(Value::as_str).collect()
 }
+
+/// Whether a selector's `matchLabels` select an object of these labels; an empty one would select everything.
+pub(super) fn selects(selector: &Value, labels: &Value) -> bool {
+    selector.as_object().is_some_and(|selector| {
+        !selector.is_empty() && selector.iter().all(|(key, value)| labels[key] == *value)
+    })
+}

@@ -1,68 +1,18 @@
-//! The chart's values: each described, typed and used.
+//! The chart's values: each typed and used.
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Result, bail, ensure};
 
-use super::{Chart, chart, read};
+use super::Chart;
+use super::documents::values_described;
 
-const README: &str = "README.md";
-const HEADING: &str = "\n## Values\n\n";
-
-/// Values to render the chart with.
-pub(super) struct ValueSet {
-    pub(super) name: &'static str,
-    /// `path=JSON`, as `--set-json` takes them.
-    pub(super) set: &'static [&'static str],
-    /// The namespaces named among them; none for the whole cluster.
-    pub(super) namespaces: &'static [&'static str],
-}
-
-/// Between them, every branch of every template.
-pub(super) const SETS: &[ValueSet] = &[
-    ValueSet { name: "the defaults", set: &[], namespaces: &[] },
-    ValueSet {
-        name: "everything switched on",
-        set: &[
-            r#"image={"registry":"registry.example:5000/pki","digest":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}"#,
-            r#"fetch.image={"registry":"registry.example:5000/pki","tag":"1.2.3","pullPolicy":"Always"}"#,
-            r#"imagePullSecrets=[{"name":"pull"}]"#,
-            r#"policy={"extraDnsNames":{"shop":["pay.example.com"]},"excludedNamespaces":["legacy"],"shortNames":true}"#,
-            "webhook.replicas=3",
-            r#"webhook.priorityClassName="system-cluster-critical""#,
-            "webhook.topologySpread=true",
-            r#"webhook.nodeSelector={"kubernetes.io/os":"linux"}"#,
-            r#"webhook.tolerations=[{"key":"a","operator":"Exists"}]"#,
-            "controller.replicas=3",
-            r#"controller.priorityClassName="system-cluster-critical""#,
-            "controller.topologySpread=true",
-            r#"controller.nodeSelector={"kubernetes.io/os":"linux"}"#,
-            r#"controller.tolerations=[{"key":"a","operator":"Exists"}]"#,
-        ],
-        namespaces: &[],
-    },
-    ValueSet {
-        name: "one replica under another name",
-        set: &[
-            r#"fullnameOverride="pki""#,
-            r#"webhook={"replicas":1,"podAntiAffinity":false}"#,
-            r#"controller={"replicas":1,"podAntiAffinity":false}"#,
-        ],
-        namespaces: &[],
-    },
-    ValueSet {
-        name: "two namespaces",
-        set: &[r#"namespaces=["default","kube-public"]"#],
-        namespaces: &["default", "kube-public"],
-    },
-];
-
-/// Every value, and another than its default.
+/// Every value but those of the two components, and another than its default.
 const OTHERS: &[(&str, &str)] = &[
     ("nameOverride", r#""pki""#),
     ("fullnameOverride", r#""pki""#),
+    ("commonLabels", r#"{"team":"pki"}"#),
     ("image.registry", r#""registry.example""#),
     ("image.repository", r#""server""#),
     ("image.tag", r#""1.2.3""#),
@@ -72,7 +22,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("logLevel", r#""debug""#),
     ("logFormat", r#""text""#),
     ("namespaces", r#"["shop"]"#),
-    ("test.namespace", r#""shop""#),
+    ("rbac.create", "false"),
     ("policy.clusterDomain", r#""k8s.example""#),
     ("policy.trustDomain", r#""prod.example""#),
     ("policy.extraDnsNames", r#"{"shop":["pay.example.com"]}"#),
@@ -82,21 +32,11 @@ const OTHERS: &[(&str, &str)] = &[
     ("policy.longestDuration", r#""48h""#),
     ("policy.keyAlgorithms", r#"["ed25519"]"#),
     ("policy.excludedNamespaces", r#"["legacy"]"#),
-    ("webhook.replicas", "3"),
+    ("webhook.failurePolicy", r#""Ignore""#),
     ("webhook.timeoutSeconds", "3"),
-    ("webhook.resources", r#"{"requests":{"cpu":1}}"#),
-    ("webhook.priorityClassName", r#""high""#),
-    ("webhook.podAntiAffinity", "false"),
-    ("webhook.topologySpread", "true"),
-    ("webhook.nodeSelector", r#"{"disk":"ssd"}"#),
-    ("webhook.tolerations", r#"[{"operator":"Exists"}]"#),
-    ("controller.replicas", "3"),
-    ("controller.resources", r#"{"requests":{"cpu":1}}"#),
-    ("controller.priorityClassName", r#""high""#),
-    ("controller.podAntiAffinity", "false"),
-    ("controller.topologySpread", "true"),
-    ("controller.nodeSelector", r#"{"disk":"ssd"}"#),
-    ("controller.tolerations", r#"[{"operator":"Exists"}]"#),
+    ("webhook.namespaceSelector", r#"{"matchLabels":{"tier":"prod"}}"#),
+    ("webhook.objectSelector", r#"{"matchLabels":{"tier":"prod"}}"#),
+    ("webhook.matchConditions", r#"[{"name":"more","expression":"true"}]"#),
     ("fetch.image.registry", r#""registry.example""#),
     ("fetch.image.repository", r#""fetcher""#),
     ("fetch.image.tag", r#""1.2.3""#),
@@ -105,6 +45,49 @@ const OTHERS: &[(&str, &str)] = &[
     ("fetch.resources", r#"{"limits":{"memory":"64Mi"}}"#),
     ("fetch.guaranteedCpu", r#""100m""#),
     ("fetch.deadlineSeconds", "60"),
+    ("networkPolicy.enabled", "true"),
+    ("networkPolicy.metricsFrom", r#"[{"namespaceSelector":{}}]"#),
+    ("networkPolicy.issuanceFrom", r#"[{"ipBlock":{"cidr":"198.51.100.0/24"}}]"#),
+    ("networkPolicy.apiServer", r#"[{"ipBlock":{"cidr":"198.51.100.1/32"}}]"#),
+    ("networkPolicy.apiServerPorts", "[8443]"),
+    ("serviceMonitor.enabled", "true"),
+    ("serviceMonitor.labels", r#"{"release":"prometheus"}"#),
+    ("serviceMonitor.interval", r#""30s""#),
+    ("serviceMonitor.scrapeTimeout", r#""10s""#),
+    ("serviceMonitor.relabelings", r#"[{"targetLabel":"cluster","replacement":"one"}]"#),
+    ("serviceMonitor.metricRelabelings", r#"[{"targetLabel":"cluster","replacement":"one"}]"#),
+    ("test.namespace", r#""shop""#),
+];
+
+/// Every value that webhook and controller both have, and another than its default.
+const OF_A_COMPONENT: &[(&str, &str)] = &[
+    ("replicas", "3"),
+    ("resources", r#"{"requests":{"cpu":1}}"#),
+    ("priorityClassName", r#""high""#),
+    ("affinity", r#"{"podAntiAffinity":{}}"#),
+    (
+        "topologySpreadConstraints",
+        r#"[{"maxSkew":1,"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"ScheduleAnyway"}]"#,
+    ),
+    ("nodeSelector", r#"{"disk":"ssd"}"#),
+    ("tolerations", r#"[{"operator":"Exists"}]"#),
+    ("podLabels", r#"{"network":"trusted"}"#),
+    ("podAnnotations", r#"{"example.com/scan":"yes"}"#),
+    ("podSecurityContext", r#"{"runAsUser":1000}"#),
+    ("securityContext", r#"{"runAsUser":1000}"#),
+    ("readinessProbe", r#"{"periodSeconds":5}"#),
+    ("livenessProbe", r#"{"periodSeconds":5}"#),
+    ("extraArgs", r#"["--more"]"#),
+    ("extraEnv", r#"[{"name":"A","value":"b"}]"#),
+    ("extraVolumes", r#"[{"name":"more","emptyDir":{}}]"#),
+    ("extraVolumeMounts", r#"[{"name":"more","mountPath":"/more"}]"#),
+    ("serviceAccount.create", "false"),
+    ("serviceAccount.name", r#""other""#),
+    ("serviceAccount.annotations", r#"{"example.com/role":"none"}"#),
+    ("serviceAccount.automount", "true"),
+    ("podDisruptionBudget.enabled", "false"),
+    ("podDisruptionBudget.maxUnavailable", r#""50%""#),
+    ("podDisruptionBudget.minAvailable", "1"),
 ];
 
 /// Values that must be refused, and what the refusal must say.
@@ -114,7 +97,54 @@ const BAD: &[(&str, &[&str])] = &[
     ("webhook.replicas=0", &["at '/webhook/replicas'", "minimum: got 0, want 1"]),
     (r#"webhook.replicas="2""#, &["at '/webhook/replicas'", "got string, want integer"]),
     ("webhook.timeoutSeconds=31", &["at '/webhook/timeoutSeconds'", "want 30"]),
+    (r#"webhook.failurePolicy="ignore""#, &["at '/webhook/failurePolicy'", "'Fail', 'Ignore'"]),
+    (
+        r#"webhook.matchConditions=[{"name":"ours","expression":"true"}]"#,
+        &["at '/webhook/matchConditions/0/name'"],
+    ),
     (r#"webhook.resources={"limit":{}}"#, &["at '/webhook/resources'", "'limit' not allowed"]),
+    (r#"webhook.affinity={"podAffinty":{}}"#, &["at '/webhook/affinity'", "'podAffinty' not allowed"]),
+    (r#"webhook.podLabels={"app.kubernetes.io/name":"x"}"#, &["at '/webhook/podLabels/app.kubernetes.io"]),
+    (r#"commonLabels={"certmint.dev/managed":"true"}"#, &["at '/commonLabels/certmint.dev"]),
+    (
+        "webhook.podSecurityContext.runAsNonRoot=false",
+        &["at '/webhook/podSecurityContext/runAsNonRoot'", "true"],
+    ),
+    (
+        "controller.podSecurityContext.runAsUser=0",
+        &["at '/controller/podSecurityContext/runAsUser'", "want 1"],
+    ),
+    ("webhook.podSecurityContext.seccompProfile=null", &["missing property 'seccompProfile'"]),
+    (
+        r#"controller.podSecurityContext.seccompProfile.type="Unconfined""#,
+        &["at '/controller/podSecurityContext/seccompProfile/type'"],
+    ),
+    ("webhook.securityContext.privileged=true", &["at '/webhook/securityContext/privileged'", "false"]),
+    (
+        "controller.securityContext.allowPrivilegeEscalation=true",
+        &["at '/controller/securityContext/allowPrivilegeEscalation'"],
+    ),
+    ("webhook.securityContext.readOnlyRootFilesystem=null", &["missing property 'readOnlyRootFilesystem'"]),
+    (
+        r#"controller.securityContext.capabilities={"add":["NET_ADMIN"]}"#,
+        &["at '/controller/securityContext/capabilities'", "'add' not allowed"],
+    ),
+    (
+        r#"controller.extraVolumes=[{"name":"host","hostPath":{"path":"/"}}]"#,
+        &["at '/controller/extraVolumes/0'", "'hostPath' not allowed"],
+    ),
+    (
+        "webhook.serviceAccount.create=false",
+        &["webhook.serviceAccount.name: say which account", "serviceAccount.create is false"],
+    ),
+    (
+        r#"webhook.serviceAccount.name="certmint-controller""#,
+        &["certmint-controller is the controller's account too", "different ones"],
+    ),
+    (
+        r#"webhook.podDisruptionBudget.minAvailable="half""#,
+        &["at '/webhook/podDisruptionBudget/minAvailable'"],
+    ),
     ("fetch.deadlineSeconds=0", &["at '/fetch/deadlineSeconds'", "minimum: got 0, want 1"]),
     (r#"image.pullPolicy="Sometimes""#, &["at '/image/pullPolicy'", "'Always', 'IfNotPresent', 'Never'"]),
     (r#"image.digest="sha256:abc""#, &["at '/image/digest'", "does not match pattern"]),
@@ -125,6 +155,9 @@ const BAD: &[(&str, &[&str])] = &[
     ),
     ("policy.keyAlgorithms=[]", &["at '/policy/keyAlgorithms'", "minItems: got 0, want 1"]),
     (r#"policy.keyAlgorithms=["rsa-1024"]"#, &["at '/policy/keyAlgorithms/0'", "'ecdsa-p256'"]),
+    (r#"policy.extraDnsNames={"shop":["*.example.com"]}"#, &["at '/policy/extraDnsNames/shop/0'"]),
+    (r#"networkPolicy.metricsFrom=[{}]"#, &["at '/networkPolicy/metricsFrom/0'", "minProperties"]),
+    (r#"serviceMonitor.interval="often""#, &["at '/serviceMonitor/interval'", "does not match pattern"]),
     (r#"namespaces=["kube-system"]"#, &["at '/namespaces/0'"]),
     (r#"namespaces=["certmint-system"]"#, &["certmint-system is the release's own namespace", "remove it"]),
     (
@@ -132,67 +165,49 @@ const BAD: &[(&str, &[&str])] = &[
         &["test.namespace: bank is none of namespaces (shop)", "choose one of them"],
     ),
     (r#"test.namespace="certmint-system""#, &["certmint-system is the release's own namespace"]),
-    (r#"policy.extraDnsNames={"shop":["*.example.com"]}"#, &["at '/policy/extraDnsNames/shop/0'"]),
 ];
 
-/// One commented entry of `values.yaml`.
-struct Described {
-    path: String,
-    comment: String,
-}
-
-/// Every value is tried here, and the README's table is what [`write_readme`] would write.
-pub(super) fn documented() -> Result<()> {
-    let named: BTreeSet<String> =
-        described(&read("values.yaml")?)?.into_iter().map(|value| value.path).collect();
-    let tried: BTreeSet<String> = OTHERS.iter().map(|(path, _)| (*path).to_owned()).collect();
+/// Every value of `values.yaml` has a comment, and is tried here.
+pub(super) fn known() -> Result<()> {
+    let named: BTreeSet<String> = values_described()?.into_iter().map(|value| value.path).collect();
+    let tried: BTreeSet<String> = others().map(|(path, _)| path).collect();
     ensure!(
         named == tried,
         "values.yaml and the values tried here differ in {:?}",
         named.symmetric_difference(&tried).collect::<Vec<_>>()
     );
-    let readme = read(README)?;
-    ensure!(
-        readme == with_table(&readme)?,
-        "charts/certmint/README.md is stale: run `cargo xtask chart --write`"
-    );
     Ok(())
 }
 
-/// Writes the table of values into the README anew.
-pub(super) fn write_readme() -> Result<()> {
-    fs::write(chart().join(README), with_table(&read(README)?)?).context("cannot write the chart's README.md")
-}
-
-/// The README with the table as it should be: all that follows the heading of the values.
-fn with_table(readme: &str) -> Result<String> {
-    let text = read("values.yaml")?;
-    let defaults: Value = serde_saphyr::from_str(&text).context("values.yaml is not YAML")?;
-    let (before, _) = readme.split_once(HEADING).context("the chart's README.md has no heading Values")?;
-    Ok(format!("{before}{HEADING}{}", table(&described(&text)?, &defaults)?))
-}
-
 /// Each value that is set to something else is to be seen in what is rendered.
-pub(super) fn each_used(helm: &Chart) -> Result<()> {
-    let defaults = helm.template(&[])?;
-    for (path, other) in OTHERS {
-        let rendered = helm.template(&[&format!("{path}={other}")])?;
-        ensure!(rendered != defaults, "the value {path} changes nothing in what the chart renders");
+pub(super) fn each_used(chart: &Chart) -> Result<()> {
+    let mut bases = HashMap::new();
+    for (path, other) in others() {
+        let base = needed_by(&path);
+        let with = format!("{path}={other}");
+        let base: Vec<&str> = base.iter().map(String::as_str).collect();
+        let rendered = chart.template(&[base.as_slice(), &[&with]].concat())?;
+        let before = match bases.entry(base.join(",")) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(chart.template(&base)?),
+        };
+        ensure!(rendered != *before, "the value {path} changes nothing in what the chart renders");
     }
     Ok(())
 }
 
 /// Wrong types, unknown keys and values out of range are refused, and the refusal names the value.
-pub(super) fn bad_ones_refused(helm: &Chart) -> Result<()> {
-    for (path, _) in OTHERS {
-        let pointer = format!("at '/{}", path.replace('.', "/"));
-        refused(helm, &format!(r#"{path}={{"No such key":1}}"#), &[&pointer])?;
-    }
-    BAD.iter().try_for_each(|(bad, words)| refused(helm, bad, words))
+pub(super) fn bad_ones_refused(chart: &Chart) -> Result<()> {
+    let unknown: Vec<String> = others().map(|(path, _)| format!(r#"{path}={{"No such key":1}}"#)).collect();
+    let pointers: Vec<String> =
+        others().map(|(path, _)| format!("at '/{}", path.replace('.', "/"))).collect();
+    let pointers: Vec<&str> = pointers.iter().map(String::as_str).collect();
+    refused(chart, &unknown.join(","), &pointers)?;
+    BAD.iter().try_for_each(|(bad, words)| refused(chart, bad, words))
 }
 
-fn refused(helm: &Chart, bad: &str, words: &[&str]) -> Result<()> {
-    let Err(error) = helm.template(&[bad]) else { bail!("the chart takes --set-json {bad}") };
+fn refused(chart: &Chart, bad: &str, words: &[&str]) -> Result<()> {
+    let Err(error) = chart.template(&[bad]) else { bail!("the chart takes --set-json {bad}") };
     let error = error.to_string();
     match words.iter().find(|word| !error.contains(**word)) {
         Some(word) => bail!("--set-json {bad} is refused, but not with \"{word}\": {error}"),
@@ -200,64 +215,21 @@ fn refused(helm: &Chart, bad: &str, words: &[&str]) -> Result<()> {
     }
 }
 
-/// The innermost commented entries. An uncommented entry must lie above or below a commented one.
-fn described(text: &str) -> Result<Vec<Described>> {
-    let (mut entries, mut parents, mut comment) = (Vec::<Described>::new(), Vec::<(usize, &str)>::new(), "");
-    let mut uncommented = Vec::new();
-    for line in text.lines() {
-        let body = line.trim_start();
-        if let Some(words) = body.strip_prefix("# ") {
-            comment = words;
-            continue;
-        }
-        let Some((key, _)) = body.split_once(':') else { continue };
-        let indent = line.len() - body.len();
-        parents.retain(|(outer, _)| *outer < indent);
-        parents.push((indent, key));
-        let path = parents.iter().map(|(_, key)| *key).collect::<Vec<_>>().join(".");
-        match std::mem::take(&mut comment) {
-            "" => uncommented.push(path),
-            words => entries.push(Described { path, comment: words.to_owned() }),
-        }
-    }
-    let paths: Vec<String> = entries.iter().map(|entry| entry.path.clone()).collect();
-    entries.retain(|entry| !paths.iter().any(|path| lies_below(path, &entry.path)));
-    for path in uncommented {
-        let known =
-            entries.iter().any(|entry| lies_below(&path, &entry.path) || lies_below(&entry.path, &path));
-        ensure!(known, "values.yaml says nothing about {path}: write a comment above it");
-    }
-    Ok(entries)
+fn others() -> impl Iterator<Item = (String, &'static str)> {
+    let of_components = ["webhook", "controller"].into_iter().flat_map(|component| {
+        OF_A_COMPONENT.iter().map(move |(name, other)| (format!("{component}.{name}"), *other))
+    });
+    OTHERS.iter().map(|(path, other)| ((*path).to_owned(), *other)).chain(of_components)
 }
 
-fn lies_below(path: &str, parent: &str) -> bool {
-    path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'))
-}
-
-fn table(described: &[Described], defaults: &Value) -> Result<String> {
-    let mut table = String::from("| value | default | what it is |\n|---|---|---|\n");
-    for Described { path, comment } in described {
-        let pointer = format!("/{}", path.replace('.', "/"));
-        let default = defaults.pointer(&pointer).with_context(|| format!("values.yaml has no {path}"))?;
-        table.push_str(&format!("| `{path}` | `{default}` | {comment} |\n"));
+/// What must be given beside a value for it to matter.
+fn needed_by(path: &str) -> Option<String> {
+    let (group, rest) = path.split_once('.')?;
+    if rest == "serviceAccount.create" {
+        // An account that is not made must be named; here as the chart would have named it.
+        return Some(format!(r#"{group}.serviceAccount.name="certmint-{group}""#));
     }
-    Ok(table)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_innermost_comments_describe_the_values() {
-        let described = described("# Group.\na:\n  # One.\n  b: 1\n# Two.\nc:\n  d: 1\n").unwrap();
-        let found: Vec<_> = described.iter().map(|one| (one.path.as_str(), one.comment.as_str())).collect();
-        assert_eq!(found, [("a.b", "One."), ("c", "Two.")]);
-    }
-
-    #[test]
-    fn a_value_without_a_comment_is_named() {
-        let error = described("a:\n  # One.\n  b: 1\n  c: 2\n").err().unwrap().to_string();
-        assert!(error.contains("a.c"), "{error}");
-    }
+    let switch = format!("{group}.enabled");
+    let switched = OTHERS.iter().any(|(other, on)| *other == switch && *on == "true");
+    (switched && path != switch).then(|| format!("{switch}=true"))
 }

@@ -1,0 +1,95 @@
+//! What lets packets and metrics through: NetworkPolicies and the ServiceMonitor fit the pods that are rendered.
+//!
+//! No network of a local cluster goes by a NetworkPolicy, so that their ports and selectors are all there is to see.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::manifest::{Manifest, items, selects, title};
+use super::sets::ValueSet;
+
+pub(super) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
+    let policies: Vec<_> = manifest.of_kind("NetworkPolicy").collect();
+    let on = set.set.iter().any(|value| value.starts_with("networkPolicy"));
+    ensure!(policies.len() == if on { 2 } else { 0 }, "there are {} NetworkPolicies", policies.len());
+    for policy in policies {
+        fits(manifest, policy, set).with_context(|| title(policy))?;
+    }
+    let on = set.set.iter().any(|value| value.starts_with("serviceMonitor"));
+    let monitors: Vec<_> = manifest.of_kind("ServiceMonitor").collect();
+    ensure!(monitors.len() == usize::from(on), "there are {} ServiceMonitors", monitors.len());
+    monitors.into_iter().try_for_each(|monitor| scrapes(manifest, monitor).with_context(|| title(monitor)))
+}
+
+fn fits(manifest: &Manifest, policy: &Value, set: &ValueSet) -> Result<()> {
+    let spec = &policy["spec"];
+    let selected: Vec<_> = manifest
+        .of_kind("Deployment")
+        .filter(|one| {
+            selects(&spec["podSelector"]["matchLabels"], &one["spec"]["template"]["metadata"]["labels"])
+        })
+        .collect();
+    let [deployment] = selected.as_slice() else {
+        anyhow::bail!("it selects {} Deployments", selected.len())
+    };
+    ensure!(spec["policyTypes"] == json!(["Ingress", "Egress"]), "it leaves a direction open");
+    let open: Vec<_> = items(&deployment["spec"]["template"]["spec"]["containers"])
+        .iter()
+        .flat_map(|container| items(&container["ports"]))
+        .map(|port| &port["name"])
+        .collect();
+    let ingress = items(&spec["ingress"]);
+    for rule in ingress {
+        for port in items(&rule["ports"]) {
+            ensure!(open.contains(&&port["port"]), "no container has the port {port}");
+        }
+    }
+    let peers = |port: &str| {
+        ingress
+            .iter()
+            .find(|rule| items(&rule["ports"]).iter().any(|one| one["port"] == port))
+            .map(|rule| &rule["from"])
+    };
+    let serves = peers("https").context("nobody may reach what it serves")?;
+    let metrics = peers("metrics");
+    ensure!(metrics.is_none_or(|from| !items(from).is_empty()), "anybody may read metrics");
+    if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook" {
+        ensure!(serves.is_null(), "an API server may come from anywhere, not only {serves}");
+        ensure!(spec["egress"] == json!([]), "the webhook may speak to {}", spec["egress"]);
+        return Ok(());
+    }
+    let callers = match set.namespaces {
+        [] => json!({ "namespaceSelector": {} }),
+        some => json!({ "namespaceSelector": { "matchExpressions": [
+            { "key": "kubernetes.io/metadata.name", "operator": "In", "values": some },
+        ] } }),
+    };
+    ensure!(
+        items(serves).first() == Some(&callers),
+        "pods that are served may not ask for certificates: {serves}"
+    );
+    let out: Vec<_> = items(&spec["egress"])
+        .iter()
+        .flat_map(|rule| items(&rule["ports"]))
+        .map(|port| &port["port"])
+        .collect();
+    ensure!(out == [443, 6443, 53, 53], "the controller may speak to the ports {out:?}");
+    Ok(())
+}
+
+/// It finds one Service of each component, and a port of that name on it.
+fn scrapes(manifest: &Manifest, monitor: &Value) -> Result<()> {
+    let selector = &monitor["spec"]["selector"]["matchLabels"];
+    let found: Vec<_> = manifest
+        .of_kind("Service")
+        .filter(|service| selects(selector, &service["metadata"]["labels"]))
+        .collect();
+    ensure!(found.len() == 2, "it selects {} Services", found.len());
+    for endpoint in items(&monitor["spec"]["endpoints"]) {
+        for service in &found {
+            let named = items(&service["spec"]["ports"]).iter().any(|port| port["name"] == endpoint["port"]);
+            ensure!(named, "{} has no port {}", title(service), endpoint["port"]);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! Rendered objects against the schemas of Kubernetes' supported versions: no unknown field, no wrong type, nothing
+//! required missing. An API server does the same for the newest version only.
+//!
+//! The schemas come out of released packages, pinned by their hashes, and stay in the cache.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use super::manifest::{Manifest, title};
+use super::schema::Schema;
+use crate::cache::{Cache, Key};
+use crate::{command, machine, progress};
+
+/// From the oldest that the chart admits to the newest.
+const VERSIONS: [&str; 5] = ["1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0"];
+/// A Python package with Kubernetes' own OpenAPI definitions of all these versions, and its hash.
+const KUBERNETES: &str = "kubernetes-validate==1.37.0";
+const KUBERNETES_HASH: &str = "85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9";
+/// Where in it a version's definitions are.
+const DEFINITIONS: &str = "kubernetes_validate/kubernetes-json-schema/v{}-local/_definitions.json";
+/// The Go module with the ServiceMonitor's definition, and its checksum as in a go.sum.
+const PROMETHEUS_OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator@v0.93.1";
+const PROMETHEUS_OPERATOR_SUM: &str = "h1:4Juk8v93RdG1DSGD/mGp+SeQKPmnlLIj2iq3blLZgFY=";
+const SERVICE_MONITOR: &str = "jsonnet/prometheus-operator/servicemonitors-crd.json";
+
+/// The schemas of every version, and of the objects that others define.
+pub(super) struct Schemas {
+    /// A version with its definitions.
+    kubernetes: Vec<(&'static str, Value)>,
+    service_monitor: Value,
+}
+
+impl Schemas {
+    pub(super) fn fetch(cache: &Cache) -> Result<Self> {
+        let directory = kubernetes(cache)?;
+        let kubernetes = VERSIONS.iter().map(|version| {
+            let mut definitions = json(&directory.join(DEFINITIONS.replace("{}", version)))?;
+            Ok((*version, definitions["$defs"].take()))
+        });
+        Ok(Self {
+            kubernetes: kubernetes.collect::<Result<_>>()?,
+            service_monitor: json(&service_monitor(cache)?)?,
+        })
+    }
+
+    /// Every object is valid in every version.
+    pub(super) fn check(&self, manifest: &Manifest) -> Result<()> {
+        for (version, definitions) in &self.kubernetes {
+            for object in manifest.objects() {
+                let faults = self.schema(definitions, object)?.faults(object);
+                ensure!(
+                    faults.is_empty(),
+                    "{} in Kubernetes {version}: {}",
+                    title(object),
+                    faults.join("; ")
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn schema<'a>(&'a self, definitions: &'a Value, object: &Value) -> Result<Schema<'a>> {
+        if object["kind"] == "ServiceMonitor" {
+            let version = &self.service_monitor["spec"]["versions"][0];
+            let name = format!("{}/{}", text(&self.service_monitor["spec"]["group"]), text(&version["name"]));
+            ensure!(
+                object["apiVersion"] == name,
+                "there is no {} in {}",
+                title(object),
+                object["apiVersion"]
+            );
+            return Ok(Schema { schema: &version["schema"]["openAPIV3Schema"], definitions });
+        }
+        let (group, version) =
+            text(&object["apiVersion"]).rsplit_once('/').unwrap_or(("", text(&object["apiVersion"])));
+        let names = |kind: &Value| {
+            kind["group"] == group && kind["version"] == version && kind["kind"] == object["kind"]
+        };
+        let found = definitions.as_object().into_iter().flatten().map(|(_, schema)| schema).find(|schema| {
+            schema["x-kubernetes-group-version-kind"].as_array().is_some_and(|kinds| kinds.iter().any(names))
+        });
+        let Some(schema) = found else {
+            bail!("{}: there is no such kind in {}", title(object), object["apiVersion"])
+        };
+        Ok(Schema { schema, definitions })
+    }
+}
+
+/// The file that defines ServiceMonitors to an API server.
+pub(super) fn service_monitor(cache: &Cache) -> Result<PathBuf> {
+    let key = Key::default().text(PROMETHEUS_OPERATOR).text(PROMETHEUS_OPERATOR_SUM).text(SERVICE_MONITOR);
+    let directory = cache.entry("schemas", "prometheus-operator", &key, |directory| {
+        machine::require_program("go", "version", "install Go 1.26 or newer")?;
+        progress::long_step("fetching the definition of ServiceMonitors (once)", || {
+            // A module cache of its own: all that is wanted is one file.
+            let modules = directory.join("modules");
+            let mut go = Command::new("go");
+            go.args(["mod", "download", "-json", PROMETHEUS_OPERATOR]).current_dir(directory);
+            let answer = command::output(go.env("GOMODCACHE", &modules).env("GOFLAGS", "-modcacherw"))?;
+            let answer: Value = serde_json::from_str(&answer).context("not JSON from go")?;
+            let sum = text(&answer["Sum"]);
+            ensure!(sum == PROMETHEUS_OPERATOR_SUM, "{PROMETHEUS_OPERATOR} has the checksum {sum}");
+            let file = Path::new(text(&answer["Dir"])).join(SERVICE_MONITOR);
+            fs::copy(&file, directory.join("crd.json")).with_context(|| format!("no {}", file.display()))?;
+            crate::cache::remove_dir(&modules)
+        })
+    })?;
+    Ok(directory.join("crd.json"))
+}
+
+fn kubernetes(cache: &Cache) -> Result<PathBuf> {
+    let key = VERSIONS.iter().fold(Key::default().text(KUBERNETES_HASH), |key, version| key.text(version));
+    cache.entry("schemas", "kubernetes", &key, |directory| {
+        progress::long_step("fetching the schemas of Kubernetes (once)", || {
+            let requirements = directory.join("requirements.txt");
+            fs::write(&requirements, format!("{KUBERNETES} --hash=sha256:{KUBERNETES_HASH}\n"))?;
+            let mut pip = Command::new("python3");
+            pip.args([
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--require-hashes",
+            ]);
+            command::output(pip.arg("--requirement").arg(&requirements).arg("--dest").arg(directory))?;
+            let unpack = "import glob, os, sys, zipfile\n\
+                          wheel, = glob.glob(sys.argv[1] + '/*.whl')\n\
+                          archive = zipfile.ZipFile(wheel)\n\
+                          [archive.extract(name, sys.argv[1]) for name in sys.argv[2:]]\n\
+                          os.remove(wheel)\n";
+            let files = VERSIONS.map(|version| DEFINITIONS.replace("{}", version));
+            command::output(Command::new("python3").args(["-c", unpack]).arg(directory).args(files)).map(drop)
+        })
+    })
+}
+
+fn json(path: &Path) -> Result<Value> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is not JSON", path.display()))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
