@@ -5,6 +5,7 @@ mod documents;
 mod life;
 mod manifest;
 mod monitoring;
+mod notes;
 mod objects;
 mod privileges;
 mod rendering;
@@ -69,6 +70,7 @@ pub fn test(cache: &Cache) -> Result<usize> {
         let manifest = chart.render(set.set)?;
         test(&format!("rendered well with {}", set.name), &|| rendering::check(&manifest, set))?;
         test("  and valid in every Kubernetes since 1.33", &|| schemas.check(&manifest))?;
+        test("  and the notes tell what it means", &|| notes::check(&chart, set))?;
     }
     Ok(passed)
 }
@@ -87,6 +89,7 @@ pub fn run(shared: &Cluster) -> Result<()> {
 }
 
 fn test_on(cluster: &Cluster) -> Result<()> {
+    progress::step("ServiceMonitors are known", || life::define_service_monitors(cluster))?;
     for set in SETS {
         let what = format!("the API server takes what is rendered with {}", set.name);
         progress::step(&what, || life::accepted(cluster, set))?;
@@ -94,7 +97,8 @@ fn test_on(cluster: &Cluster) -> Result<()> {
     progress::step("it is installed", || life::install(cluster))?;
     progress::step("what is ours reaches the webhook, and nothing else", || admission::selects(cluster))?;
     progress::step("an upgrade keeps the caBundle", || life::upgrade_keeps_ca_bundle(cluster))?;
-    progress::step("uninstalling leaves nothing outside its namespace", || life::uninstall(cluster))
+    progress::step("uninstalling leaves nothing outside its namespace", || life::uninstall(cluster))?;
+    progress::step("a second release is refused where one serves already", || life::second_release(cluster))
 }
 
 /// The chart as helm reads it.
@@ -114,6 +118,15 @@ impl Chart {
     /// What `helm template` makes of the chart with these `--set-json` arguments.
     fn render(&self, set: &[&str]) -> Result<Manifest> {
         Manifest::parse(&self.template(set)?)
+    }
+
+    /// What `helm install` says in the end.
+    fn notes(&self, set: &[&str]) -> Result<String> {
+        let mut helm = Command::new(&self.helm);
+        helm.args(["install", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE, "--dry-run=client"]);
+        let said = command::output(with_values(helm.env("KUBECONFIG", "/dev/null"), set))?;
+        let (_, notes) = said.split_once("\nNOTES:\n").context("helm install says no notes")?;
+        Ok(notes.to_owned())
     }
 
     fn template(&self, set: &[&str]) -> Result<String> {

@@ -1,11 +1,11 @@
 //! A release's life on a real API server: accepted, installed, upgraded, uninstalled.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::manifest::items;
 use super::sets::ValueSet;
-use super::{NAMESPACE, RELEASE, chart, with_values};
+use super::{NAMESPACE, RELEASE, chart, schemas, with_values};
 use crate::cluster::Cluster;
 use crate::command;
 
@@ -16,12 +16,22 @@ const CA_BUNDLE: &str = include_str!("../../testdata/ca-bundle.base64");
 /// validation and, for the match conditions, compilation.
 pub(super) fn accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
     let mut helm = cluster.command("helm");
-    // The release's namespace does not exist yet, and a dry run makes none.
-    helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", "default"]);
+    // The release's namespace does not exist yet, and a dry run makes none; this one always exists.
+    helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", "kube-node-lease"]);
     let rendered = command::output(with_values(&mut helm, set.set))?;
     let mut kubectl =
         cluster.kubectl().command(&["create", "--dry-run=server", "--validate=strict", "-f", "-"]);
     command::output_with_input(&mut kubectl, &rendered).map(drop)
+}
+
+/// Makes ServiceMonitors known to the API server, by the definition that the Prometheus operator ships.
+pub(super) fn define_service_monitors(cluster: &Cluster) -> Result<()> {
+    let file = schemas::service_monitor(cluster.cache())?;
+    // Their description is longer than what kubectl's client-side apply would note down on them.
+    let file = file.to_string_lossy();
+    cluster.kubectl().run(&["create", "--filename", &file])?;
+    let established = ["wait", "--for=condition=Established", "--timeout=60s"];
+    cluster.kubectl().run(&[&established[..], &["--filename", &file]].concat()).map(drop)
 }
 
 pub(super) fn install(cluster: &Cluster) -> Result<()> {
@@ -57,6 +67,60 @@ pub(super) fn uninstall(cluster: &Cluster) -> Result<()> {
     let left = cluster.kubectl().list(&[kinds, "--selector=app.kubernetes.io/instance=certmint"])?;
     ensure!(left.is_empty(), "helm uninstall left {left:?}");
     Ok(())
+}
+
+/// A second release is refused for every namespace that the first one serves, and let in beside it for others.
+pub(super) fn second_release(cluster: &Cluster) -> Result<()> {
+    for namespace in ["shop", "bank"] {
+        let _there_already = cluster.kubectl().run(&["create", "namespace", namespace]);
+    }
+    let refused = |release: &str, set: &[&str], words: &str| match upgrade(cluster, release, set) {
+        Ok(_) => bail!("helm installs {release} with {set:?} beside another"),
+        Err(error) => {
+            let error = error.to_string();
+            ensure!(
+                error.contains(words),
+                "helm refuses {release} with {set:?}, but not with \"{words}\": {error}"
+            );
+            Ok(())
+        }
+    };
+    upgrade(cluster, RELEASE, &[])?;
+    let whole =
+        "the release certmint-system/certmint serves this whole cluster already; upgrade or uninstall";
+    refused("other", &[], whole)?;
+    refused("other", &[r#"namespaces=["bank"]"#], whole)?;
+    upgrade(cluster, RELEASE, &[r#"namespaces=["shop"]"#])?;
+    refused(
+        "other",
+        &[r#"fullnameOverride="pki""#],
+        "serves shop already, and this one would serve the whole cluster",
+    )?;
+    refused(
+        "other",
+        &[r#"namespaces=["bank","shop"]"#],
+        "the release certmint-system/certmint serves shop already",
+    )?;
+    upgrade(cluster, "other", &[r#"namespaces=["bank"]"#])?;
+    upgrade(cluster, RELEASE, &[r#"namespaces=["shop"]"#])?;
+    refused(RELEASE, &[r#"namespaces=["shop","bank"]"#], "the release other/other serves bank already")?;
+    ["other", RELEASE].into_iter().try_for_each(|release| {
+        let namespace = namespace_of(release);
+        command::output(cluster.command("helm").args(["uninstall", release, "--namespace", namespace]))
+            .map(drop)
+    })
+}
+
+/// Installs a release, or upgrades it to exactly these values.
+fn upgrade(cluster: &Cluster, release: &str, set: &[&str]) -> Result<String> {
+    let mut helm = cluster.command("helm");
+    helm.args(["upgrade", "--install", "--reset-values", release]).arg(chart());
+    helm.args(["--namespace", namespace_of(release), "--create-namespace"]);
+    command::output(with_values(&mut helm, set))
+}
+
+fn namespace_of(release: &str) -> &str {
+    if release == RELEASE { NAMESPACE } else { release }
 }
 
 /// Sets one field of every webhook in the configuration, as the JSON patch operation `op`.
