@@ -15,9 +15,6 @@ pub enum Clash {
     /// The other is further down, where the certificate's volume has no mount point for it.
     #[error("inside the certificate's own place")]
     Inside,
-    /// The other is further up, a volume that has no mount point for ours.
-    #[error("a read-only volume in which the certificate's place cannot be made")]
-    Around,
 }
 
 /// Why an object is refused. The sentence is what `kubectl` shows.

@@ -137,24 +137,9 @@ struct NodeSelector<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub(crate) struct Volume<'a> {
     #[serde(borrow)]
     pub(crate) name: Text<'a>,
-    config_map: Option<IgnoredAny>,
-    #[serde(rename = "downwardAPI")]
-    downward_api: Option<IgnoredAny>,
-    projected: Option<IgnoredAny>,
-    secret: Option<IgnoredAny>,
-}
-
-impl Volume<'_> {
-    /// Only kubelet writes into it: a container cannot have a mount point made there.
-    pub(crate) fn is_written_by_kubelet(&self) -> bool {
-        [&self.config_map, &self.downward_api, &self.projected, &self.secret]
-            .iter()
-            .any(|kind| kind.is_some())
-    }
 }
 
 #[derive(Debug, Deserialize)]

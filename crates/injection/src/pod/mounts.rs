@@ -33,7 +33,7 @@ fn mount(
     let mounts = container.volume_mounts.as_deref();
     let listed = mounts.unwrap_or_default().iter().map(|mount| (&*mount.name, &*mount.mount_path));
     for (volume, at) in listed.clone().filter(|(volume, _)| *volume != TLS_VOLUME).chain(api_token(spec)) {
-        if let Some(clash) = clash(place, at, || is_written_by_kubelet(spec, volume)) {
+        if let Some(clash) = clash(place, at) {
             let (container, volume) = (container.name.to_string(), volume.into());
             return Err(Refusal::MountPath { container, volume, path: tidy(at), clash });
         }
@@ -54,20 +54,14 @@ fn api_token(spec: &PodSpec<'_>) -> Option<(&'static str, &'static str)> {
     (spec.automount_service_account_token != Some(false)).then_some((API_TOKEN, at))
 }
 
-fn is_written_by_kubelet(spec: &PodSpec<'_>, name: &str) -> bool {
-    let mut volumes = spec.volumes.as_deref().unwrap_or_default().iter().map(|volume| &volume.view);
-    name == API_TOKEN || volumes.any(|volume| &*volume.name == name && volume.is_written_by_kubelet())
-}
-
-fn clash(place: &str, other: &str, has_no_mount_points: impl FnOnce() -> bool) -> Option<Clash> {
+/// A mount further up is none: there the mount point is made by kubelet or the runtime.
+fn clash(place: &str, other: &str) -> Option<Clash> {
     let other = tidy(other);
-    let contains =
-        |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
-    match () {
-        () if place == other => Some(Clash::Same),
-        () if contains(place, &other) => Some(Clash::Inside),
-        () if contains(&other, place) && has_no_mount_points() => Some(Clash::Around),
-        () => None,
+    let rest = other.strip_prefix(place)?;
+    match rest.chars().next() {
+        None => Some(Clash::Same),
+        Some('/') => Some(Clash::Inside),
+        Some(_) => None,
     }
 }
 
