@@ -6,7 +6,7 @@ mod values;
 pub use error::AnnotationError;
 pub use values::{Containers, Mode, MountPath, Order};
 
-use crate::{DnsName, KeyAlgorithm, Lifetime, Reload, SecretName, keys};
+use crate::{DnsName, KeyAlgorithm, Lifetime, Reload, SecretName, keys, spelling};
 use std::str::FromStr;
 
 /// Whether an object takes part.
@@ -118,8 +118,18 @@ fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
-        other => Err(values::not_one_of(other, &["true", "false"])),
+        // A YAML reader takes these words for the two; an annotation is text.
+        other => Err(match &*other.trim().to_lowercase() {
+            "yes" | "y" | "on" | "1" => spelled("true", other),
+            "no" | "n" | "off" | "0" => spelled("false", other),
+            _ => spelling::not_one_of(other, &["true", "false"]),
+        }),
     }
+}
+
+fn spelled(meant: &str, text: &str) -> String {
+    let (text, hint) = (spelling::shown(text), spelling::hint(Some(meant)));
+    format!("\"{text}\" is not allowed{hint}; use one of true, false")
 }
 
 /// A comma separated list without empty entries or duplicates.

@@ -1,5 +1,6 @@
 //! DNS names as they may stand in a certificate (RFC 5280 4.2.1.6, RFC 9525).
 
+use crate::spelling::{hint, shown};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -12,9 +13,10 @@ pub struct DnsName(Box<str>);
 
 /// Why a text is not a [`DnsName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{text}\" is not a DNS name: {why}; write a lowercase name like payments.shop.svc")]
+#[error("\"{text}\" is not a DNS name{hint}: {why}; write a lowercase name like payments.shop.svc")]
 pub struct DnsNameError {
     text: String,
+    hint: String,
     why: &'static str,
 }
 
@@ -30,16 +32,13 @@ impl DnsName {
     }
 }
 
-/// Shows at most this much of a bad value, so that an error stays readable and memory bounded.
-const SHOWN: usize = 80;
-
 impl FromStr for DnsName {
     type Err = DnsNameError;
 
     fn from_str(text: &str) -> Result<Self, DnsNameError> {
         match fault(text) {
             None => Ok(Self(text.into())),
-            Some(why) => Err(DnsNameError { text: text.chars().take(SHOWN).collect(), why }),
+            Some(why) => Err(DnsNameError { text: shown(text), hint: hint(meant(text)), why }),
         }
     }
 }
@@ -63,6 +62,14 @@ fn fault(text: &str) -> Option<&'static str> {
         return Some("its last label is a number");
     }
     text.split('.').find_map(label_fault)
+}
+
+/// The name in a URL, or one in capitals or with the root's dot.
+fn meant(text: &str) -> Option<String> {
+    let text = shown(text).trim().to_lowercase();
+    let host = text.split_once("://").map_or(&*text, |(_, rest)| rest);
+    let host = host.split(['/', ':']).next()?.trim_matches('.');
+    fault(host).is_none().then(|| host.to_owned())
 }
 
 fn label_fault(label: &str) -> Option<&'static str> {

@@ -1,5 +1,6 @@
 //! The kinds of key a leaf may have.
 
+use crate::spelling::{hint, nearest, shown};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -25,9 +26,12 @@ pub enum KeyAlgorithm {
 /// The text names no key algorithm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" is not a key algorithm: use one of ecdsa-p256, ecdsa-p384, ed25519, rsa-2048, rsa-3072, rsa-4096"
+    "\"{text}\" is not a key algorithm{hint}; use one of ecdsa-p256, ecdsa-p384, ed25519, rsa-2048, rsa-3072, rsa-4096"
 )]
-pub struct KeyAlgorithmError(String);
+pub struct KeyAlgorithmError {
+    text: String,
+    hint: String,
+}
 
 impl KeyAlgorithm {
     /// Every algorithm, in the order of the reference.
@@ -53,8 +57,18 @@ impl FromStr for KeyAlgorithm {
         Self::ALL
             .into_iter()
             .find(|algorithm| algorithm.as_str() == text)
-            .ok_or_else(|| KeyAlgorithmError(text.chars().take(80).collect()))
+            .ok_or_else(|| KeyAlgorithmError { text: shown(text), hint: hint(meant(text)) })
     }
+}
+
+/// A part of the name, like `P256` or `rsa`, or the whole with slips.
+fn meant(text: &str) -> Option<&'static str> {
+    let bare = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");
+    let asked = bare(&shown(text));
+    let known = KeyAlgorithm::ALL.map(KeyAlgorithm::as_str);
+    let part =
+        |name: &&str| asked.len() >= 3 && (bare(name).starts_with(&asked) || bare(name).ends_with(&asked));
+    known.into_iter().find(part).or_else(|| nearest(text, &known))
 }
 
 impl TryFrom<String> for KeyAlgorithm {

@@ -14,6 +14,7 @@ pub mod object_name;
 pub mod pod_layout;
 pub mod policy;
 pub mod reload;
+mod spelling;
 pub mod spiffe;
 pub mod workload;
 

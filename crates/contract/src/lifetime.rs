@@ -1,5 +1,6 @@
 //! How long certificates live and when they are renewed.
 
+use crate::spelling::{hint, shown};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use time::{Duration, OffsetDateTime};
@@ -15,9 +16,12 @@ pub struct Lifetime(u32);
 /// The text is no length of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" is not a duration: write a whole number with a unit, like 24h, 90m or 1h30m (units d, h, m, s)"
+    "\"{text}\" is not a duration{hint}: write a whole number with a unit, like 24h, 90m or 1h30m (units d, h, m, s)"
 )]
-pub struct LifetimeError(String);
+pub struct LifetimeError {
+    text: String,
+    hint: String,
+}
 
 impl Lifetime {
     /// A lifetime of that many seconds; 0 becomes 1.
@@ -52,26 +56,37 @@ impl FromStr for Lifetime {
     type Err = LifetimeError;
 
     fn from_str(text: &str) -> Result<Self, LifetimeError> {
-        let error = || LifetimeError(text.chars().take(80).collect());
-        let (mut total, mut number) = (0_u32, None::<u32>);
-        for c in text.chars() {
-            if let Some(digit) = c.to_digit(10) {
-                let grown = number.unwrap_or(0).checked_mul(10).and_then(|n| n.checked_add(digit));
-                number = Some(grown.ok_or_else(error)?);
-            } else {
-                let unit = match c {
-                    'd' => 86_400,
-                    'h' => 3_600,
-                    'm' => 60,
-                    's' => 1,
-                    _ => return Err(error()),
-                };
-                let part = number.take().and_then(|n| n.checked_mul(unit)).ok_or_else(error)?;
-                total = total.checked_add(part).ok_or_else(error)?;
-            }
-        }
-        if total == 0 || number.is_some() { Err(error()) } else { Ok(Self(total)) }
+        let error = || LifetimeError { text: shown(text), hint: hint(meant(text)) };
+        seconds(text).map(Self).ok_or_else(error)
     }
+}
+
+fn seconds(text: &str) -> Option<u32> {
+    let (mut total, mut number) = (0_u32, None::<u32>);
+    for c in text.chars() {
+        if let Some(digit) = c.to_digit(10) {
+            number = Some(number.unwrap_or(0).checked_mul(10)?.checked_add(digit)?);
+        } else {
+            let unit = match c {
+                'd' => 86_400,
+                'h' => 3_600,
+                'm' => 60,
+                's' => 1,
+                _ => return None,
+            };
+            total = total.checked_add(number.take()?.checked_mul(unit)?)?;
+        }
+    }
+    (total != 0 && number.is_none()).then_some(total)
+}
+
+/// Units in capitals or written out, with spaces between.
+fn meant(text: &str) -> Option<String> {
+    let mut text = shown(text).to_lowercase().replace(' ', "");
+    for word in ["days", "day", "hours", "hour", "minutes", "minute", "mins", "min", "seconds", "second"] {
+        text = text.replace(word, word.get(..1).unwrap_or_default());
+    }
+    seconds(&text).map(|_| text)
 }
 
 impl fmt::Display for Lifetime {

@@ -1,5 +1,6 @@
 //! Names of Kubernetes objects.
 
+use crate::spelling::{as_object_name, hint, shown};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -16,10 +17,11 @@ pub struct SecretName(Box<str>);
 /// Why a text is not the name of an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{text}\" is not a valid {what} name: use a-z, 0-9, '-'{dots}, beginning and ending with a letter or digit, at most {most} characters"
+    "\"{text}\" is not a valid {what} name{hint}: use a-z, 0-9, '-'{dots}, beginning and ending with a letter or digit, at most {most} characters"
 )]
 pub struct ObjectNameError {
     text: String,
+    hint: String,
     what: &'static str,
     dots: &'static str,
     most: usize,
@@ -79,8 +81,9 @@ macro_rules! object_name {
                 if is_object_name(text, $dots, $most) {
                     return Ok(Self(text.into()));
                 }
-                let text = text.chars().take(80).collect();
-                Err(ObjectNameError { text, what: $what, dots: $allowed, most: $most })
+                let meant = Some(as_object_name(text)).filter(|meant| is_object_name(meant, $dots, $most));
+                let (text, hint) = (shown(text), hint(meant));
+                Err(ObjectNameError { text, hint, what: $what, dots: $allowed, most: $most })
             }
         }
 

@@ -1,5 +1,6 @@
 //! How an app is told that its certificate changed.
 
+use crate::spelling::{hint, shown};
 use std::{fmt, str::FromStr};
 
 /// The value of `certmint.dev/reload`.
@@ -44,19 +45,36 @@ pub enum Signal {
 /// The text is no reload hook.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" is not a reload hook: write http://127.0.0.1:PORT/PATH (https too) or signal:SIGHUP:PROCESS (SIGHUP, SIGUSR1 or SIGUSR2)"
+    "\"{text}\" is not a reload hook{hint}: write http://127.0.0.1:PORT/PATH (https too) or signal:SIGHUP:PROCESS (SIGHUP, SIGUSR1 or SIGUSR2)"
 )]
-pub struct ReloadError(String);
+pub struct ReloadError {
+    text: String,
+    hint: String,
+}
 
 impl FromStr for Reload {
     type Err = ReloadError;
     fn from_str(text: &str) -> Result<Self, ReloadError> {
-        let parsed = match text.strip_prefix("signal:") {
-            Some(rest) => parse_signal(rest),
-            None => parse_url(text).map(Self::Http),
-        };
-        parsed.ok_or_else(|| ReloadError(text.chars().take(80).collect()))
+        parse(text).ok_or_else(|| ReloadError { text: shown(text), hint: hint(meant(text)) })
     }
+}
+
+fn parse(text: &str) -> Option<Reload> {
+    match text.strip_prefix("signal:") {
+        Some(rest) => parse_signal(rest),
+        None => parse_url(text).map(Reload::Http),
+    }
+}
+
+/// A signal in another of its spellings, or a URL that lacks its scheme or path.
+fn meant(text: &str) -> Option<Reload> {
+    let text = shown(text);
+    let signal = text.strip_prefix("signal:").unwrap_or(&text).split_once(':').map(|(signal, process)| {
+        let signal = signal.to_uppercase();
+        format!("signal:SIG{}:{process}", signal.strip_prefix("SIG").unwrap_or(&signal))
+    });
+    let urls = [format!("http://{text}"), format!("{text}/"), format!("http://{text}/")];
+    signal.into_iter().chain(urls).find_map(|text| parse(&text))
 }
 
 fn parse_signal(text: &str) -> Option<Reload> {

@@ -1,6 +1,6 @@
 //! What is wrong with an annotation, in a sentence for whoever wrote it.
 
-use crate::{ErrorCode, keys};
+use crate::{ErrorCode, keys, spelling};
 
 /// One fault of one annotation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,7 +14,7 @@ pub enum AnnotationError {
         why: String,
     },
     /// The key stands under our prefix, but does not exist.
-    #[error("annotation {key} does not exist{hint}; known: {known}", hint = hint(nearest.as_deref()), known = known())]
+    #[error("annotation {key} does not exist{hint}; known: {known}", hint = spelling::hint(nearest.as_deref()), known = known())]
     Unknown {
         /// The whole key.
         key: String,
@@ -30,7 +30,7 @@ impl AnnotationError {
 
     pub(super) fn unknown(key: &str) -> Self {
         let key: String = key.chars().take(120).collect();
-        let nearest = super::values::nearest(&key, &keys::USER_KEYS).map(Into::into);
+        let nearest = spelling::nearest(&key, &keys::USER_KEYS).map(Into::into);
         Self::Unknown { key, nearest }
     }
 
@@ -41,10 +41,6 @@ impl AnnotationError {
             Self::Unknown { .. } => ErrorCode::UnknownAnnotation,
         }
     }
-}
-
-fn hint(nearest: Option<&str>) -> String {
-    nearest.map(|key| format!(" (did you mean {key}?)")).unwrap_or_default()
 }
 
 fn known() -> String {

@@ -70,7 +70,7 @@ fn an_unknown_key_is_met_with_the_nearest_known_one() {
     assert_eq!(
         faults(&[("certmint.dev/injct", "true")]),
         [format!(
-            "annotation certmint.dev/injct does not exist (did you mean certmint.dev/inject?); known: {known}"
+            "annotation certmint.dev/injct does not exist (did you mean \"certmint.dev/inject\"?); known: {known}"
         )]
     );
     assert_eq!(

@@ -1,6 +1,7 @@
 //! The values that only annotations have.
 
 use crate::pod_layout::DEFAULT_MOUNT_PATH;
+use crate::spelling::{as_object_name, hint, not_one_of, shown};
 use std::{fmt, str::FromStr};
 
 /// The value of `certmint.dev/mode`.
@@ -86,9 +87,15 @@ impl FromStr for Containers {
     fn from_str(text: &str) -> Result<Self, String> {
         let names: Vec<Box<str>> = text.split(',').map(|name| name.trim().into()).collect();
         // A container is named like a namespace: an RFC 1123 label.
-        match names.iter().find(|name| name.parse::<crate::Namespace>().is_err()) {
+        let is_name = |name: &str| name.parse::<crate::Namespace>().is_ok();
+        match names.iter().find(|name| !is_name(name)) {
             Some(name) => {
-                Err(format!("\"{}\" is not a container name: write names like app,proxy", shown(name)))
+                let meant = Some(as_object_name(name)).filter(|meant| is_name(meant));
+                Err(format!(
+                    "\"{}\" is not a container name{}; write names like app,proxy",
+                    shown(name),
+                    hint(meant)
+                ))
             }
             None => Ok(Self::Named(names)),
         }
@@ -99,36 +106,34 @@ impl FromStr for MountPath {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let trimmed = text.strip_suffix('/').unwrap_or(text);
-        let segment = |part: &str| !matches!(part, "" | "." | "..");
-        let fits = trimmed.len() <= 1024
-            && trimmed.bytes().all(|b| b.is_ascii_graphic() && b != b':')
-            && trimmed.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment));
-        if fits {
-            return Ok(Self(trimmed.into()));
+        if !is_mount_path(trimmed) {
+            let meant = format!("/{}", shown(trimmed).trim().trim_start_matches('/').replace("//", "/"));
+            return Err(format!(
+                "\"{}\" is not a mount path{}; write an absolute path without \"..\" or ':', like {DEFAULT_MOUNT_PATH}",
+                shown(text),
+                hint(Some(meant).filter(|meant| is_mount_path(meant)))
+            ));
         }
-        Err(format!(
-            "\"{}\" is not a mount path: write an absolute path without \"..\" or ':', like {DEFAULT_MOUNT_PATH}",
-            shown(text)
-        ))
+        match KERNEL_PATHS.iter().find(|path| is_within(trimmed, path)) {
+            Some(path) => Err(format!(
+                "\"{}\" lies within {path}, which is the kernel's; write another path, like {DEFAULT_MOUNT_PATH}",
+                shown(text)
+            )),
+            None => Ok(Self(trimmed.into())),
+        }
     }
 }
 
-/// A bad value cut to what an error line can hold.
-fn shown(text: &str) -> String {
-    text.chars().take(80).collect()
+/// Where container runtimes refuse mounts, or devices would be hidden.
+const KERNEL_PATHS: [&str; 3] = ["/dev", "/proc", "/sys"];
+
+fn is_mount_path(text: &str) -> bool {
+    let segment = |part: &str| !matches!(part, "" | "." | "..");
+    text.len() <= 1024
+        && text.bytes().all(|b| b.is_ascii_graphic() && b != b':')
+        && text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment))
 }
 
-/// "x" is not one of …, with the nearest right spelling.
-pub(super) fn not_one_of(text: &str, allowed: &[&str]) -> String {
-    let hint = nearest(text, allowed).map(|near| format!(" (did you mean \"{near}\"?)")).unwrap_or_default();
-    format!("\"{}\" is not allowed{hint}; use one of {}", shown(text), allowed.join(", "))
-}
-
-/// The entry most like a text, if any is alike enough to be meant.
-pub(super) fn nearest<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distance = |entry: &&str| strsim::damerau_levenshtein(&shown(&text.to_lowercase()), entry);
-    known.iter().copied().map(|entry| (distance(&entry), entry)).min().and_then(|(far, entry)| {
-        // Three slips are a typing error; more is another word.
-        (far <= 3 && far < entry.len()).then_some(entry)
-    })
+fn is_within(path: &str, parent: &str) -> bool {
+    path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
