@@ -1,0 +1,65 @@
+//! The reference quotes what users hear, to the letter.
+
+use crate::common::admit;
+use certmint_testkit::{Object, pod};
+use serde_json::{Value, json};
+
+const REFERENCE: &str = include_str!("../../../../docs/src/reference/pods.md");
+
+fn opted_in() -> Object {
+    pod().annotated("inject", "true")
+}
+
+/// The refusal, or the warnings.
+fn told(pod: &Object) -> Vec<String> {
+    admit(pod, None).map_or_else(|refusal| vec![refusal.to_string()], |injection| injection.warnings)
+}
+
+fn mounting(path: &str) -> Object {
+    let mounts = json!([{"name": "x", "mountPath": path}]);
+    opted_in().annotated("mount-path", "/app/tls").with("/spec/containers/0", "volumeMounts", mounts)
+}
+
+fn refused() -> Vec<Object> {
+    let foreign = || json!([{"name": "certmint", "command": ["/bin/sh"]}]);
+    vec![
+        opted_in().with_spec("initContainers", foreign()),
+        opted_in().with_spec("containers", foreign()),
+        opted_in().with_spec("volumes", json!([{"name": "certmint-tls", "emptyDir": {}}])),
+        opted_in().with_spec("containers", Value::Null),
+        mounting("/app/tls"),
+        mounting("/app/tls/own.crt"),
+    ]
+}
+
+fn warned() -> Vec<Object> {
+    let user = |name: &str, user: u64| json!({"name": name, "securityContext": {"runAsUser": user}});
+    let signal = opted_in().annotated("reload", "signal:SIGHUP:nginx");
+    vec![
+        opted_in().with_spec("os", json!({"name": "windows"})),
+        opted_in().with_spec("nodeSelector", json!({"kubernetes.io/os": "windows"})),
+        opted_in().with_spec("containers", json!([user("app", 1000), user("proxy", 2000)])),
+        opted_in()
+            .annotated("containers", "app,envoy")
+            .with_spec("containers", json!([{"name": "app"}, {"name": "logs"}])),
+        opted_in().with_spec("hostNetwork", json!(true)),
+        opted_in().with_spec("dnsPolicy", json!("Default")),
+        signal.clone(),
+        signal.clone().with_spec("shareProcessNamespace", json!(true)),
+        signal.annotated("renew", "false"),
+    ]
+}
+
+#[test]
+fn every_sentence_stands_in_the_reference_as_it_is_said() {
+    for pod in refused().into_iter().chain(warned()) {
+        let told = told(&pod);
+        assert_eq!(told.len(), 1, "{told:?}");
+        for sentence in told {
+            assert!(
+                REFERENCE.contains(&format!("| {sentence} |")),
+                "docs/src/reference/pods.md lacks\n{sentence}"
+            );
+        }
+    }
+}
