@@ -22,6 +22,15 @@ pub fn output(command: &mut Command) -> Result<String> {
 /// # Errors
 /// As [`output`].
 pub fn output_with_input(command: &mut Command, input: &str) -> Result<String> {
+    let output = outcome(command, input)?;
+    checked(command, output)
+}
+
+/// Runs `command` to its end with `input` on its standard input, and returns what it printed and how it ended.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn outcome(command: &mut Command, input: &str) -> Result<Output> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -32,8 +41,7 @@ pub fn output_with_input(command: &mut Command, input: &str) -> Result<String> {
         // A program that fails early closes its end; its exit status below tells more than this error.
         drop(stdin.write_all(input.as_bytes()));
     }
-    let output = child.wait_with_output().with_context(|| format!("cannot wait for {}", line(command)))?;
-    checked(command, output)
+    child.wait_with_output().with_context(|| format!("cannot wait for {}", line(command)))
 }
 
 /// Like [`output`], with the file at `path` as its standard input.
