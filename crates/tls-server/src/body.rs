@@ -1,18 +1,19 @@
 //! A request's body, whole, within the limits.
 
 use crate::Limits;
-use bytes::{Bytes, BytesMut};
+use crate::callers::{Place, Room};
+use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A body and the room it holds in the budget of all bodies.
+/// Bytes and the room that they hold among all bodies, given back when the last of them is dropped.
+#[derive(Debug, Default)]
 pub(crate) struct Held {
-    pub(crate) bytes: Bytes,
-    pub(crate) room: Option<OwnedSemaphorePermit>,
+    bytes: Vec<u8>,
+    rooms: Vec<Room>,
 }
 
 /// Why there is no body.
@@ -29,14 +30,6 @@ pub(crate) enum BodyError {
 }
 
 impl BodyError {
-    /// The code it is reported under.
-    pub(crate) fn code(&self) -> ErrorCode {
-        match self {
-            Self::NoRoom => ErrorCode::TooManyRequests,
-            Self::TooLong(_) | Self::TooSlow(_) | Self::Broken(_) => ErrorCode::BadRequest,
-        }
-    }
-
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -45,48 +38,84 @@ impl BodyError {
             Self::Broken(_) => StatusCode::BAD_REQUEST,
         }
     }
+
+    /// The code it is reported under.
+    pub(crate) fn code(&self) -> ErrorCode {
+        match self {
+            Self::NoRoom => ErrorCode::TooManyRequests,
+            _ => ErrorCode::BadRequest,
+        }
+    }
 }
 
-pub(crate) async fn read(
-    body: Incoming,
-    limits: &Limits,
-    budget: &Arc<Semaphore>,
-) -> Result<Held, BodyError> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > limits.body_bytes {
-        return Err(BodyError::TooLong(limits.body_bytes));
-    }
-    tokio::time::timeout(limits.body, collect(body, limits.body_bytes, budget))
+pub(crate) async fn read(body: Incoming, limits: &Limits, place: &Arc<Place>) -> Result<Bytes, BodyError> {
+    let size = body.size_hint();
+    let most = limits.body_bytes;
+    let fits = |length: u64| usize::try_from(length).ok().filter(|length| *length <= most);
+    let announced = fits(size.lower()).ok_or(BodyError::TooLong(most))?;
+    // What a sender announces is believed only as far as that it will not be more.
+    let longest = size.upper().map_or(most, |_| announced);
+    tokio::time::timeout(limits.body, collect(body, longest, most, place))
         .await
         .unwrap_or(Err(BodyError::TooSlow(limits.body)))
 }
 
 /// Room is taken as bytes arrive, not as they are announced: a sender that only promises holds nothing.
-async fn collect(mut body: Incoming, longest: usize, budget: &Arc<Semaphore>) -> Result<Held, BodyError> {
-    let mut bytes = Bytes::new();
-    let mut room: Option<OwnedSemaphorePermit> = None;
+async fn collect(
+    mut body: Incoming,
+    longest: usize,
+    most: usize,
+    place: &Arc<Place>,
+) -> Result<Bytes, BodyError> {
+    let mut held = Held::default();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        if bytes.len() + data.len() > longest {
-            return Err(BodyError::TooLong(longest));
+        let length = held.bytes.len() + data.len();
+        if length > most {
+            return Err(BodyError::TooLong(most));
         }
-        let more = u32::try_from(data.len()).map_err(|_| BodyError::TooLong(longest))?;
-        let more = Arc::clone(budget).try_acquire_many_owned(more).map_err(|_| BodyError::NoRoom)?;
-        match &mut room {
-            Some(room) => room.merge(more),
-            None => room = Some(more),
-        }
-        bytes = joined(bytes, data);
+        // Copied in any case: a frame may be a byte of a buffer of many kilobytes, which it would keep.
+        let doubled = (held.bytes.capacity() * 2).min(longest);
+        held.grow(length.max(doubled), place).await.ok_or(BodyError::NoRoom)?;
+        held.bytes.extend_from_slice(&data);
     }
-    Ok(Held { bytes, room })
+    Ok(Bytes::from_owner(held))
 }
 
-/// Most bodies come in one piece, which is passed on as it is.
-fn joined(head: Bytes, tail: Bytes) -> Bytes {
-    if head.is_empty() {
-        return tail;
+impl Held {
+    async fn grow(&mut self, capacity: usize, place: &Arc<Place>) -> Option<()> {
+        let more = capacity.saturating_sub(self.bytes.capacity());
+        if more > 0 && capacity > self.bytes.len() {
+            self.rooms.push(place.room(more).await?);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
+        Some(())
     }
-    let mut whole = BytesMut::from(head);
-    whole.extend_from_slice(&tail);
-    whole.freeze()
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A response's body, which holds room until it is sent: a caller that asks and never reads holds memory too.
+pub(crate) async fn held(body: Bytes, limits: &Limits, place: &Arc<Place>) -> Result<Bytes, BodyError> {
+    if body.is_empty() {
+        return Ok(body);
+    }
+    let room = tokio::time::timeout(limits.body, place.room(body.len())).await;
+    let room = room.ok().flatten().ok_or(BodyError::NoRoom)?;
+    Ok(Bytes::from_owner(Response { body, _room: room }))
+}
+
+struct Response {
+    body: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Response {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }

@@ -1,68 +1,184 @@
-//! Who holds how many connections, so that no one caller takes every seat from the others.
+//! Who holds how many connections and how many bytes, so that no caller shuts the others out.
+//!
+//! What is full is not refused to whoever comes next, because that may be the API server: the caller that holds
+//! most gives way, with the connection on which nothing has happened for longest.
 
+use crate::Limits;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-/// The addresses that have connections now, and how many.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Callers(Arc<Mutex<HashMap<IpAddr, usize>>>);
+/// All connections of a listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Callers(Arc<Shared>);
 
-/// One connection of an address, given back when dropped.
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    open: Mutex<Open>,
+    /// Woken whenever bytes were given back.
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    connections: HashMap<u64, Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    address: IpAddr,
+    /// When it was opened, or a request on it last began or ended.
+    active: Instant,
+    bytes: usize,
+    end: CancellationToken,
+}
+
+/// One connection among its listener's.
 #[derive(Debug)]
 pub(crate) struct Place {
     callers: Callers,
-    address: IpAddr,
+    id: u64,
+    end: CancellationToken,
+}
+
+/// Bytes that a connection holds, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    place: Arc<Place>,
+    bytes: usize,
 }
 
 impl Callers {
-    /// A place for one more connection of `address`, unless it has `most` already.
-    pub(crate) fn place(&self, address: IpAddr, most: usize) -> Option<Place> {
-        // A listener on IPv6 sees IPv4 callers in a form of its own.
-        let address = address.to_canonical();
-        let mut counts = self.counts();
-        let count = counts.get(&address).copied().unwrap_or(0);
-        if count >= most {
-            return None;
-        }
-        counts.insert(address, count + 1);
-        Some(Place { callers: self.clone(), address })
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self(Arc::new(Shared { limits, open: Mutex::default(), freed: Notify::new() }))
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A place for one more connection of `address`. Where there are as many as may be, another one ends for it.
+    pub(crate) fn place(&self, address: IpAddr) -> Place {
+        // A listener on IPv6 sees IPv4 callers in a form of its own.
+        let address = address.to_canonical();
+        let Limits { connections_of_one, connections, .. } = self.0.limits;
+        let mut open = self.open();
+        let full =
+            if open.live().filter(|connection| connection.address == address).count() >= connections_of_one {
+                Some(address)
+            } else if open.live().count() >= connections {
+                open.first(|_| 1)
+            } else {
+                None
+            };
+        if let Some(quietest) = open.quietest(|_, connection| Some(connection.address) == full) {
+            quietest.end.cancel();
+        }
+        let (id, end) = (open.next, CancellationToken::new());
+        open.next += 1;
+        let connection = Connection { address, active: Instant::now(), bytes: 0, end: end.clone() };
+        open.connections.insert(id, connection);
+        Place { callers: self.clone(), id, end }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Returns when the connection has to end for another's sake.
+    pub(crate) async fn ended(&self) {
+        self.end.cancelled().await;
+    }
+
+    /// Notes that something happened.
+    pub(crate) fn touch(&self) {
+        if let Some(connection) = self.callers.open().connections.get_mut(&self.id) {
+            connection.active = Instant::now();
+        }
+    }
+
+    /// Room for so many bytes, for which another connection may have to end. `None` when the caller itself holds
+    /// most of what there is, and has no other connection to give.
+    pub(crate) async fn room(self: &Arc<Self>, bytes: usize) -> Option<Room> {
+        loop {
+            let freed = self.callers.0.freed.notified();
+            match self.try_room(bytes) {
+                Ok(room) => return Some(room),
+                Err(Full::Soon) => freed.await,
+                Err(Full::Own) => return None,
+            }
+        }
+    }
+
+    fn try_room(self: &Arc<Self>, bytes: usize) -> Result<Room, Full> {
+        let most = self.callers.0.limits.bodies_bytes;
+        let mut open = self.callers.open();
+        let held: usize = open.connections.values().map(|connection| connection.bytes).sum();
+        if held + bytes <= most {
+            let own = open.connections.get_mut(&self.id).ok_or(Full::Own)?;
+            own.bytes += bytes;
+            return Ok(Room { place: Arc::clone(self), bytes });
+        }
+        if open.connections.values().any(|connection| connection.bytes > 0 && connection.end.is_cancelled()) {
+            return Err(Full::Soon);
+        }
+        let heaviest = open.first(|connection| connection.bytes);
+        let gives = |id, connection: &Connection| {
+            id != self.id && connection.bytes > 0 && Some(connection.address) == heaviest
+        };
+        open.quietest(gives).ok_or(Full::Own)?.end.cancel();
+        Err(Full::Soon)
+    }
+}
+
+/// Why there is no room now.
+enum Full {
+    /// Another connection is about to give its own back.
+    Soon,
+    /// There is none that could.
+    Own,
+}
+
+impl Open {
+    fn live(&self) -> impl Iterator<Item = &Connection> {
+        self.connections.values().filter(|connection| !connection.end.is_cancelled())
+    }
+
+    /// The address that has most, by a measure of each connection.
+    fn first(&self, measure: impl Fn(&Connection) -> usize) -> Option<IpAddr> {
+        let mut sums: HashMap<IpAddr, usize> = HashMap::new();
+        for connection in self.live() {
+            *sums.entry(connection.address).or_default() += measure(connection);
+        }
+        sums.into_iter().max_by_key(|(_, sum)| *sum).map(|(address, _)| address)
+    }
+
+    /// Of those, the connection on which nothing has happened for longest.
+    fn quietest(&self, of: impl Fn(u64, &Connection) -> bool) -> Option<&Connection> {
+        let live = self.connections.iter().filter(|(_, connection)| !connection.end.is_cancelled());
+        let candidates = live.filter(|(id, connection)| of(**id, connection));
+        candidates.map(|(_, connection)| connection).min_by_key(|connection| connection.active)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.callers.counts();
-        match counts.get_mut(&self.address) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(counts.remove(&self.address)),
+        self.callers.open().connections.remove(&self.id);
+        self.callers.0.freed.notify_waiters();
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(connection) = self.place.callers.open().connections.get_mut(&self.place.id) {
+            connection.bytes -= self.bytes;
         }
+        self.place.callers.0.freed.notify_waiters();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_address_has_its_own_share_and_gives_it_back() {
-        let callers = Callers::default();
-        let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let held = [callers.place(one, 2).unwrap(), callers.place(one, 2).unwrap()];
-        assert!(callers.place(one, 2).is_none());
-        assert!(callers.place(other, 2).is_some());
-        drop(held);
-        assert!(callers.counts().is_empty());
-    }
-
-    #[test]
-    fn an_ipv4_address_in_ipv6_form_is_the_same_caller() {
-        let callers = Callers::default();
-        let _held = callers.place("::ffff:10.0.0.1".parse().unwrap(), 1).unwrap();
-        assert!(callers.place(IpAddr::from([10, 0, 0, 1]), 1).is_none());
-    }
-}
+mod tests;

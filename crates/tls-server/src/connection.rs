@@ -1,7 +1,9 @@
 //! One connection from its first byte to its end, over TLS or plain.
 
+use crate::Limits;
+use crate::body::{self, BodyError};
+use crate::callers::Place;
 use crate::server::{Handler, Shared};
-use crate::{Limits, body};
 use bytes::Bytes;
 use certmint_contract::issuance::Failure;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -14,6 +16,7 @@ use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -21,28 +24,31 @@ use tokio::time::{Instant, sleep_until, timeout};
 pub(crate) async fn serve<H: Handler>(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     shared: Arc<Shared<H>>,
+    place: Arc<Place>,
 ) {
-    let activity = Arc::new(Activity::default());
+    let activity = Arc::new(Activity::of(&place));
     let service = service_fn(|request| {
-        let (busy, shared) = (activity.begin(), Arc::clone(&shared));
+        let (busy, shared, place) = (activity.begin(), Arc::clone(&shared), Arc::clone(&place));
         async move {
-            let response = respond(request, &shared).await;
+            let response = respond(request, &shared, &place).await;
             drop(busy);
             Ok::<_, Infallible>(response)
         }
     });
     let builder = builder(&shared.limits);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = activity.idle(&shared.limits) => None,
-        () = shared.shutdown.cancelled() => None,
+    let drain = tokio::select! {
+        ended = connection.as_mut() => Err(ended),
+        () = activity.idle(&shared.limits) => Ok(shared.limits.drain),
+        () = shared.shutdown.cancelled() => Ok(shared.limits.drain),
+        // Another needs its place: as long as it takes to say so.
+        () = place.ended() => Ok(Duration::ZERO),
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
+    let ended = match drain {
+        Err(ended) => ended,
+        Ok(drain) => {
             connection.as_mut().graceful_shutdown();
-            timeout(shared.limits.drain, connection).await.unwrap_or(Ok(()))
+            timeout(drain, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {
@@ -65,20 +71,26 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     builder
 }
 
-async fn respond<H: Handler>(request: Request<Incoming>, shared: &Shared<H>) -> Response<Full<Bytes>> {
+async fn respond<H: Handler>(
+    request: Request<Incoming>,
+    shared: &Shared<H>,
+    place: &Arc<Place>,
+) -> Response<Full<Bytes>> {
     let (head, incoming) = request.into_parts();
-    match body::read(incoming, &shared.limits, &shared.bodies).await {
-        Ok(held) => {
-            let response = shared.handler.handle(Request::from_parts(head, held.bytes)).await;
-            drop(held.room);
-            response.map(Full::new)
-        }
+    let response = match body::read(incoming, &shared.limits, place).await {
+        Ok(body) => shared.handler.handle(Request::from_parts(head, body)).await,
+        Err(error) => return refusal(&error),
+    };
+    let (head, body) = response.into_parts();
+    match body::held(body, &shared.limits, place).await {
+        Ok(body) => Response::from_parts(head, Full::new(body)),
         Err(error) => refusal(&error),
     }
 }
 
-fn refusal(error: &body::BodyError) -> Response<Full<Bytes>> {
+fn refusal(error: &BodyError) -> Response<Full<Bytes>> {
     let failure = Failure { code: error.code(), message: error.to_string() };
+    // Two strings always encode.
     let mut response = Response::new(Full::from(serde_json::to_vec(&failure).unwrap_or_default()));
     *response.status_mut() = error.status();
     let headers = response.headers_mut();
@@ -92,7 +104,10 @@ fn refusal(error: &body::BodyError) -> Response<Full<Bytes>> {
 }
 
 /// When a connection last did something, so that one that does nothing can be ended.
-struct Activity(Mutex<State>);
+struct Activity {
+    place: Arc<Place>,
+    state: Mutex<State>,
+}
 
 struct State {
     requests: usize,
@@ -103,14 +118,14 @@ struct State {
 
 struct Busy(Arc<Activity>);
 
-impl Default for Activity {
-    fn default() -> Self {
-        Self(Mutex::new(State { requests: 0, rested: None, opened: Instant::now() }))
-    }
-}
-
 impl Activity {
+    fn of(place: &Arc<Place>) -> Self {
+        let state = State { requests: 0, rested: None, opened: Instant::now() };
+        Self { place: Arc::clone(place), state: Mutex::new(state) }
+    }
+
     fn begin(self: &Arc<Self>) -> Busy {
+        self.place.touch();
         self.with(|state| state.requests += 1);
         Busy(Arc::clone(self))
     }
@@ -133,12 +148,13 @@ impl Activity {
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.place.touch();
         self.0.with(|state| {
             state.requests -= 1;
             state.rested = Some(Instant::now());

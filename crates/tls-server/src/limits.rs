@@ -17,11 +17,13 @@ pub struct Limits {
     pub drain: Duration,
     /// The longest body; a longer one is answered with 413.
     pub body_bytes: usize,
-    /// All bodies held at one time; beyond it a request is answered with 503.
+    /// All bodies of requests and responses held at one time. Beyond it the address that holds most loses the
+    /// connection that was quiet for longest, and has its next request answered with 503.
     pub bodies_bytes: usize,
-    /// Connections at one time; more wait in the kernel's backlog.
+    /// Connections at one time. One more ends the one that was quiet for longest, of the address that has most.
     pub connections: usize,
-    /// Of those, from one address; one more is closed at once, so that no caller shuts the others out.
+    /// Of those, from one address. One more ends the one of that address that was quiet for longest: whoever shares
+    /// an address with an attacker still gets in.
     pub connections_of_one: usize,
     /// Requests at one time on one HTTP/2 connection.
     pub streams: u32,
@@ -45,6 +47,21 @@ impl Default for Limits {
             // An API server needs one or two, a node's kubelet one at a time.
             connections_of_one: 64,
             streams: 64,
+        }
+    }
+}
+
+impl Limits {
+    /// For probes and metrics: a few callers that send nothing but a head.
+    #[must_use]
+    pub fn probes() -> Self {
+        Self {
+            body_bytes: 1024,
+            bodies_bytes: 1024 * 1024,
+            connections: 128,
+            connections_of_one: 16,
+            streams: 8,
+            ..Self::default()
         }
     }
 }

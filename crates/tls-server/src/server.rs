@@ -1,12 +1,11 @@
 //! Accepting connections within the limits, and ending them in order.
 
-use crate::callers::Callers;
+use crate::callers::{Callers, Place};
 use crate::{Identity, Limits, connection, identity};
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use http::{Request, Response};
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -49,7 +48,6 @@ pub(crate) struct Shared<H> {
     pub(crate) handler: H,
     pub(crate) limits: Limits,
     pub(crate) shutdown: CancellationToken,
-    pub(crate) bodies: Arc<Semaphore>,
 }
 
 impl<H: Handler> Server<H> {
@@ -63,7 +61,10 @@ impl<H: Handler> Server<H> {
         identity: Arc<Identity>,
     ) -> Result<(), rustls::Error> {
         let acceptor = TlsAcceptor::from(Arc::new(identity::server_config(identity)?));
-        self.accept(listener, move |stream, shared| serve_tls(stream, shared, acceptor.clone())).await;
+        self.accept(listener, move |stream, shared, place| {
+            serve_tls(stream, shared, place, acceptor.clone())
+        })
+        .await;
         Ok(())
     }
 
@@ -72,24 +73,24 @@ impl<H: Handler> Server<H> {
         self.accept(listener, connection::serve).await;
     }
 
-    async fn accept<C>(self, listener: TcpListener, serve: impl Fn(TcpStream, Arc<Shared<H>>) -> C)
-    where
+    async fn accept<C>(
+        self,
+        listener: TcpListener,
+        serve: impl Fn(TcpStream, Arc<Shared<H>>, Arc<Place>) -> C,
+    ) where
         C: Future<Output = ()> + Send + 'static,
     {
         let Self { handler, limits, shutdown } = self;
-        let bodies = Arc::new(Semaphore::new(limits.bodies_bytes));
+        let (callers, connections) = (Callers::new(limits), TaskTracker::new());
         let seats = Arc::new(Semaphore::new(limits.connections));
-        let shared = Arc::new(Shared { handler, limits, shutdown: shutdown.clone(), bodies });
-        let (callers, connections) = (Callers::default(), TaskTracker::new());
-        while let Some((stream, peer, seat)) = shutdown.run_until_cancelled(next(&listener, &seats)).await {
-            let Some(place) = callers.place(peer.ip(), limits.connections_of_one) else {
-                tracing::debug!(%peer, "connection closed: its address has as many as it may");
-                continue;
-            };
-            let connection = serve(stream, Arc::clone(&shared));
+        let shared = Arc::new(Shared { handler, limits, shutdown: shutdown.clone() });
+        while let Some((stream, place, seat)) =
+            shutdown.run_until_cancelled(next(&listener, &callers, &seats)).await
+        {
+            let connection = serve(stream, Arc::clone(&shared), Arc::new(place));
             connections.spawn(async move {
                 connection.await;
-                drop((seat, place));
+                drop(seat);
             });
         }
         drop(listener);
@@ -98,15 +99,19 @@ impl<H: Handler> Server<H> {
     }
 }
 
-/// The next connection, whose it is, and its seat. Without a free seat nothing is accepted: callers wait in the backlog.
+/// The next connection, its place and its seat. A place may be another's that ends; the seat is what that one has
+/// until it has really ended.
 async fn next(
     listener: &TcpListener,
+    callers: &Callers,
     seats: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, Result<OwnedSemaphorePermit, AcquireError>) {
-    let seat = Arc::clone(seats).acquire_owned().await;
+) -> (TcpStream, Place, Result<OwnedSemaphorePermit, AcquireError>) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer, seat),
+            Ok((stream, peer)) => {
+                let place = callers.place(peer.ip());
+                return (stream, place, Arc::clone(seats).acquire_owned().await);
+            }
             Err(error) => {
                 let code = ErrorCode::TooManyRequests;
                 tracing::warn!(%code, %error, "connection not accepted; it is tried again");
@@ -117,7 +122,12 @@ async fn next(
     }
 }
 
-async fn serve_tls<H: Handler>(mut stream: TcpStream, shared: Arc<Shared<H>>, acceptor: TlsAcceptor) {
+async fn serve_tls<H: Handler>(
+    mut stream: TcpStream,
+    shared: Arc<Shared<H>>,
+    place: Arc<Place>,
+    acceptor: TlsAcceptor,
+) {
     let handshake = async {
         stream.set_nodelay(true)?;
         if speaks_plain_http(&stream).await? {
@@ -128,11 +138,16 @@ async fn serve_tls<H: Handler>(mut stream: TcpStream, shared: Arc<Shared<H>>, ac
         acceptor.accept(stream).await.map(Some)
     };
     let handshake = timeout(shared.limits.handshake, handshake);
-    match shared.shutdown.run_until_cancelled(handshake).await {
-        Some(Ok(Ok(Some(stream)))) => connection::serve(stream, shared).await,
-        Some(Ok(Err(error))) => tracing::debug!(%error, "TLS handshake failed"),
-        Some(Err(_)) => tracing::debug!("TLS handshake took too long"),
-        Some(Ok(Ok(None))) | None => {}
+    let outcome = tokio::select! {
+        outcome = handshake => outcome,
+        () = shared.shutdown.cancelled() => return,
+        () = place.ended() => return,
+    };
+    match outcome {
+        Ok(Ok(Some(stream))) => connection::serve(stream, shared, place).await,
+        Ok(Ok(None)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake took too long"),
     }
 }
 
@@ -143,5 +158,6 @@ async fn speaks_plain_http(stream: &TcpStream) -> std::io::Result<bool> {
     Ok(read == 1 && first.iter().all(u8::is_ascii_uppercase))
 }
 
-const PLAIN_HTTP: &[u8] = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\n\
-    BadRequest: this port speaks HTTPS; ask again with https://\n";
+const PLAIN_HTTP: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n\
+    {\"code\":\"BadRequest\",\"message\":\"this port speaks HTTPS; ask again with https://\"}";

@@ -57,6 +57,12 @@ async fn connect(address: SocketAddr, trusted: &Pair) -> std::io::Result<TlsStre
     secured(TcpStream::connect(address).await?, trusted).await
 }
 
+async fn connect_from(own: &str, address: SocketAddr, trusted: &Pair) -> TlsStream<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(own.parse().unwrap(), 0)).unwrap();
+    secured(socket.connect(address).await.unwrap(), trusted).await.unwrap()
+}
+
 async fn secured(stream: TcpStream, trusted: &Pair) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.certificate.clone()).unwrap();
@@ -157,27 +163,44 @@ async fn a_body_over_the_cap_is_answered_with_413() {
     assert!(post(&mut whole, &[b'x'; 1000]).await.ends_with("\r\n\r\n1000"));
 }
 
+/// Sends the head and nearly all of a body, whose end does not come.
+async fn withhold(stream: &mut TlsStream<TcpStream>, length: usize) {
+    let head = format!("POST / HTTP/1.1\r\nHost: a.svc\r\nContent-Length: {}\r\n\r\n", length + 1);
+    stream.write_all(&[head.as_bytes(), &vec![b'x'; length]].concat()).await.unwrap();
+}
+
 #[tokio::test]
-async fn bodies_share_one_budget_and_give_it_back() {
+async fn who_withholds_large_bodies_gives_way_to_who_needs_the_room() {
     let pair = pair();
-    let server = start(Limits { bodies_bytes: 1000, ..Limits::default() }, &pair).await;
-    let mut slow = connect(server.address, &pair).await.unwrap();
-    let head = "POST / HTTP/1.1\r\nHost: a.svc\r\nContent-Length: 901\r\n\r\n";
-    slow.write_all(format!("{head}{}", "x".repeat(900)).as_bytes()).await.unwrap();
-    // Until the server has read the slow body, the other one still has room.
-    let refused = async {
+    // No other limit ends the withheld request within our patience.
+    let limits = Limits { bodies_bytes: 1000, body: PATIENCE * 2, ..Limits::default() };
+    let server = start(limits, &pair).await;
+    let mut withheld = connect(server.address, &pair).await.unwrap();
+    withhold(&mut withheld, 900).await;
+    // Both may hold their bytes for as long as the withheld ones are still on their way.
+    let gives_way = async {
+        let ended = ends(&mut withheld);
+        tokio::pin!(ended);
         loop {
-            let mut other = connect(server.address, &pair).await.unwrap();
-            if post(&mut other, &[b'x'; 101]).await.starts_with("HTTP/1.1 503") {
-                break;
+            let mut other = connect_from("127.0.0.2", server.address, &pair).await;
+            tokio::select! {
+                () = &mut ended => break,
+                answer = post(&mut other, &[b'x'; 101]) => assert!(answer.ends_with("\r\n\r\n101"), "{answer}"),
             }
         }
     };
-    tokio::time::timeout(PATIENCE, refused).await.unwrap();
-    slow.write_all(b"x").await.unwrap();
-    assert!(answer(&mut slow).await.ends_with("\r\n\r\n901"));
+    tokio::time::timeout(PATIENCE, gives_way).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_can_make_room_for_is_answered_with_503() {
+    let pair = pair();
+    let server = start(Limits { bodies_bytes: 1000, ..Limits::default() }, &pair).await;
+    let mut stream = connect(server.address, &pair).await.unwrap();
+    let refused = post(&mut stream, &[b'x'; 1001]).await;
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("TooManyRequests"), "{refused}");
     let mut next = connect(server.address, &pair).await.unwrap();
-    assert!(post(&mut next, &[b'x'; 101]).await.ends_with("\r\n\r\n101"));
+    assert!(post(&mut next, &[b'x'; 900]).await.ends_with("\r\n\r\n900"));
 }
 
 #[tokio::test]
@@ -218,32 +241,35 @@ async fn plain_http_is_told_to_use_https() {
 }
 
 #[tokio::test]
-async fn connections_over_the_cap_wait_their_turn() {
+async fn where_connections_are_many_the_quietest_ends_for_the_newest() {
     let pair = pair();
-    let server = start(Limits { connections: 1, ..Limits::default() }, &pair).await;
-    let mut first = connect(server.address, &pair).await.unwrap();
-    assert!(post(&mut first, b"1").await.starts_with("HTTP/1.1 200"));
-    let mut second = Box::pin(connect(server.address, &pair));
-    assert!(tokio::time::timeout(SOON, second.as_mut()).await.is_err(), "there was only one seat");
-    drop(first);
-    let mut second = tokio::time::timeout(PATIENCE, second).await.unwrap().unwrap();
-    assert!(post(&mut second, b"22").await.ends_with("\r\n\r\n2"));
+    // No other limit ends a connection within our patience.
+    let limits = Limits { connections_of_one: 2, handshake: PATIENCE * 2, ..Limits::default() };
+    let server = start(limits, &pair).await;
+    let mut neighbour = connect_from("127.0.0.2", server.address, &pair).await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    let mut active = connect(server.address, &pair).await.unwrap();
+    assert!(post(&mut active, b"1").await.starts_with("HTTP/1.1 200"));
+    let mut newest = connect(server.address, &pair).await.unwrap();
+    ends(&mut silent).await;
+    for stream in [&mut newest, &mut active, &mut neighbour] {
+        assert!(post(stream, b"22").await.ends_with("\r\n\r\n2"));
+    }
 }
 
 #[tokio::test]
-async fn one_address_cannot_take_every_seat() {
+async fn where_all_seats_are_taken_the_caller_with_most_gives_one() {
     let pair = pair();
-    // No other limit ends the second connection within our patience.
-    let handshake = PATIENCE * 2;
-    let limits = Limits { connections: 2, connections_of_one: 1, handshake, ..Limits::default() };
+    let limits = Limits { connections: 3, handshake: PATIENCE * 2, ..Limits::default() };
     let server = start(limits, &pair).await;
-    let mut first = connect(server.address, &pair).await.unwrap();
-    assert!(post(&mut first, b"1").await.starts_with("HTTP/1.1 200"));
-    ends(&mut TcpStream::connect(server.address).await.unwrap()).await;
-    let neighbour = TcpSocket::new_v4().unwrap();
-    neighbour.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-    let mut neighbour = secured(neighbour.connect(server.address).await.unwrap(), &pair).await.unwrap();
-    assert!(post(&mut neighbour, b"22").await.ends_with("\r\n\r\n2"));
+    let mut neighbour = connect_from("127.0.0.2", server.address, &pair).await;
+    let mut first = TcpStream::connect(server.address).await.unwrap();
+    let _second = TcpStream::connect(server.address).await.unwrap();
+    let mut late = connect_from("127.0.0.3", server.address, &pair).await;
+    ends(&mut first).await;
+    for stream in [&mut late, &mut neighbour] {
+        assert!(post(stream, b"22").await.ends_with("\r\n\r\n2"));
+    }
 }
 
 #[tokio::test]

@@ -21,6 +21,14 @@ pub struct Args {
     /// The policy, a JSON file. Read again when it changes; a broken one is not taken.
     #[arg(long, env = "CERTMINT_POLICY")]
     pub policy: PathBuf,
+    /// What goes into pods.
+    #[command(flatten)]
+    pub pods: PodArgs,
+}
+
+/// What the webhook puts into pods.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PodArgs {
     /// The issuance API's origin as pods reach it, https://HOST:PORT.
     #[arg(long, alias = "api", env = "CERTMINT_API_URL", value_parser = parse_origin)]
     pub api_url: String,
@@ -52,22 +60,33 @@ pub struct Args {
     pub fetch_deadline_seconds: u32,
 }
 
-impl Args {
-    /// What goes into pods, once the trust bundle is known.
+impl PodArgs {
+    /// The settings, once the trust bundle is known.
     pub(crate) fn settings(&self, trust_bundle: String) -> Settings {
+        let Self {
+            api_url,
+            fetch_image,
+            fetch_image_pull_policy,
+            fetch_cpu_request,
+            fetch_memory_request,
+            fetch_cpu_limit,
+            fetch_memory_limit,
+            fetch_guaranteed_cpu,
+            fetch_deadline_seconds,
+        } = self.clone();
         Settings {
-            image: self.fetch_image.clone(),
-            pull_policy: self.fetch_image_pull_policy.clone(),
-            api_url: self.api_url.clone(),
+            image: fetch_image,
+            pull_policy: fetch_image_pull_policy,
+            api_url,
             trust_bundle,
             resources: ContainerResources {
-                cpu_request: self.fetch_cpu_request.clone(),
-                memory_request: self.fetch_memory_request.clone(),
-                cpu_limit: self.fetch_cpu_limit.clone(),
-                memory_limit: self.fetch_memory_limit.clone(),
-                guaranteed_cpu: self.fetch_guaranteed_cpu.clone(),
+                cpu_request: fetch_cpu_request,
+                memory_request: fetch_memory_request,
+                cpu_limit: fetch_cpu_limit,
+                memory_limit: fetch_memory_limit,
+                guaranteed_cpu: fetch_guaranteed_cpu,
             },
-            deadline_seconds: self.fetch_deadline_seconds,
+            deadline_seconds: fetch_deadline_seconds,
             version: concat!("certmint/", env!("CARGO_PKG_VERSION")).into(),
         }
     }

@@ -10,7 +10,7 @@ mod review;
 mod run;
 
 pub use admission::{Admission, NotReady};
-pub use args::Args;
+pub use args::{Args, PodArgs};
 pub use endpoint::Endpoint;
 pub use metrics::Metrics;
 pub use run::{RunError, run};

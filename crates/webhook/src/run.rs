@@ -1,5 +1,6 @@
 //! The running webhook: two listeners and three files that are followed.
 
+use crate::args::PodArgs;
 use crate::{Admission, Args, Endpoint, Metrics};
 use certmint_contract::policy::PolicyError;
 use certmint_contract::{ErrorCode, Policy};
@@ -66,9 +67,10 @@ impl RunError {
 /// # Errors
 /// When the policy is broken at the start or a listener cannot be opened.
 pub async fn run(args: Args) -> Result<(), RunError> {
-    let policy = read_policy(&args.policy)?;
-    let listener = listen(args.listen).await?;
-    let health = listen(args.health_listen).await?;
+    let Args { listen, health_listen, tls_dir, policy: policy_file, pods } = args;
+    let policy = read_policy(&policy_file)?;
+    let listener = bind(listen).await?;
+    let health = bind(health_listen).await?;
     let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
 
     let identity = Arc::new(Identity::default());
@@ -83,16 +85,16 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     };
     let observability =
         Observability { registry: Arc::new(registry), ready: readiness(&identity, &admission) };
-    let probes = Server { handler: observability, limits: Limits::default(), shutdown: shutdown.clone() };
-    tracing::info!(listen = %args.listen, health = %args.health_listen, "webhook started");
+    let probes = Server { handler: observability, limits: Limits::probes(), shutdown: shutdown.clone() };
+    tracing::info!(%listen, health = %health_listen, "webhook started");
 
-    let files = IdentityFiles { dir: args.tls_dir.clone() };
+    let files = IdentityFiles { dir: tls_dir.clone() };
     let (served, (), (), (), ()) = tokio::join!(
         server.serve_tls(listener, Arc::clone(&identity)),
         probes.serve_plain(health),
         files.follow(identity, files::INTERVAL, shutdown.clone()),
-        follow_trust_bundle(&args, &admission, shutdown.clone()),
-        follow_policy(args.policy.clone(), &admission, &metrics, shutdown),
+        follow_trust_bundle(tls_dir.join("ca.crt"), &pods, &admission, shutdown.clone()),
+        follow_policy(policy_file, &admission, &metrics, shutdown),
     );
     tracing::info!("webhook ended");
     Ok(served?)
@@ -109,11 +111,15 @@ fn readiness(
     }
 }
 
-async fn follow_trust_bundle(args: &Args, admission: &Admission, shutdown: CancellationToken) {
-    let file = [args.tls_dir.join("ca.crt")];
-    files::follow(file, files::INTERVAL, shutdown, |[pem]| match trust_bundle(pem) {
+async fn follow_trust_bundle(
+    file: PathBuf,
+    pods: &PodArgs,
+    admission: &Admission,
+    shutdown: CancellationToken,
+) {
+    files::follow([file], files::INTERVAL, shutdown, |[pem]| match trust_bundle(pem) {
         Some(pem) => {
-            admission.set_settings(args.settings(pem));
+            admission.set_settings(pods.settings(pem));
             tracing::info!("trust bundle loaded");
         }
         None => {
@@ -149,7 +155,7 @@ fn read_policy(path: &PathBuf) -> Result<Policy, RunError> {
     Policy::from_json(&json).map_err(|why| RunError::Policy { path: path.clone(), why })
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
     TcpListener::bind(address).await.map_err(|why| RunError::Listen { address, why })
 }
 
