@@ -9,6 +9,7 @@ use crate::{Injection, Refusal, Settings, Subject, permission};
 use certmint_contract::annotations;
 use certmint_contract::{Namespace, OptIn, Policy, Request, WorkloadKind, WorkloadRef, keys};
 use serde::Deserialize;
+use serde::de::Error as _;
 
 /// Decides about a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob that is created or changed.
 ///
@@ -175,7 +176,9 @@ impl<'a> Workload<'a> {
         } else {
             parse(kind, spec)?
         };
-        Ok(Self { kind, metadata: object.metadata.unwrap_or_default(), spec })
+        // Without it there is no place for a label; an API server always sends it.
+        let missing = || malformed(kind, serde_json::Error::missing_field("metadata"));
+        Ok(Self { kind, metadata: object.metadata.ok_or_else(missing)?, spec })
     }
 
     /// A Deployment's ReplicaSets and a CronJob's Jobs are not workloads of their own, though the
