@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod command;
 pub mod components;
 pub mod demo;
+pub mod error_page;
 pub mod images;
 pub mod kubectl;
 pub mod machine;

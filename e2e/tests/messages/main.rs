@@ -1,0 +1,95 @@
+//! The page of errors and the programs say the same, in both directions.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail that way")]
+
+mod sources;
+
+use std::collections::BTreeSet;
+
+use certmint_contract::ErrorCode;
+use certmint_e2e::book;
+use certmint_e2e::error_page::{self, ErrorPage};
+
+/// Texts of four words or more that tell of no failure.
+const NO_MESSAGES: [&str; 6] = [
+    "a constant that DnsName's own tests accept",
+    "a map of strings",
+    "what this process has in memory",
+    "the Secret cannot be changed, so it is created anew",
+    "the app was told by …",
+    "certificate … of … is in place, valid until …",
+];
+
+#[test]
+fn every_message_is_on_the_page() {
+    let page = ErrorPage::read().unwrap();
+    let known = messages(&page);
+    let missing: BTreeSet<String> = sources::read(&book::repository())
+        .messages
+        .iter()
+        .filter(|message| !known.contains(&*message.text) && !NO_MESSAGES.contains(&&*message.text))
+        .map(|message| format!("{}\n- `{}`: ", message.place, message.text))
+        .collect();
+    let list = missing.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(missing.is_empty(), "{} does not explain {} messages:\n{list}", error_page::PATH, missing.len());
+}
+
+#[test]
+fn every_message_of_the_page_is_printed_by_something() {
+    let sources = sources::read(&book::repository());
+    let printed: BTreeSet<&str> = sources.messages.iter().map(|message| &*message.text).collect();
+    let page = ErrorPage::read().unwrap();
+    let left: Vec<&str> = messages(&page).difference(&printed).copied().collect();
+    assert!(left.is_empty(), "{} explains what nothing prints:\n{}", error_page::PATH, left.join("\n"));
+    let quiet: Vec<_> = NO_MESSAGES.iter().filter(|text| !printed.contains(**text)).collect();
+    assert!(quiet.is_empty(), "NO_MESSAGES lists what stands nowhere: {quiet:?}");
+}
+
+#[test]
+fn every_code_has_its_section_as_the_catalogue_has_it() {
+    let page = ErrorPage::read().unwrap();
+    for code in ErrorCode::ALL {
+        let section = page.section(*code);
+        let section = section.unwrap_or_else(|| panic!("{} has no section {code}", error_page::PATH));
+        let wanted = error_page::introduction(*code);
+        assert_eq!(
+            section.introduction.trim(),
+            wanted,
+            "{}: the section {code} is to be so",
+            error_page::PATH
+        );
+        assert!(section.entries.iter().all(|entry| entry.explanation.ends_with('.')), "{code}: {section:?}");
+    }
+    let mut headings: Vec<&str> = page.sections.iter().map(|section| &*section.heading).collect();
+    let codes: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+    headings.retain(|heading| !heading.is_empty() && !heading.contains(' '));
+    assert_eq!(headings, codes, "{}: one section for each code, in the catalogue's order", error_page::PATH);
+}
+
+#[test]
+fn every_code_is_used() {
+    let sources = sources::read(&book::repository());
+    let warns = |code| sources.messages.iter().any(|message| warning_of(&message.text) == Some(code));
+    let used =
+        |code: &&ErrorCode| sources.codes.iter().any(|used| used == code.as_str()) || warns(code.as_str());
+    let idle: Vec<_> = ErrorCode::ALL.iter().filter(|code| !used(code)).collect();
+    assert!(idle.is_empty(), "the catalogue has codes that nothing reports: {idle:?}");
+}
+
+#[test]
+fn every_warning_has_a_code() {
+    for message in sources::read(&book::repository()).messages {
+        let Some(code) = warning_of(&message.text) else { continue };
+        let known = code == "…" || ErrorCode::ALL.iter().any(|known| known.as_str() == code);
+        assert!(known, "{}: the warning \"{}\" has no code", message.place, message.text);
+    }
+}
+
+/// The code of a warning, as `certmint: CODE: …`.
+fn warning_of(text: &str) -> Option<&str> {
+    text.strip_prefix("certmint: ")?.split(':').next()
+}
+
+fn messages(page: &ErrorPage) -> BTreeSet<&str> {
+    page.sections.iter().flat_map(|section| &section.entries).map(|entry| &*entry.message).collect()
+}

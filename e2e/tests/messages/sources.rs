@@ -1,0 +1,189 @@
+//! The messages in the programs' sources: what stands in `#[error]`, and every other text of four words or more.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
+
+/// A message, and where it stands.
+#[derive(Debug)]
+pub(crate) struct Message {
+    /// With `…` for what is put in.
+    pub(crate) text: String,
+    /// `crates/…/file.rs:12`
+    pub(crate) place: String,
+}
+
+/// What the sources hold.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    pub(crate) messages: Vec<Message>,
+    /// Every `X` of an `ErrorCode::X`.
+    pub(crate) codes: Vec<String>,
+}
+
+/// The crates whose messages people see.
+const CRATES: [&str; 9] = [
+    "certificates",
+    "certmint",
+    "contract",
+    "controller",
+    "fetch",
+    "injection",
+    "planner",
+    "tls-server",
+    "webhook",
+];
+/// Files without messages: help texts of metrics and flags, the catalogue itself, and tests.
+const OTHERS: [&str; 6] = ["args.rs", "error_code.rs", "logs.rs", "metrics.rs", "testing.rs", "tests.rs"];
+/// Macros whose texts tell of no failure.
+const QUIET: [&str; 4] = ["debug", "info", "trace", "concat"];
+
+pub(crate) fn read(repository: &Path) -> Sources {
+    let mut sources = Sources::default();
+    for name in CRATES {
+        for file in files(&repository.join("crates").join(name).join("src")) {
+            let text = fs::read_to_string(&file).unwrap();
+            let tokens: TokenStream =
+                text.parse().unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let place = file.strip_prefix(repository).unwrap().display().to_string();
+            Reader { place: &place, sources: &mut sources }.read(tokens, false);
+        }
+    }
+    sources
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if !OTHERS.contains(&name) && !name.ends_with("_tests.rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+struct Reader<'a> {
+    place: &'a str,
+    sources: &'a mut Sources,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, tokens: TokenStream, in_error: bool) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let mut rest = tokens.as_slice();
+        while let [token, after @ ..] = rest {
+            rest = after;
+            match (token, after) {
+                (TokenTree::Punct(hash), [TokenTree::Group(attribute), item @ ..])
+                    if hash.as_char() == '#' =>
+                {
+                    let inner: Vec<TokenTree> = attribute.stream().into_iter().collect();
+                    rest = match inner.first() {
+                        Some(TokenTree::Ident(name)) if name == "error" => {
+                            self.read(attribute.stream(), true);
+                            item
+                        }
+                        Some(TokenTree::Ident(name))
+                            if name == "cfg" && attribute.stream().to_string().contains("test") =>
+                        {
+                            after_item(item)
+                        }
+                        _ => item,
+                    };
+                }
+                (TokenTree::Punct(hash), [TokenTree::Punct(bang), TokenTree::Group(_), after @ ..])
+                    if hash.as_char() == '#' && bang.as_char() == '!' =>
+                {
+                    rest = after;
+                }
+                (TokenTree::Ident(name), [TokenTree::Punct(bang), TokenTree::Group(_), after @ ..])
+                    if bang.as_char() == '!' && QUIET.iter().any(|quiet| name == quiet) =>
+                {
+                    rest = after;
+                }
+                (TokenTree::Ident(name), [TokenTree::Group(_), after @ ..]) if name == "expect" => {
+                    rest = after
+                }
+                (TokenTree::Ident(name), [_, _, TokenTree::Ident(code), ..]) if name == "ErrorCode" => {
+                    self.code(code);
+                }
+                (TokenTree::Group(group), _) => {
+                    self.read(group.stream(), in_error && group.delimiter() != Delimiter::Brace);
+                }
+                (TokenTree::Literal(literal), _) => {
+                    self.literal(&literal.to_string(), literal.span(), in_error)
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn code(&mut self, code: &Ident) {
+        self.sources.codes.push(code.to_string());
+    }
+
+    fn literal(&mut self, source: &str, span: Span, in_error: bool) {
+        let Some(text) = value(source) else { return };
+        let text = constant(&text);
+        let words = text.split_whitespace().filter(|word| word.chars().any(char::is_alphabetic)).count();
+        // Short texts are parts of others, or keys.
+        if words >= if in_error { 1 } else { 4 } {
+            let place = format!("{}:{}", self.place, span.start().line);
+            self.sources.messages.push(Message { text, place });
+        }
+    }
+}
+
+/// What follows an item: it ends with a block or a semicolon.
+fn after_item(tokens: &[TokenTree]) -> &[TokenTree] {
+    let end = tokens.iter().position(|token| match token {
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+        TokenTree::Punct(punct) => punct.as_char() == ';',
+        _ => false,
+    });
+    tokens.get(end.map_or(tokens.len(), |end| end + 1)..).unwrap_or_default()
+}
+
+/// The value of a string literal.
+fn value(source: &str) -> Option<String> {
+    let inner = source.strip_prefix('"')?.strip_suffix('"')?;
+    let mut value = String::new();
+    let mut chars = inner.chars().peekable();
+    while let Some(char) = chars.next() {
+        match char {
+            '\\' => match chars.next()? {
+                'n' => value.push('\n'),
+                '\n' => while chars.next_if(|next| next.is_whitespace()).is_some() {},
+                other => value.push(other),
+            },
+            other => value.push(other),
+        }
+    }
+    Some(value)
+}
+
+/// The text with `…` in the place of each `{…}`, on one line.
+fn constant(text: &str) -> String {
+    let text = text.replace("{{", "\u{1}").replace("}}", "\u{2}");
+    let mut constant = String::new();
+    let mut depth = 0;
+    for char in text.chars() {
+        match char {
+            '{' => {
+                depth += 1;
+                constant.push('…');
+            }
+            '}' => depth -= 1,
+            _ if depth > 0 => {}
+            other => constant.push(other),
+        }
+    }
+    let constant = constant.replace('\u{1}', "{").replace('\u{2}', "}");
+    constant.split_whitespace().collect::<Vec<_>>().join(" ")
+}
