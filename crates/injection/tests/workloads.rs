@@ -172,3 +172,10 @@ fn a_nameless_job_and_a_template_without_metadata_are_fine() {
     let bare = deployment().annotated("inject", "true").with("/spec/template", "metadata", Value::Null);
     assert_eq!(template(&created(&bare))["labels"]["certmint.dev/inject"], "true");
 }
+
+#[test]
+fn a_workload_without_metadata_is_refused_because_no_patch_would_apply() {
+    let template = deployment().template_annotated("inject", "true").value()["spec"].clone();
+    let object = Object::from(json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": template}));
+    assert_eq!(admit(&object, None).unwrap_err().code().to_string(), "BadReview");
+}

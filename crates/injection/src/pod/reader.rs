@@ -12,7 +12,7 @@ pub(crate) const FETCH_USER: i64 = 65_532;
 pub(crate) enum Reader {
     /// Every container runs as this user, which is not root, or as a root that may read anything.
     User(i64),
-    /// Users differ, are decided by images, or are root, and this is the primary group of all.
+    /// Users differ or are root, and this is the primary group of all.
     Group(i64),
     /// Users differ or are decided by images, but share the pod's `fsGroup`.
     FsGroup,
@@ -172,7 +172,9 @@ mod tests {
             Reader::FsGroup
         );
         assert_eq!(
-            reader(r#"{"securityContext":{"runAsGroup":9},"containers":[{"name":"a"},{"name":"b"}]}"#),
+            reader(
+                r#"{"securityContext":{"runAsUser":8,"runAsGroup":9},"containers":[{"name":"a","securityContext":{"runAsUser":7}},{"name":"b"}]}"#
+            ),
             Reader::Group(9)
         );
         assert_eq!(

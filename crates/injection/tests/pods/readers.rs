@@ -26,6 +26,10 @@ fn user(user: i64) -> Value {
     json!({"runAsUser": user})
 }
 
+fn grouped(user: i64) -> Value {
+    json!({"runAsUser": user, "runAsGroup": 3000})
+}
+
 fn app(security: Value) -> Value {
     json!({"name": "app", "securityContext": security})
 }
@@ -51,12 +55,11 @@ fn the_reference_has_every_case_with_its_mode() {
             with(json!({"fsGroup": 3000}), json!([app(user(1000)), proxy(user(2000))])),
         ),
         (
-            "users 1000 and 2000, `runAsGroup: 3000`",
-            with(json!({"runAsGroup": 3000}), json!([app(user(1000)), proxy(user(2000))])),
+            "users 1000 and 2000, both with `runAsGroup: 3000`",
+            with(none(), json!([app(grouped(1000)), proxy(grouped(2000))])),
         ),
         ("users 1000 and 2000, nothing shared", with(none(), json!([app(user(1000)), proxy(user(2000))]))),
         ("user of the image, `fsGroup: 3000`", with(json!({"fsGroup": 3000}), json!([app(none())]))),
-        ("user of the image, `runAsGroup: 3000`", with(json!({"runAsGroup": 3000}), json!([app(none())]))),
         ("user of the image", with(none(), json!([app(none())]))),
         (
             "user of the image, `runAsNonRoot: true`",
