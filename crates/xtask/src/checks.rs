@@ -12,8 +12,11 @@ const CARGO_DENY: &str = "0.20.2";
 
 /// Passes every check, or tells what the first failing one says.
 pub(crate) fn run(cache: &Cache) -> Result<()> {
-    progress::step("formatting", || check(&mut cargo(cache, &["fmt", "--all", "--check"])))?;
-    let deny = cargo_deny(cache)?.join("bin/cargo-deny");
+    progress::step("formatting", || {
+        check(&mut cargo(cache, &["fmt", "--all", "--check"]))?;
+        check(&mut cargo(cache, &["fmt", "--manifest-path=fuzz/Cargo.toml", "--check"]))
+    })?;
+    let deny = tool(cache, "cargo-deny", CARGO_DENY)?;
     progress::step("dependencies", || {
         let mut deny = Command::new(deny);
         // Advisories change from day to day and need the network: they are no test of a commit.
@@ -42,24 +45,24 @@ pub(crate) fn cargo(cache: &Cache, arguments: &[&str]) -> Command {
     cargo
 }
 
-fn workspace() -> PathBuf {
+/// The root of this workspace.
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A program of cargo's that is built once into the cache.
+pub(crate) fn tool(cache: &Cache, name: &str, version: &str) -> Result<PathBuf> {
+    let entry = cache.entry("tools", name, &Key::default().text(version), |directory| {
+        progress::long_step(&format!("building {name} {version} (once)"), || {
+            check(
+                cargo(cache, &["install", name, "--locked", "--quiet", "--version", version, "--root"])
+                    .arg(directory),
+            )
+        })
+    })?;
+    Ok(entry.join("bin").join(name))
 }
 
 fn check(command: &mut Command) -> Result<()> {
     command::output(command).map(drop)
-}
-
-fn cargo_deny(cache: &Cache) -> Result<PathBuf> {
-    cache.entry("tools", "cargo-deny", &Key::default().text(CARGO_DENY), |directory| {
-        progress::long_step(&format!("building cargo-deny {CARGO_DENY} (once)"), || {
-            check(
-                cargo(
-                    cache,
-                    &["install", "cargo-deny", "--locked", "--quiet", "--version", CARGO_DENY, "--root"],
-                )
-                .arg(directory),
-            )
-        })
-    })
 }

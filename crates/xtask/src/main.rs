@@ -2,6 +2,7 @@
 
 mod checks;
 mod clusters;
+mod fuzz;
 mod testing;
 
 use std::path::PathBuf;
@@ -46,6 +47,14 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Measures what Certmint costs, beside the floor or ceiling of the same run.
+    Bench {
+        /// What `cargo xtask bench --help` of the measuring program knows: rows, --quick, --output.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Tries parsers and the webhook on inputs that nobody thought of.
+    Fuzz(fuzz::Arguments),
     /// Starts, enters, ends and lists local clusters.
     #[command(subcommand)]
     Cluster(clusters::Command),
@@ -72,6 +81,8 @@ fn main() -> ExitCode {
         Command::Test(arguments) => return testing::run(&arguments),
         Command::Check => Cache::open().and_then(|cache| checks::run(&cache)),
         Command::Chart { write } => chart(write),
+        Command::Bench { arguments } => Cache::open().and_then(|cache| bench(&cache, &arguments)),
+        Command::Fuzz(arguments) => Cache::open().and_then(|cache| fuzz::run(&cache, &arguments).map(drop)),
         Command::Cluster(command) => clusters::run(command),
         Command::Image { registry } => image(registry.as_deref()),
         Command::Supervisor { directory } => supervisor::supervise(&directory),
@@ -94,6 +105,13 @@ fn chart(write: bool) -> anyhow::Result<()> {
         charts::write_documents(&cache)?;
     }
     charts::test(&cache).map(|passed| println!("{passed} passed"))
+}
+
+/// Runs the measuring program, optimized as the servers are.
+fn bench(cache: &Cache, arguments: &[String]) -> anyhow::Result<()> {
+    let mut cargo =
+        checks::cargo(cache, &["run", "--release", "--quiet", "--package", "certmint-bench", "--"]);
+    certmint_e2e::command::run(cargo.args(arguments))
 }
 
 /// Builds our images and says how to use them.

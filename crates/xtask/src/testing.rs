@@ -11,7 +11,10 @@ use certmint_e2e::progress::{self, human};
 use certmint_e2e::scenarios::{self, Tally};
 use certmint_e2e::{charts, machine};
 
-use crate::checks;
+use crate::{checks, fuzz};
+
+/// For each target: enough to try the seeds and what earlier runs kept, and some more.
+const FUZZ_SECONDS: u32 = 5;
 
 /// What of the tests to run.
 #[derive(Debug, clap::Args)]
@@ -57,6 +60,8 @@ fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
         add(tally, unit_tests(&cache)?);
         progress::heading("chart");
         tally.passed += progress::step("lint and templates", || charts::test(&cache))?;
+        progress::heading("fuzzing");
+        tally.passed += fuzz::run(&cache, &fuzz::Arguments { seconds: FUZZ_SECONDS, targets: Vec::new() })?;
     }
     if !fast {
         progress::heading("cluster");

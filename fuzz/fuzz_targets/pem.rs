@@ -1,0 +1,47 @@
+//! PEM from Secrets and ConfigMaps, which others may write: keys, chains, roots, the CA itself.
+//!
+//! The text is used for every part at once, and in three parts that blank lines separate.
+
+#![no_main]
+
+use certmint_certificates::{CaCertificate, Expected, Identity, PrivateKey, Tier, verify};
+use certmint_contract::issuance::Bundle;
+use certmint_fetch::trust::TrustAnchors;
+use libfuzzer_sys::fuzz_target;
+use time::OffsetDateTime;
+
+fuzz_target!(|text: &str| {
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let mut parts = text.splitn(3, "\n\n");
+    let mut part = || parts.next().unwrap_or(text);
+    let (certificate, private_key, trust_bundle) = (part(), part(), part());
+
+    if let Ok(key) = PrivateKey::from_pem(private_key) {
+        let written = key.to_pem().expect("a key that was read can be written");
+        let again = PrivateKey::from_pem(&written).expect("a key that was written can be read");
+        assert_eq!(again.algorithm(), key.algorithm());
+    }
+    if let Ok(anchors) = TrustAnchors::from_pem(trust_bundle, "the input") {
+        assert!(anchors.include(&anchors) && anchors.roots().count() > 0);
+    }
+    for tier in [Tier::Root, Tier::Issuing] {
+        if let Ok(ca) = CaCertificate::from_pem(tier, certificate) {
+            let again = CaCertificate::from_pem(tier, ca.pem()).expect("what was read reads back");
+            assert_eq!(again.der(), ca.der());
+        }
+    }
+    let identity = certmint_tls_server::Identity::default();
+    if identity.replace(certificate.as_bytes(), private_key.as_bytes()).is_ok() {
+        assert!(identity.not_after().is_some());
+    }
+    let bundle = Bundle {
+        certificate: certificate.into(),
+        private_key: private_key.into(),
+        trust_bundle: trust_bundle.into(),
+    };
+    let expected = Expected { dns_names: None, identity: Identity::Path("/ns/shop/sa/payments") };
+    // Whether it passes is for the verifier's own tests; here it must come to an end, in a bounded sentence.
+    if let Err(error) = verify(&bundle, &expected, now) {
+        assert!(error.to_string().len() <= text.len() * 4 + 1024, "{error}");
+    }
+});
