@@ -62,6 +62,7 @@ pub fn test(cache: &Cache) -> Result<usize> {
     };
     test("helm lint --strict", &|| chart.lint())?;
     test("every value has a comment, and is tried", &values::known)?;
+    test("the schema takes no unknown key", &values::schema_is_closed)?;
     test("the README's table and the page about rights are the chart's", &|| documents::up_to_date(&chart))?;
     test("every value has a type, and a bad one is refused by name", &|| values::bad_ones_refused(&chart))?;
     test("every value changes something", &|| values::each_used(&chart))?;

@@ -36,7 +36,7 @@ fn fits(manifest: &Manifest, policy: &Value, set: &ValueSet) -> Result<()> {
     let open: Vec<_> = items(&deployment["spec"]["template"]["spec"]["containers"])
         .iter()
         .flat_map(|container| items(&container["ports"]))
-        .map(|port| &port["name"])
+        .map(|port| &port["containerPort"])
         .collect();
     let ingress = items(&spec["ingress"]);
     for rule in ingress {
@@ -44,14 +44,14 @@ fn fits(manifest: &Manifest, policy: &Value, set: &ValueSet) -> Result<()> {
             ensure!(open.contains(&&port["port"]), "no container has the port {port}");
         }
     }
-    let peers = |port: &str| {
+    let peers = |port: u16| {
         ingress
             .iter()
             .find(|rule| items(&rule["ports"]).iter().any(|one| one["port"] == port))
             .map(|rule| &rule["from"])
     };
-    let serves = peers("https").context("nobody may reach what it serves")?;
-    let metrics = peers("metrics");
+    let serves = peers(8443).context("nobody may reach what it serves")?;
+    let metrics = peers(9402);
     ensure!(metrics.is_none_or(|from| !items(from).is_empty()), "anybody may read metrics");
     if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook" {
         ensure!(serves.is_null(), "an API server may come from anywhere, not only {serves}");

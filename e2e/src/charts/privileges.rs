@@ -152,6 +152,28 @@ mod tests {
     }
 
     #[test]
+    fn a_role_of_too_much_is_refused() {
+        let role = |group: &str, resource: &str, verb: &str| json!({ "rules": [{ "apiGroups": [group], "resources": [resource], "verbs": [verb] }] });
+        assert!(modest(&role("", "pods", "get")).is_ok());
+        for (group, resource, verb, words) in [
+            ("*", "pods", "get", "any apiGroups"),
+            ("", "*", "get", "any resources"),
+            ("", "pods", "*", "any verbs"),
+            ("", "serviceaccounts", "impersonate", "escalate"),
+            ("certificates.k8s.io", "signers", "bind", "escalate"),
+            ("rbac.authorization.k8s.io", "roles", "update", "what others may do"),
+        ] {
+            let error = modest(&role(group, resource, verb)).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let mut aggregated = role("", "pods", "get");
+        aggregated["metadata"] =
+            json!({ "labels": { "rbac.authorization.k8s.io/aggregate-to-edit": "true" } });
+        assert!(modest(&aggregated).is_err());
+        assert!(modest(&json!({ "rules": [], "aggregationRule": {} })).is_err());
+    }
+
+    #[test]
     fn a_rule_without_a_reason_is_refused() {
         let role = "kind: Role\nmetadata: {name: r}\nrules:\n  - apiGroups: [a]\n    resources: [b]\n    verbs: [get]\n";
         assert!(page(role).unwrap_err().to_string().contains("Role/r has no reason"));

@@ -3,10 +3,11 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 
-use super::Chart;
 use super::documents::values_described;
+use super::{Chart, read};
 
 /// Every value but those of the two components, and another than its default.
 const OTHERS: &[(&str, &str)] = &[
@@ -177,6 +178,19 @@ pub(super) fn known() -> Result<()> {
         named.symmetric_difference(&tried).collect::<Vec<_>>()
     );
     Ok(())
+}
+
+/// Wherever the schema names properties, it admits no others.
+pub(super) fn schema_is_closed() -> Result<()> {
+    fn visit(schema: &Value, place: &str) -> Result<()> {
+        let closed = schema["properties"].is_null() || schema["additionalProperties"] == false;
+        ensure!(closed, "values.schema.json takes unknown keys at {place}");
+        let children = schema.as_object().into_iter().flatten().map(|(key, child)| (key.clone(), child));
+        let elements = schema.as_array().into_iter().flatten().enumerate();
+        let elements = elements.map(|(index, child)| (index.to_string(), child));
+        children.chain(elements).try_for_each(|(key, child)| visit(child, &format!("{place}/{key}")))
+    }
+    visit(&serde_json::from_str(&read("values.schema.json")?).context("values.schema.json is not JSON")?, "")
 }
 
 /// Each value that is set to something else is to be seen in what is rendered.
