@@ -5,6 +5,8 @@ use serde_json::json;
 use super::shape::{Shape, checking, container, running, shape};
 
 const SHARED_BY_NOBODY: &str = "certmint: Doubtful: users 1000, 2000 get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation certmint.dev/containers";
+/// How the image's own user, of whom a pod tells nothing, reads the key.
+const IMAGE_USER: &str = "65532 444 65532:0";
 /// Passes when the key can be read and is one.
 const READS_KEY: &str = "grep -q 'PRIVATE KEY' /var/run/secrets/certmint.dev/tls.key";
 /// Passes when there is nothing yet.
@@ -15,7 +17,7 @@ pub(super) fn all() -> Vec<Shape> {
     [users(), containers(), surroundings(), ours()].into_iter().flatten().collect()
 }
 
-/// Who runs in it, which decides about the mode; the image's own user is 65532.
+/// Who runs in it, which decides about the mode.
 fn users() -> Vec<Shape> {
     let no_capabilities = json!({ "runAsUser": 0, "capabilities": { "drop": ["ALL"] } });
     let apart =
@@ -39,8 +41,8 @@ fn users() -> Vec<Shape> {
             .read_by("proxy", "0 400 1000:0"),
         shape("two-users")
             .containers(&apart())
-            .read_by("app", "1000 444 65532:65532")
-            .read_by("proxy", "2000 444 65532:65532")
+            .read_by("app", "1000 444 65532:0")
+            .read_by("proxy", "2000 444 65532:0")
             .warned(SHARED_BY_NOBODY),
         shape("two-users-fs-group")
             .spec("securityContext", json!({ "fsGroup": 3000 }))
@@ -48,17 +50,19 @@ fn users() -> Vec<Shape> {
             .read_by("app", "1000 440 65532:3000")
             .read_by("proxy", "2000 440 65532:3000"),
         shape("two-users-one-group")
-            .spec("securityContext", json!({ "runAsGroup": 3000 }))
-            .containers(&apart())
+            .containers(&[
+                running("app", json!({ "runAsUser": 1000, "runAsGroup": 3000 })),
+                running("proxy", json!({ "runAsUser": 2000, "runAsGroup": 3000 })),
+            ])
             .read_by("app", "1000 440 65532:3000")
             .read_by("proxy", "2000 440 65532:3000"),
         shape("fs-group")
             .spec("securityContext", json!({ "fsGroup": 3000 }))
             .read_by("app", "65532 440 65532:3000"),
-        shape("user-of-image").read_by("app", "65532 444 65532:65532"),
+        shape("user-of-image").read_by("app", IMAGE_USER),
         shape("run-as-non-root")
             .spec("securityContext", json!({ "runAsNonRoot": true }))
-            .read_by("app", "65532 444 65532:65532"),
+            .read_by("app", IMAGE_USER),
         shape("root").spec("securityContext", json!({ "runAsUser": 0 })).read_by("app", "0 440 65532:0"),
         shape("root-without-capabilities")
             .containers(&[running("app", no_capabilities)])
@@ -73,22 +77,22 @@ fn containers() -> Vec<Shape> {
         shape("own-init-container")
             .spec("initContainers", json!([checking("migrate", READS_KEY)]))
             .order(&["certmint", "migrate"])
-            .read_by("app", "65532 444 65532:65532"),
+            .read_by("app", IMAGE_USER),
         shape("own-native-sidecar")
             .spec("initContainers", json!([sidecar()]))
             .order(&["certmint", "proxy"])
-            .read_by("proxy", "65532 444 65532:65532")
-            .read_by("app", "65532 444 65532:65532"),
+            .read_by("proxy", IMAGE_USER)
+            .read_by("app", IMAGE_USER),
         shape("classic-sidecar")
             .containers(&[container("app", json!({})), container("logs", json!({}))])
-            .read_by("app", "65532 444 65532:65532")
-            .read_by("logs", "65532 444 65532:65532"),
+            .read_by("app", IMAGE_USER)
+            .read_by("logs", IMAGE_USER),
         shape("order-last")
             .annotated("order", "last")
             .spec("initContainers", json!([checking("migrate", SEES_NOTHING), sidecar()]))
             .order(&["migrate", "proxy", "certmint"])
-            .read_by("proxy", "65532 444 65532:65532")
-            .read_by("app", "65532 444 65532:65532"),
+            .read_by("proxy", IMAGE_USER)
+            .read_by("app", IMAGE_USER),
         shape("named-containers")
             .annotated("containers", "app")
             .spec("initContainers", json!([checking("migrate", SEES_NOTHING)]))
@@ -100,13 +104,13 @@ fn containers() -> Vec<Shape> {
             .read_by("app", "1000 400 1000:0")
             .not_in("logs")
             .not_in("migrate"),
-        shape("renew-false").annotated("renew", "false").read_by("app", "65532 444 65532:65532"),
+        shape("renew-false").annotated("renew", "false").read_by("app", IMAGE_USER),
         shape("renew-false-order-last")
             .annotated("renew", "false")
             .annotated("order", "last")
             .spec("initContainers", json!([checking("migrate", SEES_NOTHING)]))
             .order(&["migrate", "certmint"])
-            .read_by("app", "65532 444 65532:65532"),
+            .read_by("app", IMAGE_USER),
     ]
 }
 
@@ -122,14 +126,12 @@ fn surroundings() -> Vec<Shape> {
         shape("host-network")
             .spec("hostNetwork", true.into())
             .spec("dnsPolicy", "ClusterFirstWithHostNet".into())
-            .read_by("app", "65532 444 65532:65532"),
-        shape("shared-processes")
-            .spec("shareProcessNamespace", true.into())
-            .read_by("app", "65532 444 65532:65532"),
+            .read_by("app", IMAGE_USER),
+        shape("shared-processes").spec("shareProcessNamespace", true.into()).read_by("app", IMAGE_USER),
         shape("read-only-root")
             .spec("volumes", json!([{ "name": "run", "emptyDir": {} }]))
             .containers(&[mounts(json!([{ "name": "run", "mountPath": "/var/run" }]), true)])
-            .read_by("app", "65532 444 65532:65532"),
+            .read_by("app", IMAGE_USER),
         shape("sub-path")
             .annotated("mount-path", "/etc/app/tls")
             .spec("volumes", json!([{ "name": "config", "configMap": { "name": "kube-root-ca.crt" } }]))
@@ -137,26 +139,24 @@ fn surroundings() -> Vec<Shape> {
                 json!([{ "name": "config", "mountPath": "/etc/app/ca.crt", "subPath": "ca.crt" }]),
                 false,
             )])
-            .read_by("app", "65532 444 65532:65532"),
+            .read_by("app", IMAGE_USER),
         shape("inside-a-volume")
             .annotated("mount-path", "/data/tls")
             .spec("volumes", json!([{ "name": "data", "emptyDir": {} }]))
             .containers(&[mounts(json!([{ "name": "data", "mountPath": "/data" }]), true)])
-            .read_by("app", "65532 444 65532:65532"),
+            .read_by("app", IMAGE_USER),
         shape("inside-a-config-map")
             .annotated("mount-path", "/config/tls")
             .spec("volumes", json!([{ "name": "config", "configMap": { "name": "kube-root-ca.crt" } }]))
             .containers(&[mounts(json!([{ "name": "config", "mountPath": "/config" }]), true)])
-            .read_by("app", "65532 444 65532:65532"),
-        shape("no-api-token")
-            .spec("automountServiceAccountToken", false.into())
-            .read_by("app", "65532 444 65532:65532"),
+            .read_by("app", IMAGE_USER),
+        shape("no-api-token").spec("automountServiceAccountToken", false.into()).read_by("app", IMAGE_USER),
         shape("guaranteed")
             .containers(&[container(
                 "app",
                 json!({ "resources": { "limits": { "cpu": "20m", "memory": "32Mi" } } }),
             )])
-            .read_by("app", "65532 444 65532:65532"),
+            .read_by("app", IMAGE_USER),
     ]
 }
 
@@ -165,9 +165,5 @@ fn ours() -> Vec<Shape> {
     let foreign = json!({
         "name": "certmint", "image": "registry.example.com/foreign", "command": ["/certmint-fetch"],
     });
-    vec![
-        shape("our-name-foreign-image")
-            .spec("initContainers", json!([foreign]))
-            .read_by("app", "65532 444 65532:65532"),
-    ]
+    vec![shape("our-name-foreign-image").spec("initContainers", json!([foreign])).read_by("app", IMAGE_USER)]
 }
