@@ -1,0 +1,29 @@
+//! What needs no socket: the code alone, on one core.
+
+mod issuing;
+mod planning;
+mod review;
+
+pub(crate) use issuing::issuing;
+pub(crate) use planning::planning;
+pub(crate) use review::{not_opted_in, review};
+
+use std::time::Instant;
+
+/// Seconds that one call of `work` takes: the median of some batches, each long enough for the clock.
+pub(crate) fn seconds_each(quick: bool, mut work: impl FnMut()) -> f64 {
+    let (batches, seconds) = if quick { (5, 0.02) } else { (21, 0.1) };
+    let mut timed = |rounds: u32| {
+        let start = Instant::now();
+        (0..rounds).for_each(|_| work());
+        start.elapsed().as_secs_f64()
+    };
+    // The first calls fill caches, and tell how many make a batch.
+    let mut rounds = 1;
+    while timed(rounds) < seconds && rounds < 1 << 24 {
+        rounds *= 2;
+    }
+    let mut each: Vec<f64> = (0..batches).map(|_| timed(rounds) / f64::from(rounds)).collect();
+    each.sort_by(f64::total_cmp);
+    each.get(each.len() / 2).copied().unwrap_or_default()
+}

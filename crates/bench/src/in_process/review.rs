@@ -1,0 +1,71 @@
+//! A review from the bytes of its request to the bytes of its answer.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use certmint_contract::Policy;
+use certmint_injection::{ContainerResources, Settings};
+use certmint_testkit::{Review, sample_review};
+use certmint_tls_server::{Handler as _, Identity};
+use certmint_webhook::{Admission, Endpoint, Metrics};
+use http::{Method, Request};
+use prometheus_client::registry::Registry;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::seconds_each;
+use crate::Run;
+use crate::figure::Figure;
+
+/// The sample without what makes it ours; as it never reaches the webhook but by a key of ours elsewhere.
+pub(crate) fn not_opted_in() -> Review {
+    sample_review().with("/request/object/metadata/annotations", "certmint.dev/inject", "false".into())
+}
+
+pub(crate) fn review(run: &Run) -> Result<Vec<Figure>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let endpoint = endpoint()?;
+    let mut figures = Vec::new();
+    for (what, review) in [("review, injected", sample_review()), ("review, not opted in", not_opted_in())] {
+        let body = Bytes::from(review.json());
+        let answer = |body: &Bytes| -> Result<Bytes> {
+            let request = Request::builder().method(Method::POST).uri("/mutate");
+            let request = request.header("content-type", "application/json").body(body.clone())?;
+            Ok(runtime.block_on(endpoint.handle(request)).into_body())
+        };
+        let answered: Value = serde_json::from_slice(&answer(&body)?)?;
+        anyhow::ensure!(answered.pointer("/response/allowed") == Some(&true.into()), "refused: {answered}");
+        let each = seconds_each(run.quick, || drop(black_box(answer(&body))));
+        // Whoever answers a review has to find the end of its JSON at least.
+        let floor = seconds_each(run.quick, || {
+            drop(black_box(serde_json::from_slice::<IgnoredAny>(&body)));
+        });
+        figures.push(Figure::new("review", what, each * 1e6, "us").beside("JSON skipped", floor * 1e6));
+    }
+    Ok(figures)
+}
+
+fn endpoint() -> Result<Endpoint> {
+    let metrics = Metrics::register(&mut Registry::default(), Arc::new(Identity::default()));
+    let admission = Admission::new(Policy::default(), metrics);
+    let quantity = |text: &str| text.parse().ok().context("no quantity");
+    admission.set_settings(Settings {
+        image: "registry.example.com/certmint/certmint-fetch:1.0.0".into(),
+        pull_policy: "IfNotPresent".into(),
+        api_url: "https://certmint-controller.certmint-system.svc:8443".into(),
+        // As long as one P-256 root is.
+        trust_bundle: "x".repeat(713),
+        resources: ContainerResources {
+            cpu_request: quantity("5m")?,
+            memory_request: quantity("8Mi")?,
+            cpu_limit: quantity("200m")?,
+            memory_limit: quantity("32Mi")?,
+            guaranteed_cpu: quantity("50m")?,
+        },
+        deadline_seconds: 30,
+        version: "certmint/1.0.0".into(),
+    });
+    Ok(Endpoint(Arc::new(admission)))
+}

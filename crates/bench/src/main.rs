@@ -1,0 +1,89 @@
+//! `cargo xtask bench`: what Certmint costs. Each row stands beside its floor or ceiling of the same run, because
+//! machines differ and are noisy.
+
+#![expect(clippy::indexing_slicing, reason = "serde_json answers null for a field that is not there")]
+
+mod environment;
+mod figure;
+mod in_process;
+mod process;
+mod report;
+mod webhook;
+mod wrk;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use certmint_e2e::progress;
+use clap::Parser as _;
+
+use environment::Environment;
+use figure::Figure;
+use report::Report;
+
+/// Measures.
+#[derive(Debug, clap::Parser)]
+#[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+struct Arguments {
+    /// Short and rough: does everything run?
+    #[arg(long)]
+    quick: bool,
+    /// Where the run's JSON file goes.
+    #[arg(long, default_value = "target/bench")]
+    output: PathBuf,
+    /// Only these rows.
+    rows: Vec<String>,
+}
+
+/// How a run is to go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    /// Short and rough.
+    pub(crate) quick: bool,
+}
+
+/// What can be run alone.
+struct Row {
+    name: &'static str,
+    measure: fn(&Run) -> Result<Vec<Figure>>,
+}
+
+const ROWS: &[Row] = &[
+    Row { name: "review", measure: in_process::review },
+    Row { name: "issuing", measure: in_process::issuing },
+    Row { name: "planner", measure: in_process::planning },
+    Row { name: "webhook", measure: webhook::webhook },
+];
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let Arguments { quick, output, rows } = arguments;
+    let environment = Environment::observe(*quick);
+    progress::note(&environment.line());
+    let mut figures = Vec::new();
+    for row in chosen(rows)? {
+        figures.extend(progress::long_step(row.name, || (row.measure)(&Run { quick: *quick }))?);
+    }
+    let report = Report { environment, figures };
+    println!("\n{}", report.table());
+    println!("{}", report.write(output)?.display());
+    Ok(())
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Row>> {
+    if let Some(unknown) = names.iter().find(|name| ROWS.iter().all(|row| row.name != **name)) {
+        let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+        bail!("there is no row {unknown}; there are: {}", known.join(", "));
+    }
+    Ok(ROWS.iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.name)).collect())
+}

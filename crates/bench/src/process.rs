@@ -1,0 +1,59 @@
+//! A process in a cluster, as its kernel counts it.
+
+use anyhow::{Context as _, Result, bail};
+use certmint_e2e::cluster::Cluster;
+use certmint_e2e::command;
+
+/// A process, by its number within the cluster.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process<'a> {
+    cluster: &'a Cluster,
+    pid: u32,
+}
+
+impl<'a> Process<'a> {
+    /// The one process whose command line matches `pattern`.
+    pub(crate) fn only(cluster: &'a Cluster, pattern: &str) -> Result<Self> {
+        match Self::all(cluster, pattern)?.as_slice() {
+            [one] => Ok(*one),
+            found => bail!("{} processes match {pattern}, one is to be measured", found.len()),
+        }
+    }
+
+    /// Every process whose command line matches `pattern`.
+    pub(crate) fn all(cluster: &'a Cluster, pattern: &str) -> Result<Vec<Self>> {
+        let found = command::output(cluster.command("pgrep").args(["--full", pattern]))?;
+        found.split_whitespace().map(|pid| Ok(Self { cluster, pid: pid.parse()? })).collect()
+    }
+
+    /// Processor time so far, in seconds, of user and kernel.
+    pub(crate) fn cpu(&self) -> Result<f64> {
+        let stat = self.read("stat")?;
+        // The name, in parentheses, may hold spaces.
+        let fields: Vec<&str> =
+            stat.rsplit_once(')').context("no process name")?.1.split_whitespace().collect();
+        let ticks = |index: usize| -> Result<f64> { Ok(fields.get(index).context("a short line")?.parse()?) };
+        Ok((ticks(11)? + ticks(12)?) / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// Memory that is its own or shared and in use now, in MiB.
+    pub(crate) fn rss(&self) -> Result<f64> {
+        self.status("VmRSS")
+    }
+
+    /// The most of that there ever was, in MiB.
+    pub(crate) fn peak_rss(&self) -> Result<f64> {
+        self.status("VmHWM")
+    }
+
+    fn status(&self, field: &str) -> Result<f64> {
+        let status = self.read("status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        Ok(kib.with_context(|| format!("no {field}"))?.parse::<f64>()? / 1024.0)
+    }
+
+    fn read(&self, file: &str) -> Result<String> {
+        command::output(self.cluster.command("cat").arg(format!("/proc/{}/{file}", self.pid)))
+    }
+}
