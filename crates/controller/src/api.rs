@@ -1,5 +1,7 @@
 //! Calls to the API server: each has a deadline, and its failure says which call on which object it was.
 
+use certmint_contract::ErrorCode;
+use crate::leadership::NotLeading;
 use kube::core::Status;
 use std::{future::Future, time::Duration};
 
@@ -39,6 +41,12 @@ pub(crate) enum Fault {
         /// The API server's sentence.
         message: String,
     },
+    /// Not sent.
+    #[error(transparent)]
+    NotLeading(NotLeading),
+    /// 429: it has too much to do.
+    #[error("the API server is busy; this is tried again")]
+    Busy,
     /// No answer.
     #[error("the API server cannot be asked: {0}; this is tried again")]
     Unreachable(String),
@@ -48,6 +56,20 @@ impl ApiError {
     /// Why.
     pub(crate) fn fault(&self) -> &Fault {
         &self.fault
+    }
+
+    /// The code it is reported under.
+    pub(crate) fn code(&self) -> ErrorCode {
+        match self.fault {
+            Fault::Forbidden(_) => ErrorCode::MissingPermission,
+            Fault::Refused { .. } => ErrorCode::CallRefused,
+            Fault::Absent
+            | Fault::Exists
+            | Fault::Conflict
+            | Fault::NotLeading(_)
+            | Fault::Busy
+            | Fault::Unreachable(_) => ErrorCode::Unavailable,
+        }
     }
 }
 
@@ -81,6 +103,10 @@ impl From<kube::Error> for Fault {
             kube::Error::SerdeError(error) => {
                 Self::Unreachable(format!("its answer cannot be read (column {})", error.column()))
             }
+            kube::Error::Service(error) => match error.downcast() {
+                Ok(not_leading) => Self::NotLeading(*not_leading),
+                Err(error) => Self::Unreachable(chain(&*error)),
+            },
             error => Self::Unreachable(chain(&error)),
         }
     }
@@ -96,6 +122,8 @@ impl From<Status> for Fault {
             Self::Conflict
         } else if status.is_forbidden() {
             Self::Forbidden(status.message)
+        } else if status.code == 429 {
+            Self::Busy
         } else {
             Self::Refused { code: status.code, message: status.message }
         }

@@ -18,7 +18,7 @@ use crate::{
 use bytes::Bytes;
 use caller::{Caller, bearer_token};
 use certmint_contract::{
-    ErrorCode,
+    ErrorCode, OptIn,
     issuance::{BUNDLE_PATH, Bundle, Failure},
 };
 use certmint_planner::{Plan, SecretFacts, Workload};
@@ -47,11 +47,11 @@ pub(crate) struct Issuance {
 const REVIEWS: usize = 32;
 
 impl Issuance {
-    pub(crate) fn new(reconciler: Arc<Reconciler>) -> Self {
+    pub(crate) fn new(client: Client, reconciler: Arc<Reconciler>) -> Self {
         Self {
-            client: reconciler.client.clone(),
+            owners: Owners::new(client.clone()),
+            client,
             observed: Arc::clone(&reconciler.observed),
-            owners: Owners::new(reconciler.client.clone()),
             metrics: reconciler.metrics.clone(),
             reviews: Semaphore::new(REVIEWS),
             reconciler,
@@ -60,10 +60,13 @@ impl Issuance {
 
     async fn answer(&self, request: Request<Bytes>) -> Response<Bytes> {
         if request.uri().path() != BUNDLE_PATH {
-            return text(StatusCode::NOT_FOUND, "there is only POST /v1/bundle\n");
+            return self.bad_request(StatusCode::NOT_FOUND, "there is nothing here: ask with POST /v1/bundle");
         }
         if request.method() != Method::POST {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n");
+            let mut response =
+                self.bad_request(StatusCode::METHOD_NOT_ALLOWED, "ask for /v1/bundle with POST");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            return response;
         }
         // Three calls to the API server at most, and an owner or two the first time.
         let bundle = tokio::time::timeout(CALL_TIMEOUT * 2, self.bundle(&request)).await;
@@ -78,6 +81,11 @@ impl Issuance {
                 json(status(failure.code), &failure)
             }
         }
+    }
+
+    fn bad_request(&self, status: StatusCode, message: &str) -> Response<Bytes> {
+        self.metrics.bundle(Some(ErrorCode::BadRequest));
+        json(status, &failure(ErrorCode::BadRequest, message.into()))
     }
 
     async fn bundle(&self, request: &Request<Bytes>) -> Result<Bundle, Failure> {
@@ -95,18 +103,53 @@ impl Issuance {
         }
         let key = WorkloadKey { namespace: caller.namespace.clone(), workload: top.workload };
         let Some(workload) = self.observed.workload(&key) else {
-            return Err(failure(
-                ErrorCode::NotOptedIn,
-                format!("{key} did not opt in: annotate it with certmint.dev/inject=true"),
-            ));
+            return Err(self.not_observed(&key).await);
         };
         if *workload.uid != *top.uid {
             let message = format!("{key} was made anew, and one of the two is not known here; ask again");
             return Err(failure(ErrorCode::Unavailable, message));
         }
+        if *workload.service_account != *caller.service_account {
+            return Err(self.other_account(&key, &caller).await);
+        }
         let bundle = self.bundle_of(&key, &workload, &caller).await?;
         tracing::info!(workload = %key, pod = %caller.pod_name, "gave a bundle");
         Ok(bundle)
+    }
+
+    /// Why a workload that no watch has told of gets nothing. Nothing final is said of it before the API server
+    /// has said so: a watch may lag.
+    async fn not_observed(&self, key: &WorkloadKey) -> Failure {
+        match self.reconciler.live(key).await {
+            Err(error) => unavailable(&error),
+            Ok(Some(live)) if !matches!(live.request, Ok(OptIn::No)) => failure(
+                ErrorCode::NotYetIssued,
+                format!("{key} has opted in, but this replica has not been told yet; ask again in a moment"),
+            ),
+            Ok(_) => failure(
+                ErrorCode::NotOptedIn,
+                format!("{key} did not opt in: annotate it with certmint.dev/inject=true"),
+            ),
+        }
+    }
+
+    /// Why a pod gets nothing that runs under another service account than is known of its workload: either that
+    /// has just changed, or the pod is of an earlier template, or only says that it is the workload's.
+    async fn other_account(&self, key: &WorkloadKey, caller: &Caller) -> Failure {
+        let Caller { namespace, pod_name, service_account, .. } = caller;
+        match self.reconciler.live(key).await {
+            Err(error) => unavailable(&error),
+            Ok(Some(live)) if *live.service_account == **service_account => failure(
+                ErrorCode::NotYetIssued,
+                format!("the service account of {key} has just changed; ask again in a moment"),
+            ),
+            Ok(_) => failure(
+                ErrorCode::WrongServiceAccount,
+                format!(
+                    "Pod {namespace}/{pod_name} runs as service account {service_account}, and {key} does not: its certificate is not this pod's"
+                ),
+            ),
+        }
     }
 
     /// The content of the workload's Secret, as it is now.
@@ -159,6 +202,8 @@ impl Issuance {
         why: &str,
     ) -> Failure {
         let mut view = self.observed.view(key);
+        // The leader looks again at once, if this is it; else the pod's next attempt may reach it.
+        self.observed.doubt(key, view.wanted.as_ref());
         if let Some(live) = &live {
             view.secrets.retain(|known| known.facts.name != live.name);
         }
@@ -176,24 +221,19 @@ impl Handler for Issuance {
 }
 
 fn unavailable(error: &crate::api::ApiError) -> Failure {
-    failure(ErrorCode::Unavailable, format!("{error}; ask again"))
+    failure(error.code(), format!("{error}; ask again"))
 }
 
 fn json<T: serde::Serialize>(status: StatusCode, body: &T) -> Response<Bytes> {
     // These types always encode. The key's copy in the response goes with the connection's buffers.
     let body = Zeroizing::new(serde_json::to_vec(body).unwrap_or_default());
-    respond(status, Bytes::copy_from_slice(&body), "application/json")
-}
-
-fn text(status: StatusCode, body: &'static str) -> Response<Bytes> {
-    respond(status, Bytes::from_static(body.as_bytes()), "text/plain; charset=utf-8")
-}
-
-fn respond(status: StatusCode, body: Bytes, kind: &'static str) -> Response<Bytes> {
-    let mut response = Response::new(body);
+    let mut response = Response::new(Bytes::copy_from_slice(&body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,10 @@
 //!
 //! Invariant: a replica leads until [`RENEW_WITHIN`] after the moment it *sent* its last successful renewal;
 //! another takes over only [`LEASE_SECONDS`] after it *saw* that renewal. The first is shorter than the
-//! second, and no clocks are compared, so two replicas never lead at once.
+//! second, and no clocks are compared, so two replicas never lead at once. What a leader writes goes through
+//! [`fenced`], which asks again right before it is sent.
 
+mod fence;
 mod lease;
 
 use crate::api::ApiError;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use fence::{NotLeading, fenced};
 pub(crate) use lease::LeaseName;
 
 /// How long a lease is good for after a renewal was seen.
@@ -46,7 +49,7 @@ pub(crate) async fn campaign(
     }
     announce(&terms, None);
     if let Err(error) = lease.release().await {
-        tracing::warn!(%error, "the lease was not given up; another replica leads once it has run out");
+        tracing::warn!(code = %error.code(), %error, "the lease was not given up; another replica leads once it has run out");
     }
 }
 
@@ -63,10 +66,12 @@ pub(crate) async fn while_leading<F: Future<Output = ()>>(
             () = shutdown.cancelled() => return,
             begun = terms.wait_for(is_on) => if begun.is_err() { return },
         }
+        // In this order: a process that was stopped and wakes up late must not begin another piece of work.
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
-            () = work() => return,
             () = end_of_term(&mut terms) => {}
+            () = work() => return,
         }
     }
 }
@@ -105,7 +110,7 @@ fn standing_to_term(attempt: Result<Standing, ApiError>, sent: Instant, before: 
         Ok(Standing::Holder) => Some(sent + RENEW_WITHIN),
         Ok(Standing::Follower) => None,
         Err(error) => {
-            tracing::warn!(%error, "the lease could not be renewed");
+            tracing::warn!(code = %error.code(), %error, "the lease could not be renewed; this is tried again");
             before.filter(|until| *until > Instant::now())
         }
     }
@@ -120,5 +125,7 @@ fn announce(terms: &watch::Sender<Term>, term: Term) {
     });
 }
 
+#[cfg(test)]
+mod election_tests;
 #[cfg(test)]
 mod tests;

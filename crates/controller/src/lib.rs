@@ -33,6 +33,7 @@ mod events;
 mod issuance;
 mod leadership;
 mod metrics;
+mod missed;
 mod observe;
 mod own_certificates;
 mod policy_file;
@@ -44,6 +45,7 @@ mod supervise;
 mod survey;
 #[cfg(test)]
 mod testing;
+mod unnoticed;
 
 pub use args::Args;
 pub use policy_file::PolicyFileError;

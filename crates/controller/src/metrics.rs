@@ -29,6 +29,8 @@ pub(crate) struct Metrics {
     pub(crate) certificates: Gauge,
     /// When the first of their certificates ends, in seconds since 1970.
     pub(crate) first_not_after: Gauge,
+    /// Pods that should have been injected and were not.
+    pub(crate) missed_pods: Gauge,
     /// Workloads due to be looked at.
     pub(crate) queue: Gauge,
 }
@@ -69,6 +71,7 @@ impl Metrics {
             "When the first certificate ends, seconds since 1970",
             &metrics.first_not_after,
         );
+        gauge("missed_pods", "Pods that should have been injected and were not", &metrics.missed_pods);
         gauge("queue_depth", "Workloads due to be looked at", &metrics.queue);
         registry.register("certificates_issued", "Certificates issued, by cause", metrics.issued.clone());
         registry.register("refusals", "Plans that ended in a refusal, by code", metrics.refused.clone());

@@ -1,6 +1,6 @@
 //! The policy, followed in its file.
 
-use certmint_contract::{Policy, policy::PolicyError};
+use certmint_contract::{ErrorCode, Policy, policy::PolicyError};
 use certmint_tls_server::files;
 use std::{io, path::PathBuf, sync::Arc};
 use tokio::sync::watch;
@@ -50,7 +50,10 @@ pub(crate) async fn follow(path: PathBuf, policy: watch::Sender<Arc<Policy>>, sh
                 tracing::info!("the policy changed: planning everything again");
             }
         }
-        Err(error) => tracing::error!(%error, "policy not taken, the last good one stays in force"),
+        Err(error) => {
+            let code = ErrorCode::InvalidPolicy;
+            tracing::error!(%code, %error, "policy not taken, the last good one stays in force");
+        }
     })
     .await;
 }

@@ -7,6 +7,7 @@ use crate::{
     issuance::Issuance,
     leadership::{self, Term},
     metrics::Metrics,
+    missed::Missed,
     observe::{self, Observed},
     own_certificates::{WebhookCertificate, keep_api_identity},
     policy_file::{self, PolicyFileError},
@@ -14,11 +15,16 @@ use crate::{
     reconcile::{self, Reconciler},
     supervise::Supervised,
     survey::Survey,
+    unnoticed::Unnoticed,
 };
-use certmint_contract::Policy;
+use certmint_contract::{ErrorCode, Policy};
 use certmint_tls_server::{Identity, Limits, Server, observability::Observability, shutdown};
 use kube::Client;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
@@ -47,12 +53,25 @@ pub enum RunError {
     TaskEnded(&'static str),
 }
 
+impl RunError {
+    /// The code it is reported under.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Policy(_) => ErrorCode::InvalidPolicy,
+            Self::NoCluster(_) | Self::Listen { .. } | Self::Signals(_) => ErrorCode::InvalidSettings,
+            Self::TaskEnded(_) => ErrorCode::Internal,
+        }
+    }
+}
+
 /// A connection to the API server that is not there within this time is tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What every task may need a copy of.
 struct Parts {
     client: Client,
+    /// Changes nothing unless this replica leads.
+    fenced: Client,
     settings: Settings,
     policy: watch::Sender<Arc<Policy>>,
     ca: watch::Sender<Ca>,
@@ -77,9 +96,11 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     let (metrics, registry) = Metrics::new();
     let (events, backlog) = Events::new(&settings.identity);
     let (ca, _) = Ca::unknown();
+    let terms = watch::Sender::new(None);
     let parts = Parts {
+        fenced: leadership::fenced(client.clone(), terms.subscribe()),
         policy: watch::Sender::new(Arc::new(policy)),
-        terms: watch::Sender::new(None),
+        terms,
         client,
         settings,
         ca,
@@ -98,6 +119,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         let (client, metrics) = (parts.client.clone(), parts.metrics.clone());
         others.start(source.name(), observe::watch(client, source, Arc::clone(&observed), metrics));
     }
+    parts.start_missed(&mut others, &observed);
     others.start("events", events::write(parts.client.clone(), backlog));
     parts.start_ca(&mut others, &observed);
     let identity = parts.start_own_certificates(&mut others);
@@ -133,26 +155,44 @@ pub async fn run(args: Args) -> Result<(), RunError> {
 impl Parts {
     fn reconciler(&self, observed: &Arc<Observed>) -> Arc<Reconciler> {
         Arc::new(Reconciler {
-            client: self.client.clone(),
+            client: self.fenced.clone(),
             observed: Arc::clone(observed),
             ca: self.ca.subscribe(),
             policy: self.policy.subscribe(),
             events: self.events.clone(),
             metrics: self.metrics.clone(),
+            blocked: Mutex::default(),
         })
     }
 
+    fn start_missed(&self, tasks: &mut Supervised, observed: &Arc<Observed>) {
+        let missed = Missed {
+            client: self.client.clone(),
+            observed: Arc::clone(observed),
+            terms: self.terms.subscribe(),
+            events: self.events.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let scopes: Vec<_> = match &*self.settings.watch_namespaces {
+            [] => vec![None],
+            some => some.iter().cloned().map(Some).collect(),
+        };
+        for scope in scopes {
+            tasks.start("missed pods", missed.clone().watch(scope));
+        }
+    }
+
     fn start_ca(&self, tasks: &mut Supervised, observed: &Arc<Observed>) {
-        let has_issued = {
+        let trace = {
             let observed = Arc::clone(observed);
-            move || observed.census().certificates > 0
+            move || observed.trace_of_a_ca()
         };
         let mut keeper = Keeper {
-            store: ca::Store::new(self.client.clone(), self.settings.ca.clone()),
+            store: ca::Store::new(self.fenced.clone(), self.settings.ca.clone()),
             ca: self.ca.clone(),
             policy: self.policy.subscribe(),
             terms: self.terms.subscribe(),
-            has_issued,
+            trace,
             events: self.events.clone(),
             ourselves: self.settings.ourselves.clone(),
         };
@@ -185,20 +225,25 @@ impl Parts {
         let (lease, shutdown) = (settings.lease.clone(), shutdown.clone());
         tasks.start("lease", leadership::campaign(client.clone(), lease, terms.clone(), shutdown.clone()));
         let webhook = Arc::new(WebhookCertificate {
-            client: client.clone(),
+            client: self.fenced.clone(),
             server: settings.webhook.clone(),
             names: settings.webhook_names.clone(),
             ca: self.ca.subscribe(),
             policy: self.policy.subscribe(),
+        });
+        let unnoticed = Arc::new(Unnoticed {
+            client: self.client.clone(),
+            namespaces: settings.watch_namespaces.to_vec(),
+            events: self.events.clone(),
         });
         let (reconciler, queue, terms) = (Arc::clone(reconciler), Arc::clone(queue), terms.subscribe());
         let concurrency = settings.concurrency;
         tasks.start("work", async move {
             let work = || {
                 let work = reconcile::work(Arc::clone(&reconciler), Arc::clone(&queue), concurrency);
-                let webhook = Arc::clone(&webhook);
+                let (webhook, unnoticed) = (Arc::clone(&webhook), Arc::clone(&unnoticed));
                 async move {
-                    tokio::join!(work, webhook.keep());
+                    tokio::join!(work, webhook.keep(), unnoticed.look());
                 }
             };
             leadership::while_leading(terms, &shutdown, work).await;
@@ -216,10 +261,11 @@ impl Parts {
         // A request has no body, and pods ask rarely.
         let limits = Limits { body_bytes: 1024, ..Limits::default() };
         let shutdown = self.shutdown.clone();
-        let api = Server { handler: Issuance::new(reconciler), limits, shutdown: shutdown.clone() };
+        let api = Server { handler: Issuance::new(self.client.clone(), reconciler), limits, shutdown: shutdown.clone() };
         tasks.start("issuance API", async move {
             if let Err(error) = api.serve_tls(listener, identity).await {
-                tracing::error!(%error, "the issuance API cannot be served");
+                let code = ErrorCode::NoServingCertificate;
+                tracing::error!(%code, %error, "the issuance API cannot be served; the process ends and is started again");
             }
         });
         let probes = Server { handler: probes, limits, shutdown };

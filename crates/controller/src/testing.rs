@@ -15,6 +15,8 @@ pub(crate) struct ApiServer {
 pub(crate) struct Call {
     /// The JSON that was sent.
     pub(crate) body: Value,
+    /// `GET` and so on.
+    pub(crate) method: String,
     /// Path and query.
     pub(crate) path: String,
     answer: oneshot::Sender<Response<Body>>,
@@ -37,13 +39,24 @@ pub(crate) fn api_server() -> (Client, ApiServer) {
 impl ApiServer {
     /// The next call, which must be this one. The path may be given without its query.
     pub(crate) async fn expect(&mut self, method: &str, path: &str) -> Call {
-        let next = tokio::time::timeout(Duration::from_secs(120), self.calls.recv()).await;
-        let (request, answer) = next.unwrap_or_else(|_| panic!("no {method} {path}")).expect("a client");
+        let next = tokio::time::timeout(Duration::from_secs(120), self.any()).await;
+        let call = next.unwrap_or_else(|_| panic!("no {method} {path}"));
+        let called = call.path.split('?').next().unwrap();
+        assert_eq!((&*call.method, called), (method, path), "{}", call.path);
+        call
+    }
+
+    /// The next call, whatever it is.
+    pub(crate) async fn any(&mut self) -> Call {
+        let Some((request, answer)) = self.calls.recv().await else {
+            // The client is gone: nothing is called any more.
+            return std::future::pending().await;
+        };
         let (parts, body) = request.into_parts();
-        let called = parts.uri.path_and_query().unwrap().to_string();
-        assert_eq!((parts.method.as_str(), parts.uri.path()), (method, path), "{called}");
+        let path = parts.uri.path_and_query().unwrap().to_string();
         let bytes = body.collect_bytes().await.unwrap();
-        Call { body: serde_json::from_slice(&bytes).unwrap_or_default(), path: called, answer }
+        let body = serde_json::from_slice(&bytes).unwrap_or_default();
+        Call { body, method: parts.method.to_string(), path, answer }
     }
 
     /// Nothing is called within a second.
@@ -56,9 +69,19 @@ impl ApiServer {
 }
 
 impl Call {
+    /// Whether the caller still waits for the answer.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.answer.is_closed()
+    }
+
     /// Answers 200.
     pub(crate) fn ok(self, body: Value) {
-        self.send(200, body.to_string());
+        self.reached(body);
+    }
+
+    /// Answers 200, and tells whether somebody still waited for it.
+    pub(crate) fn reached(self, body: Value) -> bool {
+        self.send(200, body.to_string())
     }
 
     /// Answers what was sent, as a write does, in that version.
@@ -84,9 +107,9 @@ impl Call {
         self.send(code, status.to_string());
     }
 
-    fn send(self, code: u16, body: String) {
+    fn send(self, code: u16, body: String) -> bool {
         let response = Response::builder().status(code).body(Body::from(body.into_bytes())).unwrap();
         // Whoever called may have gone away, which some tests are about.
-        let _ = self.answer.send(response);
+        self.answer.send(response).is_ok()
     }
 }

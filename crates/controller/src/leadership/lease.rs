@@ -1,7 +1,7 @@
 //! One Lease object, as client-go's leader election uses it.
 
 use super::LEASE_SECONDS;
-use crate::api::{self, ApiError, Fault};
+use crate::api::{self, ApiError, CALL_TIMEOUT, Fault};
 use k8s_openapi::{
     api::coordination::v1::{Lease as LeaseObject, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -54,9 +54,9 @@ impl Lease {
 
     /// Renews the lease, takes a free one, or finds that another holds it.
     pub(super) async fn attempt(&mut self) -> Result<Standing, ApiError> {
-        let Some(found) = api::optional(api::call(self.call("get"), self.api.get(&self.name.name)).await)?
-        else {
-            return self.create().await;
+        let found = api::optional(api::call(self.call("get"), self.api.get(&self.name.name)).await);
+        let Some(found) = found.inspect_err(|_| self.lose_sight())? else {
+            return if self.may_create() { self.create().await } else { Ok(Standing::Follower) };
         };
         self.note(found);
         let Some(seen) = self.seen.as_ref().filter(|seen| self.may_take(seen)) else {
@@ -126,6 +126,31 @@ impl Lease {
                 let seconds = stated.and_then(|seconds| u64::try_from(seconds).ok());
                 seen.since.elapsed() > Duration::from_secs(seconds.unwrap_or(LEASE_SECONDS.into()))
             }
+        }
+    }
+
+    /// Whether a Lease that is not there may be made. One that somebody deleted is still its holder's, who makes
+    /// it anew; who that is now, a replica knows only if it was itself, and lately.
+    fn may_create(&mut self) -> bool {
+        let Some(seen) = &mut self.seen else { return true };
+        let ours = holder(&seen.object) == Some(&*self.name.identity);
+        let lately = Duration::from_secs(LEASE_SECONDS.into()).saturating_sub(CALL_TIMEOUT);
+        // To be gone is a change like any other, from which its time runs anew.
+        if seen.object.metadata.resource_version.is_some() {
+            if ours && seen.since.elapsed() < lately {
+                return true;
+            }
+            seen.object.metadata.resource_version = None;
+            seen.since = Instant::now();
+        }
+        seen.since.elapsed() > Duration::from_secs(LEASE_SECONDS.into())
+    }
+
+    /// A Lease that was gone may have been made and deleted again meanwhile, which no version would tell.
+    fn lose_sight(&mut self) {
+        if let Some(seen) = self.seen.as_mut().filter(|seen| seen.object.metadata.resource_version.is_none())
+        {
+            seen.since = Instant::now();
         }
     }
 

@@ -121,3 +121,94 @@ async fn a_lease_is_given_up_on_shutdown() {
     campaign.await.unwrap();
     assert_eq!(*seen.borrow(), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_deleted_stays_its_holders_for_as_long_as_it_was_good() {
+    let (client, mut server) = api_server();
+    let mut lease = Lease::new(client, name());
+    assert_eq!(attempt(&mut lease, &mut server, held_by("other", "7")).await, Standing::Follower);
+    let (standing, ()) = tokio::join!(lease.attempt(), async {
+        server.expect("GET", LEASE).await.fail(404, "NotFound");
+    });
+    assert_eq!(standing.unwrap(), Standing::Follower);
+    tokio::time::advance(Duration::from_secs(16)).await;
+    let (standing, ()) = tokio::join!(lease.attempt(), async {
+        server.expect("GET", LEASE).await.fail(404, "NotFound");
+        server.expect("POST", LEASES).await.written("9");
+    });
+    assert_eq!(standing.unwrap(), Standing::Holder);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_edited_to_another_holder_ends_the_term_at_the_next_look() {
+    let (client, mut server) = api_server();
+    let (terms, mut seen) = watch::channel(None);
+    let campaign = tokio::spawn(campaign(client, name(), terms, CancellationToken::new()));
+    server.expect("GET", LEASE).await.fail(404, "NotFound");
+    server.expect("POST", LEASES).await.written("1");
+    seen.wait_for(Option::is_some).await.unwrap();
+    server.expect("GET", LEASE).await.ok(held_by("stranger", "2"));
+    seen.wait_for(Option::is_none).await.unwrap();
+    // Nor is it taken back before it has run out.
+    server.expect("GET", LEASE).await.ok(held_by("stranger", "2"));
+    server.expect("GET", LEASE).await.ok(held_by("stranger", "2"));
+    campaign.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_may_no_longer_renew_stops_when_its_term_ends() {
+    let (client, mut server) = api_server();
+    let (terms, mut seen) = watch::channel(None);
+    let campaign = tokio::spawn(campaign(client, name(), terms, CancellationToken::new()));
+    server.expect("GET", LEASE).await.fail(404, "NotFound");
+    server.expect("POST", LEASES).await.written("1");
+    let sent = Instant::now();
+    seen.wait_for(Option::is_some).await.unwrap();
+    let forbidden = async {
+        loop {
+            server.expect("GET", LEASE).await.fail(403, "Forbidden");
+        }
+    };
+    tokio::select! {
+        () = forbidden => {}
+        none = seen.wait_for(Option::is_none) => drop(none.unwrap()),
+    }
+    assert!(sent.elapsed() >= RENEW_WITHIN - PACE, "{:?}", sent.elapsed());
+    assert!(!leads(&seen));
+    campaign.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_after_the_term_is_not_sent() {
+    let (client, mut server) = api_server();
+    let (terms, term) = watch::channel(None);
+    let secrets = crate::secrets::Secrets::new(fenced(client, term), "shop");
+    let content = crate::secrets::NewContent { kind: "Opaque", data: &[] };
+    terms.send_replace(Some(Instant::now() + RENEW_WITHIN));
+    let (written, ()) = tokio::join!(secrets.create("a", Default::default(), &content), async {
+        server.expect("POST", "/api/v1/namespaces/shop/secrets").await.written("1");
+    });
+    written.unwrap();
+    // Nobody has said yet that the term is over: the clock has.
+    tokio::time::advance(RENEW_WITHIN).await;
+    let refused = secrets.create("a", Default::default(), &content).await.unwrap_err();
+    assert!(matches!(refused.fault(), crate::api::Fault::NotLeading(_)), "{refused}");
+    server.expect_silence().await;
+    let (read, ()) = tokio::join!(secrets.get("a"), async {
+        server.expect("GET", "/api/v1/namespaces/shop/secrets/a").await.fail(404, "NotFound");
+    });
+    assert!(read.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_makes_its_deleted_lease_anew() {
+    let (client, mut server) = api_server();
+    let mut lease = Lease::new(client, name());
+    for version in ["1", "2"] {
+        let (standing, ()) = tokio::join!(lease.attempt(), async {
+            server.expect("GET", LEASE).await.fail(404, "NotFound");
+            server.expect("POST", LEASES).await.written(version);
+        });
+        assert_eq!(standing.unwrap(), Standing::Holder);
+    }
+}

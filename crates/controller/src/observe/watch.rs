@@ -6,7 +6,7 @@ use super::{
     tables::{Name, What},
 };
 use crate::metrics::Metrics;
-use certmint_contract::{Namespace, WorkloadKind};
+use certmint_contract::{ErrorCode, Namespace, WorkloadKind};
 use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -39,6 +39,9 @@ struct Patience {
     last: Instant,
 }
 
+/// After this time the API server ends a watch, which then goes on where it was. A watch of which nothing was
+/// heard for that long, not even its end, is given up five seconds later: its connection is dead.
+const WATCH_SECONDS: u32 = 60;
 const SHORTEST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -72,7 +75,7 @@ pub(crate) async fn watch(client: Client, source: Source, observed: Arc<Observed
             follow(events, &source, &observed, &metrics).await;
         }
         What::Service => {
-            let events = watcher(dynamic(&client, &source, "", "Service"), watcher::Config::default());
+            let events = watcher(dynamic(&client, &source, "", "Service"), all());
             follow(events, &source, &observed, &metrics).await;
         }
         What::Workload(kind) => {
@@ -111,7 +114,8 @@ async fn follow(
             }
             Err(error) => {
                 metrics.watch_failed(source.name());
-                tracing::warn!(watch = source.name(), %error, "watch interrupted; it is tried again");
+                let code = ErrorCode::Unavailable;
+                tracing::warn!(%code, watch = source.name(), %error, "watch interrupted; it is tried again");
             }
         }
     }
@@ -122,7 +126,8 @@ fn upsert(source: &Source, observed: &Observed, seen: &Seen) -> Option<Name> {
         Ok(name) => name,
         Err(error) => {
             let (namespace, name) = (&seen.metadata.namespace, &seen.metadata.name);
-            tracing::warn!(kind = source.name(), ?namespace, ?name, %error, "passed over: it cannot be read");
+            let code = ErrorCode::UnreadableObject;
+            tracing::warn!(%code, kind = source.name(), ?namespace, ?name, %error, "passed over: it cannot be read; correct it");
             None
         }
     }
@@ -147,7 +152,11 @@ fn into_seen(event: Event<PartialObjectMeta<Secret>>) -> Event<Seen> {
 }
 
 fn selected() -> watcher::Config {
-    watcher::Config::default().labels(&managed_selector())
+    all().labels(&managed_selector())
+}
+
+fn all() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
 fn metadata(client: &Client, source: &Source) -> Api<PartialObjectMeta<Secret>> {

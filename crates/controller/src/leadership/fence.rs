@@ -1,0 +1,31 @@
+//! A client that changes nothing unless this replica leads.
+
+use super::{Term, leads};
+use http::{Method, Request};
+use kube::{Client, client::Body};
+use tokio::sync::watch;
+
+/// Something was to be written by a replica that does not lead, or no longer.
+#[derive(Debug, thiserror::Error)]
+#[error("this replica does not lead; the one that does sees to it")]
+pub(crate) struct NotLeading;
+
+/// The same API server, which is asked everything, but sent a change only while this replica leads.
+///
+/// Work is dropped at the end of a term, but a process that was stopped wakes up in the middle of its work,
+/// perhaps after another has taken over. What is between this look and the wire is left to the version that
+/// every replacement names.
+pub(crate) fn fenced(client: Client, terms: watch::Receiver<Term>) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let (client, terms) = (client.clone(), terms.clone());
+        async move {
+            if request.method() == Method::GET || leads(&terms) {
+                client.send(request).await
+            } else {
+                Err(kube::Error::Service(NotLeading.into()))
+            }
+        }
+    });
+    Client::new(service, namespace)
+}

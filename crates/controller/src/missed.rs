@@ -1,0 +1,191 @@
+//! Pods that are meant to be injected and were not, because no webhook was there when they were created: counted,
+//! and told where whoever looks after them looks.
+
+use crate::{
+    events::{Events, Subject},
+    leadership::{self, Term},
+    metrics::Metrics,
+    observe::{Observed, WorkloadKey},
+};
+use certmint_contract::{ErrorCode, Namespace, keys};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use std::{collections::HashMap, pin::pin, sync::Arc};
+use tokio::sync::watch;
+
+/// Looks for missed pods.
+#[derive(Clone)]
+pub(crate) struct Missed {
+    /// The API server.
+    pub(crate) client: Client,
+    /// Where the uid of a pod's workload is known.
+    pub(crate) observed: Arc<Observed>,
+    /// Whether this replica is the one that tells.
+    pub(crate) terms: watch::Receiver<Term>,
+    /// Where it is told.
+    pub(crate) events: Events,
+    /// Where it is counted.
+    pub(crate) metrics: Metrics,
+}
+
+/// As often as the other watches: what is silent for longer is dead.
+const WATCH_SECONDS: u32 = 60;
+
+impl Missed {
+    /// Watches one namespace, or all; never returns.
+    pub(crate) async fn watch(mut self, namespace: Option<Namespace>) {
+        let api = match &namespace {
+            Some(namespace) => {
+                Api::<PartialObjectMeta<Pod>>::namespaced(self.client.clone(), namespace.as_str())
+            }
+            None => Api::all(self.client.clone()),
+        };
+        let config = watcher::Config::default().timeout(WATCH_SECONDS).labels(&selector());
+        let mut events = pin!(watcher(api, config).default_backoff());
+        let (mut missed, mut listed) = (HashMap::new(), HashMap::new());
+        let mut led = leadership::leads(&self.terms);
+        loop {
+            let before = missed.len();
+            tokio::select! {
+                // Whoever leads next tells of what it found as a follower.
+                () = leadership::turns(&mut self.terms, led) => {
+                    led = leadership::leads(&self.terms);
+                    missed.values().for_each(|pod| self.tell(pod));
+                }
+                Some(event) = events.next() => match event {
+                    Ok(Event::Init) => listed.clear(),
+                    Ok(Event::InitApply(pod)) => drop(self.note(&mut listed, pod)),
+                    Ok(Event::InitDone) => missed = std::mem::take(&mut listed),
+                    Ok(Event::Apply(pod)) => drop(self.note(&mut missed, pod)),
+                    Ok(Event::Delete(pod)) => drop(missed.remove(&pod.metadata.uid)),
+                    Err(error) => {
+                        self.metrics.watch_failed("missed Pod");
+                        let code = ErrorCode::Unavailable;
+                        tracing::warn!(%code, watch = "missed Pod", %error, "watch interrupted; it is tried again");
+                    }
+                }
+            }
+            let grown = i64::try_from(missed.len()).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
+            self.metrics.missed_pods.inc_by(grown);
+        }
+    }
+
+    fn note(&self, pods: &mut HashMap<Option<String>, ObjectMeta>, pod: PartialObjectMeta<Pod>) {
+        self.tell(&pod.metadata);
+        pods.insert(pod.metadata.uid.clone(), pod.metadata);
+    }
+
+    fn tell(&self, pod: &ObjectMeta) {
+        if !leadership::leads(&self.terms) {
+            return;
+        }
+        let (namespace, name) =
+            (pod.namespace.as_deref().unwrap_or_default(), pod.name.as_deref().unwrap_or_default());
+        let code = ErrorCode::NotInjected;
+        let note = format!(
+            "Pod {name} should have been injected and has no certificate: it was created while no webhook was called; delete it, so that it is made anew"
+        );
+        tracing::warn!(%code, namespace, pod = name, "created without the webhook; delete it, so that it is made anew");
+        let subject = Subject {
+            api_version: "v1",
+            kind: "Pod",
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: pod.uid.as_deref().map(Into::into),
+        };
+        self.events.refused(&subject, code, &note);
+        if let Some(workload) = workload(pod).and_then(|key| self.observed.workload(&key)) {
+            self.events.refused(&Subject::of(&workload), code, &note);
+        }
+    }
+}
+
+/// The workload that a pod says it is of.
+fn workload(pod: &ObjectMeta) -> Option<WorkloadKey> {
+    let workload = pod.annotations.as_ref()?.get(keys::WORKLOAD)?.parse().ok()?;
+    Some(WorkloadKey { namespace: pod.namespace.as_deref()?.parse().ok()?, workload })
+}
+
+fn selector() -> String {
+    format!("{}={},{}!={}", keys::INJECT_LABEL, keys::TRUE, keys::INJECTED, keys::TRUE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{observe::Seen, queue::Queue, testing::api_server};
+    use certmint_contract::WorkloadKind;
+    use serde_json::{Value, json};
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    const PODS: &str = "/api/v1/pods";
+
+    fn pod(name: &str) -> Value {
+        json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {
+            "name": name, "namespace": "shop", "uid": name, "resourceVersion": "2",
+            "labels": { "certmint.dev/inject": "true" },
+            "annotations": { "certmint.dev/workload": "Deployment/payments" },
+        }})
+    }
+
+    fn workload() -> Seen {
+        let workload = json!({
+            "metadata": {
+                "name": "payments", "namespace": "shop", "uid": "w-1", "resourceVersion": "1",
+                "annotations": { "certmint.dev/inject": "true" },
+            },
+            "spec": { "template": { "metadata": { "labels": { "app": "payments" } }, "spec": {} } },
+        });
+        serde_json::from_str(&workload.to_string()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missed_pod_is_counted_by_all_and_told_by_whoever_leads() {
+        let (client, mut server) = api_server();
+        let observed = Observed::new(Arc::new(Queue::default()), 0);
+        observed.see(WorkloadKind::Deployment, &workload());
+        let (events, mut backlog) = Events::new("controller-0");
+        let (term, terms) = watch::channel(None);
+        let metrics = Metrics::default();
+        let missed = Missed { client, observed, terms, events, metrics: metrics.clone() };
+        tokio::spawn(missed.watch(None));
+        let call = server.expect("GET", PODS).await;
+        assert!(
+            call.path
+                .contains("labelSelector=certmint.dev%2Finject%3Dtrue%2Ccertmint.dev%2Finjected%21%3Dtrue"),
+            "{}",
+            call.path
+        );
+        call.ok(json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList",
+            "metadata": { "resourceVersion": "3" }, "items": [pod("payments-0")],
+        }));
+        let watching = server.expect("GET", PODS).await;
+        assert_eq!(metrics.missed_pods.get(), 1);
+        assert!(backlog.try_recv().is_err(), "a follower has told of it");
+
+        term.send_replace(Some(Instant::now() + Duration::from_secs(3600)));
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            let event = backlog.recv().await.unwrap();
+            let about = event.regarding.unwrap();
+            told.push((event.reason.unwrap(), about.kind.unwrap(), about.name.unwrap()));
+        }
+        let told_of = |kind: &str, name: &str| ("NotInjected".to_owned(), kind.to_owned(), name.to_owned());
+        assert_eq!(told, [told_of("Pod", "payments-0"), told_of("Deployment", "payments")]);
+
+        watching.events(&[("DELETED", pod("payments-0"))]);
+        let watching = server.expect("GET", PODS).await;
+        assert_eq!(metrics.missed_pods.get(), 0);
+        drop(watching);
+    }
+}
