@@ -103,7 +103,8 @@ impl Reconciler {
             if self.verify_suspects(&view, workload, &secrets).await? {
                 continue;
             }
-            let Decision { plan, remove } = self.decide(workload, &view, in_the_way.take());
+            let Decision { plan, remove, hosts } = self.decide(workload, &view, in_the_way.take());
+            self.observed.remember(key, hosts);
             match plan {
                 Plan::Keep { until } => {
                     self.events.forget(&Subject::of(workload));
@@ -154,7 +155,8 @@ impl Reconciler {
             view.secrets.iter().map(|known| known.facts.clone()).chain(in_the_way).collect();
         let observed = certmint_planner::Observed {
             workload,
-            services: &view.services,
+            services: &self.observed.services_of(workload),
+            hosts: &view.hosts,
             secrets: &secrets,
             issuer: issuer.as_ref(),
             policy: &policy,

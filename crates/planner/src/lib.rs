@@ -5,6 +5,7 @@
 //! them say `Keep`.
 
 pub mod ca;
+mod hosts;
 mod names;
 mod order;
 mod plan;
@@ -14,7 +15,8 @@ mod terms;
 mod workload;
 
 pub use ca::{CaFacts, CaObserved, CaPlan, CaSecret, RotationReason, TrustBundle, ca_plan};
-pub use names::{MAX_NAMES, dns_names};
+pub use hosts::{GRACE, Hosts};
+pub use names::MAX_NAMES;
 pub use order::{IssuedFacts, Order, Reason};
 pub use plan::{Decision, IssuerFacts, Observed, Plan, Refusal, Removal, plan};
 pub use record::{Record, RecordError};

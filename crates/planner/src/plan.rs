@@ -1,7 +1,7 @@
 //! From what was observed of one workload to what should happen.
 
 use crate::{
-    Order, Reason, Record, SecretFacts, Service, Workload,
+    Hosts, MAX_NAMES, Order, Reason, Record, SecretFacts, Service, Workload,
     secret::Claim,
     terms::{Terms, terms},
 };
@@ -15,6 +15,8 @@ pub struct Observed<'a> {
     pub workload: &'a Workload,
     /// Services; those of other namespaces are passed over.
     pub services: &'a [Service],
+    /// The workload's hosts as the plan before left them; none when there was none.
+    pub hosts: &'a Hosts,
     /// The Secret of the wanted name, whosever it is, and every other that claims to be the workload's.
     pub secrets: &'a [SecretFacts],
     /// The issuing CA, while there is a usable one.
@@ -39,6 +41,8 @@ pub struct Decision {
     pub plan: Plan,
     /// With Secrets of ours that it no longer wants; each exactly as observed.
     pub remove: Vec<Removal>,
+    /// What the next plan is to be given.
+    pub hosts: Hosts,
 }
 
 /// What should happen with a workload's Secret.
@@ -79,15 +83,16 @@ pub struct Removal {
 
 /// Decides what should happen for one workload at `now`.
 pub fn plan(observed: &Observed<'_>, now: OffsetDateTime) -> Decision {
-    let plan = match terms(observed.workload, observed.services, observed.policy) {
-        Ok(Some(terms)) => return with_terms(observed, terms, now),
-        Ok(None) => return Decision { plan: Plan::NotWanted, remove: own(observed, None) },
-        Err(refusal) => Plan::Refuse(refusal),
+    let hosts = observed.hosts.observed(observed.workload, observed.services, now);
+    let (plan, remove) = match terms(observed.workload, &hosts, observed.policy) {
+        Ok(Some(terms)) => with_terms(observed, terms, now),
+        Ok(None) => (Plan::NotWanted, own(observed, None)),
+        Err(refusal) => (Plan::Refuse(refusal), Vec::new()),
     };
-    Decision { plan, remove: Vec::new() }
+    Decision { plan, remove, hosts }
 }
 
-fn with_terms(observed: &Observed<'_>, terms: Terms, now: OffsetDateTime) -> Decision {
+fn with_terms(observed: &Observed<'_>, terms: Terms, now: OffsetDateTime) -> (Plan, Vec<Removal>) {
     let name = terms.secret_name.clone();
     let plan = match observed.secrets.iter().find(|secret| secret.name == name) {
         None => ordered(observed, terms, Reason::FirstIssue, now, Plan::Issue),
@@ -95,11 +100,12 @@ fn with_terms(observed: &Observed<'_>, terms: Terms, now: OffsetDateTime) -> Dec
     };
     // A Secret that was renamed goes only once the new one stands.
     let remove = if matches!(plan, Plan::Keep { .. }) { own(observed, Some(&name)) } else { Vec::new() };
-    Decision { plan, remove }
+    (plan, remove)
 }
 
 fn with_secret(observed: &Observed<'_>, terms: Terms, secret: &SecretFacts, now: OffsetDateTime) -> Plan {
     let workload = observed.workload;
+    let (terms, grace) = with_gone_names(terms, secret);
     let reason = match secret.claim(workload) {
         Claim::Own => reason(observed, &terms, secret, now),
         Claim::Predecessor => Err(Reason::OwnerChanged),
@@ -123,8 +129,22 @@ fn with_secret(observed: &Observed<'_>, terms: Terms, secret: &SecretFacts, now:
         }
     };
     match reason {
-        Ok(until) => Plan::Keep { until },
+        Ok(until) => Plan::Keep { until: grace.map_or(until, |grace| until.min(grace)) },
         Err(reason) => ordered(observed, terms, reason, now, Plan::Renew),
+    }
+}
+
+/// The terms with the names that the certificate has and the workload has just lost, and until when they are so.
+fn with_gone_names(mut terms: Terms, secret: &SecretFacts) -> (Terms, Option<OffsetDateTime>) {
+    let Ok(record) = &secret.record else { return (terms, None) };
+    let kept = terms.gone_names.iter().filter(|(name, _)| record.dns_names.contains(name));
+    let (names, ends): (Vec<_>, Vec<_>) = kept.map(|(name, until)| (name.clone(), *until)).unzip();
+    if terms.dns_names.len() + names.len() <= MAX_NAMES {
+        terms.dns_names.extend(names);
+        terms.dns_names.sort_unstable();
+        (terms, ends.into_iter().min())
+    } else {
+        (terms, None)
     }
 }
 
@@ -192,7 +212,7 @@ fn ordered(
             unavailable(format!("the issuing CA expired at {end}; see the controller's Events and log"))
         }
         Some(_) => {
-            let Terms { secret_name, dns_names, spiffe_id, key_algorithm, lifetime } = terms;
+            let Terms { secret_name, dns_names, gone_names: _, spiffe_id, key_algorithm, lifetime } = terms;
             plan(Order { secret_name, dns_names, spiffe_id, key_algorithm, lifetime, reason })
         }
     }

@@ -1,15 +1,20 @@
 //! What a workload gets: its request, judged by the policy.
 
-use crate::{MAX_NAMES, Refusal, Service, Workload, dns_names};
+use crate::{Hosts, MAX_NAMES, Refusal, Workload, names::forms};
 use certmint_contract::{
     DnsName, ErrorCode, KeyAlgorithm, Lifetime, OptIn, Policy, Request, SecretName, SpiffeId,
     annotations::Mode, keys,
 };
+use std::collections::{BTreeMap, BTreeSet};
+use time::OffsetDateTime;
 
 /// Everything that a certificate and its Secret are determined by.
 pub(crate) struct Terms {
     pub(crate) secret_name: SecretName,
+    /// Sorted.
     pub(crate) dns_names: Vec<DnsName>,
+    /// Of hosts that are gone but still count, and until when they do; none of `dns_names`.
+    pub(crate) gone_names: BTreeMap<DnsName, OffsetDateTime>,
     pub(crate) spiffe_id: SpiffeId,
     pub(crate) key_algorithm: KeyAlgorithm,
     pub(crate) lifetime: Lifetime,
@@ -18,7 +23,7 @@ pub(crate) struct Terms {
 /// The workload's terms; `None` when it did not opt in.
 pub(crate) fn terms(
     workload: &Workload,
-    services: &[Service],
+    hosts: &Hosts,
     policy: &Policy,
 ) -> Result<Option<Terms>, Refusal> {
     let request = match &workload.request {
@@ -32,7 +37,9 @@ pub(crate) fn terms(
     };
     check_mode(workload, request)?;
     check_policy(workload, request, policy)?;
-    let dns_names = dns_names(workload, services, &request.dns_names, policy);
+    let forms = |host| forms(host, &workload.namespace, policy);
+    let dns_names: BTreeSet<DnsName> =
+        hosts.present().flat_map(forms).chain(request.dns_names.iter().cloned()).collect();
     if dns_names.len() > MAX_NAMES {
         return Err(not_allowed(
             workload,
@@ -41,13 +48,16 @@ pub(crate) fn terms(
             ),
         ));
     }
+    let gone = hosts.gone().flat_map(|(host, until)| forms(host).map(move |name| (name, until)));
+    let gone_names = gone.filter(|(name, _)| !dns_names.contains(name)).collect();
     let refused = |why: &dyn std::fmt::Display| not_allowed(workload, why);
     Ok(Some(Terms {
         secret_name: match &request.secret_name {
             Some(name) => name.clone(),
             None => workload.reference.default_secret_name().map_err(|why| refused(&why))?,
         },
-        dns_names,
+        dns_names: dns_names.into_iter().collect(),
+        gone_names,
         spiffe_id: SpiffeId::new(&policy.trust_domain, &workload.namespace, &workload.service_account)
             .map_err(|why| refused(&why))?,
         key_algorithm: request.key_algorithm,

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::queue::Queue;
 use certmint_contract::{Namespace, SecretName};
-use certmint_planner::{Service, Workload};
+use certmint_planner::{Hosts, Service, Workload};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -24,8 +24,8 @@ pub(crate) struct Observed {
 pub(crate) struct View {
     /// The workload, while it is opted in.
     pub(crate) workload: Option<Workload>,
-    /// The Services of its namespace.
-    pub(crate) services: Arc<Vec<Service>>,
+    /// Its hosts, as the last plan left them.
+    pub(crate) hosts: Hosts,
     /// The name of the Secret it wants.
     pub(crate) wanted: Option<SecretName>,
     /// That Secret and those that claim to be its own.
@@ -68,10 +68,23 @@ impl Observed {
         names.extend(wanted.clone());
         let secrets = names.into_iter().map(|name| (key.namespace.clone(), name));
         View {
+            hosts: state.hosts.get(key).cloned().unwrap_or_default(),
             workload,
             wanted,
-            services: state.services.get(&key.namespace).cloned().unwrap_or_default(),
             secrets: secrets.filter_map(|name| state.secrets.get(&name).cloned()).collect(),
+        }
+    }
+
+    /// The Services that select a workload's pods.
+    pub(crate) fn services_of(&self, workload: &Workload) -> Vec<Service> {
+        self.read().services.selecting(workload)
+    }
+
+    /// Keeps a workload's hosts for its next plan, while it is opted in.
+    pub(crate) fn remember(&self, key: &WorkloadKey, hosts: Hosts) {
+        let mut state = self.write();
+        if state.workloads.contains_key(key) {
+            state.hosts.insert(key.clone(), hosts);
         }
     }
 
@@ -113,7 +126,9 @@ impl Observed {
     }
 
     pub(super) fn first_list_done(&self) {
+        let mut state = self.write();
         self.unsynced.send_modify(|left| *left = left.saturating_sub(1));
+        state.complete = self.is_synced();
     }
 
     pub(super) fn upsert(&self, what: What, seen: &Seen) -> Result<Option<Name>, Unreadable> {

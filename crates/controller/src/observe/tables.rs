@@ -1,12 +1,12 @@
 //! The tables behind the observed state. Each change returns the workloads it concerns.
 
-use super::index::{WorkloadKey, claimed_by};
-use certmint_contract::{Namespace, SecretName, WorkloadKind, WorkloadRef};
-use certmint_planner::{SecretFacts, Service, Workload};
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+use super::{
+    index::{WorkloadKey, claimed_by},
+    services::Services,
 };
+use certmint_contract::{Namespace, SecretName, WorkloadKind, WorkloadRef};
+use certmint_planner::{Hosts, SecretFacts, Service, Workload};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What a watch delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,8 +36,13 @@ pub(crate) struct Known {
 /// What is known of the cluster, by what it is looked up by.
 #[derive(Default)]
 pub(super) struct State {
+    /// Every watch has delivered its first list. Until then nobody asks whom a Service concerns, because
+    /// everything is planned afterwards: ten thousand of them need not be held against as many workloads.
+    pub(super) complete: bool,
     pub(super) workloads: BTreeMap<WorkloadKey, Workload>,
-    pub(super) services: HashMap<Namespace, Arc<Vec<Service>>>,
+    /// As the last plan of each left them.
+    pub(super) hosts: HashMap<WorkloadKey, Hosts>,
+    pub(super) services: Services,
     pub(super) secrets: BTreeMap<(Namespace, SecretName), Known>,
     pub(super) claims: HashMap<WorkloadKey, BTreeSet<SecretName>>,
 }
@@ -45,24 +50,25 @@ pub(super) struct State {
 impl State {
     pub(super) fn put_workload(&mut self, workload: Workload) -> Vec<WorkloadKey> {
         let key = WorkloadKey::of(&workload);
-        if self.workloads.get(&key) == Some(&workload) {
+        let before = self.workloads.get(&key);
+        if before == Some(&workload) {
             return Vec::new();
+        }
+        if before.is_some_and(|before| before.uid != workload.uid) {
+            self.hosts.remove(&key);
         }
         self.workloads.insert(key.clone(), workload);
         vec![key]
     }
 
     pub(super) fn put_service(&mut self, service: Service) -> Vec<WorkloadKey> {
-        let services = Arc::make_mut(self.services.entry(service.namespace.clone()).or_default());
-        let place = services.binary_search_by(|known| known.name.cmp(&service.name));
-        let before = match place {
-            Ok(place) if services.get(place) == Some(&service) => return Vec::new(),
-            Ok(place) => services.get_mut(place).map(|known| std::mem::replace(known, service.clone())),
-            Err(place) => {
-                services.insert(place, service.clone());
-                None
-            }
-        };
+        if self.services.get(&(service.namespace.clone(), service.name.clone())) == Some(&service) {
+            return Vec::new();
+        }
+        let before = self.services.put(service.clone());
+        if !self.complete {
+            return Vec::new();
+        }
         self.selected_by(&service.namespace, &[Some(&service), before.as_ref()])
     }
 
@@ -111,16 +117,13 @@ impl State {
             What::Workload(kind) => {
                 let workload = WorkloadRef::new(kind, name);
                 let key = WorkloadKey { namespace: namespace.clone(), workload };
+                self.hosts.remove(&key);
                 self.workloads.remove(&key).map(|_| key).into_iter().collect()
             }
-            What::Service => {
-                let Some(services) = self.services.get_mut(namespace) else { return Vec::new() };
-                let Ok(place) = services.binary_search_by(|known| known.name.cmp(name)) else {
-                    return Vec::new();
-                };
-                let gone = Arc::make_mut(services).remove(place);
-                self.selected_by(namespace, &[Some(&gone)])
-            }
+            What::Service => match self.services.remove(&(namespace.clone(), name.clone())) {
+                Some(gone) => self.selected_by(namespace, &[Some(&gone)]),
+                None => Vec::new(),
+            },
             What::Secret => match name.parse() {
                 Ok(name) => self.remove_secret(&(namespace.clone(), name)),
                 Err(_) => Vec::new(),
@@ -143,13 +146,7 @@ impl State {
                 let of_kind = self.workloads.keys().filter(|key| key.workload.kind == kind);
                 of_kind.map(|key| (key.namespace.clone(), key.workload.name.clone())).collect()
             }
-            What::Service => self
-                .services
-                .iter()
-                .flat_map(|(namespace, services)| {
-                    services.iter().map(|service| (namespace.clone(), service.name.clone()))
-                })
-                .collect(),
+            What::Service => self.services.names().cloned().collect(),
             What::Secret => self
                 .secrets
                 .keys()

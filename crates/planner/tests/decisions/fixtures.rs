@@ -4,7 +4,7 @@ use certmint_contract::{
     DnsName, OptIn, Policy, WorkloadKind, WorkloadRef, annotations, keys, lifetime::BACKDATE,
 };
 use certmint_planner::{
-    Decision, IssuedFacts, IssuerFacts, Observed, Order, Owner, Plan, SecretFacts, Service, ServiceKind,
+    Decision, Hosts, IssuedFacts, IssuerFacts, Observed, Order, Owner, Plan, SecretFacts, Service, ServiceKind,
     Workload, plan,
 };
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ pub(crate) const NOW: OffsetDateTime = datetime!(2026-03-01 12:00 UTC);
 pub(crate) struct World {
     pub(crate) workload: Workload,
     pub(crate) services: Vec<Service>,
+    pub(crate) hosts: Hosts,
     pub(crate) secrets: Vec<SecretFacts>,
     pub(crate) issuer: Option<IssuerFacts>,
     pub(crate) policy: Policy,
@@ -28,6 +29,7 @@ impl Default for World {
         Self {
             workload: deployment("payments"),
             services: vec![service("payments")],
+            hosts: Hosts::default(),
             secrets: Vec::new(),
             issuer: Some(IssuerFacts { key_identifier: "ab01".into(), not_after: NOW + Duration::days(60) }),
             policy: Policy::default(),
@@ -38,8 +40,8 @@ impl Default for World {
 
 impl World {
     pub(crate) fn decide(&self) -> Decision {
-        let Self { workload, services, secrets, issuer, policy, now } = self;
-        plan(&Observed { workload, services, secrets, issuer: issuer.as_ref(), policy }, *now)
+        let Self { workload, services, hosts, secrets, issuer, policy, now } = self;
+        plan(&Observed { workload, services, hosts, secrets, issuer: issuer.as_ref(), policy }, *now)
     }
 
     /// Annotates the workload, in words without the prefix, beside `inject: "true"`.
@@ -63,6 +65,7 @@ impl World {
 
     /// Does what the controller does.
     pub(crate) fn carry_out(&mut self, decision: &Decision, jitter: u8) {
+        self.hosts = decision.hosts.clone();
         match &decision.plan {
             Plan::Issue(order) => {
                 assert!(self.secrets.iter().all(|secret| secret.name != order.secret_name));

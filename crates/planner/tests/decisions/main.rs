@@ -9,5 +9,6 @@
 mod ca;
 mod convergence;
 mod fixtures;
+mod grace;
 mod names;
 mod secrets;

@@ -2,12 +2,12 @@
 
 use crate::fixtures::{World, deployment, labels, service, texts};
 use certmint_contract::{ErrorCode, WorkloadKind, WorkloadRef};
-use certmint_planner::{MAX_NAMES, Plan, Replicas, Service, ServiceKind, Workload, dns_names};
+use certmint_planner::{MAX_NAMES, Plan, Replicas, Service, ServiceKind, Workload};
 use proptest::prelude::*;
 
 fn names(world: &World) -> Vec<String> {
-    let names = dns_names(&world.workload, &world.services, &[], &world.policy);
-    texts(&names).into_iter().map(Into::into).collect()
+    let Plan::Issue(order) = world.decide().plan else { panic!("{:?}", world.decide()) };
+    texts(&order.dns_names).into_iter().map(Into::into).collect()
 }
 
 fn with_service(change: impl FnOnce(&mut Service)) -> World {
@@ -60,7 +60,7 @@ fn a_service_that_does_not_select_the_pods_gives_nothing() {
 }
 
 #[test]
-fn a_stateful_sets_governing_service_names_each_replica() {
+fn a_stateful_sets_governing_service_names_each_replica_and_the_next() {
     assert_eq!(
         names(&stateful_set()),
         [
@@ -68,6 +68,8 @@ fn a_stateful_sets_governing_service_names_each_replica() {
             "payments-0.peers.shop.svc.cluster.local",
             "payments-1.peers.shop.svc",
             "payments-1.peers.shop.svc.cluster.local",
+            "payments-2.peers.shop.svc",
+            "payments-2.peers.shop.svc.cluster.local",
             "peers.shop.svc",
             "peers.shop.svc.cluster.local",
         ]
@@ -75,6 +77,9 @@ fn a_stateful_sets_governing_service_names_each_replica() {
     let mut world = stateful_set();
     world.workload.replicas.as_mut().unwrap().ordinals = 5..6;
     assert_eq!(names(&world)[0], "payments-5.peers.shop.svc");
+    world.workload.replicas.as_mut().unwrap().ordinals = 0..0;
+    assert_eq!(names(&world)[0], "payments-0.peers.shop.svc");
+    assert_eq!(names(&world).len(), 4);
 }
 
 #[test]
@@ -154,6 +159,7 @@ proptest! {
         services in prop::collection::vec(any_service(), 0..6),
     ) {
         let world = World { workload, services, ..World::default() };
+        prop_assume!(matches!(world.decide().plan, Plan::Issue(_)));
         let found = names(&world);
         prop_assert!(found.windows(2).all(|pair| pair[0] < pair[1]));
         let mut reversed = world.clone();
@@ -167,6 +173,7 @@ proptest! {
         services in prop::collection::vec(any_service(), 0..6),
     ) {
         let world = World { workload, services, ..World::default() };
+        prop_assume!(matches!(world.decide().plan, Plan::Issue(_)));
         let selecting: Vec<_> =
             world.services.iter().filter(|service| service.selects(&world.workload)).collect();
         for name in names(&world) {
@@ -187,7 +194,10 @@ proptest! {
         let world = World { workload, services, ..World::default() };
         match world.decide().plan {
             Plan::Issue(order) => prop_assert!(order.dns_names.len() <= MAX_NAMES),
-            Plan::Refuse(_) => prop_assert!(names(&world).len() > MAX_NAMES),
+            Plan::Refuse(_) => {
+                let replicas = world.workload.replicas.as_ref().map_or(0, |replicas| replicas.ordinals.len());
+                prop_assert!(2 * (replicas + 1 + world.services.len()) > MAX_NAMES);
+            }
             other => prop_assert!(false, "{other:?}"),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::fixtures::{NOW, World, deployment, managed, owner, texts};
 use certmint_contract::{DnsName, ErrorCode, KeyAlgorithm, keys};
-use certmint_planner::{Owner, Plan, RecordError, Refusal, SecretFacts};
+use certmint_planner::{Hosts, Owner, Plan, RecordError, Refusal, SecretFacts};
 use std::collections::BTreeMap;
 use time::Duration;
 
@@ -67,6 +67,7 @@ fn every_reason_is_told_in_words() {
     assert_eq!(renewal(|world| world.now += Duration::hours(17)), "renewal due");
     let renamed = |world: &mut World| {
         world.services[0].name = "pay".into();
+        world.hosts = Hosts::default();
     };
     assert_eq!(
         renewal(renamed),
