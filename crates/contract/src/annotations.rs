@@ -53,10 +53,17 @@ pub enum Renew {
     Never,
 }
 
+/// The longest value of an annotation, in bytes: room for a hundred names, and no more work than they are.
+pub const LONGEST_VALUE: usize = 8 * 1024;
+/// The most names in one list.
+pub const MOST_NAMES: usize = 100;
+/// The most faults that are told at once; who mends these may see more.
+pub const MOST_FAULTS: usize = 20;
+
 /// Reads the annotations of one object: keys under our prefix only, others are passed over.
 ///
 /// # Errors
-/// Every fault at once, so that the user mends them in one go. An object that did not opt in is not
+/// Every fault at once (up to [`MOST_FAULTS`]), so that the user mends them in one go. An object that did not opt in is not
 /// searched for faults beyond `inject` itself and unknown keys.
 pub fn parse<'a>(
     annotations: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -80,6 +87,8 @@ pub fn parse<'a>(
             keys::RELOAD => value_of(key, value, str::parse).map(|hook| request.reload = Some(hook)),
             keys::ORDER => value_of(key, value, str::parse).map(|order| request.order = order),
             key if keys::OWN_KEYS.contains(&key) => Ok(()),
+            // Enough is enough: each is searched for what was meant.
+            _ if unknown.len() >= MOST_FAULTS => Ok(()),
             key => {
                 unknown.push(AnnotationError::unknown(key));
                 Ok(())
@@ -93,6 +102,7 @@ pub fn parse<'a>(
     if inject {
         unknown.append(&mut faults);
     }
+    unknown.truncate(MOST_FAULTS);
     match (unknown.is_empty(), inject) {
         (false, _) => Err(unknown),
         (true, true) => Ok(OptIn::Yes(Box::new(request))),
@@ -111,6 +121,10 @@ fn value_of<T, E: std::fmt::Display>(
     value: &str,
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<T, AnnotationError> {
+    if value.len() > LONGEST_VALUE {
+        let why = format!("the value is longer than {LONGEST_VALUE} bytes; write a shorter one");
+        return Err(AnnotationError::invalid(key, &why));
+    }
     parse(value).map_err(|why| AnnotationError::invalid(key, &why))
 }
 
@@ -142,6 +156,9 @@ where
         let entry = entry.trim().parse().map_err(|why: T::Err| why.to_string())?;
         if !list.contains(&entry) {
             list.push(entry);
+        }
+        if list.len() > MOST_NAMES {
+            return Err(format!("more than {MOST_NAMES} names; write fewer"));
         }
     }
     Ok(list)

@@ -94,3 +94,23 @@ proptest! {
         prop_assert!(texts.iter().all(|fault| fault.to_string().len() < 1000));
     }
 }
+
+#[test]
+fn what_is_too_long_is_refused_before_it_is_read() {
+    let names = |count| (0..count).map(|number| format!("a{number}.b")).collect::<Vec<_>>().join(",");
+    let told = |count| faults(&[(keys::INJECT, "true"), (keys::DNS_NAMES, &names(count))]);
+    assert_eq!(told(MOST_NAMES + 1), ["annotation certmint.dev/dns-names: more than 100 names; write fewer"]);
+    assert_eq!(
+        told(300_000),
+        ["annotation certmint.dev/dns-names: the value is longer than 8192 bytes; write a shorter one"]
+    );
+    assert!(parse([(keys::INJECT, "true"), (keys::DNS_NAMES, &*names(MOST_NAMES))]).is_ok());
+}
+
+#[test]
+fn a_flood_of_faults_is_told_in_part() {
+    let unknown: Vec<String> = (0..100_000).map(|number| format!("certmint.dev/x{number}")).collect();
+    let unknown: Vec<(&str, &str)> = unknown.iter().map(|key| (key.as_str(), "")).collect();
+    assert_eq!(faults(&unknown).len(), MOST_FAULTS);
+    assert_eq!(faults(&[[(keys::INJECT, "maybe")].repeat(1000), unknown].concat()).len(), MOST_FAULTS);
+}
