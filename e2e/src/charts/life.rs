@@ -1,5 +1,7 @@
 //! A release's life on a real API server: accepted, installed, upgraded, uninstalled.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
@@ -8,6 +10,9 @@ use super::sets::ValueSet;
 use super::{NAMESPACE, RELEASE, chart, schemas, with_values};
 use crate::cluster::Cluster;
 use crate::command;
+use crate::kubectl::is_true;
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Stands in for the controller's CA: the API server takes only certificates it can parse.
 const CA_BUNDLE: &str = include_str!("../../testdata/ca-bundle.base64");
@@ -30,8 +35,8 @@ pub(super) fn define_service_monitors(cluster: &Cluster) -> Result<()> {
     // Their description is longer than what kubectl's client-side apply would note down on them.
     let file = file.to_string_lossy();
     cluster.kubectl().run(&["create", "--filename", &file])?;
-    let established = ["wait", "--for=condition=Established", "--timeout=60s"];
-    cluster.kubectl().run(&[&established[..], &["--filename", &file]].concat()).map(drop)
+    let name = "crd/servicemonitors.monitoring.coreos.com";
+    cluster.kubectl().until(name, "to be served", PATIENCE, |crd| is_true(crd, "Established").then_some(()))
 }
 
 pub(super) fn install(cluster: &Cluster) -> Result<()> {
