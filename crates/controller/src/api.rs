@@ -143,3 +143,17 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_server_that_is_busy_refuses_nothing() {
+        // Priority and fairness answers with words, not with a Status; the client makes one of them.
+        let busy = Status { code: 429, message: "Too many requests".into(), ..Status::default() };
+        assert!(matches!(Fault::from(busy), Fault::Busy));
+        let broken = Status { code: 500, message: "etcdserver: request timed out".into(), ..Status::default() };
+        assert!(matches!(Fault::from(broken), Fault::Refused { code: 500, .. }));
+    }
+}

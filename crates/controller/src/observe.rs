@@ -14,4 +14,6 @@ pub(crate) use tables::Known;
 pub(crate) use watch::{sources, watch};
 
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod tests;

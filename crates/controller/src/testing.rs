@@ -1,14 +1,18 @@
 //! An API server that answers as a test says: each test names the calls it expects, in their order.
 
+use bytes::Bytes;
+use futures::StreamExt;
 use http::{Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{io, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 /// The other end of a [`Client`].
 pub(crate) struct ApiServer {
-    calls: mpsc::UnboundedReceiver<(Request<Body>, oneshot::Sender<Response<Body>>)>,
+    calls: mpsc::UnboundedReceiver<(Request<Body>, oneshot::Sender<Response<Answer>>)>,
 }
 
 /// A call that waits for its answer.
@@ -19,8 +23,11 @@ pub(crate) struct Call {
     pub(crate) method: String,
     /// Path and query.
     pub(crate) path: String,
-    answer: oneshot::Sender<Response<Body>>,
+    answer: oneshot::Sender<Response<Answer>>,
 }
+
+/// The body of an answer, which may not come whole.
+type Answer = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A client and what answers it.
 pub(crate) fn api_server() -> (Client, ApiServer) {
@@ -98,6 +105,17 @@ impl Call {
         self.send(200, events.iter().map(|(kind, object)| line((*kind, object))).collect());
     }
 
+    /// Answers with the beginning of a watch, and then with nothing, or with a broken connection.
+    pub(crate) fn unfinished(self, beginning: &str, broken: bool) {
+        let beginning = futures::stream::iter([Ok(Frame::data(Bytes::from(beginning.to_owned())))]);
+        let rest =
+            futures::stream::iter(broken.then(|| Err(io::Error::from(io::ErrorKind::ConnectionReset))));
+        let silence = futures::stream::pending();
+        let body = beginning.chain(rest).chain(silence);
+        let response = Response::builder().body(StreamBody::new(body).boxed_unsync()).unwrap();
+        let _ = self.answer.send(response);
+    }
+
     /// Answers with a failure.
     pub(crate) fn fail(self, code: u16, reason: &str) {
         let status = json!({
@@ -108,8 +126,12 @@ impl Call {
     }
 
     fn send(self, code: u16, body: String) -> bool {
-        let response = Response::builder().status(code).body(Body::from(body.into_bytes())).unwrap();
+        let response = Response::builder().status(code).body(whole(body)).unwrap();
         // Whoever called may have gone away, which some tests are about.
         self.answer.send(response).is_ok()
     }
+}
+
+fn whole(body: String) -> Answer {
+    Full::from(body).map_err(|never| match never {}).boxed_unsync()
 }

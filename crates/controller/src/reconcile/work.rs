@@ -93,3 +93,20 @@ fn parted(before: (Instant, OffsetDateTime), now: (Instant, OffsetDateTime)) -> 
     let monotonic = time::Duration::try_from(now.0 - before.0).unwrap_or_default();
     ((now.1 - before.1) - monotonic).unsigned_abs() > CLOCK_SLACK
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_by_an_hour_parts_from_the_timers_and_one_that_runs_does_not() {
+        let (instant, wall) = (Instant::now(), OffsetDateTime::UNIX_EPOCH);
+        let later = |seconds: i64| (instant + CLOCK_PACE, wall + CLOCK_PACE + time::Duration::seconds(seconds));
+        assert!(!parted((instant, wall), later(0)));
+        assert!(!parted((instant, wall), later(4)));
+        assert!(parted((instant, wall), later(3600)), "set forward");
+        assert!(parted((instant, wall), later(-3600)), "set back");
+        // A machine that slept: its timers stood still, the time of day did not.
+        assert!(parted((instant, wall), (instant, wall + time::Duration::hours(1))));
+    }
+}
