@@ -62,6 +62,8 @@ pub const WORKLOAD: &str = "certmint.dev/workload";
 pub const SPIFFE_ID: &str = "certmint.dev/spiffe-id";
 /// Annotation on a Secret: the subject key identifier (hex) of the CA that signed.
 pub const ISSUER: &str = "certmint.dev/issuer";
+/// Annotation on a Secret: the subject key identifier (hex) of the root above that CA.
+pub const ROOT: &str = "certmint.dev/root";
 /// Annotation on a Secret: the certificate's serial number (hex).
 pub const SERIAL: &str = "certmint.dev/serial";
 /// Annotation on a Secret: RFC 3339.

@@ -1,6 +1,6 @@
 //! Whether a Secret holds what it says it holds.
 
-use crate::secrets::Secret;
+use crate::secrets::{Secret, TLS};
 use certmint_certificates::{Expected, Facts, Identity, verify};
 use certmint_contract::{
     issuance::Bundle,
@@ -21,6 +21,9 @@ pub(crate) fn check(
     roots: &str,
     now: OffsetDateTime,
 ) -> Result<(Bundle, Facts), String> {
+    if secret.kind != TLS {
+        return Err(format!("its type is {}, not {TLS}", secret.kind));
+    }
     let text = |key| secret.text(key).map(str::to_owned).ok_or_else(|| format!("it has no {key}"));
     let bundle = Bundle {
         certificate: text(CERTIFICATE_FILE)?,
@@ -32,7 +35,8 @@ pub(crate) fn check(
     }
     let expected = Expected { dns_names: Some(&record.dns_names), identity: Identity::Path(path) };
     let facts = verify(&bundle, &expected, now).map_err(|why| why.to_string())?;
-    if facts.serial != record.serial {
+    let told = (&record.serial, &record.issuer, record.not_before, record.not_after, &*record.spiffe_id);
+    if told != (&facts.serial, &facts.issuer, facts.not_before, facts.not_after, &facts.spiffe_id) {
         return Err("it holds another certificate than its annotations tell of".into());
     }
     Ok((bundle, facts))

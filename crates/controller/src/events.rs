@@ -4,7 +4,7 @@
 //! they are dropped, for the log has them too.
 
 use crate::{api, secrets::FIELD_MANAGER};
-use certmint_contract::{ErrorCode, Namespace};
+use certmint_contract::{ErrorCode, Namespace, SecretName};
 use certmint_planner::Workload;
 use k8s_openapi::{
     api::{apps::v1::Deployment, core::v1::ObjectReference, events::v1::Event},
@@ -121,7 +121,7 @@ pub(crate) async fn write(client: Client, mut backlog: mpsc::Receiver<Event>) {
         let api = Api::<Event>::namespaced(client.clone(), &namespace);
         let call = format!("create an Event in {namespace}");
         if let Err(error) = api::call(call, api.create(&params, &event)).await {
-            tracing::warn!(%error, "an Event was not written");
+            tracing::warn!(code = %error.code(), %error, "an Event was not written; the log line before it says the same");
         }
     }
 }
@@ -139,6 +139,18 @@ impl Subject {
         }
     }
 
+    /// The subject that a Secret is. `kubectl events --for secret/NAME` shows its Events, `kubectl describe` does
+    /// not.
+    pub(crate) fn secret(namespace: &Namespace, name: &SecretName, uid: &str) -> Self {
+        Self {
+            api_version: "v1",
+            kind: "Secret",
+            namespace: namespace.as_str().into(),
+            name: name.as_str().into(),
+            uid: Some(uid.into()),
+        }
+    }
+
     /// A Deployment with its uid, without which `kubectl describe` shows none of its Events; as it is when the
     /// API server does not tell.
     pub(crate) async fn identified(self, client: &Client) -> Self {
@@ -147,7 +159,7 @@ impl Subject {
         match api::call(call, deployments.get_metadata(&self.name)).await {
             Ok(found) => Self { uid: found.metadata.uid.map(Into::into), ..self },
             Err(error) => {
-                tracing::warn!(%error, "kubectl describe will not show Events of the CA");
+                tracing::warn!(code = %error.code(), %error, "kubectl describe deployment will not show Events of the CA; kubectl get events does");
                 self
             }
         }

@@ -60,7 +60,8 @@ impl Issuance {
 
     async fn answer(&self, request: Request<Bytes>) -> Response<Bytes> {
         if request.uri().path() != BUNDLE_PATH {
-            return self.bad_request(StatusCode::NOT_FOUND, "there is nothing here: ask with POST /v1/bundle");
+            return self
+                .bad_request(StatusCode::NOT_FOUND, "there is nothing here: ask with POST /v1/bundle");
         }
         if request.method() != Method::POST {
             let mut response =

@@ -12,7 +12,9 @@ use crate::{
     entropy::{self, NoEntropy},
 };
 use certmint_certificates::{IssueError, Issued, KeyError, PrivateKey, Profile};
-use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, Namespace, Policy, SpiffeId, spiffe::SpiffeError};
+use certmint_contract::{
+    DnsName, ErrorCode, KeyAlgorithm, Lifetime, Namespace, Policy, SpiffeId, spiffe::SpiffeError,
+};
 
 /// Who serves: a Service and the service account of its pods.
 #[derive(Clone, Debug)]
@@ -29,7 +31,7 @@ pub(crate) struct Server {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OwnCertificateError {
     /// There is no CA.
-    #[error("there is no CA to sign it")]
+    #[error("there is no CA to sign it; see the line about the CA")]
     NoCa,
     /// The name of the Service or service account is none.
     #[error(transparent)]
@@ -52,6 +54,20 @@ pub(crate) enum OwnCertificateError {
     /// The TLS server does not take it.
     #[error(transparent)]
     Identity(#[from] certmint_tls_server::IdentityError),
+}
+
+impl OwnCertificateError {
+    /// The code it is reported under.
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::NoCa => ErrorCode::CaUnavailable,
+            Self::Api(error) => error.code(),
+            Self::ForeignSecret(_) => ErrorCode::ForeignSecret,
+            Self::Name(_) | Self::Issue(_) | Self::Key(_) | Self::NoEntropy(_) | Self::Identity(_) => {
+                ErrorCode::NoServingCertificate
+            }
+        }
+    }
 }
 
 impl Server {

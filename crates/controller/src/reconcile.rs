@@ -23,14 +23,18 @@ use certmint_certificates::{IssueError, KeyError};
 use certmint_contract::{ErrorCode, Policy, SecretName};
 use certmint_planner::{Decision, IssuerFacts, Plan, Refusal, Removal, SecretFacts, Workload, plan};
 use kube::{Api, Client};
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use time::OffsetDateTime;
 use tokio::{sync::watch, time::Instant};
 
 /// Everything is planned again at least this often: timers drift on a suspended machine.
 const LONGEST_REST: Duration = Duration::from_secs(3600);
-/// How often a Secret in the way, which is not watched, is looked at again.
-const BLOCKED_REST: Duration = Duration::from_secs(60);
+/// How often a Secret in the way, which is not watched, is looked at again: one read each.
+const BLOCKED_REST: Duration = Duration::from_secs(5);
 /// How often in a row a plan may be overtaken by events before it counts as a failure.
 const ROUNDS: usize = 5;
 
@@ -48,6 +52,14 @@ pub(crate) struct Reconciler {
     pub(crate) events: Events,
     /// Where things are counted.
     pub(crate) metrics: Metrics,
+    /// Workloads whose Secret's name is taken.
+    pub(crate) blocked: Mutex<HashMap<WorkloadKey, SecretName>>,
+}
+
+/// The Secret that has the name a workload wants.
+struct Blocking {
+    name: SecretName,
+    uid: Box<str>,
 }
 
 /// Why a plan could not be carried out.
@@ -70,6 +82,17 @@ pub(crate) enum ReconcileError {
     Overtaken,
 }
 
+impl ReconcileError {
+    /// The code it is reported under.
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::Api(error) => error.code(),
+            Self::Issue(_) | Self::Key(_) | Self::NoEntropy(_) => ErrorCode::IssuanceFailed,
+            Self::Overtaken => ErrorCode::NotYetIssued,
+        }
+    }
+}
+
 impl Reconciler {
     /// Looks at one workload, and does what is to be done about its Secret.
     pub(crate) async fn reconcile(&self, key: &WorkloadKey) -> Outcome {
@@ -77,11 +100,12 @@ impl Reconciler {
             Ok(outcome) => outcome,
             Err(error) => {
                 self.metrics.failed();
-                tracing::warn!(workload = %key, %error, "not done; it is tried again");
-                if let (ReconcileError::Api(api), Some(workload)) = (&error, self.observed.workload(key))
-                    && matches!(api.fault(), Fault::Refused { .. } | Fault::Forbidden(_))
-                {
-                    self.events.refused(&Subject::of(&workload), ErrorCode::Unavailable, &error.to_string());
+                let code = error.code();
+                tracing::warn!(workload = %key, %code, %error, "not done; it is tried again");
+                // What passes within moments is no news, and an API server that is away takes no Event.
+                let news = !matches!(code, ErrorCode::Unavailable | ErrorCode::NotYetIssued);
+                if let (true, Some(workload)) = (news, self.observed.workload(key)) {
+                    self.events.refused(&Subject::of(&workload), code, &error.to_string());
                 }
                 Outcome::Failed
             }
@@ -90,11 +114,15 @@ impl Reconciler {
 
     async fn try_reconcile(&self, key: &WorkloadKey) -> Result<Outcome, ReconcileError> {
         let secrets = Secrets::new(self.client.clone(), key.namespace.as_str());
-        let mut in_the_way: Option<SecretFacts> = None;
+        let blocking = self.blocked.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let mut in_the_way = match blocking {
+            Some(name) => self.look_again(key, &name, &secrets).await?,
+            None => None,
+        };
         for _ in 0..ROUNDS {
             let view = self.observed.view(key);
             let unlabelled = match &view.workload {
-                None if !view.secrets.is_empty() => self.unlabelled(key).await?,
+                None if !view.secrets.is_empty() => self.live(key).await?,
                 _ => None,
             };
             let Some(workload) = view.workload.as_ref().or(unlabelled.as_ref()) else {
@@ -103,19 +131,20 @@ impl Reconciler {
             if self.verify_suspects(&view, workload, &secrets).await? {
                 continue;
             }
+            let blocking = self.blocking(&view, in_the_way.as_ref());
             let Decision { plan, remove, hosts } = self.decide(workload, &view, in_the_way.take());
             self.observed.remember(key, hosts);
             match plan {
                 Plan::Keep { until } => {
                     self.events.forget(&Subject::of(workload));
                     self.remove(workload, &remove, &secrets).await?;
-                    return Ok(rest_until(until));
+                    return Ok(rest_until(until, &view));
                 }
                 Plan::NotWanted => {
                     self.remove(workload, &remove, &secrets).await?;
                     return Ok(Outcome::Settled);
                 }
-                Plan::Refuse(refusal) => return Ok(self.refuse(workload, &refusal)),
+                Plan::Refuse(refusal) => return Ok(self.refuse(key, workload, &refusal, blocking)),
                 Plan::Issue(order) => {
                     if !self.issue(workload, &order, &secrets).await? {
                         in_the_way = self.look_again(key, &order.secret_name, &secrets).await?;
@@ -144,12 +173,9 @@ impl Reconciler {
         in_the_way: Option<SecretFacts>,
     ) -> Decision {
         let policy = self.policy.borrow().clone();
-        let issuer = self.ca.borrow().authority.as_ref().ok().map(|authority| {
-            let issuing = authority.issuing().certificate();
-            IssuerFacts {
-                key_identifier: issuing.key_identifier().to_string(),
-                not_after: issuing.not_after(),
-            }
+        let issuer = self.ca.borrow().authority.as_ref().ok().map(|authority| IssuerFacts {
+            root: authority.root().certificate().key_identifier().to_string(),
+            not_after: authority.issuing().certificate().not_after(),
         });
         let secrets: Vec<_> =
             view.secrets.iter().map(|known| known.facts.clone()).chain(in_the_way).collect();
@@ -164,19 +190,37 @@ impl Reconciler {
         plan(&observed, entropy::now())
     }
 
-    fn refuse(&self, workload: &Workload, refusal: &Refusal) -> Outcome {
+    /// The Secret of the wanted name, which may turn out to be in the way.
+    fn blocking(&self, view: &View, in_the_way: Option<&SecretFacts>) -> Option<Blocking> {
+        let known = view.secrets.iter().map(|known| &known.facts);
+        let facts = in_the_way
+            .or_else(|| known.into_iter().find(|facts| view.wanted.as_ref() == Some(&facts.name)))?;
+        Some(Blocking { name: facts.name.clone(), uid: facts.uid.clone() })
+    }
+
+    fn refuse(
+        &self,
+        key: &WorkloadKey,
+        workload: &Workload,
+        refusal: &Refusal,
+        blocking: Option<Blocking>,
+    ) -> Outcome {
         let Refusal { code, message } = refusal;
         self.metrics.refused(*code);
         tracing::warn!(workload = %workload, %code, message, "refused");
         self.events.refused(&Subject::of(workload), *code, message);
-        let rest = match code {
-            ErrorCode::ForeignSecret | ErrorCode::SecretClaimed => BLOCKED_REST,
+        let rest = match (code, blocking) {
+            (ErrorCode::ForeignSecret | ErrorCode::SecretClaimed, Some(Blocking { name, uid })) => {
+                self.events.refused(&Subject::secret(&key.namespace, &name, &uid), *code, message);
+                self.blocked.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), name);
+                BLOCKED_REST
+            }
             _ => LONGEST_REST,
         };
         Outcome::Again(Instant::now() + rest)
     }
 
-    /// Reads the Secrets that somebody else changed. Tells whether there were any.
+    /// Reads the Secrets whose content is to be verified now. Tells whether there were any.
     async fn verify_suspects(
         &self,
         view: &View,
@@ -186,7 +230,8 @@ impl Reconciler {
         let Some(roots) = self.ca.borrow().roots.clone() else { return Ok(false) };
         let path = content::identity_path(workload.namespace.as_str(), &workload.service_account);
         let mut any = false;
-        for suspect in view.secrets.iter().filter(|known| known.suspect) {
+        let now = Instant::now();
+        for suspect in view.secrets.iter().filter(|known| known.verify_at <= now) {
             any = true;
             let name = &suspect.facts.name;
             let Some(secret) = secrets.get(name.as_str()).await? else {
@@ -201,7 +246,14 @@ impl Reconciler {
                 _ => None,
             };
             if let Some(damage) = &damage {
-                tracing::warn!(workload = %workload, secret = %name, damage, "the Secret was changed by others");
+                let note = format!("Secret {name} was changed by others and is issued again: {damage}");
+                let code = ErrorCode::SecretDamaged;
+                for subject in
+                    [Subject::of(workload), Subject::secret(&workload.namespace, name, &suspect.facts.uid)]
+                {
+                    self.events.refused(&subject, code, &note);
+                }
+                tracing::warn!(%code, %workload, secret = %name, damage, "the Secret was changed by others; it is issued again");
             }
             self.observed.note_secret(secret.metadata, damage.map(Into::into));
         }
@@ -221,7 +273,10 @@ impl Reconciler {
             return Ok(None);
         };
         let facts = Seen::from_metadata(secret.metadata.clone()).secret().ok().map(|(_, facts)| facts);
-        if facts.as_ref().is_some_and(|facts| facts.managed) {
+        let workload = self.observed.workload(key);
+        let lost_its_label =
+            |facts: &SecretFacts| workload.is_some_and(|workload| facts.was_made_for(&workload));
+        if facts.as_ref().is_some_and(|facts| facts.managed || lost_its_label(facts)) {
             self.observed.note_secret(secret.metadata, None);
             return Ok(None);
         }
@@ -229,10 +284,10 @@ impl Reconciler {
         Ok(facts)
     }
 
-    /// The workload of a Secret that is left, as it is now: opted out, or without our label, which whoever
-    /// writes it may drop while no webhook is there to put it back. Only what the workload itself says counts;
-    /// a deleted one's Secret is the garbage collector's.
-    async fn unlabelled(&self, key: &WorkloadKey) -> Result<Option<Workload>, ReconcileError> {
+    /// A workload as it is now, which no watch tells of: opted out, or without our label, which whoever writes it
+    /// may drop while no webhook is there to put it back. Only what the workload itself says counts; a deleted
+    /// one's Secret is the garbage collector's.
+    pub(crate) async fn live(&self, key: &WorkloadKey) -> Result<Option<Workload>, ApiError> {
         let kind = key.workload.kind;
         let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
         let resource = kube::core::GroupVersionKind::gvk(group, version, kind.as_str());
@@ -260,10 +315,14 @@ impl Reconciler {
     }
 }
 
-fn rest_until(until: OffsetDateTime) -> Outcome {
+/// Until the next plan is due, or the next look at a Secret's content.
+fn rest_until(until: OffsetDateTime, view: &View) -> Outcome {
     let rest = Duration::try_from(until - entropy::now()).unwrap_or_default();
-    Outcome::Again(Instant::now() + rest.min(LONGEST_REST))
+    let planned = Instant::now() + rest.min(LONGEST_REST);
+    Outcome::Again(view.secrets.iter().map(|known| known.verify_at).fold(planned, Instant::min))
 }
 
+#[cfg(test)]
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

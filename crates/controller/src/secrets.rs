@@ -22,14 +22,23 @@ pub(crate) const FIELD_MANAGER: &str = "certmint";
 pub(crate) struct Secret {
     /// Metadata.
     pub(crate) metadata: ObjectMeta,
+    /// `type`, which never changes.
+    #[serde(default, rename = "type")]
+    pub(crate) kind: String,
+    /// Whether its content never changes either.
+    #[serde(default)]
+    pub(crate) immutable: bool,
     #[serde(default)]
     data: BTreeMap<String, Content>,
 }
 
+/// The type of a Secret with key and certificate.
+pub(crate) const TLS: &str = "kubernetes.io/tls";
+
 /// What a Secret is to hold, beside its metadata.
 pub(crate) struct NewContent<'a> {
     /// `kubernetes.io/tls` or `Opaque`.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: &'a str,
     /// Keys and texts.
     pub(crate) data: &'a [(&'static str, &'a str)],
 }
@@ -119,7 +128,9 @@ impl Secrets {
     ) -> Result<ObjectMeta, ApiError> {
         metadata.insert("uid".into(), seen.uid.into());
         metadata.insert("resourceVersion".into(), seen.resource_version.into());
-        let patch = Patch::Merge(json!({ "metadata": metadata, "data": content.encoded() }));
+        // The type cannot be changed, but with it a Secret of another type is not taken for right.
+        let patch =
+            Patch::Merge(json!({ "metadata": metadata, "type": content.kind, "data": content.encoded() }));
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let request = self.request().patch(seen.name, &params, &patch);
         self.send::<Secret>("update", seen.name, request).await.map(|secret| secret.metadata)

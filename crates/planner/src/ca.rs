@@ -2,7 +2,7 @@
 //! nobody has yet, so all that is running would stop talking to all that starts.
 
 use crate::Refusal;
-use certmint_contract::{DnsName, ErrorCode, Lifetime, Policy, lifetime::BACKDATE};
+use certmint_contract::{DnsName, ErrorCode, Lifetime, Policy, keys, lifetime::BACKDATE};
 use std::{collections::BTreeSet, fmt};
 use time::OffsetDateTime;
 
@@ -13,8 +13,8 @@ pub struct CaObserved {
     pub secret: CaSecret,
     /// The published trust bundle, compared with the Secret's root.
     pub trust_bundle: TrustBundle,
-    /// Whether there is any Secret that a CA of ours has signed.
-    pub has_issued: bool,
+    /// What shows that a CA of ours has issued before, in words: a Secret, for instance.
+    pub trace: Option<String>,
 }
 
 /// The CA's Secret, read and checked.
@@ -112,9 +112,10 @@ pub fn permitted_dns(policy: &Policy) -> Vec<DnsName> {
 
 /// Decides what should happen with the CA at `now`.
 pub fn ca_plan(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> CaPlan {
-    let facts = match (&observed.secret, observed.trust_bundle, observed.has_issued) {
-        (CaSecret::Absent, TrustBundle::Absent, false) => return CaPlan::CreateAll,
-        (CaSecret::Absent, ..) => return refuse(GONE.into()),
+    let facts = match (&observed.secret, observed.trust_bundle, &observed.trace) {
+        (CaSecret::Absent, TrustBundle::Absent, None) => return CaPlan::CreateAll,
+        (CaSecret::Absent, TrustBundle::Absent, Some(trace)) => return refuse(gone(trace)),
+        (CaSecret::Absent, ..) => return refuse(gone("its trust bundle")),
         (CaSecret::Unusable(why), ..) => {
             return refuse(format!("the CA's Secret cannot be used: {why}"));
         }
@@ -130,8 +131,7 @@ pub fn ca_plan(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> C
     }
 }
 
-const GONE: &str = "the CA's Secret is gone, but certificates or a trust bundle of that CA still exist; restore the Secret from its backup, or, to begin anew with a root that nobody trusts yet, remove the trust bundle and every Secret with the label certmint.dev/managed";
-const SWAPPED: &str = "the CA's Secret holds another root than the published trust bundle; restore the Secret from its backup, or remove the trust bundle if the new root is meant";
+const SWAPPED: &str = "the CA's Secret holds another root than the published trust bundle; restore the Secret from its backup, or, if the new root is meant, remove the trust bundle and restart the controller";
 
 /// Until when the issuing CA is right as it is, or why it is not.
 fn rotation(facts: &CaFacts, policy: &Policy, now: OffsetDateTime) -> Result<OffsetDateTime, RotationReason> {
@@ -149,6 +149,13 @@ fn rotation(facts: &CaFacts, policy: &Policy, now: OffsetDateTime) -> Result<Off
     }
     let due = facts.issuing_not_before + BACKDATE + (life - BACKDATE) / 3;
     if now < due { Ok(due) } else { Err(RotationReason::Due) }
+}
+
+fn gone(trace: &str) -> String {
+    format!(
+        "the CA's Secret is gone, but there was one: {trace} is still there; restore the Secret from its backup, or, to begin anew with a root that nobody trusts yet, remove the trust bundle and every Secret with the label {}, and restart the controller",
+        keys::MANAGED
+    )
 }
 
 fn refuse(message: String) -> CaPlan {

@@ -53,8 +53,8 @@ pub enum Reason {
         /// Of the present certificate.
         from: Lifetime,
     },
-    /// Another issuing CA.
-    IssuerChanged,
+    /// Another root.
+    RootChanged,
     /// The Secret is not owned by this workload, but by its predecessor of the same name, or by none.
     OwnerChanged,
     /// The Secret is not as it was written.
@@ -66,6 +66,8 @@ pub enum Reason {
 pub struct IssuedFacts {
     /// The issuing CA's subject key identifier, hex.
     pub issuer: String,
+    /// The root's subject key identifier, hex.
+    pub root: String,
     /// Hex.
     pub serial: String,
     /// Begin of validity.
@@ -86,6 +88,7 @@ impl Order {
             lifetime: self.lifetime,
             renew_at: renew_at(issued.not_before, issued.not_after, jitter),
             issuer: issued.issuer,
+            root: issued.root,
             serial: issued.serial,
             not_before: issued.not_before,
             not_after: issued.not_after,
@@ -106,7 +109,7 @@ impl fmt::Display for Reason {
             Self::IdentityChanged { from } => write!(f, "identity changed, was {from}"),
             Self::KeyAlgorithmChanged { from } => write!(f, "key algorithm changed, was {from}"),
             Self::LifetimeChanged { from } => write!(f, "duration changed, was {from}"),
-            Self::IssuerChanged => f.write_str("issuer changed"),
+            Self::RootChanged => f.write_str("root changed"),
             Self::OwnerChanged => f.write_str("owner changed"),
             Self::Damaged(what) => write!(f, "damaged: {what}"),
         }

@@ -5,7 +5,7 @@ use crate::{
     secret::Claim,
     terms::{Terms, terms},
 };
-use certmint_contract::{DnsName, ErrorCode, Policy, SecretName, lifetime::renew_at};
+use certmint_contract::{DnsName, ErrorCode, Policy, SecretName, keys, lifetime::renew_at};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Everything a decision rests on.
@@ -28,9 +28,9 @@ pub struct Observed<'a> {
 /// The issuing CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerFacts {
-    /// Its subject key identifier, hex.
-    pub key_identifier: String,
-    /// End of validity.
+    /// Its root's subject key identifier, hex.
+    pub root: String,
+    /// End of its own validity.
     pub not_after: OffsetDateTime,
 }
 
@@ -156,6 +156,9 @@ fn reason(
     now: OffsetDateTime,
 ) -> Result<OffsetDateTime, Reason> {
     let record = secret.record.as_ref().map_err(|why| Reason::Damaged(why.to_string().into()))?;
+    if !secret.managed {
+        return Err(Reason::Damaged(format!("label {} is missing", keys::MANAGED).into()));
+    }
     if record.workload != observed.workload.reference {
         return Err(Reason::Damaged(format!("it says it is {}'s", record.workload).into()));
     }
@@ -167,6 +170,10 @@ fn reason(
     }
     if now < record.not_before {
         return Err(Reason::Damaged("the certificate is not valid yet".into()));
+    }
+    // What would end no later is not worth a renewal: towards the end of a CA they would come ever faster.
+    if now < record.not_after && observed.issuer.is_some_and(|issuer| issuer.not_after <= record.not_after) {
+        return Ok(record.not_after);
     }
     // Whatever the annotation says, renewal is never later than two thirds of the certificate's life.
     let until = record.renew_at.min(renew_at(record.not_before, record.not_after, 0)).min(record.not_after);
@@ -192,7 +199,9 @@ fn changed(terms: &Terms, record: &Record, issuer: Option<&IssuerFacts>) -> Opti
     if record.lifetime != terms.lifetime {
         return Some(Reason::LifetimeChanged { from: record.lifetime });
     }
-    issuer.filter(|issuer| issuer.key_identifier != record.issuer).map(|_| Reason::IssuerChanged)
+    // An issuing CA's successor changes nothing: what the former signed verifies by the same root, carries its
+    // chain with it, and ends no later than its issuer.
+    issuer.filter(|issuer| issuer.root != record.root).map(|_| Reason::RootChanged)
 }
 
 /// An order, unless there is no CA to carry it out.
@@ -224,7 +233,8 @@ fn own(observed: &Observed<'_>, keep: Option<&SecretName>) -> Vec<Removal> {
     observed
         .secrets
         .iter()
-        .filter(|secret| Some(&secret.name) != keep && secret.claim(observed.workload) == Claim::Own)
+        .filter(|secret| Some(&secret.name) != keep && secret.managed)
+        .filter(|secret| secret.claim(observed.workload) == Claim::Own)
         .filter(|secret| {
             secret.record.as_ref().is_ok_and(|record| record.workload == observed.workload.reference)
         })

@@ -19,6 +19,8 @@ pub struct Record {
     pub lifetime: Lifetime,
     /// The issuing CA's subject key identifier, hex.
     pub issuer: String,
+    /// The root's subject key identifier, hex.
+    pub root: String,
     /// Hex.
     pub serial: String,
     /// Begin of validity.
@@ -63,6 +65,7 @@ impl Record {
             key_algorithm: parsed(keys::KEY_ALGORITHM, text(keys::KEY_ALGORITHM)?)?,
             lifetime: parsed(keys::DURATION, text(keys::DURATION)?)?,
             issuer: text(keys::ISSUER)?.into(),
+            root: text(keys::ROOT)?.into(),
             serial: text(keys::SERIAL)?.into(),
             not_before: instant(keys::NOT_BEFORE)?,
             not_after: instant(keys::NOT_AFTER)?,
@@ -80,6 +83,7 @@ impl Record {
             (keys::KEY_ALGORITHM, self.key_algorithm.to_string()),
             (keys::DURATION, self.lifetime.to_string()),
             (keys::ISSUER, self.issuer.clone()),
+            (keys::ROOT, self.root.clone()),
             (keys::SERIAL, self.serial.clone()),
             (keys::NOT_BEFORE, rfc3339(self.not_before)),
             (keys::NOT_AFTER, rfc3339(self.not_after)),

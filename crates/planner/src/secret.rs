@@ -62,11 +62,18 @@ impl SecretFacts {
         }
     }
 
+    /// Whether owner and record both say that it was made for exactly this workload, whatever its label.
+    pub fn was_made_for(&self, workload: &Workload) -> bool {
+        self.owner.as_ref().is_some_and(|owner| owner.uid == workload.uid)
+            && self.record.as_ref().is_ok_and(|record| record.workload == workload.reference)
+    }
+
     /// Owner before annotation: the API server keeps owners honest, anybody may write an annotation.
     pub(crate) fn claim(&self, workload: &Workload) -> Claim {
         let wanted = workload.reference.to_string();
         match (&self.owner, &self.record) {
-            _ if !self.managed => Claim::Foreign,
+            // A label is lost easily, by a tool that writes all of them for instance.
+            _ if !self.managed && !self.was_made_for(workload) => Claim::Foreign,
             (Some(owner), _) if owner.uid == workload.uid => Claim::Own,
             (Some(owner), _) if *owner.reference == *wanted => Claim::Predecessor,
             (Some(owner), _) => Claim::Other(owner.reference.clone()),

@@ -2,6 +2,7 @@
 
 use crate::{api::ApiError, entropy::NoEntropy};
 use certmint_certificates::{CaError, KeyError};
+use certmint_contract::ErrorCode;
 
 /// Why there is no CA to issue with.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,14 @@ pub(crate) enum CaFault {
 }
 
 impl CaFault {
+    /// The code it is reported under.
+    pub(super) fn code(&self) -> ErrorCode {
+        match self {
+            Self::Api(error) => error.code(),
+            _ => ErrorCode::CaUnavailable,
+        }
+    }
+
     /// Whether it passes by itself: the CA in use stays in use meanwhile.
     pub(super) fn is_passing(&self) -> bool {
         matches!(self, Self::NotYet | Self::Api(_) | Self::NoEntropy(_))

@@ -11,7 +11,7 @@ use certmint_certificates::{
     Authority, CaCertificate, CaError, Issuing, PrivateKey, Root,
     ca::{IssuingProfile, RootProfile, Tier},
 };
-use certmint_contract::{DnsName, ErrorCode, KeyAlgorithm, Lifetime, Policy};
+use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, Policy};
 use certmint_planner::{CaFacts, CaObserved, CaPlan, CaSecret, TrustBundle, ca, ca_plan};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{sync::Arc, time::Duration};
@@ -19,11 +19,13 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 /// How soon a CA that was deleted or swapped is noticed.
-const PACE: Duration = Duration::from_secs(30);
+const PACE: Duration = Duration::from_secs(10);
 /// How soon a CA that is about to be made, or an API server that is away, is asked for again.
 const IMPATIENT_PACE: Duration = Duration::from_secs(1);
 /// How soon a CA that a person restored is noticed.
 const REPAIR_PACE: Duration = Duration::from_secs(5);
+/// What is left of a CA whose every other trace was removed.
+const IN_MEMORY: &str = "what this process has in memory";
 /// Ten years: roots are replaced by decision, not by expiry.
 const ROOT_LIFETIME: Lifetime = Lifetime::from_seconds(10 * 365 * 86_400);
 
@@ -37,8 +39,8 @@ pub(crate) struct Keeper<W> {
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
     /// Whether this replica leads.
     pub(crate) terms: watch::Receiver<Term>,
-    /// Whether there are Secrets that some CA of ours signed.
-    pub(crate) has_issued: W,
+    /// A Secret that some CA of ours signed, if there is one, in words.
+    pub(crate) trace: W,
     /// Where faults are told.
     pub(crate) events: Events,
     /// Our own Deployment.
@@ -51,7 +53,7 @@ enum Loaded {
     IssuingExpired(Root),
 }
 
-impl<W: Fn() -> bool> Keeper<W> {
+impl<W: Fn() -> Option<String>> Keeper<W> {
     /// Looks at the CA again and again; never returns.
     pub(crate) async fn run(mut self) {
         loop {
@@ -81,7 +83,7 @@ impl<W: Fn() -> bool> Keeper<W> {
         let observed = CaObserved {
             secret: facts(loaded.as_ref()),
             trust_bundle: self.compare(loaded.as_ref(), published.as_deref()),
-            has_issued: self.ca.borrow().roots.is_some() || (self.has_issued)(),
+            trace: (self.trace)().or_else(|| self.ca.borrow().roots.as_ref().map(|_| IN_MEMORY.into())),
         };
         let plan = ca_plan(&observed, policy, now);
         match (plan, stored.zip(loaded.and_then(Result::ok)), leading) {
@@ -135,7 +137,7 @@ impl<W: Fn() -> bool> Keeper<W> {
                 Authority::new(Arc::new(root), issuing)?
             }
         };
-        or_not_yet(self.store.replace(&stored.metadata, &authority).await)?;
+        or_not_yet(self.store.replace(&stored, &authority).await)?;
         Ok(authority)
     }
 
@@ -161,14 +163,15 @@ impl<W: Fn() -> bool> Keeper<W> {
                 self.ca.send_if_modified(|ca| ca.take(authority));
             }
             Err(fault) if fault.is_passing() => {
-                tracing::warn!(%fault, "the CA could not be looked at");
+                tracing::warn!(code = %fault.code(), %fault, "the CA could not be looked at; this is tried again");
                 self.ca.send_if_modified(|ca| ca.authority.is_err() && ca.lose(fault));
             }
             Err(fault) => {
                 let words = fault.to_string();
-                self.events.refused(&self.ourselves, ErrorCode::CaUnavailable, &words);
+                let code = fault.code();
+                self.events.refused(&self.ourselves, code, &words);
                 if self.ca.send_if_modified(|ca| ca.lose(fault)) {
-                    tracing::error!(fault = words, "nothing is issued: the CA is not usable");
+                    tracing::error!(%code, fault = words, "nothing is issued: the CA is not usable");
                 }
             }
         }

@@ -36,6 +36,7 @@ pub(crate) struct Store {
 pub(super) struct Stored {
     /// What a replacement must name.
     pub(super) metadata: ObjectMeta,
+    kind: String,
     /// Not checked yet.
     pub(super) pem: AuthorityPem,
 }
@@ -72,6 +73,7 @@ impl Store {
                 issuing: pair(&secret, ISSUING_CERTIFICATE, ISSUING_KEY),
             },
             metadata: secret.metadata,
+            kind: secret.kind,
         }))
     }
 
@@ -82,11 +84,13 @@ impl Store {
         Ok(())
     }
 
-    /// Replaces the CA that was read with `metadata`.
-    pub(super) async fn replace(&self, metadata: &ObjectMeta, authority: &Authority) -> Result<(), CaFault> {
+    /// Replaces the CA that was read.
+    pub(super) async fn replace(&self, stored: &Stored, authority: &Authority) -> Result<(), CaFault> {
         let pem = authority.to_pem()?;
-        let seen = version_of(metadata);
-        self.secrets.replace(&seen, Metadata::new(), &content(&data(&pem))).await?;
+        let data = data(&pem);
+        // Whoever restored it may have given it another type.
+        let content = NewContent { kind: &stored.kind, data: &data };
+        self.secrets.replace(&version_of(&stored.metadata), Metadata::new(), &content).await?;
         Ok(())
     }
 

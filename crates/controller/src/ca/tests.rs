@@ -41,8 +41,8 @@ fn keeping(leading: bool, has_issued: bool) -> Fixture {
         uid: None,
     };
     let store = Store::new(client, names);
-    let keeper =
-        Keeper { store, ca: sender, policy, terms, has_issued: move || has_issued, events, ourselves };
+    let trace = move || has_issued.then(|| "Secret shop/payments-certmint-tls".to_owned());
+    let keeper = Keeper { store, ca: sender, policy, terms, trace, events, ourselves };
     tokio::spawn(keeper.run());
     Fixture { server, ca, told, _senders: (policy_sender, terms_sender) }
 }

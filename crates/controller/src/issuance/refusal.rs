@@ -12,7 +12,9 @@ pub(super) fn failure(code: ErrorCode, message: String) -> Failure {
 pub(super) fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
-        ErrorCode::NotOptedIn | ErrorCode::NotAllowed => StatusCode::FORBIDDEN,
+        ErrorCode::NotOptedIn | ErrorCode::NotAllowed | ErrorCode::WrongServiceAccount => {
+            StatusCode::FORBIDDEN
+        }
         ErrorCode::PodGone => StatusCode::GONE,
         code if code.is_transient() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::CONFLICT,

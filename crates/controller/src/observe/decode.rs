@@ -1,6 +1,10 @@
 //! From what a watch delivers to what is kept.
 
-use certmint_contract::{Namespace, SecretName, WorkloadKind, WorkloadRef, annotations, keys};
+use crate::secrets::FIELD_MANAGER;
+use certmint_contract::{
+    Namespace, SecretName, WorkloadKind, WorkloadRef, annotations, keys,
+    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
+};
 use certmint_planner::{Owner, Replicas, SecretFacts, Service, ServiceKind, Workload};
 use kube::{
     Resource,
@@ -32,6 +36,9 @@ pub(crate) enum Unreadable {
     #[error("its spec: {0}")]
     Spec(#[from] serde_json::Error),
 }
+
+/// The annotations that only the certificate itself can confirm.
+const RECORDED: [&str; 4] = [keys::SERIAL, keys::ISSUER, keys::NOT_BEFORE, keys::NOT_AFTER];
 
 impl Seen {
     /// An object of which only metadata matters.
@@ -101,6 +108,23 @@ impl Seen {
             (labels.clone().unwrap_or_default(), annotations.clone().unwrap_or_default());
         let uid = uid.as_deref().unwrap_or_default();
         Ok((namespace, SecretFacts::new(name, uid, &labels, &annotations, owner)))
+    }
+
+    /// Whether the content of a Secret, and what stands on it about that, was last written by us alone, as its
+    /// `managedFields` tell: whoever changes a field takes it over.
+    pub(crate) fn was_written_by_us(&self) -> bool {
+        let entries = self.metadata.managed_fields.iter().flatten();
+        let ours = entries.filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
+        let fields: Vec<_> =
+            ours.filter_map(|entry| entry.fields_v1.as_ref()).map(|fields| &fields.0).collect();
+        let has = |path: &[&str], key: &str| {
+            fields.iter().any(|fields| {
+                let within = path.iter().try_fold(*fields, |fields, step| fields.get(step));
+                within.is_some_and(|fields| fields.get(format!("f:{key}")).is_some())
+            })
+        };
+        [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE].iter().all(|key| has(&["f:data"], key))
+            && RECORDED.iter().all(|key| has(&["f:metadata", "f:annotations"], key))
     }
 
     fn template(&self, kind: WorkloadKind) -> Result<Template, Unreadable> {

@@ -3,14 +3,14 @@
 use super::{
     decode::{Seen, Unreadable},
     index::{WorkloadKey, wanted_secret},
-    tables::{Known, Name, State, What},
+    tables::{Known, Name, State, What, turn_of},
 };
 use crate::queue::Queue;
 use certmint_contract::{Namespace, SecretName};
 use certmint_planner::{Hosts, Service, Workload};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// The observed cluster, shared by all watches and all work.
 pub(crate) struct Observed {
@@ -101,6 +101,15 @@ impl Observed {
         Census { workloads: state.workloads.len(), certificates: state.secrets.len(), first_end: ends.min() }
     }
 
+    /// A Secret that says, with a whole record and its owner, that a CA of ours signed it: the label alone
+    /// could be put on any.
+    pub(crate) fn trace_of_a_ca(&self) -> Option<String> {
+        let state = self.read();
+        let signed = |known: &Known| known.facts.owner.is_some() && known.facts.record.is_ok();
+        let ((namespace, name), _) = state.secrets.iter().find(|(_, known)| signed(known))?;
+        Some(format!("Secret {namespace}/{name}"))
+    }
+
     /// Has every workload, and whatever claims to be of one, looked at again.
     pub(crate) fn replan_all(&self) {
         let state = self.read();
@@ -116,8 +125,19 @@ impl Observed {
         if let Ok((namespace, mut facts)) = seen.secret() {
             facts.damage = damage;
             let version = seen.metadata.resource_version.unwrap_or_default().into();
-            self.write().put_secret(namespace, Known { facts, version, suspect: false });
+            let verify_at = turn_of(&facts.uid);
+            self.write().put_secret(namespace, Known { facts, version, verify_at });
         }
+    }
+
+    /// Has a workload looked at again, and the content of its Secret verified, because it was found wanting.
+    pub(crate) fn doubt(&self, key: &WorkloadKey, secret: Option<&SecretName>) {
+        if let Some(name) = secret
+            && let Some(known) = self.write().secrets.get_mut(&(key.namespace.clone(), name.clone()))
+        {
+            known.verify_at = Instant::now();
+        }
+        self.queue.add(key.clone());
     }
 
     /// Forgets a Secret that is found to be gone or not ours.
@@ -142,7 +162,7 @@ impl Observed {
             What::Secret => {
                 let (namespace, facts) = seen.secret()?;
                 let version = seen.metadata.resource_version.as_deref().unwrap_or_default();
-                state.see_secret(namespace, facts, version)
+                state.see_secret(namespace, facts, version, seen.was_written_by_us())
             }
         };
         drop(state);

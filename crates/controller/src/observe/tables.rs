@@ -6,7 +6,12 @@ use super::{
 };
 use certmint_contract::{Namespace, SecretName, WorkloadKind, WorkloadRef};
 use certmint_planner::{Hosts, SecretFacts, Service, Workload};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+use tokio::time::Instant;
 
 /// What a watch delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,9 +34,13 @@ pub(crate) struct Known {
     pub(crate) facts: SecretFacts,
     /// The precondition of a replacement.
     pub(crate) version: Box<str>,
-    /// Somebody else changed it since it was last verified.
-    pub(crate) suspect: bool,
+    /// When its content is to be verified next.
+    pub(crate) verify_at: Instant,
 }
+
+/// How often the content of a Secret is verified that, by all that is told of it, only we have written. Who
+/// wrote can be forged, and a backup may put back anything.
+const VERIFY_PACE: Duration = Duration::from_secs(3600);
 
 /// What is known of the cluster, by what it is looked up by.
 #[derive(Default)]
@@ -45,6 +54,14 @@ pub(super) struct State {
     pub(super) services: Services,
     pub(super) secrets: BTreeMap<(Namespace, SecretName), Known>,
     pub(super) claims: HashMap<WorkloadKey, BTreeSet<SecretName>>,
+}
+
+/// When a Secret's content is verified in turn: spread over the time there is, the same Secret alike each time.
+pub(super) fn turn_of(uid: &str) -> Instant {
+    let mut hasher = DefaultHasher::new();
+    uid.hash(&mut hasher);
+    let part = u32::try_from(hasher.finish() % 1024).unwrap_or_default();
+    Instant::now() + VERIFY_PACE / 2 + VERIFY_PACE / 2048 * part
 }
 
 impl State {
@@ -77,14 +94,14 @@ impl State {
         namespace: Namespace,
         facts: SecretFacts,
         version: &str,
+        written_by_us: bool,
     ) -> Vec<WorkloadKey> {
         let known = self.secrets.get(&(namespace.clone(), facts.name.clone()));
         if known.is_some_and(|known| *known.version == *version) {
             return Vec::new();
         }
-        // Of a Secret never seen nothing is known to be wrong; of one that changed, its content may be.
-        let suspect = known.is_some_and(|known| known.facts.uid == facts.uid);
-        self.put_secret(namespace, Known { facts, version: version.into(), suspect })
+        let verify_at = if written_by_us { turn_of(&facts.uid) } else { Instant::now() };
+        self.put_secret(namespace, Known { facts, version: version.into(), verify_at })
     }
 
     pub(super) fn put_secret(&mut self, namespace: Namespace, known: Known) -> Vec<WorkloadKey> {

@@ -27,7 +27,9 @@ pub(crate) async fn keep_api_identity(
             match replace(&identity, &server, &ca, &policy) {
                 Ok(next) => due = Some(next),
                 Err(OwnCertificateError::NoCa) => {}
-                Err(error) => tracing::error!(%error, "the issuance API has no new certificate"),
+                Err(error) => {
+                    tracing::error!(code = %error.code(), %error, "the issuance API has no new certificate; this is tried again");
+                }
             }
         }
         tokio::select! {

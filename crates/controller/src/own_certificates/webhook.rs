@@ -11,7 +11,7 @@ use crate::{
 };
 use certmint_certificates::{Expected, Identity, Issued, verify};
 use certmint_contract::{
-    Lifetime, Policy,
+    ErrorCode, Lifetime, Policy,
     issuance::Bundle,
     keys,
     lifetime::renew_at,
@@ -62,7 +62,7 @@ impl WebhookCertificate {
         loop {
             let now = ca.borrow_and_update().clone();
             if let Err(error) = self.look(&now).await {
-                tracing::warn!(%error, "the webhook's certificate was not seen to; this is tried again");
+                tracing::warn!(code = %error.code(), %error, "the webhook's certificate was not seen to; this is tried again");
             }
             tokio::select! {
                 () = tokio::time::sleep(PACE) => {}
@@ -128,7 +128,8 @@ impl WebhookCertificate {
         let name = &self.names.configuration;
         let call = |verb| format!("{verb} MutatingWebhookConfiguration {name}");
         let Some(found) = api::optional(api::call(call("get"), api.get(name)).await)? else {
-            tracing::warn!(name, "there is no such MutatingWebhookConfiguration yet; nothing is injected");
+            let code = ErrorCode::WebhookMissing;
+            tracing::warn!(%code, name, "there is no such MutatingWebhookConfiguration, so nothing is injected; helm upgrade restores it");
             return Ok(());
         };
         let Some(patch) = bundle_patch(&found, roots) else { return Ok(()) };

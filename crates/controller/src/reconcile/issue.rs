@@ -6,9 +6,9 @@ use crate::{
     entropy,
     events::Subject,
     observe::Known,
-    secrets::{Metadata, NewContent, Secrets, Version},
+    secrets::{Metadata, NewContent, Secrets, TLS, Version},
 };
-use certmint_certificates::{IssueError, Issued, KeyError, PrivateKey, Profile};
+use certmint_certificates::{Issued, KeyError, PrivateKey, Profile};
 use certmint_contract::{
     KeyAlgorithm, keys,
     pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
@@ -24,8 +24,8 @@ impl Reconciler {
         order: &Order,
         secrets: &Secrets,
     ) -> Result<bool, ReconcileError> {
-        let issued = self.make(order).await?;
-        let metadata = metadata(workload, order, &issued)?;
+        let (issued, facts) = self.make(order).await?;
+        let metadata = metadata(workload, order, facts)?;
         match secrets.create(order.secret_name.as_str(), metadata, &content(&data(&issued))).await {
             Ok(written) => {
                 self.observed.note_secret(written, None);
@@ -45,8 +45,8 @@ impl Reconciler {
         seen: &Known,
         secrets: &Secrets,
     ) -> Result<bool, ReconcileError> {
-        let issued = self.make(order).await?;
-        let metadata = metadata(workload, order, &issued)?;
+        let (issued, facts) = self.make(order).await?;
+        let metadata = metadata(workload, order, facts)?;
         let seen = Version {
             name: order.secret_name.as_str(),
             uid: &seen.facts.uid,
@@ -59,11 +59,31 @@ impl Reconciler {
                 Ok(true)
             }
             Err(error) if matches!(error.fault(), Fault::Conflict | Fault::Absent) => Ok(false),
+            Err(error) if matches!(error.fault(), Fault::Refused { code: 422, .. }) => {
+                if self.clear_fixed(workload, &seen, secrets).await? { Ok(false) } else { Err(error.into()) }
+            }
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn make(&self, order: &Order) -> Result<Issued, ReconcileError> {
+    /// Deletes a Secret of ours that can never become what it should be: somebody made it immutable, or created
+    /// it anew with another type. Tells whether it was one.
+    async fn clear_fixed(
+        &self,
+        workload: &Workload,
+        seen: &Version<'_>,
+        secrets: &Secrets,
+    ) -> Result<bool, ReconcileError> {
+        let Some(secret) = secrets.get(seen.name).await? else { return Ok(true) };
+        if secret.version().uid == seen.uid && !secret.immutable && secret.kind == TLS {
+            return Ok(false);
+        }
+        tracing::warn!(%workload, secret = seen.name, immutable = secret.immutable, kind = secret.kind, "the Secret cannot be changed, so it is created anew");
+        secrets.delete(seen.name, seen.uid).await?;
+        Ok(true)
+    }
+
+    async fn make(&self, order: &Order) -> Result<(Issued, IssuedFacts), ReconcileError> {
         let authority = match &self.ca.borrow().authority {
             Ok(authority) => authority.clone(),
             // It was there when this was planned: the next plan says what is the matter.
@@ -72,8 +92,15 @@ impl Reconciler {
         let key = new_key(order.key_algorithm).await?;
         let profile =
             Profile { dns_names: &order.dns_names, spiffe_id: &order.spiffe_id, lifetime: order.lifetime };
-        let issued = authority.issue(&profile, &key, entropy::serial()?, entropy::now());
-        issued.map_err(|error: IssueError| error.into())
+        let issued = authority.issue(&profile, &key, entropy::serial()?, entropy::now())?;
+        let facts = IssuedFacts {
+            issuer: issued.facts.issuer.clone(),
+            root: authority.root().certificate().key_identifier().to_string(),
+            serial: issued.facts.serial.clone(),
+            not_before: issued.facts.not_before,
+            not_after: issued.facts.not_after,
+        };
+        Ok((issued, facts))
     }
 
     fn told(
@@ -88,7 +115,11 @@ impl Reconciler {
         tracing::info!(%workload, %secret, serial = facts.serial, not_after = %facts.not_after, %reason, event);
         self.metrics.issued(count);
         let names: Vec<_> = order.dns_names.iter().map(|name| name.as_str()).collect();
-        let names = if names.is_empty() { order.spiffe_id.as_str().into() } else { names.join(", ") };
+        let names = if names.is_empty() {
+            format!("{} and no DNS name, because no Service selects its pods", order.spiffe_id)
+        } else {
+            names.join(", ")
+        };
         let note = format!("Secret {secret} ({reason}), valid until {}, for {names}", facts.not_after);
         self.events.issued(&Subject::of(workload), event, &note);
     }
@@ -107,13 +138,7 @@ pub(crate) async fn new_key(algorithm: KeyAlgorithm) -> Result<PrivateKey, KeyEr
     }
 }
 
-fn metadata(workload: &Workload, order: &Order, issued: &Issued) -> Result<Metadata, ReconcileError> {
-    let facts = IssuedFacts {
-        issuer: issued.facts.issuer.clone(),
-        serial: issued.facts.serial.clone(),
-        not_before: issued.facts.not_before,
-        not_after: issued.facts.not_after,
-    };
+fn metadata(workload: &Workload, order: &Order, facts: IssuedFacts) -> Result<Metadata, ReconcileError> {
     let reference = &workload.reference;
     let mut annotations = order.record(reference, facts, entropy::jitter()?).annotations();
     annotations.insert(keys::REASON.into(), order.reason.to_string());
@@ -142,5 +167,5 @@ fn data(issued: &Issued) -> [(&'static str, &str); 3] {
 }
 
 fn content<'a>(data: &'a [(&'static str, &'a str)]) -> NewContent<'a> {
-    NewContent { kind: "kubernetes.io/tls", data }
+    NewContent { kind: TLS, data }
 }

@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn a_clock_that_jumps_by_an_hour_parts_from_the_timers_and_one_that_runs_does_not() {
         let (instant, wall) = (Instant::now(), OffsetDateTime::UNIX_EPOCH);
-        let later = |seconds: i64| (instant + CLOCK_PACE, wall + CLOCK_PACE + time::Duration::seconds(seconds));
+        let later =
+            |seconds: i64| (instant + CLOCK_PACE, wall + CLOCK_PACE + time::Duration::seconds(seconds));
         assert!(!parted((instant, wall), later(0)));
         assert!(!parted((instant, wall), later(4)));
         assert!(parted((instant, wall), later(3600)), "set forward");

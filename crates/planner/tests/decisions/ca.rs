@@ -18,7 +18,7 @@ fn made(policy: &Policy, now: OffsetDateTime, root_not_after: OffsetDateTime) ->
         issuing_not_after: (now + issuing_lifetime(policy).duration()).min(root_not_after),
         permitted_dns: permitted_dns(policy),
     };
-    CaObserved { secret: CaSecret::Usable(facts), trust_bundle: TrustBundle::HasRoot, has_issued: true }
+    CaObserved { secret: CaSecret::Usable(facts), trust_bundle: TrustBundle::HasRoot, trace: None }
 }
 
 fn in_ten_years() -> OffsetDateTime {
@@ -33,14 +33,16 @@ fn refusal(observed: &CaObserved) -> String {
 
 #[test]
 fn only_where_nothing_is_a_ca_is_made() {
-    let nothing =
-        CaObserved { secret: CaSecret::Absent, trust_bundle: TrustBundle::Absent, has_issued: false };
+    let nothing = CaObserved { secret: CaSecret::Absent, trust_bundle: TrustBundle::Absent, trace: None };
     assert_eq!(ca_plan(&nothing, &Policy::default(), NOW), CaPlan::CreateAll);
-    for (trust_bundle, has_issued) in
-        [(TrustBundle::Differs, false), (TrustBundle::Absent, true), (TrustBundle::Differs, true)]
-    {
-        let message = refusal(&CaObserved { trust_bundle, has_issued, ..nothing.clone() });
-        assert!(message.contains("is gone") && message.contains("restore"), "{message}");
+    let trace = Some("Secret shop/payments-certmint-tls".to_owned());
+    for (trust_bundle, trace, named) in [
+        (TrustBundle::Differs, None, "its trust bundle"),
+        (TrustBundle::Absent, trace.clone(), "Secret shop/payments-certmint-tls"),
+        (TrustBundle::Differs, trace, "its trust bundle"),
+    ] {
+        let message = refusal(&CaObserved { trust_bundle, trace, ..nothing.clone() });
+        assert!(message.contains(&format!("{named} is still there; restore")), "{message}");
     }
 }
 
@@ -129,11 +131,10 @@ proptest! {
     fn what_exists_is_never_made_anew(
         unusable: bool,
         bundle in prop::sample::select(vec![TrustBundle::Absent, TrustBundle::HasRoot, TrustBundle::Differs]),
-        has_issued: bool,
     ) {
         let ca = made(&Policy::default(), NOW, in_ten_years());
         let secret = if unusable { CaSecret::Unusable("broken".into()) } else { ca.secret };
-        let observed = CaObserved { secret, trust_bundle: bundle, has_issued };
+        let observed = CaObserved { secret, trust_bundle: bundle, trace: None };
         let plan = ca_plan(&observed, &Policy::default(), NOW);
         prop_assert_ne!(plan, CaPlan::CreateAll);
     }

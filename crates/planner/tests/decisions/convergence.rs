@@ -58,7 +58,7 @@ fn any_world() -> impl Strategy<Value = World> {
                 services: has_service.then(|| service("payments")).into_iter().collect(),
                 secrets: [one, two, three].into_iter().flatten().collect(),
                 issuer: issuer.map(|(id, hours)| IssuerFacts {
-                    key_identifier: id.into(),
+                    root: id.into(),
                     not_after: NOW + Duration::hours(hours),
                 }),
                 ..World::default()
@@ -110,16 +110,17 @@ proptest! {
             prop_assert_eq!(&record.dns_names, &wanted.dns_names);
             prop_assert_eq!(&*record.spiffe_id, wanted.spiffe_id.as_str());
             prop_assert_eq!((record.key_algorithm, record.lifetime), (wanted.key_algorithm, wanted.lifetime));
-            prop_assert!(world.issuer.is_none_or(|issuer| issuer.key_identifier == record.issuer));
+            prop_assert!(world.issuer.is_none_or(|issuer| issuer.root == record.root));
         }
     }
 
     #[test]
     fn what_others_made_is_neither_written_nor_removed(world in any_world(), jitter: u8) {
         let others = |world: &World| -> Vec<_> {
-            let ours = |secret: &&SecretFacts| secret.managed && secret.owner.as_ref().is_none_or(|owner| {
-                &*owner.reference == "Deployment/payments"
-            });
+            let ours = |secret: &&SecretFacts| secret.was_made_for(&world.workload)
+                || secret.managed && secret.owner.as_ref().is_none_or(|owner| {
+                    &*owner.reference == "Deployment/payments"
+                });
             world.secrets.iter().filter(|secret| !ours(secret)).cloned().collect()
         };
         let mut after = world.clone();

@@ -4,8 +4,8 @@ use certmint_contract::{
     DnsName, OptIn, Policy, WorkloadKind, WorkloadRef, annotations, keys, lifetime::BACKDATE,
 };
 use certmint_planner::{
-    Decision, Hosts, IssuedFacts, IssuerFacts, Observed, Order, Owner, Plan, SecretFacts, Service, ServiceKind,
-    Workload, plan,
+    Decision, Hosts, IssuedFacts, IssuerFacts, Observed, Order, Owner, Plan, SecretFacts, Service,
+    ServiceKind, Workload, plan,
 };
 use std::collections::BTreeMap;
 use time::{Duration, OffsetDateTime, macros::datetime};
@@ -31,7 +31,7 @@ impl Default for World {
             services: vec![service("payments")],
             hosts: Hosts::default(),
             secrets: Vec::new(),
-            issuer: Some(IssuerFacts { key_identifier: "ab01".into(), not_after: NOW + Duration::days(60) }),
+            issuer: Some(IssuerFacts { root: "ab01".into(), not_after: NOW + Duration::days(60) }),
             policy: Policy::default(),
             now: NOW,
         }
@@ -96,7 +96,8 @@ impl World {
     fn write(&mut self, order: &Order, jitter: u8) {
         let issuer = self.issuer.as_ref().unwrap();
         let issued = IssuedFacts {
-            issuer: issuer.key_identifier.clone(),
+            issuer: "1551".into(),
+            root: issuer.root.clone(),
             serial: "40".into(),
             not_before: self.now - BACKDATE,
             not_after: (self.now + order.lifetime.duration()).min(issuer.not_after),

@@ -79,12 +79,40 @@ fn every_reason_is_told_in_words() {
     assert_eq!(renewal(algorithm), "key algorithm changed, was ecdsa-p256");
     let duration = |world: &mut World| *world = world.clone().annotated(&[("duration", "2h")]);
     assert_eq!(renewal(duration), "duration changed, was 24h");
-    let issuer = |world: &mut World| world.issuer.as_mut().unwrap().key_identifier = "cd02".into();
-    assert_eq!(renewal(issuer), "issuer changed");
+    let root = |world: &mut World| world.issuer.as_mut().unwrap().root = "cd02".into();
+    assert_eq!(renewal(root), "root changed");
     assert_eq!(renewal(|world| world.workload.uid = "payments-2".into()), "owner changed");
     assert_eq!(renewal(|world| world.secrets[0].owner = None), "owner changed");
     let damage = |world: &mut World| world.secrets[0].damage = Some("the key does not fit".into());
     assert_eq!(renewal(damage), "damaged: the key does not fit");
+    let label = |world: &mut World| world.secrets[0].managed = false;
+    assert_eq!(renewal(label), "damaged: label certmint.dev/managed is missing");
+}
+
+#[test]
+fn another_issuing_ca_of_the_same_root_changes_nothing_until_renewal_is_due() {
+    let mut world = World::default().settled();
+    let before = world.decide().plan;
+    world.secrets[0].record.as_mut().unwrap().issuer = "0dd1".into();
+    assert_eq!(world.decide().plan, before);
+}
+
+#[test]
+fn towards_the_end_of_the_ca_nothing_is_renewed_that_would_end_no_later() {
+    let mut world = World::default();
+    let end = NOW + Duration::hours(6);
+    world.issuer.as_mut().unwrap().not_after = end;
+    let mut world = world.settled();
+    for left in [5 * 3_600, 60, 2, 1] {
+        world.now = end - Duration::seconds(left);
+        assert_eq!(world.decide().plan, Plan::Keep { until: end });
+    }
+    world.now = end;
+    assert_eq!(refusal(&world).code, ErrorCode::CaUnavailable);
+    // A successor is worth one.
+    world.now = end - Duration::hours(1);
+    world.issuer.as_mut().unwrap().not_after = end + Duration::days(90);
+    assert!(matches!(world.decide().plan, Plan::Renew(_)));
 }
 
 #[test]
@@ -103,8 +131,8 @@ fn any_annotation_of_ours_that_is_lost_or_spoiled_is_repaired() {
         let mut annotations = written.clone();
         annotations.remove(key);
         assert_eq!(repair(&annotations), format!("damaged: {}", RecordError::Missing(leak(key))));
-        // A serial number stands there for people only, so nothing can be wrong with it.
-        if key != keys::SERIAL {
+        // These are compared with the certificate itself, when somebody else wrote the Secret.
+        if ![keys::SERIAL, keys::ISSUER].contains(&key.as_str()) {
             annotations.insert(key.clone(), "*spoiled*".into());
             repair(&annotations);
         }

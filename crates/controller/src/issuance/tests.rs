@@ -1,0 +1,177 @@
+use super::*;
+use crate::reconcile::fixture::{DEPLOYMENT, Fixture, SECRET, fixture, workload};
+use certmint_contract::WorkloadKind;
+use serde_json::{Value, json};
+
+const REVIEW: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+const POD: &str = "/api/v1/namespaces/shop/pods/payments-1-x";
+const REPLICA_SET: &str = "/apis/apps/v1/namespaces/shop/replicasets/payments-1";
+
+fn issuance(fixture: &Fixture) -> Issuance {
+    Issuance::new(fixture.reconciler.client.clone(), Arc::clone(&fixture.reconciler))
+}
+
+fn request(method: &str, path: &str) -> Request<Bytes> {
+    let request = Request::builder().method(method).uri(path).header("authorization", "Bearer abc");
+    request.body(Bytes::new()).unwrap()
+}
+
+fn owned_by(kind: &str, name: &str, uid: &str) -> Value {
+    json!([{ "apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true }])
+}
+
+/// Answers what is asked about a pod that runs as `account` and says that it is of the fixture's Deployment.
+async fn introduce(fixture: &mut Fixture, account: &str) {
+    fixture.server.expect("POST", REVIEW).await.ok(json!({ "status": {
+        "authenticated": true, "audiences": ["certmint.dev"],
+        "user": { "username": format!("system:serviceaccount:shop:{account}"), "extra": {
+            "authentication.kubernetes.io/pod-name": ["payments-1-x"],
+            "authentication.kubernetes.io/pod-uid": ["p-1"],
+        }},
+    }}));
+    let owner = owned_by("ReplicaSet", "payments-1", "r-1");
+    let pod = json!({ "metadata": { "name": "payments-1-x", "uid": "p-1", "ownerReferences": owner } });
+    fixture.server.expect("GET", POD).await.ok(pod);
+    let owner = owned_by("Deployment", "payments", "w-1");
+    let set = json!({ "metadata": { "name": "payments-1", "uid": "r-1", "ownerReferences": owner } });
+    fixture.server.expect("GET", REPLICA_SET).await.ok(set);
+}
+
+/// What the issuance API answers to that pod, while the API server answers as `then` says.
+async fn answer(
+    fixture: &mut Fixture,
+    account: &str,
+    then: &[(&str, Result<Value, u16>)],
+) -> Result<Bundle, Failure> {
+    let issuance = issuance(fixture);
+    let request = request("POST", BUNDLE_PATH);
+    let answer = issuance.answer(request);
+    let (response, ()) = tokio::join!(answer, async {
+        introduce(fixture, account).await;
+        for (path, result) in then {
+            let call = fixture.server.expect("GET", path).await;
+            match result {
+                Ok(body) => call.ok(body.clone()),
+                Err(404) => call.fail(404, "NotFound"),
+                Err(code) => call.fail(*code, "ServiceUnavailable"),
+            }
+        }
+    });
+    fixture.server.expect_silence().await;
+    let body = response.body();
+    match response.status() {
+        StatusCode::OK => Ok(serde_json::from_slice(body).unwrap()),
+        _ => Err(serde_json::from_slice(body).unwrap()),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_the_workload_is_given_what_its_secret_holds() {
+    let mut fixture = fixture();
+    let secret = fixture.issue().await;
+    let bundle = answer(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap();
+    assert!(bundle.certificate.starts_with("-----BEGIN CERTIFICATE-----"));
+    assert_eq!(bundle.trust_bundle, *fixture.reconciler.ca.borrow().roots.clone().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_wrong_with_the_secret_nothing_is_given_and_it_is_looked_at_again() {
+    type Spoil = fn(&mut Value);
+    let spoils: [(&str, Spoil); 8] = [
+        ("tls.key", |secret| secret["data"]["tls.key"] = "aHVzaA==".into()),
+        ("has no tls.crt", |secret| drop(secret["data"].as_object_mut().unwrap().remove("tls.crt"))),
+        ("not the trust bundle", |secret| secret["data"]["ca.crt"] = secret["data"]["tls.crt"].clone()),
+        ("type is Opaque", |secret| secret["type"] = "Opaque".into()),
+        ("annotations", |secret| secret["metadata"]["annotations"]["certmint.dev/serial"] = "0bad".into()),
+        ("is missing", |secret| {
+            drop(secret["metadata"]["annotations"].as_object_mut().unwrap().remove("certmint.dev/not-after"));
+        }),
+        ("not made for it", |secret| secret["metadata"]["ownerReferences"][0]["uid"] = "w-0".into()),
+        ("not made for it", |secret| secret["metadata"]["ownerReferences"] = json!([])),
+    ];
+    for (why, spoil) in spoils {
+        let mut fixture = fixture();
+        let mut secret = fixture.issue().await;
+        // What the watch told of it was right.
+        assert!(fixture.known().verify_at > tokio::time::Instant::now());
+        spoil(&mut secret);
+        let refused = answer(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NotYetIssued, "{why}: {refused}");
+        assert!(why == "tls.key" || refused.message.contains(why), "{why}: {refused}");
+        assert!(fixture.known().verify_at <= tokio::time::Instant::now(), "{why}");
+        assert_eq!(fixture.queue.next().await, fixture.key, "{why}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_secret_is_refused_for_good() {
+    let mut fixture = fixture();
+    let foreign = json!({ "metadata": {
+        "name": "payments-certmint-tls", "namespace": "shop", "uid": "f", "resourceVersion": "1",
+    }});
+    let refused = answer(&mut fixture, "default", &[(SECRET, Ok(foreign))]).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ForeignSecret);
+    assert!(
+        refused.message.contains("payments-certmint-tls exists and was not made by Certmint"),
+        "{refused}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_not_there_is_awaited() {
+    let mut fixture = fixture();
+    let refused = answer(&mut fixture, "default", &[(SECRET, Err(404))]).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotYetIssued);
+    assert_eq!(fixture.queue.next().await, fixture.key);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_service_account_is_refused_for_good_once_the_api_server_confirms_the_workloads() {
+    let mut fixture = fixture();
+    fixture.issue().await;
+    let refused = answer(&mut fixture, "mallory", &[(DEPLOYMENT, Ok(workload()))]).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::WrongServiceAccount);
+    assert!(!refused.code.is_transient());
+    // The template has changed, and this replica was not told yet.
+    let mut changed = workload();
+    changed["spec"]["template"]["spec"]["serviceAccountName"] = "clerk".into();
+    let refused = answer(&mut fixture, "clerk", &[(DEPLOYMENT, Ok(changed))]).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotYetIssued);
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_a_workload_did_not_opt_in_is_said_only_when_it_says_so_itself() {
+    let mut fixture = fixture();
+    fixture.reconciler.observed.unsee(WorkloadKind::Deployment, "shop", "payments");
+    let refused = answer(&mut fixture, "default", &[(DEPLOYMENT, Ok(workload()))]).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::NotYetIssued);
+    let mut opted_out = workload();
+    opted_out["metadata"]["annotations"] = json!({});
+    for live in [Ok(opted_out), Err(404)] {
+        let refused = answer(&mut fixture, "default", &[(DEPLOYMENT, live)]).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NotOptedIn);
+    }
+    let refused = answer(&mut fixture, "default", &[(DEPLOYMENT, Err(503))]).await.unwrap_err();
+    assert!(refused.code.is_transient(), "{refused}");
+}
+
+#[tokio::test]
+async fn what_is_no_request_for_a_bundle_is_answered_in_the_same_shape() {
+    let issuance = issuance(&fixture());
+    for (method, path, status) in [("POST", "/", 404), ("GET", "/metrics", 404), ("GET", BUNDLE_PATH, 405)] {
+        let response = issuance.answer(request(method, path)).await;
+        assert_eq!(response.status(), status);
+        let failure: Failure = serde_json::from_slice(response.body()).unwrap();
+        assert_eq!(failure.code, ErrorCode::BadRequest);
+        assert_eq!(response.headers().get(header::ALLOW).is_some(), status == 405);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_knows_too_little_says_so() {
+    let mut fixture = fixture();
+    let secret = fixture.issue().await;
+    fixture.ca.send_modify(|ca| ca.roots = None);
+    let refused = answer(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap_err();
+    assert!(refused.code.is_transient() && refused.message.contains("the CA is not loaded yet"), "{refused}");
+}

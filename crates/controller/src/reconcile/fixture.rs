@@ -1,0 +1,134 @@
+//! A controller that observes one workload, for the tests of what it does.
+
+use super::Reconciler;
+use crate::{
+    ca::Ca,
+    entropy,
+    events::Events,
+    metrics::Metrics,
+    observe::{Known, Observed, Seen, WorkloadKey},
+    queue::{Outcome, Queue},
+    testing::{ApiServer, api_server},
+};
+use certmint_certificates::{
+    Authority, PrivateKey,
+    ca::{IssuingProfile, RootProfile},
+};
+use certmint_contract::{KeyAlgorithm, Lifetime, Policy, WorkloadKind, WorkloadRef};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+pub(crate) const SECRETS: &str = "/api/v1/namespaces/shop/secrets";
+pub(crate) const SECRET: &str = "/api/v1/namespaces/shop/secrets/payments-certmint-tls";
+pub(crate) const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/payments";
+
+/// The controller, and who talks to it.
+pub(crate) struct Fixture {
+    pub(crate) reconciler: Arc<Reconciler>,
+    pub(crate) server: ApiServer,
+    pub(crate) told: tokio::sync::mpsc::Receiver<k8s_openapi::api::events::v1::Event>,
+    pub(crate) key: WorkloadKey,
+    pub(crate) queue: Arc<Queue<WorkloadKey>>,
+    pub(crate) ca: watch::Sender<Ca>,
+    _policy: watch::Sender<Arc<Policy>>,
+}
+
+pub(crate) fn authority() -> Arc<Authority> {
+    let domain = "cluster.local".parse().unwrap();
+    let lifetime = Lifetime::from_seconds(86_400 * 90);
+    let key = || PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let root = RootProfile { trust_domain: &domain, lifetime };
+    let issuing = IssuingProfile { trust_domain: &domain, lifetime, permitted_dns: &[] };
+    let root = (&root, key(), entropy::serial().unwrap());
+    let issuing = (&issuing, key(), entropy::serial().unwrap());
+    Arc::new(Authority::create(root, issuing, entropy::now()).unwrap())
+}
+
+pub(crate) fn workload() -> Value {
+    json!({
+        "metadata": {
+            "name": "payments", "namespace": "shop", "uid": "w-1", "resourceVersion": "1",
+            "annotations": { "certmint.dev/inject": "true" },
+        },
+        "spec": { "template": { "metadata": { "labels": { "app": "payments" } }, "spec": {} } },
+    })
+}
+
+pub(crate) fn seen(object: &Value) -> Seen {
+    serde_json::from_str(&object.to_string()).unwrap()
+}
+
+/// The Secret as the API server tells of it when nobody but us has written it.
+pub(crate) fn written_by_us(secret: &Value) -> Value {
+    let fields = |object: &Value| -> Value {
+        object.as_object().unwrap().keys().map(|key| (format!("f:{key}"), json!({}))).collect()
+    };
+    let mut secret = secret.clone();
+    let annotations = fields(&secret["metadata"]["annotations"]);
+    let data = fields(&secret["data"]);
+    secret["metadata"]["managedFields"] = json!([{
+        "manager": "certmint", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+        "fieldsV1": { "f:data": data, "f:metadata": { "f:annotations": annotations } },
+    }]);
+    secret
+}
+
+/// A controller that observes one workload and has a CA.
+pub(crate) fn fixture() -> Fixture {
+    let (client, server) = api_server();
+    let queue = Arc::new(Queue::default());
+    let observed = Observed::new(Arc::clone(&queue), 0);
+    observed.see(WorkloadKind::Deployment, &seen(&workload()));
+    let (events, told) = Events::new("controller-0");
+    let authority = authority();
+    let roots = Some(authority.trust_bundle().into());
+    let (ca_sender, ca) = watch::channel(Ca { authority: Ok(authority), roots });
+    let (policy_sender, policy) = watch::channel(Arc::new(Policy::default()));
+    let metrics = Metrics::default();
+    Fixture {
+        reconciler: Arc::new(Reconciler {
+            client,
+            observed,
+            ca,
+            policy,
+            events,
+            metrics,
+            blocked: Mutex::default(),
+        }),
+        server,
+        queue,
+        told,
+        key: WorkloadKey {
+            namespace: "shop".parse().unwrap(),
+            workload: WorkloadRef::new(WorkloadKind::Deployment, "payments"),
+        },
+        ca: ca_sender,
+        _policy: policy_sender,
+    }
+}
+
+impl Fixture {
+    pub(crate) fn reasons(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.told.try_recv().ok()?.reason).collect()
+    }
+
+    /// Issues the first certificate, and returns the Secret as the API server has it.
+    pub(crate) async fn issue(&mut self) -> Value {
+        let (outcome, secret) = tokio::join!(self.reconciler.reconcile(&self.key), async {
+            let call = self.server.expect("POST", SECRETS).await;
+            let mut secret = call.body.clone();
+            secret["metadata"]["resourceVersion"] = "1".into();
+            secret["metadata"]["namespace"] = "shop".into();
+            secret["metadata"]["uid"] = "s-1".into();
+            call.ok(secret.clone());
+            secret
+        });
+        assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+        secret
+    }
+
+    pub(crate) fn known(&self) -> Known {
+        self.reconciler.observed.view(&self.key).secrets.pop().unwrap()
+    }
+}
