@@ -7,6 +7,7 @@ mod book;
 mod chart;
 pub mod local_cluster;
 mod main_job;
+mod pods;
 
 use std::time::Instant;
 
@@ -31,7 +32,7 @@ pub struct Scenario {
 /// Every scenario, in the order in which they run: each folder lists its own.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [main_job::SCENARIOS, chart::SCENARIOS, book::SCENARIOS, local_cluster::SCENARIOS].concat()
+    [main_job::SCENARIOS, pods::SCENARIOS, chart::SCENARIOS, book::SCENARIOS, local_cluster::SCENARIOS].concat()
 }
 
 /// How a run of scenarios went.
