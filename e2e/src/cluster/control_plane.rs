@@ -80,6 +80,8 @@ pub(super) fn controller_manager(pki: &Pki) -> Service {
         ("kube-api-qps", "200".to_owned()),
         ("kubeconfig", kubeconfig),
         ("leader-elect", "false".to_owned()),
+        // A node is not given up while a test keeps the API server from it for a minute.
+        ("node-monitor-grace-period", "3m".to_owned()),
         ("root-ca-file", pki.certificate("ca").display().to_string()),
         ("service-account-private-key-file", pki.key("service-accounts").display().to_string()),
         ("use-service-account-credentials", "true".to_owned()),

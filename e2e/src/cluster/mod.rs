@@ -9,6 +9,7 @@ mod mounts;
 mod network;
 mod node;
 mod pki;
+pub mod process;
 mod service;
 mod start;
 pub mod state;

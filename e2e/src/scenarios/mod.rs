@@ -5,6 +5,7 @@
 
 mod book;
 mod chart;
+mod faults;
 pub mod local_cluster;
 mod main_job;
 mod pods;
@@ -32,7 +33,7 @@ pub struct Scenario {
 /// Every scenario, in the order in which they run: each folder lists its own.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [main_job::SCENARIOS, pods::SCENARIOS, chart::SCENARIOS, book::SCENARIOS, local_cluster::SCENARIOS].concat()
+    [main_job::SCENARIOS, pods::SCENARIOS, faults::SCENARIOS, chart::SCENARIOS, book::SCENARIOS, local_cluster::SCENARIOS].concat()
 }
 
 /// How a run of scenarios went.

@@ -1,0 +1,64 @@
+//! Many workloads that cost nothing to run, and their certificates looked at by OpenSSL.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::command;
+use crate::kubectl::Kubectl;
+use crate::story::workload::manifest;
+
+/// The marks between what `go-template` prints of each Secret.
+const TEMPLATE: &str = concat!(
+    "go-template={{range .items}}{{if eq .type \"kubernetes.io/tls\"}}=== {{.metadata.name}}\n",
+    "{{index .data \"tls.crt\" | base64decode}}---\n{{index .data \"tls.key\" | base64decode}}---\n",
+    "{{index .data \"ca.crt\" | base64decode}}{{end}}{{end}}"
+);
+
+/// Creates opted-in Deployments without pods, named `PREFIX-0` and so on.
+pub(super) fn create(kubectl: &Kubectl<'_>, prefix: &str, count: usize) -> Result<()> {
+    let deployment = |number: usize| {
+        let annotations = json!({ "certmint.dev/inject": "true" });
+        let mut object = manifest("deployment", &format!("{prefix}-{number}"), "none", &annotations);
+        object["spec"]["replicas"] = 0.into();
+        object
+    };
+    let items: Vec<Value> = (0..count).map(deployment).collect();
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
+    command::output_with_input(&mut kubectl.command(&["create", "--filename=-"]), &list).map(drop)
+}
+
+/// Passes when that many Secrets of the namespace have a key, a certificate that it fits, and a chain that OpenSSL
+/// verifies.
+pub(super) fn each_valid(kubectl: &Kubectl<'_>, count: usize) -> Result<()> {
+    let printed = kubectl.run(&["get", "secrets", "--output", TEMPLATE])?;
+    let secrets: Vec<&str> = printed.split("=== ").filter(|secret| !secret.is_empty()).collect();
+    ensure!(secrets.len() == count, "there are {} Secrets, not {count}", secrets.len());
+    let directory = std::env::temp_dir().join(format!("certmint-many-{}", std::process::id()));
+    fs::create_dir_all(&directory)?;
+    let checked = secrets.iter().try_for_each(|secret| valid(secret, &directory));
+    fs::remove_dir_all(&directory)?;
+    checked
+}
+
+fn valid(secret: &str, directory: &Path) -> Result<()> {
+    let (name, content) = secret.split_once('\n').context("a Secret has a name")?;
+    let mut paths = Vec::new();
+    for (file, text) in ["tls.crt", "tls.key", "ca.crt"].iter().zip(content.split("---\n")) {
+        let path = directory.join(file).display().to_string();
+        fs::write(&path, text)?;
+        paths.push(path);
+    }
+    let [certificate, key, roots] = &paths[..] else { anyhow::bail!("Secret {name} lacks a key") };
+    let openssl = |arguments: &[&str]| {
+        command::output(Command::new("openssl").args(arguments)).with_context(|| format!("Secret {name}"))
+    };
+    openssl(&["verify", "-CAfile", roots, "-untrusted", certificate, certificate])?;
+    let of_key = openssl(&["pkey", "-pubout", "-in", key])?;
+    let of_certificate = openssl(&["x509", "-noout", "-pubkey", "-in", certificate])?;
+    ensure!(of_key == of_certificate, "Secret {name}: the key does not fit the certificate");
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! What was seen to go wrong in other systems, one by one. What other scenarios show is not repeated here: the
+//! table in `docs/src/explanation/failure.md` names each.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::audit::Mark;
+use super::history::History;
+use super::{controllers, many};
+use crate::cluster::Cluster;
+use crate::command;
+use crate::kubectl::Kubectl;
+use crate::progress::{note, step};
+use crate::story::installation::{self, SYSTEM_NAMESPACE};
+use crate::story::workload::{is_injected, manifest};
+use crate::story::{PATIENCE, namespace};
+use crate::wait::{self, Observed};
+
+const NAME: &str = "seen-elsewhere";
+const WEBHOOK: &str = "certmint-webhook";
+const CONFIGURATION: [&str; 2] = ["mutatingwebhookconfiguration", "certmint"];
+const WORKLOADS: usize = 20;
+/// What is admitted elsewhere, and crashes or lies later: the annotation, and what the refusal must name.
+const REFUSED: [(&str, [&str; 2]); 4] = [
+    ("certmint.dev/duration=banana", ["certmint.dev/duration", "banana"]),
+    ("certmint.dev/dns-names=bad name!", ["certmint.dev/dns-names", "bad name!"]),
+    ("certmint.dev/dns-names=payments.other.svc", ["payments.other.svc", NAME]),
+    ("certmint.dev/durations=24h", ["certmint.dev/durations", "certmint.dev/duration"]),
+];
+
+pub(super) fn run(cluster: &Cluster) -> Result<()> {
+    installation::install(cluster, installation::SHORT_LIVED)?;
+    let kubectl = namespace(cluster, NAME, &[])?;
+    step("wrong values, foreign names and unknown keys are refused at kubectl annotate", || {
+        refusals(&kubectl)
+    })?;
+    step(&format!("{WORKLOADS} certificates cost two writes each and nothing else"), || {
+        cost(cluster, &kubectl)
+    })?;
+    webhook_away(cluster, &kubectl)?;
+    step("a caBundle that somebody wiped is healed", || wiped_bundle(cluster, &kubectl))?;
+    missed(cluster, &kubectl)
+}
+
+fn refusals(kubectl: &Kubectl<'_>) -> Result<()> {
+    kubectl.apply(&deployment("refused", &json!({})).to_string())?;
+    for (annotation, expected) in REFUSED {
+        let annotate = ["annotate", "deployment/refused", "certmint.dev/inject=true", annotation];
+        let refused = kubectl.run(&annotate).err();
+        let refusal = format!("{:#}", refused.with_context(|| format!("{annotation} was taken"))?);
+        // The command line, which repeats the annotation, is no answer.
+        let answer = refusal.split_once('\n').map(|(_, answer)| answer).unwrap_or_default();
+        for words in expected {
+            ensure!(answer.contains(words), "the refusal of {annotation} does not name {words}: {answer}");
+        }
+        note(answer.trim());
+    }
+    Ok(())
+}
+
+/// Counts everything that the controller asks about a namespace in which certificates are issued.
+fn cost(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
+    let mark = Mark::now(cluster)?;
+    let history = History::start(kubectl, NAME)?;
+    many::create(kubectl, "cost", WORKLOADS)?;
+    history.await_made(WORKLOADS)?;
+    let asked = wait::until("their Events", PATIENCE, || {
+        let asked: Vec<_> = mark.since(cluster)?.into_iter().filter(|request| request.is_in(NAME)).collect();
+        let events = asked.iter().filter(|request| request.concerns("events")).count();
+        Ok(if events >= WORKLOADS {
+            Observed::Yes(asked)
+        } else {
+            Observed::NotYet(format!("{events} Events"))
+        })
+    })?;
+    let writes = asked.iter().filter(|request| request.is_write()).count();
+    let reads: Vec<String> =
+        asked.iter().filter(|request| !request.is_write()).map(ToString::to_string).collect();
+    ensure!(writes == 2 * WORKLOADS, "{WORKLOADS} certificates took {writes} writes");
+    ensure!(reads.is_empty(), "{WORKLOADS} certificates took {} reads: {}", reads.len(), reads.join("; "));
+    Ok(())
+}
+
+/// Elsewhere, an annotated pod starts without a certificate while no webhook is there.
+fn webhook_away(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
+    let ours = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
+    let replicas = ours.get(&["deployment", WEBHOOK])?["spec"]["replicas"].clone();
+    let scale = |replicas: &str| {
+        ours.run(&["scale", &format!("deployment/{WEBHOOK}"), &format!("--replicas={replicas}")])
+    };
+    let refused = step("without a webhook, a pod that opted in is refused, and another's is not", || {
+        scale("0")?;
+        ours.run(&[
+            "wait",
+            "pods",
+            "--selector=app.kubernetes.io/component=webhook",
+            "--for=delete",
+            "--timeout=300s",
+        ])?;
+        let pod = manifest("pod", "opted-in", "none", &json!({ "certmint.dev/inject": "true" }));
+        let refused =
+            kubectl.apply(&pod.to_string()).err().context("the pod was taken, without a certificate")?;
+        kubectl.apply(&manifest("pod", "stranger", "none", &json!({})).to_string())?;
+        Ok(format!("{refused:#}"))
+    });
+    step("the webhook is back", || {
+        scale(&replicas.to_string())?;
+        installation::ready(cluster)
+    })?;
+    let refused = refused?;
+    let answer = refused.lines().find(|line| line.contains("Error from server")).unwrap_or(&refused);
+    ensure!(answer.contains("pods.certmint.dev"), "the refusal does not name the webhook: {answer}");
+    note(answer);
+    Ok(())
+}
+
+/// Elsewhere, a webhook whose caBundle is not right any more stays refused with "unknown authority".
+fn wiped_bundle(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
+    let configuration = cluster.kubectl().get(&CONFIGURATION)?;
+    let webhooks = configuration["webhooks"].as_array().context("there are webhooks")?.len();
+    let wipe: Vec<Value> = (0..webhooks)
+        .map(|index| json!({ "op": "remove", "path": format!("/webhooks/{index}/clientConfig/caBundle") }))
+        .collect();
+    let [kind, name] = CONFIGURATION;
+    cluster.kubectl().run(&["patch", kind, name, "--type=json", "-p", &Value::from(wipe).to_string()])?;
+    let pod = manifest("pod", "healed", "none", &json!({ "certmint.dev/inject": "true" }));
+    let created = wait::until("a pod that opts in to be taken", PATIENCE, || {
+        kubectl.apply(&pod.to_string()).map(Observed::Yes)
+    })?;
+    ensure!(is_injected(&kubectl.get(&["pod", "healed"])?), "the pod was taken uninjected: {created}");
+    Ok(())
+}
+
+/// Elsewhere, a pod that was created while no webhook was called runs without a certificate, and nothing says so.
+fn missed(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
+    kubectl.apply(&deployment("missed", &json!({ "certmint.dev/inject": "true" })).to_string())?;
+    let mut configuration = cluster.kubectl().get(&CONFIGURATION)?;
+    let told = step("a pod created while there is no webhook configuration is told of", || {
+        cluster.kubectl().delete(&CONFIGURATION)?;
+        kubectl.run(&["scale", "deployment/missed", "--replicas=1"])?;
+        told_of(kubectl, "Pod")?;
+        told_of(kubectl, "Deployment")
+    });
+    let counted = step("and counted", || missed_pods(cluster, 1));
+    step("the configuration is back", || {
+        for key in ["resourceVersion", "uid", "creationTimestamp", "generation"] {
+            configuration["metadata"][key] = Value::Null;
+        }
+        let mut create = cluster.kubectl().command(&["create", "--filename=-"]);
+        command::output_with_input(&mut create, &configuration.to_string())?;
+        installation::ready(cluster)
+    })?;
+    note(&told?);
+    counted?;
+    step("its successor is injected, and nothing is missed any more", || {
+        kubectl.run(&["delete", "pods", "--selector=app=missed"])?;
+        missed_pods(cluster, 0)?;
+        let pods = kubectl.list(&["pods", "--selector=app=missed"])?;
+        ensure!(pods.iter().all(is_injected), "it was not injected");
+        Ok(())
+    })
+}
+
+fn told_of(kubectl: &Kubectl<'_>, kind: &str) -> Result<String> {
+    let of_kind = format!("--field-selector=reason=NotInjected,involvedObject.kind={kind}");
+    wait::until(&format!("an Event NotInjected on the {kind}"), PATIENCE, || {
+        let events = kubectl.list(&["events", &of_kind])?;
+        Ok(match events.first().and_then(|event| event["message"].as_str()) {
+            Some(message) => Observed::Yes(message.to_owned()),
+            None => Observed::NotYet("no such Event".to_owned()),
+        })
+    })
+}
+
+/// Waits until every controller counts that many missed pods.
+fn missed_pods(cluster: &Cluster, count: usize) -> Result<()> {
+    let line = format!("certmint_missed_pods {count}");
+    wait::until(&line, PATIENCE, || {
+        for pod in controllers::pods(cluster)? {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{name}:9402/proxy/metrics");
+            let metrics = cluster.kubectl().run(&["get", "--raw", &path])?;
+            if !metrics.lines().any(|shown| shown == line) {
+                let shown = metrics.lines().find(|shown| shown.starts_with("certmint_missed_pods "));
+                return Ok(Observed::NotYet(format!("{name}: {}", shown.unwrap_or_default())));
+            }
+        }
+        Ok(Observed::Yes(()))
+    })
+}
+
+fn deployment(name: &str, annotations: &Value) -> Value {
+    let mut deployment = manifest("deployment", name, "none", annotations);
+    deployment["spec"]["replicas"] = 0.into();
+    deployment
+}
