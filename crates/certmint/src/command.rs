@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::logs::LogArgs;
-use anyhow::{Context, anyhow};
+use certmint_contract::{ErrorCode, issuance::Failure};
 use tokio::runtime::Builder;
 
 /// The cluster's own certificate authority with its delivery.
@@ -23,22 +23,35 @@ enum Part {
 }
 
 /// One provider for the process: rustls panics at the first connection without one.
-pub(crate) fn install_crypto() -> anyhow::Result<()> {
+pub(crate) fn install_crypto() -> Result<(), Failure> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
-        .map_err(|_| anyhow!("another crypto provider is installed already"))
+        .map_err(|_| failure(ErrorCode::Internal, "another crypto provider is installed already; report it"))
 }
 
 impl Certmint {
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         let Self { logs: _, part } = self;
-        let runtime = Builder::new_multi_thread().enable_all().build().context("no threads to be had")?;
+        let runtime = Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|why| {
+            failure(
+                ErrorCode::InvalidSettings,
+                format!("cannot start threads: {why}; raise the limits of this container"),
+            )
+        })?;
         runtime.block_on(async {
             match part {
-                Part::Webhook(args) => certmint_webhook::run(args).await?,
-                Part::Controller(args) => certmint_controller::run(args).await?,
+                Part::Webhook(args) => certmint_webhook::run(args)
+                    .await
+                    .map_err(|error| failure(error.code(), error.to_string())),
+                Part::Controller(args) => certmint_controller::run(args)
+                    .await
+                    .map_err(|error| failure(error.code(), error.to_string())),
             }
-            Ok(())
         })
     }
+}
+
+fn failure(code: ErrorCode, message: impl Into<String>) -> Failure {
+    Failure { code, message: message.into() }
 }

@@ -212,7 +212,7 @@ catalogue! {
     }
     /// The policy cannot be used. A server that has another goes on with that; one that starts ends.
     InvalidPolicy {
-        seen: [Termination, Log], transient: false,
+        seen: [Event, Termination, Log], transient: false,
         remedy: "Correct the chart's values under `policy` as the message says, and upgrade."
     }
     /// One of Certmint's own servers has no certificate of its own that is good.
