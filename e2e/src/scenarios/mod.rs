@@ -3,12 +3,14 @@
 //! A scenario keeps to namespaces of [ours](crate::story::namespace) that bear its name (`opt-in`,
 //! `opt-in-restricted`): those are reported on when it fails, and removed when it ends.
 
+mod authority;
 mod book;
 mod chart;
 mod faults;
 pub mod local_cluster;
 mod main_job;
 mod pods;
+mod secrets;
 
 use std::time::Instant;
 
@@ -33,7 +35,17 @@ pub struct Scenario {
 /// Every scenario, in the order in which they run: each folder lists its own.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [main_job::SCENARIOS, pods::SCENARIOS, faults::SCENARIOS, chart::SCENARIOS, book::SCENARIOS, local_cluster::SCENARIOS].concat()
+    [
+        main_job::SCENARIOS,
+        pods::SCENARIOS,
+        secrets::SCENARIOS,
+        authority::SCENARIOS,
+        faults::SCENARIOS,
+        chart::SCENARIOS,
+        book::SCENARIOS,
+        local_cluster::SCENARIOS,
+    ]
+    .concat()
 }
 
 /// How a run of scenarios went.

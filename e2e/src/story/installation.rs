@@ -20,6 +20,15 @@ pub const RELEASE: &str = "certmint";
 /// # Errors
 /// When an image cannot be built or provided, helm refuses, or the pods do not become ready.
 pub fn install(cluster: &Cluster, values: &[&str]) -> Result<()> {
+    apply(cluster, values)?;
+    ready(cluster)
+}
+
+/// Installs the chart, or brings an installation to these values, without waiting.
+///
+/// # Errors
+/// When an image cannot be built or provided, or helm refuses.
+pub fn apply(cluster: &Cluster, values: &[&str]) -> Result<()> {
     let mut sets = image_values(&images::ours(cluster.cache())?, |image| cluster.provide(image))?;
     sets.extend(values.iter().map(|value| (*value).to_owned()));
     let mut helm = cluster.command("helm");
@@ -31,8 +40,7 @@ pub fn install(cluster: &Cluster, values: &[&str]) -> Result<()> {
     for set in &sets {
         helm.args(["--set", set]);
     }
-    command::output(&mut helm)?;
-    ready(cluster)
+    command::output(&mut helm).map(drop)
 }
 
 /// Waits until webhook and controller are ready and the API server calls the webhook: before it does, a workload

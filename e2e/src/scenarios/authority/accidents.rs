@@ -1,0 +1,270 @@
+//! What may happen to the CA, one after the other, and each time the way back.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use time::Duration;
+
+use super::crafted;
+use crate::book::{self, Block, Page};
+use crate::cluster::{Cluster, Options};
+use crate::kubectl::{Kubectl, is_true};
+use crate::progress::{note, step};
+use crate::story::installation::{self, SYSTEM_NAMESPACE};
+use crate::story::{PATIENCE, namespace, workload};
+use crate::wait::{self, Observed};
+use crate::{command, report};
+
+const NAMESPACE: &str = "ca-accidents";
+const CONTROLLERS: &str = "--selector=app.kubernetes.io/component=controller";
+
+/// On a cluster of its own, whose CA nobody else needs.
+pub(super) fn run(shared: &Cluster) -> Result<()> {
+    let options = Options { name: NAMESPACE.to_owned(), control_plane_only: false };
+    let cluster = Cluster::start(shared.cache(), &options)?;
+    let shown = show(&cluster);
+    if shown.is_err() {
+        println!("{}", report::of(&cluster, &[NAMESPACE.to_owned(), SYSTEM_NAMESPACE.to_owned()]));
+    }
+    cluster.stop()?;
+    shown
+}
+
+fn show(cluster: &Cluster) -> Result<()> {
+    installation::install(cluster, &[])?;
+    let scene = Scene {
+        cluster,
+        system: cluster.kubectl().namespace(SYSTEM_NAMESPACE),
+        kubectl: namespace(cluster, NAMESPACE, &[])?,
+    };
+    let mut book = Book::open(cluster)?;
+    scene.opt_in("payments")?;
+    let issued = scene.issued("payments")?;
+
+    step("it is backed up as the book says", || book.next(2))?;
+    step("deleted: nothing more is issued, and it is said where people look", || {
+        scene.system.delete(&["secret", "certmint-ca"])?;
+        scene.refuses("the CA's Secret is gone, but there was one: its trust bundle is still there")?;
+        scene.opt_in("late")?;
+        scene.is_told("Deployment", "late", "CaUnavailable", "no usable CA").map(drop)
+    })?;
+    step("the controllers that run stay ready; those that start are not, and make no other CA", || {
+        scene.controllers(true)?;
+        scene.system.delete(&["pods", CONTROLLERS])?;
+        scene.refuses("the CA's Secret is gone")?;
+        scene.controllers(false)?;
+        ensure!(scene.system.get(&["secret", "certmint-ca"]).is_err(), "another CA was made");
+        Ok(())
+    })?;
+    step("brought back as the book says: what waited is issued, what was issued stays", || {
+        book.next(1)?;
+        let late = scene.issued("late")?;
+        ensure!(late.root == issued.root, "the root is another one");
+        scene.unchanged("payments", &issued)
+    })?;
+    step("damaged: a key cut in half", || {
+        let stored = scene.system.get(&["secret", "certmint-ca"])?;
+        let cut = crafted::cut(&stored["data"]["issuing.key"])?;
+        let patch = json!({ "data": { "issuing.key": cut } }).to_string();
+        scene.system.run(&["patch", "secret", "certmint-ca", "--patch", &patch])?;
+        scene.refuses("the CA's Secret cannot be used: the issuing CA's key")
+    })?;
+    step("put back as the book says", || {
+        book.next(1)?;
+        scene.usable()
+    })?;
+    step("swapped for another good CA: nothing is signed by a root that nobody trusts", || {
+        scene.put(&crafted::made_ago(Duration::ZERO)?)?;
+        scene.refuses("holds another root than the published trust bundle")?;
+        scene.opt_in("strange")?;
+        scene.is_told("Deployment", "strange", "CaUnavailable", "no usable CA")?;
+        ensure!(scene.kubectl.get(&["secret", "strange-certmint-tls"]).is_err(), "it was issued for");
+        scene.put_back()
+    })?;
+    step("expired: the root's end is told", || {
+        scene.put(&crafted::made_ago(Duration::days(3_651))?)?;
+        scene.refuses("the root CA expired at ")?;
+        scene.put_back()
+    })?;
+    step("uninstalled and installed again: the CA and what it issued are the same", || {
+        installation::uninstall(cluster)?;
+        installation::install(cluster, &[])?;
+        scene.unchanged("payments", &issued)
+    })?;
+    step("its namespace deleted: installed again, it makes no new CA", || {
+        installation::uninstall(cluster)?;
+        cluster.kubectl().delete(&["namespace", SYSTEM_NAMESPACE])?;
+        installation::apply(cluster, &[])?;
+        scene.refuses("Secret ca-accidents/")?;
+        ensure!(scene.system.get(&["secret", "certmint-ca"]).is_err(), "another CA was made");
+        scene.unchanged("payments", &issued)
+    })?;
+    step("a new root is accepted as the book says, and everything is issued by it", || {
+        book.next(3)?;
+        let anew = scene.reissued("payments", &issued)?;
+        ensure!(anew.root != issued.root, "the root is the same");
+        installation::ready(cluster)
+    })
+}
+
+/// The cluster, our namespace and the scenario's.
+struct Scene<'a> {
+    cluster: &'a Cluster,
+    system: Kubectl<'a>,
+    kubectl: Kubectl<'a>,
+}
+
+/// What a workload's Secret says of its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Issued {
+    serial: String,
+    root: String,
+}
+
+impl Scene<'_> {
+    /// A workload without pods: its Secret is what matters.
+    fn opt_in(&self, name: &str) -> Result<()> {
+        let annotations = json!({ "certmint.dev/inject": "true" });
+        let mut deployment = workload::manifest("deployment", name, "none", &annotations);
+        deployment["spec"]["replicas"] = 0.into();
+        self.kubectl.apply(&deployment.to_string()).map(drop)
+    }
+
+    fn issued(&self, name: &str) -> Result<Issued> {
+        self.secret(name, |_| true)
+    }
+
+    fn reissued(&self, name: &str, before: &Issued) -> Result<Issued> {
+        self.secret(name, |issued| issued.serial != before.serial)
+    }
+
+    fn secret(&self, name: &str, wanted: impl Fn(&Issued) -> bool) -> Result<Issued> {
+        let secret = format!("{name}-certmint-tls");
+        wait::until(&format!("Secret {secret}"), PATIENCE, || {
+            let found = self.kubectl.get(&["secret", &secret])?;
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let serial = text(&found["metadata"]["annotations"]["certmint.dev/serial"]);
+            let issued = Issued { serial, root: text(&found["data"]["ca.crt"]) };
+            Ok(if wanted(&issued) { Observed::Yes(issued) } else { Observed::NotYet(format!("{issued:?}")) })
+        })
+    }
+
+    fn unchanged(&self, name: &str, before: &Issued) -> Result<()> {
+        let now = self.issued(name)?;
+        ensure!(now == *before, "{name} was issued again: {now:?}");
+        Ok(())
+    }
+
+    /// Waits until an Event on the controller's Deployment and the metrics say that there is no CA, and why.
+    fn refuses(&self, why: &str) -> Result<()> {
+        let told = self.is_told("Deployment", "certmint-controller", "CaUnavailable", why)?;
+        note(&told);
+        let described = self.system.run(&["describe", "deployment", "certmint-controller"])?;
+        ensure!(described.contains(why), "kubectl describe deployment does not say {why:?}:\n{described}");
+        self.gauge("0")
+    }
+
+    fn usable(&self) -> Result<()> {
+        self.gauge("1")
+    }
+
+    /// Waits until every controller's `certmint_ca_usable` is that.
+    fn gauge(&self, value: &str) -> Result<()> {
+        wait::until(&format!("certmint_ca_usable {value}"), PATIENCE, || {
+            let pods = self.system.list(&["pods", CONTROLLERS])?;
+            let mut seen = Vec::new();
+            for pod in &pods {
+                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{name}:9402/proxy/metrics");
+                let metrics = self.cluster.kubectl().run(&["get", "--raw", &path])?;
+                let gauge = metrics.lines().find_map(|line| line.strip_prefix("certmint_ca_usable "));
+                seen.push(gauge.unwrap_or_default().to_owned());
+            }
+            let all = !seen.is_empty() && seen.iter().all(|gauge| gauge == value);
+            Ok(if all { Observed::Yes(()) } else { Observed::NotYet(format!("{seen:?}")) })
+        })
+    }
+
+    fn is_told(&self, kind: &str, name: &str, reason: &str, words: &str) -> Result<String> {
+        let kubectl = if name == "certmint-controller" { &self.system } else { &self.kubectl };
+        wait::until(&format!("an Event {reason} on {kind}/{name}"), PATIENCE, || {
+            let events = kubectl.list(&["events.v1.events.k8s.io"])?;
+            let about = |event: &&Value| {
+                event["regarding"]["kind"] == kind
+                    && event["regarding"]["name"] == name
+                    && event["reason"] == reason
+            };
+            let notes: Vec<_> =
+                events.iter().filter(about).filter_map(|event| event["note"].as_str()).collect();
+            Ok(match notes.iter().find(|note| note.contains(words)) {
+                Some(note) => Observed::Yes((*note).to_owned()),
+                None => Observed::NotYet(format!("{notes:?}")),
+            })
+        })
+    }
+
+    /// Waits until two controllers run and are ready, or not.
+    fn controllers(&self, ready: bool) -> Result<()> {
+        wait::until(&format!("two controllers, ready: {ready}"), PATIENCE, || {
+            let pods = self.system.list(&["pods", CONTROLLERS])?;
+            let running = pods.iter().filter(|pod| pod["status"]["phase"] == "Running");
+            let good = running.filter(|pod| is_true(pod, "Ready") == ready).count();
+            Ok(if good == 2 && pods.len() == 2 {
+                Observed::Yes(())
+            } else {
+                Observed::NotYet(format!("{good} of {}", pods.len()))
+            })
+        })
+    }
+
+    /// Puts another content into the CA's Secret.
+    fn put(&self, secret: &Value) -> Result<()> {
+        let mut replace = self.system.command(&["replace", "--filename=-"]);
+        command::output_with_input(&mut replace, &secret.to_string()).map(drop)
+    }
+
+    fn put_back(&self) -> Result<()> {
+        let backup = fs::read_to_string(home(self.cluster)?.join("certmint-ca.yaml"))?;
+        let mut replace = self.system.command(&["replace", "--filename=-"]);
+        command::output_with_input(&mut replace, &backup)?;
+        self.usable()
+    }
+}
+
+/// The book's page, read while things happen.
+struct Book<'a> {
+    cluster: &'a Cluster,
+    name: String,
+    blocks: std::vec::IntoIter<Block>,
+}
+
+impl<'a> Book<'a> {
+    fn open(cluster: &'a Cluster) -> Result<Self> {
+        let Page { name, blocks } = Page::read("docs/src/how-to/restore-the-ca.md")?;
+        Ok(Self { cluster, name, blocks: blocks.into_iter() })
+    }
+
+    /// Runs the next commands of the page.
+    fn next(&mut self, count: usize) -> Result<()> {
+        let home = home(self.cluster)?;
+        let blocks: Vec<_> = self.blocks.by_ref().take(count).collect();
+        if blocks.len() < count {
+            bail!("{} has fewer commands than are to be run", self.name);
+        }
+        let page = Page { name: self.name.clone(), blocks };
+        book::run(&page, || {
+            let mut shell: Command = self.cluster.command("env");
+            shell.arg(format!("HOME={}", home.display())).arg("bash");
+            shell
+        })
+    }
+}
+
+/// Where the reader keeps files: it goes with the cluster.
+fn home(cluster: &Cluster) -> Result<std::path::PathBuf> {
+    let home = cluster.state()?.directory().join("home");
+    fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    Ok(home)
+}

@@ -1,0 +1,40 @@
+//! CAs as they should not be.
+
+use anyhow::{Context as _, Result};
+use certmint_certificates::{
+    Authority, PrivateKey, Serial,
+    ca::{IssuingProfile, RootProfile},
+};
+use certmint_contract::{KeyAlgorithm, Policy};
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime};
+
+/// The Secret of a CA that was made so long ago, with a root of ten years.
+pub(super) fn made_ago(ago: Duration) -> Result<Value> {
+    let policy = Policy::default();
+    let trust_domain = &policy.trust_domain;
+    let key = || PrivateKey::generate(KeyAlgorithm::EcdsaP256);
+    let root = RootProfile { trust_domain, lifetime: "3650d".parse()? };
+    let issuing = IssuingProfile { trust_domain, lifetime: "90d".parse()?, permitted_dns: &[] };
+    let root = (&root, key()?, Serial::from_random([1; 20]));
+    let issuing = (&issuing, key()?, Serial::from_random([2; 20]));
+    let pem = Authority::create(root, issuing, OffsetDateTime::now_utc() - ago)?.to_pem()?;
+    Ok(secret(&json!({
+        "root.crt": pem.root.certificate, "root.key": *pem.root.private_key,
+        "issuing.crt": pem.issuing.certificate, "issuing.key": *pem.issuing.private_key,
+    })))
+}
+
+/// The Secret of a CA with that content.
+pub(super) fn secret(content: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "certmint-ca" }, "stringData": content,
+    })
+}
+
+/// A value of a Secret's `data` with its second half cut off.
+pub(super) fn cut(encoded: &Value) -> Result<String> {
+    let text = encoded.as_str().context("the CA's Secret has no such value")?;
+    // Base64 in groups of four stays base64.
+    Ok(text.get(..text.len() / 8 * 4).unwrap_or_default().to_owned())
+}

@@ -1,0 +1,28 @@
+//! Secrets under attack and accident.
+
+mod damage;
+mod forged;
+mod names;
+mod scene;
+
+use anyhow::Result;
+
+use super::Scenario;
+use crate::cluster::Cluster;
+use crate::story::{installation, namespace};
+use scene::Scene;
+
+/// What is shown of it.
+pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "secrets-under-attack",
+    shows: "Whatever is done to a Secret, it is healed if it is ours and left alone if it is not; forged pods get none.",
+    run,
+}];
+
+fn run(cluster: &Cluster) -> Result<()> {
+    installation::install(cluster, installation::SHORT_LIVED)?;
+    let scene = Scene { cluster, kubectl: namespace(cluster, "secrets-under-attack", &[])? };
+    names::run(&scene)?;
+    damage::run(&scene)?;
+    forged::run(&scene)
+}

@@ -1,0 +1,68 @@
+//! A name that is taken: by somebody's own Secret, or by another workload's.
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use super::scene::Scene;
+use crate::images;
+use crate::progress::{note, step};
+use crate::story::{PATIENCE, workload};
+use crate::wait::{self, Observed};
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    let kubectl = &scene.kubectl;
+    let image = scene.cluster.provide(&images::tools(scene.cluster.cache())?)?;
+    let secret = "shop-certmint-tls";
+    kubectl.run(&["create", "secret", "generic", secret, "--from-literal=password=hush"])?;
+    let before = kubectl.get(&["secret", secret])?;
+
+    step(
+        "a Secret that is somebody's own: workload, Secret and pod tell why there is no certificate",
+        || {
+            scene.deploy("shop", &image, 1, &[])?;
+            note(&scene.is_told("Deployment", "shop", "ForeignSecret")?);
+            scene.is_told("Secret", secret, "ForeignSecret")?;
+            let listed = kubectl.run(&["events", "--for", &format!("secret/{secret}")])?;
+            ensure!(listed.contains("ForeignSecret"), "kubectl events --for says\n{listed}");
+            waiting(scene, "shop", "ForeignSecret")
+        },
+    )?;
+    step("it is not touched", || {
+        let now = kubectl.get(&["secret", secret])?;
+        ensure!(now == before, "it was\n{before}\nand is\n{now}");
+        Ok(())
+    })?;
+    step("removed, it makes room, and the pod starts", || {
+        kubectl.delete(&["secret", secret])?;
+        scene.good(secret, |_| true)?;
+        workload::await_pods(kubectl, "shop", true).map(drop)
+    })?;
+
+    step("two workloads ask for one Secret: one has it, and the other is told which", || {
+        let shared = [("secret-name", "shared-tls")];
+        scene.deploy("first", &image, 0, &shared)?;
+        scene.good("shared-tls", is_of("Deployment/first"))?;
+        scene.deploy("second", &image, 0, &shared)?;
+        let told = scene.is_told("Deployment", "second", "SecretClaimed")?;
+        note(&told);
+        ensure!(told.contains("belongs to Deployment/first"), "it is told {told:?}");
+        scene.good("shared-tls", is_of("Deployment/first")).map(drop)
+    })?;
+    step("it passes to the other when the one opts out", || {
+        kubectl.run(&["annotate", "deployment", "first", "certmint.dev/inject-"])?;
+        scene.good("shared-tls", is_of("Deployment/second")).map(drop)
+    })
+}
+
+fn is_of(workload: &str) -> impl Fn(&Value) -> bool {
+    move |secret| secret["metadata"]["annotations"]["certmint.dev/workload"] == workload
+}
+
+/// Waits until `kubectl describe pod` says why the pod waits.
+fn waiting(scene: &Scene<'_>, name: &str, code: &str) -> Result<()> {
+    let selector = format!("--selector=app={name}");
+    wait::until(&format!("the pod of {name} to tell {code}"), PATIENCE, || {
+        let described = scene.kubectl.run(&["describe", "pods", &selector])?;
+        Ok(if described.contains(code) { Observed::Yes(()) } else { Observed::NotYet(described) })
+    })
+}
