@@ -15,6 +15,8 @@ pub(crate) struct Metrics {
     failures: Counter,
     bundles: Family<Code, Counter>,
     watch_failures: Family<Kind, Counter>,
+    /// 1 while the policy file is broken and the last good policy is in force.
+    pub(crate) policy_rejected: Gauge,
     /// 1 while this replica leads.
     pub(crate) leading: Gauge,
     /// 1 while there is a CA to issue with.
@@ -56,6 +58,11 @@ impl Metrics {
         let metrics = Self::default();
         let mut registry = Registry::with_prefix("certmint");
         let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge(
+            "policy_rejected",
+            "1 while the policy file is broken and the last good one is in force",
+            &metrics.policy_rejected,
+        );
         gauge("leader", "1 while this replica leads", &metrics.leading);
         gauge("ca_usable", "1 while there is a CA to issue with", &metrics.ca_usable);
         gauge("ca_root_not_after_seconds", "End of the root, seconds since 1970", &metrics.root_not_after);

@@ -213,6 +213,24 @@ impl Parts {
         identity
     }
 
+    /// Each replica has the file mounted, so each tells what is wrong with it.
+    fn follow_policy(&self) -> impl Future<Output = ()> + use<> {
+        let (path, policy) = (self.settings.policy.clone(), self.policy.clone());
+        let (metrics, events) = (self.metrics.clone(), self.events.clone());
+        let (ourselves, client) = (self.settings.ourselves.clone(), self.client.clone());
+        let shutdown = self.shutdown.clone();
+        async move {
+            let ourselves = ourselves.identified(&client).await;
+            let told = |outcome: Result<(), &str>| {
+                metrics.policy_rejected.set(outcome.is_err().into());
+                if let Err(why) = outcome {
+                    events.refused(&ourselves, ErrorCode::InvalidPolicy, why);
+                }
+            };
+            policy_file::follow(path, policy, told, shutdown).await;
+        }
+    }
+
     fn start_leading(
         &self,
         tasks: &mut Supervised,
@@ -220,8 +238,7 @@ impl Parts {
         queue: &Arc<Queue<observe::WorkloadKey>>,
     ) {
         let Self { client, settings, terms, shutdown, .. } = self;
-        let policy_file = policy_file::follow(settings.policy.clone(), self.policy.clone(), shutdown.clone());
-        tasks.start("policy", policy_file);
+        tasks.start("policy", self.follow_policy());
         let (lease, shutdown) = (settings.lease.clone(), shutdown.clone());
         tasks.start("lease", leadership::campaign(client.clone(), lease, terms.clone(), shutdown.clone()));
         let webhook = Arc::new(WebhookCertificate {

@@ -6,7 +6,7 @@ use crate::json::Ours;
 use crate::pod::{self, Target};
 use crate::view::{CronJobSpec, Metadata, Object, PodSpec, WorkloadSpec};
 use crate::{Injection, Refusal, Settings, Subject, permission};
-use certmint_contract::annotations;
+use certmint_contract::annotations::{self, Renew};
 use certmint_contract::{Namespace, OptIn, Policy, Request, WorkloadKind, WorkloadRef, keys};
 use serde::Deserialize;
 use serde::de::Error as _;
@@ -55,7 +55,8 @@ fn decide(
     let template = workload.effective(&copies);
     let OptIn::Yes(request) = annotations::parse(template.iter().copied()).map_err(Refusal::Annotations)?
     else {
-        return Ok(undo(workload, before.is_some()));
+        let warnings = without_inject(workload).into_iter().collect();
+        return Ok(Injection { warnings, ..undo(workload, before.is_some()) });
     };
     let namespace: Namespace = subject.namespace.parse()?;
     permission::check(&request, &namespace, policy)?;
@@ -74,6 +75,7 @@ fn decide(
     }
     let mut warnings = preview(workload, &request, &namespace, settings)?;
     warnings.extend(overridden(workload, &copies));
+    warnings.extend(never_renewed(workload.kind, &request));
     if opts_in_now && before.is_some() {
         warnings.extend(not_by_itself(workload));
     }
@@ -137,6 +139,33 @@ fn overridden(workload: &Workload<'_>, copies: &Copies<'_>) -> Vec<String> {
         )
     });
     lost.chain(kept).collect()
+}
+
+/// Annotations that wait for `inject`; with `inject: "false"` they do so by intention.
+fn without_inject(workload: &Workload<'_>) -> Option<String> {
+    let written = |key: &&str| {
+        workload.metadata.annotation(key).or_else(|| workload.template_annotation(key)).is_some()
+    };
+    let keys: Vec<&str> = keys::USER_KEYS.into_iter().filter(written).collect();
+    if keys.is_empty() || keys.contains(&keys::INJECT) {
+        return None;
+    }
+    let (noun, verb) = if keys.len() == 1 { ("annotation", "has") } else { ("annotations", "have") };
+    Some(format!(
+        "certmint: Doubtful: {noun} {} {verb} no effect without {}=true",
+        keys.join(", "),
+        keys::INJECT
+    ))
+}
+
+/// Pods that are meant to run on outlive a certificate that nothing renews.
+fn never_renewed(kind: WorkloadKind, request: &Request) -> Option<String> {
+    let ends = matches!(kind, WorkloadKind::Job | WorkloadKind::CronJob | WorkloadKind::Pod);
+    (request.renew == Renew::Never && !ends).then(|| {
+        format!(
+            "certmint: Doubtful: with renew: \"false\" nothing renews the certificate in the pods of a {kind}, which run longer than it is valid; leave it out, or restart them in time"
+        )
+    })
 }
 
 /// Kinds that leave running pods as they are.

@@ -179,3 +179,28 @@ fn a_workload_without_metadata_is_refused_because_no_patch_would_apply() {
     let object = Object::from(json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": template}));
     assert_eq!(admit(&object, None).unwrap_err().code().to_string(), "BadReview");
 }
+
+#[test]
+fn annotations_that_wait_for_inject_say_so() {
+    let warnings = |object: &Object| admit(object, None).unwrap().warnings;
+    assert_eq!(
+        warnings(&deployment().annotated("duration", "1h").template_annotated("order", "last")),
+        [
+            "certmint: Doubtful: annotations certmint.dev/duration, certmint.dev/order have no effect without certmint.dev/inject=true"
+        ]
+    );
+    assert!(warnings(&deployment().annotated("duration", "1h").annotated("inject", "false")).is_empty());
+    assert!(warnings(&deployment()).is_empty());
+}
+
+#[test]
+fn a_certificate_that_is_never_renewed_is_doubted_where_pods_run_on() {
+    for kind in KINDS {
+        let opted_in = workload(kind).annotated("inject", "true").annotated("renew", "false");
+        let expected = format!(
+            "certmint: Doubtful: with renew: \"false\" nothing renews the certificate in the pods of a {kind}, which run longer than it is valid; leave it out, or restart them in time"
+        );
+        let warned = admit(&opted_in, None).unwrap().warnings.contains(&expected);
+        assert_eq!(warned, !["Job", "CronJob"].contains(&kind), "{kind}");
+    }
+}

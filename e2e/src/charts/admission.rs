@@ -150,7 +150,7 @@ fn creations() -> Vec<Creation> {
         ),
         case("a Deployment that is managed", deployment(SHOP, label(), json!({})), WORKLOADS),
         case("a Deployment that opted in and is owned", deployment(SHOP, controlled(), json!({})), WORKLOADS),
-        case("a Deployment of kube-system", deployment("kube-system", opted_in(), json!({})), NOBODY),
+        case("a Deployment of kube-system", deployment("kube-system", opted_in(), json!({})), WORKLOADS),
         case("a StatefulSet that opted in", stateful_set(opted_in()), WORKLOADS),
         case("a DaemonSet that opted in", daemon_set(opted_in()), WORKLOADS),
         case("a ReplicaSet", replica_set(named()), NOBODY),

@@ -34,11 +34,10 @@ pub(super) fn policy_is_the_default(chart: &Chart) -> Result<()> {
     let manifest = chart.render(&[])?;
     let policy = &manifest.object("ConfigMap", "certmint-policy")?["data"]["policy.json"];
     let policy = Policy::from_json(policy.as_str().unwrap_or_default().as_bytes())?;
-    ensure!(
-        policy == Policy::default(),
-        "the chart's policy {policy:?} is not the default {:?}",
-        Policy::default()
-    );
+    // Where no pod is ever injected.
+    let excluded_namespaces = ["kube-system", NAMESPACE].iter().flat_map(|name| name.parse()).collect();
+    let expected = Policy { excluded_namespaces, ..Policy::default() };
+    ensure!(policy == expected, "the chart's policy {policy:?} is not the default {expected:?}");
     Ok(())
 }
 
@@ -187,7 +186,10 @@ fn webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) -> Resul
         );
         let selected = &webhook["namespaceSelector"]["matchExpressions"];
         let named = |operator, values| json!({ "key": "kubernetes.io/metadata.name", "operator": operator, "values": values });
-        let mut expected = vec![named("NotIn", json!(["kube-system", NAMESPACE]))];
+        let exists = json!({ "key": "kubernetes.io/metadata.name", "operator": "Exists" });
+        let holds_up = webhook["name"] != "workloads.certmint.dev";
+        let excluded = named("NotIn", json!(["kube-system", NAMESPACE]));
+        let mut expected = vec![if holds_up { excluded } else { exists }];
         expected.extend((!set.namespaces.is_empty()).then(|| named("In", json!(set.namespaces))));
         // What a user adds comes after, and can only leave out more.
         ensure!(items(selected).starts_with(&expected), "{webhook} selects namespaces by {selected}");

@@ -9,6 +9,7 @@ mod chart;
 mod faults;
 pub mod local_cluster;
 mod main_job;
+mod names;
 mod pods;
 mod secrets;
 
@@ -37,6 +38,7 @@ pub struct Scenario {
 pub fn all() -> Vec<Scenario> {
     [
         main_job::SCENARIOS,
+        names::SCENARIOS,
         pods::SCENARIOS,
         secrets::SCENARIOS,
         authority::SCENARIOS,

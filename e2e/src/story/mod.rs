@@ -4,6 +4,7 @@
 pub mod call;
 pub mod examples;
 pub mod installation;
+pub mod secret_files;
 pub mod traffic;
 pub mod workload;
 

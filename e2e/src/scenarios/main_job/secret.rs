@@ -1,15 +1,14 @@
 //! The Secret and what is in it, as kubectl, OpenSSL and GnuTLS see it.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{fs, process};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::cluster::Cluster;
 use crate::kubectl::Kubectl;
 use crate::progress::{note, step};
+use crate::story::secret_files::SecretFiles;
 use crate::story::{examples, installation, namespace, workload};
 use crate::{command, machine};
 
@@ -28,8 +27,8 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     workload::rolled_out(&kubectl, "payments")?;
 
     step("kubectl get and kubectl describe tell what it is", || printed(&kubectl))?;
-    let files = Files::of(&kubectl)?;
-    step("the key fits the certificate (OpenSSL)", || key_fits(&files))?;
+    let files = SecretFiles::of(&kubectl, SECRET)?;
+    step("the key fits the certificate (OpenSSL)", || files.key_fits())?;
     step("OpenSSL: the right names pass as server and as client, wrong ones do not", || {
         verdicts(&files, openssl, "hostname mismatch")
     })?;
@@ -64,44 +63,6 @@ fn printed(kubectl: &Kubectl<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The Secret's data as files, removed in the end.
-struct Files(PathBuf);
-
-impl Files {
-    fn of(kubectl: &Kubectl<'_>) -> Result<Self> {
-        let directory = std::env::temp_dir().join(format!("certmint-secret-{}", process::id()));
-        fs::create_dir_all(&directory)?;
-        let files = Self(directory);
-        for (key, file) in [("tls.crt", "tls.crt"), ("tls.key", "tls.key"), ("ca.crt", "ca.crt")] {
-            let path = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
-            fs::write(files.path(file), kubectl.run(&["get", "secret", SECRET, "--output", &path])?)?;
-        }
-        Ok(files)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        // What cannot be removed is reported by the machine's own temporary-file cleaning.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn run_openssl(arguments: &[&str], file: &Path) -> Result<String> {
-    command::output(Command::new("openssl").args(arguments).arg(file))
-}
-
-fn key_fits(files: &Files) -> Result<()> {
-    let of_key = run_openssl(&["pkey", "-pubout", "-in"], &files.path("tls.key"))?;
-    let of_certificate = run_openssl(&["x509", "-noout", "-pubkey", "-in"], &files.path("tls.crt"))?;
-    ensure!(of_key == of_certificate, "the key does not fit the certificate");
-    Ok(())
-}
-
 /// What a verifier is asked to accept the certificate for.
 #[derive(Debug, Clone, Copy)]
 enum Use<'a> {
@@ -109,10 +70,10 @@ enum Use<'a> {
     Client,
 }
 
-type Verifier = fn(&Files, Use<'_>) -> Result<String>;
+type Verifier = fn(&SecretFiles, Use<'_>) -> Result<String>;
 
 /// Passes when `verify` takes the right names and refuses wrong ones, each with the words `mismatch`.
-fn verdicts(files: &Files, verify: Verifier, mismatch: &str) -> Result<()> {
+fn verdicts(files: &SecretFiles, verify: Verifier, mismatch: &str) -> Result<()> {
     for name in RIGHT {
         verify(files, Use::Server(name)).with_context(|| format!("{name} should pass"))?;
     }
@@ -127,18 +88,14 @@ fn verdicts(files: &Files, verify: Verifier, mismatch: &str) -> Result<()> {
     Ok(())
 }
 
-fn openssl(files: &Files, purpose: Use<'_>) -> Result<String> {
-    let mut verify = Command::new("openssl");
-    verify.args(["verify", "-x509_strict", "-CAfile"]).arg(files.path("ca.crt"));
-    verify.arg("-untrusted").arg(files.path("tls.crt"));
+fn openssl(files: &SecretFiles, purpose: Use<'_>) -> Result<String> {
     match purpose {
-        Use::Server(name) => verify.args(["-purpose", "sslserver", "-verify_hostname", name]),
-        Use::Client => verify.args(["-purpose", "sslclient"]),
-    };
-    command::output(verify.arg(files.path("tls.crt")))
+        Use::Server(name) => files.verify(&["-purpose", "sslserver", "-verify_hostname", name]),
+        Use::Client => files.verify(&["-purpose", "sslclient"]),
+    }
 }
 
-fn gnutls(files: &Files, purpose: Use<'_>) -> Result<String> {
+fn gnutls(files: &SecretFiles, purpose: Use<'_>) -> Result<String> {
     let mut verify = Command::new("certtool");
     verify.args(["--verify", "--load-ca-certificate"]).arg(files.path("ca.crt"));
     verify.arg("--infile").arg(files.path("tls.crt"));
@@ -151,8 +108,8 @@ fn gnutls(files: &Files, purpose: Use<'_>) -> Result<String> {
     command::output(&mut verify)
 }
 
-fn profile(files: &Files) -> Result<()> {
-    let text = run_openssl(&["x509", "-noout", "-text", "-in"], &files.path("tls.crt"))?;
+fn profile(files: &SecretFiles) -> Result<()> {
+    let text = files.text()?;
     for expected in [
         "URI:spiffe://cluster.local/ns/secret/sa/default",
         "X509v3 Key Usage: critical\n                Digital Signature",

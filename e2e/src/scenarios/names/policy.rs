@@ -1,0 +1,208 @@
+//! What the policy decides, while everything runs on.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::policy_file::PolicyFile;
+use super::scene::{Scene, deployment, said};
+use crate::cluster::Cluster;
+use crate::command;
+use crate::kubectl::Kubectl;
+use crate::progress::step;
+use crate::story::secret_files::SecretFiles;
+use crate::story::{PATIENCE, installation, namespace, workload};
+use crate::wait::{self, Observed};
+
+pub(super) fn run(cluster: &Cluster) -> Result<()> {
+    installation::install(cluster, installation::SHORT_LIVED)?;
+    let scene = Scene::new(cluster, "policy")?;
+    let excluded = namespace(cluster, "policy-excluded", &[])?;
+    scene.deploy("web", &[])?;
+    scene.serve("web", &json!({ "selector": { "app": "web" } }))?;
+    scene.named("web", &["web"])?;
+    scene.deploy("big", &[("key-algorithm", "rsa-2048")])?;
+    scene.named("big", &[])?;
+
+    let mut policy = PolicyFile::of(cluster)?;
+    let rules = json!({
+        "extraDnsNames": { "policy": ["pay.example.com"] },
+        "shortestDuration": "2h",
+        "longestDuration": "20d",
+        "keyAlgorithms": ["ecdsa-p256", "ed25519"],
+        "excludedNamespaces": ["policy-excluded"],
+    });
+    step("a changed policy is taken by every server without a restart", || policy.change(&rules))?;
+    step("nobody gets a name by asking, only one that the policy grants the namespace", || names(&scene))?;
+    step("durations, algorithms and namespaces: what is not allowed is refused by name", || {
+        bounds(&scene, &excluded)
+    })?;
+    step("what is there and not allowed any more stays, and is told in an Event", || outlawed(&scene))?;
+    step("what the policy does not change is not issued again, and what it changes is", || {
+        let before = scene.now("web")?;
+        let mut rules = rules.clone();
+        rules["defaultDuration"] = "12h".into();
+        policy.change(&rules)?;
+        let after = scene.certificate("web", "to last 12 hours", |found| found.serial != before.serial)?;
+        ensure!(after.reason == "duration changed, was 24h", "{}", after.reason);
+        rules["clusterDomain"] = "k8s.example.org".into();
+        rules["trustDomain"] = "example.org".into();
+        policy.change(&rules)?;
+        let long = format!("web.{}.svc.k8s.example.org", scene.namespace);
+        scene.certificate("web", "to be of the other domain", |found| found.names.contains(&long))?;
+        let files = SecretFiles::of(&scene.kubectl, "web-certmint-tls")?;
+        files.verify(&["-purpose", "sslserver", "-verify_hostname", &long])?;
+        let text = files.text()?;
+        ensure!(text.contains("URI:spiffe://example.org/ns/policy/sa/default"), "{text}");
+        Ok(())
+    })?;
+    step("a broken policy is refused by every server, which go on with the last good one", || {
+        policy.spoil(r#"{"keyAlgorithms":[]}"#)?;
+        broken(cluster, &scene)
+    })?;
+    step("a server that starts with a broken policy says so and ends", || starts_not(cluster))?;
+    step("the policy mended, it runs", || {
+        policy.restore()?;
+        workload::rolled_out(&system(cluster), "certmint-controller").map(drop)
+    })
+}
+
+fn system(cluster: &Cluster) -> Kubectl<'_> {
+    cluster.kubectl().namespace(installation::SYSTEM_NAMESPACE)
+}
+
+fn names(scene: &Scene<'_>) -> Result<()> {
+    let asks = |name: &str| format!("certmint.dev/dns-names={name}");
+    let denied = |name: &str| {
+        format!(
+            "NotAllowed: annotation certmint.dev/dns-names: {name} is not allowed in namespace policy; ask whoever runs Certmint to add it to extraDnsNames, or remove it (names of Services need no asking)"
+        )
+    };
+    for name in [
+        "bank.example.com",
+        "example.com",
+        "web.other.svc",
+        "big.policy.svc",
+        "kubernetes.default.svc.cluster.local",
+    ] {
+        refused(&scene.kubectl, &asks(name), &denied(name))?;
+    }
+    refused(
+        &scene.kubectl,
+        &asks("*.pay.example.com"),
+        r#"InvalidAnnotation: annotation certmint.dev/dns-names: "*.pay.example.com" is not a DNS name: wildcards are not issued; write a lowercase name like payments.shop.svc"#,
+    )?;
+    let mut other = deployment("other", &[("dns-names", "pay.example.com")]);
+    other["metadata"]["namespace"] = "default".into();
+    let mut create = scene.cluster.kubectl().command(&["create", "--dry-run=server", "--filename=-"]);
+    let told = command::output_with_input(&mut create, &other.to_string());
+    let told = told.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(told.contains("pay.example.com is not allowed in namespace default"), "kubectl said: {told}");
+
+    scene.deploy("pay", &[("dns-names", "pay.example.com,eu.pay.example.com")])?;
+    scene.certificate("pay", "to have the extra names", |found| found.names.len() == 2)?;
+    let files = SecretFiles::of(&scene.kubectl, "pay-certmint-tls")?;
+    for name in ["pay.example.com", "eu.pay.example.com"] {
+        files.verify(&["-purpose", "sslserver", "-verify_hostname", name])?;
+    }
+    // The issuing CA is constrained to what the policy grants, these names included.
+    let chain = files.issuing_ca_text()?;
+    ensure!(chain.contains("DNS:pay.example.com") && !chain.contains("DNS:bank.example.com"), "{chain}");
+    Ok(())
+}
+
+fn bounds(scene: &Scene<'_>, excluded: &Kubectl<'_>) -> Result<()> {
+    for (annotation, expected) in [
+        ("duration=1h", "annotation certmint.dev/duration: 1h is not allowed; the policy allows 2h to 480h"),
+        (
+            "duration=30d",
+            "annotation certmint.dev/duration: 720h is not allowed; the policy allows 2h to 480h",
+        ),
+        (
+            "key-algorithm=rsa-4096",
+            "annotation certmint.dev/key-algorithm: rsa-4096 is not allowed; the policy allows ecdsa-p256, ed25519",
+        ),
+    ] {
+        refused(&scene.kubectl, &format!("certmint.dev/{annotation}"), &format!("NotAllowed: {expected}"))?;
+    }
+    excluded.apply(&workload::manifest("deployment", "web", "none", &json!({})).to_string())?;
+    refused(
+        excluded,
+        "certmint.dev/inject=true",
+        "NotAllowed: namespace policy-excluded is excluded by the policy; ask whoever runs Certmint to change excludedNamespaces",
+    )
+}
+
+fn refused(kubectl: &Kubectl<'_>, annotation: &str, expected: &str) -> Result<()> {
+    let (taken, told) = said(kubectl, &["annotate", "--overwrite", "deployment/web", annotation])?;
+    let expected = format!(
+        "Error from server: admission webhook \"workloads.certmint.dev\" denied the request: {expected}\n"
+    );
+    ensure!(!taken && told == expected, "kubectl annotate {annotation} said: {told}");
+    Ok(())
+}
+
+fn outlawed(scene: &Scene<'_>) -> Result<()> {
+    let before = scene.now("big")?;
+    Scene::is_told(
+        &scene.kubectl,
+        "Deployment/big",
+        "NotAllowed: Deployment/big in policy: key algorithm rsa-2048 is not one of ecdsa-p256, ed25519; change the annotations, or ask whoever keeps the policy",
+    )?;
+    let (taken, told) = said(&scene.kubectl, &["label", "deployment/big", "team=checkout"])?;
+    let warning = "Warning: certmint: NotAllowed: annotation certmint.dev/key-algorithm: rsa-2048 is not allowed; the policy allows ecdsa-p256, ed25519\n";
+    ensure!(taken && told == warning, "kubectl label said: {told}");
+    ensure!(scene.now("big")? == before, "the certificate changed");
+    Ok(())
+}
+
+fn broken(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
+    refused(
+        &scene.kubectl,
+        "certmint.dev/duration=1h",
+        "NotAllowed: annotation certmint.dev/duration: 1h is not allowed; the policy allows 2h to 480h",
+    )?;
+    let system = system(cluster);
+    for component in ["webhook", "controller"] {
+        let selector = format!("--selector=app.kubernetes.io/component={component}");
+        for pod in system.list(&["pods", &selector])? {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+            let path = format!(
+                "/api/v1/namespaces/{}/pods/{name}:9402/proxy/metrics",
+                installation::SYSTEM_NAMESPACE
+            );
+            let metrics = system.run(&["get", "--raw", &path])?;
+            ensure!(
+                metrics.lines().any(|line| line == "certmint_policy_rejected 1"),
+                "{name} shows\n{metrics}"
+            );
+        }
+    }
+    let note = "InvalidPolicy: policy not taken, the last good one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
+    Scene::is_told(&system, "Deployment/certmint-controller", note)
+}
+
+/// One of two controllers is deleted; its successor starts with what is in the file now.
+fn starts_not(cluster: &Cluster) -> Result<()> {
+    let system = system(cluster);
+    let selector = "--selector=app.kubernetes.io/component=controller";
+    let pods = system.list(&["pods", selector])?;
+    let first = pods.first().and_then(|pod| pod["metadata"]["name"].as_str()).unwrap_or_default();
+    system.delete(&["pod", first])?;
+    let expected = "/etc/certmint/policy/policy.json: the policy allows no key algorithm: list at least one under keyAlgorithms";
+    wait::until("a controller that ends, and why", PATIENCE, || {
+        let pods = system.list(&["pods", selector])?;
+        let states = pods.iter().flat_map(|pod| {
+            let status = &pod["status"]["containerStatuses"][0];
+            [status["state"]["terminated"].clone(), status["lastState"]["terminated"].clone()]
+        });
+        let ended: Vec<Value> = states.filter(Value::is_object).collect();
+        let well_said = |end: &Value| {
+            end["exitCode"] != 0 && end["message"].as_str().is_some_and(|message| message.contains(expected))
+        };
+        Ok(if ended.iter().any(well_said) {
+            Observed::Yes(())
+        } else {
+            Observed::NotYet(json!(ended).to_string())
+        })
+    })
+}
