@@ -18,6 +18,8 @@ pub(crate) struct Message {
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     pub(crate) messages: Vec<Message>,
+    /// Where a line is logged at WARN or ERROR without a field `code`.
+    pub(crate) log_lines_without_code: Vec<String>,
     /// Every `X` of an `ErrorCode::X`.
     pub(crate) codes: Vec<String>,
 }
@@ -106,6 +108,18 @@ impl Reader<'_> {
                     if bang.as_char() == '!' && QUIET.iter().any(|quiet| name == quiet) =>
                 {
                     rest = after;
+                }
+                (TokenTree::Ident(name), [TokenTree::Punct(bang), TokenTree::Group(line), ..])
+                    if bang.as_char() == '!' && (name == "warn" || name == "error") =>
+                {
+                    let has_code = line
+                        .stream()
+                        .into_iter()
+                        .any(|token| matches!(token, TokenTree::Ident(field) if field == "code"));
+                    if !has_code {
+                        let place = format!("{}:{}", self.place, name.span().start().line);
+                        self.sources.log_lines_without_code.push(place);
+                    }
                 }
                 (TokenTree::Ident(name), [TokenTree::Group(_), after @ ..]) if name == "expect" => {
                     rest = after
