@@ -3,13 +3,16 @@
 //! A scenario keeps to namespaces of [ours](crate::story::namespace) that bear its name (`opt-in`,
 //! `opt-in-restricted`): those are reported on when it fails, and removed when it ends.
 
+mod access;
 mod authority;
 mod book;
 mod chart;
 mod faults;
+mod lifecycle;
 pub mod local_cluster;
 mod main_job;
 mod names;
+mod own_cluster;
 mod pods;
 mod secrets;
 
@@ -45,6 +48,8 @@ pub fn all() -> Vec<Scenario> {
         faults::SCENARIOS,
         chart::SCENARIOS,
         book::SCENARIOS,
+        lifecycle::SCENARIOS,
+        access::SCENARIOS,
         local_cluster::SCENARIOS,
     ]
     .concat()

@@ -1,6 +1,7 @@
 //! The main job in pieces: Certmint installed, the payments example opted in, called and loaded. Scenarios put
 //! them together to prove something, the demo to show it.
 
+pub mod admissions;
 pub mod call;
 pub mod examples;
 pub mod installation;

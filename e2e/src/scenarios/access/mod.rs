@@ -1,0 +1,76 @@
+//! What Certmint's accounts may do: what they need, and nothing more.
+
+mod audit;
+mod grants;
+mod life;
+mod limits;
+
+use anyhow::{Result, bail, ensure};
+
+use super::Scenario;
+use super::own_cluster::own_cluster;
+use crate::cluster::Cluster;
+use crate::progress::{note, step};
+use crate::story::installation::{self, SYSTEM_NAMESPACE};
+use crate::story::{PATIENCE, namespace};
+use crate::wait::{self, Observed};
+use audit::Request;
+use grants::Grant;
+
+/// What is shown of it.
+pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "access",
+    shows: "The controller needs each of its rights and has no other; webhook and injected pods have none.",
+    run,
+}];
+
+/// The namespace of the workloads.
+const SHOP: &str = "access";
+
+/// On a cluster of its own, whose API server logs what the accounts ask for from the first moment on.
+fn run(shared: &Cluster) -> Result<()> {
+    own_cluster(shared, SHOP, &[SYSTEM_NAMESPACE, SHOP], |cluster| {
+        installation::install(cluster, installation::SHORT_LIVED)?;
+        let shop = namespace(cluster, SHOP, &[])?;
+        life::drive(cluster, &shop)?;
+        let grants = grants::of_release(cluster)?;
+        step(&format!("each of {} rights is used, and nothing is refused", grants.len()), || {
+            all_used(cluster, &grants)
+        })?;
+        step("the webhook has asked the API server for nothing", || silent(cluster))?;
+        limits::check(cluster, &shop)
+    })
+}
+
+/// Waits until the log has a request for each right. One that was refused, and not granted since, is a right missing.
+fn all_used(cluster: &Cluster, grants: &[Grant]) -> Result<()> {
+    let requests = wait::until("each right to be used", PATIENCE, || {
+        let requests = audit::requests(cluster)?;
+        let refused = requests.iter().filter(|request| !request.allowed);
+        let missing =
+            refused.filter(|refused| !requests.iter().any(|other| other.allowed && other.same(refused)));
+        if let Some(missing) = missing.next_back() {
+            return Ok(Observed::Yes(Err(format!("a right is missing: {missing}"))));
+        }
+        let used = |grant: &Grant| requests.iter().any(|request| request.allowed && grant.covers(request));
+        let unused: Vec<String> = grants.iter().filter(|grant| !used(grant)).map(Grant::to_string).collect();
+        Ok(if unused.is_empty() {
+            Observed::Yes(Ok(requests.len()))
+        } else {
+            Observed::NotYet(format!("{} that nothing needed:\n{}", unused.len(), unused.join("\n")))
+        })
+    })?;
+    match requests {
+        Ok(count) => note(&format!("{count} requests of the controller's, all allowed")),
+        Err(missing) => bail!(missing),
+    }
+    Ok(())
+}
+
+fn silent(cluster: &Cluster) -> Result<()> {
+    let requests = audit::requests(cluster)?;
+    let asked: Vec<&Request> =
+        requests.iter().filter(|request| !request.account.ends_with("-controller")).collect();
+    ensure!(asked.is_empty(), "not only the controller asked: {asked:?}");
+    Ok(())
+}
