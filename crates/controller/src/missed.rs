@@ -62,9 +62,9 @@ impl Missed {
                 }
                 Some(event) = events.next() => match event {
                     Ok(Event::Init) => listed.clear(),
-                    Ok(Event::InitApply(pod)) => drop(self.note(&mut listed, pod)),
+                    Ok(Event::InitApply(pod)) => self.note(&mut listed, pod),
                     Ok(Event::InitDone) => missed = std::mem::take(&mut listed),
-                    Ok(Event::Apply(pod)) => drop(self.note(&mut missed, pod)),
+                    Ok(Event::Apply(pod)) => self.note(&mut missed, pod),
                     Ok(Event::Delete(pod)) => drop(missed.remove(&pod.metadata.uid)),
                     Err(error) => {
                         self.metrics.watch_failed("missed Pod");
@@ -176,7 +176,8 @@ mod tests {
         term.send_replace(Some(Instant::now() + Duration::from_secs(3600)));
         let mut told = Vec::new();
         for _ in 0..2 {
-            let event = backlog.recv().await.unwrap();
+            let event = tokio::time::timeout(Duration::from_secs(60), backlog.recv()).await;
+            let event = event.expect("the new leader tells of it").unwrap();
             let about = event.regarding.unwrap();
             told.push((event.reason.unwrap(), about.kind.unwrap(), about.name.unwrap()));
         }

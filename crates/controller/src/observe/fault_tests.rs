@@ -48,7 +48,8 @@ async fn watching() -> (Arc<Queue<WorkloadKey>>, ApiServer) {
 
 /// Passes when the next workload that the queue hands out is that one.
 async fn is_next(queue: &Queue<WorkloadKey>, name: &str) {
-    let next = queue.next().await;
+    let next = tokio::time::timeout(Duration::from_secs(600), queue.next()).await;
+    let next = next.unwrap_or_else(|_| panic!("nobody was told of {name}"));
     assert_eq!(next, key(name));
     queue.done(next, Outcome::Settled);
 }

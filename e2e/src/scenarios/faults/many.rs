@@ -14,7 +14,7 @@ use crate::story::workload::manifest;
 /// The marks between what `go-template` prints of each Secret.
 const TEMPLATE: &str = concat!(
     "go-template={{range .items}}{{if eq .type \"kubernetes.io/tls\"}}=== {{.metadata.name}}\n",
-    "{{index .data \"tls.crt\" | base64decode}}---\n{{index .data \"tls.key\" | base64decode}}---\n",
+    "{{index .data \"tls.crt\" | base64decode}}+++\n{{index .data \"tls.key\" | base64decode}}+++\n",
     "{{index .data \"ca.crt\" | base64decode}}{{end}}{{end}}"
 );
 
@@ -47,7 +47,7 @@ pub(super) fn each_valid(kubectl: &Kubectl<'_>, count: usize) -> Result<()> {
 fn valid(secret: &str, directory: &Path) -> Result<()> {
     let (name, content) = secret.split_once('\n').context("a Secret has a name")?;
     let mut paths = Vec::new();
-    for (file, text) in ["tls.crt", "tls.key", "ca.crt"].iter().zip(content.split("---\n")) {
+    for (file, text) in ["tls.crt", "tls.key", "ca.crt"].iter().zip(content.split("+++\n")) {
         let path = directory.join(file).display().to_string();
         fs::write(&path, text)?;
         paths.push(path);
