@@ -47,7 +47,7 @@ fn all_used(cluster: &Cluster, grants: &[Grant]) -> Result<()> {
     let requests = wait::until("each right to be used", PATIENCE, || {
         let requests = audit::requests(cluster)?;
         let refused = requests.iter().filter(|request| !request.allowed);
-        let missing =
+        let mut missing =
             refused.filter(|refused| !requests.iter().any(|other| other.allowed && other.same(refused)));
         if let Some(missing) = missing.next_back() {
             return Ok(Observed::Yes(Err(format!("a right is missing: {missing}"))));
