@@ -52,6 +52,15 @@ pub fn renew_at(not_before: OffsetDateTime, not_after: OffsetDateTime, jitter: u
     due.truncate_to_second()
 }
 
+/// The part of a certificate's life since its issuance that has passed at `now`: 0 when it is new, 1 and more once
+/// it has ended.
+pub fn life_elapsed(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> f64 {
+    let issued = not_before + BACKDATE;
+    // A certificate that ends before its backdating does was never of use.
+    let life = (not_after - issued).as_seconds_f64().max(f64::MIN_POSITIVE);
+    ((now - issued).as_seconds_f64() / life).max(0.0)
+}
+
 impl FromStr for Lifetime {
     type Err = LifetimeError;
 
@@ -130,6 +139,14 @@ mod tests {
         for text in ["", "banana", "24", "h", "-1h", "0s", "1.5h", "99999999999h", "1h 30m", "4294967295d"] {
             assert!(text.parse::<Lifetime>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn life_passes_from_0_at_issuance_to_1_at_the_end() {
+        let issued = OffsetDateTime::UNIX_EPOCH;
+        let at = |now: i64| life_elapsed(issued - BACKDATE, issued + Duration::hours(4), issued + Duration::hours(now));
+        assert_eq!([-1, 0, 1, 3, 4, 8].map(at), [0.0, 0.0, 0.25, 0.75, 1.0, 2.0]);
+        assert!(life_elapsed(issued, issued, issued + Duration::hours(1)) > 1.0);
     }
 
     proptest! {

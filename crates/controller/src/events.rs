@@ -15,6 +15,7 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
+use prometheus_client::metrics::counter::Counter;
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
@@ -44,6 +45,7 @@ pub(crate) struct Events {
     queue: mpsc::Sender<Event>,
     reporter: Arc<str>,
     told: Arc<Mutex<HashMap<Subject, (u64, Instant)>>>,
+    dropped: Counter,
 }
 
 /// Events that wait at most.
@@ -59,7 +61,13 @@ impl Events {
     /// Where Events go in, and where [`write()`] takes them from.
     pub(crate) fn new(reporter: &str) -> (Self, mpsc::Receiver<Event>) {
         let (queue, backlog) = mpsc::channel(BACKLOG);
-        (Self { queue, reporter: reporter.into(), told: Arc::default() }, backlog)
+        let dropped = Counter::default();
+        (Self { queue, reporter: reporter.into(), told: Arc::default(), dropped }, backlog)
+    }
+
+    /// The same, with those that find no room counted there.
+    pub(crate) fn counting(self, dropped: Counter) -> Self {
+        Self { dropped, ..self }
     }
 
     /// A certificate was issued.
@@ -108,6 +116,7 @@ impl Events {
             ..Event::default()
         };
         if self.queue.try_send(event).is_err() {
+            self.dropped.inc();
             tracing::debug!(%subject, reason, "no room for an Event");
         }
     }
@@ -246,10 +255,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_backlog_blocks_nobody() {
+    async fn a_full_backlog_blocks_nobody_and_what_is_dropped_is_counted() {
         let (events, _backlog) = Events::new("controller-0");
+        let dropped = Counter::default();
+        let events = events.counting(dropped.clone());
         for _ in 0..BACKLOG + 10 {
             events.issued(&subject("payments"), "Issued", "note");
         }
+        assert_eq!(dropped.get(), 10);
     }
 }

@@ -1,109 +1,184 @@
-//! What `/metrics` shows.
+//! What `/metrics` shows. Labels are bounded: kinds, reasons and codes, never names.
 
-use certmint_contract::ErrorCode;
+mod api_requests;
+mod labels;
+
+pub(crate) use api_requests::counted;
+
+use certmint_certificates::Authority;
+use certmint_contract::{ErrorCode, error_code::Place};
+use certmint_planner::Reason;
+use labels::{ApiRequest, Cause, Code, Kind, Tier};
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Metric, Registry},
 };
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 /// The controller's metrics; cloning shares them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    issued: Family<Reason, Counter>,
+    issued: Family<Cause, Counter>,
     refused: Family<Code, Counter>,
     failures: Counter,
-    bundles: Family<Code, Counter>,
+    reconcile: Histogram,
+    issuance: Family<Code, Counter>,
+    api_requests: Family<ApiRequest, Counter>,
     watch_failures: Family<Kind, Counter>,
+    ca_begin: Family<Tier, Gauge>,
+    ca_end: Family<Tier, Gauge>,
+    /// Events that found no room.
+    pub(crate) events_dropped: Counter,
     /// 1 while the policy file is broken and the last good policy is in force.
     pub(crate) policy_rejected: Gauge,
     /// 1 while this replica leads.
     pub(crate) leading: Gauge,
     /// 1 while there is a CA to issue with.
     pub(crate) ca_usable: Gauge,
-    /// End of the root, in seconds since 1970.
-    pub(crate) root_not_after: Gauge,
-    /// End of the issuing CA, in seconds since 1970.
-    pub(crate) issuing_not_after: Gauge,
     /// Workloads that opted in.
     pub(crate) workloads: Gauge,
     /// Secrets we made.
     pub(crate) certificates: Gauge,
     /// When the first of their certificates ends, in seconds since 1970.
-    pub(crate) first_not_after: Gauge,
+    pub(crate) soonest_end: Gauge,
+    /// How much of its life the certificate has behind it that has the most.
+    pub(crate) life_elapsed: Gauge<f64, AtomicU64>,
+    /// Certificates that should have been renewed and were not.
+    pub(crate) overdue: Gauge,
     /// Pods that should have been injected and were not.
     pub(crate) missed_pods: Gauge,
     /// Workloads due to be looked at.
     pub(crate) queue: Gauge,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
-    reason: &'static str,
-}
+/// From a look that changes nothing to an API server that answers at its last moment, several times.
+const RECONCILE_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 10.0, 30.0];
+/// The code under which a bundle that was given is counted.
+const OK: &str = "OK";
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Code {
-    code: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: &'static str,
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            reconcile: Histogram::new(RECONCILE_BUCKETS),
+            issued: Family::default(),
+            refused: Family::default(),
+            failures: Counter::default(),
+            issuance: Family::default(),
+            api_requests: Family::default(),
+            watch_failures: Family::default(),
+            ca_begin: Family::default(),
+            ca_end: Family::default(),
+            events_dropped: Counter::default(),
+            policy_rejected: Gauge::default(),
+            leading: Gauge::default(),
+            ca_usable: Gauge::default(),
+            workloads: Gauge::default(),
+            certificates: Gauge::default(),
+            soonest_end: Gauge::default(),
+            life_elapsed: Gauge::default(),
+            overdue: Gauge::default(),
+            missed_pods: Gauge::default(),
+            queue: Gauge::default(),
+        };
+        metrics.begin_at_zero();
+        metrics
+    }
 }
 
 impl Metrics {
     /// The metrics, and the registry that shows them.
     pub(crate) fn new() -> (Self, Registry) {
-        let metrics = Self::default();
-        let mut registry = Registry::with_prefix("certmint");
-        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
-        gauge(
-            "policy_rejected",
-            "1 while the policy file is broken and the last good one is in force",
-            &metrics.policy_rejected,
-        );
-        gauge("leader", "1 while this replica leads", &metrics.leading);
-        gauge("ca_usable", "1 while there is a CA to issue with", &metrics.ca_usable);
-        gauge("ca_root_not_after_seconds", "End of the root, seconds since 1970", &metrics.root_not_after);
-        gauge(
-            "ca_issuing_not_after_seconds",
-            "End of the issuing CA, seconds since 1970",
-            &metrics.issuing_not_after,
-        );
-        gauge("workloads", "Workloads that opted in", &metrics.workloads);
-        gauge("certificates", "Secrets with a certificate", &metrics.certificates);
-        gauge(
-            "certificates_first_not_after_seconds",
-            "When the first certificate ends, seconds since 1970",
-            &metrics.first_not_after,
-        );
-        gauge("missed_pods", "Pods that should have been injected and were not", &metrics.missed_pods);
-        gauge("queue_depth", "Workloads due to be looked at", &metrics.queue);
-        registry.register("certificates_issued", "Certificates issued, by cause", metrics.issued.clone());
-        registry.register("refusals", "Plans that ended in a refusal, by code", metrics.refused.clone());
-        registry.register(
-            "reconcile_failures",
-            "Attempts that failed and are repeated",
-            metrics.failures.clone(),
-        );
-        registry.register(
-            "bundle_requests",
-            "Answers of the issuance API, by code (OK when a bundle was given)",
-            metrics.bundles.clone(),
-        );
-        registry.register("watch_failures", "Watches interrupted, by kind", metrics.watch_failures.clone());
+        let (metrics, mut registry) = (Self::default(), Registry::default());
+        metrics.register_certificates(&mut registry);
+        metrics.register_work(&mut registry);
         (metrics, registry)
     }
 
-    /// A certificate was issued, `first` or `renewal`.
-    pub(crate) fn issued(&self, reason: &'static str) {
-        self.issued.get_or_create(&Reason { reason }).inc();
+    fn register_certificates(&self, registry: &mut Registry) {
+        let mut shown = Shown(registry);
+        shown.add("certificates_issued", "Certificates issued, by reason", &self.issued);
+        shown.add("refusals", "Plans that ended in a refusal, by error code", &self.refused);
+        shown.add("workloads", "Workloads that opted in", &self.workloads);
+        shown.add("certificates", "Secrets with a certificate", &self.certificates);
+        shown.add(
+            "certificates_soonest_expiration_timestamp_seconds",
+            "When the first certificate ends, in seconds since 1970; 0 while there is none",
+            &self.soonest_end,
+        );
+        shown.add(
+            "certificates_life_elapsed_ratio_max",
+            "How much of its life has passed for the certificate with the least left: 1 is its end",
+            &self.life_elapsed,
+        );
+        shown.add(
+            "certificates_overdue",
+            "Certificates past three quarters of their life, which are renewed at two thirds at the latest",
+            &self.overdue,
+        );
+        shown.add("ca_usable", "1 while there is a CA to issue with", &self.ca_usable);
+        shown.add(
+            "ca_not_before_timestamp_seconds",
+            "Begin of the CA's certificates, in seconds since 1970; absent while there is no usable CA",
+            &self.ca_begin,
+        );
+        shown.add(
+            "ca_expiration_timestamp_seconds",
+            "End of the CA's certificates, in seconds since 1970; absent while there is no usable CA",
+            &self.ca_end,
+        );
+    }
+
+    fn register_work(&self, registry: &mut Registry) {
+        let mut shown = Shown(registry);
+        shown.add("leader", "1 while this replica leads", &self.leading);
+        shown.add("queue_depth", "Workloads due to be looked at; 0 on replicas that do not lead", &self.queue);
+        shown.add("reconcile_duration_seconds", "Time to bring one workload's Secret up to date", &self.reconcile);
+        shown.add("reconcile_failures", "Attempts that failed and are repeated", &self.failures);
+        shown.add(
+            "issuance_requests",
+            "Answers of the issuance API, by error code (OK when a bundle was given)",
+            &self.issuance,
+        );
+        shown.add(
+            "api_requests",
+            "Requests to the API server, by verb, resource and HTTP status (error when there was no answer)",
+            &self.api_requests,
+        );
+        shown.add("watch_failures", "Watches interrupted, by what is watched", &self.watch_failures);
+        shown.add("missed_pods", "Pods that should have been injected and were not", &self.missed_pods);
+        shown.add("events_dropped", "Events that were not written because too many waited", &self.events_dropped);
+        shown.add(
+            "policy_rejected",
+            "1 while the policy file is broken and the last good one is in force",
+            &self.policy_rejected,
+        );
+    }
+
+    /// What may happen is shown before it does, so that the first time is seen as an increase.
+    fn begin_at_zero(&self) {
+        for cause in labels::CAUSES {
+            drop(self.issued.get_or_create(&Cause { reason: cause }));
+        }
+        for code in ErrorCode::ALL {
+            let code_label = Code { code: code.as_str() };
+            if code.seen().contains(&Place::Event) {
+                drop(self.refused.get_or_create(&code_label));
+            }
+            if code.seen().contains(&Place::Answer) {
+                drop(self.issuance.get_or_create(&code_label));
+            }
+        }
+        drop(self.issuance.get_or_create(&Code { code: OK }));
+    }
+
+    /// A certificate was issued.
+    pub(crate) fn issued(&self, reason: &Reason) {
+        self.issued.get_or_create(&Cause::from(reason)).inc();
     }
 
     /// A plan was a refusal.
     pub(crate) fn refused(&self, code: ErrorCode) {
-        self.refused.get_or_create(&Code { code: code.to_string() }).inc();
+        self.refused.get_or_create(&Code { code: code.as_str() }).inc();
     }
 
     /// An attempt failed.
@@ -111,14 +186,76 @@ impl Metrics {
         self.failures.inc();
     }
 
+    /// A workload was looked at, and what was to be done was done or failed.
+    pub(crate) fn reconciled(&self, took: Duration) {
+        self.reconcile.observe(took.as_secs_f64());
+    }
+
     /// The issuance API answered.
     pub(crate) fn bundle(&self, refusal: Option<ErrorCode>) {
-        let code = refusal.map_or_else(|| "OK".into(), |code| code.to_string());
-        self.bundles.get_or_create(&Code { code }).inc();
+        let code = refusal.map_or(OK, ErrorCode::as_str);
+        self.issuance.get_or_create(&Code { code }).inc();
     }
 
     /// A watch was interrupted.
     pub(crate) fn watch_failed(&self, kind: &'static str) {
         self.watch_failures.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// What signs at present, if anything does.
+    pub(crate) fn ca(&self, authority: Option<&Authority>) {
+        self.ca_usable.set(authority.is_some().into());
+        let Some(authority) = authority else {
+            self.ca_begin.clear();
+            self.ca_end.clear();
+            return;
+        };
+        for (tier, certificate) in
+            [("root", authority.root().certificate()), ("issuing", authority.issuing().certificate())]
+        {
+            let tier = Tier { ca: tier };
+            self.ca_begin.get_or_create(&tier).set(certificate.not_before().unix_timestamp());
+            self.ca_end.get_or_create(&tier).set(certificate.not_after().unix_timestamp());
+        }
+    }
+}
+
+/// A registry whose names all begin alike.
+struct Shown<'a>(&'a mut Registry);
+
+impl Shown<'_> {
+    fn add(&mut self, name: &str, help: &str, metric: &(impl Metric + Clone)) {
+        self.0.register(format!("certmint_{name}"), help, metric.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use certmint_tls_server::Identity;
+    use prometheus_client::encoding::text::encode;
+    use std::sync::Arc;
+
+    #[test]
+    fn the_reference_page_has_what_is_shown_and_nothing_else() {
+        let (metrics, mut registry) = Metrics::new();
+        let identity = Arc::new(Identity::default());
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&key).unwrap();
+        identity.replace(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        certmint_tls_server::metrics::register(&mut registry, identity);
+        // Everything else is shown from the beginning.
+        metrics.watch_failed("Secret");
+        drop(metrics.ca_begin.get_or_create(&Tier { ca: "root" }));
+        drop(metrics.ca_end.get_or_create(&Tier { ca: "root" }));
+        drop(metrics.api_requests.get_or_create(&ApiRequest {
+            verb: "get",
+            resource: "secrets".into(),
+            status: "200".into(),
+        }));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        certmint_testkit::metrics::documented("The controller", &text);
     }
 }

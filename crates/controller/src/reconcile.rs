@@ -96,7 +96,10 @@ impl ReconcileError {
 impl Reconciler {
     /// Looks at one workload, and does what is to be done about its Secret.
     pub(crate) async fn reconcile(&self, key: &WorkloadKey) -> Outcome {
-        match self.try_reconcile(key).await {
+        let begun = Instant::now();
+        let tried = self.try_reconcile(key).await;
+        self.metrics.reconciled(begun.elapsed());
+        match tried {
             Ok(outcome) => outcome,
             Err(error) => {
                 self.metrics.failed();

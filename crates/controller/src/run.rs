@@ -6,7 +6,7 @@ use crate::{
     events::{self, Events},
     issuance::Issuance,
     leadership::{self, Term},
-    metrics::Metrics,
+    metrics::{self, Metrics},
     missed::Missed,
     observe::{self, Observed},
     own_certificates::{WebhookCertificate, keep_api_identity},
@@ -89,12 +89,13 @@ struct Parts {
 pub async fn run(args: Args) -> Result<(), RunError> {
     let settings = Settings::from(args);
     let policy = policy_file::read(&settings.policy)?;
-    let client = connect().await?;
+    let (metrics, mut registry) = Metrics::new();
+    let client = metrics::counted(connect().await?, metrics.clone());
     let listener = listen(settings.listen).await?;
     let health = listen(settings.health_listen).await?;
     let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
-    let (metrics, registry) = Metrics::new();
     let (events, backlog) = Events::new(&settings.identity);
+    let events = events.counting(metrics.events_dropped.clone());
     let (ca, _) = Ca::unknown();
     let terms = watch::Sender::new(None);
     let parts = Parts {
@@ -123,6 +124,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     others.start("events", events::write(parts.client.clone(), backlog));
     parts.start_ca(&mut others, &observed);
     let identity = parts.start_own_certificates(&mut others);
+    certmint_tls_server::metrics::register(&mut registry, Arc::clone(&identity));
     let reconciler = parts.reconciler(&observed);
     parts.start_leading(&mut orderly, &reconciler, &queue);
     let survey = Survey {

@@ -2,6 +2,7 @@
 
 use crate::{
     ca::Ca,
+    entropy,
     leadership::{self, Term},
     metrics::Metrics,
     observe::{Observed, WorkloadKey},
@@ -58,17 +59,14 @@ impl Survey {
     fn measure(&self) {
         let (metrics, leading) = (&self.metrics, leadership::leads(&self.terms));
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        let census = self.observed.census();
+        let census = self.observed.census(entropy::now());
         metrics.workloads.set(count(census.workloads));
         metrics.certificates.set(count(census.certificates));
-        metrics.first_not_after.set(census.first_end.map_or(0, |end| end.unix_timestamp()));
+        metrics.soonest_end.set(census.first_end.map_or(0, |end| end.unix_timestamp()));
+        metrics.life_elapsed.set(census.life_elapsed);
+        metrics.overdue.set(count(census.overdue));
         metrics.leading.set(leading.into());
         metrics.queue.set(if leading { count(self.queue.depth()) } else { 0 });
-        let ca = self.ca.borrow().clone();
-        metrics.ca_usable.set(ca.authority.is_ok().into());
-        if let Ok(authority) = &ca.authority {
-            metrics.root_not_after.set(authority.root().certificate().not_after().unix_timestamp());
-            metrics.issuing_not_after.set(authority.issuing().certificate().not_after().unix_timestamp());
-        }
+        metrics.ca(self.ca.borrow().authority.as_deref().ok());
     }
 }

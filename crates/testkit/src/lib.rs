@@ -8,6 +8,7 @@
     reason = "a fixture that cannot be built is a failed test"
 )]
 
+pub mod metrics;
 mod review;
 
 pub use review::{Review, create, sample_review, update};

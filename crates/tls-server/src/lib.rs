@@ -10,6 +10,7 @@ mod connection;
 pub mod files;
 mod identity;
 mod limits;
+pub mod metrics;
 pub mod observability;
 mod server;
 pub mod shutdown;

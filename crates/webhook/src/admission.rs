@@ -83,6 +83,7 @@ impl Admission {
             }
             Err(refusal) => {
                 log_refusal(request, &refusal);
+                self.metrics.refused(refusal.code());
                 let answer = Answer::denied(&request.uid, refusal.code(), &refusal.to_string());
                 (Outcome::Refused, Ok(answer))
             }

@@ -1,25 +1,23 @@
-//! What Prometheus is told. Labels are bounded: kinds and outcomes, never names.
+//! What Prometheus is told. Labels are bounded: kinds, outcomes and codes, never names.
 
-use certmint_contract::WorkloadKind;
-use certmint_tls_server::Identity;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
-use prometheus_client::metrics::MetricType;
+use certmint_contract::error_code::Place;
+use certmint_contract::{ErrorCode, WorkloadKind};
+use certmint_tls_server::{Identity, metrics};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 /// The webhook's counters.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     reviews: Family<ReviewLabels, Counter>,
-    seconds: Histogram,
+    refusals: Family<CodeLabel, Counter>,
+    durations: Family<OutcomeLabel, Histogram, fn() -> Histogram>,
     policy_rejected: Gauge,
 }
 
@@ -42,63 +40,67 @@ struct ReviewLabels {
     outcome: Outcome,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabel {
+    code: &'static str,
+}
+
+/// From the cost of a glance to the API server's patience.
+const BUCKETS: [f64; 9] = [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.01, 0.1, 1.0, 5.0];
+
 impl Metrics {
     /// Registers the metrics, those of `identity` included.
     pub fn register(registry: &mut Registry, identity: Arc<Identity>) -> Self {
         let metrics = Self {
             reviews: Family::default(),
-            // From the cost of a glance to the API server's patience.
-            seconds: Histogram::new([0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.01, 0.1, 1.0]),
+            refusals: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             policy_rejected: Gauge::default(),
         };
-        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("certmint_build", "The running build", version);
+        // From 0 on, so that the first refusal is seen as an increase.
+        for code in ErrorCode::ALL.iter().filter(|code| code.seen().contains(&Place::Refusal)) {
+            drop(metrics.refusals.get_or_create(&CodeLabel { code: code.as_str() }));
+        }
+        metrics::register(registry, identity);
         registry.register(
             "certmint_webhook_reviews",
             "Admission reviews answered, by kind and outcome",
             metrics.reviews.clone(),
         );
         registry.register(
-            "certmint_webhook_review_seconds",
-            "Own time of one admission review",
-            metrics.seconds.clone(),
+            "certmint_webhook_refusals",
+            "Objects refused, by error code",
+            metrics.refusals.clone(),
+        );
+        registry.register(
+            "certmint_webhook_review_duration_seconds",
+            "Own time of one admission review, by outcome",
+            metrics.durations.clone(),
         );
         registry.register(
             "certmint_policy_rejected",
             "1 while the policy file is broken and the last good one is in force",
             metrics.policy_rejected.clone(),
         );
-        registry.register_collector(Box::new(Expiry(identity)));
         metrics
     }
 
     pub(crate) fn count(&self, kind: Option<WorkloadKind>, outcome: Outcome, took: Duration) {
         let kind = kind.map_or("other", WorkloadKind::as_str);
         self.reviews.get_or_create(&ReviewLabels { kind, outcome }).inc();
-        self.seconds.observe(took.as_secs_f64());
+        self.durations.get_or_create(&OutcomeLabel { outcome }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn refused(&self, code: ErrorCode) {
+        self.refusals.get_or_create(&CodeLabel { code: code.as_str() }).inc();
     }
 
     pub(crate) fn policy_rejected(&self, rejected: bool) {
         self.policy_rejected.set(rejected.into());
-    }
-}
-
-/// When the serving certificate ends, read at each scrape.
-#[derive(Debug)]
-struct Expiry(Arc<Identity>);
-
-impl Collector for Expiry {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(not_after) = self.0.not_after().and_then(|end| end.duration_since(UNIX_EPOCH).ok()) else {
-            return Ok(());
-        };
-        let gauge = ConstGauge::new(not_after.as_secs_f64());
-        let encoder = encoder.encode_descriptor(
-            "certmint_serving_certificate_expiration_timestamp_seconds",
-            "When the certificate of this server ends, in seconds since 1970",
-            None,
-            MetricType::Gauge,
-        )?;
-        gauge.encode(encoder)
     }
 }

@@ -6,7 +6,7 @@ use super::{
     tables::{Known, Name, State, What, turn_of},
 };
 use crate::queue::Queue;
-use certmint_contract::{Namespace, SecretName};
+use certmint_contract::{Namespace, SecretName, lifetime::life_elapsed};
 use certmint_planner::{Hosts, Service, Workload};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use time::OffsetDateTime;
@@ -18,6 +18,9 @@ pub(crate) struct Observed {
     queue: Arc<Queue<WorkloadKey>>,
     unsynced: watch::Sender<usize>,
 }
+
+/// Renewal is due at two thirds of a certificate's life at the latest; past this part of it, something holds it up.
+const OVERDUE: f64 = 0.75;
 
 /// What one decision rests on.
 #[derive(Debug)]
@@ -40,6 +43,10 @@ pub(crate) struct Census {
     pub(crate) certificates: usize,
     /// When the first of their certificates ends.
     pub(crate) first_end: Option<OffsetDateTime>,
+    /// The part of its life that has passed for the certificate with the least left; 0 when there is none.
+    pub(crate) life_elapsed: f64,
+    /// Certificates whose renewal is late.
+    pub(crate) overdue: usize,
 }
 
 impl Observed {
@@ -94,11 +101,23 @@ impl Observed {
     }
 
     /// What there is.
-    pub(crate) fn census(&self) -> Census {
+    pub(crate) fn census(&self, now: OffsetDateTime) -> Census {
         let state = self.read();
-        let ends =
-            state.secrets.values().filter_map(|known| Some(known.facts.record.as_ref().ok()?.not_after));
-        Census { workloads: state.workloads.len(), certificates: state.secrets.len(), first_end: ends.min() }
+        let mut census = Census {
+            workloads: state.workloads.len(),
+            certificates: state.secrets.len(),
+            first_end: None,
+            life_elapsed: 0.0,
+            overdue: 0,
+        };
+        for record in state.secrets.values().filter_map(|known| known.facts.record.as_ref().ok()) {
+            let elapsed = life_elapsed(record.not_before, record.not_after, now);
+            census.life_elapsed = census.life_elapsed.max(elapsed);
+            census.overdue += usize::from(elapsed > OVERDUE);
+            census.first_end =
+                Some(census.first_end.map_or(record.not_after, |end| end.min(record.not_after)));
+        }
+        census
     }
 
     /// A Secret that says, with a whole record and its owner, that a CA of ours signed it: the label alone

@@ -10,7 +10,7 @@ use crate::{
 };
 use certmint_certificates::{Issued, KeyError, PrivateKey, Profile};
 use certmint_contract::{
-    KeyAlgorithm, keys,
+    ErrorCode, KeyAlgorithm, keys,
     pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
 };
 use certmint_planner::{IssuedFacts, Order, Workload};
@@ -29,7 +29,7 @@ impl Reconciler {
         match secrets.create(order.secret_name.as_str(), metadata, &content(&data(&issued))).await {
             Ok(written) => {
                 self.observed.note_secret(written, None);
-                self.told(workload, order, &issued, "first", "Issued");
+                self.told(workload, order, &issued, "Issued");
                 Ok(true)
             }
             Err(error) if matches!(error.fault(), Fault::Exists) => Ok(false),
@@ -55,7 +55,7 @@ impl Reconciler {
         match secrets.replace(&seen, metadata, &content(&data(&issued))).await {
             Ok(written) => {
                 self.observed.note_secret(written, None);
-                self.told(workload, order, &issued, "renewal", "Renewed");
+                self.told(workload, order, &issued, "Renewed");
                 Ok(true)
             }
             Err(error) if matches!(error.fault(), Fault::Conflict | Fault::Absent) => Ok(false),
@@ -78,7 +78,8 @@ impl Reconciler {
         if secret.version().uid == seen.uid && !secret.immutable && secret.kind == TLS {
             return Ok(false);
         }
-        tracing::warn!(%workload, secret = seen.name, immutable = secret.immutable, kind = secret.kind, "the Secret cannot be changed, so it is created anew");
+        let code = ErrorCode::SecretDamaged;
+        tracing::warn!(%code, %workload, secret = seen.name, immutable = secret.immutable, kind = secret.kind, "the Secret cannot be changed, so it is created anew");
         secrets.delete(seen.name, seen.uid).await?;
         Ok(true)
     }
@@ -108,12 +109,11 @@ impl Reconciler {
         workload: &Workload,
         order: &Order,
         issued: &Issued,
-        count: &'static str,
         event: &'static str,
     ) {
         let (reason, secret, facts) = (&order.reason, &order.secret_name, &issued.facts);
         tracing::info!(%workload, %secret, serial = facts.serial, not_after = %facts.not_after, %reason, event);
-        self.metrics.issued(count);
+        self.metrics.issued(reason);
         let names: Vec<_> = order.dns_names.iter().map(|name| name.as_str()).collect();
         let names = if names.is_empty() {
             format!("{} and no DNS name, because no Service selects its pods", order.spiffe_id)
