@@ -42,7 +42,7 @@ impl Default for Limits {
             drain: Duration::from_secs(10),
             // The API server's own limit for a request.
             body_bytes: 3 * 1024 * 1024,
-            bodies_bytes: 8 * 1024 * 1024,
+            bodies_bytes: 6 * 1024 * 1024,
             connections: 512,
             // An API server needs one or two, a node's kubelet one at a time.
             connections_of_one: 64,

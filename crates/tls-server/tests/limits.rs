@@ -1,0 +1,73 @@
+//! The page of limits says what the program does.
+
+use certmint_contract::annotations::{LONGEST_VALUE, MOST_FAULTS, MOST_NAMES};
+use certmint_contract::issuance::{MAX_ANSWER_BYTES, MAX_TOKEN_BYTES};
+use certmint_tls_server::Limits;
+use std::time::Duration;
+
+const PAGE: &str = include_str!("../../../docs/src/reference/limits.md");
+
+/// A section of the page has a row that begins so.
+fn says(section: &str, limit: &str, value: &str) {
+    let section = PAGE.split("\n## ").find(|text| text.starts_with(section)).unwrap_or_default();
+    let row = format!("| {limit} | {value} |");
+    assert!(section.contains(&row), "{row} is not in\n{section}");
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs())
+}
+
+fn size(bytes: usize) -> String {
+    const MEGABYTE: usize = 1024 * 1024;
+    if bytes.is_multiple_of(MEGABYTE) {
+        format!("{} MiB", bytes / MEGABYTE)
+    } else {
+        format!("{} KiB", bytes / 1024)
+    }
+}
+
+#[test]
+fn of_https() {
+    let Limits {
+        handshake,
+        header_read,
+        body,
+        idle,
+        drain,
+        body_bytes,
+        bodies_bytes,
+        connections,
+        connections_of_one,
+        streams,
+    } = Limits::default();
+    let says = |limit, value: String| says("HTTPS", limit, &value);
+    says("from the connection to the end of the TLS handshake", seconds(handshake));
+    says("from there to the end of the first request's head", seconds(header_read));
+    says("from a request's head to the end of its body", seconds(body));
+    says("between two requests", seconds(idle));
+    says("what is under way when a server stops", seconds(drain));
+    says("a request's body, webhook", size(body_bytes));
+    says("all bodies at one time", size(bodies_bytes));
+    says("connections", connections.to_string());
+    says("connections from one address", connections_of_one.to_string());
+    says("requests at one time on one HTTP/2 connection", streams.to_string());
+}
+
+#[test]
+fn of_probes() {
+    let Limits { body_bytes, connections, connections_of_one, .. } = Limits::probes();
+    let says = |limit, value: String| says("Health", limit, &value);
+    says("a request's body", size(body_bytes));
+    says("connections", connections.to_string());
+    says("connections from one address", connections_of_one.to_string());
+}
+
+#[test]
+fn of_reviews_and_tokens() {
+    says("Reviews", "value of one annotation", &format!("{LONGEST_VALUE} bytes"));
+    says("Reviews", "names in `dns-names`", &MOST_NAMES.to_string());
+    says("Reviews", "faults that are told at once", &MOST_FAULTS.to_string());
+    says("The issuance API", "a token", &format!("{MAX_TOKEN_BYTES} bytes"));
+    says("The issuance API", "an answer, as `certmint-fetch` reads it", &format!("{MAX_ANSWER_BYTES} bytes"));
+}
