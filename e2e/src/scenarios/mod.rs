@@ -7,6 +7,7 @@ mod access;
 mod authority;
 mod book;
 mod chart;
+mod explained;
 mod faults;
 mod lifecycle;
 pub mod local_cluster;
@@ -42,6 +43,7 @@ pub fn all() -> Vec<Scenario> {
     [
         main_job::SCENARIOS,
         names::SCENARIOS,
+        explained::SCENARIOS,
         pods::SCENARIOS,
         secrets::SCENARIOS,
         authority::SCENARIOS,
