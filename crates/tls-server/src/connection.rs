@@ -3,6 +3,7 @@
 use crate::Limits;
 use crate::body::{self, BodyError};
 use crate::callers::Place;
+use crate::lingering::Lingering;
 use crate::server::{Handler, Shared};
 use bytes::Bytes;
 use certmint_contract::issuance::Failure;
@@ -36,7 +37,7 @@ pub(crate) async fn serve<H: Handler>(
         }
     });
     let builder = builder(&shared.limits);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(Lingering::new(io)), service));
     let drain = tokio::select! {
         ended = connection.as_mut() => Err(ended),
         () = activity.idle(&shared.limits) => Ok(shared.limits.drain),

@@ -10,6 +10,7 @@ mod connection;
 pub mod files;
 mod identity;
 mod limits;
+mod lingering;
 pub mod metrics;
 pub mod observability;
 mod server;

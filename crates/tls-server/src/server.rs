@@ -1,6 +1,7 @@
 //! Accepting connections within the limits, and ending them in order.
 
 use crate::callers::{Callers, Place};
+use crate::lingering::Lingering;
 use crate::{Identity, Limits, connection, identity};
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
@@ -123,7 +124,7 @@ async fn next(
 }
 
 async fn serve_tls<H: Handler>(
-    mut stream: TcpStream,
+    stream: TcpStream,
     shared: Arc<Shared<H>>,
     place: Arc<Place>,
     acceptor: TlsAcceptor,
@@ -131,6 +132,7 @@ async fn serve_tls<H: Handler>(
     let handshake = async {
         stream.set_nodelay(true)?;
         if speaks_plain_http(&stream).await? {
+            let mut stream = Lingering::new(stream);
             stream.write_all(PLAIN_HTTP).await?;
             stream.shutdown().await?;
             return Ok(None);

@@ -163,6 +163,18 @@ async fn a_body_over_the_cap_is_answered_with_413() {
     assert!(post(&mut whole, &[b'x'; 1000]).await.ends_with("\r\n\r\n1000"));
 }
 
+#[tokio::test]
+async fn who_still_sends_hears_why_no_more_is_read() {
+    let pair = pair();
+    let server = start(Limits { body_bytes: 1000, ..Limits::default() }, &pair).await;
+    let mut stream = connect(server.address, &pair).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: a.svc\r\nContent-Length: 9000000\r\n\r\n";
+    // All of it is on its way before any of the answer is read.
+    stream.write_all(&[head.as_bytes(), &vec![b'x'; 9_000_000]].concat()).await.unwrap();
+    assert!(answer(&mut stream).await.starts_with("HTTP/1.1 413"));
+    ends(&mut stream).await;
+}
+
 /// Sends the head and nearly all of a body, whose end does not come.
 async fn withhold(stream: &mut TlsStream<TcpStream>, length: usize) {
     let head = format!("POST / HTTP/1.1\r\nHost: a.svc\r\nContent-Length: {}\r\n\r\n", length + 1);
