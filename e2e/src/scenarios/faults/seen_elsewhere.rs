@@ -152,13 +152,15 @@ fn missed(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     })?;
     note(&told?);
     counted?;
-    step("its successor is injected, and nothing is missed any more", || {
-        kubectl.run(&["delete", "pods", "--selector=app=missed"])?;
-        missed_pods(cluster, 0)?;
-        let pods = kubectl.list(&["pods", "--selector=app=missed"])?;
-        ensure!(pods.iter().all(is_injected), "it was not injected");
-        Ok(())
-    })
+    step("it is deleted, and its successor injected", || {
+        kubectl.run(&["delete", "pods", "--selector=app=missed", "--force", "--grace-period=0"])?;
+        wait::until("its successor", PATIENCE, || {
+            let pods = kubectl.list(&["pods", "--selector=app=missed"])?;
+            let good = !pods.is_empty() && pods.iter().all(is_injected);
+            Ok(if good { Observed::Yes(()) } else { Observed::NotYet(format!("{} pods", pods.len())) })
+        })
+    })?;
+    step("nothing is missed any more", || missed_pods(cluster, 0))
 }
 
 fn told_of(kubectl: &Kubectl<'_>, kind: &str) -> Result<String> {
