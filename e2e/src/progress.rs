@@ -1,9 +1,21 @@
 //! Lines that tell what is going on and how long it took.
 
+use std::cell::Cell;
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+
+thread_local! {
+    /// What the lines of this thread begin with, when several work at the same time.
+    static LANE: Cell<Option<char>> = const { Cell::new(None) };
+}
+
+/// Lets all that this thread says from now on begin with `lane`, so that the lines of several are told apart.
+pub fn enter_lane(lane: char) {
+    LANE.set(Some(lane));
+}
 
 /// Runs `work`, and prints `what` with the time it took.
 ///
@@ -31,6 +43,11 @@ pub fn note(what: &str) {
     say(&format!("  {what}"));
 }
 
+/// Prints a text of several lines.
+pub fn text(text: &str) {
+    say(text);
+}
+
 /// Prints a heading.
 pub fn heading(what: &str) {
     say(&format!("\n{what}"));
@@ -47,8 +64,17 @@ pub fn human(duration: Duration) -> String {
 }
 
 /// A reader that went away is no reason to stop.
-fn say(line: &str) {
-    drop(writeln!(std::io::stdout(), "{line}"));
+fn say(text: &str) {
+    let text = match LANE.get() {
+        Some(lane) => text.lines().fold(String::new(), |mut prefixed, line| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(prefixed, "{lane} | {line}");
+            prefixed
+        }),
+        None => format!("{text}\n"),
+    };
+    // At once, so that no other thread's lines come between.
+    drop(std::io::stdout().write_all(text.as_bytes()));
 }
 
 fn done(mark: &str, what: &str, took: Duration) {

@@ -16,6 +16,9 @@ use crate::{checks, fuzz};
 /// For each target: enough to try the seeds and what earlier runs kept, and some more.
 const FUZZ_SECONDS: u32 = 5;
 
+/// How many scenarios run at the same time.
+const LANES: usize = 2;
+
 /// What of the tests to run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -57,7 +60,7 @@ fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
         progress::heading("static checks");
         checks::run(&cache)?;
         progress::heading("unit and property tests");
-        add(tally, unit_tests(&cache)?);
+        *tally = tally.and(unit_tests(&cache)?);
         progress::heading("chart");
         tally.passed += progress::step("lint and templates", || charts::test(&cache))?;
         progress::heading("fuzzing");
@@ -65,17 +68,23 @@ fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
     }
     if !fast {
         progress::heading("cluster");
-        let cluster = match context {
-            Some(context) => Cluster::existing(&cache, Some(context), registry.as_deref())?,
-            None => Cluster::start(
-                &cache,
-                &Options { name: format!("test-{}", std::process::id()), control_plane_only: false },
-            )?,
+        let clusters = match context {
+            Some(context) => vec![Cluster::existing(&cache, Some(context), registry.as_deref())?],
+            None => local_clusters(&cache, chosen.len())?,
         };
-        add(tally, scenarios::run(&cluster, &chosen));
-        cluster.stop()?;
+        *tally = tally.and(scenarios::run(&clusters, &chosen));
+        clusters.into_iter().try_for_each(Cluster::stop)?;
     }
     Ok(())
+}
+
+/// As many local clusters as scenarios can use at the same time: they wait more than they compute.
+fn local_clusters(cache: &Cache, scenarios: usize) -> Result<Vec<Cluster>> {
+    let lanes = ('a'..).take(scenarios.min(LANES));
+    let name = |lane| format!("test-{}-{lane}", std::process::id());
+    lanes
+        .map(|lane| Cluster::start(cache, &Options { name: name(lane), control_plane_only: false }))
+        .collect()
 }
 
 /// Runs cargo's tests, showing what they print, and counts them.
@@ -86,18 +95,13 @@ fn unit_tests(cache: &Cache) -> Result<Tally> {
     for line in BufReader::new(child.stdout.take().context("no output of cargo")?).lines() {
         let line = line?;
         println!("{line}");
-        add(&mut tally, counted(&line));
+        tally = tally.and(counted(&line));
     }
     if !child.wait()?.success() && tally.failed == 0 {
         // What does not compile is no test, and yet a failure.
         tally.failed = 1;
     }
     Ok(tally)
-}
-
-fn add(tally: &mut Tally, more: Tally) {
-    tally.passed += more.passed;
-    tally.failed += more.failed;
 }
 
 /// The counts in one line of cargo's: `test result: ok. 3 passed; 0 failed; …`.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::Scenario;
 use crate::book::{self, Page};
 use crate::cluster::{Cluster, Options};
-use crate::progress::step;
+use crate::progress::{self, step};
 
 /// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] =
@@ -22,7 +22,7 @@ fn run(shared: &Cluster) -> Result<()> {
     let cluster = Cluster::start(shared.cache(), &options)?;
     let read = read(&cluster);
     if read.is_err() {
-        println!("{}", crate::report::of(&cluster, &["shop".to_owned(), "certmint-system".to_owned()]));
+        progress::text(&crate::report::of(&cluster, &["shop".to_owned(), "certmint-system".to_owned()]));
     }
     cluster.stop()?;
     read

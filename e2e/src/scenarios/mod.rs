@@ -5,6 +5,7 @@
 
 mod access;
 mod authority;
+mod bad_input;
 mod book;
 mod chart;
 mod explained;
@@ -13,10 +14,12 @@ mod lifecycle;
 pub mod local_cluster;
 mod main_job;
 mod names;
+mod observability;
 mod own_cluster;
 mod pods;
 mod secrets;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -48,6 +51,8 @@ pub fn all() -> Vec<Scenario> {
         secrets::SCENARIOS,
         authority::SCENARIOS,
         faults::SCENARIOS,
+        bad_input::SCENARIOS,
+        observability::SCENARIOS,
         chart::SCENARIOS,
         book::SCENARIOS,
         lifecycle::SCENARIOS,
@@ -64,6 +69,14 @@ pub struct Tally {
     pub passed: usize,
     /// How many failed.
     pub failed: usize,
+}
+
+impl Tally {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
+    }
 }
 
 /// The scenarios named, or all of them when none is.
@@ -87,33 +100,62 @@ pub fn chosen(names: &[String]) -> Result<Vec<Scenario>> {
         .collect()
 }
 
-/// Runs `scenarios` one after the other, printing how each went; a failure does not stop the next.
+/// Runs `scenarios`, each cluster taking the next when it has ended one, and prints how each went; a failure does not
+/// stop the others. What looks at the machine as a whole runs alone, in the end.
 #[must_use]
-pub fn run(cluster: &Cluster, scenarios: &[Scenario]) -> Tally {
+pub fn run(clusters: &[Cluster], scenarios: &[Scenario]) -> Tally {
+    let is_alone =
+        |scenario: &&Scenario| local_cluster::SCENARIOS.iter().any(|alone| alone.name == scenario.name);
+    let (alone, shared): (Vec<_>, Vec<_>) = scenarios.iter().partition(is_alone);
+    let waiting = Mutex::new(shared.into_iter());
     let mut tally = Tally::default();
-    for scenario in scenarios {
-        progress::heading(&format!("{}: {}", scenario.name, scenario.shows));
-        let start = Instant::now();
-        match (scenario.run)(cluster) {
-            Ok(()) => {
-                tally.passed += 1;
-                progress::note(&format!("passed {} in {}", scenario.name, human(start.elapsed())));
-            }
-            Err(error) => {
-                tally.failed += 1;
-                let mut namespaces = namespaces_of(cluster, scenario);
-                namespaces.push(SYSTEM_NAMESPACE.to_owned());
-                // First and last: what stands between can be long.
-                let failed = format!("FAILED {} after {}: {error:#}", scenario.name, human(start.elapsed()));
-                progress::note(&format!("{failed}\n"));
-                println!("{}", report::of(cluster, &namespaces));
-                progress::note(&failed);
-            }
+    std::thread::scope(|scope| {
+        let lane = |(cluster, name)| {
+            let waiting = &waiting;
+            scope.spawn(move || {
+                if clusters.len() > 1 {
+                    progress::enter_lane(name);
+                }
+                let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+                std::iter::from_fn(next)
+                    .map(|scenario| run_one(cluster, scenario))
+                    .fold(Tally::default(), Tally::and)
+            })
+        };
+        let lanes: Vec<_> = clusters.iter().zip('A'..).map(lane).collect();
+        for lane in lanes {
+            // A scenario that panics is a failure like others.
+            tally = tally.and(lane.join().unwrap_or(Tally { passed: 0, failed: 1 }));
         }
-        for namespace in namespaces_of(cluster, scenario) {
-            // A namespace that stays does not harm the next scenario, which has its own.
-            drop(cluster.kubectl().delete(&["namespace", &namespace, "--wait=false"]));
+    });
+    let ended =
+        clusters.first().into_iter().flat_map(|cluster| alone.iter().map(|alone| run_one(cluster, alone)));
+    ended.fold(tally, Tally::and)
+}
+
+fn run_one(cluster: &Cluster, scenario: &Scenario) -> Tally {
+    progress::heading(&format!("{}: {}", scenario.name, scenario.shows));
+    let start = Instant::now();
+    let outcome = (scenario.run)(cluster);
+    let tally = match &outcome {
+        Ok(()) => {
+            progress::note(&format!("passed {} in {}", scenario.name, human(start.elapsed())));
+            Tally { passed: 1, failed: 0 }
         }
+        Err(error) => {
+            let mut namespaces = namespaces_of(cluster, scenario);
+            namespaces.push(SYSTEM_NAMESPACE.to_owned());
+            // First and last: what stands between can be long.
+            let failed = format!("FAILED {} after {}: {error:#}", scenario.name, human(start.elapsed()));
+            progress::note(&format!("{failed}\n"));
+            progress::text(&report::of(cluster, &namespaces));
+            progress::note(&failed);
+            Tally { passed: 0, failed: 1 }
+        }
+    };
+    for namespace in namespaces_of(cluster, scenario) {
+        // A namespace that stays does not harm the next scenario, which has its own.
+        drop(cluster.kubectl().delete(&["namespace", &namespace, "--wait=false"]));
     }
     tally
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::cluster::{Cluster, Options};
-use crate::report;
+use crate::{progress, report};
 
 /// Runs `life` on a new cluster `name`, and reports on `namespaces` of it when that fails.
 pub(super) fn own_cluster(
@@ -17,7 +17,7 @@ pub(super) fn own_cluster(
     let lived = life(&cluster);
     if lived.is_err() {
         let namespaces: Vec<String> = namespaces.iter().map(|&name| name.to_owned()).collect();
-        println!("{}", report::of(&cluster, &namespaces));
+        progress::text(&report::of(&cluster, &namespaces));
     }
     cluster.stop()?;
     lived

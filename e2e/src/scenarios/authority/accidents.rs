@@ -11,7 +11,7 @@ use super::crafted;
 use crate::book::{self, Block, Page};
 use crate::cluster::{Cluster, Options};
 use crate::kubectl::{Kubectl, is_true};
-use crate::progress::{note, step};
+use crate::progress::{self, note, step};
 use crate::story::installation::{self, SYSTEM_NAMESPACE};
 use crate::story::{PATIENCE, namespace, workload};
 use crate::wait::{self, Observed};
@@ -26,7 +26,7 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
     let cluster = Cluster::start(shared.cache(), &options)?;
     let shown = show(&cluster);
     if shown.is_err() {
-        println!("{}", report::of(&cluster, &[NAMESPACE.to_owned(), SYSTEM_NAMESPACE.to_owned()]));
+        progress::text(&report::of(&cluster, &[NAMESPACE.to_owned(), SYSTEM_NAMESPACE.to_owned()]));
     }
     cluster.stop()?;
     shown
