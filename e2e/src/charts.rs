@@ -8,6 +8,7 @@ mod monitoring;
 mod notes;
 mod objects;
 mod privileges;
+mod prometheus;
 mod rendering;
 mod schema;
 mod schemas;
@@ -66,10 +67,13 @@ pub fn test(cache: &Cache) -> Result<usize> {
     test("the README's table and the page about rights are the chart's", &|| documents::up_to_date(&chart))?;
     test("every value has a type, and a bad one is refused by name", &|| values::bad_ones_refused(&chart))?;
     test("every value changes something", &|| values::each_used(&chart))?;
+    test("every alert fires when it should, and only then", &|| prometheus::alerts_fire(cache))?;
+    test("every expression of the dashboard is one", &|| prometheus::dashboard_parses(cache))?;
     test("the default policy is the one in the code", &|| rendering::policy_is_the_default(&chart))?;
     for set in SETS {
         let manifest = chart.render(set.set)?;
         test(&format!("rendered well with {}", set.name), &|| rendering::check(&manifest, set))?;
+        test("  and Prometheus takes the rules", &|| monitoring::rules_parse(cache, &manifest))?;
         test("  and valid in every Kubernetes since 1.33", &|| schemas.check(&manifest))?;
         test("  and the notes tell what it means", &|| notes::check(&chart, set))?;
     }
@@ -90,7 +94,7 @@ pub fn run(shared: &Cluster) -> Result<()> {
 }
 
 fn test_on(cluster: &Cluster) -> Result<()> {
-    progress::step("ServiceMonitors are known", || life::define_service_monitors(cluster))?;
+    progress::step("ServiceMonitors and PrometheusRules are known", || life::define_monitoring(cluster))?;
     for set in SETS {
         let what = format!("the API server takes what is rendered with {}", set.name);
         progress::step(&what, || life::accepted(cluster, set))?;

@@ -29,14 +29,17 @@ pub(super) fn accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
     command::output_with_input(&mut kubectl, &rendered).map(drop)
 }
 
-/// Makes ServiceMonitors known to the API server, by the definition that the Prometheus operator ships.
-pub(super) fn define_service_monitors(cluster: &Cluster) -> Result<()> {
-    let file = schemas::service_monitor(cluster.cache())?;
-    // Their description is longer than what kubectl's client-side apply would note down on them.
-    let file = file.to_string_lossy();
-    cluster.kubectl().run(&["create", "--filename", &file])?;
-    let name = "crd/servicemonitors.monitoring.coreos.com";
-    cluster.kubectl().until(name, "to be served", PATIENCE, |crd| is_true(crd, "Established").then_some(()))
+/// Makes ServiceMonitors and PrometheusRules known to the API server, by the definitions that the Prometheus operator
+/// ships.
+pub(super) fn define_monitoring(cluster: &Cluster) -> Result<()> {
+    for file in schemas::monitoring(cluster.cache())? {
+        // Their description is longer than what kubectl's client-side apply would note down on them.
+        let file = file.to_string_lossy();
+        let name = cluster.kubectl().run(&["create", "--output=name", "--filename", &file])?;
+        let served = |crd: &Value| is_true(crd, "Established").then_some(());
+        cluster.kubectl().until(name.trim(), "to be served", PATIENCE, served)?;
+    }
+    Ok(())
 }
 
 pub(super) fn install(cluster: &Cluster) -> Result<()> {

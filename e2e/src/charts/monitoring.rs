@@ -1,4 +1,5 @@
-//! What lets packets and metrics through: NetworkPolicies and the ServiceMonitor fit the pods that are rendered.
+//! What lets packets and metrics through, and is made of them: NetworkPolicies and the ServiceMonitor fit the pods that
+//! are rendered, rules and dashboard are the chart's.
 //!
 //! No network of a local cluster goes by a NetworkPolicy, so that their ports and selectors are all there is to see.
 
@@ -7,6 +8,9 @@ use serde_json::{Value, json};
 
 use super::manifest::{Manifest, items, selects, title};
 use super::sets::ValueSet;
+use super::{prometheus, read};
+use crate::cache::Cache;
+use crate::prometheus::{ALERTS, DASHBOARD};
 
 pub(super) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let policies: Vec<_> = manifest.of_kind("NetworkPolicy").collect();
@@ -18,7 +22,38 @@ pub(super) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let on = set.set.iter().any(|value| value.starts_with("serviceMonitor"));
     let monitors: Vec<_> = manifest.of_kind("ServiceMonitor").collect();
     ensure!(monitors.len() == usize::from(on), "there are {} ServiceMonitors", monitors.len());
-    monitors.into_iter().try_for_each(|monitor| scrapes(manifest, monitor).with_context(|| title(monitor)))
+    monitors
+        .into_iter()
+        .try_for_each(|monitor| scrapes(manifest, monitor).with_context(|| title(monitor)))?;
+    let on = set.set.iter().any(|value| value.starts_with("prometheusRule"));
+    let rules = manifest.of_kind("PrometheusRule").count();
+    ensure!(rules == usize::from(on), "there are {rules} PrometheusRules");
+    let on = set.set.iter().any(|value| value.starts_with("grafanaDashboard"));
+    let dashboards: Vec<_> = manifest.of_kind("ConfigMap").filter(|map| is_dashboard(map)).collect();
+    ensure!(dashboards.len() == usize::from(on), "there are {} dashboards", dashboards.len());
+    dashboards.into_iter().try_for_each(|map| shows(map).with_context(|| title(map)))
+}
+
+/// The rules that are rendered, the chart's and the user's, are such as a Prometheus loads.
+pub(super) fn rules_parse(cache: &Cache, manifest: &Manifest) -> Result<()> {
+    for rule in manifest.of_kind("PrometheusRule") {
+        let groups = items(&rule["spec"]["groups"]);
+        let ours: Value = serde_saphyr::from_str(&read(ALERTS)?).context("the alerts are not YAML")?;
+        ensure!(groups.starts_with(items(&ours["groups"])), "{} lacks alerts of the chart", title(rule));
+        prometheus::rules_parse(cache, &rule["spec"])?;
+    }
+    Ok(())
+}
+
+fn is_dashboard(map: &Value) -> bool {
+    map["metadata"]["labels"]["grafana_dashboard"] == "1"
+}
+
+/// The file is the chart's, which Grafana finds by the end of its name.
+fn shows(map: &Value) -> Result<()> {
+    let file = map["data"]["certmint.json"].as_str().context("it has no certmint.json")?;
+    ensure!(file.trim_end() == read(DASHBOARD)?.trim_end(), "it is not {DASHBOARD}");
+    Ok(())
 }
 
 fn fits(manifest: &Manifest, policy: &Value, set: &ValueSet) -> Result<()> {

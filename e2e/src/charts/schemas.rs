@@ -22,16 +22,19 @@ const KUBERNETES: &str = "kubernetes-validate==1.37.0";
 const KUBERNETES_HASH: &str = "85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9";
 /// Where in it a version's definitions are.
 const DEFINITIONS: &str = "kubernetes_validate/kubernetes-json-schema/v{}-local/_definitions.json";
-/// The Go module with the ServiceMonitor's definition, and its checksum as in a go.sum.
+/// The Go module with the definitions of the Prometheus operator's objects, and its checksum as in a go.sum.
 const PROMETHEUS_OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator@v0.93.1";
 const PROMETHEUS_OPERATOR_SUM: &str = "h1:4Juk8v93RdG1DSGD/mGp+SeQKPmnlLIj2iq3blLZgFY=";
-const SERVICE_MONITOR: &str = "jsonnet/prometheus-operator/servicemonitors-crd.json";
+const MONITORING: [&str; 2] = ["servicemonitors-crd.json", "prometheusrules-crd.json"];
+/// Where in it they are.
+const MONITORING_DIRECTORY: &str = "jsonnet/prometheus-operator";
 
 /// The schemas of every version, and of the objects that others define.
 pub(super) struct Schemas {
     /// A version with its definitions.
     kubernetes: Vec<(&'static str, Value)>,
-    service_monitor: Value,
+    /// The definitions of the Prometheus operator's objects.
+    monitoring: Vec<Value>,
 }
 
 impl Schemas {
@@ -43,7 +46,7 @@ impl Schemas {
         });
         Ok(Self {
             kubernetes: kubernetes.collect::<Result<_>>()?,
-            service_monitor: json(&service_monitor(cache)?)?,
+            monitoring: monitoring(cache)?.iter().map(|file| json(file)).collect::<Result<_>>()?,
         })
     }
 
@@ -64,9 +67,10 @@ impl Schemas {
     }
 
     fn schema<'a>(&'a self, definitions: &'a Value, object: &Value) -> Result<Schema<'a>> {
-        if object["kind"] == "ServiceMonitor" {
-            let version = &self.service_monitor["spec"]["versions"][0];
-            let name = format!("{}/{}", text(&self.service_monitor["spec"]["group"]), text(&version["name"]));
+        let defines = |crd: &&Value| crd["spec"]["names"]["kind"] == object["kind"];
+        if let Some(crd) = self.monitoring.iter().find(defines) {
+            let version = &crd["spec"]["versions"][0];
+            let name = format!("{}/{}", text(&crd["spec"]["group"]), text(&version["name"]));
             ensure!(
                 object["apiVersion"] == name,
                 "there is no {} in {}",
@@ -90,13 +94,14 @@ impl Schemas {
     }
 }
 
-/// The file that defines ServiceMonitors to an API server.
-pub(super) fn service_monitor(cache: &Cache) -> Result<PathBuf> {
-    let key = Key::default().text(PROMETHEUS_OPERATOR).text(PROMETHEUS_OPERATOR_SUM).text(SERVICE_MONITOR);
+/// The files that define ServiceMonitors and PrometheusRules to an API server.
+pub(super) fn monitoring(cache: &Cache) -> Result<[PathBuf; 2]> {
+    let key = Key::default().text(PROMETHEUS_OPERATOR).text(PROMETHEUS_OPERATOR_SUM);
+    let key = MONITORING.into_iter().fold(key, Key::text);
     let directory = cache.entry("schemas", "prometheus-operator", &key, |directory| {
         machine::require_program("go", "version", "install Go 1.26 or newer")?;
-        progress::long_step("fetching the definition of ServiceMonitors (once)", || {
-            // A module cache of its own: all that is wanted is one file.
+        progress::long_step("fetching the definitions of the Prometheus operator (once)", || {
+            // A module cache of its own: all that is wanted is two files.
             let modules = directory.join("modules");
             let mut go = Command::new("go");
             go.args(["mod", "download", "-json", PROMETHEUS_OPERATOR]).current_dir(directory);
@@ -104,12 +109,14 @@ pub(super) fn service_monitor(cache: &Cache) -> Result<PathBuf> {
             let answer: Value = serde_json::from_str(&answer).context("not JSON from go")?;
             let sum = text(&answer["Sum"]);
             ensure!(sum == PROMETHEUS_OPERATOR_SUM, "{PROMETHEUS_OPERATOR} has the checksum {sum}");
-            let file = Path::new(text(&answer["Dir"])).join(SERVICE_MONITOR);
-            fs::copy(&file, directory.join("crd.json")).with_context(|| format!("no {}", file.display()))?;
+            for name in MONITORING {
+                let file = Path::new(text(&answer["Dir"])).join(MONITORING_DIRECTORY).join(name);
+                fs::copy(&file, directory.join(name)).with_context(|| format!("no {}", file.display()))?;
+            }
             crate::cache::remove_dir(&modules)
         })
     })?;
-    Ok(directory.join("crd.json"))
+    Ok(MONITORING.map(|name| directory.join(name)))
 }
 
 fn kubernetes(cache: &Cache) -> Result<PathBuf> {

@@ -57,6 +57,12 @@ const OTHERS: &[(&str, &str)] = &[
     ("serviceMonitor.scrapeTimeout", r#""10s""#),
     ("serviceMonitor.relabelings", r#"[{"targetLabel":"cluster","replacement":"one"}]"#),
     ("serviceMonitor.metricRelabelings", r#"[{"targetLabel":"cluster","replacement":"one"}]"#),
+    ("prometheusRule.enabled", "true"),
+    ("prometheusRule.labels", r#"{"release":"prometheus"}"#),
+    ("prometheusRule.additionalRules", r#"[{"record":"certmint:due","expr":"sum(certmint_queue_depth)"}]"#),
+    ("grafanaDashboard.enabled", "true"),
+    ("grafanaDashboard.labels", r#"{"dashboards":"yes"}"#),
+    ("grafanaDashboard.annotations", r#"{"grafana_folder":"Security"}"#),
     ("test.namespace", r#""shop""#),
 ];
 
@@ -159,6 +165,15 @@ const BAD: &[(&str, &[&str])] = &[
     (r#"policy.extraDnsNames={"shop":["*.example.com"]}"#, &["at '/policy/extraDnsNames/shop/0'"]),
     (r#"networkPolicy.metricsFrom=[{}]"#, &["at '/networkPolicy/metricsFrom/0'", "minProperties"]),
     (r#"serviceMonitor.interval="often""#, &["at '/serviceMonitor/interval'", "does not match pattern"]),
+    (r#"prometheusRule.additionalRules=[{"alert":"A"}]"#, &["missing property 'expr'"]),
+    (
+        r#"prometheusRule.additionalRules=[{"alert":"A","expr":"1","For":"1m"}]"#,
+        &["at '/prometheusRule/additionalRules/0'", "'For' not allowed"],
+    ),
+    (
+        r#"grafanaDashboard.labels={"certmint.dev/managed":"true"}"#,
+        &["at '/grafanaDashboard/labels/certmint.dev"],
+    ),
     (r#"namespaces=["kube-system"]"#, &["at '/namespaces/0'"]),
     (r#"namespaces=["certmint-system"]"#, &["certmint-system is the release's own namespace", "remove it"]),
     (

@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{Image, KIND, oci};
 use crate::cache::{Cache, Key, remove_dir};
-use crate::{command, machine, progress};
+use crate::packages::unpack;
+use crate::{command, progress};
 
 /// What goes into an image.
 struct Recipe {
@@ -135,46 +136,6 @@ fn build(cache: &Cache, recipe: &Recipe) -> Result<Image> {
         })
     })?;
     Image::open(recipe.name, &directory)
-}
-
-/// Unpacks packages and all they depend on, as apt resolves it for a machine with nothing installed.
-fn unpack(packages: &[&str], target: &Path) -> Result<()> {
-    let archives = target.join(".archives");
-    fs::create_dir_all(archives.join("partial"))?;
-    let status = target.join(".status");
-    fs::write(&status, "")?;
-    let download = || {
-        command::output(
-            machine::apt_get()
-                .args(["install", "--yes", "--download-only", "--no-install-recommends"])
-                .arg(format!("--option=Dir::State::Status={}", status.display()))
-                .arg(format!("--option=Dir::Cache::Archives={}", archives.display()))
-                .args(["--option=Debug::NoLocking=1", "--option=APT::Sandbox::User=root"])
-                .args(packages),
-        )
-    };
-    if download().is_err() {
-        // The package lists of a fresh machine are absent or old.
-        drop(command::output(machine::apt_get().arg("update")));
-        download()?;
-    }
-    for directory in ["bin", "lib", "lib64", "sbin"] {
-        fs::create_dir_all(target.join("usr").join(directory))?;
-        symlink(format!("usr/{directory}"), target.join(directory))?;
-    }
-    for entry in fs::read_dir(&archives)? {
-        let archive = entry?.path();
-        if archive.extension().is_some_and(|extension| extension == "deb") {
-            command::output(Command::new("sh").args([
-                "-ec".as_ref(),
-                r#"dpkg-deb --fsys-tarfile "$1" | tar --extract --keep-directory-symlink --no-same-owner --directory "$2""#.as_ref(),
-                "sh".as_ref(),
-                archive.as_os_str(),
-                target.as_os_str(),
-            ]))?;
-        }
-    }
-    Ok(())
 }
 
 /// Copies what the recipe names, and the libraries its programs load, from `packages` to `root`.
