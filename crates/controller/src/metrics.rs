@@ -197,6 +197,11 @@ impl Metrics {
         self.issuance.get_or_create(&Code { code }).inc();
     }
 
+    /// A watch begins: it is shown before it is ever interrupted.
+    pub(crate) fn watching(&self, kind: &'static str) {
+        drop(self.watch_failures.get_or_create(&Kind { kind }));
+    }
+
     /// A watch was interrupted.
     pub(crate) fn watch_failed(&self, kind: &'static str) {
         self.watch_failures.get_or_create(&Kind { kind }).inc();
@@ -246,7 +251,7 @@ mod tests {
         identity.replace(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
         certmint_tls_server::metrics::register(&mut registry, identity);
         // Everything else is shown from the beginning.
-        metrics.watch_failed("Secret");
+        metrics.watching("Secret");
         drop(metrics.ca_begin.get_or_create(&Tier { ca: "root" }));
         drop(metrics.ca_end.get_or_create(&Tier { ca: "root" }));
         drop(metrics.api_requests.get_or_create(&ApiRequest {

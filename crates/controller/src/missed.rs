@@ -36,6 +36,8 @@ pub(crate) struct Missed {
     pub(crate) metrics: Metrics,
 }
 
+/// What the watch is called in logs and metrics.
+const WATCH: &str = "missed Pod";
 /// As often as the other watches: what is silent for longer is dead.
 const WATCH_SECONDS: u32 = 60;
 
@@ -50,6 +52,7 @@ impl Missed {
         };
         let config = watcher::Config::default().timeout(WATCH_SECONDS).labels(&selector());
         let mut events = pin!(watcher(api, config).default_backoff());
+        self.metrics.watching(WATCH);
         let (mut missed, mut listed) = (HashMap::new(), HashMap::new());
         let mut led = leadership::leads(&self.terms);
         loop {
@@ -67,9 +70,9 @@ impl Missed {
                     Ok(Event::Apply(pod)) => self.note(&mut missed, pod),
                     Ok(Event::Delete(pod)) => drop(missed.remove(&pod.metadata.uid)),
                     Err(error) => {
-                        self.metrics.watch_failed("missed Pod");
+                        self.metrics.watch_failed(WATCH);
                         let code = ErrorCode::Unavailable;
-                        tracing::warn!(%code, watch = "missed Pod", %error, "watch interrupted; it is tried again");
+                        tracing::warn!(%code, watch = WATCH, %error, "watch interrupted; it is tried again");
                     }
                 }
             }

@@ -68,6 +68,7 @@ impl Source {
 
 /// Watches until dropped; never returns.
 pub(crate) async fn watch(client: Client, source: Source, observed: Arc<Observed>, metrics: Metrics) {
+    metrics.watching(source.name());
     match source.what {
         // Never the Secrets themselves: their metadata says all that decisions need.
         What::Secret => {
