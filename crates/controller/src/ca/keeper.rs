@@ -18,12 +18,10 @@ use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-/// How soon a CA that was deleted or swapped is noticed.
-const PACE: Duration = Duration::from_secs(10);
+/// How soon a CA that was deleted, swapped or restored is noticed.
+const PACE: Duration = Duration::from_secs(5);
 /// How soon a CA that is about to be made, or an API server that is away, is asked for again.
 const IMPATIENT_PACE: Duration = Duration::from_secs(1);
-/// How soon a CA that a person restored is noticed.
-const REPAIR_PACE: Duration = Duration::from_secs(5);
 /// What is left of a CA whose every other trace was removed.
 const IN_MEMORY: &str = "what this process has in memory";
 /// Ten years: roots are replaced by decision, not by expiry.
@@ -62,7 +60,6 @@ impl<W: Fn() -> Option<String>> Keeper<W> {
             let looked = self.look(&policy, leading).await;
             let pace = match &looked {
                 Err(fault) if fault.is_passing() => IMPATIENT_PACE,
-                Err(_) => REPAIR_PACE,
                 _ => PACE,
             };
             self.tell(looked);

@@ -9,15 +9,17 @@ use crate::progress::{note, step};
 use crate::story::{PATIENCE, workload};
 use crate::wait::{self, Observed};
 
-const API: &str = "https://certmint-controller.certmint-system.svc:8443";
+const API: &str = "https://certmint-controller.certmint-system.svc";
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let kubectl = &scene.kubectl;
     let image = scene.cluster.provide(&images::tools(scene.cluster.cache())?)?;
     kubectl.run(&["create", "serviceaccount", "mallory"])?;
-    // Its ReplicaSet may make no pod of its own, so that the forged one is not one too many and stays.
-    quota(scene, 0)?;
-    scene.deploy("bank", &image, 1, &[])?;
+    // Its service account does not exist, so that its ReplicaSet makes no pod, and takes a forged one for its own.
+    let mut bank =
+        workload::manifest("deployment", "bank", &image, &json!({ "certmint.dev/inject": "true" }));
+    bank["spec"]["template"]["spec"]["serviceAccountName"] = "teller".into();
+    kubectl.apply(&bank.to_string())?;
     scene.good("bank-certmint-tls", |_| true)?;
     let set = wait::until("the ReplicaSet of bank to be refused a pod", PATIENCE, || {
         let sets = kubectl.list(&["replicasets", "--selector=app=bank"])?;
@@ -30,7 +32,6 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let deployment = kubectl.get(&["deployment", "bank"])?;
 
     step("a pod that names the Deployment itself as its owner is refused", || {
-        quota(scene, 1)?;
         let pod = forged(&image, &deployment, &json!({ "app": "mallory" }));
         let told = ask(scene, &pod)?;
         ensure!(told.contains("\"NotOptedIn\"") && told.ends_with("403"), "it was answered {told}");
@@ -55,16 +56,6 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     })
 }
 
-/// How many pods there may be in the namespace that opted in as `bank` or are forged.
-fn quota(scene: &Scene<'_>, more: usize) -> Result<()> {
-    let pods = scene.kubectl.list(&["pods"])?.len();
-    let quota = json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "pods" },
-        "spec": { "hard": { "pods": (pods + more).to_string() } },
-    });
-    scene.kubectl.apply(&quota.to_string()).map(drop)
-}
-
 /// A pod of mallory's that says it is controlled by `owner`, with a token for our audience.
 fn forged(image: &str, owner: &Value, labels: &Value) -> Value {
     let mut pod = workload::manifest("pod", "mallory", image, &json!({}));
@@ -87,9 +78,7 @@ fn forged(image: &str, owner: &Value, labels: &Value) -> Value {
 
 /// Creates the pod, and has it ask for a bundle.
 fn ask(scene: &Scene<'_>, pod: &Value) -> Result<String> {
-    wait::until("room for the forged pod", PATIENCE, || {
-        scene.kubectl.apply(&pod.to_string()).map(Observed::Yes)
-    })?;
+    scene.kubectl.apply(&pod.to_string())?;
     let running = wait::until("the forged pod to run", PATIENCE, || {
         let pod = scene.kubectl.get(&["pod", "mallory"])?;
         let running = pod["status"]["phase"] == "Running";
