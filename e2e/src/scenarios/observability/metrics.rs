@@ -113,7 +113,6 @@ fn something_happens(cluster: &Cluster, kubectl: &Kubectl<'_>, server: &Server<'
         ("a review that patched", r#"certmint_webhook_reviews_total{outcome="Patched"}"#),
         ("a refusal", r#"certmint_webhook_refusals_total{code="InvalidAnnotation"}"#),
         ("a Secret created", r#"certmint_api_requests_total{verb="create",resource="secrets",status="201"}"#),
-        ("a bundle given", r#"certmint_issuance_requests_total{code="OK"}"#),
     ] {
         let query: String = series
             .bytes()
