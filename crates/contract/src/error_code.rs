@@ -125,6 +125,11 @@ catalogue! {
         seen: [Event, Answer, Termination, Log], transient: true,
         remedy: "Read the Events of the controller's Deployment: `kubectl describe deployment` in Certmint's namespace. Restore the CA's Secret from its backup."
     }
+    /// The root ends within months, and with it every certificate.
+    CaEndsSoon {
+        seen: [Event, Log], transient: false,
+        remedy: "Choose a day before that end, and accept a new root as the book's page on the CA says."
+    }
     /// A certificate could not be made, or what was made did not verify and was thrown away.
     IssuanceFailed {
         seen: [Event, Log], transient: true,

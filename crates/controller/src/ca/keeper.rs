@@ -11,11 +11,11 @@ use certmint_certificates::{
     Authority, CaCertificate, CaError, Issuing, PrivateKey, Root,
     ca::{IssuingProfile, RootProfile, Tier},
 };
-use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, Policy};
+use certmint_contract::{DnsName, ErrorCode, KeyAlgorithm, Lifetime, Policy};
 use certmint_planner::{CaFacts, CaObserved, CaPlan, CaSecret, TrustBundle, ca, ca_plan};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{sync::Arc, time::Duration};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::sync::watch;
 
 /// How soon a CA that was deleted, swapped or restored is noticed.
@@ -157,7 +157,15 @@ impl<W: Fn() -> Option<String>> Keeper<W> {
     fn tell(&self, looked: Result<Authority, CaFault>) {
         match looked {
             Ok(authority) => {
-                self.ca.send_if_modified(|ca| ca.take(authority));
+                let end = last_months(&authority);
+                let new = self.ca.send_if_modified(|ca| ca.take(authority));
+                if let Some(note) = end {
+                    let code = ErrorCode::CaEndsSoon;
+                    self.events.refused(&self.ourselves, code, &note);
+                    if new {
+                        tracing::warn!(%code, "{note}");
+                    }
+                }
             }
             Err(fault) if fault.is_passing() => {
                 tracing::warn!(code = %fault.code(), %fault, "the CA could not be looked at; this is tried again");
@@ -193,6 +201,14 @@ fn load(stored: &Stored, now: OffsetDateTime) -> Result<Loaded, CaError> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// What to tell in the root's last months, when no issuing CA can outlive it any more.
+fn last_months(authority: &Authority) -> Option<String> {
+    let (root, issuing) = (authority.root().certificate(), authority.issuing().certificate());
+    let end = root.not_after().format(&Rfc3339).unwrap_or_default();
+    (issuing.not_after() >= root.not_after())
+        .then(|| format!("the root ends at {end}, and no certificate lives longer: accept a new root before"))
 }
 
 fn facts(loaded: Option<&Result<Loaded, CaError>>) -> CaSecret {

@@ -3,7 +3,12 @@ use crate::{
     events::{Events, Subject},
     testing::{ApiServer, api_server},
 };
-use certmint_contract::Policy;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use certmint_certificates::{
+    PrivateKey,
+    ca::{IssuingProfile, RootProfile},
+};
+use certmint_contract::{KeyAlgorithm, Policy};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -160,6 +165,69 @@ async fn a_damaged_ca_stops_issuance() {
     fixture.server.expect("GET", SECRET).await.ok(secret);
     let fault = fixture.fault().await;
     assert!(fault.contains("issuing CA"), "{fault}");
+}
+
+/// The Secret and the published bundle of a CA that was made so long ago, with a root of ten years.
+fn made_ago(ago: time::Duration) -> (Value, Value) {
+    let (policy, now) = (Policy::default(), crate::entropy::now() - ago);
+    let trust_domain = &policy.trust_domain;
+    let permitted = certmint_planner::ca::permitted_dns(&policy);
+    let key = || PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let serial = || crate::entropy::serial().unwrap();
+    let root = RootProfile { trust_domain, lifetime: "3650d".parse().unwrap() };
+    let lifetime = certmint_planner::ca::issuing_lifetime(&policy);
+    let issuing = IssuingProfile { trust_domain, lifetime, permitted_dns: &permitted };
+    let made = Authority::create((&root, key(), serial()), (&issuing, key(), serial()), now).unwrap();
+    let pem = made.to_pem().unwrap();
+    let encoded = |text: &str| BASE64_STANDARD.encode(text);
+    let secret = json!({
+        "metadata": { "name": "certmint-ca", "uid": "ca-1", "resourceVersion": "1" },
+        "data": {
+            "root.crt": encoded(&pem.root.certificate), "root.key": encoded(&pem.root.private_key),
+            "issuing.crt": encoded(&pem.issuing.certificate), "issuing.key": encoded(&pem.issuing.private_key),
+        },
+    });
+    (secret, json!({ "metadata": {}, "data": { "ca.crt": made.trust_bundle() } }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_issuing_ca_is_replaced_by_the_same_root() {
+    let mut fixture = keeping(true, true);
+    let (secret, bundle) = made_ago(time::Duration::days(100));
+    fixture.server.expect("GET", BUNDLE).await.ok(bundle);
+    fixture.server.expect("GET", SECRET).await.ok(secret.clone());
+    let call = fixture.server.expect("PATCH", SECRET).await;
+    assert_eq!(call.body["data"]["root.crt"], secret["data"]["root.crt"]);
+    assert_ne!(call.body["data"]["issuing.crt"], secret["data"]["issuing.crt"]);
+    call.written("2");
+    fixture.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap();
+    assert!(fixture.told.try_recv().is_err(), "nobody needs to do anything");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_root_in_its_last_months_is_told_of_and_serves_until_its_end() {
+    let mut fixture = keeping(true, true);
+    let (secret, bundle) = made_ago(time::Duration::days(3_600));
+    fixture.server.expect("GET", BUNDLE).await.ok(bundle);
+    fixture.server.expect("GET", SECRET).await.ok(secret);
+    fixture.server.expect("PATCH", SECRET).await.written("2");
+    let ca = fixture.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap().clone();
+    let authority = ca.authority.unwrap();
+    assert_eq!(authority.issuing().certificate().not_after(), authority.root().certificate().not_after());
+    let told = fixture.told.recv().await.unwrap();
+    assert_eq!(told.reason.as_deref(), Some("CaEndsSoon"));
+    assert!(told.note.unwrap().contains("accept a new root before"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_root_stops_issuance() {
+    let mut fixture = keeping(true, true);
+    let (secret, bundle) = made_ago(time::Duration::days(3_651));
+    fixture.server.expect("GET", BUNDLE).await.ok(bundle);
+    fixture.server.expect("GET", SECRET).await.ok(secret);
+    let fault = fixture.fault().await;
+    assert!(fault.contains("the root CA expired at "), "{fault}");
+    fixture.server.expect_silence().await;
 }
 
 #[tokio::test(start_paused = true)]
