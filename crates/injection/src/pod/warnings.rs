@@ -4,8 +4,14 @@ use super::Target;
 use super::reader::Reader;
 use certmint_contract::annotations::{Containers, Renew};
 use certmint_contract::{Reload, keys};
+use std::collections::HashSet;
 
 pub(super) const WINDOWS: &str = "certmint: LeftAlone: this is a Windows pod; Certmint injects into Linux pods only and leaves it as it is";
+
+/// The most containers that a warning lists, and the most warnings about them.
+const MOST_SHOWN: usize = 10;
+/// The most characters of such a list: more than kubectl shows.
+const LONGEST_SHOWN: usize = 250;
 
 pub(super) fn of(target: &Target<'_>, reader: &Reader) -> Vec<String> {
     let mut warnings = missing_containers(target);
@@ -16,23 +22,25 @@ pub(super) fn of(target: &Target<'_>, reader: &Reader) -> Vec<String> {
 }
 
 /// Another injector may add them later, so this is no refusal.
+///
+/// Both lists are the author's, of any length, and the API server has not judged the names yet: what is said of them
+/// must not grow with their product.
 fn missing_containers(target: &Target<'_>) -> Vec<String> {
     let Containers::Named(names) = &target.request.containers else { return Vec::new() };
     let spec = target.spec;
     let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &*init.view.name);
     let apps = spec.containers.as_deref().unwrap_or_default().iter().map(|app| &*app.name);
-    let present: Vec<&str> = init.chain(apps).collect();
-    names
-        .iter()
-        .filter(|name| !present.contains(&&***name))
-        .map(|name| {
-            let present = present.join(", ");
-            format!(
-                "certmint: Doubtful: annotation {} names \"{name}\", but the pod has only {present}",
-                keys::CONTAINERS
-            )
-        })
-        .collect()
+    let present: HashSet<&str> = init.clone().chain(apps.clone()).collect();
+    let shown: Vec<&str> = init.chain(apps).take(MOST_SHOWN).collect();
+    let shown: String = shown.join(", ").chars().take(LONGEST_SHOWN).collect();
+    let missing = names.iter().filter(|name| !present.contains(&***name)).take(MOST_SHOWN);
+    let told = missing.map(|name| {
+        format!(
+            "certmint: Doubtful: annotation {} names \"{name}\", but the pod has only {shown}",
+            keys::CONTAINERS
+        )
+    });
+    told.collect()
 }
 
 /// Files have one owner and one group, so that users who share nothing can only read them as anyone.

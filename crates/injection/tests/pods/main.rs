@@ -38,6 +38,17 @@ fn a_pod_that_did_not_opt_in_is_left_alone() {
 }
 
 #[test]
+fn warnings_do_not_grow_with_the_product_of_what_the_author_lists() {
+    let containers: Vec<_> = (0..500).map(|n| json!({"name": format!("{n}{}", "x".repeat(1000))})).collect();
+    let pod = opted_in()
+        .annotated("containers", &vec!["a"; 4000].join(","))
+        .with_spec("containers", json!(containers));
+    let warnings = warnings(&pod);
+    assert!(warnings.concat().len() < 10_000, "{} bytes", warnings.concat().len());
+    assert!(warnings[0].contains("names \"a\", but the pod has only 0xxx"), "{}", warnings[0]);
+}
+
+#[test]
 fn injection_goes_first_or_last() {
     let pod = opted_in().with_spec("initContainers", json!([{"name": "migrate"}]));
     let names = |pod: &Object| {
