@@ -46,7 +46,7 @@ impl Lifetime {
 ///
 /// A certificate valid at the end of its backdating is always due before it ends.
 pub fn renew_at(not_before: OffsetDateTime, not_after: OffsetDateTime, jitter: u8) -> OffsetDateTime {
-    let issued = not_before + BACKDATE;
+    let issued = issued(not_before);
     let life = not_after - issued;
     let due: OffsetDateTime = issued + life * 2 / 3 - life * i32::from(jitter) / 2550;
     due.truncate_to_second()
@@ -55,10 +55,15 @@ pub fn renew_at(not_before: OffsetDateTime, not_after: OffsetDateTime, jitter: u
 /// The part of a certificate's life since its issuance that has passed at `now`: 0 when it is new, 1 and more once
 /// it has ended.
 pub fn life_elapsed(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> f64 {
-    let issued = not_before + BACKDATE;
+    let issued = issued(not_before);
     // A certificate that ends before its backdating does was never of use.
     let life = (not_after - issued).as_seconds_f64().max(f64::MIN_POSITIVE);
     ((now - issued).as_seconds_f64() / life).max(0.0)
+}
+
+/// Whoever may write an annotation may write the last moment there is.
+fn issued(not_before: OffsetDateTime) -> OffsetDateTime {
+    not_before.saturating_add(BACKDATE)
 }
 
 impl FromStr for Lifetime {
@@ -147,6 +152,15 @@ mod tests {
         let at = |now: i64| life_elapsed(issued - BACKDATE, issued + Duration::hours(4), issued + Duration::hours(now));
         assert_eq!([-1, 0, 1, 3, 4, 8].map(at), [0.0, 0.0, 0.25, 0.75, 1.0, 2.0]);
         assert!(life_elapsed(issued, issued, issued + Duration::hours(1)) > 1.0);
+    }
+
+    #[test]
+    fn the_last_moment_there_is_overflows_nothing() {
+        let year = OffsetDateTime::UNIX_EPOCH.replace_year(9999).unwrap();
+        let last = year + (Duration::days(365) - Duration::SECOND);
+        let now = OffsetDateTime::UNIX_EPOCH;
+        assert_eq!(life_elapsed(last, last, now), 0.0);
+        assert_eq!(renew_at(last, last, 255), last);
     }
 
     proptest! {
