@@ -46,11 +46,11 @@ pub struct CaFacts {
 /// The published trust bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustBundle {
-    /// There is none, or nothing in it.
+    /// There is none.
     Absent,
     /// It holds the Secret's root.
     HasRoot,
-    /// It holds other roots only.
+    /// It holds other roots only, or none.
     Differs,
 }
 

@@ -11,6 +11,8 @@ pub const GRACE: Duration = Duration::seconds(60);
 
 /// One more replica than can be named is enough to be told of it.
 const MAX_REPLICAS: usize = MAX_NAMES + 1;
+/// So it is with Services: each has a name at least, and whoever may make them may make many.
+const MAX_SERVICES: usize = MAX_NAMES + 1;
 
 /// What is remembered of a workload's hosts from one plan to the next: each as it stands below the namespace,
 /// like `payments` for a Service and `db-0.peers` for a replica.
@@ -35,7 +37,7 @@ impl Hosts {
         let gone = gone.map(|host| Host { gone_since: host.gone_since.or(Some(now)), ..host.clone() });
         // A clock that was set back does not lengthen anything.
         let counts = |host: &Host| host.gone_since.is_some_and(|since| since <= now && now < since + GRACE);
-        let gone: Vec<Host> = gone.filter(counts).collect();
+        let gone: Vec<Host> = gone.filter(counts).take(MAX_NAMES).collect();
         let present = present.into_iter().map(|name| Host { name, gone_since: None });
         Self(present.chain(gone).collect())
     }
@@ -53,7 +55,7 @@ impl Hosts {
 
 fn present(workload: &Workload, services: &[Service]) -> BTreeSet<Box<str>> {
     let mut hosts = BTreeSet::new();
-    for service in services.iter().filter(|service| service.selects(workload)) {
+    for service in services.iter().filter(|service| service.selects(workload)).take(MAX_SERVICES) {
         hosts.insert(service.name.clone());
         hosts.extend(replicas(workload, service));
     }

@@ -61,6 +61,9 @@ pub enum Reason {
     Damaged(Box<str>),
 }
 
+/// Names of a kind that a reason tells.
+const MOST_TOLD: usize = 20;
+
 /// What the issued certificate says, beyond what was ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedFacts {
@@ -96,6 +99,15 @@ impl Order {
     }
 }
 
+/// As many as a line holds: the reason stands on the Secret, beside all names, in a room of 256 KiB.
+fn some(f: &mut fmt::Formatter<'_>, sign: char, names: &[DnsName]) -> fmt::Result {
+    names.iter().take(MOST_TOLD).try_for_each(|name| write!(f, " {sign}{name}"))?;
+    match names.len().saturating_sub(MOST_TOLD) {
+        0 => Ok(()),
+        more => write!(f, " {sign}{more} more"),
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -103,8 +115,8 @@ impl fmt::Display for Reason {
             Self::RenewalDue => f.write_str("renewal due"),
             Self::NamesChanged { added, removed } => {
                 f.write_str("names changed:")?;
-                added.iter().try_for_each(|name| write!(f, " +{name}"))?;
-                removed.iter().try_for_each(|name| write!(f, " -{name}"))
+                some(f, '+', added)?;
+                some(f, '-', removed)
             }
             Self::IdentityChanged { from } => write!(f, "identity changed, was {from}"),
             Self::KeyAlgorithmChanged { from } => write!(f, "key algorithm changed, was {from}"),

@@ -1,5 +1,6 @@
 //! What stands on a Secret about its certificate: the only memory there is of what was issued.
 
+use crate::MAX_NAMES;
 use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, WorkloadRef, keys};
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -57,10 +58,7 @@ impl Record {
         let instant = |key| OffsetDateTime::parse(text(key)?, &Rfc3339).map_err(|why| unreadable(key, &why));
         Ok(Self {
             workload: parsed(keys::WORKLOAD, text(keys::WORKLOAD)?)?,
-            dns_names: text(keys::DNS_NAMES)?
-                .split_terminator(',')
-                .map(|name| parsed(keys::DNS_NAMES, name))
-                .collect::<Result<_, _>>()?,
+            dns_names: names(text(keys::DNS_NAMES)?)?,
             spiffe_id: text(keys::SPIFFE_ID)?.into(),
             key_algorithm: parsed(keys::KEY_ALGORITHM, text(keys::KEY_ALGORITHM)?)?,
             lifetime: parsed(keys::DURATION, text(keys::DURATION)?)?,
@@ -92,6 +90,14 @@ impl Record {
         .map(|(key, value)| (key.to_owned(), value))
         .into()
     }
+}
+
+/// More than there can be are not ours, and would take memory for whatever somebody wrote.
+fn names(list: &str) -> Result<Vec<DnsName>, RecordError> {
+    if list.split_terminator(',').nth(MAX_NAMES).is_some() {
+        return Err(unreadable(keys::DNS_NAMES, &format!("more than {MAX_NAMES} names")));
+    }
+    list.split_terminator(',').map(|name| parsed(keys::DNS_NAMES, name)).collect()
 }
 
 fn parsed<T: FromStr<Err: Display>>(key: &'static str, text: &str) -> Result<T, RecordError> {

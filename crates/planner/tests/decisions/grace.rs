@@ -148,6 +148,23 @@ fn names_in_their_grace_never_cost_those_that_are_there() {
 }
 
 #[test]
+fn however_many_services_come_and_go_few_are_remembered() {
+    let many = |prefix: &str| -> Vec<Service> {
+        let one = |index| Service { name: format!("{prefix}-{index}").into(), ..service("payments") };
+        (0..3 * MAX_NAMES).map(one).collect()
+    };
+    let mut world = World::default();
+    for prefix in ["a", "b", "c"] {
+        world.services = many(prefix);
+        let decision = world.decide();
+        assert!(matches!(decision.plan, Plan::Refuse(_)));
+        let debug = format!("{:?}", decision.hosts);
+        assert!(debug.matches("name:").count() <= 2 * MAX_NAMES + 1);
+        world.hosts = decision.hosts;
+    }
+}
+
+#[test]
 fn a_clock_that_is_set_back_lengthens_nothing() {
     let world = changed(|world| world.services.clear()).later(-Duration::HOUR);
     assert!(world.certified().is_empty());

@@ -1,8 +1,8 @@
 //! What happens with Secrets.
 
-use crate::fixtures::{NOW, World, deployment, managed, owner, texts};
+use crate::fixtures::{NOW, World, deployment, managed, owner, service, texts};
 use certmint_contract::{DnsName, ErrorCode, KeyAlgorithm, keys};
-use certmint_planner::{Hosts, Owner, Plan, RecordError, Refusal, SecretFacts};
+use certmint_planner::{Hosts, MAX_NAMES, Owner, Plan, Record, RecordError, Refusal, SecretFacts, Service};
 use std::collections::BTreeMap;
 use time::Duration;
 
@@ -141,6 +141,32 @@ fn any_annotation_of_ours_that_is_lost_or_spoiled_is_repaired() {
 
 fn leak(key: &str) -> &'static str {
     Box::leak(key.into())
+}
+
+#[test]
+fn a_list_of_more_names_than_there_can_be_is_not_read() {
+    let world = World::default().settled();
+    let mut annotations = world.secrets[0].record.as_ref().unwrap().annotations();
+    annotations.insert(keys::DNS_NAMES.into(), "a,".repeat(MAX_NAMES));
+    assert!(Record::parse(&annotations).is_ok());
+    annotations.insert(keys::DNS_NAMES.into(), "a,".repeat(100_000));
+    let error = Record::parse(&annotations).unwrap_err().to_string();
+    assert_eq!(error, "annotation certmint.dev/dns-names is not readable: more than 500 names");
+}
+
+#[test]
+fn a_reason_that_names_hundreds_stays_short() {
+    let many = |prefix: &str| -> Vec<_> {
+        (0..MAX_NAMES / 2)
+            .map(|index| Service { name: format!("{prefix}-{index}").into(), ..service("payments") })
+            .collect()
+    };
+    let reason = renewal(|world| {
+        *world = World { services: many("blue"), ..World::default() }.settled();
+        world.services = many("green");
+    });
+    assert!(reason.starts_with("names changed: +green-0.shop.svc "), "{reason}");
+    assert!(reason.ends_with(" -480 more") && reason.len() < 2_000, "{reason}");
 }
 
 #[test]
