@@ -160,7 +160,7 @@ fn excluded(scene: &Scene<'_>) -> Result<()> {
         let told = command::output_with_input(&mut create, &opted_in.to_string());
         let told = told.err().map(|error| format!("{error:#}")).unwrap_or_default();
         let expected = format!(
-            "{DENIED}NotAllowed: namespace {namespace} is excluded by the policy; ask whoever runs Certmint to change excludedNamespaces"
+            "denied the request: NotAllowed: namespace {namespace} is excluded by the policy; ask whoever runs Certmint to change excludedNamespaces"
         );
         ensure!(told.contains(&expected), "in {namespace} kubectl said: {told}");
     }
