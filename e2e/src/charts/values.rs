@@ -122,6 +122,11 @@ const BAD: &[(&str, &[&str])] = &[
         &["at '/controller/podSecurityContext/runAsUser'", "want 1"],
     ),
     ("webhook.podSecurityContext.seccompProfile=null", &["missing property 'seccompProfile'"]),
+    ("webhook.securityContext=null", &["at '/webhook'", "missing property 'securityContext'"]),
+    ("controller.podSecurityContext=null", &["at '/controller'", "missing property 'podSecurityContext'"]),
+    // The replicas' name in the Lease: with one name they would both lead.
+    (r#"controller.extraEnv=[{"name":"POD_NAME","value":"same"}]"#, &["at '/controller/extraEnv/0/name'"]),
+    (r#"fetch.image.repository="a: b""#, &["at '/fetch/image/repository'"]),
     (
         r#"controller.podSecurityContext.seccompProfile.type="Unconfined""#,
         &["at '/controller/podSecurityContext/seccompProfile/type'"],
