@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 
 pub use self::debian::{nginx, tools};
 pub use self::system::{COREDNS, PAUSE, metrics_server, system};
-pub use self::workspace::{TRAFFIC, from_workspace, ours};
+pub use self::workspace::{HOSTILE, TRAFFIC, from_workspace, ours};
 use crate::cache::Cache;
 use crate::command;
 use crate::components::CRANE;

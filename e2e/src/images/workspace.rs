@@ -25,6 +25,8 @@ const CERTMINT: Program = Program { package: "certmint", profile: "release" };
 const FETCH: Program = Program { package: "certmint-fetch", profile: "sidecar" };
 /// The client that counts failed requests; never released.
 pub const TRAFFIC: Program = Program { package: "certmint-traffic", profile: "release" };
+/// The client that sends what nobody should send; never released.
+pub const HOSTILE: Program = Program { package: "certmint-hostile", profile: "release" };
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Names another profile for all of them: `trial` while a program is being changed.

@@ -1,0 +1,137 @@
+//! What does harm by its number. After each, a caller that shares the address is still served.
+
+use crate::connection::{PATIENCE, Tls, answer, connect, exchange, tcp};
+use crate::frames::Frames;
+use crate::reviews::{review, with};
+use crate::transport::head as head_1;
+use crate::{Input, Server, TRIES, Target, is_impatience};
+use anyhow::{Result, ensure};
+use futures::future::join_all;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How many connections are opened.
+const CONNECTIONS: usize = 1000;
+/// How many of them withhold a body: each has one under the cap, so that a few take all the room that there is.
+const WITHHOLDING: usize = 100;
+
+/// Every one of them.
+pub(crate) const INPUTS: &[Input] = &[
+    ("1,000 connections without a handshake", |target| {
+        Box::pin(async move {
+            let held = many(target.tls).await;
+            let served = served(target).await;
+            drop(held);
+            served
+        })
+    }),
+    ("1,000 connections to the probes' port", |target| {
+        Box::pin(async move {
+            let held = many(target.probes).await;
+            let served = probed(target).await;
+            drop(held);
+            served
+        })
+    }),
+    ("100 requests that withhold their bodies", |target| {
+        Box::pin(async move {
+            let held = join_all((0..WITHHOLDING).map(|_| withhold(target))).await;
+            let served = served(target).await;
+            drop(held);
+            served
+        })
+    }),
+    ("HTTP/2: 1,000 streams at a time", |target| {
+        Box::pin(async move {
+            let mut frames = Frames::open(target).await?;
+            for stream in (1..2000).step_by(2) {
+                if frames.headers(stream, target.server.path(), &[], false).await.is_err() {
+                    break;
+                }
+            }
+            let last = frames.outcome(1999).await?;
+            Ok(format!("{last}; then {}", served(target).await?))
+        })
+    }),
+    ("HTTP/2: rapid reset", |target| {
+        Box::pin(async move {
+            let mut frames = Frames::open(target).await?;
+            frames.rapid_reset(target.server.path(), 10_000).await?;
+            let outcome = frames.outcome(u32::MAX).await?;
+            Ok(format!("{outcome}; then {}", served(target).await?))
+        })
+    }),
+    ("HTTP/2: answers that are never read", |target| {
+        Box::pin(async move {
+            // SETTINGS_INITIAL_WINDOW_SIZE 0: no answer may be sent.
+            let held = join_all((0..20).map(|_| unread(target))).await;
+            let served = served(target).await;
+            drop(held);
+            served
+        })
+    }),
+];
+
+/// A good request over a connection of its own, and its answer. Like an API server, the caller tries again when the
+/// server's patience ended on a busy machine.
+async fn served(target: Target) -> Result<String> {
+    for _ in 1..TRIES {
+        match good(target).await {
+            Ok(outcome) if !is_impatience(&outcome) => return Ok(outcome),
+            _ => {}
+        }
+    }
+    good(target).await
+}
+
+async fn good(target: Target) -> Result<String> {
+    match target.server {
+        Server::Webhook => {
+            let body = review().to_string();
+            let head = head_1(target, "POST", &format!("Content-Length: {}\r\n", body.len()));
+            exchange(target, &[head, body.into_bytes()].concat()).await
+        }
+        Server::Controller => exchange(target, &head_1(target, "POST", "Content-Length: 0\r\n")).await,
+    }
+}
+
+async fn probed(target: Target) -> Result<String> {
+    let mut stream = tcp(target.probes).await?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n").await?;
+    answer(&mut stream).await
+}
+
+/// As many connections as it takes, of which nothing more is heard.
+async fn many(address: SocketAddr) -> Vec<Result<TcpStream>> {
+    join_all((0..CONNECTIONS).map(|_| tcp(address))).await
+}
+
+async fn withhold(target: Target) -> Result<Tls> {
+    // The issuance API takes a kilobyte.
+    let length = if target.server == Server::Webhook { 3 * 1024 * 1024 } else { 1024 };
+    let mut stream = connect(target, &["http/1.1"]).await?;
+    let head = head_1(target, "POST", &format!("Content-Length: {length}\r\n"));
+    stream.write_all(&head).await?;
+    // It may end in the middle, for another's sake.
+    let _ = timeout(PATIENCE, stream.write_all(&vec![b' '; length - 1])).await;
+    Ok(stream)
+}
+
+/// Requests with long answers, none of which may be sent.
+async fn unread(target: Target) -> Result<Frames> {
+    const INITIAL_WINDOW_SIZE: u16 = 4;
+    let mut frames = Frames::open_with(target, &[(INITIAL_WINDOW_SIZE, 0)]).await?;
+    let containers: Vec<Value> =
+        (0..200).map(|number| json!({ "name": format!("c{number}"), "image": "x" })).collect();
+    let body = with("/request/object/spec/containers", containers.into());
+    ensure!(body.len() < 60_000, "the body is longer than what may be sent unasked");
+    for stream in (1..64).step_by(2) {
+        if frames.post(stream, target.server.path(), body.as_bytes()).await.is_err() {
+            break;
+        }
+    }
+    Ok(frames)
+}
