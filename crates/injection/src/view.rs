@@ -192,6 +192,7 @@ pub(crate) struct VolumeMount<'a> {
     pub(crate) name: Text<'a>,
     #[serde(borrow)]
     pub(crate) mount_path: Text<'a>,
+    pub(crate) read_only: Option<bool>,
 }
 
 /// A pod's `securityContext` (`fsGroup`) or a container's (`capabilities`): who it runs as.

@@ -15,11 +15,25 @@ pub(super) fn edit(spec: &PodSpec<'_>, request: &Request, edits: &mut Edits) -> 
     let init = init.enumerate().map(|(index, container)| ("initContainers", index, container));
     let apps = apps.enumerate().map(|(index, container)| ("containers", index, container));
     for (list, index, container) in init.chain(apps) {
-        if &*container.name != CONTAINER && receives(&request.containers, &container.name) {
-            mount(&["spec", list, &index.to_string(), "volumeMounts"], container, spec, request, edits)?;
+        if &*container.name == CONTAINER {
+            continue;
+        }
+        let path: &[&str] = &["spec", list, &index.to_string(), "volumeMounts"];
+        keep_read_only(path, container, edits);
+        if receives(&request.containers, &container.name) {
+            mount(path, container, spec, request, edits)?;
         }
     }
     Ok(())
+}
+
+/// Of the mounts that the pod brings along itself: what an app could write there, ours would take for its own.
+fn keep_read_only(path: &[&str], container: &Container<'_>, edits: &mut Edits) {
+    for (index, mount) in container.volume_mounts.as_deref().unwrap_or_default().iter().enumerate() {
+        if &*mount.name == TLS_VOLUME && mount.read_only != Some(true) {
+            edits.add(&[path, &[&index.to_string(), "readOnly"]].concat(), true.into());
+        }
+    }
 }
 
 fn mount(
