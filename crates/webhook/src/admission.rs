@@ -3,7 +3,7 @@
 use crate::metrics::{Metrics, Outcome};
 use crate::review::{self, Answer, Request, ReviewError};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use certmint_contract::{Policy, WorkloadKind};
+use certmint_contract::{ErrorCode, Policy, WorkloadKind};
 use certmint_injection::{Injection, Refusal, Settings, Subject, admit_pod, admit_workload};
 use std::sync::Arc;
 use std::time::Instant;
@@ -82,9 +82,10 @@ impl Admission {
                 (outcome, Answer::allowed(&request.uid, injection))
             }
             Err(refusal) => {
-                log_refusal(request, &refusal);
-                self.metrics.refused(refusal.code());
-                let answer = Answer::denied(&request.uid, refusal.code(), &refusal.to_string());
+                let (code, told) = (refusal.code(), review::told(&refusal));
+                log_refusal(request, code, &told);
+                self.metrics.refused(code);
+                let answer = Answer::denied(&request.uid, code, &told);
                 (Outcome::Refused, Ok(answer))
             }
         };
@@ -133,7 +134,7 @@ fn not_ours(request: &Request<'_>) -> Injection {
     Injection { warnings: vec![warning], ..Injection::default() }
 }
 
-fn log_refusal(request: &Request<'_>, refusal: &Refusal) {
-    let (namespace, name) = (&request.namespace, request.name.as_deref().unwrap_or_default());
-    tracing::info!(kind = %request.kind, %namespace, name, code = %refusal.code(), %refusal, "refused");
+fn log_refusal(request: &Request<'_>, code: ErrorCode, refusal: &str) {
+    let name = review::told(&request.name.as_deref().unwrap_or_default());
+    tracing::info!(kind = %request.kind, namespace = %request.namespace, name, %code, refusal, "refused");
 }

@@ -108,14 +108,23 @@ fn status_code(code: ErrorCode) -> u16 {
     }
 }
 
-/// The API server cuts warnings at 256 bytes when they are many; better whole words and a sign of the cut.
+/// The API server cuts warnings at 256 characters when they are many; better whole words and a sign of the cut.
 fn fitting(warning: &str) -> String {
-    const LONGEST: usize = 250;
-    let clean = warning.replace(|c: char| c.is_control(), " ");
-    match clean.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", clean.get(..end).unwrap_or_default()),
-        None => clean,
-    }
+    printable(warning, 250)
+}
+
+/// A refusal as it is told and logged. It quotes the object, whose names the API server has not judged yet: they may be
+/// megabytes long, or hold line breaks that would forge a log.
+pub(crate) fn told(refusal: &impl ToString) -> String {
+    printable(&refusal.to_string(), 4096)
+}
+
+fn printable(text: &str, longest: usize) -> String {
+    let (kept, cut) = match text.char_indices().nth(longest) {
+        Some((end, _)) => (text.get(..end).unwrap_or_default(), "…"),
+        None => (text, ""),
+    };
+    kept.replace(char::is_control, " ") + cut
 }
 
 #[derive(Deserialize)]

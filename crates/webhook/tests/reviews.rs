@@ -82,6 +82,22 @@ async fn an_opted_in_pod_gets_a_json_patch_that_applies() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_short_and_on_one_line_whatever_it_quotes() {
+    let name = format!("a\n{}", "x".repeat(1024 * 1024));
+    let mount = json!([{"name": "x", "mountPath": "/var/run/secrets/certmint.dev"}]);
+    let response =
+        review(&create(&opted_in().with_spec("containers", json!([{"name": name, "volumeMounts": mount}]))))
+            .await;
+    let message = response["status"]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("PodConflict: container \"a xxx"),
+        "{}",
+        message.escape_debug().take(80).collect::<String>()
+    );
+    assert!(message.len() < 5000, "{}", message.len());
+}
+
+#[tokio::test]
 async fn what_did_not_opt_in_is_allowed_without_a_patch() {
     for object in [pod(), deployment()] {
         let response = review(&create(&object)).await;
