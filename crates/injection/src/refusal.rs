@@ -3,7 +3,7 @@
 use crate::Violation;
 use certmint_contract::annotations::AnnotationError;
 use certmint_contract::object_name::ObjectNameError;
-use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY};
+use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY, TLS_VOLUME};
 use certmint_contract::{ErrorCode, WorkloadRef, keys};
 
 /// How another mount meets the certificate's.
@@ -78,6 +78,16 @@ pub enum Refusal {
         /// How the two places meet.
         clash: Clash,
     },
+    /// The pod mounts the certificate's volume by its own hand, and not read-only.
+    #[error(
+        "container \"{container}\" mounts volume \"{TLS_VOLUME}\" at {path} without readOnly: true; add that, or remove the mount, because Certmint adds its own"
+    )]
+    WritableMount {
+        /// Whose mount it is.
+        container: String,
+        /// Where.
+        path: String,
+    },
 }
 
 impl Refusal {
@@ -91,9 +101,11 @@ impl Refusal {
             Self::Policy(_) => ErrorCode::NotAllowed,
             Self::UnsupportedMode(_) => ErrorCode::UnsupportedMode,
             Self::PodTooLate | Self::JobTooLate(_) => ErrorCode::TooLate,
-            Self::NoContainers | Self::ContainerName | Self::VolumeName(_) | Self::MountPath { .. } => {
-                ErrorCode::PodConflict
-            }
+            Self::NoContainers
+            | Self::ContainerName
+            | Self::VolumeName(_)
+            | Self::MountPath { .. }
+            | Self::WritableMount { .. } => ErrorCode::PodConflict,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::reader::receives;
 use crate::edits::Edits;
-use crate::view::{Container, PodSpec};
+use crate::view::{Container, PodSpec, VolumeMount};
 use crate::{Clash, Refusal};
 use certmint_contract::Request;
 use certmint_contract::pod_layout::{CONTAINER, TLS_VOLUME, TOKEN_PATH};
@@ -19,7 +19,7 @@ pub(super) fn edit(spec: &PodSpec<'_>, request: &Request, edits: &mut Edits) -> 
             continue;
         }
         let path: &[&str] = &["spec", list, &index.to_string(), "volumeMounts"];
-        keep_read_only(path, container, edits);
+        only_reads(container)?;
         if receives(&request.containers, &container.name) {
             mount(path, container, spec, request, edits)?;
         }
@@ -27,13 +27,15 @@ pub(super) fn edit(spec: &PodSpec<'_>, request: &Request, edits: &mut Edits) -> 
     Ok(())
 }
 
-/// Of the mounts that the pod brings along itself: what an app could write there, ours would take for its own.
-fn keep_read_only(path: &[&str], container: &Container<'_>, edits: &mut Edits) {
-    for (index, mount) in container.volume_mounts.as_deref().unwrap_or_default().iter().enumerate() {
-        if &*mount.name == TLS_VOLUME && mount.read_only != Some(true) {
-            edits.add(&[path, &[&index.to_string(), "readOnly"]].concat(), true.into());
-        }
-    }
+/// What an app could write there, ours would take for its own.
+fn only_reads(container: &Container<'_>) -> Result<(), Refusal> {
+    let mounts = container.volume_mounts.as_deref().unwrap_or_default();
+    let writes = mounts.iter().find(|mount| &*mount.name == TLS_VOLUME && mount.read_only != Some(true));
+    let refusal = |mount: &VolumeMount<'_>| Refusal::WritableMount {
+        container: container.name.to_string(),
+        path: tidy(&mount.mount_path),
+    };
+    writes.map_or(Ok(()), |mount| Err(refusal(mount)))
 }
 
 fn mount(

@@ -1,6 +1,6 @@
 //! The certificate's place beside the pod's own mounts.
 
-use crate::common::{admit, created};
+use crate::common::admit;
 use certmint_testkit::{Object, pod};
 use serde_json::{Value, json};
 
@@ -42,24 +42,23 @@ fn a_mount_at_the_place_or_inside_it_is_refused() {
 
 #[test]
 fn no_app_can_write_where_the_certificate_is() {
-    let at = |path: &str| json!({"name": "certmint-tls", "mountPath": path});
-    let own = json!([{"name": "other", "mountPath": "/x"}, at("/var/run/secrets/certmint.dev"), at("/rw")]);
-    let pod = pod()
-        .annotated("inject", "true")
-        .annotated("containers", "app")
-        .with_spec("initContainers", json!([{"name": "init", "volumeMounts": [at("/rw")]}]))
-        .with("/spec/containers/0", "volumeMounts", own);
-    let once = created(&pod);
-    let spec = &once.value()["spec"];
-    let of_ours = |container: &Value| {
-        let mounts = container["volumeMounts"].as_array().unwrap().clone();
-        mounts.into_iter().filter(|mount| mount["name"] == "certmint-tls").collect::<Vec<_>>()
+    let told = "PodConflict: container \"app\" mounts volume \"certmint-tls\" at /rw without readOnly: true; add that, or remove the mount, because Certmint adds its own";
+    let with = |list: &str, mount: Value| {
+        let container = json!([{"name": "app", "volumeMounts": [{"name": "x", "mountPath": "/x"}, mount]}]);
+        refusal(
+            &pod().annotated("inject", "true").annotated("containers", "other").with_spec(list, container),
+        )
     };
-    for container in [&spec["initContainers"][1], &spec["containers"][0]] {
-        let mounts = of_ours(container);
-        assert!(!mounts.is_empty() && mounts.iter().all(|mount| mount["readOnly"] == true), "{mounts:?}");
+    for list in ["containers", "initContainers"] {
+        for mount in [
+            json!({"name": "certmint-tls", "mountPath": "/rw"}),
+            json!({"name": "certmint-tls", "mountPath": "/rw", "readOnly": false}),
+        ] {
+            assert_eq!(with(list, mount), told);
+        }
+        let reads = json!({"name": "certmint-tls", "mountPath": "/ro", "readOnly": true});
+        assert_eq!(with(list, reads), "admitted");
     }
-    assert_eq!(created(&once), once, "a patch applied twice is a patch applied once");
 }
 
 #[test]

@@ -29,6 +29,11 @@ fn refused() -> Vec<Object> {
         opted_in().with_spec("containers", Value::Null),
         mounting("/app/tls"),
         mounting("/app/tls/own.crt"),
+        opted_in().with(
+            "/spec/containers/0",
+            "volumeMounts",
+            json!([{"name": "certmint-tls", "mountPath": "/app/tls"}]),
+        ),
     ]
 }
 
