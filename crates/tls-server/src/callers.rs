@@ -1,15 +1,19 @@
 //! Who holds how many connections and how many bytes, so that no caller shuts the others out.
 //!
 //! What is full is not refused to whoever comes next, because that may be the API server: the caller that holds
-//! most gives way, with the connection on which nothing has happened for longest.
+//! most gives way, with a connection that was never of use, or else the one that was quiet for longest.
 
 use crate::Limits;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// What a connection of use has to finish what is under way, when it ends for another's sake.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// All connections of a listener.
 #[derive(Clone, Debug)]
@@ -34,6 +38,8 @@ struct Connection {
     address: IpAddr,
     /// When it was opened, or a request on it last began or ended.
     active: Instant,
+    /// Whether a request on it was answered: a flood of connections is not to end those that serve.
+    used: bool,
     bytes: usize,
     end: CancellationToken,
 }
@@ -77,7 +83,8 @@ impl Callers {
         }
         let (id, end) = (open.next, CancellationToken::new());
         open.next += 1;
-        let connection = Connection { address, active: Instant::now(), bytes: 0, end: end.clone() };
+        let connection =
+            Connection { address, active: Instant::now(), used: false, bytes: 0, end: end.clone() };
         open.connections.insert(id, connection);
         Place { callers: self.clone(), id, end }
     }
@@ -88,16 +95,25 @@ impl Callers {
 }
 
 impl Place {
-    /// Returns when the connection has to end for another's sake.
-    pub(crate) async fn ended(&self) {
+    /// Returns when the connection has to end for another's sake, with the time it has to finish what is under way.
+    pub(crate) async fn ended(&self) -> Duration {
         self.end.cancelled().await;
+        let used = self.callers.open().connections.get(&self.id).is_some_and(|own| own.used);
+        if used { FAREWELL } else { Duration::ZERO }
     }
 
-    /// Notes that something happened.
-    pub(crate) fn touch(&self) {
-        if let Some(connection) = self.callers.open().connections.get_mut(&self.id) {
-            connection.active = Instant::now();
-        }
+    /// Notes that a request begins.
+    pub(crate) fn begin(&self) {
+        self.note(|connection| connection.active = Instant::now());
+    }
+
+    /// Notes that a request was answered.
+    pub(crate) fn answered(&self) {
+        self.note(|connection| (connection.active, connection.used) = (Instant::now(), true));
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Connection)) {
+        self.callers.open().connections.get_mut(&self.id).map(change);
     }
 
     /// Room for so many bytes, for which another connection may have to end. `None` when the caller itself holds
@@ -156,11 +172,13 @@ impl Open {
         sums.into_iter().max_by_key(|(_, sum)| *sum).map(|(address, _)| address)
     }
 
-    /// Of those, the connection on which nothing has happened for longest.
+    /// Of those, the connection that is least worth keeping.
     fn quietest(&self, of: impl Fn(u64, &Connection) -> bool) -> Option<&Connection> {
         let live = self.connections.iter().filter(|(_, connection)| !connection.end.is_cancelled());
         let candidates = live.filter(|(id, connection)| of(**id, connection));
-        candidates.map(|(_, connection)| connection).min_by_key(|connection| connection.active)
+        candidates
+            .map(|(_, connection)| connection)
+            .min_by_key(|connection| (connection.used, connection.active))
     }
 }
 

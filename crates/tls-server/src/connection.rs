@@ -17,7 +17,6 @@ use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -42,8 +41,7 @@ pub(crate) async fn serve<H: Handler>(
         ended = connection.as_mut() => Err(ended),
         () = activity.idle(&shared.limits) => Ok(shared.limits.drain),
         () = shared.shutdown.cancelled() => Ok(shared.limits.drain),
-        // Another needs its place: as long as it takes to say so.
-        () = place.ended() => Ok(Duration::ZERO),
+        farewell = place.ended() => Ok(farewell),
     };
     let ended = match drain {
         Err(ended) => ended,
@@ -126,7 +124,7 @@ impl Activity {
     }
 
     fn begin(self: &Arc<Self>) -> Busy {
-        self.place.touch();
+        self.place.begin();
         self.with(|state| state.requests += 1);
         Busy(Arc::clone(self))
     }
@@ -155,7 +153,7 @@ impl Activity {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.place.touch();
+        self.0.place.answered();
         self.0.with(|state| {
             state.requests -= 1;
             state.rested = Some(Instant::now());

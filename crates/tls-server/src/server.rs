@@ -143,7 +143,7 @@ async fn serve_tls<H: Handler>(
     let outcome = tokio::select! {
         outcome = handshake => outcome,
         () = shared.shutdown.cancelled() => return,
-        () = place.ended() => return,
+        _ = place.ended() => return,
     };
     match outcome {
         Ok(Ok(Some(stream))) => connection::serve(stream, shared, place).await,

@@ -1,5 +1,4 @@
 use super::*;
-use std::time::Duration;
 
 const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
@@ -24,10 +23,27 @@ async fn an_address_over_its_share_loses_the_connection_that_was_quiet_for_longe
     let (first, second) = (place(&callers, ONE).await, place(&callers, ONE).await);
     let other = place(&callers, OTHER).await;
     tokio::time::advance(Duration::from_millis(1)).await;
-    first.touch();
+    first.begin();
     let third = place(&callers, ONE).await;
     assert!(has_ended(&second));
     assert!(![&first, &third, &other].into_iter().any(|place| has_ended(place)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_of_use_is_the_last_to_end_and_has_time_for_it() {
+    let callers = callers(9, 2, 9);
+    let used = place(&callers, ONE).await;
+    used.answered();
+    for _ in 0..9 {
+        let idle = place(&callers, ONE).await;
+        let _newer = place(&callers, ONE).await;
+        assert!(has_ended(&idle) && !has_ended(&used));
+        assert_eq!(idle.ended().await, Duration::ZERO);
+    }
+    let other = place(&callers, ONE).await;
+    other.answered();
+    let _newest = place(&callers, ONE).await;
+    assert_eq!(used.ended().await, FAREWELL);
 }
 
 #[tokio::test(start_paused = true)]

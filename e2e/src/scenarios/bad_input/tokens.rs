@@ -18,8 +18,8 @@ const OURS: &str = "certmint.dev";
 const API_SERVER: &str = "https://kubernetes.default.svc.cluster.local";
 /// `{"alg":"none"}`, as JWTs encode it.
 const ALG_NONE: &str = "eyJhbGciOiJub25lIn0";
-/// Asks for a bundle with the header in a file, and prints the body, then the status.
-const ASK: &str = "curl --silent --insecure --request POST --max-time 30 --header @/tmp/headers \
+/// Asks for a bundle with the headers from standard input, and prints the body, then the status.
+const ASK: &str = "curl --silent --insecure --request POST --max-time 30 --header @- \
     --write-out '\\n%{http_code}' https://certmint-controller.certmint-system.svc/v1/bundle";
 
 /// Somebody in a pod, who has got hold of tokens.
@@ -137,8 +137,7 @@ fn token(kubectl: &Kubectl<'_>, pod: Option<&str>, audience: &str) -> Result<Str
 impl Attacker<'_> {
     /// Asks with those headers: the status and the code, and the whole answer.
     fn ask(&self, headers: &str) -> Result<(String, Value)> {
-        self.shell("cat > /tmp/headers", headers)?;
-        let printed = self.shell(ASK, "")?;
+        let printed = self.shell(ASK, headers)?;
         let (body, status) = printed.rsplit_once('\n').context("curl printed no status")?;
         let body: Value = serde_json::from_str(body).unwrap_or_default();
         let code = body["code"].as_str().unwrap_or_default();
