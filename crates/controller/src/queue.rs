@@ -38,7 +38,12 @@ pub(crate) enum Outcome {
 struct Inner<K> {
     due: BTreeSet<(Instant, K)>,
     entries: HashMap<K, Entry>,
+    closed: bool,
 }
+
+/// While it lives, its queue is open.
+#[derive(Debug)]
+pub(crate) struct Open<'a, K: Clone + Ord + Hash>(&'a Queue<K>);
 
 #[derive(Debug, Default)]
 struct Entry {
@@ -51,7 +56,7 @@ struct Entry {
 impl<K> Default for Queue<K> {
     fn default() -> Self {
         Self {
-            inner: Mutex::new(Inner { due: BTreeSet::new(), entries: HashMap::new() }),
+            inner: Mutex::new(Inner { due: BTreeSet::new(), entries: HashMap::new(), closed: false }),
             added: Notify::new(),
         }
     }
@@ -94,14 +99,18 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         self.added.notify_one();
     }
 
-    /// Takes back every key that is in hand, as when all workers were stopped: each is due at once.
-    pub(crate) fn reclaim(&self) {
-        let mut inner = self.lock();
-        let held: Vec<K> =
-            inner.entries.iter().filter(|(_, entry)| entry.in_hand).map(|(key, _)| key.clone()).collect();
-        for key in held {
-            inner.put_back(key, Outcome::Again(Instant::now()), Instant::now());
-        }
+    /// One that takes nothing before it is opened.
+    pub(crate) fn closed() -> Self {
+        let queue = Self::default();
+        queue.lock().closed = true;
+        queue
+    }
+
+    /// Takes what is added from now on, until what is returned is dropped: then every key is forgotten, in hand or
+    /// not. Who does not work would keep the key of all that ever changed.
+    pub(crate) fn open(&self) -> Open<'_, K> {
+        self.lock().closed = false;
+        Open(self)
     }
 
     /// How many keys are due now, in hand or not.
@@ -120,6 +129,9 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 
 impl<K: Clone + Ord + Hash> Inner<K> {
     fn schedule(&mut self, key: K, at: Instant) {
+        if self.closed {
+            return;
+        }
         let entry = self.entries.entry(key.clone()).or_default();
         if entry.at.is_some_and(|sooner| sooner <= at) {
             return;
@@ -173,6 +185,12 @@ impl<K: Clone + Ord + Hash> Inner<K> {
                 self.entries.remove(&key);
             }
         }
+    }
+}
+
+impl<K: Clone + Ord + Hash> Drop for Open<'_, K> {
+    fn drop(&mut self) {
+        *self.0.lock() = Inner { due: BTreeSet::new(), entries: HashMap::new(), closed: true };
     }
 }
 
@@ -259,12 +277,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_stopped_workers_held_is_due_again() {
-        let queue = Queue::default();
+    async fn between_terms_nothing_piles_up_and_what_was_held_is_handed_out_again() {
+        let queue = Queue::closed();
+        queue.add("a");
+        assert_eq!(queue.depth(), 0);
+        let open = queue.open();
         queue.add("a");
         assert_eq!(queue.next().await, "a");
-        assert_eq!(queue.depth(), 1);
-        queue.reclaim();
+        drop(open);
+        queue.add("b");
+        assert!(queue.lock().entries.is_empty());
+        let _open = queue.open();
+        queue.add("a");
         assert_eq!(queue.next().await, "a");
     }
 }

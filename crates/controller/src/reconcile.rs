@@ -4,6 +4,7 @@
 //! is followed by a fresh look and a new plan.
 
 mod issue;
+mod look;
 mod work;
 
 pub(crate) use work::work;
@@ -11,7 +12,6 @@ pub(crate) use work::work;
 use crate::{
     api::{self, ApiError, Fault},
     ca::Ca,
-    content,
     entropy::{self, NoEntropy},
     events::{Events, Subject},
     metrics::Metrics,
@@ -136,12 +136,12 @@ impl Reconciler {
             }
             let blocking = self.blocking(&view, in_the_way.as_ref());
             let Decision { plan, remove, hosts } = self.decide(workload, &view, in_the_way.take());
-            self.observed.remember(key, hosts);
+            self.observed.remember(workload, hosts);
             match plan {
                 Plan::Keep { until } => {
                     self.events.forget(&Subject::of(workload));
                     self.remove(workload, &remove, &secrets).await?;
-                    return Ok(rest_until(until, &view));
+                    return Ok(self.rest_until(until, &view, workload));
                 }
                 Plan::NotWanted => {
                     self.remove(workload, &remove, &secrets).await?;
@@ -223,70 +223,6 @@ impl Reconciler {
         Outcome::Again(Instant::now() + rest)
     }
 
-    /// Reads the Secrets whose content is to be verified now. Tells whether there were any.
-    async fn verify_suspects(
-        &self,
-        view: &View,
-        workload: &Workload,
-        secrets: &Secrets,
-    ) -> Result<bool, ReconcileError> {
-        let Some(roots) = self.ca.borrow().roots.clone() else { return Ok(false) };
-        let path = content::identity_path(workload.namespace.as_str(), &workload.service_account);
-        let mut any = false;
-        let now = Instant::now();
-        for suspect in view.secrets.iter().filter(|known| known.verify_at <= now) {
-            any = true;
-            let name = &suspect.facts.name;
-            let Some(secret) = secrets.get(name.as_str()).await? else {
-                self.observed.forget_secret(&workload.namespace, name);
-                continue;
-            };
-            // By the record that came with the content: a watch that lags tells of an earlier one.
-            let live = Seen::from_metadata(secret.metadata.clone()).secret();
-            let damage = match live.map(|(_, facts)| facts.record) {
-                Ok(Ok(record)) => content::check(&secret, &record, &path, &roots, entropy::now()).err(),
-                // The planner sees that for itself.
-                _ => None,
-            };
-            if let Some(damage) = &damage {
-                let note = format!("Secret {name} was changed by others and is issued again: {damage}");
-                let code = ErrorCode::SecretDamaged;
-                for subject in
-                    [Subject::of(workload), Subject::secret(&workload.namespace, name, &suspect.facts.uid)]
-                {
-                    self.events.refused(&subject, code, &note);
-                }
-                tracing::warn!(%code, %workload, secret = %name, damage, "the Secret was changed by others; it is issued again");
-            }
-            self.observed.note_secret(secret.metadata, damage.map(Into::into));
-        }
-        Ok(any)
-    }
-
-    /// After a write that met something unexpected: what is there now. One of ours is taken note of; a
-    /// foreign one is returned, for no watch will tell of it.
-    async fn look_again(
-        &self,
-        key: &WorkloadKey,
-        name: &SecretName,
-        secrets: &Secrets,
-    ) -> Result<Option<SecretFacts>, ReconcileError> {
-        let Some(secret) = secrets.get(name.as_str()).await? else {
-            self.observed.forget_secret(&key.namespace, name);
-            return Ok(None);
-        };
-        let facts = Seen::from_metadata(secret.metadata.clone()).secret().ok().map(|(_, facts)| facts);
-        let workload = self.observed.workload(key);
-        let lost_its_label =
-            |facts: &SecretFacts| workload.is_some_and(|workload| facts.was_made_for(&workload));
-        if facts.as_ref().is_some_and(|facts| facts.managed || lost_its_label(facts)) {
-            self.observed.note_secret(secret.metadata, None);
-            return Ok(None);
-        }
-        self.observed.forget_secret(&key.namespace, name);
-        Ok(facts)
-    }
-
     /// A workload as it is now, which no watch tells of: opted out, or without our label, which whoever writes it
     /// may drop while no webhook is there to put it back. Only what the workload itself says counts; a deleted
     /// one's Secret is the garbage collector's.
@@ -298,6 +234,18 @@ impl Reconciler {
         let api = Api::<Seen>::namespaced_with(self.client.clone(), key.namespace.as_str(), &resource);
         let found = api::call(format!("get {key}"), api.get(&key.workload.name)).await;
         Ok(api::optional(found)?.and_then(|seen| seen.workload(kind).ok().flatten()))
+    }
+
+    /// Until the next plan is due, or the next look at a Secret's content; before there are roots to hold it
+    /// against, nothing is looked at, and with them everything is planned again.
+    fn rest_until(&self, until: OffsetDateTime, view: &View, workload: &Workload) -> Outcome {
+        let rest = Duration::try_from(until - entropy::now()).unwrap_or_default();
+        let planned = Instant::now() + rest.min(LONGEST_REST);
+        if self.ca.borrow().roots.is_none() {
+            return Outcome::Again(planned);
+        }
+        let turns = look::verifiable(view, workload).map(|known| known.verify_at);
+        Outcome::Again(turns.fold(planned, Instant::min))
     }
 
     async fn remove(
@@ -318,14 +266,9 @@ impl Reconciler {
     }
 }
 
-/// Until the next plan is due, or the next look at a Secret's content.
-fn rest_until(until: OffsetDateTime, view: &View) -> Outcome {
-    let rest = Duration::try_from(until - entropy::now()).unwrap_or_default();
-    let planned = Instant::now() + rest.min(LONGEST_REST);
-    Outcome::Again(view.secrets.iter().map(|known| known.verify_at).fold(planned, Instant::min))
-}
-
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod look_tests;
 #[cfg(test)]
 mod tests;

@@ -114,7 +114,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     // What ends on shutdown by itself, and what is simply dropped then.
     let (mut orderly, mut others) = (Supervised::default(), Supervised::default());
     let sources = observe::sources(&parts.settings.watch_namespaces);
-    let queue = Arc::new(Queue::default());
+    let queue = Arc::new(Queue::closed());
     let observed = Observed::new(Arc::clone(&queue), sources.len());
     for source in sources {
         let (client, metrics) = (parts.client.clone(), parts.metrics.clone());

@@ -87,12 +87,17 @@ impl Observed {
         self.read().services.selecting(workload)
     }
 
-    /// Keeps a workload's hosts for its next plan, while it is opted in.
-    pub(crate) fn remember(&self, key: &WorkloadKey, hosts: Hosts) {
-        let mut state = self.write();
-        if state.workloads.contains_key(key) {
-            state.hosts.insert(key.clone(), hosts);
+    /// Keeps a workload's hosts for its next plan, while it is opted in; one made anew under its name had none.
+    pub(crate) fn remember(&self, workload: &Workload, hosts: Hosts) {
+        let (key, mut state) = (WorkloadKey::of(workload), self.write());
+        if state.workloads.get(&key).is_some_and(|known| known.uid == workload.uid) {
+            state.hosts.insert(key, hosts);
         }
+    }
+
+    /// Forgets all hosts: who has not planned for a while does not know since when one is gone.
+    pub(crate) fn forget_hosts(&self) {
+        self.write().hosts.clear();
     }
 
     /// The workload of that key, while it is opted in.
@@ -137,7 +142,7 @@ impl Observed {
         }
     }
 
-    /// Takes in a Secret that was read or written by ourselves, so that its content is known to be right
+    /// Takes in a Secret that was just verified, or written by ourselves, so that its content is known to be right
     /// (or why not, in `damage`).
     pub(crate) fn note_secret(&self, metadata: kube::api::ObjectMeta, damage: Option<Box<str>>) {
         let seen = Seen::from_metadata(metadata);

@@ -8,7 +8,7 @@ use crate::{
     metrics::Metrics,
     observe::{Known, Observed, Seen, WorkloadKey},
     queue::{Outcome, Queue},
-    testing::{ApiServer, api_server},
+    testing::{ApiServer, Call, api_server},
 };
 use certmint_certificates::{
     Authority, PrivateKey,
@@ -72,6 +72,14 @@ pub(crate) fn written_by_us(secret: &Value) -> Value {
         "fieldsV1": { "f:data": data, "f:metadata": { "f:annotations": annotations } },
     }]);
     secret
+}
+
+/// Answers a replacement as the API server does.
+pub(crate) fn replaced(call: Call) {
+    let mut written = call.body.clone();
+    written["metadata"]["name"] = "payments-certmint-tls".into();
+    written["metadata"]["namespace"] = "shop".into();
+    call.ok(written);
 }
 
 /// A controller that observes one workload and has a CA.

@@ -1,5 +1,5 @@
 use super::{
-    fixture::{DEPLOYMENT, SECRET, SECRETS, fixture, seen, workload, written_by_us},
+    fixture::{DEPLOYMENT, SECRET, SECRETS, fixture, replaced, seen, workload, written_by_us},
     *,
 };
 use certmint_contract::WorkloadKind;
@@ -71,10 +71,7 @@ async fn a_secret_that_lost_our_label_gets_it_back() {
         let call = fixture.server.expect("PATCH", SECRET).await;
         assert_eq!(call.body["metadata"]["labels"], json!({ "certmint.dev/managed": "true" }));
         assert_eq!(call.body["metadata"]["resourceVersion"], "2");
-        let mut written = call.body.clone();
-        written["metadata"]["name"] = "payments-certmint-tls".into();
-        written["metadata"]["namespace"] = "shop".into();
-        call.ok(written);
+        replaced(call);
     });
     assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
     fixture.server.expect_silence().await;
@@ -102,7 +99,7 @@ async fn a_secret_that_cannot_be_changed_is_created_anew() {
             fixture.server.expect("POST", SECRETS).await.written("3");
         });
         assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
-        assert_eq!(fixture.reasons(), ["Issued", "SecretDamaged", "Issued"]);
+        assert_eq!(fixture.reasons(), ["Issued", "SecretDamaged", "SecretDamaged", "Issued"]);
     }
 }
 
@@ -180,13 +177,10 @@ async fn a_secret_changed_by_hand_is_read_and_replaced_exactly_as_it_was_seen() 
         assert_ne!(call.body["data"]["tls.key"], "aHVzaA==");
         let reason = &call.body["metadata"]["annotations"]["certmint.dev/reason"];
         assert!(reason.as_str().unwrap().starts_with("damaged: "), "{reason}");
-        let mut written = call.body.clone();
-        written["metadata"]["name"] = "payments-certmint-tls".into();
-        written["metadata"]["namespace"] = "shop".into();
-        call.ok(written);
+        replaced(call);
     });
     assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
-    assert_eq!(fixture.reasons(), ["Issued", "SecretDamaged", "Renewed"]);
+    assert_eq!(fixture.reasons(), ["Issued", "SecretDamaged", "SecretDamaged", "Renewed"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,9 +18,9 @@ const CLOCK_PACE: Duration = Duration::from_secs(10);
 /// How far they may part before everything is planned again: timers follow the one, certificates the other.
 const CLOCK_SLACK: Duration = Duration::from_secs(5);
 
-/// Works until dropped: what is in hand then is aborted, and due again for whoever works next.
+/// Works until dropped: what is in hand then is aborted, and everything is planned again by whoever works next.
 pub(crate) async fn work(reconciler: Arc<Reconciler>, queue: Arc<Queue<WorkloadKey>>, concurrency: usize) {
-    queue.reclaim();
+    let _open = queue.open();
     reconciler.observed.synced().await;
     let mut ca = reconciler.ca.clone();
     // While the CA is on its way nothing can be issued, and refusing everything would only be noise.
@@ -28,6 +28,8 @@ pub(crate) async fn work(reconciler: Arc<Reconciler>, queue: Arc<Queue<WorkloadK
         return;
     }
     let replan = replan(&reconciler);
+    // Another replica may have planned meanwhile.
+    reconciler.observed.forget_hosts();
     reconciler.observed.replan_all();
     tokio::join!(hand_out(&reconciler, &queue, concurrency), replan);
 }

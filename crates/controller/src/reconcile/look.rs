@@ -1,0 +1,103 @@
+//! Looks at Secrets themselves: what a watch of their metadata cannot tell.
+
+use super::{ReconcileError, Reconciler};
+use crate::{
+    content, entropy,
+    events::Subject,
+    observe::{Known, Seen, View, WorkloadKey},
+    secrets::{Secret, Secrets, Version},
+};
+use certmint_contract::{ErrorCode, SecretName};
+use certmint_planner::{SecretFacts, Workload};
+use tokio::time::Instant;
+
+impl Reconciler {
+    /// Reads the workload's Secrets whose content is to be verified now. Tells whether there were any.
+    pub(super) async fn verify_suspects(
+        &self,
+        view: &View,
+        workload: &Workload,
+        secrets: &Secrets,
+    ) -> Result<bool, ReconcileError> {
+        if self.ca.borrow().roots.is_none() {
+            return Ok(false);
+        }
+        let mut any = false;
+        let now = Instant::now();
+        for suspect in verifiable(view, workload).filter(|known| known.verify_at <= now) {
+            any = true;
+            let name = &suspect.facts.name;
+            match secrets.get(name.as_str()).await? {
+                Some(secret) => self.take_note(secret, workload),
+                None => self.observed.forget_secret(&workload.namespace, name),
+            }
+        }
+        Ok(any)
+    }
+
+    /// After a write that met something unexpected: what is there now. One of ours is taken note of; a
+    /// foreign one is returned, for no watch will tell of it.
+    pub(super) async fn look_again(
+        &self,
+        key: &WorkloadKey,
+        name: &SecretName,
+        secrets: &Secrets,
+    ) -> Result<Option<SecretFacts>, ReconcileError> {
+        let Some(secret) = secrets.get(name.as_str()).await? else {
+            self.observed.forget_secret(&key.namespace, name);
+            return Ok(None);
+        };
+        let facts = Seen::from_metadata(secret.metadata.clone()).secret().ok().map(|(_, facts)| facts);
+        let workload = self.observed.workload(key);
+        match (&facts, workload) {
+            (Some(facts), Some(workload)) if facts.was_made_for(&workload) => self.take_note(secret, &workload),
+            (Some(facts), _) if facts.managed => self.observed.note_secret(secret.metadata, None),
+            _ => {
+                self.observed.forget_secret(&key.namespace, name);
+                return Ok(facts);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes note of a Secret of the workload that was just read, and tells what is wrong with its content.
+    fn take_note(&self, secret: Secret, workload: &Workload) {
+        let damage = self.damage(&secret, workload);
+        if let Some(damage) = &damage {
+            let Version { name, uid, .. } = secret.version();
+            let note = format!("Secret {name} was changed by others and is issued again: {damage}");
+            let (code, of_workload) = (ErrorCode::SecretDamaged, Subject::of(workload));
+            let of_secret = Subject {
+                api_version: "v1",
+                kind: "Secret",
+                name: name.into(),
+                uid: Some(uid.into()),
+                ..of_workload.clone()
+            };
+            self.events.refused(&of_workload, code, &note);
+            self.events.refused(&of_secret, code, &note);
+            tracing::warn!(%code, %workload, secret = name, damage, "the Secret was changed by others; it is issued again");
+        }
+        self.observed.note_secret(secret.metadata, damage.map(Into::into));
+    }
+
+    /// What is wrong with the content of a Secret of the workload, by the record that came with it: a watch that
+    /// lags tells of an earlier one.
+    fn damage(&self, secret: &Secret, workload: &Workload) -> Option<String> {
+        let (roots, now) = (self.ca.borrow().roots.clone()?, entropy::now());
+        let path = content::identity_path(workload.namespace.as_str(), &workload.service_account);
+        let (_, facts) = Seen::from_metadata(secret.metadata.clone()).secret().ok()?;
+        // What the record itself tells of another workload, identity or time the planner sees, and nobody has
+        // changed anything.
+        let record = facts.was_made_for(workload).then_some(facts.record)?.ok()?;
+        let to_verify =
+            record.spiffe_id.ends_with(&path) && (record.not_before..=record.not_after).contains(&now);
+        to_verify.then(|| content::check(secret, &record, &path, &roots, now).err())?
+    }
+}
+
+/// The Secrets whose content can be held against what the workload was given. That of another, which may have
+/// the wanted name, is looked at when its own workload's turn comes.
+pub(super) fn verifiable<'a>(view: &'a View, workload: &Workload) -> impl Iterator<Item = &'a Known> {
+    view.secrets.iter().filter(|known| known.facts.was_made_for(workload))
+}

@@ -1,0 +1,109 @@
+use super::{
+    fixture::{SECRET, SECRETS, fixture, replaced, seen, workload},
+    *,
+};
+use certmint_contract::{WorkloadKind, WorkloadRef};
+use certmint_planner::Hosts;
+use serde_json::json;
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_was_put_back_with_another_key_is_replaced_before_its_watch_tells_of_it() {
+    let mut fixture = fixture();
+    let mut secret = fixture.issue().await;
+    let name = "payments-certmint-tls".parse().unwrap();
+    fixture.reconciler.observed.forget_secret(&fixture.key.namespace, &name);
+    secret["data"]["tls.key"] = "aHVzaA==".into();
+    let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
+        fixture.server.expect("POST", SECRETS).await.fail(409, "AlreadyExists");
+        fixture.server.expect("GET", SECRET).await.ok(secret.clone());
+        replaced(fixture.server.expect("PATCH", SECRET).await);
+    });
+    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert_eq!(fixture.reasons(), ["Issued", "SecretDamaged", "SecretDamaged", "Renewed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_secret_of_another_is_not_damaged_because_a_workload_wants_its_name() {
+    let mut fixture = fixture();
+    let secret = fixture.issue().await;
+    fixture.reasons();
+    fixture.reconciler.observed.see_secret(&seen(&secret));
+    let mut other = workload();
+    other["metadata"]["name"] = "orders".into();
+    other["metadata"]["uid"] = "w-2".into();
+    other["metadata"]["annotations"]["certmint.dev/secret-name"] = "payments-certmint-tls".into();
+    other["spec"]["template"]["spec"]["serviceAccountName"] = "orders".into();
+    fixture.reconciler.observed.see(WorkloadKind::Deployment, &seen(&other));
+    let workload = WorkloadRef::new(WorkloadKind::Deployment, "orders");
+    let key = WorkloadKey { workload, ..fixture.key.clone() };
+    // As when a pod of that workload asks for a bundle.
+    fixture.reconciler.observed.doubt(&key, Some(&fixture.known().facts.name));
+    let before = Instant::now();
+    assert_eq!(fixture.reconciler.reconcile(&key).await, Outcome::Again(before + BLOCKED_REST));
+    assert_eq!(fixture.reasons(), ["SecretClaimed", "SecretClaimed"]);
+    assert_eq!(fixture.known().facts.damage, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_is_not_looked_at_again_and_again_while_there_are_no_roots() {
+    let mut fixture = fixture();
+    let mut secret = fixture.issue().await;
+    secret["metadata"]["resourceVersion"] = "2".into();
+    fixture.reconciler.observed.see_secret(&seen(&secret));
+    fixture.ca.send_modify(|ca| {
+        ca.authority = Err(Arc::new(crate::ca::CaFault::NotYet));
+        ca.roots = None;
+    });
+    let before = Instant::now();
+    let outcome = fixture.reconciler.reconcile(&fixture.key).await;
+    assert_eq!(outcome, Outcome::Again(before + LONGEST_REST));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_ended_was_changed_by_nobody() {
+    let mut fixture = fixture();
+    let secret = fixture.issue().await;
+    fixture.reasons();
+    let mut ended = secret.clone();
+    let annotations = &mut ended["metadata"]["annotations"];
+    annotations["certmint.dev/not-before"] = "2020-01-01T00:00:00Z".into();
+    annotations["certmint.dev/not-after"] = "2020-01-02T00:00:00Z".into();
+    ended["metadata"]["resourceVersion"] = "2".into();
+    fixture.reconciler.observed.see_secret(&seen(&ended));
+    let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
+        fixture.server.expect("GET", SECRET).await.ok(ended.clone());
+        replaced(fixture.server.expect("PATCH", SECRET).await);
+    });
+    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert_eq!(fixture.reasons(), ["Renewed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hosts_of_a_workload_are_not_those_of_one_made_anew_under_its_name() {
+    let fixture = fixture();
+    let observed = &fixture.reconciler.observed;
+    let service = json!({
+        "metadata": { "name": "front", "namespace": "shop" }, "spec": { "selector": { "app": "payments" } },
+    });
+    let services = [seen(&service).service().unwrap()];
+    let before = observed.workload(&fixture.key).unwrap();
+    let policy = Policy::default();
+    let known = certmint_planner::Observed {
+        workload: &before,
+        services: &services,
+        hosts: &Hosts::default(),
+        secrets: &[],
+        issuer: None,
+        policy: &policy,
+    };
+    let hosts = plan(&known, entropy::now()).hosts;
+    let mut anew = workload();
+    anew["metadata"]["uid"] = "w-2".into();
+    observed.see(WorkloadKind::Deployment, &seen(&anew));
+    observed.remember(&before, hosts.clone());
+    assert_eq!(observed.view(&fixture.key).hosts, Hosts::default());
+    observed.remember(&observed.workload(&fixture.key).unwrap(), hosts.clone());
+    assert_eq!(observed.view(&fixture.key).hosts, hosts);
+    observed.forget_hosts();
+    assert_eq!(observed.view(&fixture.key).hosts, Hosts::default());
+}
