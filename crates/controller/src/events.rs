@@ -52,6 +52,8 @@ pub(crate) struct Events {
 const BACKLOG: usize = 1024;
 /// How long a refusal that has not changed is not told again; Events live for an hour by default.
 const SILENCE: Duration = Duration::from_secs(3600);
+/// Subjects remembered at most, then memory starts anew: whoever may create workloads may create many that are refused.
+const MOST_REMEMBERED: usize = 10_000;
 /// The longest note that the API server takes.
 const LONGEST_NOTE: usize = 1024;
 /// A name has 253 characters at most.
@@ -88,6 +90,9 @@ impl Events {
             }
             // What became of a refused workload is not always learned: silence ends all memory of it.
             told.retain(|_, (_, at)| now - *at < SILENCE);
+            if told.len() >= MOST_REMEMBERED {
+                told.clear();
+            }
             told.insert(subject.clone(), (hash, now));
         }
         self.tell(subject, "Warning", &code.to_string(), "Plan", note);
@@ -236,6 +241,16 @@ mod tests {
             events.refused(&subject(&format!("job-{index}")), ErrorCode::ForeignSecret, "a");
         }
         tokio::time::advance(SILENCE).await;
+        events.refused(&subject("payments"), ErrorCode::ForeignSecret, "a");
+        assert_eq!(events.told.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_much_is_refused_the_memory_of_it_is_bounded() {
+        let (events, _backlog) = Events::new("controller-0");
+        for index in 0..=MOST_REMEMBERED {
+            events.told.lock().unwrap().insert(subject(&format!("job-{index}")), (0, Instant::now()));
+        }
         events.refused(&subject("payments"), ErrorCode::ForeignSecret, "a");
         assert_eq!(events.told.lock().unwrap().len(), 1);
     }
