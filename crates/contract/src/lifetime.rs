@@ -149,7 +149,9 @@ mod tests {
     #[test]
     fn life_passes_from_0_at_issuance_to_1_at_the_end() {
         let issued = OffsetDateTime::UNIX_EPOCH;
-        let at = |now: i64| life_elapsed(issued - BACKDATE, issued + Duration::hours(4), issued + Duration::hours(now));
+        let at = |now: i64| {
+            life_elapsed(issued - BACKDATE, issued + Duration::hours(4), issued + Duration::hours(now))
+        };
         assert_eq!([-1, 0, 1, 3, 4, 8].map(at), [0.0, 0.0, 0.25, 0.75, 1.0, 2.0]);
         assert!(life_elapsed(issued, issued, issued + Duration::hours(1)) > 1.0);
     }

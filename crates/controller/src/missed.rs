@@ -5,7 +5,7 @@ use crate::{
     events::{Events, Subject},
     leadership::{self, Term},
     metrics::Metrics,
-    observe::{Observed, WorkloadKey},
+    observe::{Observed, Patience, WorkloadKey},
 };
 use certmint_contract::{ErrorCode, Namespace, keys};
 use futures::StreamExt;
@@ -40,6 +40,8 @@ pub(crate) struct Missed {
 const WATCH: &str = "missed Pod";
 /// As often as the other watches: what is silent for longer is dead.
 const WATCH_SECONDS: u32 = 60;
+/// A kind, and a name of 253 characters.
+const LONGEST_REFERENCE: usize = 300;
 
 impl Missed {
     /// Watches one namespace, or all; never returns.
@@ -51,7 +53,7 @@ impl Missed {
             None => Api::all(self.client.clone()),
         };
         let config = watcher::Config::default().timeout(WATCH_SECONDS).labels(&selector());
-        let mut events = pin!(watcher(api, config).default_backoff());
+        let mut events = pin!(watcher(api, config).backoff(Patience::default()));
         self.metrics.watching(WATCH);
         let (mut missed, mut listed) = (HashMap::new(), HashMap::new());
         let mut led = leadership::leads(&self.terms);
@@ -81,9 +83,14 @@ impl Missed {
         }
     }
 
+    /// Keeps only what is told: a pod's metadata is as large as whoever makes it wants.
     fn note(&self, pods: &mut HashMap<Option<String>, ObjectMeta>, pod: PartialObjectMeta<Pod>) {
-        self.tell(&pod.metadata);
-        pods.insert(pod.metadata.uid.clone(), pod.metadata);
+        let ObjectMeta { name, namespace, uid, annotations, .. } = pod.metadata;
+        let workload = annotations.unwrap_or_default().remove_entry(keys::WORKLOAD);
+        let annotations = workload.filter(|(_, value)| value.len() <= LONGEST_REFERENCE).map(|entry| [entry].into());
+        let pod = ObjectMeta { name, namespace, uid, annotations, ..ObjectMeta::default() };
+        self.tell(&pod);
+        pods.insert(pod.uid.clone(), pod);
     }
 
     fn tell(&self, pod: &ObjectMeta) {
@@ -140,7 +147,7 @@ mod tests {
         }})
     }
 
-    fn workload() -> Seen {
+    fn deployment() -> Seen {
         let workload = json!({
             "metadata": {
                 "name": "payments", "namespace": "shop", "uid": "w-1", "resourceVersion": "1",
@@ -155,7 +162,7 @@ mod tests {
     async fn a_missed_pod_is_counted_by_all_and_told_by_whoever_leads() {
         let (client, mut server) = api_server();
         let observed = Observed::new(Arc::new(Queue::default()), 0);
-        observed.see(WorkloadKind::Deployment, &workload());
+        observed.see(WorkloadKind::Deployment, &deployment());
         let (events, mut backlog) = Events::new("controller-0");
         let (term, terms) = watch::channel(None);
         let metrics = Metrics::default();
@@ -191,5 +198,21 @@ mod tests {
         let watching = server.expect("GET", PODS).await;
         assert_eq!(metrics.missed_pods.get(), 0);
         drop(watching);
+    }
+
+    #[tokio::test]
+    async fn of_a_missed_pod_only_what_is_told_is_kept() {
+        let observed = Observed::new(Arc::new(Queue::default()), 0);
+        let (events, _backlog) = Events::new("controller-0");
+        let (_term, terms) = watch::channel(None);
+        let missed = Missed { client: api_server().0, observed, terms, events, metrics: Metrics::default() };
+        let mut large = pod("payments-0");
+        large["metadata"]["annotations"]["example.com/notes"] = "a".repeat(200_000).into();
+        large["metadata"]["managedFields"] = json!([{ "manager": "kubectl" }]);
+        let mut pods = HashMap::new();
+        missed.note(&mut pods, serde_json::from_value(large).unwrap());
+        let kept = pods.remove(&Some("payments-0".to_owned())).unwrap();
+        assert!(serde_json::to_string(&kept).unwrap().len() < 200, "{kept:?}");
+        assert_eq!(workload(&kept).unwrap().workload.to_string(), "Deployment/payments");
     }
 }

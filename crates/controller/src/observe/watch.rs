@@ -34,7 +34,7 @@ pub(crate) struct Source {
 }
 
 /// The waits between failures in a row: a watch that ran for a while starts again with the shortest.
-struct Patience {
+pub(crate) struct Patience {
     next: Duration,
     last: Instant,
 }

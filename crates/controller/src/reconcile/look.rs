@@ -50,7 +50,9 @@ impl Reconciler {
         let facts = Seen::from_metadata(secret.metadata.clone()).secret().ok().map(|(_, facts)| facts);
         let workload = self.observed.workload(key);
         match (&facts, workload) {
-            (Some(facts), Some(workload)) if facts.was_made_for(&workload) => self.take_note(secret, &workload),
+            (Some(facts), Some(workload)) if facts.was_made_for(&workload) => {
+                self.take_note(secret, &workload)
+            }
             (Some(facts), _) if facts.managed => self.observed.note_secret(secret.metadata, None),
             _ => {
                 self.observed.forget_secret(&key.namespace, name);
