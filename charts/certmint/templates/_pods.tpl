@@ -3,16 +3,12 @@
 {{- define "certmint.podMetadata" -}}
 labels:
   {{- include "certmint.selectorLabels" . | nindent 2 }}
-  {{- range $more := list .root.Values.commonLabels .values.podLabels }}
-  {{- with $more }}
+  {{- /* Of a key that is given twice, the pods' own counts. */}}
+  {{- with merge (dict) .values.podLabels .root.Values.commonLabels }}
   {{- toYaml . | nindent 2 }}
-  {{- end }}
   {{- end }}
 annotations:
-  kubectl.kubernetes.io/default-container: {{ .component }}
-  {{- with .values.podAnnotations }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- merge (dict) .values.podAnnotations (dict "kubectl.kubernetes.io/default-container" .component) | toYaml | nindent 2 }}
 {{- end }}
 
 {{/* What a pod begins with. */}}

@@ -30,7 +30,7 @@ macro_rules! all_of {
             $component,
             r#".topologySpreadConstraints=[{"maxSkew":1,"topologyKey":"topology.kubernetes.io/zone","whenUnsatisfiable":"ScheduleAnyway"}],"#,
             $component,
-            r#".podLabels={"network":"trusted"},"#,
+            r#".podLabels={"network":"trusted","team":"payments"},"#,
             $component,
             r#".podAnnotations={"example.com/scan":"yes"},"#,
             $component,
