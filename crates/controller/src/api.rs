@@ -1,7 +1,7 @@
 //! Calls to the API server: each has a deadline, and its failure says which call on which object it was.
 
-use certmint_contract::ErrorCode;
 use crate::leadership::NotLeading;
+use certmint_contract::ErrorCode;
 use kube::core::Status;
 use std::{future::Future, time::Duration};
 
@@ -153,7 +153,8 @@ mod tests {
         // Priority and fairness answers with words, not with a Status; the client makes one of them.
         let busy = Status { code: 429, message: "Too many requests".into(), ..Status::default() };
         assert!(matches!(Fault::from(busy), Fault::Busy));
-        let broken = Status { code: 500, message: "etcdserver: request timed out".into(), ..Status::default() };
+        let broken =
+            Status { code: 500, message: "etcdserver: request timed out".into(), ..Status::default() };
         assert!(matches!(Fault::from(broken), Fault::Refused { code: 500, .. }));
     }
 }

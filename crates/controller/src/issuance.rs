@@ -38,13 +38,13 @@ pub(crate) struct Issuance {
     reconciler: Arc<Reconciler>,
     owners: Owners,
     metrics: Metrics,
-    /// Callers whose token is being reviewed: anyone may send one, and each costs the API server a call out of
-    /// the same share that the Lease and the watches live on.
-    reviews: Semaphore,
+    /// Callers being served: anyone may send a token, and each costs the API server calls out of the same share
+    /// that the Lease and the watches live on.
+    callers: Semaphore,
 }
 
-/// Reviews under way at once; a review takes milliseconds.
-const REVIEWS: usize = 32;
+/// Callers served at once; each takes milliseconds.
+const CALLERS: usize = 32;
 
 impl Issuance {
     pub(crate) fn new(client: Client, reconciler: Arc<Reconciler>) -> Self {
@@ -53,7 +53,7 @@ impl Issuance {
             client,
             observed: Arc::clone(&reconciler.observed),
             metrics: reconciler.metrics.clone(),
-            reviews: Semaphore::new(REVIEWS),
+            callers: Semaphore::new(CALLERS),
             reconciler,
         }
     }
@@ -91,11 +91,9 @@ impl Issuance {
 
     async fn bundle(&self, request: &Request<Bytes>) -> Result<Bundle, Failure> {
         let token = bearer_token(request.headers())?;
-        let caller = {
-            // It is never closed, so there is always a permit in the end, or the request's timeout.
-            let _permit = self.reviews.acquire().await;
-            Caller::of_token(&self.client, token).await?
-        };
+        // It is never closed, so there is always a permit in the end, or the request's timeout.
+        let _permit = self.callers.acquire().await;
+        let caller = Caller::of_token(&self.client, token).await?;
         let pod = caller.pod(&self.client).await?;
         let top = self.owners.workload_of(&caller, &pod).await?;
         if !self.observed.is_synced() {

@@ -131,8 +131,16 @@ impl Metrics {
     fn register_work(&self, registry: &mut Registry) {
         let mut shown = Shown(registry);
         shown.add("leader", "1 while this replica leads", &self.leading);
-        shown.add("queue_depth", "Workloads due to be looked at; 0 on replicas that do not lead", &self.queue);
-        shown.add("reconcile_duration_seconds", "Time to bring one workload's Secret up to date", &self.reconcile);
+        shown.add(
+            "queue_depth",
+            "Workloads due to be looked at; 0 on replicas that do not lead",
+            &self.queue,
+        );
+        shown.add(
+            "reconcile_duration_seconds",
+            "Time to bring one workload's Secret up to date",
+            &self.reconcile,
+        );
         shown.add("reconcile_failures", "Attempts that failed and are repeated", &self.failures);
         shown.add(
             "issuance_requests",
@@ -146,7 +154,11 @@ impl Metrics {
         );
         shown.add("watch_failures", "Watches interrupted, by what is watched", &self.watch_failures);
         shown.add("missed_pods", "Pods that should have been injected and were not", &self.missed_pods);
-        shown.add("events_dropped", "Events that were not written because too many waited", &self.events_dropped);
+        shown.add(
+            "events_dropped",
+            "Events that were not written because too many waited",
+            &self.events_dropped,
+        );
         shown.add(
             "policy_rejected",
             "1 while the policy file is broken and the last good one is in force",
@@ -246,8 +258,7 @@ mod tests {
         let (metrics, mut registry) = Metrics::new();
         let identity = Arc::new(Identity::default());
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate =
-            rcgen::CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let certificate = rcgen::CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&key).unwrap();
         identity.replace(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
         certmint_tls_server::metrics::register(&mut registry, identity);
         // Everything else is shown from the beginning.

@@ -87,7 +87,8 @@ impl Missed {
     fn note(&self, pods: &mut HashMap<Option<String>, ObjectMeta>, pod: PartialObjectMeta<Pod>) {
         let ObjectMeta { name, namespace, uid, annotations, .. } = pod.metadata;
         let workload = annotations.unwrap_or_default().remove_entry(keys::WORKLOAD);
-        let annotations = workload.filter(|(_, value)| value.len() <= LONGEST_REFERENCE).map(|entry| [entry].into());
+        let annotations =
+            workload.filter(|(_, value)| value.len() <= LONGEST_REFERENCE).map(|entry| [entry].into());
         let pod = ObjectMeta { name, namespace, uid, annotations, ..ObjectMeta::default() };
         self.tell(&pod);
         pods.insert(pod.uid.clone(), pod);

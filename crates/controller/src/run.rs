@@ -280,7 +280,11 @@ impl Parts {
         // A request has no body, and pods ask rarely.
         let limits = Limits { body_bytes: 1024, ..Limits::default() };
         let shutdown = self.shutdown.clone();
-        let api = Server { handler: Issuance::new(self.client.clone(), reconciler), limits, shutdown: shutdown.clone() };
+        let api = Server {
+            handler: Issuance::new(self.client.clone(), reconciler),
+            limits,
+            shutdown: shutdown.clone(),
+        };
         tasks.start("issuance API", async move {
             if let Err(error) = api.serve_tls(listener, identity).await {
                 let code = ErrorCode::NoServingCertificate;

@@ -2,7 +2,7 @@
 
 use super::tables::Name;
 use certmint_contract::Namespace;
-use certmint_planner::{Service, Workload};
+use certmint_planner::{MAX_NAMES, Service, Workload};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Every Service, each under one label of its selector: the one under which fewest others stand when it comes.
@@ -51,9 +51,10 @@ impl Services {
         Some(gone)
     }
 
-    /// Those that select the workload's pods.
+    /// Those that select the workload's pods; one more than can be named is enough to be told of it.
     pub(super) fn selecting(&self, workload: &Workload) -> Vec<Service> {
-        self.candidates(workload).filter(|service| service.selects(workload)).cloned().collect()
+        let selecting = self.candidates(workload).filter(|service| service.selects(workload));
+        selecting.take(MAX_NAMES + 1).cloned().collect()
     }
 
     fn candidates(&self, workload: &Workload) -> impl Iterator<Item = &Service> {

@@ -129,6 +129,9 @@ impl Observed {
     /// could be put on any.
     pub(crate) fn trace_of_a_ca(&self) -> Option<String> {
         let state = self.read();
+        if let Some(namespace) = state.closed.first() {
+            return Some(format!("namespace {namespace}, which cannot be read and may hold a Secret of it,"));
+        }
         let signed = |known: &Known| known.facts.owner.is_some() && known.facts.record.is_ok();
         let ((namespace, name), _) = state.secrets.iter().find(|(_, known)| signed(known))?;
         Some(format!("Secret {namespace}/{name}"))
@@ -169,8 +172,10 @@ impl Observed {
         self.write().remove_secret(&(namespace.clone(), name.clone()));
     }
 
-    pub(super) fn first_list_done(&self) {
+    /// A watch has delivered its first list, or cannot, because that namespace is closed to us.
+    pub(super) fn first_list_done(&self, closed: Option<&Namespace>) {
         let mut state = self.write();
+        state.closed.extend(closed.cloned());
         self.unsynced.send_modify(|left| *left = left.saturating_sub(1));
         state.complete = self.is_synced();
     }
@@ -179,8 +184,18 @@ impl Observed {
         let mut state = self.write();
         let affected = match what {
             What::Workload(kind) => {
-                let Some(workload) = seen.workload(kind)? else { return Ok(None) };
-                state.put_workload(workload)
+                match seen.workload(kind) {
+                    Ok(Some(workload)) => state.put_workload(workload),
+                    // What it was before is not true any more: it has an owner now, or cannot be read.
+                    other => {
+                        let gone = seen
+                            .namespace_and_name()
+                            .map(|(namespace, name)| state.remove(what, &(namespace, name.into())));
+                        drop(state);
+                        gone.into_iter().flatten().for_each(|key| self.queue.add(key));
+                        return other.map(|_| None);
+                    }
+                }
             }
             What::Service => state.put_service(seen.service()?),
             What::Secret => {

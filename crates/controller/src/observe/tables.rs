@@ -48,6 +48,8 @@ pub(super) struct State {
     /// Every watch has delivered its first list. Until then nobody asks whom a Service concerns, because
     /// everything is planned afterwards: ten thousand of them need not be held against as many workloads.
     pub(super) complete: bool,
+    /// Namespaces that are named, but cannot be read: what is in them is not known.
+    pub(super) closed: BTreeSet<Namespace>,
     pub(super) workloads: BTreeMap<WorkloadKey, Workload>,
     /// As the last plan of each left them.
     pub(super) hosts: HashMap<WorkloadKey, Hosts>,

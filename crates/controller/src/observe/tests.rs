@@ -154,3 +154,41 @@ fn what_was_copied_to_a_template_goes_with_the_objects_own_annotation() {
     assert!(matches!(request(json!({ "certmint.dev/inject": "true" })), Ok(OptIn::Yes(_))));
     assert_eq!(request(json!({})), Ok(OptIn::No));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_named_namespace_that_stays_closed_holds_up_no_other_but_forbids_a_new_root() {
+    let (client, mut server) = api_server();
+    let observed = Observed::new(Arc::default(), 1);
+    let source = sources(&["gone".parse().unwrap()]).swap_remove(0);
+    tokio::spawn(watch(client, source, Arc::clone(&observed), Metrics::default()));
+    assert_eq!(observed.trace_of_a_ca(), None);
+    tokio::time::timeout(std::time::Duration::from_secs(300), async {
+        while !observed.is_synced() {
+            server.expect("GET", "/apis/apps/v1/namespaces/gone/deployments").await.fail(403, "Forbidden");
+        }
+    })
+    .await
+    .expect("the others wait for a namespace that is gone");
+    let trace = observed.trace_of_a_ca().unwrap();
+    assert!(trace.contains("namespace gone, which cannot be read"), "{trace}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_got_an_owner_is_none_any_more() {
+    let (observed, _queue, mut server) = watching(0);
+    server
+        .expect("GET", DEPLOYMENTS)
+        .await
+        .ok(list(&[deployment("payments", "2", template("payments"))], "3"));
+    observed.synced().await;
+    let mut owned = deployment("payments", "4", template("payments"));
+    owned["metadata"]["ownerReferences"] = json!([{ "apiVersion": "example.com/v1", "kind": "Shop", "name": "a", "uid": "a", "controller": true }]);
+    server.expect("GET", DEPLOYMENTS).await.events(&[("MODIFIED", owned)]);
+    tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        while observed.workload(&key("payments")).is_some() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it is still looked after");
+}

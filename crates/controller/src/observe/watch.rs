@@ -42,6 +42,11 @@ pub(crate) struct Patience {
 /// After this time the API server ends a watch, which then goes on where it was. A watch of which nothing was
 /// heard for that long, not even its end, is given up five seconds later: its connection is dead.
 const WATCH_SECONDS: u32 = 60;
+/// Objects in one piece of a list: each may be a MiB, and all of a piece are in memory at once.
+const PAGE: u32 = 50;
+/// How long a named namespace may stay closed to us before everything else goes on without it: with a namespace goes
+/// the RoleBinding in it, and the other namespaces must not wait for one that is gone.
+const CLOSED_AFTER: Duration = Duration::from_secs(30);
 const SHORTEST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
@@ -96,6 +101,7 @@ async fn follow(
     let mut events = pin!(events.backoff(Patience::default()));
     let mut listed = HashSet::new();
     let mut first = true;
+    let begun = tokio::time::Instant::now();
     // A watcher's stream does not end.
     while let Some(event) = events.next().await {
         match event {
@@ -104,7 +110,7 @@ async fn follow(
             Ok(Event::InitDone) => {
                 forget_unlisted(source, observed, &std::mem::take(&mut listed));
                 if std::mem::take(&mut first) {
-                    observed.first_list_done();
+                    observed.first_list_done(None);
                 }
             }
             Ok(Event::Apply(seen)) => drop(upsert(source, observed, &seen)),
@@ -117,9 +123,28 @@ async fn follow(
                 metrics.watch_failed(source.name());
                 let code = ErrorCode::Unavailable;
                 tracing::warn!(%code, watch = source.name(), %error, "watch interrupted; it is tried again");
+                if let Some(namespace) = &source.namespace
+                    && first
+                    && is_forbidden(&error)
+                    && begun.elapsed() > CLOSED_AFTER
+                {
+                    first = false;
+                    tracing::error!(
+                        code = %ErrorCode::MissingPermission,
+                        %namespace,
+                        watch = source.name(),
+                        "this namespace cannot be read, and the others go on without it; if it is gone, take it from the chart's value namespaces, else run helm upgrade, which gives the rights in it again"
+                    );
+                    observed.first_list_done(Some(namespace));
+                }
             }
         }
     }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    let watcher::Error::InitialListFailed(error) = error else { return false };
+    matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
 fn upsert(source: &Source, observed: &Observed, seen: &Seen) -> Option<Name> {
@@ -157,7 +182,7 @@ fn selected() -> watcher::Config {
 }
 
 fn all() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS)
+    watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE)
 }
 
 fn metadata(client: &Client, source: &Source) -> Api<PartialObjectMeta<Secret>> {

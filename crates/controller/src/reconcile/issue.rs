@@ -104,13 +104,7 @@ impl Reconciler {
         Ok((issued, facts))
     }
 
-    fn told(
-        &self,
-        workload: &Workload,
-        order: &Order,
-        issued: &Issued,
-        event: &'static str,
-    ) {
+    fn told(&self, workload: &Workload, order: &Order, issued: &Issued, event: &'static str) {
         let (reason, secret, facts) = (&order.reason, &order.secret_name, &issued.facts);
         tracing::info!(%workload, %secret, serial = facts.serial, not_after = %facts.not_after, %reason, event);
         self.metrics.issued(reason);
