@@ -21,11 +21,7 @@ pub(crate) struct Terms {
 }
 
 /// The workload's terms; `None` when it did not opt in.
-pub(crate) fn terms(
-    workload: &Workload,
-    hosts: &Hosts,
-    policy: &Policy,
-) -> Result<Option<Terms>, Refusal> {
+pub(crate) fn terms(workload: &Workload, hosts: &Hosts, policy: &Policy) -> Result<Option<Terms>, Refusal> {
     let request = match &workload.request {
         Ok(OptIn::Yes(request)) => request,
         Ok(OptIn::No) => return Ok(None),

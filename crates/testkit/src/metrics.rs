@@ -26,7 +26,8 @@ fn table(exposition: &str) -> String {
     for line in exposition.lines() {
         if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
             types.insert(name, kind);
-        } else if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+        } else if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '))
+        {
             meanings.insert(name, help.trim_end_matches('.'));
         }
     }
@@ -51,7 +52,8 @@ fn labels<'a>(exposition: &'a str, name: &str) -> Vec<&'a str> {
         let known = ["{", " ", "_total", "_info", "_bucket", "_sum", "_count"];
         known.iter().any(|next| rest.starts_with(next)).then_some(rest)
     });
-    let labels = sample.and_then(|rest| rest.split_once('{')?.1.split_once('}')).map_or("", |(labels, _)| labels);
+    let labels =
+        sample.and_then(|rest| rest.split_once('{')?.1.split_once('}')).map_or("", |(labels, _)| labels);
     let names = labels.split(',').filter_map(|label| label.split_once('=').map(|(name, _)| name));
     names.filter(|label| *label != BUCKET).collect()
 }

@@ -89,7 +89,9 @@ fn passes_lint(cluster: &Cluster, pod: &Value) -> Result<()> {
         let mut line = line.to_owned();
         for (kind, suffix) in suffixes {
             let name = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
-            let Some(name) = name.and_then(|rest| rest.split(' ').next()).map(str::to_owned) else { continue };
+            let Some(name) = name.and_then(|rest| rest.split(' ').next()).map(str::to_owned) else {
+                continue;
+            };
             if shown.contains(&format!("# TYPE {name} {kind}\n")) {
                 line = line.replacen(&name, &format!("{name}{suffix}"), 1);
                 break;
@@ -98,7 +100,8 @@ fn passes_lint(cluster: &Cluster, pod: &Value) -> Result<()> {
         text.push_str(&line.replace("_info info", "_info gauge"));
         text.push('\n');
     }
-    let mut promtool = cluster.command(&prometheus::programs(cluster.cache())?.join("promtool").to_string_lossy());
+    let mut promtool =
+        cluster.command(&prometheus::programs(cluster.cache())?.join("promtool").to_string_lossy());
     command::output_with_input(promtool.args(["check", "metrics"]), &text).map(drop)
 }
 
@@ -117,10 +120,17 @@ fn something_happens(cluster: &Cluster, kubectl: &Kubectl<'_>, server: &Server<'
         ("a refusal", r#"certmint_webhook_refusals_total{code="InvalidAnnotation"}"#),
         ("a Secret created", r#"certmint_api_requests_total{verb="create",resource="secrets",status="201"}"#),
     ] {
-        let query: String = series
-            .bytes()
-            .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).into() } else { format!("%{byte:02X}") })
-            .collect();
+        let query: String =
+            series
+                .bytes()
+                .map(|byte| {
+                    if byte.is_ascii_alphanumeric() {
+                        char::from(byte).into()
+                    } else {
+                        format!("%{byte:02X}")
+                    }
+                })
+                .collect();
         wait::until(&format!("{what} to be seen as {series}"), PATIENCE, || {
             let found = server.ask(&format!("query?query={query}"))?;
             let values = found["result"].as_array().into_iter().flatten();
