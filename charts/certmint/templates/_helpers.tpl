@@ -70,10 +70,3 @@ rollingUpdate:
 - --log-level={{ .Values.logLevel }}
 - --log-format={{ .Values.logFormat }}
 {{- end }}
-
-{{- define "certmint.lifecycle" -}}
-# Every node's kube-proxy needs a moment to stop sending connections here; SIGTERM comes after that.
-preStop:
-  sleep:
-    seconds: 5
-{{- end }}

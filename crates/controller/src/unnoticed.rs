@@ -95,7 +95,7 @@ impl Unnoticed {
             _ => format!("remove the annotation ({key}-) and annotate again"),
         };
         let note = format!(
-            "{kind}/{name} has the annotation {key}, but no webhook was asked when it was written, so nothing happens; {remedy}. In kube-system and in Certmint's own namespace the webhook is never asked"
+            "{kind}/{name} has the annotation {key}, but no webhook was asked when it was written, so nothing happens; {remedy}"
         );
         tracing::warn!(%code, %subject, "annotated without the webhook; annotate again");
         self.events.refused(&subject, code, &note);

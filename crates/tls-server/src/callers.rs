@@ -14,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 /// What a connection of use has to finish what is under way, when it ends for another's sake.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// So many connections of one address may be finishing at one time: they still hold their places, and whoever opens
+/// ever more must not fill all of them with farewells.
+const FAREWELLS: usize = 8;
 
 /// All connections of a listener.
 #[derive(Clone, Debug)]
@@ -98,8 +101,11 @@ impl Place {
     /// Returns when the connection has to end for another's sake, with the time it has to finish what is under way.
     pub(crate) async fn ended(&self) -> Duration {
         self.end.cancelled().await;
-        let used = self.callers.open().connections.get(&self.id).is_some_and(|own| own.used);
-        if used { FAREWELL } else { Duration::ZERO }
+        let open = self.callers.open();
+        let Some(own) = open.connections.get(&self.id) else { return Duration::ZERO };
+        let ending = open.connections.values().filter(|other| other.end.is_cancelled());
+        let of_this_address = ending.filter(|ending| ending.address == own.address).count();
+        if own.used && of_this_address <= FAREWELLS { FAREWELL } else { Duration::ZERO }
     }
 
     /// Notes that a request begins.

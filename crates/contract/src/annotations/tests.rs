@@ -105,6 +105,12 @@ fn what_is_too_long_is_refused_before_it_is_read() {
         ["annotation certmint.dev/dns-names: the value is longer than 8192 bytes; write a shorter one"]
     );
     assert!(parse([(keys::INJECT, "true"), (keys::DNS_NAMES, &*names(MOST_NAMES))]).is_ok());
+    let containers = (0..=MOST_NAMES).map(|number| format!("a{number}")).collect::<Vec<_>>().join(",");
+    assert_eq!(
+        faults(&[(keys::INJECT, "true"), (keys::CONTAINERS, &containers)]),
+        ["annotation certmint.dev/containers: more than 100 names; write fewer"]
+    );
+    assert_eq!("app,proxy,app".parse(), Ok(Containers::Named(vec!["app".into(), "proxy".into()])));
 }
 
 #[test]

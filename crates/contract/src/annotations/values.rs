@@ -85,7 +85,15 @@ impl FromStr for Order {
 impl FromStr for Containers {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let names: Vec<Box<str>> = text.split(',').map(|name| name.trim().into()).collect();
+        let mut names: Vec<Box<str>> = Vec::new();
+        for name in text.split(',').map(str::trim) {
+            if !names.iter().any(|known| **known == *name) {
+                names.push(name.into());
+            }
+            if names.len() > super::MOST_NAMES {
+                return Err(format!("more than {} names; write fewer", super::MOST_NAMES));
+            }
+        }
         // A container is named like a namespace: an RFC 1123 label.
         let is_name = |name: &str| name.parse::<crate::Namespace>().is_ok();
         match names.iter().find(|name| !is_name(name)) {

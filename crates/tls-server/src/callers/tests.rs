@@ -47,6 +47,21 @@ async fn a_connection_of_use_is_the_last_to_end_and_has_time_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn few_of_one_address_have_time_for_farewells() {
+    let callers = callers(99, 1, 9);
+    let mut ended = Vec::new();
+    for _ in 0..FAREWELLS + 2 {
+        let used = place(&callers, ONE).await;
+        used.answered();
+        ended.push(used);
+    }
+    // The newest lives; the one before it is one too many among those that end.
+    let last = &ended[FAREWELLS];
+    assert!(has_ended(last));
+    assert_eq!(last.ended().await, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_place_given_back_is_free() {
     let callers = callers(9, 1, 9);
     drop(place(&callers, ONE).await);
