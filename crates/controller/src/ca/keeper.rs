@@ -134,7 +134,7 @@ impl<W: Fn() -> Option<String>> Keeper<W> {
                 Authority::new(Arc::new(root), issuing)?
             }
         };
-        or_not_yet(self.store.replace(&stored, &authority).await)?;
+        or_not_yet(self.store.replace(stored, &authority).await)?;
         Ok(authority)
     }
 
