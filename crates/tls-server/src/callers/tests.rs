@@ -97,7 +97,7 @@ async fn who_holds_most_gives_way_and_is_waited_for() {
     let held = heavy.room(8).await.unwrap();
     let light_one = light.room(1).await.unwrap();
     let asking = tokio::spawn(async move { light.room(4).await.is_some() });
-    heavy.ended().await;
+    tokio::time::timeout(Duration::from_secs(60), heavy.ended()).await.unwrap();
     assert!(!asking.is_finished());
     drop(held);
     assert!(asking.await.unwrap());
