@@ -19,7 +19,7 @@ const API_SERVER: &str = "https://kubernetes.default.svc.cluster.local";
 /// `{"alg":"none"}`, as JWTs encode it.
 const ALG_NONE: &str = "eyJhbGciOiJub25lIn0";
 /// Asks for a bundle with the headers from standard input, and prints the body, then the status.
-const ASK: &str = "curl --silent --insecure --request POST --max-time 30 --header @- \
+const ASK: &str = "curl --silent --insecure --http1.1 --request POST --max-time 30 --header @- \
     --write-out '\\n%{http_code}' https://certmint-controller.certmint-system.svc/v1/bundle";
 
 /// Somebody in a pod, who has got hold of tokens.
