@@ -70,7 +70,8 @@ impl Fixture {
     }
 
     async fn fault(&mut self) -> String {
-        let ca = self.ca.wait_for(|ca| ca.authority.is_err() && !ca.is_on_its_way()).await.unwrap();
+        let lost = self.ca.wait_for(|ca| ca.authority.is_err() && !ca.is_on_its_way());
+        let ca = tokio::time::timeout(Duration::from_secs(60), lost).await.expect("no fault").unwrap();
         ca.authority.as_ref().unwrap_err().to_string()
     }
 }
@@ -214,7 +215,8 @@ async fn a_root_in_its_last_months_is_told_of_and_serves_until_its_end() {
     let ca = fixture.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap().clone();
     let authority = ca.authority.unwrap();
     assert_eq!(authority.issuing().certificate().not_after(), authority.root().certificate().not_after());
-    let told = fixture.told.recv().await.unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(60), fixture.told.recv()).await.expect("no Event");
+    let told = told.unwrap();
     assert_eq!(told.reason.as_deref(), Some("CaEndsSoon"));
     assert!(told.note.unwrap().contains("accept a new root before"));
 }
