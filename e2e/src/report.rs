@@ -27,7 +27,9 @@ pub fn of(cluster: &Cluster, namespaces: &[String]) -> String {
             &run(&kubectl, &["describe", "secrets", "--selector=certmint.dev/managed"]),
         );
         section("events, warnings last", &events(&kubectl));
-        for pod in kubectl.list(&["pods"]).unwrap_or_default() {
+        // One that a scheduling gate holds is not meant to run, and there may be thousands.
+        let held = |pod: &Value| !pod["spec"]["schedulingGates"].is_null();
+        for pod in kubectl.list(&["pods"]).unwrap_or_default().into_iter().filter(|pod| !held(pod)) {
             let name = word(&pod["metadata"]["name"]);
             let well = is_well(&pod);
             if !well {
