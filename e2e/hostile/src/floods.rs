@@ -75,16 +75,26 @@ pub(crate) const INPUTS: &[Input] = &[
     }),
 ];
 
-/// A good request over a connection of its own, and its answer. Like an API server, the caller tries again when the
-/// server's patience ended on a busy machine.
+/// A good request over a connection of its own, and its answer.
 async fn served(target: Target) -> Result<String> {
+    patiently(|| good(target)).await
+}
+
+/// A probe, and its answer.
+async fn probed(target: Target) -> Result<String> {
+    patiently(|| probe(target)).await
+}
+
+/// Asks, and asks again where nothing came of it, as API server and kubelet do: on a busy machine a server's patience
+/// may end, or the rest of a flood may come in after the one that asks.
+async fn patiently<A: Future<Output = Result<String>>>(ask: impl Fn() -> A) -> Result<String> {
     for _ in 1..TRIES {
-        match good(target).await {
+        match ask().await {
             Ok(outcome) if !is_impatience(&outcome) => return Ok(outcome),
             _ => {}
         }
     }
-    good(target).await
+    ask().await
 }
 
 async fn good(target: Target) -> Result<String> {
@@ -98,7 +108,7 @@ async fn good(target: Target) -> Result<String> {
     }
 }
 
-async fn probed(target: Target) -> Result<String> {
+async fn probe(target: Target) -> Result<String> {
     let mut stream = tcp(target.probes).await?;
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n").await?;
     answer(&mut stream).await
