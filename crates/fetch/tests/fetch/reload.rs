@@ -81,12 +81,12 @@ impl App {
         let dir = tempfile::tempdir().unwrap();
         let name = format!("cm{}", std::process::id());
         fs::copy("/bin/sh", dir.path().join(&name)).unwrap();
-        // The shell runs the traps of waiting signals in the order of their numbers: SIGHUP, then SIGUSR1. The
+        // A shell that waits runs a trap at once, and in the order of the signals' numbers when several wait. The
         // worker ends with its server.
         let script = format!(
             "trap ': > $1.hup' HUP; trap ': > $1.usr1' USR1; echo $$ > $1.pid\n\
              if [ $1 = server ]; then ./{name} ./app worker $$ & fi\n\
-             while [ $1 = server ] || kill -0 $2; do sleep 0.02; done\n"
+             while [ $1 = server ] || kill -0 $2; do sleep 1 & wait $!; done\n"
         );
         fs::write(dir.path().join("app"), script).unwrap();
         let mut server = Command::new(dir.path().join(&name));

@@ -11,13 +11,13 @@ fn a_renewed_secret_is_published_and_an_older_one_is_not() {
     let pod = Pod::new(&ca);
     pod.write_secret(&ca.bundle_of_age(120));
     let process = pod.start(&[]);
-    process.until_logged("valid until");
+    // The first look, at what was published at the start: the renewed one is to be for the second.
+    process.until_logged("holds nothing newer");
     let renewed = ca.bundle_of_age(60);
     pod.write_secret(&renewed);
     process.until("the renewed one", || pod.published().as_ref() == Some(&renewed));
 
     pod.write_secret(&ca.bundle_of_age(90));
-    // Once at the start, for what had just been published.
     process.until("a look at the older one", || process.log().matches("holds nothing newer").count() == 2);
     assert_eq!(pod.published(), Some(renewed));
     let newest = ca.bundle();
