@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use certmint_e2e::cluster::role;
 use certmint_e2e::progress;
 use clap::Parser as _;
 
@@ -57,7 +58,7 @@ const ROWS: &[Row] = &[
 ];
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    match role::play().unwrap_or_else(|| run(&Arguments::parse())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

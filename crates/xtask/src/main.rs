@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use certmint_e2e::cache::Cache;
-use certmint_e2e::cluster::{boot, init, supervisor};
+use certmint_e2e::cluster::role;
 use certmint_e2e::scenarios::local_cluster::side_by_side;
 use certmint_e2e::story::installation;
 use certmint_e2e::{charts, demo, images};
@@ -64,19 +64,17 @@ enum Command {
         #[arg(long)]
         registry: Option<String>,
     },
-    #[command(name = "cluster-supervisor", hide = true)]
-    Supervisor { directory: PathBuf },
-    #[command(name = "cluster-init", hide = true)]
-    Init { directory: PathBuf },
-    #[command(name = "cluster-boot", hide = true)]
-    Boot { directory: PathBuf },
-    #[command(name = "cluster-runner", hide = true)]
+    /// For tests: starts a cluster bound to itself, and waits to be killed.
+    #[command(name = side_by_side::RUNNER, hide = true)]
     Runner { directory: PathBuf },
 }
 
 fn main() -> ExitCode {
+    if let Some(played) = role::play() {
+        return ending(played);
+    }
     let Arguments { command } = Arguments::parse();
-    let result = match command {
+    ending(match command {
         Command::Demo { keep, context, registry } => demo::run(&demo::Settings { keep, context, registry }),
         Command::Test(arguments) => return testing::run(&arguments),
         Command::Check => Cache::open().and_then(|cache| checks::run(&cache)),
@@ -85,11 +83,11 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => Cache::open().and_then(|cache| fuzz::run(&cache, &arguments).map(drop)),
         Command::Cluster(command) => clusters::run(command),
         Command::Image { registry } => image(registry.as_deref()),
-        Command::Supervisor { directory } => supervisor::supervise(&directory),
-        Command::Init { directory } => init::run(&directory),
-        Command::Boot { directory } => boot::run(&directory),
         Command::Runner { directory } => side_by_side::runner(&directory),
-    };
+    })
+}
+
+fn ending(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// When something does not come up.
-pub fn run(directory: &Path) -> Result<()> {
+pub(super) fn run(directory: &Path) -> Result<()> {
     let start = Instant::now();
     let outside = State::at(directory);
     let (state, booted) = match prepare(&outside) {
@@ -53,7 +53,7 @@ pub fn run(directory: &Path) -> Result<()> {
 
 /// What `PATH` is for everything in a cluster: its own programs before the machine's.
 #[must_use]
-pub fn path_variable(programs: &[PathBuf]) -> String {
+pub(super) fn path_variable(programs: &[PathBuf]) -> String {
     let own = programs.iter().filter_map(|program| program.file_name());
     let own = own.map(|name| format!("{INSIDE}/programs/{}:", name.to_string_lossy())).collect::<String>();
     let machine = std::env::var("PATH").unwrap_or_default();

@@ -9,14 +9,14 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, WaitOptions, wait};
 
 use super::boot;
+use super::role::Role;
 use super::state::State;
-use super::supervisor::Role;
 
 /// Runs the boot process, and ends with it or with the supervisor.
 ///
 /// # Errors
 /// When the boot process cannot be started or ends.
-pub fn run(directory: &Path) -> Result<()> {
+pub(super) fn run(directory: &Path) -> Result<()> {
     thread::spawn(|| {
         while std::io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
         std::process::exit(0);

@@ -1,15 +1,16 @@
 //! A Kubernetes cluster: a local one in Linux namespaces of its own, or one that exists already.
 
 pub mod addons;
-pub mod boot;
+mod boot;
 pub mod cgroups;
 mod control_plane;
-pub mod init;
+mod init;
 mod mounts;
 mod network;
 mod node;
 mod pki;
 pub mod process;
+pub mod role;
 mod service;
 mod start;
 pub mod state;

@@ -13,35 +13,13 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::cgroups;
+use super::role::Role;
 use super::state::{State, locked_log};
 use crate::cache::{Cache, remove_dir};
 use crate::wait::{self, Observed};
 
-/// The processes of a cluster that are this program again, each told the cluster's directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Outside the namespaces: [`supervise`].
-    Supervisor,
-    /// Process 1 inside: [`super::init::run`].
-    Init,
-    /// The one that starts everything inside: [`super::boot::run`].
-    Boot,
-    /// For tests: starts a cluster bound to itself, and waits to be killed.
-    Runner,
-}
-
-impl Role {
-    /// The subcommand that stands for the role.
-    #[must_use]
-    pub fn argument(self) -> &'static str {
-        match self {
-            Self::Supervisor => "cluster-supervisor",
-            Self::Init => "cluster-init",
-            Self::Boot => "cluster-boot",
-            Self::Runner => "cluster-runner",
-        }
-    }
-}
+/// The copy of the running program that all processes of a cluster come from.
+const PROGRAM: &str = "program";
 
 /// Starts the supervisor of the cluster in `state`, in a session of its own so that the terminal's Ctrl-C
 /// does not reach it. The cluster ends when what is returned is dropped, however this process ends; a byte
@@ -51,7 +29,7 @@ impl Role {
 /// When it cannot be started.
 pub fn start(state: &State) -> Result<ChildStdin> {
     // A copy, so that building this program anew does not pull the file from under a running cluster.
-    let program = state.path("xtask");
+    let program = state.path(PROGRAM);
     fs::copy(std::env::current_exe()?, &program).context("cannot copy this program")?;
     let log = locked_log(&state.path("supervisor.log"))?;
     let mut child = Command::new("setsid")
@@ -81,7 +59,7 @@ pub fn supervise(directory: &Path) -> Result<()> {
     let log = locked_log(&state.path("init.log"))?;
     let mut namespaces = Command::new("unshare")
         .args(["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"])
-        .arg(state.path("xtask"))
+        .arg(state.path(PROGRAM))
         .arg(Role::Init.argument())
         .arg(state.directory())
         .stdin(Stdio::piped())

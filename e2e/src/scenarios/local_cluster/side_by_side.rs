@@ -12,11 +12,13 @@ use anyhow::{Context as _, Result, bail};
 use super::leftovers::{self, Traces};
 use crate::cache::Cache;
 use crate::cluster::state::State;
-use crate::cluster::supervisor::Role;
 use crate::cluster::{Cluster, Options};
 use crate::images;
 use crate::progress::step;
 use crate::wait::{self, Observed};
+
+/// The command that runs [`runner`].
+pub const RUNNER: &str = "cluster-runner";
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -41,7 +43,7 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
     let [name, _] = names;
     let states = [State::of(cache, &name)];
     let mut runner = Command::new(std::env::current_exe()?)
-        .arg(Role::Runner.argument())
+        .arg(RUNNER)
         .arg(State::of(cache, &name).directory())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
