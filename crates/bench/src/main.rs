@@ -8,20 +8,23 @@ mod figure;
 mod in_process;
 mod process;
 mod report;
+mod shared;
 mod webhook;
 mod wrk;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use certmint_e2e::cluster::role;
+use anyhow::{Result, bail, ensure};
+use certmint_e2e::cache::Cache;
+use certmint_e2e::cluster::{Cluster, role};
 use certmint_e2e::progress;
 use clap::Parser as _;
 
 use environment::Environment;
 use figure::Figure;
 use report::Report;
+use shared::Shared;
 
 /// Measures.
 #[derive(Debug, clap::Parser)]
@@ -37,11 +40,21 @@ struct Arguments {
     rows: Vec<String>,
 }
 
-/// How a run is to go.
-#[derive(Debug, Clone, Copy)]
+/// How a run is to go, and what its rows share.
+#[derive(Debug)]
 pub(crate) struct Run {
     /// Short and rough.
     pub(crate) quick: bool,
+    /// What a cluster is made of.
+    pub(crate) cache: Cache,
+    shared: Shared,
+}
+
+impl Run {
+    /// A cluster with Certmint installed, one replica of each part, for all rows that leave it as they found it.
+    pub(crate) fn installation(&self) -> Result<&Cluster> {
+        self.shared.installation(&self.cache)
+    }
 }
 
 /// What can be run alone.
@@ -69,15 +82,23 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { quick, output, rows } = arguments;
+    let rows = chosen(rows)?;
     let environment = Environment::observe(*quick);
     progress::note(&environment.line());
-    let mut figures = Vec::new();
-    for row in chosen(rows)? {
-        figures.extend(progress::long_step(row.name, || (row.measure)(&Run { quick: *quick }))?);
+    let run = Run { quick: *quick, cache: Cache::open()?, shared: Shared::default() };
+    let (mut figures, mut failed) = (Vec::new(), Vec::new());
+    for row in rows {
+        // A row that fails costs no other its figures.
+        match progress::long_step(row.name, || (row.measure)(&run)) {
+            Ok(measured) => figures.extend(measured),
+            Err(error) => failed.push(format!("{}: {error:#}", row.name)),
+        }
     }
+    run.shared.stop()?;
     let report = Report { environment, figures };
     println!("\n{}", report.table());
     println!("{}", report.write(output)?.display());
+    ensure!(failed.is_empty(), "rows failed:\n{}", failed.join("\n"));
     Ok(())
 }
 

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use certmint_e2e::cluster::{Cluster, Options};
+use certmint_e2e::cluster::Cluster;
 use certmint_e2e::images;
 use certmint_e2e::kubectl::Kubectl;
 use certmint_e2e::story::installation::SYSTEM_NAMESPACE;
-use certmint_e2e::story::{installation, namespace, workload};
+use certmint_e2e::story::{namespace, workload};
 use certmint_testkit::sample_review;
 use serde_json::json;
 
@@ -21,16 +21,7 @@ const ROW: &str = "webhook";
 const NAMESPACE: &str = "bench-webhook";
 
 pub(crate) fn webhook(run: &Run) -> Result<Vec<Figure>> {
-    let cache = certmint_e2e::cache::Cache::open()?;
-    let options = Options { name: "bench-webhook".to_owned(), control_plane_only: false };
-    let cluster = Cluster::start(&cache, &options)?;
-    let figures = measure(&cluster, run);
-    cluster.stop()?;
-    figures
-}
-
-fn measure(cluster: &Cluster, run: &Run) -> Result<Vec<Figure>> {
-    installation::install(cluster, &["webhook.replicas=1", "controller.replicas=1"])?;
+    let cluster = run.installation()?;
     let floor = nginx(cluster)?;
     let system = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     let address = address(&system, "app.kubernetes.io/component=webhook")?;
