@@ -50,6 +50,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Ours<'a> {
                 let mut ours = Vec::new();
                 while let Some(key) = map.next_key::<Text<'a>>()? {
                     if key.starts_with(certmint_contract::keys::PREFIX) {
+                        if ours.len() == LONGEST_LIST {
+                            return Err(A::Error::custom(format_args!(
+                                "more than {LONGEST_LIST} keys of ours"
+                            )));
+                        }
                         ours.push((key, map.next_value()?));
                     } else {
                         map.next_value::<IgnoredAny>()?;
@@ -67,7 +72,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Ours<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct List<T>(Vec<T>);
 
-/// Far beyond what any real pod has of containers, volumes or mounts.
+/// Far beyond what any real pod has of containers, volumes, mounts or keys of ours.
 const LONGEST_LIST: usize = 1000;
 
 impl<T> Deref for List<T> {
@@ -163,6 +168,13 @@ mod tests {
         let ours: Ours<'_> =
             serde_json::from_str(r#"{"a":"b","certmint.dev/x":"1","certmint.dev/y":"\u0041"}"#).unwrap();
         assert_eq!(ours.iter().collect::<Vec<_>>(), [("certmint.dev/x", "1"), ("certmint.dev/y", "A")]);
+    }
+
+    #[test]
+    fn a_flood_of_our_keys_is_not_kept() {
+        let flood = |keys| format!("{{{}\"a\":\"\"}}", "\"certmint.dev/x\":\"\",".repeat(keys));
+        assert!(serde_json::from_str::<Ours<'_>>(&flood(LONGEST_LIST)).is_ok());
+        assert!(serde_json::from_str::<Ours<'_>>(&flood(LONGEST_LIST + 1)).is_err());
     }
 
     #[test]

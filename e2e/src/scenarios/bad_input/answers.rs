@@ -22,7 +22,7 @@ pub(super) const WEBHOOK: &[Answer] = &[
     ("100,000 deep", "400 BadReview"),
     // Depth where nobody looks is only text.
     ("100,000 deep where nobody looks", "200 patched"),
-    ("100,000 unknown annotations", "200 denied UnknownAnnotation"),
+    ("100,000 unknown annotations", "200 denied BadReview"),
     ("300,000 names", "200 denied InvalidAnnotation"),
     ("gzip bomb", "415 BadRequest"),
     ("wrong content type", "415 BadRequest"),
