@@ -6,6 +6,7 @@
 
 mod expected;
 mod page;
+mod reader;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +14,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 
 pub use self::page::{Block, Ending, Page};
+pub use self::reader::Reader;
 use crate::cluster::Cluster;
 use crate::{images, progress};
 

@@ -1,11 +1,9 @@
 //! The book's commands, as a reader would type them.
 
-use std::process::Command;
-
 use anyhow::Result;
 
 use super::Scenario;
-use crate::book::{self, Page};
+use crate::book::{self, Page, Reader};
 use crate::cluster::{Cluster, Options};
 use crate::progress::{self, step};
 
@@ -30,18 +28,10 @@ fn run(shared: &Cluster) -> Result<()> {
 
 fn read(cluster: &Cluster) -> Result<()> {
     step("the images that the book names are there", || book::provide_images(cluster))?;
-    // kubectl's current namespace is the reader's own.
-    let kubeconfig = cluster.state()?.directory().join("reader.kubeconfig");
-    let raw = cluster.kubectl().run(&["config", "view", "--raw", "--flatten"])?;
-    std::fs::write(&kubeconfig, raw)?;
-    let shell = || {
-        let mut shell: Command = cluster.command("env");
-        shell.arg(format!("KUBECONFIG={}", kubeconfig.display())).arg("bash");
-        shell
-    };
+    let reader = Reader::new(cluster, "reader")?;
     for part in PARTS {
         for page in Page::below(part)? {
-            book::run(&page, shell)?;
+            reader.read(&page)?;
         }
     }
     Ok(())

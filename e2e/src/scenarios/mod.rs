@@ -10,6 +10,7 @@ mod book;
 mod chart;
 mod explained;
 mod faults;
+mod how_to;
 mod lifecycle;
 pub mod local_cluster;
 mod main_job;
@@ -55,6 +56,7 @@ pub fn all() -> Vec<Scenario> {
         observability::SCENARIOS,
         chart::SCENARIOS,
         book::SCENARIOS,
+        how_to::SCENARIOS,
         lifecycle::SCENARIOS,
         access::SCENARIOS,
         local_cluster::SCENARIOS,
