@@ -5,6 +5,7 @@
 //! `<!-- not run: WHY -->` for what no test machine can do.
 
 mod expected;
+mod how_to;
 mod page;
 mod reader;
 
@@ -13,6 +14,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+pub use self::how_to::{HOW_TOS, HowTo};
 pub use self::page::{Block, Ending, Page};
 pub use self::reader::Reader;
 use crate::cluster::Cluster;
@@ -32,7 +34,7 @@ pub fn run(page: &Page, shell: impl Fn() -> Command) -> Result<()> {
     progress::step(&page.name, || page.blocks.iter().try_for_each(|block| run_block(page, block, shell())))
 }
 
-/// Makes the images that the documentation names available to a local cluster, so that its commands run there as they
+/// Makes the images that tutorial and examples name available to a local cluster, so that its commands run there as they
 /// stand: ours under the chart's own tag, and those of others, with what is made here in their place.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Debian's packages, unpacked and not installed: nothing of theirs is started.
+//! Debian's packages and PyPI's wheels, unpacked and not installed: nothing of theirs is started.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -50,4 +50,26 @@ pub fn unpack(packages: &[&str], target: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Unpacks wheels, given as `NAME==VERSION --hash=sha256:…`, without what they depend on.
+///
+/// # Errors
+/// When one cannot be had, or is not the one of that hash.
+pub fn unpack_wheels(wheels: &[&str], target: &Path) -> Result<()> {
+    if wheels.is_empty() {
+        return Ok(());
+    }
+    fs::create_dir_all(target)?;
+    let requirements = target.join(".requirements");
+    fs::write(&requirements, wheels.join("\n"))?;
+    command::output(
+        Command::new("python3")
+            .args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"])
+            .args(["--no-compile", "--root-user-action=ignore", "--target"])
+            .arg(target)
+            .arg("--requirement")
+            .arg(&requirements),
+    )
+    .map(drop)
 }

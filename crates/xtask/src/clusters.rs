@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 
 use anyhow::{Context as _, Result, ensure};
-use certmint_e2e::book;
+use certmint_e2e::book::{self, HOW_TOS};
 use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::state::State;
 use certmint_e2e::cluster::{Cluster, Options, addons, supervisor};
@@ -64,6 +64,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
             }
             if images {
                 book::provide_images(&cluster)?;
+                HOW_TOS.iter().try_for_each(|page| page.provide_images(&cluster))?;
             }
             keep(&cluster, &name)
         }

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-pub use self::debian::{nginx, tools};
+pub use self::debian::{envoy, haproxy, nginx, postgres, tools};
 pub use self::system::{COREDNS, PAUSE, metrics_server, system};
 pub use self::workspace::{HOSTILE, TRAFFIC, from_workspace, ours};
 use crate::cache::Cache;

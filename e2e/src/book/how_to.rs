@@ -1,0 +1,67 @@
+//! The how-to pages that set a server or a client up, and the images that they name.
+
+use anyhow::Result;
+
+use super::Page;
+use crate::cache::Cache;
+use crate::cluster::Cluster;
+use crate::images::{self, Image};
+
+/// A page `docs/src/how-to/NAME.md`. It finds Certmint installed, and makes a namespace of its own name.
+#[derive(Debug)]
+pub struct HowTo {
+    /// Its name, and that of its namespace.
+    pub name: &'static str,
+    /// What is made here in the place of each image that the page names, beside those of
+    /// [`provide_images`](super::provide_images).
+    images: &'static [Provided],
+}
+
+/// How an image is made, and what pages name it by.
+type Provided = (fn(&Cache) -> Result<Image>, &'static str);
+
+/// Every one of them.
+pub const HOW_TOS: &[HowTo] = &[
+    HowTo { name: "nginx", images: &[] },
+    HowTo { name: "haproxy", images: &[(images::haproxy, "docker.io/library/haproxy:3.2")] },
+    HowTo { name: "envoy", images: &[(images::envoy, "docker.io/envoyproxy/envoy:v1.40.0")] },
+    HowTo { name: "curl", images: &[] },
+    HowTo { name: "postgresql", images: &[(images::postgres, "docker.io/library/postgres:17")] },
+];
+
+impl HowTo {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// As [`Page::read`].
+    pub fn page(&self) -> Result<Page> {
+        Page::read(&format!("docs/src/how-to/{}.md", self.name))
+    }
+
+    /// Makes the images that it names available to a local cluster.
+    ///
+    /// # Errors
+    /// When an image cannot be built or given to the cluster.
+    pub fn provide_images(&self, cluster: &Cluster) -> Result<()> {
+        self.images
+            .iter()
+            .try_for_each(|(make, reference)| cluster.provide_as(&make(cluster.cache())?, reference))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the scenarios of Certmint's own life read.
+    const ELSEWHERE: &[&str] = &["install", "restore-the-ca", "uninstall", "upgrade"];
+
+    #[test]
+    fn every_page_is_read_somewhere() {
+        for page in Page::below("docs/src/how-to").unwrap() {
+            let listed = HOW_TOS.iter().map(|page| page.name).chain(ELSEWHERE.iter().copied());
+            let paths: Vec<String> = listed.map(|name| format!("docs/src/how-to/{name}.md")).collect();
+            assert!(paths.contains(&page.name), "list {} among HOW_TOS, for the scenario how-to", page.name);
+        }
+    }
+}

