@@ -33,8 +33,8 @@ mod events;
 mod issuance;
 mod leadership;
 mod metrics;
-mod missed;
 mod observe;
+mod overlooked;
 mod own_certificates;
 mod policy_file;
 mod queue;
@@ -45,7 +45,6 @@ mod supervise;
 mod survey;
 #[cfg(test)]
 mod testing;
-mod unnoticed;
 
 pub use args::Args;
 pub use policy_file::PolicyFileError;

@@ -1,32 +1,25 @@
 //! The running controller: which tasks there are, and how they end.
 
+mod parts;
+
+use self::parts::Parts;
 use crate::{
     args::{Args, Settings},
-    ca::{self, Ca, Keeper},
+    ca::Ca,
     events::{self, Events},
-    issuance::Issuance,
-    leadership::{self, Term},
+    leadership,
     metrics::{self, Metrics},
-    missed::Missed,
     observe::{self, Observed},
-    own_certificates::{WebhookCertificate, keep_api_identity},
     policy_file::{self, PolicyFileError},
     queue::Queue,
-    reconcile::{self, Reconciler},
     supervise::Supervised,
     survey::Survey,
-    unnoticed::Unnoticed,
 };
-use certmint_contract::{ErrorCode, Policy};
-use certmint_tls_server::{Identity, Limits, Server, observability::Observability, shutdown};
+use certmint_contract::ErrorCode;
+use certmint_tls_server::{observability::Observability, shutdown};
 use kube::Client;
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
-use tokio_util::sync::CancellationToken;
 
 /// Why the controller does not run, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -66,20 +59,6 @@ impl RunError {
 
 /// A connection to the API server that is not there within this time is tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What every task may need a copy of.
-struct Parts {
-    client: Client,
-    /// Changes nothing unless this replica leads.
-    fenced: Client,
-    settings: Settings,
-    policy: watch::Sender<Arc<Policy>>,
-    ca: watch::Sender<Ca>,
-    terms: watch::Sender<Term>,
-    metrics: Metrics,
-    events: Events,
-    shutdown: CancellationToken,
-}
 
 /// Runs until SIGTERM or SIGINT, then ends what is under way and gives up the lease.
 ///
@@ -152,148 +131,6 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     orderly.all().await;
     tracing::info!("controller ended");
     failed.map_or(Ok(()), |name| Err(RunError::TaskEnded(name)))
-}
-
-impl Parts {
-    fn reconciler(&self, observed: &Arc<Observed>) -> Arc<Reconciler> {
-        Arc::new(Reconciler {
-            client: self.fenced.clone(),
-            observed: Arc::clone(observed),
-            ca: self.ca.subscribe(),
-            policy: self.policy.subscribe(),
-            events: self.events.clone(),
-            metrics: self.metrics.clone(),
-            blocked: Mutex::default(),
-        })
-    }
-
-    fn start_missed(&self, tasks: &mut Supervised, observed: &Arc<Observed>) {
-        let missed = Missed {
-            client: self.client.clone(),
-            observed: Arc::clone(observed),
-            terms: self.terms.subscribe(),
-            events: self.events.clone(),
-            metrics: self.metrics.clone(),
-        };
-        let scopes: Vec<_> = match &*self.settings.watch_namespaces {
-            [] => vec![None],
-            some => some.iter().cloned().map(Some).collect(),
-        };
-        for scope in scopes {
-            tasks.start("missed pods", missed.clone().watch(scope));
-        }
-    }
-
-    fn start_ca(&self, tasks: &mut Supervised, observed: &Arc<Observed>) {
-        let trace = {
-            let observed = Arc::clone(observed);
-            move || observed.trace_of_a_ca()
-        };
-        let mut keeper = Keeper {
-            store: ca::Store::new(self.fenced.clone(), self.settings.ca.clone()),
-            ca: self.ca.clone(),
-            policy: self.policy.subscribe(),
-            terms: self.terms.subscribe(),
-            trace,
-            events: self.events.clone(),
-            ourselves: self.settings.ourselves.clone(),
-        };
-        let (client, observed) = (self.client.clone(), Arc::clone(observed));
-        tasks.start("ca", async move {
-            // Whether there are Secrets of an earlier CA is known only then.
-            observed.synced().await;
-            keeper.ourselves = keeper.ourselves.identified(&client).await;
-            keeper.run().await;
-        });
-    }
-
-    fn start_own_certificates(&self, tasks: &mut Supervised) -> Arc<Identity> {
-        let identity = Arc::new(Identity::default());
-        let (ca, policy) = (self.ca.subscribe(), self.policy.subscribe());
-        let server = self.settings.api.clone();
-        tasks.start("api certificate", keep_api_identity(Arc::clone(&identity), server, ca, policy));
-        identity
-    }
-
-    /// Each replica has the file mounted, so each tells what is wrong with it.
-    fn follow_policy(&self) -> impl Future<Output = ()> + use<> {
-        let (path, policy) = (self.settings.policy.clone(), self.policy.clone());
-        let (metrics, events) = (self.metrics.clone(), self.events.clone());
-        let (ourselves, client) = (self.settings.ourselves.clone(), self.client.clone());
-        let shutdown = self.shutdown.clone();
-        async move {
-            let ourselves = ourselves.identified(&client).await;
-            let told = |outcome: Result<(), &str>| {
-                metrics.policy_rejected.set(outcome.is_err().into());
-                if let Err(why) = outcome {
-                    events.refused(&ourselves, ErrorCode::InvalidPolicy, why);
-                }
-            };
-            policy_file::follow(path, policy, told, shutdown).await;
-        }
-    }
-
-    fn start_leading(
-        &self,
-        tasks: &mut Supervised,
-        reconciler: &Arc<Reconciler>,
-        queue: &Arc<Queue<observe::WorkloadKey>>,
-    ) {
-        let Self { client, settings, terms, shutdown, .. } = self;
-        tasks.start("policy", self.follow_policy());
-        let (lease, shutdown) = (settings.lease.clone(), shutdown.clone());
-        tasks.start("lease", leadership::campaign(client.clone(), lease, terms.clone(), shutdown.clone()));
-        let webhook = Arc::new(WebhookCertificate {
-            client: self.fenced.clone(),
-            server: settings.webhook.clone(),
-            names: settings.webhook_names.clone(),
-            ca: self.ca.subscribe(),
-            policy: self.policy.subscribe(),
-        });
-        let unnoticed = Arc::new(Unnoticed {
-            client: self.client.clone(),
-            namespaces: settings.watch_namespaces.to_vec(),
-            events: self.events.clone(),
-        });
-        let (reconciler, queue, terms) = (Arc::clone(reconciler), Arc::clone(queue), terms.subscribe());
-        let concurrency = settings.concurrency;
-        tasks.start("work", async move {
-            let work = || {
-                let work = reconcile::work(Arc::clone(&reconciler), Arc::clone(&queue), concurrency);
-                let (webhook, unnoticed) = (Arc::clone(&webhook), Arc::clone(&unnoticed));
-                async move {
-                    tokio::join!(work, webhook.keep(), unnoticed.look());
-                }
-            };
-            leadership::while_leading(terms, &shutdown, work).await;
-        });
-    }
-
-    fn start_servers<R: Fn() -> Result<(), String> + Send + Sync + 'static>(
-        &self,
-        tasks: &mut Supervised,
-        reconciler: Arc<Reconciler>,
-        identity: Arc<Identity>,
-        (listener, health): (TcpListener, TcpListener),
-        probes: Observability<R>,
-    ) {
-        // A request has no body, and pods ask rarely.
-        let limits = Limits { body_bytes: 1024, ..Limits::default() };
-        let shutdown = self.shutdown.clone();
-        let api = Server {
-            handler: Issuance::new(self.client.clone(), reconciler),
-            limits,
-            shutdown: shutdown.clone(),
-        };
-        tasks.start("issuance API", async move {
-            if let Err(error) = api.serve_tls(listener, identity).await {
-                let code = ErrorCode::NoServingCertificate;
-                tracing::error!(%code, %error, "the issuance API cannot be served; the process ends and is started again");
-            }
-        });
-        let probes = Server { handler: probes, limits, shutdown };
-        tasks.start("probes", async move { probes.serve_plain(health).await });
-    }
 }
 
 async fn connect() -> Result<Client, RunError> {

@@ -1,15 +1,15 @@
 //! A workload that opts in: its annotations reach the pod template, so that the rollout starts by itself.
 //! Opting out takes away exactly what opting in brought.
 
+mod reading;
+mod warnings;
+
+use self::reading::{Workload, malformed};
 use crate::edits::{Edits, Wish};
-use crate::json::Ours;
 use crate::pod::{self, Target};
-use crate::view::{CronJobSpec, Metadata, Object, PodSpec, WorkloadSpec};
+use crate::view::PodSpec;
 use crate::{Injection, Refusal, Settings, Subject, permission};
-use certmint_contract::annotations::{self, Renew};
-use certmint_contract::{Namespace, OptIn, Policy, Request, WorkloadKind, WorkloadRef, keys};
-use serde::Deserialize;
-use serde::de::Error as _;
+use certmint_contract::{Namespace, OptIn, Policy, Request, WorkloadKind, WorkloadRef, annotations, keys};
 
 /// Decides about a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob that is created or changed.
 ///
@@ -37,13 +37,6 @@ pub fn admit_workload(
     }
 }
 
-/// What decides about a workload, whatever its kind.
-struct Workload<'a> {
-    kind: WorkloadKind,
-    metadata: Metadata<'a>,
-    spec: WorkloadSpec<'a>,
-}
-
 fn decide(
     workload: &Workload<'_>,
     before: Option<&Workload<'_>>,
@@ -55,7 +48,7 @@ fn decide(
     let template = workload.effective(&copies);
     let OptIn::Yes(request) = annotations::parse(template.iter().copied()).map_err(Refusal::Annotations)?
     else {
-        let warnings = without_inject(workload).into_iter().collect();
+        let warnings = warnings::without_inject(workload).into_iter().collect();
         return Ok(Injection { warnings, ..undo(workload, before.is_some()) });
     };
     let namespace: Namespace = subject.namespace.parse()?;
@@ -74,10 +67,10 @@ fn decide(
         return Ok(label_only(workload, Some(keys::TRUE.to_owned())));
     }
     let mut warnings = preview(workload, &request, &namespace, settings)?;
-    warnings.extend(overridden(workload, &copies));
-    warnings.extend(never_renewed(workload.kind, &request));
+    warnings.extend(warnings::overridden(workload, &copies));
+    warnings.extend(warnings::never_renewed(workload.kind, &request));
     if opts_in_now && before.is_some() {
-        warnings.extend(not_by_itself(workload));
+        warnings.extend(warnings::not_by_itself(workload));
     }
     let mut edits = Edits::default();
     let managed = [(keys::MANAGED, Some(keys::TRUE.to_owned()))];
@@ -125,180 +118,6 @@ fn label_only(workload: &Workload<'_>, managed: Option<String>) -> Injection {
     let mut edits = Edits::default();
     edits.metadata(&["metadata"], Some(&workload.metadata), &[(keys::MANAGED, managed)], &[]);
     Injection { patch: edits.into_patch(), warnings: Vec::new() }
-}
-
-fn overridden(workload: &Workload<'_>, copies: &Copies<'_>) -> Vec<String> {
-    let kind = workload.kind;
-    let lost = copies.overridden.iter().map(|key| {
-        format!("certmint: Doubtful: annotation {key} on the pod template gives way to the one on the {kind}")
-    });
-    let kept = (workload.metadata.annotation(keys::INJECT) == Some("false")).then(|| {
-        format!(
-            "certmint: Doubtful: the pod template itself says {}=true, so the {kind} stays opted in; change it there too",
-            keys::INJECT
-        )
-    });
-    lost.chain(kept).collect()
-}
-
-/// Annotations that wait for `inject`; with `inject: "false"` they do so by intention.
-fn without_inject(workload: &Workload<'_>) -> Option<String> {
-    let written = |key: &&str| {
-        workload.metadata.annotation(key).or_else(|| workload.template_annotation(key)).is_some()
-    };
-    let keys: Vec<&str> = keys::USER_KEYS.into_iter().filter(written).collect();
-    if keys.is_empty() || keys.contains(&keys::INJECT) {
-        return None;
-    }
-    let (noun, verb) = if keys.len() == 1 { ("annotation", "has") } else { ("annotations", "have") };
-    Some(format!(
-        "certmint: Doubtful: {noun} {} {verb} no effect without {}=true",
-        keys.join(", "),
-        keys::INJECT
-    ))
-}
-
-/// Pods that are meant to run on outlive a certificate that nothing renews.
-fn never_renewed(kind: WorkloadKind, request: &Request) -> Option<String> {
-    let ends = matches!(kind, WorkloadKind::Job | WorkloadKind::CronJob | WorkloadKind::Pod);
-    (request.renew == Renew::Never && !ends).then(|| {
-        format!(
-            "certmint: Doubtful: with renew: \"false\" nothing renews the certificate in the pods of a {kind}, which run longer than it is valid; leave it out, or restart them in time"
-        )
-    })
-}
-
-/// Kinds that leave running pods as they are.
-fn not_by_itself(workload: &Workload<'_>) -> Option<String> {
-    let kind = workload.kind;
-    let why = match kind {
-        WorkloadKind::ReplicaSet => "a ReplicaSet does not replace its running pods".to_owned(),
-        _ if workload.spec.updates_on_delete() => {
-            format!("with updateStrategy OnDelete the {kind} does not replace its running pods")
-        }
-        _ => return None,
-    };
-    Some(format!("certmint: Doubtful: {why}: delete them, and their successors get a certificate"))
-}
-
-fn malformed(kind: WorkloadKind, why: serde_json::Error) -> Refusal {
-    Refusal::Malformed { kind: kind.as_str(), why }
-}
-
-/// What shall stand on the template, key by key of the user's.
-#[derive(Default)]
-struct Copies<'a> {
-    wishes: Vec<Wish<'a>>,
-    /// What goes away again on opting out.
-    listed: Vec<&'static str>,
-    /// Of those, what stood on the template with another value.
-    overridden: Vec<&'static str>,
-}
-
-impl<'a> Workload<'a> {
-    fn read(kind: WorkloadKind, object: &'a str) -> Result<Self, Refusal> {
-        let object: Object<'a> = parse(kind, object)?;
-        let spec = object.spec.map_or("{}", |spec| spec.get());
-        let spec = if kind == WorkloadKind::CronJob {
-            let spec: CronJobSpec<'a> = parse(kind, spec)?;
-            spec.job_template.and_then(|template| template.spec).unwrap_or_default()
-        } else {
-            parse(kind, spec)?
-        };
-        // Without it there is no place for a label; an API server always sends it.
-        let missing = || malformed(kind, serde_json::Error::missing_field("metadata"));
-        Ok(Self { kind, metadata: object.metadata.ok_or_else(missing)?, spec })
-    }
-
-    /// A Deployment's ReplicaSets and a CronJob's Jobs are not workloads of their own, though the
-    /// Deployment controller copies annotations to its ReplicaSets.
-    fn is_controlled_by_workload(&self) -> bool {
-        matches!(self.kind, WorkloadKind::ReplicaSet | WorkloadKind::Job)
-            && self.metadata.controller().is_some()
-    }
-
-    fn template_metadata(&self) -> Option<&Metadata<'a>> {
-        self.spec.template.as_ref()?.metadata.as_ref()
-    }
-
-    fn template_annotation(&self, key: &str) -> Option<&str> {
-        self.template_metadata()?.annotation(key)
-    }
-
-    fn template_path(&self, last: &'static str) -> Vec<&'static str> {
-        let outer: &[&str] = if self.kind == WorkloadKind::CronJob { &["spec", "jobTemplate"] } else { &[] };
-        [outer, &["spec", "template", last]].concat()
-    }
-
-    /// The user's keys that an earlier admission copied to the template.
-    fn copied(&self) -> Vec<&'static str> {
-        annotations::copied(self.template_annotation(keys::COPIED).unwrap_or_default()).collect()
-    }
-
-    /// Whether `inject` is true on the object, or on the template by the user's own hand.
-    fn opted_in(&self) -> bool {
-        let own = || !self.copied().contains(&keys::INJECT);
-        self.metadata.annotation(keys::INJECT) == Some(keys::TRUE)
-            || self.template_annotation(keys::INJECT) == Some(keys::TRUE) && own()
-    }
-
-    /// The object's keys win over the template's. What stands on the template alike without having been
-    /// copied is the user's own and stays theirs.
-    fn copies(&self) -> Copies<'_> {
-        let copied = self.copied();
-        let mut copies = Copies::default();
-        for key in keys::USER_KEYS {
-            let (mine, was_copied) = (self.template_annotation(key), copied.contains(&key));
-            // "false" on the object does not undo what the user wrote on the template.
-            let wanted =
-                self.metadata.annotation(key).filter(|value| key != keys::INJECT || *value != "false");
-            match wanted {
-                Some(wanted) if mine == Some(wanted) && !was_copied => {}
-                Some(wanted) => {
-                    copies.wishes.push((key, Some(wanted.to_owned())));
-                    copies.listed.push(key);
-                    if mine.is_some() && !was_copied {
-                        copies.overridden.push(key);
-                    }
-                }
-                None if was_copied => copies.wishes.push((key, None)),
-                None => {}
-            }
-        }
-        copies
-    }
-
-    /// The annotations under our prefix as they will be on the template, and what is unknown on either.
-    fn effective<'b>(&'b self, copies: &'b Copies<'_>) -> Vec<(&'b str, &'b str)> {
-        let untouched = |key: &str| copies.wishes.iter().all(|(wished, _)| *wished != key);
-        let template = self.template_metadata().and_then(|metadata| metadata.annotations.as_ref());
-        let own = template.into_iter().flat_map(Ours::iter).filter(|(key, _)| untouched(key));
-        let wished = copies.wishes.iter().filter_map(|(key, wish)| Some((*key, wish.as_deref()?)));
-        let object = self.metadata.annotations.iter().flat_map(Ours::iter);
-        let unknown = object.filter(|(key, _)| !keys::USER_KEYS.contains(key));
-        own.chain(wished).chain(unknown).collect()
-    }
-
-    /// Whether our annotations, unknown ones included, and the pods are what they were.
-    fn asks_the_same(&self, other: &Workload<'_>) -> bool {
-        self.asked().eq(other.asked()) && self.pod_spec() == other.pod_spec()
-    }
-
-    /// Our annotations: the object's, then the template's.
-    fn asked(&self) -> impl Iterator<Item = (bool, (&str, &str))> {
-        let object = self.metadata.annotations.iter().flat_map(Ours::iter);
-        let template = self.template_metadata().and_then(|metadata| metadata.annotations.as_ref());
-        let template = template.into_iter().flat_map(Ours::iter);
-        object.map(|entry| (false, entry)).chain(template.map(|entry| (true, entry)))
-    }
-
-    fn pod_spec(&self) -> Option<&str> {
-        Some(self.spec.template.as_ref()?.spec?.get())
-    }
-}
-
-fn parse<'a, T: Deserialize<'a>>(kind: WorkloadKind, text: &'a str) -> Result<T, Refusal> {
-    serde_json::from_str(text).map_err(|why| malformed(kind, why))
 }
 
 /// The value of `copied`.

@@ -1,0 +1,59 @@
+//! What is allowed but probably not meant.
+
+use super::reading::{Copies, Workload};
+use certmint_contract::annotations::Renew;
+use certmint_contract::{Request, WorkloadKind, keys};
+
+pub(super) fn overridden(workload: &Workload<'_>, copies: &Copies<'_>) -> Vec<String> {
+    let kind = workload.kind;
+    let lost = copies.overridden.iter().map(|key| {
+        format!("certmint: Doubtful: annotation {key} on the pod template gives way to the one on the {kind}")
+    });
+    let kept = (workload.metadata.annotation(keys::INJECT) == Some("false")).then(|| {
+        format!(
+            "certmint: Doubtful: the pod template itself says {}=true, so the {kind} stays opted in; change it there too",
+            keys::INJECT
+        )
+    });
+    lost.chain(kept).collect()
+}
+
+/// Annotations that wait for `inject`; with `inject: "false"` they do so by intention.
+pub(super) fn without_inject(workload: &Workload<'_>) -> Option<String> {
+    let written = |key: &&str| {
+        workload.metadata.annotation(key).or_else(|| workload.template_annotation(key)).is_some()
+    };
+    let keys: Vec<&str> = keys::USER_KEYS.into_iter().filter(written).collect();
+    if keys.is_empty() || keys.contains(&keys::INJECT) {
+        return None;
+    }
+    let (noun, verb) = if keys.len() == 1 { ("annotation", "has") } else { ("annotations", "have") };
+    Some(format!(
+        "certmint: Doubtful: {noun} {} {verb} no effect without {}=true",
+        keys.join(", "),
+        keys::INJECT
+    ))
+}
+
+/// Pods that are meant to run on outlive a certificate that nothing renews.
+pub(super) fn never_renewed(kind: WorkloadKind, request: &Request) -> Option<String> {
+    let ends = matches!(kind, WorkloadKind::Job | WorkloadKind::CronJob | WorkloadKind::Pod);
+    (request.renew == Renew::Never && !ends).then(|| {
+        format!(
+            "certmint: Doubtful: with renew: \"false\" nothing renews the certificate in the pods of a {kind}, which run longer than it is valid; leave it out, or restart them in time"
+        )
+    })
+}
+
+/// Kinds that leave running pods as they are.
+pub(super) fn not_by_itself(workload: &Workload<'_>) -> Option<String> {
+    let kind = workload.kind;
+    let why = match kind {
+        WorkloadKind::ReplicaSet => "a ReplicaSet does not replace its running pods".to_owned(),
+        _ if workload.spec.updates_on_delete() => {
+            format!("with updateStrategy OnDelete the {kind} does not replace its running pods")
+        }
+        _ => return None,
+    };
+    Some(format!("certmint: Doubtful: {why}: delete them, and their successors get a certificate"))
+}
