@@ -19,6 +19,7 @@ pub mod machine;
 pub mod packages;
 pub mod progress;
 pub mod prometheus;
+pub mod reference;
 pub mod report;
 pub mod scenarios;
 pub mod story;

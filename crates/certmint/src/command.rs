@@ -7,9 +7,10 @@ use tokio::runtime::Builder;
 /// The cluster's own certificate authority with its delivery.
 #[derive(Debug, clap::Parser)]
 #[command(name = "certmint", version)]
-pub(crate) struct Certmint {
+pub struct Certmint {
     #[command(flatten)]
-    pub(crate) logs: LogArgs,
+    /// How the process logs.
+    pub logs: LogArgs,
     #[command(subcommand)]
     part: Part,
 }
@@ -23,14 +24,21 @@ enum Part {
 }
 
 /// One provider for the process: rustls panics at the first connection without one.
-pub(crate) fn install_crypto() -> Result<(), Failure> {
+///
+/// # Errors
+/// When there is one already.
+pub fn install_crypto() -> Result<(), Failure> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| failure(ErrorCode::Internal, "another crypto provider is installed already; report it"))
 }
 
 impl Certmint {
-    pub(crate) fn run(self) -> Result<(), Failure> {
+    /// Runs the part that was asked for, until it is told to stop.
+    ///
+    /// # Errors
+    /// What ended it, with its code.
+    pub fn run(self) -> Result<(), Failure> {
         let Self { logs: _, part } = self;
         let runtime = Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|why| {

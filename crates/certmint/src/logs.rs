@@ -4,7 +4,7 @@ use tracing_subscriber::EnvFilter;
 
 /// How the process logs.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct LogArgs {
+pub struct LogArgs {
     /// What is logged: error, warn, info, debug, trace, or a filter like info,certmint_webhook=debug.
     #[arg(long, global = true, env = "CERTMINT_LOG_LEVEL", default_value = "info")]
     log_level: EnvFilter,
@@ -21,7 +21,8 @@ enum LogFormat {
     Text,
 }
 
-pub(crate) fn start(args: &LogArgs) {
+/// Logs as `args` say from now on.
+pub fn start(args: &LogArgs) {
     let LogArgs { log_level, log_format } = args;
     let lines = tracing_subscriber::fmt().with_env_filter(log_level.clone()).with_writer(std::io::stderr);
     match log_format {

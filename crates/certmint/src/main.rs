@@ -1,8 +1,6 @@
 //! The server binary: webhook and controller.
 
-mod command;
-mod logs;
-
+use certmint::{command, logs};
 use clap::Parser;
 use std::process::ExitCode;
 

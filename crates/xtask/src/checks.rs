@@ -1,4 +1,4 @@
-//! The static checks: formatting, lints, dependencies, documentation.
+//! The static checks: formatting, lints, dependencies, documentation, links.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,6 +6,8 @@ use std::process::Command;
 use anyhow::Result;
 use certmint_e2e::cache::{Cache, Key};
 use certmint_e2e::{command, progress};
+
+use crate::book;
 
 /// The version of cargo-deny; it is built once into the cache.
 const CARGO_DENY: &str = "0.20.2";
@@ -16,7 +18,7 @@ pub(crate) fn run(cache: &Cache) -> Result<()> {
         check(&mut cargo(cache, &["fmt", "--all", "--check"]))?;
         check(&mut cargo(cache, &["fmt", "--manifest-path=fuzz/Cargo.toml", "--check"]))
     })?;
-    let deny = tool(cache, "cargo-deny", CARGO_DENY)?;
+    let deny = tool(cache, "cargo-deny", CARGO_DENY, &[])?;
     progress::step("dependencies", || {
         let mut deny = Command::new(deny);
         // Advisories change from day to day and need the network: they are no test of a commit.
@@ -35,7 +37,8 @@ pub(crate) fn run(cache: &Cache) -> Result<()> {
             cargo(cache, &["doc", "--workspace", "--no-deps", "--quiet"])
                 .env("RUSTDOCFLAGS", "--deny=warnings"),
         )
-    })
+    })?;
+    book::check(cache)
 }
 
 /// cargo in this workspace, building into the cache so that a fresh checkout is warm.
@@ -50,13 +53,14 @@ pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A program of cargo's that is built once into the cache.
-pub(crate) fn tool(cache: &Cache, name: &str, version: &str) -> Result<PathBuf> {
+/// A program that cargo builds once into the cache; `features` are its flags about them.
+pub(crate) fn tool(cache: &Cache, name: &str, version: &str, features: &[&str]) -> Result<PathBuf> {
     let entry = cache.entry("tools", name, &Key::default().text(version), |directory| {
         progress::long_step(&format!("building {name} {version} (once)"), || {
             check(
                 cargo(cache, &["install", name, "--locked", "--quiet", "--version", version, "--root"])
-                    .arg(directory),
+                    .arg(directory)
+                    .args(features),
             )
         })
     })?;

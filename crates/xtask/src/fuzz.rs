@@ -65,7 +65,7 @@ fn chosen(names: &[String]) -> Result<Vec<String>> {
 
 /// Builds all targets, and returns the directory of their programs.
 fn build(cache: &Cache) -> Result<PathBuf> {
-    let cargo_fuzz = checks::tool(cache, "cargo-fuzz", CARGO_FUZZ)?;
+    let cargo_fuzz = checks::tool(cache, "cargo-fuzz", CARGO_FUZZ, &[])?;
     // Instrumented code is kept apart from everything else.
     let target_dir = cache.path("target/fuzz");
     let mut build = Command::new(cargo_fuzz);

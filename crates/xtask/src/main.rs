@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask …`.
 
+mod book;
 mod checks;
 mod clusters;
 mod fuzz;
@@ -12,7 +13,7 @@ use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::role;
 use certmint_e2e::scenarios::local_cluster::side_by_side;
 use certmint_e2e::story::installation;
-use certmint_e2e::{charts, demo, images};
+use certmint_e2e::{charts, demo, images, reference};
 use clap::{Parser, Subcommand};
 
 /// Builds, runs and tests Certmint.
@@ -39,11 +40,15 @@ enum Command {
     },
     /// Passes all tests: static checks, unit and property tests, the chart's, then scenarios on a cluster.
     Test(testing::Arguments),
-    /// Passes the static checks: formatting, lints, dependencies, documentation.
+    /// Passes the static checks: formatting, lints, dependencies, documentation, links.
     Check,
+    /// Builds the book.
+    Book(book::Arguments),
     /// Passes the chart's tests that need no cluster.
-    Chart {
-        /// First write anew what is made from the chart: its README's table of values, and the page about rights.
+    Chart,
+    /// Checks that what the documentation takes from code is what the code says: values, rights, flags.
+    Reference {
+        /// Write it anew first.
         #[arg(long)]
         write: bool,
     },
@@ -78,7 +83,9 @@ fn main() -> ExitCode {
         Command::Demo { keep, context, registry } => demo::run(&demo::Settings { keep, context, registry }),
         Command::Test(arguments) => return testing::run(&arguments),
         Command::Check => Cache::open().and_then(|cache| checks::run(&cache)),
-        Command::Chart { write } => chart(write),
+        Command::Book(arguments) => Cache::open().and_then(|cache| book::run(&cache, &arguments)),
+        Command::Chart => Cache::open().and_then(|cache| chart(&cache)),
+        Command::Reference { write } => Cache::open().and_then(|cache| reference(&cache, write)),
         Command::Bench { arguments } => Cache::open().and_then(|cache| bench(&cache, &arguments)),
         Command::Fuzz(arguments) => Cache::open().and_then(|cache| fuzz::run(&cache, &arguments).map(drop)),
         Command::Cluster(command) => clusters::run(command),
@@ -97,12 +104,15 @@ fn ending(result: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-fn chart(write: bool) -> anyhow::Result<()> {
-    let cache = Cache::open()?;
+fn chart(cache: &Cache) -> anyhow::Result<()> {
+    charts::test(cache).map(|passed| println!("{passed} passed"))
+}
+
+fn reference(cache: &Cache, write: bool) -> anyhow::Result<()> {
     if write {
-        charts::write_documents(&cache)?;
+        reference::write(cache)?;
     }
-    charts::test(&cache).map(|passed| println!("{passed} passed"))
+    reference::check(cache).map(|passed| println!("{passed} passed"))
 }
 
 /// Runs the measuring program, optimized as the servers are.

@@ -9,7 +9,7 @@ use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::{Cluster, Options};
 use certmint_e2e::progress::{self, human};
 use certmint_e2e::scenarios::{self, Tally};
-use certmint_e2e::{charts, machine};
+use certmint_e2e::{charts, machine, reference};
 
 use crate::{checks, fuzz};
 
@@ -63,6 +63,8 @@ fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
         *tally = tally.and(unit_tests(&cache)?);
         progress::heading("chart");
         tally.passed += progress::step("lint and templates", || charts::test(&cache))?;
+        progress::heading("reference");
+        tally.passed += reference::check(&cache)?;
         progress::heading("fuzzing");
         tally.passed += fuzz::run(&cache, &fuzz::Arguments { seconds: FUZZ_SECONDS, targets: Vec::new() })?;
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::documents::values_described;
+use super::described;
 use super::{Chart, read};
 
 /// Every value but those of the two components, and another than its default.
@@ -190,7 +190,7 @@ const BAD: &[(&str, &[&str])] = &[
 
 /// Every value of `values.yaml` has a comment, and is tried here.
 pub(super) fn known() -> Result<()> {
-    let named: BTreeSet<String> = values_described()?.into_iter().map(|value| value.path).collect();
+    let named: BTreeSet<String> = described::values()?.into_iter().map(|value| value.path).collect();
     let tried: BTreeSet<String> = others().map(|(path, _)| path).collect();
     ensure!(
         named == tried,

