@@ -122,4 +122,15 @@ mod tests {
             .collect();
         assert_eq!(rows, expected);
     }
+
+    #[test]
+    fn the_page_for_those_in_trouble_has_every_alert() {
+        let named = |path: PathBuf, mark: &str| -> Vec<String> {
+            let text = fs::read_to_string(path).unwrap();
+            let lines = text.lines().filter_map(|line| line.trim_start().strip_prefix(mark));
+            lines.map(|rest| rest.split('`').next().unwrap().to_owned()).collect()
+        };
+        let page = book::repository().join("docs/src/troubleshooting.md");
+        assert_eq!(named(page, "| `Certmint"), named(charts::chart().join(ALERTS), "- alert: Certmint"));
+    }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     output: Option<PathBuf>,
 }
 
-/// Builds the book and says where its first page is.
+/// Builds the book, follows every link that needs no network, and says where the first page is.
 pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> Result<()> {
     let Arguments { open, output } = arguments;
     let output = match output {
@@ -35,29 +35,36 @@ pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> Result<()> {
         Some(output) => std::path::absolute(output)?,
         None => cache.path("book"),
     };
-    build(cache, &output, open.then_some("--open"))?;
-    println!("{}", output.join("index.html").display());
+    let index = output.join("index.html");
+    made(cache, &output)?;
+    println!("{}", index.display());
+    if *open {
+        command::output(Command::new("xdg-open").arg(&index))?;
+    }
     Ok(())
 }
 
-/// Builds the book, and follows every link that needs no network.
+/// Builds the book where nobody looks for it, and follows the links.
 pub(crate) fn check(cache: &Cache) -> Result<()> {
+    made(cache, &cache.path("book"))
+}
+
+fn made(cache: &Cache, output: &Path) -> Result<()> {
     let _lock = cache.lock("book")?;
-    let book = cache.path("book");
+    let mdbook = tool(cache, "mdbook", MDBOOK, &MDBOOK_FEATURES)?;
     let lychee = lychee(cache)?;
-    progress::step("book", || build(cache, &book, None))?;
+    progress::step("book", || build(&mdbook, output))?;
     progress::step("links", || {
         // As a reader of the book meets them, and as a reader of the repository does.
-        follow(&lychee, "html", &book)?;
+        follow(&lychee, "html", output)?;
         follow(&lychee, "md", &workspace())
     })
 }
 
 /// Builds the book into `output`. What mdBook warns about is an error here.
-fn build(cache: &Cache, output: &Path, argument: Option<&str>) -> Result<()> {
-    let mdbook = tool(cache, "mdbook", MDBOOK, &MDBOOK_FEATURES)?;
+fn build(mdbook: &Path, output: &Path) -> Result<()> {
     let mut mdbook = Command::new(mdbook);
-    mdbook.arg("build").args(argument).arg("--dest-dir").arg(output).arg(workspace().join("docs"));
+    mdbook.args(["build", "--dest-dir"]).arg(output).arg(workspace().join("docs"));
     let built = command::outcome(&mut mdbook, "")?;
     let said = String::from_utf8_lossy(&built.stderr);
     ensure!(built.status.success(), "the book cannot be built:\n{said}");
@@ -69,7 +76,8 @@ fn build(cache: &Cache, output: &Path, argument: Option<&str>) -> Result<()> {
 fn follow(lychee: &Path, extension: &str, directory: &Path) -> Result<()> {
     let mut lychee = Command::new(lychee);
     lychee.args(["--offline", "--include-fragments", "--no-progress", "--mode=plain"]);
-    lychee.arg(format!("--extensions={extension}")).arg(".").current_dir(directory);
+    lychee.arg(format!("--extensions={extension}")).arg("--root-dir").arg(directory);
+    lychee.arg(".").current_dir(directory);
     let followed = command::outcome(&mut lychee, "")?;
     let found = String::from_utf8_lossy(&followed.stdout);
     ensure!(

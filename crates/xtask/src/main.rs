@@ -42,7 +42,7 @@ enum Command {
     Test(testing::Arguments),
     /// Passes the static checks: formatting, lints, dependencies, documentation, links.
     Check,
-    /// Builds the book.
+    /// Builds the book, and follows its links.
     Book(book::Arguments),
     /// Passes the chart's tests that need no cluster.
     Chart,

@@ -58,11 +58,14 @@ impl Page {
         Ok(Self { name: name.to_owned(), blocks })
     }
 
-    /// Every page below the folder `name` that has commands, in the order of their names.
+    /// Every page below the folder `name` that has commands, in the order of their names; or the one page that it is.
     ///
     /// # Errors
     /// As [`Page::read`].
     pub fn below(name: &str) -> Result<Vec<Self>> {
+        if super::repository().join(name).is_file() {
+            return Self::read(name).map(|page| vec![page]);
+        }
         let mut entries = fs::read_dir(super::repository().join(name))
             .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
             .with_context(|| format!("cannot list {name}"))?;

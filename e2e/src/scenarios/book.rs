@@ -11,8 +11,9 @@ use crate::progress::{self, step};
 pub(super) const SCENARIOS: &[Scenario] =
     &[Scenario { name: "book", shows: "Every command of the book does what the book says.", run }];
 
-/// The pages in the order of a reader: the tutorial installs what the others use.
-const PARTS: &[&str] = &["docs/src/tutorial"];
+/// The pages in the order of a reader: the tutorial installs what the others look at.
+const PARTS: &[&str] =
+    &["docs/src/tutorial", "docs/src/troubleshooting.md", "docs/src/explanation", "docs/src/introduction.md"];
 
 /// On a cluster of its own: readers begin with nothing.
 fn run(shared: &Cluster) -> Result<()> {
