@@ -120,6 +120,11 @@ catalogue! {
         seen: [Event, Log], transient: true,
         remedy: "Nothing: the Secret is issued again at once. If it comes back, find out who writes to it."
     }
+    /// Something changes a Secret, or what its certificate depends on, again and again. It is written less often.
+    WrittenTooOften {
+        seen: [Event, Log], transient: true,
+        remedy: "Find out who writes to the Secret, with `--show-managed-fields`, or which Service comes and goes. It is written once more when that ends."
+    }
     /// There is no CA to issue with: it is missing, damaged, swapped or expired. What is issued stays valid.
     CaUnavailable {
         seen: [Event, Answer, Termination, Log], transient: true,

@@ -5,8 +5,10 @@
 
 mod issue;
 mod look;
+mod pace;
 mod work;
 
+pub(crate) use pace::Pace;
 pub(crate) use work::work;
 
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
 };
 use certmint_certificates::{IssueError, KeyError};
 use certmint_contract::{ErrorCode, Policy, SecretName};
-use certmint_planner::{Decision, IssuerFacts, Plan, Refusal, Removal, SecretFacts, Workload, plan};
+use certmint_planner::{Decision, IssuerFacts, Order, Plan, Refusal, Removal, SecretFacts, Workload, plan};
 use kube::{Api, Client};
 use std::{
     collections::HashMap,
@@ -54,6 +56,8 @@ pub(crate) struct Reconciler {
     pub(crate) metrics: Metrics,
     /// Workloads whose Secret's name is taken.
     pub(crate) blocked: Mutex<HashMap<WorkloadKey, SecretName>>,
+    /// How often Secrets were written of late.
+    pub(crate) pace: Pace,
 }
 
 /// The Secret that has the name a workload wants.
@@ -137,6 +141,10 @@ impl Reconciler {
             let blocking = self.blocking(&view, in_the_way.as_ref());
             let Decision { plan, remove, hosts } = self.decide(workload, &view, in_the_way.take());
             self.observed.remember(workload, hosts);
+            let pause = self.pace.pause(key, Instant::now());
+            if let (Plan::Issue(order) | Plan::Renew(order), Some(until)) = (&plan, pause) {
+                return Ok(self.wait(workload, order, until));
+            }
             match plan {
                 Plan::Keep { until } => {
                     self.events.forget(&Subject::of(workload));
@@ -221,6 +229,20 @@ impl Reconciler {
             _ => LONGEST_REST,
         };
         Outcome::Again(Instant::now() + rest)
+    }
+
+    /// Writes nothing before `until`, because something changes the Secret, or what it depends on, without end.
+    fn wait(&self, workload: &Workload, order: &Order, until: Instant) -> Outcome {
+        let Order { secret_name, reason, .. } = order;
+        let code = ErrorCode::WrittenTooOften;
+        let note = format!(
+            "Secret {secret_name} had to be written more than {} times within minutes, so it is written every {} s now; kubectl get secret {secret_name} --output yaml --show-managed-fields tells who changes it",
+            pace::BURST,
+            pace::INTERVAL.as_secs(),
+        );
+        tracing::warn!(%workload, %code, %reason, note, "written too often");
+        self.events.refused(&Subject::of(workload), code, &note);
+        Outcome::Again(until)
     }
 
     /// A workload as it is now, which no watch tells of: opted out, or without our label, which whoever writes it

@@ -1,6 +1,6 @@
 //! A controller that observes one workload, for the tests of what it does.
 
-use super::Reconciler;
+use super::{Pace, Reconciler};
 use crate::{
     ca::Ca,
     entropy,
@@ -103,6 +103,7 @@ pub(crate) fn fixture() -> Fixture {
             events,
             metrics,
             blocked: Mutex::default(),
+            pace: Pace::default(),
         }),
         server,
         queue,

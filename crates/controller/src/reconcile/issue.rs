@@ -5,7 +5,7 @@ use crate::{
     api::Fault,
     entropy,
     events::Subject,
-    observe::Known,
+    observe::{Known, WorkloadKey},
     secrets::{Metadata, NewContent, Secrets, TLS, Version},
 };
 use certmint_certificates::{Issued, KeyError, PrivateKey, Profile};
@@ -15,6 +15,7 @@ use certmint_contract::{
 };
 use certmint_planner::{IssuedFacts, Order, Workload};
 use serde_json::json;
+use tokio::time::Instant;
 
 impl Reconciler {
     /// Issues into a new Secret. `false` when there is one already.
@@ -108,6 +109,7 @@ impl Reconciler {
         let (reason, secret, facts) = (&order.reason, &order.secret_name, &issued.facts);
         tracing::info!(%workload, %secret, serial = facts.serial, not_after = %facts.not_after, %reason, event);
         self.metrics.issued(reason);
+        self.pace.wrote(&WorkloadKey::of(workload), Instant::now());
         let names: Vec<_> = order.dns_names.iter().map(|name| name.as_str()).collect();
         let names = if names.is_empty() {
             format!("{} and no DNS name, because no Service selects its pods", order.spiffe_id)

@@ -12,7 +12,7 @@ use crate::{
     own_certificates::{WebhookCertificate, keep_api_identity},
     policy_file,
     queue::Queue,
-    reconcile::{self, Reconciler},
+    reconcile::{self, Pace, Reconciler},
     supervise::Supervised,
 };
 use certmint_contract::{ErrorCode, Policy};
@@ -46,6 +46,7 @@ impl Parts {
             events: self.events.clone(),
             metrics: self.metrics.clone(),
             blocked: Mutex::default(),
+            pace: Pace::default(),
         })
     }
 

@@ -10,6 +10,8 @@ use crate::story::installation;
 
 const VICTIM: &str = "victim";
 const SECRET: &str = "victim-certmint-tls";
+/// More changes than are answered at once.
+const MANY: u32 = 30;
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let kubectl = &scene.kubectl;
@@ -40,6 +42,16 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
         let mut fixed = key.clone();
         fixed["immutable"] = true.into();
         patch(SECRET, &fixed)
+    })?;
+    step("another key again and again: told, written less often, and good in the end", || {
+        let told = "involvedObject.name=victim,reason=WrittenTooOften";
+        let mut attempts = 0..MANY;
+        while kubectl.list(&["events", "--field-selector", told])?.is_empty() {
+            attempts.next().context("nothing is told of it")?;
+            patch(SECRET, &key)?;
+            scene.good(SECRET, |_| true)?;
+        }
+        Ok(())
     })?;
     step("its workload deleted: it goes; made again: there is a new one", || {
         let before = kubectl.get(&["deployment", VICTIM])?["metadata"]["uid"].clone();
