@@ -84,6 +84,9 @@ pub(crate) enum ReconcileError {
     /// What was planned was overtaken every time.
     #[error("the Secret changes faster than it can be written; this is tried again")]
     Overtaken,
+    /// The CA is gone since this was planned, or does not have the constraints of the policy yet.
+    #[error("the CA is changed at this moment; this is tried again")]
+    CaChanges,
 }
 
 impl ReconcileError {
@@ -92,7 +95,7 @@ impl ReconcileError {
         match self {
             Self::Api(error) => error.code(),
             Self::Issue(_) | Self::Key(_) | Self::NoEntropy(_) => ErrorCode::IssuanceFailed,
-            Self::Overtaken => ErrorCode::NotYetIssued,
+            Self::Overtaken | Self::CaChanges => ErrorCode::NotYetIssued,
         }
     }
 }

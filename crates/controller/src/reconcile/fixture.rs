@@ -14,7 +14,7 @@ use certmint_certificates::{
     Authority, PrivateKey,
     ca::{IssuingProfile, RootProfile},
 };
-use certmint_contract::{KeyAlgorithm, Lifetime, Policy, WorkloadKind, WorkloadRef};
+use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, Policy, WorkloadKind, WorkloadRef};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
@@ -31,15 +31,20 @@ pub(crate) struct Fixture {
     pub(crate) key: WorkloadKey,
     pub(crate) queue: Arc<Queue<WorkloadKey>>,
     pub(crate) ca: watch::Sender<Ca>,
-    _policy: watch::Sender<Arc<Policy>>,
+    pub(crate) policy: watch::Sender<Arc<Policy>>,
 }
 
 pub(crate) fn authority() -> Arc<Authority> {
+    authority_for(&[])
+}
+
+/// Constrained to these names and what lies below them.
+pub(crate) fn authority_for(permitted_dns: &[DnsName]) -> Arc<Authority> {
     let domain = "cluster.local".parse().unwrap();
     let lifetime = Lifetime::from_seconds(86_400 * 90);
     let key = || PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     let root = RootProfile { trust_domain: &domain, lifetime };
-    let issuing = IssuingProfile { trust_domain: &domain, lifetime, permitted_dns: &[] };
+    let issuing = IssuingProfile { trust_domain: &domain, lifetime, permitted_dns };
     let root = (&root, key(), entropy::serial().unwrap());
     let issuing = (&issuing, key(), entropy::serial().unwrap());
     Arc::new(Authority::create(root, issuing, entropy::now()).unwrap())
@@ -113,7 +118,7 @@ pub(crate) fn fixture() -> Fixture {
             workload: WorkloadRef::new(WorkloadKind::Deployment, "payments"),
         },
         ca: ca_sender,
-        _policy: policy_sender,
+        policy: policy_sender,
     }
 }
 

@@ -8,12 +8,12 @@ use crate::{
     observe::{Known, WorkloadKey},
     secrets::{Metadata, NewContent, Secrets, TLS, Version},
 };
-use certmint_certificates::{Issued, KeyError, PrivateKey, Profile};
+use certmint_certificates::{Authority, Issued, KeyError, PrivateKey, Profile};
 use certmint_contract::{
     ErrorCode, KeyAlgorithm, keys,
     pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
 };
-use certmint_planner::{IssuedFacts, Order, Workload};
+use certmint_planner::{IssuedFacts, Order, Workload, ca::permitted_dns};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -89,12 +89,15 @@ impl Reconciler {
         let authority = match &self.ca.borrow().authority {
             Ok(authority) => authority.clone(),
             // It was there when this was planned: the next plan says what is the matter.
-            Err(_) => return Err(ReconcileError::Overtaken),
+            Err(_) => return Err(ReconcileError::CaChanges),
         };
         let key = new_key(order.key_algorithm).await?;
         let profile =
             Profile { dns_names: &order.dns_names, spiffe_id: &order.spiffe_id, lifetime: order.lifetime };
-        let issued = authority.issue(&profile, &key, entropy::serial()?, entropy::now())?;
+        let issued = match authority.issue(&profile, &key, entropy::serial()?, entropy::now()) {
+            Err(_) if self.is_behind_policy(&authority) => return Err(ReconcileError::CaChanges),
+            issued => issued?,
+        };
         let facts = IssuedFacts {
             issuer: issued.facts.issuer.clone(),
             root: authority.root().certificate().key_identifier().to_string(),
@@ -103,6 +106,12 @@ impl Reconciler {
             not_after: issued.facts.not_after,
         };
         Ok((issued, facts))
+    }
+
+    /// Whether the issuing CA is constrained to other names than the policy's; its keeper makes a new one.
+    fn is_behind_policy(&self, authority: &Authority) -> bool {
+        let wanted = permitted_dns(&self.policy.borrow());
+        authority.issuing().certificate().permitted_dns() != wanted
     }
 
     fn told(&self, workload: &Workload, order: &Order, issued: &Issued, event: &'static str) {
@@ -164,4 +173,37 @@ fn data(issued: &Issued) -> [(&'static str, &str); 3] {
 
 fn content<'a>(data: &'a [(&'static str, &'a str)]) -> NewContent<'a> {
     NewContent { kind: TLS, data }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        ca::Ca,
+        queue::Outcome,
+        reconcile::fixture::{authority_for, fixture, seen, workload},
+    };
+    use certmint_contract::{Policy, WorkloadKind};
+    use certmint_planner::ca::permitted_dns;
+    use std::sync::Arc;
+
+    #[tokio::test(start_paused = true)]
+    async fn names_that_the_policy_has_just_allowed_wait_for_the_ca_and_are_no_failure() {
+        let mut fixture = fixture();
+        let ca_of = |policy: &Policy| {
+            let authority = authority_for(&permitted_dns(policy));
+            let roots = Some(authority.trust_bundle().into());
+            Ca { authority: Ok(authority), roots }
+        };
+        fixture.ca.send_replace(ca_of(&Policy::default()));
+        let mut asking = workload();
+        asking["metadata"]["annotations"]["certmint.dev/dns-names"] = "pay.example.com".into();
+        fixture.reconciler.observed.see(WorkloadKind::Deployment, &seen(&asking));
+        let wider = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]}}"#).unwrap();
+        fixture.policy.send_replace(Arc::new(wider.clone()));
+        assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Failed);
+        assert_eq!(fixture.reasons(), [] as [&str; 0]);
+        fixture.ca.send_replace(ca_of(&wider));
+        fixture.issue().await;
+        assert_eq!(fixture.reasons(), ["Issued"]);
+    }
 }
