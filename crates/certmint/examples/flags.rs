@@ -7,7 +7,7 @@ fn main() {
     // Built, so that each subcommand has the global flags too.
     let mut certmint = Certmint::command();
     certmint.build();
-    section("Both", certmint.get_arguments().filter(|flag| flag.is_global_set()));
+    section("Webhook and controller", certmint.get_arguments().filter(|flag| flag.is_global_set()));
     for part in certmint.get_subcommands().filter(|part| part.get_name() != "help") {
         let own = part.get_arguments().filter(|flag| !flag.is_global_set());
         section(&title(part), own);
@@ -20,7 +20,7 @@ fn title(part: &Command) -> String {
 }
 
 fn section<'a>(title: &str, flags: impl Iterator<Item = &'a Arg>) {
-    println!("### {title}\n\n| flag | variable | default | what it is |\n|---|---|---|---|");
+    println!("### {title}\n\n| flag, variable | default | what it is |\n|---|---|---|");
     for flag in flags.filter(|flag| !matches!(flag.get_id().as_str(), "help" | "version")) {
         println!("{}", row(flag));
     }
@@ -40,7 +40,7 @@ fn row(flag: &Arg) -> String {
     let values: Vec<_> =
         flag.get_possible_values().iter().map(|value| code(value.get_name().to_owned())).collect();
     let one_of = if values.is_empty() { String::new() } else { format!(" One of {}.", values.join(", ")) };
-    format!("| {name} | {variable} | {default} | {}{one_of} |", sentence(&words))
+    format!("| {name}<br>{variable} | {default} | {}{one_of} |", sentence(&words))
 }
 
 /// In one line, with the full stop that clap takes off.

@@ -58,6 +58,9 @@ fn row(value: &Described, defaults: &Value) -> Result<String> {
     let Described { path, comment } = value;
     let pointer = format!("/{}", path.replace('.', "/"));
     let default = defaults.pointer(&pointer).with_context(|| format!("values.yaml has no {path}"))?;
+    // In one line, with spaces where a narrow table may break it.
+    let default = serde_json::to_string_pretty(default)?;
+    let default = default.split_whitespace().collect::<Vec<_>>().join(" ");
     Ok(format!("| `{path}` | `{default}` | {comment} |\n"))
 }
 

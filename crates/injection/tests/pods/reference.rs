@@ -1,10 +1,12 @@
 //! The reference quotes what users hear, to the letter.
 
 use crate::common::admit;
+use crate::ours;
 use certmint_testkit::{Object, pod};
 use serde_json::{Value, json};
 
 const REFERENCE: &str = include_str!("../../../../docs/src/reference/pods.md");
+const FLAGS: &str = include_str!("../../../../docs/src/reference/flags.md");
 
 fn opted_in() -> Object {
     pod().annotated("inject", "true")
@@ -67,4 +69,25 @@ fn every_sentence_stands_in_the_reference_as_it_is_said() {
             );
         }
     }
+}
+
+#[test]
+fn the_fetchers_variables_and_commands_are_those_of_the_reference() {
+    let listed = |table: &str| -> Vec<String> {
+        let (_, rows) = FLAGS.split_once(table).unwrap();
+        let rows = rows.lines().skip(1).take_while(|line| line.starts_with("| `"));
+        rows.map(|row| row.split('`').nth(1).unwrap().to_owned()).collect()
+    };
+    let told = opted_in().annotated("reload", "http://127.0.0.1:8080/reload");
+    let stays = ours(&told);
+    let set: Vec<_> = stays["env"].as_array().unwrap().iter().map(|variable| &variable["name"]).collect();
+    assert_eq!(json!(set), json!(listed("| variable | what it is |\n")));
+
+    let typed = |command: &Value| -> String {
+        command.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect::<Vec<_>>().join(" ")
+    };
+    let once = ours(&opted_in().annotated("renew", "false"));
+    let hook = &stays["lifecycle"]["postStart"]["exec"]["command"];
+    let run = [&stays["command"], &once["command"], hook].map(typed);
+    assert_eq!(listed("| command | what it does |\n"), run);
 }
