@@ -6,10 +6,10 @@ use super::{Recipe, build};
 use crate::cache::Cache;
 use crate::images::{Image, oci};
 
-const BUSYBOX: &str = "/bin/busybox";
+pub(super) const BUSYBOX: &str = "/bin/busybox";
 
-const PASSWD: (&str, &str) = ("etc/passwd", "nobody:x:65532:65532:nobody:/tmp:/bin/sh\n");
-const GROUP: (&str, &str) = ("etc/group", "nobody:x:65532:\n");
+pub(super) const PASSWD: (&str, &str) = ("etc/passwd", "nobody:x:65532:65532:nobody:/tmp:/bin/sh\n");
+pub(super) const GROUP: (&str, &str) = ("etc/group", "nobody:x:65532:\n");
 
 /// nginx for an unprivileged user. It reads `/etc/nginx/conf.d/*.conf`, writes only to `/tmp` (mount an
 /// emptyDir there when the root is read-only), and ends gracefully when stopped.
@@ -106,16 +106,19 @@ pub fn postgres(cache: &Cache) -> Result<Image> {
         cache,
         &Recipe {
             name: "postgres",
-            packages: &["postgresql", "busybox"],
+            packages: &["postgresql", "openssl", "busybox"],
             wheels: &[],
             programs: &[
                 "/usr/lib/postgresql/*/bin/postgres",
                 "/usr/lib/postgresql/*/bin/initdb",
                 "/usr/lib/postgresql/*/bin/pg_isready",
                 "/usr/lib/postgresql/*/bin/psql",
+                "/usr/bin/openssl",
                 BUSYBOX,
             ],
             files: &[
+                "/usr/lib/ssl/openssl.cnf",
+                "/etc/ssl/openssl.cnf",
                 "/usr/share/postgresql",
                 "/usr/lib/postgresql/*/lib/dict_snowball.so",
                 "/usr/lib/postgresql/*/lib/plpgsql.so",
