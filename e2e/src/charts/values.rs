@@ -101,6 +101,10 @@ const OF_A_COMPONENT: &[(&str, &str)] = &[
 const BAD: &[(&str, &[&str])] = &[
     ("replicas=3", &["additional properties 'replicas' not allowed"]),
     ("webhook.replica=3", &["at '/webhook'", "additional properties 'replica' not allowed"]),
+    ("webhook.replicas=null", &["at '/webhook'", "missing property 'replicas'"]),
+    ("fetch.resources.limits=null", &["at '/fetch/resources'", "missing property 'limits'"]),
+    ("rbac.create=null", &["at '/rbac'", "missing property 'create'"]),
+    ("policy=null,namespaces=null", &["missing properties 'namespaces', 'policy'"]),
     ("webhook.replicas=0", &["at '/webhook/replicas'", "minimum: got 0, want 1"]),
     (r#"webhook.replicas="2""#, &["at '/webhook/replicas'", "got string, want integer"]),
     ("webhook.timeoutSeconds=31", &["at '/webhook/timeoutSeconds'", "want 30"]),
