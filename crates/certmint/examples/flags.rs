@@ -43,8 +43,9 @@ fn row(flag: &Arg) -> String {
     format!("| {name}<br>{variable} | {default} | {}{one_of} |", sentence(&words))
 }
 
-/// In one line, with the full stop that clap takes off.
+/// In one line, with the full stop that clap takes off, and no address that would be taken for a link.
 fn sentence(words: &str) -> String {
-    let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.ends_with('.') { line } else { line + "." }
+    let quoted = |word: &str| if word.contains("://") { format!("`{word}`") } else { word.to_owned() };
+    let words: Vec<_> = words.trim_end_matches('.').split_whitespace().map(quoted).collect();
+    format!("{}.", words.join(" "))
 }

@@ -40,7 +40,7 @@ fn table(exposition: &str) -> String {
         };
         let labels: Vec<_> = labels(exposition, name).into_iter().map(|label| format!("`{label}`")).collect();
         let (labels, meaning) = (labels.join(", "), meanings[name]);
-        writeln!(table, "| `{name}{suffix}` | {kind} | {labels} | {meaning} |").expect("a String takes all");
+        writeln!(table, "| `{name}{suffix}`<br>{kind} | {labels} | {meaning} |").expect("a String takes all");
     }
     table
 }
