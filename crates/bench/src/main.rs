@@ -9,6 +9,7 @@ mod in_process;
 mod process;
 mod report;
 mod shared;
+mod statistics;
 mod webhook;
 mod wrk;
 

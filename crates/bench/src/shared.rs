@@ -5,11 +5,18 @@ use std::cell::OnceCell;
 use anyhow::Result;
 use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::{Cluster, Options};
+use certmint_e2e::machine::{self, Requirement};
 use certmint_e2e::progress;
 use certmint_e2e::story::installation;
 
+/// What measures, besides this program.
+const TOOLS: &[Requirement] = &[
+    Requirement { package: "curl", paths: &["/usr/bin/curl"] },
+    Requirement { package: "procps", paths: &["/usr/bin/pgrep"] },
+    Requirement { package: "wrk", paths: &["/usr/bin/wrk"] },
+];
 /// One replica of each part: what is measured has one place to be measured at.
-const VALUES: &[&str] = &["webhook.replicas=1", "controller.replicas=1"];
+pub(crate) const VALUES: &[&str] = &["webhook.replicas=1", "controller.replicas=1"];
 
 /// A cluster with Certmint installed, once there is one.
 #[derive(Debug, Default)]
@@ -34,6 +41,7 @@ impl Shared {
 
 /// A cluster of this run's; it goes down with this process at the latest.
 pub(crate) fn start(cache: &Cache, purpose: &str) -> Result<Cluster> {
+    machine::install(TOOLS)?;
     let name = format!("bench-{}-{purpose}", std::process::id());
     Cluster::start(cache, &Options { name, control_plane_only: false })
 }

@@ -1,107 +1,142 @@
 //! The webhook as the API server meets it: over TLS, beside nginx answering the same request.
 
-use std::path::Path;
+mod floor;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use certmint_e2e::cluster::Cluster;
-use certmint_e2e::images;
-use certmint_e2e::kubectl::Kubectl;
+use certmint_e2e::command;
 use certmint_e2e::story::installation::SYSTEM_NAMESPACE;
-use certmint_e2e::story::{namespace, workload};
 use certmint_testkit::sample_review;
-use serde_json::json;
 
 use crate::Run;
 use crate::figure::{Figure, Target};
 use crate::in_process::not_opted_in;
 use crate::process::Process;
+use crate::statistics::median;
 use crate::wrk::{self, Load, Outcome};
 
 const ROW: &str = "webhook";
-const NAMESPACE: &str = "bench-webhook";
+/// Where both listen.
+const PORT: u16 = 8443;
+/// As many reviews as the webhook's memory is judged after.
+const MANY: f64 = 1e6;
+
+/// What is asked, of whom.
+struct Case<'a> {
+    what: &'static str,
+    body: String,
+    /// The webhook.
+    url: &'a str,
+    /// nginx.
+    floor: String,
+}
 
 pub(crate) fn webhook(run: &Run) -> Result<Vec<Figure>> {
     let cluster = run.installation()?;
-    let floor = nginx(cluster)?;
     let system = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
-    let address = address(&system, "app.kubernetes.io/component=webhook")?;
-    let url = format!("https://{address}:8443/mutate");
+    let address = floor::address(&system, "app.kubernetes.io/component=webhook")?;
+    let url = format!("https://{address}/mutate");
+    let directory = cluster.state()?.directory();
+    let bodies = [("injected", sample_review().json()), ("not opted in", not_opted_in().json())];
+    let sizes =
+        bodies.iter().map(|(_, body)| answer_bytes(cluster, &url, body)).collect::<Result<Vec<_>>>()?;
+    let floor = floor::start(cluster, &sizes)?;
+    let cases = bodies.into_iter().enumerate().map(|(index, (what, body))| Case {
+        what,
+        body,
+        url: &url,
+        floor: format!("{floor}/{index}"),
+    });
+
     let process = Process::only(cluster, "^/certmint webhook")?;
-    let directory = cluster.state()?.directory().to_path_buf();
-    let mut figures = vec![Figure::new(ROW, "RSS before any review", process.rss()?, "MiB")];
-    for (what, body) in [("injected", sample_review().json()), ("not opted in", not_opted_in().json())] {
+    let mut figures = vec![Figure::new(ROW, "RSS before the load", process.rss()?, "MiB")];
+    let mut reviews = 0.0;
+    for case in cases {
         for clients in [1, 8] {
-            let load = Load { url: &url, body: &body, clients, seconds: if run.quick { 1 } else { 10 } };
-            figures.extend(reviews(cluster, &directory, &process, &floor, what, load)?);
+            let measured = Measured::of(run, cluster, &process, &case, clients)?;
+            reviews += measured.reviews;
+            figures.extend(measured.figures(&case, clients));
+        }
+        if case.what == "injected" && !run.quick {
+            while reviews < MANY {
+                let load = Load { url: case.url, body: &case.body, clients: 8, seconds: 30 };
+                reviews += wrk::run(cluster, directory, load)?.requests;
+            }
         }
     }
-    if !run.quick {
-        let (body, mut sent) = (sample_review().json(), 0.0);
-        while sent < 1e6 {
-            let load = Load { url: &url, body: &body, clients: 8, seconds: 60 };
-            sent += wrk::run(cluster, &directory, load)?.requests;
-        }
-        let peak = Figure::new(ROW, "most RSS after a million reviews", process.peak_rss()?, "MiB");
-        figures.push(peak.target(Target::Most(16.0)));
-    }
+    let peak = Figure::new(ROW, format!("most RSS in {reviews:.0} reviews"), process.peak_rss()?, "MiB");
+    figures.push(peak.target(Target::Most(16.0)));
     Ok(figures)
 }
 
-/// The figures of one load, beside nginx under the same.
-fn reviews(
-    cluster: &Cluster,
-    directory: &Path,
-    process: &Process<'_>,
-    floor: &str,
-    what: &str,
-    load: Load<'_>,
-) -> Result<Vec<Figure>> {
-    let nginx = wrk::run(cluster, directory, Load { url: floor, ..load })?;
-    let before = process.cpu()?;
-    let Outcome { requests, p50, p99 } = wrk::run(cluster, directory, load)?;
-    let cpu = (process.cpu()? - before) / requests * 1e3;
-    let clients = load.clients;
-    let (times_p50, times_p99) = if clients == 1 { (2.0, 1.5) } else { (3.0, 3.0) };
-    let injected = what == "injected";
-    let figure = |name: &str, value, floor| {
-        Figure::new(ROW, format!("{what}, {clients} client(s), {name}"), value, "ms").beside("nginx", floor)
-    };
-    let judged =
-        |figure: Figure, times| if injected { figure.target(Target::MostTimes(times)) } else { figure };
-    Ok(vec![
-        judged(figure("p50", p50, nginx.p50), times_p50),
-        judged(figure("p99", p99, nginx.p99), times_p99),
-        Figure::new(ROW, format!("{what}, {clients} client(s), CPU a review"), cpu, "ms")
-            .target(Target::Most(if injected { 0.08 } else { 0.04 })),
-    ])
+/// What came of one load on both: medians of some rounds, because the machine has other things to do too.
+struct Measured {
+    reviews: f64,
+    /// Milliseconds: p50 and p99, each of the webhook and of nginx.
+    p50: [f64; 2],
+    p99: [f64; 2],
+    /// Milliseconds of the processor for one review.
+    cpu: f64,
 }
 
-/// nginx with a certificate of ours, answering as many bytes as the webhook does; returns its URL.
-fn nginx(cluster: &Cluster) -> Result<String> {
-    let kubectl = namespace(cluster, NAMESPACE, &[])?;
-    let image = cluster.provide(&images::nginx(cluster.cache())?)?;
-    let answer = "x".repeat(3_000);
-    let config = format!(
-        "server {{ listen 8443 ssl; ssl_protocols TLSv1.3; keepalive_requests 100000000;
-           ssl_certificate /var/run/secrets/certmint.dev/tls.crt;
-           ssl_certificate_key /var/run/secrets/certmint.dev/tls.key;
-           access_log off; location / {{ default_type application/json; return 200 \"{answer}\"; }} }}"
-    );
-    let config_map = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "floor" }, "data": { "floor.conf": config },
-    });
-    kubectl.apply(&config_map.to_string())?;
-    let mut pod = workload::manifest("pod", "floor", &image, &json!({ "certmint.dev/inject": "true" }));
-    let spec = pod.get_mut("spec").context("a pod has a spec")?;
-    spec["volumes"] = json!([{ "name": "config", "configMap": { "name": "floor" } }]);
-    spec["containers"][0]["volumeMounts"] = json!([{ "name": "config", "mountPath": "/etc/nginx/conf.d" }]);
-    kubectl.apply(&pod.to_string())?;
-    workload::await_pods(&kubectl, "floor", true)?;
-    Ok(format!("https://{}:8443/", address(&kubectl, "app=floor")?))
+impl Measured {
+    fn of(
+        run: &Run,
+        cluster: &Cluster,
+        process: &Process<'_>,
+        case: &Case<'_>,
+        clients: u32,
+    ) -> Result<Self> {
+        let (rounds, seconds) = if run.quick { (1, 1) } else { (5, 4) };
+        let directory = cluster.state()?.directory();
+        let load = Load { url: case.url, body: &case.body, clients, seconds };
+        let (mut ours, mut nginx, mut cpu) = (Vec::new(), Vec::new(), 0.0);
+        for _ in 0..rounds {
+            nginx.push(wrk::run(cluster, directory, Load { url: &case.floor, ..load })?);
+            let before = process.cpu()?;
+            ours.push(wrk::run(cluster, directory, load)?);
+            cpu += process.cpu()? - before;
+        }
+        let of =
+            |outcomes: &[Outcome], part: fn(&Outcome) -> f64| median(outcomes.iter().map(part).collect());
+        let both = |part| [of(&ours, part), of(&nginx, part)];
+        let reviews = ours.iter().map(|outcome| outcome.requests).sum();
+        Ok(Self {
+            reviews,
+            p50: both(|outcome| outcome.p50),
+            p99: both(|outcome| outcome.p99),
+            cpu: cpu / reviews * 1e3,
+        })
+    }
+
+    fn figures(&self, case: &Case<'_>, clients: u32) -> [Figure; 3] {
+        let injected = case.what == "injected";
+        let who = format!("{}, {clients} {}", case.what, if clients == 1 { "client" } else { "clients" });
+        let figure = |name: &str, [ours, nginx]: [f64; 2], times: f64| {
+            let figure = Figure::new(ROW, format!("{who}, {name}"), ours, "ms").beside("nginx", nginx);
+            if injected { figure.target(Target::MostTimes(times)) } else { figure }
+        };
+        let (times_p50, times_p99) = if clients == 1 { (2.0, 1.5) } else { (3.0, 3.0) };
+        let cpu = Figure::new(ROW, format!("{who}, CPU for each"), self.cpu, "ms");
+        [
+            figure("p50", self.p50, times_p50),
+            figure("p99", self.p99, times_p99),
+            cpu.target(Target::Most(if injected { 0.08 } else { 0.04 })),
+        ]
+    }
 }
 
-fn address(kubectl: &Kubectl<'_>, selector: &str) -> Result<String> {
-    let pods = kubectl.list(&["pods", &format!("--selector={selector}")])?;
-    let pod = pods.first().with_context(|| format!("no pod with {selector}"))?;
-    Ok(pod["status"]["podIP"].as_str().context("the pod has no address")?.to_owned())
+/// How long the webhook's answer to `body` is.
+fn answer_bytes(cluster: &Cluster, url: &str, body: &str) -> Result<usize> {
+    let mut curl = cluster.command("curl");
+    curl.args([
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--insecure",
+        "--header",
+        "Content-Type: application/json",
+    ]);
+    let answer = command::output_with_input(curl.args(["--data-binary", "@-", url]), body)?;
+    Ok(answer.len())
 }

@@ -6,12 +6,6 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use certmint_e2e::cluster::Cluster;
 use certmint_e2e::command;
-use certmint_e2e::machine::{self, Requirement};
-
-const WRK: &[Requirement] = &[
-    Requirement { package: "wrk", paths: &["/usr/bin/wrk"] },
-    Requirement { package: "procps", paths: &["/usr/bin/pgrep"] },
-];
 
 /// What to send, and how.
 #[derive(Debug, Clone, Copy)]
@@ -36,9 +30,8 @@ pub(crate) struct Outcome {
 /// Sends `load` from the cluster's node.
 ///
 /// # Errors
-/// When wrk cannot be had, or any answer is not 200.
+/// When any answer is not 200.
 pub(crate) fn run(cluster: &Cluster, directory: &Path, load: Load<'_>) -> Result<Outcome> {
-    machine::install(WRK)?;
     let Load { url, body, clients, seconds } = load;
     let script = directory.join("request.lua");
     // No long string of Lua's ends with these brackets in JSON.

@@ -1,0 +1,28 @@
+//! Of many measurements, the one to tell.
+
+/// The middle one; NaN of none.
+pub(crate) fn median(values: Vec<f64>) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// The smallest value that `share` of all do not exceed (nearest rank); NaN of none.
+pub(crate) fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let rank = (values.len() as f64 * share).ceil() as usize;
+    values.get(rank.max(1) - 1).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let values = || (1..=200).rev().map(f64::from).collect::<Vec<_>>();
+        assert_eq!(median(values()), 100.0);
+        assert_eq!(quantile(values(), 0.99), 198.0);
+        assert_eq!(quantile(values(), 1.0), 200.0);
+        assert_eq!(quantile(vec![7.0], 0.99), 7.0);
+        assert!(median(Vec::new()).is_nan());
+    }
+}

@@ -1,0 +1,58 @@
+//! The floor of transport: nginx that reads the same requests over TLS and returns as many bytes, and decides nothing.
+
+use anyhow::{Context as _, Result};
+use certmint_e2e::cluster::Cluster;
+use certmint_e2e::images;
+use certmint_e2e::kubectl::Kubectl;
+use certmint_e2e::story::{namespace, workload};
+use serde_json::json;
+
+use super::PORT;
+
+const NAMESPACE: &str = "bench-webhook";
+const NAME: &str = "floor";
+/// Of what nginx's answers are put together.
+const PART: usize = 1_000;
+
+/// nginx with a certificate of ours, that answers `/0`, `/1`, … with as many bytes as `sizes` says; returns where.
+pub(super) fn start(cluster: &Cluster, sizes: &[usize]) -> Result<String> {
+    let kubectl = namespace(cluster, NAMESPACE, &[])?;
+    let image = cluster.provide(&images::nginx(cluster.cache())?)?;
+    let answers = sizes.iter().enumerate().map(|(index, size)| {
+        // nginx reads no word of more than 4 kB.
+        let answer = "${part}".repeat(size / PART) + &"x".repeat(size % PART);
+        format!("location /{index} {{ default_type application/json; return 200 \"{answer}\"; }}\n")
+    });
+    let config = format!(
+        "server {{ listen {PORT} ssl; ssl_protocols TLSv1.3; keepalive_requests 1000000000;
+           ssl_certificate /var/run/secrets/certmint.dev/tls.crt;
+           ssl_certificate_key /var/run/secrets/certmint.dev/tls.key;
+           set $part {}; {} }}",
+        "x".repeat(PART),
+        answers.collect::<String>(),
+    );
+    let config = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": NAME }, "data": { "floor.conf": config },
+    });
+    kubectl.apply(&config.to_string())?;
+    let mut pod = workload::manifest("pod", NAME, &image, &json!({ "certmint.dev/inject": "true" }));
+    let spec = pod.get_mut("spec").context("a pod has a spec")?;
+    spec["volumes"] =
+        json!([{ "name": "config", "configMap": { "name": NAME } }, { "name": "tmp", "emptyDir": {} }]);
+    spec["containers"][0]["volumeMounts"] = json!([
+        { "name": "config", "mountPath": "/etc/nginx/conf.d" },
+        { "name": "tmp", "mountPath": "/tmp" },
+    ]);
+    spec["containers"][0]["readinessProbe"] = json!({ "tcpSocket": { "port": PORT }, "periodSeconds": 1 });
+    kubectl.apply(&pod.to_string())?;
+    workload::await_pods(&kubectl, NAME, true)?;
+    Ok(format!("https://{}", address(&kubectl, &format!("app={NAME}"))?))
+}
+
+/// Where the one pod of `selector` is reached.
+pub(super) fn address(kubectl: &Kubectl<'_>, selector: &str) -> Result<String> {
+    let pods = kubectl.list(&["pods", &format!("--selector={selector}")])?;
+    let pod = pods.first().with_context(|| format!("no pod with {selector}"))?;
+    let address = pod["status"]["podIP"].as_str().context("the pod has no address")?;
+    Ok(format!("{address}:{PORT}"))
+}
