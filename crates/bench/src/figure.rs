@@ -37,6 +37,10 @@ pub(crate) enum Target {
     Least(f64),
     /// No more than so many times what stands beside it.
     MostTimes(f64),
+    /// No less than so many times what stands beside it.
+    LeastTimes(f64),
+    /// No more than so much above what stands beside it.
+    MostAbove(f64),
 }
 
 impl Figure {
@@ -55,8 +59,8 @@ impl Figure {
     #[must_use]
     pub(crate) fn target(self, target: Target) -> Self {
         let met = target.bound(self.beside.as_ref()).map(|bound| match target {
-            Target::Least(_) => self.value >= bound,
-            Target::Most(_) | Target::MostTimes(_) => self.value <= bound,
+            Target::Least(_) | Target::LeastTimes(_) => self.value >= bound,
+            Target::Most(_) | Target::MostTimes(_) | Target::MostAbove(_) => self.value <= bound,
         });
         Self { target: Some(target), met, ..self }
     }
@@ -71,7 +75,8 @@ impl Target {
     fn bound(self, beside: Option<&Beside>) -> Option<f64> {
         match self {
             Self::Most(bound) | Self::Least(bound) => Some(bound),
-            Self::MostTimes(times) => beside.map(|beside| beside.value * times),
+            Self::MostTimes(times) | Self::LeastTimes(times) => beside.map(|beside| beside.value * times),
+            Self::MostAbove(more) => beside.map(|beside| beside.value + more),
         }
     }
 }
@@ -86,6 +91,10 @@ mod tests {
         assert_eq!(figure(20.0).target(Target::MostTimes(2.0)).met, Some(true));
         assert_eq!(figure(20.1).target(Target::MostTimes(2.0)).met, Some(false));
         assert_eq!(figure(4.9).target(Target::Least(5.0)).met, Some(false));
+        assert_eq!(figure(5.0).target(Target::LeastTimes(0.5)).met, Some(true));
+        assert_eq!(figure(4.9).target(Target::LeastTimes(0.5)).met, Some(false));
+        assert_eq!(figure(11.0).target(Target::MostAbove(1.0)).met, Some(true));
+        assert_eq!(figure(11.1).target(Target::MostAbove(1.0)).met, Some(false));
         assert_eq!(Figure::new("row", "what", 1.0, "ms").target(Target::MostTimes(2.0)).met, None);
     }
 }

@@ -3,16 +3,24 @@
 
 #![expect(clippy::indexing_slicing, reason = "serde_json answers null for a field that is not there")]
 
+mod audit;
+mod certificates;
 mod environment;
 mod figure;
+mod filled;
 mod in_process;
+mod inside;
+mod memory;
 mod process;
 mod report;
 mod shared;
+mod start;
 mod statistics;
+mod tokens;
 mod webhook;
 mod wrk;
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,6 +32,7 @@ use clap::Parser as _;
 
 use environment::Environment;
 use figure::Figure;
+use filled::Filled;
 use report::Report;
 use shared::Shared;
 
@@ -49,12 +58,22 @@ pub(crate) struct Run {
     /// What a cluster is made of.
     pub(crate) cache: Cache,
     shared: Shared,
+    filled: OnceCell<Filled>,
 }
 
 impl Run {
     /// A cluster with Certmint installed, one replica of each part, for all rows that leave it as they found it.
     pub(crate) fn installation(&self) -> Result<&Cluster> {
         self.shared.installation(&self.cache)
+    }
+
+    /// A cluster of its own with thousands of workloads, which the first call starts and fills.
+    pub(crate) fn filled(&self) -> Result<&Filled> {
+        if let Some(filled) = self.filled.get() {
+            return Ok(filled);
+        }
+        let filled = Filled::start(self)?;
+        Ok(self.filled.get_or_init(|| filled))
     }
 }
 
@@ -69,10 +88,15 @@ const ROWS: &[Row] = &[
     Row { name: "issuing", measure: in_process::issuing },
     Row { name: "planner", measure: in_process::planning },
     Row { name: "webhook", measure: webhook::webhook },
+    Row { name: "tokens", measure: tokens::tokens },
+    Row { name: "secrets", measure: certificates::secrets },
+    Row { name: "reissue", measure: certificates::reissue },
+    Row { name: "start", measure: start::start },
+    Row { name: "memory", measure: memory::memory },
 ];
 
 fn main() -> ExitCode {
-    match role::play().unwrap_or_else(|| run(&Arguments::parse())) {
+    match role::play().or_else(inside::play).unwrap_or_else(|| run(&Arguments::parse())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -86,7 +110,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     let rows = chosen(rows)?;
     let environment = Environment::observe(*quick);
     progress::note(&environment.line());
-    let run = Run { quick: *quick, cache: Cache::open()?, shared: Shared::default() };
+    let run =
+        Run { quick: *quick, cache: Cache::open()?, shared: Shared::default(), filled: OnceCell::new() };
     let (mut figures, mut failed) = (Vec::new(), Vec::new());
     for row in rows {
         // A row that fails costs no other its figures.
@@ -96,6 +121,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     run.shared.stop()?;
+    run.filled.into_inner().map_or(Ok(()), |filled| filled.cluster.stop())?;
     let report = Report { environment, figures };
     println!("\n{}", report.table());
     println!("{}", report.write(output)?.display());

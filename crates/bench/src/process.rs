@@ -26,6 +26,11 @@ impl<'a> Process<'a> {
         found.split_whitespace().map(|pid| Ok(Self { cluster, pid: pid.parse()? })).collect()
     }
 
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Processor time so far, in seconds, of user and kernel.
     pub(crate) fn cpu(&self) -> Result<f64> {
         let stat = self.read("stat")?;

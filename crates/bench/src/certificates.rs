@@ -1,0 +1,50 @@
+//! Certificates for 10,000 workloads through a real API server, and all of them once more.
+
+use anyhow::Result;
+
+use crate::Run;
+use crate::figure::{Figure, Target};
+use crate::filled::{Filled, Issuance};
+
+/// Secrets for workloads that were there before the controller: from the first Secret that is seen to the last.
+pub(crate) fn secrets(run: &Run) -> Result<Vec<Figure>> {
+    const ROW: &str = "secrets";
+    let filled = run.filled()?;
+    let Filled { count, raw, first, from_scale_up, .. } = filled;
+    let rate = Figure::new(ROW, format!("{count} Secrets for as many workloads"), first.climb.rate(), "/s");
+    let mut figures = vec![
+        rate.beside("equal Secrets, created by a plain client", raw.rate()).target(Target::LeastTimes(0.5)),
+        Figure::new(ROW, "from the Deployment scaled up to the last Secret", *from_scale_up, "s"),
+    ];
+    figures.extend(costs(ROW, filled, first));
+    Ok(figures)
+}
+
+/// The same Secrets written anew, because the policy's `defaultDuration` was changed: from the first that is seen to
+/// the last.
+pub(crate) fn reissue(run: &Run) -> Result<Vec<Figure>> {
+    const ROW: &str = "reissue";
+    let filled = run.filled()?;
+    let again = filled.reissue()?;
+    let what = format!("{} Secrets replaced after a change of the policy", filled.count);
+    let mut figures = vec![
+        Figure::new(ROW, "all of them", again.climb.seconds, "s"),
+        Figure::new(ROW, what, again.climb.rate(), "/s")
+            .beside("equal Secrets, created by a plain client", filled.raw.rate()),
+    ];
+    figures.extend(costs(ROW, filled, &again));
+    Ok(figures)
+}
+
+/// What each certificate cost API server and controller.
+fn costs(row: &'static str, filled: &Filled, issuance: &Issuance) -> [Figure; 4] {
+    let count = filled.count as f64;
+    let Issuance { cpu, requests, .. } = issuance;
+    let each = |number: usize| number as f64 / count;
+    [
+        Figure::new(row, "API writes a certificate", each(requests.writes()), "").target(Target::Most(2.0)),
+        Figure::new(row, "of them Events", each(requests.events), ""),
+        Figure::new(row, "API reads a certificate", each(requests.reads), ""),
+        Figure::new(row, "controller CPU a certificate", cpu / count * 1e3, "ms").target(Target::Most(0.5)),
+    ]
+}

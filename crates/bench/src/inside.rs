@@ -1,0 +1,179 @@
+//! What this program does within a cluster's network, started by itself: it makes load there, or watches from there.
+//!
+//! The task comes as JSON on standard input, what was seen goes as JSON to standard output.
+
+mod api;
+mod bundles;
+mod probe;
+
+use std::ops::Range;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use certmint_e2e::cluster::Cluster;
+use certmint_e2e::command;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::statistics::{median, quantile};
+
+/// The argument by which the program knows that it is inside.
+const ARGUMENT: &str = "inside";
+
+/// What is to be done.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Task {
+    Create(Create),
+    Repeat(Repeat),
+    Bundles(Bundles),
+    Counter(Counter),
+    Ready(Ready),
+}
+
+/// Objects to be created. In path and body, `{index}` is an object's number, `{ten}` and `{hundred}` the number of
+/// the ten and hundred that it is one of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Create {
+    pub(crate) path: String,
+    pub(crate) body: String,
+    /// Their numbers.
+    pub(crate) numbers: Range<usize>,
+    /// Only each so-manieth of them.
+    pub(crate) step: usize,
+    /// How many are under way at one time.
+    pub(crate) clients: usize,
+}
+
+/// Calls to the API server, again and again.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Repeat {
+    /// Each round is calls that follow each other; what is timed is a round.
+    pub(crate) rounds: Vec<Vec<Call>>,
+    pub(crate) clients: usize,
+    pub(crate) seconds: f64,
+}
+
+/// A call to the API server: a POST when it has a body, else a GET.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Call {
+    pub(crate) path: String,
+    pub(crate) body: Option<String>,
+}
+
+/// Requests to the issuance API, each over a TLS connection of its own.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Bundles {
+    /// Address and port.
+    pub(crate) address: String,
+    /// The name in the server's certificate.
+    pub(crate) host: String,
+    /// The roots, in PEM.
+    pub(crate) roots: String,
+    pub(crate) tokens: Vec<String>,
+    pub(crate) clients: usize,
+    pub(crate) seconds: f64,
+}
+
+/// A counter at `/metrics`, watched from its first change until it has grown by `goal`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Counter {
+    /// Address and port.
+    pub(crate) address: String,
+    /// The counter's name; its labels are summed up.
+    pub(crate) name: String,
+    pub(crate) goal: f64,
+}
+
+/// A process whose `/readyz` is awaited.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    pub(crate) pid: u32,
+    /// Address and port.
+    pub(crate) address: String,
+}
+
+/// How repeated work went.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Pace {
+    /// How many times it was done.
+    pub(crate) count: usize,
+    /// Within how many seconds.
+    pub(crate) seconds: f64,
+    /// Milliseconds that one took.
+    pub(crate) p50: f64,
+    /// Milliseconds.
+    pub(crate) p99: f64,
+}
+
+/// A counter's way up, as it was seen.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Climb {
+    /// By how much it grew.
+    pub(crate) by: f64,
+    /// Within how many seconds.
+    pub(crate) seconds: f64,
+}
+
+impl Pace {
+    /// Each second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.count as f64 / self.seconds
+    }
+
+    fn of(milliseconds: Vec<f64>, seconds: f64) -> Self {
+        let count = milliseconds.len();
+        Self { count, seconds, p50: median(milliseconds.clone()), p99: quantile(milliseconds, 0.99) }
+    }
+}
+
+impl Climb {
+    /// Each second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.by / self.seconds
+    }
+}
+
+impl Task {
+    /// Has it done within the cluster.
+    pub(crate) fn run<T: DeserializeOwned>(&self, cluster: &Cluster) -> Result<T> {
+        self.run_by(&mut cluster.command(&own_program()?))
+    }
+
+    /// Has it done within the cluster, in the network of that process.
+    pub(crate) fn run_beside<T: DeserializeOwned>(&self, cluster: &Cluster, pid: u32) -> Result<T> {
+        let mut command = cluster.command("nsenter");
+        command.args(["--target", &pid.to_string(), "--net", &own_program()?]);
+        self.run_by(&mut command)
+    }
+
+    fn run_by<T: DeserializeOwned>(&self, command: &mut Command) -> Result<T> {
+        let task = serde_json::to_string(self)?;
+        let seen = command::output_with_input(command.arg(ARGUMENT), &task)?;
+        serde_json::from_str(&seen).with_context(|| format!("not what was asked for: {seen}"))
+    }
+
+    async fn perform(self) -> Result<String> {
+        Ok(match self {
+            Self::Create(create) => serde_json::to_string(&api::create(create).await?)?,
+            Self::Repeat(repeat) => serde_json::to_string(&api::repeat(repeat).await?)?,
+            Self::Bundles(bundles) => serde_json::to_string(&bundles::ask(bundles).await?)?,
+            Self::Counter(counter) => serde_json::to_string(&probe::climb(&counter).await?)?,
+            Self::Ready(ready) => serde_json::to_string(&probe::ready(&ready).await?)?,
+        })
+    }
+}
+
+/// Does what it was started for, if it was started inside.
+pub(crate) fn play() -> Option<Result<()>> {
+    (std::env::args().nth(1)? == ARGUMENT).then(|| {
+        let task: Task = serde_json::from_reader(std::io::stdin())?;
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        println!("{}", runtime.block_on(task.perform())?);
+        Ok(())
+    })
+}
+
+fn own_program() -> Result<String> {
+    Ok(std::env::current_exe()?.to_string_lossy().into_owned())
+}
