@@ -1,6 +1,7 @@
 //! The images that clusters run, made without a container engine and kept in the cache.
 
 mod debian;
+mod examples;
 mod oci;
 mod system;
 mod workspace;
@@ -11,7 +12,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-pub use self::debian::{envoy, haproxy, nginx, postgres, tools};
+pub use self::debian::{envoy, haproxy, java, nginx, node, postgres, python, tools};
+pub use self::examples::payments_go;
 pub use self::system::{COREDNS, PAUSE, metrics_server, system};
 pub use self::workspace::{HOSTILE, TRAFFIC, from_workspace, ours};
 use crate::cache::Cache;

@@ -1,5 +1,6 @@
 //! Images with programs from Debian's packages and the libraries that these load, and nothing more.
 
+mod languages;
 mod recipes;
 
 use std::fs;
@@ -9,6 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
+pub use self::languages::{java, node, python};
 pub use self::recipes::{envoy, haproxy, nginx, postgres, tools};
 use super::{Image, KIND, oci};
 use crate::cache::{Cache, Key, remove_dir};
@@ -23,7 +25,7 @@ struct Recipe {
     wheels: &'static [&'static str],
     /// Programs, brought along with their libraries, and linked to from `/usr/bin`.
     programs: &'static [&'static str],
-    /// Other files of the packages, and directories with all that is in them.
+    /// Other files of the packages, modules (`*.so`) with their libraries, and directories with all that is in them.
     files: &'static [&'static str],
     /// Files of our own.
     written: &'static [(&'static str, &'static str)],
@@ -116,12 +118,14 @@ fn select(recipe: &Recipe, packages: &Path, root: &Path) -> Result<()> {
         let program = expand(packages, program)?;
         copy(packages, root, &program)?;
         link(root, &program)?;
-        for library in libraries(packages, loader, &program)? {
-            copy(packages, root, &library)?;
-        }
+        copy_libraries(packages, root, loader, &program)?;
     }
     for file in recipe.files {
-        copy(packages, root, &expand(packages, file)?)?;
+        let file = expand(packages, file)?;
+        copy(packages, root, &file)?;
+        if file.extension().is_some_and(|extension| extension == "so") {
+            copy_libraries(packages, root, loader, &file)?;
+        }
     }
     for (path, text) in recipe.written {
         let path = root.join(path);
@@ -155,6 +159,10 @@ fn link(root: &Path, program: &Path) -> Result<()> {
     Ok(())
 }
 
+fn copy_libraries(packages: &Path, root: &Path, loader: &Path, program: &Path) -> Result<()> {
+    libraries(packages, loader, program)?.iter().try_for_each(|library| copy(packages, root, library))
+}
+
 /// The libraries that `program` loads, asked of the loader that will load them.
 fn libraries(packages: &Path, loader: &Path, program: &Path) -> Result<Vec<PathBuf>> {
     let places =
@@ -176,16 +184,23 @@ fn libraries(packages: &Path, loader: &Path, program: &Path) -> Result<Vec<PathB
 
 /// Copies a file, or a directory with all that is in it; links become what they point to.
 fn copy(packages: &Path, root: &Path, path: &Path) -> Result<()> {
-    let source = resolve(packages, path)?;
+    copy_as(packages, &resolve(packages, path)?, &within(root, path))
+}
+
+fn copy_as(packages: &Path, source: &Path, target: &Path) -> Result<()> {
     if source.is_dir() {
-        for entry in fs::read_dir(&source).with_context(|| format!("cannot list {}", source.display()))? {
-            copy(packages, root, &path.join(entry?.file_name()))?;
+        for entry in fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))? {
+            let name = entry?.file_name();
+            let within_packages = Path::new("/").join(source.strip_prefix(packages)?).join(&name);
+            // Some links lead to what only an installation would make.
+            if let Ok(source) = resolve(packages, &within_packages) {
+                copy_as(packages, &source, &target.join(&name))?;
+            }
         }
         return Ok(());
     }
-    let target = within(root, path);
     fs::create_dir_all(target.parent().context("a file needs a directory")?)?;
-    fs::copy(&source, &target).with_context(|| format!("cannot copy {}", source.display()))?;
+    fs::copy(source, target).with_context(|| format!("cannot copy {}", source.display()))?;
     Ok(())
 }
 
