@@ -26,6 +26,10 @@ pub const HOW_TOS: &[HowTo] = &[
     HowTo { name: "haproxy", images: &[(images::haproxy, "docker.io/library/haproxy:3.2")] },
     HowTo { name: "envoy", images: &[(images::envoy, "docker.io/envoyproxy/envoy:v1.40.0")] },
     HowTo { name: "curl", images: &[] },
+    HowTo { name: "go", images: &[(images::payments_go, "registry.example.com/payments-go:1")] },
+    HowTo { name: "java", images: &[(images::java, "docker.io/library/eclipse-temurin:17-jdk")] },
+    HowTo { name: "python", images: &[(images::python, "docker.io/library/python:3.11-slim")] },
+    HowTo { name: "node", images: &[(images::node, "docker.io/library/node:24-slim")] },
     HowTo { name: "postgresql", images: &[(images::postgres, "docker.io/library/postgres:17")] },
 ];
 

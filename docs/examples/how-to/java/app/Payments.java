@@ -62,6 +62,7 @@ public class Payments {
         }
     }
 
+    // ANCHOR: server
     /** Answers the callers named in ALLOWED_CALLERS, and nobody else. */
     static void serve(Identities identities) throws Exception {
         List<String> allowed = List.of(System.getenv("ALLOWED_CALLERS").split(","));
@@ -115,8 +116,10 @@ public class Payments {
             return null;
         }
     }
+    // ANCHOR_END: server
 }
 
+// ANCHOR: client
 /** Calls with the newest certificate. */
 class Caller {
     private final Identities identities;
@@ -153,7 +156,9 @@ class Caller {
         return client;
     }
 }
+// ANCHOR_END: client
 
+// ANCHOR: identity
 /** One version of this pod's certificate, and whom it trusts. */
 record Identity(Path version, long since, PrivateKey key, X509Certificate[] chain, X509TrustManager trust) {
     static Identity read(Path version) throws IOException, GeneralSecurityException {
@@ -264,6 +269,8 @@ class Identities extends X509ExtendedKeyManager implements X509TrustManager {
     public X509Certificate[] getAcceptedIssuers() {
         return current().trust().getAcceptedIssuers();
     }
+
+    // ANCHOR_END: identity
 
     // Of sockets, which neither HttpsServer nor HttpClient uses.
 

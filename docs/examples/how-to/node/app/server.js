@@ -7,7 +7,7 @@ const { follow } = require('./identity');
 const allowedCallers = process.env.ALLOWED_CALLERS.split(',');
 
 const spiffeId = (certificate) => {
-  const ids = certificate.subjectaltname.split(', ').filter((name) => name.startsWith('URI:'));
+  const ids = (certificate.subjectaltname ?? '').split(', ').filter((name) => name.startsWith('URI:'));
   return ids.length === 1 ? ids[0].slice('URI:'.length) : undefined;
 };
 
@@ -28,7 +28,7 @@ server.on('request', (request, response) => {
   console.log(response.statusCode, sentence);
 });
 
-server.on('tlsClientError', (error) => console.log('refused', error.message));
+server.on('tlsClientError', (error) => console.log('refused', error.code));
 
 // Connections that are open go on with what they began with. Without tickets there is no resumption: every connection
 // shows its certificate.
