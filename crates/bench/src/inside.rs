@@ -5,6 +5,8 @@
 mod api;
 mod bundles;
 mod probe;
+mod rollout;
+mod starts;
 
 use std::ops::Range;
 use std::process::Command;
@@ -28,6 +30,8 @@ pub(crate) enum Task {
     Bundles(Bundles),
     Counter(Counter),
     Ready(Ready),
+    Starts(Starts),
+    Rollout(Rollout),
 }
 
 /// Objects to be created. In path and body, `{index}` is an object's number, `{ten}` and `{hundred}` the number of
@@ -90,6 +94,24 @@ pub(crate) struct Ready {
     pub(crate) pid: u32,
     /// Address and port.
     pub(crate) address: String,
+}
+
+/// certmint-fetch, started beside one that runs in a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Starts {
+    /// The one that runs.
+    pub(crate) pid: u32,
+    pub(crate) count: usize,
+    /// Whether the workload's Secret is there, or the issuance API has to be asked.
+    pub(crate) secret: bool,
+}
+
+/// A Deployment of no pods, scaled up and down again.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Rollout {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) pods: usize,
 }
 
 /// How repeated work went.
@@ -159,6 +181,8 @@ impl Task {
             Self::Bundles(bundles) => serde_json::to_string(&bundles::ask(bundles).await?)?,
             Self::Counter(counter) => serde_json::to_string(&probe::climb(&counter).await?)?,
             Self::Ready(ready) => serde_json::to_string(&probe::ready(&ready).await?)?,
+            Self::Starts(starts) => serde_json::to_string(&starts::measure(&starts)?)?,
+            Self::Rollout(rollout) => serde_json::to_string(&rollout::measure(&rollout).await?)?,
         })
     }
 }

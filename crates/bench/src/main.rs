@@ -6,14 +6,20 @@
 mod audit;
 mod certificates;
 mod environment;
+mod fetch;
 mod figure;
 mod filled;
+mod images;
 mod in_process;
+mod injected;
 mod inside;
+mod install;
 mod memory;
+mod pods;
 mod process;
 mod report;
 mod shared;
+mod sidecar;
 mod start;
 mod statistics;
 mod tokens;
@@ -88,6 +94,11 @@ const ROWS: &[Row] = &[
     Row { name: "issuing", measure: in_process::issuing },
     Row { name: "planner", measure: in_process::planning },
     Row { name: "webhook", measure: webhook::webhook },
+    Row { name: "fetch", measure: fetch::fetch },
+    Row { name: "sidecar", measure: sidecar::sidecar },
+    Row { name: "pods", measure: pods::pods },
+    Row { name: "images", measure: images::images },
+    Row { name: "install", measure: install::install },
     Row { name: "tokens", measure: tokens::tokens },
     Row { name: "secrets", measure: certificates::secrets },
     Row { name: "reissue", measure: certificates::reissue },

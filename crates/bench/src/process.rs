@@ -20,6 +20,16 @@ impl<'a> Process<'a> {
         }
     }
 
+    /// The process of that pod whose command line matches `pattern`.
+    pub(crate) fn of_pod(cluster: &'a Cluster, pattern: &str, uid: &str) -> Result<Self> {
+        for process in Self::all(cluster, pattern)? {
+            if process.read("cgroup")?.contains(uid) {
+                return Ok(process);
+            }
+        }
+        bail!("no process of pod {uid} matches {pattern}")
+    }
+
     /// Every process whose command line matches `pattern`.
     pub(crate) fn all(cluster: &'a Cluster, pattern: &str) -> Result<Vec<Self>> {
         let found = command::output(cluster.command("pgrep").args(["--full", pattern]))?;
@@ -39,6 +49,13 @@ impl<'a> Process<'a> {
             stat.rsplit_once(')').context("no process name")?.1.split_whitespace().collect();
         let ticks = |index: usize| -> Result<f64> { Ok(fields.get(index).context("a short line")?.parse()?) };
         Ok((ticks(11)? + ticks(12)?) / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// The same of a process with one thread, counted finer than in ticks.
+    pub(crate) fn precise_cpu(&self) -> Result<f64> {
+        let statistics = self.read("schedstat")?;
+        let nanoseconds = statistics.split_whitespace().next().context("an empty line")?;
+        Ok(nanoseconds.parse::<f64>()? / 1e9)
     }
 
     /// Memory that is its own or shared and in use now, in MiB.

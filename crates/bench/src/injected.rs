@@ -1,0 +1,37 @@
+//! A pod of a Deployment that opted in, and the certmint-fetch in it.
+
+use anyhow::{Context as _, Result};
+use certmint_e2e::cluster::Cluster;
+use certmint_e2e::images;
+use certmint_e2e::kubectl::Kubectl;
+use certmint_e2e::story::{PATIENCE, namespace, workload};
+use serde_json::{Value, json};
+
+use crate::process::Process;
+
+/// A Deployment of no pods, that opted in or not.
+pub(crate) fn deployment(cluster: &Cluster, name: &str, inject: bool) -> Result<Value> {
+    let image = cluster.provide(&images::tools(cluster.cache())?)?;
+    let annotations = if inject { json!({ "certmint.dev/inject": "true" }) } else { json!({}) };
+    let mut deployment = workload::manifest("deployment", name, &image, &annotations);
+    let spec = deployment.get_mut("spec").context("a Deployment has a spec")?;
+    spec["replicas"] = 0.into();
+    Ok(deployment)
+}
+
+/// Returns when the Deployment's Secret is there.
+pub(crate) fn await_secret(kubectl: &Kubectl<'_>, deployment: &str) -> Result<()> {
+    let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+    kubectl.run(&["wait", "--for=create", &format!("secret/{deployment}-certmint-tls"), &timeout]).map(drop)
+}
+
+/// The fetcher of a new pod in a new namespace, with its certificate in place.
+pub(crate) fn fetcher<'a>(cluster: &'a Cluster, name: &str) -> Result<Process<'a>> {
+    let kubectl = namespace(cluster, name, &[])?;
+    kubectl.apply(&deployment(cluster, name, true)?.to_string())?;
+    await_secret(&kubectl, name)?;
+    kubectl.run(&["scale", "deployment", name, "--replicas=1"])?;
+    let pods = workload::await_pods(&kubectl, name, true)?;
+    let uid = pods.first().and_then(|pod| pod["metadata"]["uid"].as_str()).context("no pod")?;
+    Process::of_pod(cluster, "^/certmint-fetch", uid)
+}
