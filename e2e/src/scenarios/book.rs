@@ -37,3 +37,19 @@ fn read(cluster: &Cluster) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_with_commands_is_read() {
+        let names = |part: &&str| Page::below(part).unwrap().into_iter().map(|page| page.name);
+        let read: Vec<String> = PARTS.iter().flat_map(names).collect();
+        for name in names(&"docs/src") {
+            // Those are read by scenarios of their own.
+            let elsewhere = name.starts_with("docs/src/how-to/");
+            assert!(elsewhere || read.contains(&name), "no part of PARTS has {name}");
+        }
+    }
+}
