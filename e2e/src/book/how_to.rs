@@ -55,10 +55,60 @@ impl HowTo {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
     /// What the scenarios of Certmint's own life read.
     const ELSEWHERE: &[&str] = &["install", "restore-the-ca", "uninstall", "upgrade"];
+
+    /// Below `directory`, each file's lines without their indentation.
+    fn files(directory: &Path) -> Vec<Vec<String>> {
+        let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        paths
+            .flat_map(|path| match path.is_dir() {
+                true => files(&path),
+                false => vec![lines(&String::from_utf8_lossy(&fs::read(&path).unwrap()))],
+            })
+            .collect()
+    }
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    /// What a page shows in other languages than those of commands and their output.
+    fn quotes(page: &str) -> Vec<Vec<String>> {
+        let mut quotes = Vec::new();
+        let mut rest = page;
+        while let Some((_, block)) = rest.split_once("\n```") {
+            let (block, after) = block.split_once("\n```\n").unwrap();
+            let (language, text) = block.split_once('\n').unwrap();
+            if !["sh", "text"].contains(&language) && !text.starts_with("{{#include") {
+                quotes.push(lines(text));
+            }
+            rest = after;
+        }
+        quotes
+    }
+
+    #[test]
+    fn what_a_page_quotes_stands_in_an_example() {
+        let examples = files(&super::super::repository().join("docs/examples"));
+        for how_to in HOW_TOS {
+            let path = super::super::repository().join(format!("docs/src/how-to/{}.md", how_to.name));
+            for quote in quotes(&fs::read_to_string(&path).unwrap()) {
+                let mut found = examples.iter().flat_map(|file| file.windows(quote.len()));
+                assert!(
+                    found.any(|window| window == quote),
+                    "no example has these lines of {}:\n{}",
+                    path.display(),
+                    quote.join("\n")
+                );
+            }
+        }
+    }
 
     #[test]
     fn every_page_is_read_somewhere() {
