@@ -33,6 +33,9 @@ pub(crate) enum Fault {
     /// 403
     #[error("{0}; check the controller's ClusterRole and Role against the chart's")]
     Forbidden(String),
+    /// 403, because of the namespace alone: nothing can be made in it any more.
+    #[error("its namespace is being deleted")]
+    NamespaceEnds,
     /// Any other answer.
     #[error("the API server answered {code}: {message}")]
     Refused {
@@ -66,6 +69,7 @@ impl ApiError {
             Fault::Absent
             | Fault::Exists
             | Fault::Conflict
+            | Fault::NamespaceEnds
             | Fault::NotLeading(_)
             | Fault::Busy
             | Fault::Unreachable(_) => ErrorCode::Unavailable,
@@ -120,6 +124,8 @@ impl From<Status> for Fault {
             Self::Exists
         } else if status.is_conflict() {
             Self::Conflict
+        } else if has_cause(&status, "NamespaceTerminating") {
+            Self::NamespaceEnds
         } else if status.is_forbidden() {
             Self::Forbidden(status.message)
         } else if status.code == 429 {
@@ -128,6 +134,10 @@ impl From<Status> for Fault {
             Self::Refused { code: status.code, message: status.message }
         }
     }
+}
+
+fn has_cause(status: &Status, reason: &str) -> bool {
+    status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == reason))
 }
 
 /// An error with all its causes, on one line.

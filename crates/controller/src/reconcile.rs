@@ -108,6 +108,10 @@ impl Reconciler {
         self.metrics.reconciled(begun.elapsed());
         match tried {
             Ok(outcome) => outcome,
+            // The workload goes with it, and nobody can do anything about that.
+            Err(ReconcileError::Api(error)) if matches!(error.fault(), Fault::NamespaceEnds) => {
+                Outcome::Settled
+            }
             Err(error) => {
                 self.metrics.failed();
                 let code = error.code();

@@ -116,11 +116,11 @@ impl Call {
         let _ = self.answer.send(response);
     }
 
-    /// Answers with a failure.
+    /// Answers with a failure, which is its own cause as well.
     pub(crate) fn fail(self, code: u16, reason: &str) {
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "status": "Failure",
-            "code": code, "reason": reason, "message": reason,
+            "code": code, "reason": reason, "message": reason, "details": { "causes": [{ "reason": reason }] },
         });
         self.send(code, status.to_string());
     }

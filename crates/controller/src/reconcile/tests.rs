@@ -287,3 +287,14 @@ async fn an_api_server_that_refuses_is_tried_again_later() {
     assert_eq!(outcome, Outcome::Failed);
     assert_eq!(fixture.reasons(), ["CallRefused"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_is_being_deleted_is_no_trouble() {
+    let mut fixture = fixture();
+    let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
+        fixture.server.expect("POST", SECRETS).await.fail(403, "NamespaceTerminating");
+    });
+    assert_eq!(outcome, Outcome::Settled);
+    assert!(fixture.reasons().is_empty(), "{:?}", fixture.reasons());
+    fixture.server.expect_silence().await;
+}
