@@ -31,7 +31,7 @@ pub fn write(cache: &Cache) -> Result<()> {
     Ok(())
 }
 
-/// Checks that every document is what [`write`] would write. Returns how many there are.
+/// Checks that every document is what [`write()`] would write. Returns how many there are.
 ///
 /// # Errors
 /// The first that is not, with its first line that differs.
