@@ -1,5 +1,7 @@
 //! Pods of a Deployment, from the order to scale it up to Ready of the last, as a watch sees it: plain ones, ones with
-//! an init container that does nothing, and injected ones whose Secret is there. All images are on the node.
+//! an init container that does nothing, and injected ones whose Secret is there. All images are on the node, and each
+//! pod has the volume with its service account's token that pods have by default: kubelet waits for volumes in steps of
+//! 0.3 s, so that a pod's first volume costs more than all further ones.
 
 use anyhow::Result;
 use certmint_e2e::cluster::Cluster;
@@ -56,6 +58,7 @@ fn measured(cluster: &Cluster, pods: usize, rounds: usize) -> Result<[f64; 3]> {
 fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
     let mut deployment = injected::deployment(cluster, name, name == "injected")?;
     let spec = &mut deployment["spec"]["template"]["spec"];
+    spec["automountServiceAccountToken"] = true.into();
     if name == "init" {
         let app = &spec["containers"][0];
         let (image, context) = (app["image"].clone(), app["securityContext"].clone());
