@@ -3,6 +3,7 @@
 
 use crate::api::{self, ApiError};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use http::{HeaderValue, header};
 use k8s_openapi::api::core::v1 as core;
 use kube::{
     Client, Resource,
@@ -59,6 +60,16 @@ pub(crate) struct Version<'a> {
 
 struct Content(Zeroizing<Vec<u8>>);
 
+/// What a write is answered with.
+#[derive(Deserialize)]
+struct Written {
+    metadata: ObjectMeta,
+}
+
+/// The content of what was written is known: to have it back costs both sides, and shows a key once more.
+const METADATA_ALONE: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+
 /// The Secrets of one namespace.
 #[derive(Clone)]
 pub(crate) struct Secrets {
@@ -112,8 +123,7 @@ impl Secrets {
             "type": content.kind, "data": content.encoded(),
         });
         let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        let request = self.request().create(&params, body.to_string().into_bytes());
-        self.send::<Secret>("create", name, request).await.map(|secret| secret.metadata)
+        self.write("create", name, self.request().create(&params, body.to_string().into_bytes())).await
     }
 
     /// Replaces the content of exactly the Secret that was seen; another or a changed one is refused
@@ -132,8 +142,7 @@ impl Secrets {
         let patch =
             Patch::Merge(json!({ "metadata": metadata, "type": content.kind, "data": content.encoded() }));
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let request = self.request().patch(seen.name, &params, &patch);
-        self.send::<Secret>("update", seen.name, request).await.map(|secret| secret.metadata)
+        self.write("update", seen.name, self.request().patch(seen.name, &params, &patch)).await
     }
 
     /// Deletes exactly the Secret of that uid; one that is gone already is no failure.
@@ -146,6 +155,19 @@ impl Secrets {
 
     fn request(&self) -> Request {
         Request::new(core::Secret::url_path(&(), Some(&self.namespace)))
+    }
+
+    async fn write(
+        &self,
+        verb: &str,
+        name: &str,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<ObjectMeta, ApiError> {
+        let request = request.map(|mut request| {
+            request.headers_mut().insert(header::ACCEPT, METADATA_ALONE);
+            request
+        });
+        self.send::<Written>(verb, name, request).await.map(|written| written.metadata)
     }
 
     async fn send<T: for<'de> Deserialize<'de>>(
@@ -190,6 +212,7 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::api_server;
 
     #[test]
     fn content_is_read_and_never_shown() {
@@ -200,6 +223,33 @@ mod tests {
         assert_eq!(secret.text("tls.key"), Some("hush"));
         assert_eq!(secret.text("tls.crt"), None);
         assert!(!format!("{secret:?}").contains("hush"));
+    }
+
+    #[tokio::test]
+    async fn a_write_is_not_answered_with_the_content() {
+        let (client, mut server) = api_server();
+        let (secrets, content) =
+            (Secrets::new(client, "shop"), NewContent { kind: TLS, data: &[("tls.key", "hush")] });
+        let seen = Version { name: "a", uid: "u", resource_version: "1" };
+        let answered = async {
+            for _ in 0..2 {
+                let call = server.any().await;
+                assert!(
+                    call.accepts.contains("as=PartialObjectMetadata"),
+                    "{} accepts {}",
+                    call.method,
+                    call.accepts
+                );
+                call.ok(json!({ "kind": "PartialObjectMetadata", "metadata": { "name": "a", "resourceVersion": "2" } }));
+            }
+        };
+        let written = async {
+            let created = secrets.create("a", Metadata::new(), &content).await.unwrap();
+            let replaced = secrets.replace(&seen, Metadata::new(), &content).await.unwrap();
+            [created, replaced].map(|metadata| metadata.resource_version)
+        };
+        let (versions, ()) = tokio::join!(written, answered);
+        assert_eq!(versions, [Some("2".to_owned()), Some("2".to_owned())]);
     }
 
     #[test]

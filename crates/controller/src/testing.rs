@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{Request, Response};
+use http::{Request, Response, header::ACCEPT};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use kube::{Client, client::Body};
@@ -23,6 +23,8 @@ pub(crate) struct Call {
     pub(crate) method: String,
     /// Path and query.
     pub(crate) path: String,
+    /// The header `Accept`.
+    pub(crate) accepts: String,
     answer: oneshot::Sender<Response<Answer>>,
 }
 
@@ -63,7 +65,9 @@ impl ApiServer {
         let path = parts.uri.path_and_query().unwrap().to_string();
         let bytes = body.collect_bytes().await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
-        Call { body, method: parts.method.to_string(), path, answer }
+        let accepts =
+            parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default().into();
+        Call { body, method: parts.method.to_string(), path, accepts, answer }
     }
 
     /// Nothing is called within a second.
