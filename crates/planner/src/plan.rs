@@ -5,8 +5,8 @@ use crate::{
     secret::Claim,
     terms::{Terms, terms},
 };
-use certmint_contract::{DnsName, ErrorCode, Policy, SecretName, keys, lifetime::renew_at};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use certmint_contract::{DnsName, ErrorCode, Policy, SecretName, WorkloadKind, keys, lifetime::renew_at};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Everything a decision rests on.
 #[derive(Clone, Copy, Debug)]
@@ -85,22 +85,55 @@ pub struct Removal {
 pub fn plan(observed: &Observed<'_>, now: OffsetDateTime) -> Decision {
     let hosts = observed.hosts.observed(observed.workload, observed.services, now);
     let (plan, remove) = match terms(observed.workload, &hosts, observed.policy) {
-        Ok(Some(terms)) => with_terms(observed, terms, now),
+        Ok(Some(terms)) => with_terms(observed, terms, &hosts, now),
         Ok(None) => (Plan::NotWanted, own(observed, None)),
         Err(refusal) => (Plan::Refuse(refusal), Vec::new()),
     };
     Decision { plan, remove, hosts }
 }
 
-fn with_terms(observed: &Observed<'_>, terms: Terms, now: OffsetDateTime) -> (Plan, Vec<Removal>) {
+fn with_terms(
+    observed: &Observed<'_>,
+    terms: Terms,
+    hosts: &Hosts,
+    now: OffsetDateTime,
+) -> (Plan, Vec<Removal>) {
     let name = terms.secret_name.clone();
-    let plan = match observed.secrets.iter().find(|secret| secret.name == name) {
-        None => ordered(observed, terms, Reason::FirstIssue, now, Plan::Issue),
-        Some(secret) => with_secret(observed, terms, secret, now),
+    let Some(secret) = observed.secrets.iter().find(|secret| secret.name == name) else {
+        let plan = match services_may_follow(observed.workload, hosts, now) {
+            Some(until) => Plan::Keep { until },
+            None => ordered(observed, terms, Reason::FirstIssue, now, Plan::Issue),
+        };
+        return (plan, Vec::new());
     };
+    let plan = with_secret(observed, terms, secret, now);
     // A Secret that was renamed goes only once the new one stands.
     let remove = if matches!(plan, Plan::Keep { .. }) { own(observed, Some(&name)) } else { Vec::new() };
     (plan, remove)
+}
+
+/// How long a Service may come after the workload whose pods it selects.
+const SERVICES_FOLLOW_WITHIN: Duration = Duration::seconds(2);
+
+/// Until when a new workload waits for its Services. A file often has them after it; a certificate without their names
+/// would be replaced at once, and pods that start in between would serve it until kubelet brings them the other.
+fn services_may_follow(workload: &Workload, hosts: &Hosts, now: OffsetDateTime) -> Option<OffsetDateTime> {
+    let Workload { reference, created, .. } = workload;
+    // Others have a Service too rarely to be held up for it.
+    let serves = matches!(
+        reference.kind,
+        WorkloadKind::Deployment
+            | WorkloadKind::StatefulSet
+            | WorkloadKind::DaemonSet
+            | WorkloadKind::ReplicaSet
+    );
+    if !serves || hosts.present().next().is_some() {
+        return None;
+    }
+    let created = (*created)?;
+    // Clocks that differ by more do not tell whether it is new.
+    let is_new = (now - created).abs() < SERVICES_FOLLOW_WITHIN;
+    is_new.then(|| created + SERVICES_FOLLOW_WITHIN)
 }
 
 fn with_secret(observed: &Observed<'_>, terms: Terms, secret: &SecretFacts, now: OffsetDateTime) -> Plan {

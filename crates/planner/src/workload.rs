@@ -2,6 +2,7 @@
 
 use certmint_contract::{Namespace, OptIn, WorkloadRef, annotations::AnnotationError};
 use std::{collections::BTreeMap, fmt, ops::Range};
+use time::OffsetDateTime;
 
 /// A workload that Certmint looks after, or once did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct Workload {
     pub namespace: Namespace,
     /// `metadata.uid`
     pub uid: Box<str>,
+    /// `metadata.creationTimestamp`, which has whole seconds.
+    pub created: Option<OffsetDateTime>,
     /// The service account of its pods; `default` when the template names none.
     pub service_account: Box<str>,
     /// The labels its pods get.

@@ -54,6 +54,7 @@ fn workload(index: usize) -> Result<Workload> {
         reference: WorkloadRef::new(WorkloadKind::Deployment, &name),
         namespace: "shop".parse()?,
         uid: format!("uid-{index}").into(),
+        created: None,
         service_account: "default".into(),
         template_labels: labels(index),
         request: annotations::parse([(keys::INJECT, keys::TRUE)]),

@@ -14,6 +14,7 @@ use kube::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{borrow::Cow, collections::BTreeMap};
+use time::OffsetDateTime;
 
 /// An object as its watch delivers it. The spec stays text until its kind is known, so that an object that
 /// cannot be read does not break the list or the watch it came with.
@@ -76,6 +77,7 @@ impl Seen {
             reference: WorkloadRef::new(kind, name),
             namespace,
             uid: self.metadata.uid.as_deref().unwrap_or_default().into(),
+            created: self.created(),
             service_account: template.spec.account().into(),
             request: annotations::parse(merged),
             template_labels: template.metadata.labels,
@@ -125,6 +127,11 @@ impl Seen {
         };
         [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE].iter().all(|key| has(&["f:data"], key))
             && RECORDED.iter().all(|key| has(&["f:metadata", "f:annotations"], key))
+    }
+
+    fn created(&self) -> Option<OffsetDateTime> {
+        let created = self.metadata.creation_timestamp.as_ref()?;
+        OffsetDateTime::from_unix_timestamp(created.0.as_second()).ok()
     }
 
     fn template(&self, kind: WorkloadKind) -> Result<Template, Unreadable> {

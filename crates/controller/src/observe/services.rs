@@ -90,6 +90,7 @@ mod tests {
             reference: WorkloadRef::new(WorkloadKind::Deployment, "payments"),
             namespace: "shop".parse().unwrap(),
             uid: "d".into(),
+            created: None,
             service_account: "default".into(),
             template_labels,
             request: Ok(OptIn::No),

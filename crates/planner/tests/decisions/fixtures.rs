@@ -115,6 +115,7 @@ pub(crate) fn deployment(name: &str) -> Workload {
         reference: WorkloadRef::new(WorkloadKind::Deployment, name),
         namespace: "shop".parse().unwrap(),
         uid: format!("{name}-1").into(),
+        created: Some(NOW - Duration::hours(1)),
         service_account: name.into(),
         template_labels: labels(&[("app", name), ("tier", "back")]),
         request: annotations::parse([(keys::INJECT, "true")]),

@@ -1,9 +1,10 @@
 //! Which names a workload has.
 
-use crate::fixtures::{World, deployment, labels, service, texts};
+use crate::fixtures::{NOW, World, deployment, labels, service, texts};
 use certmint_contract::{ErrorCode, WorkloadKind, WorkloadRef};
 use certmint_planner::{MAX_NAMES, Plan, Replicas, Service, ServiceKind, Workload};
 use proptest::prelude::*;
+use time::Duration;
 
 fn names(world: &World) -> Vec<String> {
     let Plan::Issue(order) = world.decide().plan else { panic!("{:?}", world.decide()) };
@@ -14,6 +15,35 @@ fn with_service(change: impl FnOnce(&mut Service)) -> World {
     let mut world = World::default();
     change(&mut world.services[0]);
     world
+}
+
+/// A Deployment that was created that many seconds ago, without a Service.
+fn created(seconds_ago: i64) -> World {
+    let mut world = World { services: Vec::new(), ..World::default() };
+    world.workload.created = Some(NOW - Duration::seconds(seconds_ago));
+    world
+}
+
+#[test]
+fn a_new_workload_waits_for_the_service_that_a_file_has_after_it() {
+    let mut world = created(0);
+    let Plan::Keep { until } = world.decide().plan else { panic!("{:?}", world.decide()) };
+    assert_eq!(until, NOW + Duration::seconds(2));
+    world.services = vec![service("payments")];
+    assert_eq!(names(&world), ["payments.shop.svc", "payments.shop.svc.cluster.local"]);
+    // Without one it gets a certificate all the same.
+    assert_eq!(names(&created(2)), [""; 0]);
+}
+
+#[test]
+fn what_no_service_is_expected_for_does_not_wait() {
+    for kind in [WorkloadKind::Job, WorkloadKind::CronJob, WorkloadKind::Pod] {
+        let mut world = created(0);
+        world.workload.reference = WorkloadRef::new(kind, "payments");
+        assert_eq!(names(&world), [""; 0], "{kind}");
+    }
+    // The clocks differ by an hour.
+    assert_eq!(names(&created(-3600)), [""; 0]);
 }
 
 fn stateful_set() -> World {
