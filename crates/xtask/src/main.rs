@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask …`.
 
+mod bench;
 mod book;
 mod checks;
 mod clusters;
@@ -86,7 +87,7 @@ fn main() -> ExitCode {
         Command::Book(arguments) => Cache::open().and_then(|cache| book::run(&cache, &arguments)),
         Command::Chart => Cache::open().and_then(|cache| chart(&cache)),
         Command::Reference { write } => Cache::open().and_then(|cache| reference(&cache, write)),
-        Command::Bench { arguments } => Cache::open().and_then(|cache| bench(&cache, &arguments)),
+        Command::Bench { arguments } => Cache::open().and_then(|cache| bench::run(&cache, &arguments)),
         Command::Fuzz(arguments) => Cache::open().and_then(|cache| fuzz::run(&cache, &arguments).map(drop)),
         Command::Cluster(command) => clusters::run(command),
         Command::Image { registry } => image(registry.as_deref()),
@@ -113,13 +114,6 @@ fn reference(cache: &Cache, write: bool) -> anyhow::Result<()> {
         reference::write(cache)?;
     }
     reference::check(cache).map(|passed| println!("{passed} passed"))
-}
-
-/// Runs the measuring program, optimized as the servers are.
-fn bench(cache: &Cache, arguments: &[String]) -> anyhow::Result<()> {
-    let mut cargo =
-        checks::cargo(cache, &["run", "--release", "--quiet", "--package", "certmint-bench", "--"]);
-    certmint_e2e::command::run(cargo.args(arguments))
 }
 
 /// Builds our images and says how to use them.

@@ -11,7 +11,7 @@ use certmint_e2e::progress::{self, human};
 use certmint_e2e::scenarios::{self, Tally};
 use certmint_e2e::{charts, machine, reference};
 
-use crate::{checks, fuzz};
+use crate::{bench, checks, fuzz};
 
 /// For each target: enough to try the seeds and what earlier runs kept, and some more.
 const FUZZ_SECONDS: u32 = 5;
@@ -76,6 +76,12 @@ fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
         };
         *tally = tally.and(scenarios::run(&clusters, &chosen));
         clusters.into_iter().try_for_each(Cluster::stop)?;
+    }
+    if !fast && names.is_empty() && context.is_none() {
+        // Last and alone: a program that measures is in nobody's way then, and nobody in its.
+        progress::heading("bench");
+        bench::smoke(&cache)?;
+        tally.passed += 1;
     }
     Ok(())
 }
