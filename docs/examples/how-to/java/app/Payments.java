@@ -67,8 +67,9 @@ public class Payments {
     static void serve(Identities identities) throws Exception {
         List<String> allowed = List.of(System.getenv("ALLOWED_CALLERS").split(","));
         SSLContext context = identities.context();
-        // Seconds. A session that is resumed shows its certificate no second time; by default it lives for a day.
-        context.getServerSessionContext().setSessionTimeout(1);
+        // No resumption: every connection shows its certificate. A ticket may live for seven days (RFC 8446), and where
+        // sessions are to live longer, the JDK gives none.
+        context.getServerSessionContext().setSessionTimeout((int) Duration.ofDays(8).toSeconds());
         HttpsServer server = HttpsServer.create(new InetSocketAddress(8443), 0);
         server.setHttpsConfigurator(new HttpsConfigurator(context) {
             @Override
