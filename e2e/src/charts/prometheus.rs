@@ -1,7 +1,6 @@
 //! Alerts and dashboard, read by Prometheus' own tool.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -60,10 +59,12 @@ fn says_what_to_do(rule: &Value) -> Result<()> {
         ensure!(words.ends_with('.'), "its {text} is no sentence: {words:?}");
     }
     let runbook = rule["annotations"]["runbook"].as_str().unwrap_or_default();
-    ensure!(
-        Path::new(runbook).extension().is_some_and(|extension| extension == "md")
-            && book::repository().join(runbook).is_file(),
-        "its runbook is no page: {runbook:?}"
-    );
+    let (page, heading) = runbook.split_once('#').unwrap_or_default();
+    let page = fs::read_to_string(book::repository().join(page));
+    let page = page.with_context(|| format!("its runbook is no page: {runbook:?}"))?;
+    let has = page.lines().any(|line| {
+        line.strip_prefix("## ").is_some_and(|title| title.to_lowercase().replace(' ', "-") == heading)
+    });
+    ensure!(has, "its runbook names no heading of its page: {runbook:?}");
     Ok(())
 }
