@@ -6,6 +6,7 @@
 
 pub mod ca;
 mod hosts;
+mod labels;
 mod names;
 mod order;
 mod plan;
@@ -16,6 +17,7 @@ mod workload;
 
 pub use ca::{CaFacts, CaObserved, CaPlan, CaSecret, RotationReason, TrustBundle, ca_plan};
 pub use hosts::{GRACE, Hosts};
+pub use labels::Labels;
 pub use names::MAX_NAMES;
 pub use order::{IssuedFacts, Order, Reason};
 pub use plan::{Decision, IssuerFacts, Observed, Plan, Refusal, Removal, plan};

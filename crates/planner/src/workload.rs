@@ -1,7 +1,8 @@
 //! What is observed of workloads and Services.
 
+use crate::Labels;
 use certmint_contract::{Namespace, OptIn, WorkloadRef, annotations::AnnotationError};
-use std::{collections::BTreeMap, fmt, ops::Range};
+use std::{fmt, ops::Range};
 use time::OffsetDateTime;
 
 /// A workload that Certmint looks after, or once did.
@@ -18,7 +19,7 @@ pub struct Workload {
     /// The service account of its pods; `default` when the template names none.
     pub service_account: Box<str>,
     /// The labels its pods get.
-    pub template_labels: BTreeMap<String, String>,
+    pub template_labels: Labels,
     /// What its annotations ask for, or what is wrong with them.
     pub request: Result<OptIn, Vec<AnnotationError>>,
     /// Of a StatefulSet only.
@@ -42,7 +43,7 @@ pub struct Service {
     /// Where it is.
     pub namespace: Namespace,
     /// `spec.selector`; a Service without one selects nothing.
-    pub selector: BTreeMap<String, String>,
+    pub selector: Labels,
     /// What its name resolves to.
     pub kind: ServiceKind,
 }

@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use anyhow::Result;
 use certmint_contract::{Policy, WorkloadKind, WorkloadRef, annotations, keys};
-use certmint_planner::{Hosts, IssuerFacts, Observed, Service, ServiceKind, Workload, plan};
+use certmint_planner::{Hosts, IssuerFacts, Labels, Observed, Service, ServiceKind, Workload, plan};
 use time::{Duration, OffsetDateTime};
 
 use super::seconds_each;
@@ -44,8 +44,8 @@ pub(crate) fn planning(run: &Run) -> Result<Vec<Figure>> {
     Ok(vec![figure.beside("their selectors matched", floor * 1e3)])
 }
 
-fn labels(index: usize) -> BTreeMap<String, String> {
-    BTreeMap::from([("app".to_owned(), format!("payments-{index}"))])
+fn labels(index: usize) -> Labels {
+    BTreeMap::from([("app".to_owned(), format!("payments-{index}"))]).into()
 }
 
 fn workload(index: usize) -> Result<Workload> {

@@ -80,7 +80,7 @@ impl Seen {
             created: self.created(),
             service_account: template.spec.account().into(),
             request: annotations::parse(merged),
-            template_labels: template.metadata.labels,
+            template_labels: template.metadata.labels.into(),
             replicas: (kind == WorkloadKind::StatefulSet).then(|| spec.replicas()).flatten(),
         }))
     }
@@ -94,7 +94,7 @@ impl Seen {
             (_, Some("None")) => ServiceKind::Headless,
             _ => ServiceKind::ClusterIp,
         };
-        Ok(Service { name: name.into(), namespace, selector: spec.selector.unwrap_or_default(), kind })
+        Ok(Service { name: name.into(), namespace, selector: spec.selector.unwrap_or_default().into(), kind })
     }
 
     /// The object as the facts of a Secret.

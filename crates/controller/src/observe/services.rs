@@ -61,7 +61,7 @@ impl Services {
         let labels = workload.template_labels.iter();
         let namespace = &workload.namespace;
         let names = labels.filter_map(move |(key, value)| {
-            self.by_label.get(&(namespace.clone(), key.clone(), value.clone()))
+            self.by_label.get(&(namespace.clone(), key.to_owned(), value.to_owned()))
         });
         let names = names.flatten().map(|name| (namespace.clone(), name.clone()));
         names.filter_map(|name| self.by_name.get(&name))
@@ -70,7 +70,7 @@ impl Services {
 
 fn labels(service: &Service) -> impl Iterator<Item = Label> {
     let namespace = &service.namespace;
-    service.selector.iter().map(|(key, value)| (namespace.clone(), key.clone(), value.clone()))
+    service.selector.iter().map(|(key, value)| (namespace.clone(), key.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
 
     fn service(name: &str, selector: BTreeMap<String, String>) -> Service {
         let namespace = "shop".parse().unwrap();
-        Service { name: name.into(), namespace, selector, kind: ServiceKind::ClusterIp }
+        Service { name: name.into(), namespace, selector: selector.into(), kind: ServiceKind::ClusterIp }
     }
 
     fn workload(template_labels: BTreeMap<String, String>) -> Workload {
@@ -92,7 +92,7 @@ mod tests {
             uid: "d".into(),
             created: None,
             service_account: "default".into(),
-            template_labels,
+            template_labels: template_labels.into(),
             request: Ok(OptIn::No),
             replicas: None,
         }

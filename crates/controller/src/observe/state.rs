@@ -8,7 +8,10 @@ use super::{
 use crate::queue::Queue;
 use certmint_contract::{Namespace, SecretName, lifetime::life_elapsed};
 use certmint_planner::{Hosts, Service, Workload};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 use time::OffsetDateTime;
 use tokio::{sync::watch, time::Instant};
 
@@ -69,8 +72,8 @@ impl Observed {
     /// Everything about one workload.
     pub(crate) fn view(&self, key: &WorkloadKey) -> View {
         let state = self.read();
-        let workload = state.workloads.get(key).cloned();
-        let mut names = state.claims.get(key).cloned().unwrap_or_default();
+        let workload = state.workloads.get(key).map(|known| Workload::clone(known));
+        let mut names: BTreeSet<_> = state.claims.get(key).into_iter().flatten().cloned().collect();
         let wanted = workload.as_ref().and_then(wanted_secret);
         names.extend(wanted.clone());
         let secrets = names.into_iter().map(|name| (key.namespace.clone(), name));
@@ -78,7 +81,9 @@ impl Observed {
             hosts: state.hosts.get(key).cloned().unwrap_or_default(),
             workload,
             wanted,
-            secrets: secrets.filter_map(|name| state.secrets.get(&name).cloned()).collect(),
+            secrets: secrets
+                .filter_map(|name| state.secrets.get(&name).map(|known| Known::clone(known)))
+                .collect(),
         }
     }
 
@@ -102,7 +107,7 @@ impl Observed {
 
     /// The workload of that key, while it is opted in.
     pub(crate) fn workload(&self, key: &WorkloadKey) -> Option<Workload> {
-        self.read().workloads.get(key).cloned()
+        self.read().workloads.get(key).map(|known| Workload::clone(known))
     }
 
     /// What there is.

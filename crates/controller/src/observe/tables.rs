@@ -50,12 +50,14 @@ pub(super) struct State {
     pub(super) complete: bool,
     /// Namespaces that are named, but cannot be read: what is in them is not known.
     pub(super) closed: BTreeSet<Namespace>,
-    pub(super) workloads: BTreeMap<WorkloadKey, Workload>,
+    /// Boxed, as a node of the tree has room for eleven and is half empty.
+    pub(super) workloads: BTreeMap<WorkloadKey, Box<Workload>>,
     /// As the last plan of each left them.
     pub(super) hosts: HashMap<WorkloadKey, Hosts>,
     pub(super) services: Services,
-    pub(super) secrets: BTreeMap<(Namespace, SecretName), Known>,
-    pub(super) claims: HashMap<WorkloadKey, BTreeSet<SecretName>>,
+    pub(super) secrets: BTreeMap<(Namespace, SecretName), Box<Known>>,
+    /// The Secrets of each workload: one, but for moments.
+    pub(super) claims: HashMap<WorkloadKey, Vec<SecretName>>,
 }
 
 /// When a Secret's content is verified in turn: spread over the time there is, the same Secret alike each time.
@@ -70,13 +72,13 @@ impl State {
     pub(super) fn put_workload(&mut self, workload: Workload) -> Vec<WorkloadKey> {
         let key = WorkloadKey::of(&workload);
         let before = self.workloads.get(&key);
-        if before == Some(&workload) {
+        if before.is_some_and(|before| **before == workload) {
             return Vec::new();
         }
         if before.is_some_and(|before| before.uid != workload.uid) {
             self.hosts.remove(&key);
         }
-        self.workloads.insert(key.clone(), workload);
+        self.workloads.insert(key.clone(), Box::new(workload));
         vec![key]
     }
 
@@ -111,10 +113,10 @@ impl State {
         let mut affected = self.remove_secret(&name);
         if let Some(workload) = claimed_by(&known.facts) {
             let key = WorkloadKey { namespace, workload };
-            self.claims.entry(key.clone()).or_default().insert(name.1.clone());
+            self.claims.entry(key.clone()).or_insert_with(|| Vec::with_capacity(1)).push(name.1.clone());
             affected.push(key);
         }
-        self.secrets.insert(name, known);
+        self.secrets.insert(name, Box::new(known));
         affected
     }
 
@@ -123,7 +125,7 @@ impl State {
         let Some(workload) = claimed_by(&known.facts) else { return Vec::new() };
         let key = WorkloadKey { namespace: name.0.clone(), workload };
         if let Some(claims) = self.claims.get_mut(&key) {
-            claims.remove(&name.1);
+            claims.retain(|claim| *claim != name.1);
             if claims.is_empty() {
                 self.claims.remove(&key);
             }

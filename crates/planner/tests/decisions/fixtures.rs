@@ -4,7 +4,7 @@ use certmint_contract::{
     DnsName, OptIn, Policy, WorkloadKind, WorkloadRef, annotations, keys, lifetime::BACKDATE,
 };
 use certmint_planner::{
-    Decision, Hosts, IssuedFacts, IssuerFacts, Observed, Order, Owner, Plan, SecretFacts, Service,
+    Decision, Hosts, IssuedFacts, IssuerFacts, Labels, Observed, Order, Owner, Plan, SecretFacts, Service,
     ServiceKind, Workload, plan,
 };
 use std::collections::BTreeMap;
@@ -138,11 +138,12 @@ pub(crate) fn owner(workload: &Workload) -> Owner {
 }
 
 pub(crate) fn managed() -> BTreeMap<String, String> {
-    labels(&[(keys::MANAGED, keys::TRUE)])
+    BTreeMap::from([(keys::MANAGED.to_owned(), keys::TRUE.to_owned())])
 }
 
-pub(crate) fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    let pairs = pairs.iter().map(|(key, value)| ((*key).into(), (*value).into()));
+    pairs.collect::<BTreeMap<String, String>>().into()
 }
 
 pub(crate) fn texts(names: &[DnsName]) -> Vec<&str> {

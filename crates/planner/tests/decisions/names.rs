@@ -2,7 +2,7 @@
 
 use crate::fixtures::{NOW, World, deployment, labels, service, texts};
 use certmint_contract::{ErrorCode, WorkloadKind, WorkloadRef};
-use certmint_planner::{MAX_NAMES, Plan, Replicas, Service, ServiceKind, Workload};
+use certmint_planner::{Labels, MAX_NAMES, Plan, Replicas, Service, ServiceKind, Workload};
 use proptest::prelude::*;
 use time::Duration;
 
@@ -84,7 +84,7 @@ fn a_service_that_does_not_select_the_pods_gives_nothing() {
     assert!(names(&with_service(|service| service.selector = labels(&[("app", "orders")]))).is_empty());
     let more = labels(&[("app", "payments"), ("version", "2")]);
     assert!(names(&with_service(|service| service.selector = more)).is_empty());
-    assert!(names(&with_service(|service| service.selector.clear())).is_empty());
+    assert!(names(&with_service(|service| service.selector = Labels::default())).is_empty());
     assert!(names(&with_service(|service| service.kind = ServiceKind::ExternalName)).is_empty());
     assert!(names(&with_service(|service| service.namespace = "other".parse().unwrap())).is_empty());
 }
@@ -165,7 +165,7 @@ fn any_service() -> impl Strategy<Value = Service> {
         |(name, selector, kind, namespace)| Service {
             name: name.into(),
             namespace: namespace.parse().unwrap(),
-            selector,
+            selector: selector.into(),
             kind,
         },
     )
@@ -175,7 +175,7 @@ fn any_workload() -> impl Strategy<Value = Workload> {
     let labels = prop::collection::btree_map("app|tier|zone", "payments|back|a", 0..4);
     let replicas = prop::option::of(("[a-c]{1,2}", 0_u32..400));
     (labels, replicas).prop_map(|(template_labels, replicas)| Workload {
-        template_labels,
+        template_labels: template_labels.into(),
         replicas: replicas
             .map(|(service, count)| Replicas { governing_service: service.into(), ordinals: 0..count }),
         ..deployment("payments")
