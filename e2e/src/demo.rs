@@ -75,7 +75,7 @@ fn tell(cluster: &Cluster) -> Result<Tally> {
 
 fn opt_in(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     heading("A payment service opts in");
-    shell("kubectl apply -f docs/examples/payments.yaml -f docs/examples/checkout.yaml");
+    shell("kubectl apply -f docs/src/examples/payments.yaml -f docs/src/examples/checkout.yaml");
     note("  (with images of nginx and curl built here)");
     examples::apply_payments(cluster, kubectl)?;
     examples::apply_checkout(cluster, kubectl)?;

@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_a_page_quotes_stands_in_an_example() {
-        let examples = files(&super::super::repository().join("docs/examples"));
+        let examples = files(&super::super::repository().join("docs/src/examples"));
         for how_to in HOW_TOS {
             let path = super::super::repository().join(format!("docs/src/how-to/{}.md", how_to.name));
             for quote in quotes(&fs::read_to_string(&path).unwrap()) {

@@ -7,8 +7,8 @@ use crate::cluster::Cluster;
 use crate::images;
 use crate::kubectl::Kubectl;
 
-const PAYMENTS: &str = include_str!("../../../docs/examples/payments.yaml");
-const CHECKOUT: &str = include_str!("../../../docs/examples/checkout.yaml");
+const PAYMENTS: &str = include_str!("../../../docs/src/examples/payments.yaml");
+const CHECKOUT: &str = include_str!("../../../docs/src/examples/checkout.yaml");
 
 /// nginx that asks every caller for a certificate, not yet opted in.
 ///
