@@ -98,7 +98,7 @@ fn make_stranger(kubectl: &Kubectl<'_>) -> Result<(String, String)> {
         "-addext",
         "extendedKeyUsage=clientAuth,serverAuth",
         "-addext",
-        "subjectAltName=URI:spiffe://cluster.local/ns/shop/sa/default",
+        "subjectAltName=URI:spiffe://cluster.local/ns/shop/sa/checkout",
         "-keyout",
         &key,
         "-out",

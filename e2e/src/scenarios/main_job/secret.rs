@@ -47,7 +47,7 @@ fn printed(kubectl: &Kubectl<'_>) -> Result<()> {
         "certmint.dev/managed=true",
         "certmint.dev/workload: Deployment/payments",
         "certmint.dev/dns-names: payments.secret.svc",
-        "certmint.dev/spiffe-id: spiffe://cluster.local/ns/secret/sa/default",
+        "certmint.dev/spiffe-id: spiffe://cluster.local/ns/secret/sa/payments",
         "certmint.dev/not-after: 2",
         "certmint.dev/renew-at: 2",
         "certmint.dev/serial: ",
@@ -111,7 +111,7 @@ fn gnutls(files: &SecretFiles, purpose: Use<'_>) -> Result<String> {
 fn profile(files: &SecretFiles) -> Result<()> {
     let text = files.text()?;
     for expected in [
-        "URI:spiffe://cluster.local/ns/secret/sa/default",
+        "URI:spiffe://cluster.local/ns/secret/sa/payments",
         "X509v3 Key Usage: critical\n                Digital Signature",
         "TLS Web Server Authentication, TLS Web Client Authentication",
         "X509v3 Subject Alternative Name: critical",
