@@ -28,6 +28,7 @@ import java.util.concurrent.Executors;
 import javax.net.ssl.KeyManager;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.SSLEngine;
+import javax.net.ssl.SSLParameters;
 import javax.net.ssl.SSLSession;
 import javax.net.ssl.TrustManager;
 import javax.net.ssl.TrustManagerFactory;
@@ -152,7 +153,10 @@ class Caller {
     private HttpClient newest() throws GeneralSecurityException, IOException {
         if (identity != identities.current()) {
             identity = identities.current();
-            client = HttpClient.newBuilder().sslContext(identities.context()).build();
+            // By itself the context would speak TLS 1.2 too.
+            SSLParameters parameters = new SSLParameters();
+            parameters.setProtocols(new String[] {"TLSv1.3"});
+            client = HttpClient.newBuilder().sslContext(identities.context()).sslParameters(parameters).build();
         }
         return client;
     }
