@@ -60,7 +60,7 @@ fn upgrade(cluster: &Cluster, shop: &Kubectl<'_>, traffic: &Traffic<'_>) -> Resu
     let admissions = step("pods are created all the time", || Admissions::start(cluster, &kubectl))?;
     let mut guide = Guide::open(cluster, "upgrade")?;
     for (what, command) in [
-        ("other values roll out", "--set logLevel"),
+        ("other values roll out", "--set logFormat"),
         ("other images roll out", "--set image.tag"),
         ("a rollback takes both back", "helm rollback"),
     ] {
