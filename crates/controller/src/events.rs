@@ -78,15 +78,15 @@ impl Events {
         self.tell(subject, "Normal", reason, "Issue", note);
     }
 
-    /// Something was refused; told once, then again after an hour or when it changes.
-    pub(crate) fn refused(&self, subject: &Subject, code: ErrorCode, note: &str) {
+    /// Something was refused; told once, then again after an hour or when it changes. Returns whether it was news.
+    pub(crate) fn refused(&self, subject: &Subject, code: ErrorCode, note: &str) -> bool {
         let mut hasher = DefaultHasher::new();
         (code, note).hash(&mut hasher);
         let (hash, now) = (hasher.finish(), Instant::now());
         {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             if told.get(subject).is_some_and(|(known, at)| *known == hash && now - *at < SILENCE) {
-                return;
+                return false;
             }
             // What became of a refused workload is not always learned: silence ends all memory of it.
             told.retain(|_, (_, at)| now - *at < SILENCE);
@@ -96,6 +96,7 @@ impl Events {
             told.insert(subject.clone(), (hash, now));
         }
         self.tell(subject, "Warning", &code.to_string(), "Plan", note);
+        true
     }
 
     /// Nothing is wrong with it any more, or it is gone.
@@ -222,8 +223,8 @@ mod tests {
     async fn a_refusal_is_told_once_until_it_changes_or_an_hour_passes() {
         let (events, mut backlog) = Events::new("controller-0");
         let mut notes = || std::iter::from_fn(|| backlog.try_recv().ok()?.note).collect::<Vec<_>>();
-        for note in ["a", "a", "b", "b"] {
-            events.refused(&subject("payments"), ErrorCode::NotAllowed, note);
+        for (note, news) in [("a", true), ("a", false), ("b", true), ("b", false)] {
+            assert_eq!(events.refused(&subject("payments"), ErrorCode::NotAllowed, note), news);
         }
         assert_eq!(notes(), ["a", "b"]);
         tokio::time::advance(SILENCE).await;

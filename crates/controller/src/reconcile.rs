@@ -6,6 +6,7 @@
 mod issue;
 mod look;
 mod pace;
+mod tell;
 mod work;
 
 pub(crate) use pace::Pace;
@@ -23,19 +24,20 @@ use crate::{
 };
 use certmint_certificates::{IssueError, KeyError};
 use certmint_contract::{ErrorCode, Policy, SecretName};
-use certmint_planner::{Decision, IssuerFacts, Order, Plan, Refusal, Removal, SecretFacts, Workload, plan};
+use certmint_planner::{Decision, IssuerFacts, Plan, Removal, SecretFacts, Workload, plan};
 use kube::{Api, Client};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tell::Blocking;
 use time::OffsetDateTime;
 use tokio::{sync::watch, time::Instant};
 
 /// Everything is planned again at least this often: timers drift on a suspended machine.
 const LONGEST_REST: Duration = Duration::from_secs(3600);
-/// How often a Secret in the way, which is not watched, is looked at again: one read each.
+/// How soon is looked again at what no watch tells of: a Secret in the way, a namespace that was being deleted.
 const BLOCKED_REST: Duration = Duration::from_secs(5);
 /// How often in a row a plan may be overtaken by events before it counts as a failure.
 const ROUNDS: usize = 5;
@@ -60,12 +62,6 @@ pub(crate) struct Reconciler {
     pub(crate) pace: Pace,
 }
 
-/// The Secret that has the name a workload wants.
-struct Blocking {
-    name: SecretName,
-    uid: Box<str>,
-}
-
 /// Why a plan could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReconcileError {
@@ -84,9 +80,12 @@ pub(crate) enum ReconcileError {
     /// What was planned was overtaken every time.
     #[error("the Secret changes faster than it can be written; this is tried again")]
     Overtaken,
-    /// The CA is gone since this was planned, or does not have the constraints of the policy yet.
+    /// The CA is gone since this was planned.
     #[error("the CA is changed at this moment; this is tried again")]
     CaChanges,
+    /// The CA does not have the constraints of the policy yet, which is why it cannot issue, most often.
+    #[error("the CA has not followed a change of the policy yet: {0}; this is tried again")]
+    CaIsBehind(#[source] IssueError),
 }
 
 impl ReconcileError {
@@ -95,7 +94,7 @@ impl ReconcileError {
         match self {
             Self::Api(error) => error.code(),
             Self::Issue(_) | Self::Key(_) | Self::NoEntropy(_) => ErrorCode::IssuanceFailed,
-            Self::Overtaken | Self::CaChanges => ErrorCode::NotYetIssued,
+            Self::Overtaken | Self::CaChanges | Self::CaIsBehind(_) => ErrorCode::NotYetIssued,
         }
     }
 }
@@ -106,24 +105,7 @@ impl Reconciler {
         let begun = Instant::now();
         let tried = self.try_reconcile(key).await;
         self.metrics.reconciled(begun.elapsed());
-        match tried {
-            Ok(outcome) => outcome,
-            // The workload goes with it, and nobody can do anything about that.
-            Err(ReconcileError::Api(error)) if matches!(error.fault(), Fault::NamespaceEnds) => {
-                Outcome::Settled
-            }
-            Err(error) => {
-                self.metrics.failed();
-                let code = error.code();
-                tracing::warn!(workload = %key, %code, %error, "not done; it is tried again");
-                // What passes within moments is no news, and an API server that is away takes no Event.
-                let news = !matches!(code, ErrorCode::Unavailable | ErrorCode::NotYetIssued);
-                if let (true, Some(workload)) = (news, self.observed.workload(key)) {
-                    self.events.refused(&Subject::of(&workload), code, &error.to_string());
-                }
-                Outcome::Failed
-            }
-        }
+        tried.unwrap_or_else(|error| self.fail(key, &error))
     }
 
     async fn try_reconcile(&self, key: &WorkloadKey) -> Result<Outcome, ReconcileError> {
@@ -142,19 +124,28 @@ impl Reconciler {
             let Some(workload) = view.workload.as_ref().or(unlabelled.as_ref()) else {
                 return Ok(Outcome::Settled);
             };
-            if self.verify_suspects(&view, workload, &secrets).await? {
-                continue;
+            let (suspects, pause) = (self.suspects(&view, workload), self.pace.pause(key, Instant::now()));
+            match (suspects.first(), pause) {
+                // Whatever is found could not be mended now.
+                (Some(suspect), Some(until)) => return Ok(self.wait(workload, &suspect.facts.name, until)),
+                (Some(_), None) => {
+                    self.verify(&suspects, workload, &secrets).await?;
+                    continue;
+                }
+                (None, _) => {}
             }
-            let blocking = self.blocking(&view, in_the_way.as_ref());
+            let blocking = Blocking::of(&view, in_the_way.as_ref());
             let Decision { plan, remove, hosts } = self.decide(workload, &view, in_the_way.take());
             self.observed.remember(workload, hosts);
-            let pause = self.pace.pause(key, Instant::now());
             if let (Plan::Issue(order) | Plan::Renew(order), Some(until)) = (&plan, pause) {
-                return Ok(self.wait(workload, order, until));
+                return Ok(self.wait(workload, &order.secret_name, until));
             }
             match plan {
                 Plan::Keep { until } => {
-                    self.events.forget(&Subject::of(workload));
+                    // What is undone at once is not told each time.
+                    if pause.is_none() {
+                        self.events.forget(&Subject::of(workload));
+                    }
                     self.remove(workload, &remove, &secrets).await?;
                     return Ok(self.rest_until(until, &view, workload));
                 }
@@ -208,50 +199,6 @@ impl Reconciler {
         plan(&observed, entropy::now())
     }
 
-    /// The Secret of the wanted name, which may turn out to be in the way.
-    fn blocking(&self, view: &View, in_the_way: Option<&SecretFacts>) -> Option<Blocking> {
-        let known = view.secrets.iter().map(|known| &known.facts);
-        let facts = in_the_way
-            .or_else(|| known.into_iter().find(|facts| view.wanted.as_ref() == Some(&facts.name)))?;
-        Some(Blocking { name: facts.name.clone(), uid: facts.uid.clone() })
-    }
-
-    fn refuse(
-        &self,
-        key: &WorkloadKey,
-        workload: &Workload,
-        refusal: &Refusal,
-        blocking: Option<Blocking>,
-    ) -> Outcome {
-        let Refusal { code, message } = refusal;
-        self.metrics.refused(*code);
-        tracing::warn!(workload = %workload, %code, message, "refused");
-        self.events.refused(&Subject::of(workload), *code, message);
-        let rest = match (code, blocking) {
-            (ErrorCode::ForeignSecret | ErrorCode::SecretClaimed, Some(Blocking { name, uid })) => {
-                self.events.refused(&Subject::secret(&key.namespace, &name, &uid), *code, message);
-                self.blocked.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), name);
-                BLOCKED_REST
-            }
-            _ => LONGEST_REST,
-        };
-        Outcome::Again(Instant::now() + rest)
-    }
-
-    /// Writes nothing before `until`, because something changes the Secret, or what it depends on, without end.
-    fn wait(&self, workload: &Workload, order: &Order, until: Instant) -> Outcome {
-        let Order { secret_name, reason, .. } = order;
-        let code = ErrorCode::WrittenTooOften;
-        let note = format!(
-            "Secret {secret_name} had to be written more than {} times within minutes, so it is written every {} s now; kubectl get secret {secret_name} --output yaml --show-managed-fields tells who changes it",
-            pace::BURST,
-            pace::INTERVAL.as_secs(),
-        );
-        tracing::warn!(%workload, %code, %reason, note, "written too often");
-        self.events.refused(&Subject::of(workload), code, &note);
-        Outcome::Again(until)
-    }
-
     /// A workload as it is now, which no watch tells of: opted out, or without our label, which whoever writes it
     /// may drop while no webhook is there to put it back. Only what the workload itself says counts; a deleted
     /// one's Secret is the garbage collector's.
@@ -299,5 +246,7 @@ impl Reconciler {
 pub(crate) mod fixture;
 #[cfg(test)]
 mod look_tests;
+#[cfg(test)]
+mod pace_tests;
 #[cfg(test)]
 mod tests;

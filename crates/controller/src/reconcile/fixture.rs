@@ -32,6 +32,7 @@ pub(crate) struct Fixture {
     pub(crate) queue: Arc<Queue<WorkloadKey>>,
     pub(crate) ca: watch::Sender<Ca>,
     pub(crate) policy: watch::Sender<Arc<Policy>>,
+    pub(crate) registry: prometheus_client::registry::Registry,
 }
 
 pub(crate) fn authority() -> Arc<Authority> {
@@ -98,7 +99,7 @@ pub(crate) fn fixture() -> Fixture {
     let roots = Some(authority.trust_bundle().into());
     let (ca_sender, ca) = watch::channel(Ca { authority: Ok(authority), roots });
     let (policy_sender, policy) = watch::channel(Arc::new(Policy::default()));
-    let metrics = Metrics::default();
+    let (metrics, registry) = Metrics::new();
     Fixture {
         reconciler: Arc::new(Reconciler {
             client,
@@ -113,6 +114,7 @@ pub(crate) fn fixture() -> Fixture {
         server,
         queue,
         told,
+        registry,
         key: WorkloadKey {
             namespace: "shop".parse().unwrap(),
             workload: WorkloadRef::new(WorkloadKind::Deployment, "payments"),

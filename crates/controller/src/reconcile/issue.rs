@@ -95,7 +95,7 @@ impl Reconciler {
         let profile =
             Profile { dns_names: &order.dns_names, spiffe_id: &order.spiffe_id, lifetime: order.lifetime };
         let issued = match authority.issue(&profile, &key, entropy::serial()?, entropy::now()) {
-            Err(_) if self.is_behind_policy(&authority) => return Err(ReconcileError::CaChanges),
+            Err(error) if self.is_behind_policy(&authority) => return Err(ReconcileError::CaIsBehind(error)),
             issued => issued?,
         };
         let facts = IssuedFacts {
@@ -184,10 +184,11 @@ mod tests {
     };
     use certmint_contract::{Policy, WorkloadKind};
     use certmint_planner::ca::permitted_dns;
-    use std::sync::Arc;
+    use std::{error::Error, sync::Arc};
 
     #[tokio::test(start_paused = true)]
-    async fn names_that_the_policy_has_just_allowed_wait_for_the_ca_and_are_no_failure() {
+    async fn names_that_the_policy_has_just_allowed_are_tried_again_without_an_event_until_the_ca_allows_them()
+     {
         let mut fixture = fixture();
         let ca_of = |policy: &Policy| {
             let authority = authority_for(&permitted_dns(policy));
@@ -202,6 +203,9 @@ mod tests {
         fixture.policy.send_replace(Arc::new(wider.clone()));
         assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Failed);
         assert_eq!(fixture.reasons(), [] as [&str; 0]);
+        let error = fixture.reconciler.try_reconcile(&fixture.key).await.unwrap_err();
+        let why = error.source().unwrap().to_string();
+        assert!(why.contains("does not verify") && error.to_string().contains(&why), "{error}");
         fixture.ca.send_replace(ca_of(&wider));
         fixture.issue().await;
         assert_eq!(fixture.reasons(), ["Issued"]);

@@ -12,27 +12,30 @@ use certmint_planner::{SecretFacts, Workload};
 use tokio::time::Instant;
 
 impl Reconciler {
-    /// Reads the workload's Secrets whose content is to be verified now. Tells whether there were any.
-    pub(super) async fn verify_suspects(
+    /// The workload's Secrets whose content is to be verified now; none while there are no roots to hold it against.
+    pub(super) fn suspects<'a>(&self, view: &'a View, workload: &Workload) -> Vec<&'a Known> {
+        if self.ca.borrow().roots.is_none() {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        verifiable(view, workload).filter(|known| known.verify_at <= now).collect()
+    }
+
+    /// Reads Secrets of the workload, and takes note of what they hold.
+    pub(super) async fn verify(
         &self,
-        view: &View,
+        suspects: &[&Known],
         workload: &Workload,
         secrets: &Secrets,
-    ) -> Result<bool, ReconcileError> {
-        if self.ca.borrow().roots.is_none() {
-            return Ok(false);
-        }
-        let mut any = false;
-        let now = Instant::now();
-        for suspect in verifiable(view, workload).filter(|known| known.verify_at <= now) {
-            any = true;
+    ) -> Result<(), ReconcileError> {
+        for suspect in suspects {
             let name = &suspect.facts.name;
             match secrets.get(name.as_str()).await? {
                 Some(secret) => self.take_note(secret, workload),
                 None => self.observed.forget_secret(&workload.namespace, name),
             }
         }
-        Ok(any)
+        Ok(())
     }
 
     /// After a write that met something unexpected: what is there now. One of ours is taken note of; a
