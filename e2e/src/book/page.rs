@@ -50,7 +50,8 @@ impl Page {
     /// Reads the page at `name`, a path in the repository.
     ///
     /// # Errors
-    /// When it cannot be read, or has a comment of ours that is misspelt or before no commands.
+    /// When it cannot be read, has a comment of ours that is misspelt or before no commands, or does not show with
+    /// what commands fail.
     pub fn read(name: &str) -> Result<Self> {
         let path = super::repository().join(name);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -109,6 +110,10 @@ fn blocks(text: &str) -> Result<Vec<Block>> {
         }
         after_commands = commands;
     }
+    let unexplained = |block: &&Block| block.ending == Ending::Fails && block.shows.is_none();
+    if let Some(Block { line, .. }) = blocks.iter().find(unexplained) {
+        bail!("line {line}: commands that fail are to show with what, in a text block after them");
+    }
     Ok(blocks)
 }
 
@@ -161,7 +166,7 @@ mod tests {
     #[test]
     fn commands_and_what_they_print_are_found() {
         let page = "# Title\n\n```sh\nkubectl get pods\n```\n\n```text\nNAME …\n```\n\nNow it goes wrong:\n\n\
-                    <!-- fails -->\n```sh\nkubectl annotate x\n```\n\n```yaml\nno: command\n```\n";
+                    <!-- fails -->\n```sh\nkubectl annotate x\n```\n\n```text\nerror: …\n```\n\n```yaml\nno: command\n```\n";
         let found = blocks(page).unwrap();
         assert_eq!(
             found,
@@ -176,7 +181,7 @@ mod tests {
                     line: 14,
                     commands: "kubectl annotate x\n".into(),
                     ending: Ending::Fails,
-                    shows: None
+                    shows: Some("error: …\n".into()),
                 },
             ]
         );
@@ -194,6 +199,12 @@ mod tests {
         assert_eq!(not_run(": it needs a registry").unwrap()[0].ending, Ending::NotRun);
         assert!(not_run("").is_err());
         assert!(not_run(":").is_err());
+    }
+
+    #[test]
+    fn what_fails_shows_with_what() {
+        let error = blocks("<!-- fails -->\n```sh\nfalse\n```\n\nIt is refused.\n").unwrap_err();
+        assert!(error.to_string().starts_with("line 2: "), "{error}");
     }
 
     #[test]
