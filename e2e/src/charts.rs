@@ -10,6 +10,7 @@ mod objects;
 mod privileges;
 mod prometheus;
 mod rendering;
+mod required;
 mod schema;
 mod schemas;
 mod sets;
@@ -72,6 +73,7 @@ pub fn test(cache: &Cache) -> Result<usize> {
     test("every value has a comment, and is tried", &values::known)?;
     test("the schema takes no unknown key", &values::schema_is_closed)?;
     test("every value has a type, and a bad one is refused by name", &|| values::bad_ones_refused(&chart))?;
+    test("what is required is missed by name", &|| required::missed(&chart))?;
     test("every value changes something", &|| values::each_used(&chart))?;
     test("every alert fires when it should, and only then", &|| prometheus::alerts_fire(cache))?;
     test("every expression of the dashboard is one", &|| prometheus::dashboard_parses(cache))?;

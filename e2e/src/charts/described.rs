@@ -50,7 +50,8 @@ pub(super) fn page() -> Result<String> {
     Ok(sections.join("\n"))
 }
 
-fn defaults() -> Result<Value> {
+/// `values.yaml`.
+pub(super) fn defaults() -> Result<Value> {
     serde_saphyr::from_str(&read("values.yaml")?).context("values.yaml is not YAML")
 }
 
