@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use certmint_e2e::cluster::Cluster;
 use certmint_e2e::cluster::state::AUDIT_LOG;
 use serde::Deserialize;
@@ -56,6 +56,11 @@ impl Mark {
     /// What the controller asked since.
     pub(crate) fn since(self, cluster: &Cluster) -> Result<Requests> {
         let mut log = open(cluster)?;
+        let length = log.seek(SeekFrom::End(0))?;
+        ensure!(
+            length >= self.0,
+            "the audit log was begun anew: its maxsize is too small for what was asked"
+        );
         log.seek(SeekFrom::Start(self.0))?;
         let mut requests = Requests::default();
         for line in BufReader::new(log).lines() {

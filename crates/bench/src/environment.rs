@@ -3,9 +3,14 @@
 use std::fs;
 use std::process::Command;
 
+use anyhow::{Result, ensure};
+use certmint_e2e::components::KUBERNETES;
+use certmint_e2e::images;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use crate::wrk;
 
 /// What a run's figures depend on.
 #[derive(Debug, Serialize)]
@@ -26,17 +31,32 @@ pub(crate) struct Environment {
     pub(crate) rustc: String,
     /// The load average of the last minute: figures of a busy machine are worse.
     pub(crate) load: String,
-    /// Whether it was a short run, whose figures are rough.
+    /// The Kubernetes of the local clusters.
+    pub(crate) kubernetes: &'static str,
+    /// The load generator, where there is one.
+    pub(crate) wrk: Option<String>,
+    /// The profile that the measured images were built with, when they are not as they are released.
+    pub(crate) image_profile: Option<String>,
+    /// Whether it was a short run, whose figures are rough and not judged.
     pub(crate) quick: bool,
 }
 
 impl Environment {
     /// Of here and now.
-    pub(crate) fn observe(quick: bool) -> Self {
+    ///
+    /// # Errors
+    /// When images other than the released ones are chosen for a run that is judged.
+    pub(crate) fn observe(quick: bool) -> Result<Self> {
+        let image_profile = std::env::var(images::PROFILE).ok();
+        ensure!(
+            quick || image_profile.is_none(),
+            "{} is set, so that not what is released would be measured: unset it, or measure with --quick",
+            images::PROFILE
+        );
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let changed = !output("git", &["status", "--porcelain"]).is_empty();
         let commit = output("git", &["rev-parse", "--short=12", "HEAD"]);
-        Self {
+        Ok(Self {
             started: OffsetDateTime::now_utc().truncate_to_second().format(&Rfc3339).unwrap_or_default(),
             commit: if changed { commit + "+" } else { commit },
             processor: field(&read("/proc/cpuinfo"), "model name"),
@@ -50,15 +70,23 @@ impl Environment {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             rustc: output("rustc", &["--version"]),
             load: read("/proc/loadavg").split_whitespace().next().unwrap_or_default().to_owned(),
+            kubernetes: KUBERNETES.version,
+            wrk: wrk::version(),
+            image_profile,
             quick,
-        }
+        })
     }
 
     /// In one line.
     pub(crate) fn line(&self) -> String {
-        let Self { commit, processor, cores, memory, kernel, rustc, load, .. } = self;
+        let Self { commit, processor, cores, memory, kernel, rustc, load, kubernetes, .. } = self;
+        let quick = if self.quick { "quick: figures are rough, and not judged; " } else { "" };
+        let images = self.image_profile.as_ref().map(|profile| format!(", images by profile {profile}"));
+        let wrk = self.wrk.as_ref().map(|version| format!(", {version}"));
         format!(
-            "commit {commit}; {cores} x {processor}, {memory} MiB, Linux {kernel}, load {load} at the start; {rustc}"
+            "{quick}commit {commit}{}; {cores} x {processor}, {memory} MiB, Linux {kernel}, load {load} at the start; {rustc}; Kubernetes {kubernetes}{}",
+            images.unwrap_or_default(),
+            wrk.unwrap_or_default(),
         )
     }
 }

@@ -9,10 +9,11 @@ use crate::inside::{Pace, Starts, Task};
 use crate::{Run, injected};
 
 const ROW: &str = "fetch";
+const NAMESPACE: &str = "bench-fetch";
 
 pub(crate) fn fetch(run: &Run) -> Result<Vec<Figure>> {
     let cluster = run.installation()?;
-    let pid = injected::fetcher(cluster, "bench-fetch")?.pid();
+    let pid = injected::fetcher(cluster, NAMESPACE)?.pid();
     let count = if run.quick { 20 } else { 300 };
     let mut figures = Vec::new();
     for (what, secret, most) in [("Secret present", true, 20.0), ("through the issuance API", false, 50.0)] {
@@ -20,5 +21,6 @@ pub(crate) fn fetch(run: &Run) -> Result<Vec<Figure>> {
         figures.push(Figure::new(ROW, format!("{what}, p50"), pace.p50, "ms"));
         figures.push(Figure::new(ROW, format!("{what}, p99"), pace.p99, "ms").target(Target::Most(most)));
     }
+    cluster.kubectl().delete(&["namespace", NAMESPACE])?;
     Ok(figures)
 }

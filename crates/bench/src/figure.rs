@@ -65,6 +65,12 @@ impl Figure {
         Self { target: Some(target), met, ..self }
     }
 
+    /// Not judged after all.
+    #[must_use]
+    pub(crate) fn unjudged(self) -> Self {
+        Self { target: None, met: None, ..self }
+    }
+
     /// The bound, as a number in the figure's unit.
     pub(crate) fn bound(&self) -> Option<f64> {
         self.target.and_then(|target| target.bound(self.beside.as_ref()))

@@ -15,7 +15,7 @@ use certmint_e2e::wait::{self, Observed};
 
 use crate::audit::{Mark, Requests};
 use crate::inside::{Climb, Counter, Pace, Ready, Task};
-use crate::process::Process;
+use crate::process::{Memory, Process};
 use crate::{Run, shared};
 
 /// As many as the controller works on at one time.
@@ -35,16 +35,16 @@ pub(crate) struct Filled {
     pub(crate) cluster: Cluster,
     /// How many workloads there were at first.
     pub(crate) count: usize,
-    /// The controller's RSS with nothing to do, in MiB.
-    pub(crate) idle: f64,
+    /// What the controller holds with nothing to do.
+    pub(crate) idle: Memory,
     /// Secrets created by a plain client.
     pub(crate) raw: Pace,
     /// The controller's first way through all workloads.
     pub(crate) first: Issuance,
     /// From the controller's Deployment scaled up to the last Secret, in seconds.
     pub(crate) from_scale_up: f64,
-    /// RSS after that, in MiB.
-    pub(crate) managed: f64,
+    /// What it holds after that.
+    pub(crate) managed: Memory,
 }
 
 /// Certificates issued for all workloads.
@@ -64,7 +64,7 @@ impl Filled {
         let cluster = shared::start(&run.cache, "filled")?;
         installation::install(&cluster, shared::VALUES)?;
         let count = if run.quick { 200 } else { 10_000 };
-        let idle = controller(&cluster)?.rss()?;
+        let idle = controller(&cluster)?.memory()?;
         let pattern = pattern(&cluster)?;
         installation::scale_controller(&cluster, 0)?;
         progress::step(&format!("{count} workloads"), || objects::workloads(&cluster, 0..count))?;
@@ -75,12 +75,13 @@ impl Filled {
         let begun = Instant::now();
         let (first, from_scale_up) = progress::step("a certificate for each, by the controller", || {
             scale_up(&cluster)?;
-            let climb = climb(&cluster, count)?;
+            // It counts from 0 on, and may have issued before it is first looked at.
+            let climb = climb(&cluster, Some(0.0), count)?;
             let from_scale_up = begun.elapsed().as_secs_f64();
             let requests = settled(&cluster, mark)?;
             Ok((Issuance { climb, cpu: controller(&cluster)?.cpu()?, requests }, from_scale_up))
         })?;
-        let managed = controller(&cluster)?.rss()?;
+        let managed = controller(&cluster)?.memory()?;
         Ok(Self { cluster, count, idle, raw, first, from_scale_up, managed })
     }
 
@@ -93,7 +94,7 @@ impl Filled {
     pub(crate) fn reissue(&self) -> Result<Issuance> {
         let (mark, before) = (Mark::now(&self.cluster)?, self.controller()?.cpu()?);
         let climb = thread::scope(|scope| {
-            let climb = scope.spawn(|| climb(&self.cluster, self.count));
+            let climb = scope.spawn(|| climb(&self.cluster, None, self.count));
             change_policy(&self.cluster)?;
             joined(climb)
         })?;
@@ -117,7 +118,7 @@ impl Filled {
         let numbers = self.count..total;
         let mark = Mark::now(&self.cluster)?;
         thread::scope(|scope| {
-            let climb = scope.spawn(|| climb(&self.cluster, numbers.len()));
+            let climb = scope.spawn(|| climb(&self.cluster, None, numbers.len()));
             objects::workloads(&self.cluster, numbers.clone())?;
             joined(climb)
         })?;
@@ -154,9 +155,9 @@ fn started(cluster: &Cluster) -> Result<u32> {
     wait::until("the controller to start", PATIENCE, || Ok(Observed::Yes(controller(cluster)?.pid())))
 }
 
-/// Waits until the controller has issued that many more.
-fn climb(cluster: &Cluster, goal: usize) -> Result<Climb> {
-    let counter = Counter { address: METRICS.to_owned(), name: ISSUED.to_owned(), goal: goal as f64 };
+/// Waits until the controller has issued that many more than `from`, or than it has now.
+fn climb(cluster: &Cluster, from: Option<f64>, goal: usize) -> Result<Climb> {
+    let counter = Counter { address: METRICS.to_owned(), name: ISSUED.to_owned(), from, goal: goal as f64 };
     Task::Counter(counter).run_beside(cluster, started(cluster)?)
 }
 

@@ -6,9 +6,11 @@ mod review;
 
 pub(crate) use issuing::issuing;
 pub(crate) use planning::planning;
-pub(crate) use review::{not_opted_in, review};
+pub(crate) use review::{Sample, review, samples};
 
 use std::time::Instant;
+
+use crate::statistics::median;
 
 /// Seconds that one call of `work` takes: the median of some batches, each long enough for the clock.
 pub(crate) fn seconds_each(quick: bool, mut work: impl FnMut()) -> f64 {
@@ -23,7 +25,5 @@ pub(crate) fn seconds_each(quick: bool, mut work: impl FnMut()) -> f64 {
     while timed(rounds) < seconds && rounds < 1 << 24 {
         rounds *= 2;
     }
-    let mut each: Vec<f64> = (0..batches).map(|_| timed(rounds) / f64::from(rounds)).collect();
-    each.sort_by(f64::total_cmp);
-    each.get(each.len() / 2).copied().unwrap_or_default()
+    median((0..batches).map(|_| timed(rounds) / f64::from(rounds)).collect())
 }

@@ -85,6 +85,8 @@ pub(crate) struct Counter {
     pub(crate) address: String,
     /// The counter's name; its labels are summed up.
     pub(crate) name: String,
+    /// What it grows from; what it is at the first look, if this is not known.
+    pub(crate) from: Option<f64>,
     pub(crate) goal: f64,
 }
 

@@ -30,7 +30,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::{Cluster, role};
 use certmint_e2e::progress;
@@ -46,7 +46,7 @@ use shared::Shared;
 #[derive(Debug, clap::Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Arguments {
-    /// Short and rough: does everything run?
+    /// Short and rough, and not judged: does everything run?
     #[arg(long)]
     quick: bool,
     /// Where the run's JSON file goes.
@@ -64,7 +64,7 @@ pub(crate) struct Run {
     /// What a cluster is made of.
     pub(crate) cache: Cache,
     shared: Shared,
-    filled: OnceCell<Filled>,
+    filled: OnceCell<Result<Filled, String>>,
 }
 
 impl Run {
@@ -75,11 +75,18 @@ impl Run {
 
     /// A cluster of its own with thousands of workloads, which the first call starts and fills.
     pub(crate) fn filled(&self) -> Result<&Filled> {
-        if let Some(filled) = self.filled.get() {
-            return Ok(filled);
+        // What failed once takes minutes to fail again.
+        let filled = self.filled.get_or_init(|| Filled::start(self).map_err(|error| format!("{error:#}")));
+        filled.as_ref().map_err(|error| anyhow!("the cluster could not be filled: {error}"))
+    }
+
+    /// Ends what was started.
+    fn stop(self) -> Result<()> {
+        let stopped = self.shared.stop();
+        if let Some(Ok(filled)) = self.filled.into_inner() {
+            filled.cluster.stop()?;
         }
-        let filled = Filled::start(self)?;
-        Ok(self.filled.get_or_init(|| filled))
+        stopped
     }
 }
 
@@ -119,7 +126,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { quick, output, rows } = arguments;
     let rows = chosen(rows)?;
-    let environment = Environment::observe(*quick);
+    let mut environment = Environment::observe(*quick)?;
     progress::note(&environment.line());
     let run =
         Run { quick: *quick, cache: Cache::open()?, shared: Shared::default(), filled: OnceCell::new() };
@@ -127,15 +134,17 @@ fn run(arguments: &Arguments) -> Result<()> {
     for row in rows {
         // A row that fails costs no other its figures.
         match progress::long_step(row.name, || (row.measure)(&run)) {
+            Ok(measured) if *quick => figures.extend(measured.into_iter().map(Figure::unjudged)),
             Ok(measured) => figures.extend(measured),
             Err(error) => failed.push(format!("{}: {error:#}", row.name)),
         }
     }
-    run.shared.stop()?;
-    run.filled.into_inner().map_or(Ok(()), |filled| filled.cluster.stop())?;
+    // On a new machine it was installed meanwhile.
+    environment.wrk = wrk::version();
     let report = Report { environment, figures };
-    println!("\n{}", report.table());
+    println!("\n{}\n\n{}", report.environment.line(), report.table());
     println!("{}", report.write(output)?.display());
+    failed.extend(run.stop().err().map(|error| format!("the clusters' end: {error:#}")));
     ensure!(failed.is_empty(), "rows failed:\n{}", failed.join("\n"));
     Ok(())
 }

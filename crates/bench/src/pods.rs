@@ -1,7 +1,10 @@
 //! Pods of a Deployment, from the order to scale it up to Ready of the last, as a watch sees it: plain ones, ones with
-//! an init container that does nothing, and injected ones whose Secret is there. All images are on the node, and each
-//! pod has the volume with its service account's token that pods have by default: kubelet waits for volumes in steps of
-//! 0.3 s, so that a pod's first volume costs more than all further ones.
+//! an init container that does nothing, and injected ones whose Secret is there. All images are on the node.
+//!
+//! What is judged are pods with the volume that pods have by default, of their service account's token. Kubelet looks
+//! every 300 ms whether a pod's volumes are mounted (`podAttachAndMountRetryInterval` in Kubernetes'
+//! `pkg/kubelet/volumemanager/volume_manager.go`), so that a pod's first volume costs more than all further ones:
+//! injection adds that first one to a pod without any, which is measured too.
 
 use anyhow::Result;
 use certmint_e2e::cluster::Cluster;
@@ -16,7 +19,10 @@ use crate::{Run, injected};
 
 const ROW: &str = "pods";
 const NAMESPACE: &str = "bench-pods";
-const NAMES: [&str; 3] = ["plain", "init", "injected"];
+/// The last two without the token.
+const NAMES: [&str; 5] = ["plain", "init", "injected", "plain-no-token", "injected-no-token"];
+/// For each of [`NAMES`].
+type Seconds = [f64; NAMES.len()];
 /// As many at once as a rollout of a large Deployment may start.
 const MANY: usize = 20;
 
@@ -28,24 +34,30 @@ pub(crate) fn pods(run: &Run) -> Result<Vec<Figure>> {
     }
     let (singles, crowds) = if run.quick { (1, 0) } else { (10, 3) };
     let one = measured(cluster, 1, singles)?;
-    let figure =
-        |what, value: f64, [plain, ..]: [f64; 3]| Figure::new(ROW, what, value, "s").beside("plain", plain);
-    let mut figures = vec![
-        figure("one, with an init container", one[1], one),
-        figure("one, injected", one[2], one).target(Target::MostAbove(0.2)),
-    ];
+    let mut figures = compared("one", one, Target::MostAbove(0.2)).to_vec();
     if crowds > 0 {
         let many = measured(cluster, MANY, crowds)?;
-        figures.push(figure("20 at once, with an init container", many[1], many));
-        figures.push(figure("20 at once, injected", many[2], many).target(Target::MostTimes(1.4)));
+        figures.extend(compared(&format!("{MANY} at once"), many, Target::MostTimes(1.4)));
     }
     kubectl.run(&["delete", "deployments", "--all"])?;
     Ok(figures)
 }
 
+/// Those with more in them beside those without; only injected ones with the token are judged.
+fn compared(how_many: &str, seconds: Seconds, target: Target) -> [Figure; 3] {
+    let [plain, init, injected, plain_no_token, injected_no_token] = seconds;
+    let figure = |what: &str, value| Figure::new(ROW, format!("{how_many}, {what}"), value, "s");
+    [
+        figure("with an init container", init).beside("plain", plain),
+        figure("injected", injected).beside("plain", plain).target(target),
+        figure("injected, without the token's volume", injected_no_token)
+            .beside("plain, without any volume", plain_no_token),
+    ]
+}
+
 /// The median of some rounds for each of [`NAMES`], in turns.
-fn measured(cluster: &Cluster, pods: usize, rounds: usize) -> Result<[f64; 3]> {
-    let mut took: [Vec<f64>; 3] = Default::default();
+fn measured(cluster: &Cluster, pods: usize, rounds: usize) -> Result<Seconds> {
+    let mut took: [Vec<f64>; NAMES.len()] = Default::default();
     for _ in 0..rounds {
         for (name, took) in NAMES.iter().zip(&mut took) {
             let rollout = Rollout { namespace: NAMESPACE.to_owned(), name: (*name).to_owned(), pods };
@@ -56,9 +68,10 @@ fn measured(cluster: &Cluster, pods: usize, rounds: usize) -> Result<[f64; 3]> {
 }
 
 fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
-    let mut deployment = injected::deployment(cluster, name, name == "injected")?;
+    let inject = name.starts_with("injected");
+    let mut deployment = injected::deployment(cluster, name, inject)?;
     let spec = &mut deployment["spec"]["template"]["spec"];
-    spec["automountServiceAccountToken"] = true.into();
+    spec["automountServiceAccountToken"] = (!name.ends_with("-no-token")).into();
     if name == "init" {
         let app = &spec["containers"][0];
         let (image, context) = (app["image"].clone(), app["securityContext"].clone());
@@ -66,5 +79,5 @@ fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
             json!([{ "name": "init", "image": image, "securityContext": context, "command": ["true"] }]);
     }
     kubectl.apply(&deployment.to_string())?;
-    if name == "injected" { injected::await_secret(kubectl, name) } else { Ok(()) }
+    if inject { injected::await_secret(kubectl, name) } else { Ok(()) }
 }

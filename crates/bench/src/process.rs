@@ -11,6 +11,15 @@ pub(crate) struct Process<'a> {
     pid: u32,
 }
 
+/// What a process holds, in MiB.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// Now.
+    pub(crate) rss: f64,
+    /// The most since it started.
+    pub(crate) peak: f64,
+}
+
 impl<'a> Process<'a> {
     /// The one process whose command line matches `pattern`.
     pub(crate) fn only(cluster: &'a Cluster, pattern: &str) -> Result<Self> {
@@ -66,6 +75,11 @@ impl<'a> Process<'a> {
     /// The most of that there ever was, in MiB.
     pub(crate) fn peak_rss(&self) -> Result<f64> {
         self.status("VmHWM")
+    }
+
+    /// Both.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        Ok(Memory { rss: self.rss()?, peak: self.peak_rss()? })
     }
 
     fn status(&self, field: &str) -> Result<f64> {

@@ -6,11 +6,10 @@ use anyhow::Result;
 use certmint_e2e::cluster::Cluster;
 use certmint_e2e::command;
 use certmint_e2e::story::installation::SYSTEM_NAMESPACE;
-use certmint_testkit::sample_review;
 
 use crate::Run;
 use crate::figure::{Figure, Target};
-use crate::in_process::not_opted_in;
+use crate::in_process::{Sample, samples};
 use crate::process::Process;
 use crate::statistics::median;
 use crate::wrk::{self, Load, Outcome};
@@ -23,12 +22,13 @@ const MANY: f64 = 1e6;
 
 /// What is asked, of whom.
 struct Case<'a> {
-    what: &'static str,
-    body: String,
+    sample: Sample,
     /// The webhook.
     url: &'a str,
     /// nginx.
     floor: String,
+    /// What it calls itself, with its version.
+    server: &'a str,
 }
 
 pub(crate) fn webhook(run: &Run) -> Result<Vec<Figure>> {
@@ -37,15 +37,16 @@ pub(crate) fn webhook(run: &Run) -> Result<Vec<Figure>> {
     let address = floor::address(&system, "app.kubernetes.io/component=webhook")?;
     let url = format!("https://{address}/mutate");
     let directory = cluster.state()?.directory();
-    let bodies = [("injected", sample_review().json()), ("not opted in", not_opted_in().json())];
+    let samples = samples();
     let sizes =
-        bodies.iter().map(|(_, body)| answer_bytes(cluster, &url, body)).collect::<Result<Vec<_>>>()?;
+        samples.iter().map(|sample| answer_bytes(cluster, &url, sample)).collect::<Result<Vec<_>>>()?;
     let floor = floor::start(cluster, &sizes)?;
-    let cases = bodies.into_iter().enumerate().map(|(index, (what, body))| Case {
-        what,
-        body,
+    let server = floor::server(cluster, &floor)?;
+    let cases = samples.into_iter().enumerate().map(|(index, sample)| Case {
+        sample,
         url: &url,
         floor: format!("{floor}/{index}"),
+        server: &server,
     });
 
     let process = Process::only(cluster, "^/certmint webhook")?;
@@ -57,15 +58,17 @@ pub(crate) fn webhook(run: &Run) -> Result<Vec<Figure>> {
             reviews += measured.reviews;
             figures.extend(measured.figures(&case, clients));
         }
-        if case.what == "injected" && !run.quick {
+        if case.sample.injected && !run.quick {
             while reviews < MANY {
-                let load = Load { url: case.url, body: &case.body, clients: 8, seconds: 30 };
+                let load = Load { url: case.url, body: &case.sample.body, clients: 8, seconds: 30 };
                 reviews += wrk::run(cluster, directory, load)?.requests;
             }
         }
     }
     let peak = Figure::new(ROW, format!("most RSS in {reviews:.0} reviews"), process.peak_rss()?, "MiB");
     figures.push(peak.target(Target::Most(16.0)));
+    // Nothing is to run beside the rows that follow.
+    cluster.kubectl().delete(&["namespace", floor::NAMESPACE])?;
     Ok(figures)
 }
 
@@ -89,7 +92,7 @@ impl Measured {
     ) -> Result<Self> {
         let (rounds, seconds) = if run.quick { (1, 1) } else { (5, 4) };
         let directory = cluster.state()?.directory();
-        let load = Load { url: case.url, body: &case.body, clients, seconds };
+        let load = Load { url: case.url, body: &case.sample.body, clients, seconds };
         let (mut ours, mut nginx, mut cpu) = (Vec::new(), Vec::new(), 0.0);
         for _ in 0..rounds {
             nginx.push(wrk::run(cluster, directory, Load { url: &case.floor, ..load })?);
@@ -110,10 +113,10 @@ impl Measured {
     }
 
     fn figures(&self, case: &Case<'_>, clients: u32) -> [Figure; 3] {
-        let injected = case.what == "injected";
-        let who = format!("{}, {clients} {}", case.what, if clients == 1 { "client" } else { "clients" });
+        let Sample { what, injected, .. } = case.sample;
+        let who = format!("{what}, {clients} {}", if clients == 1 { "client" } else { "clients" });
         let figure = |name: &str, [ours, nginx]: [f64; 2], times: f64| {
-            let figure = Figure::new(ROW, format!("{who}, {name}"), ours, "ms").beside("nginx", nginx);
+            let figure = Figure::new(ROW, format!("{who}, {name}"), ours, "ms").beside(case.server, nginx);
             if injected { figure.target(Target::MostTimes(times)) } else { figure }
         };
         let (times_p50, times_p99) = if clients == 1 { (2.0, 1.5) } else { (3.0, 3.0) };
@@ -126,8 +129,8 @@ impl Measured {
     }
 }
 
-/// How long the webhook's answer to `body` is.
-fn answer_bytes(cluster: &Cluster, url: &str, body: &str) -> Result<usize> {
+/// How long the webhook's answer to `sample` is.
+fn answer_bytes(cluster: &Cluster, url: &str, sample: &Sample) -> Result<usize> {
     let mut curl = cluster.command("curl");
     curl.args([
         "--silent",
@@ -137,6 +140,7 @@ fn answer_bytes(cluster: &Cluster, url: &str, body: &str) -> Result<usize> {
         "--header",
         "Content-Type: application/json",
     ]);
-    let answer = command::output_with_input(curl.args(["--data-binary", "@-", url]), body)?;
+    let answer = command::output_with_input(curl.args(["--data-binary", "@-", url]), &sample.body)?;
+    sample.check(answer.as_bytes())?;
     Ok(answer.len())
 }

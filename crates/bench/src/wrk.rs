@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_e2e::cluster::Cluster;
@@ -54,6 +55,14 @@ pub(crate) fn run(cluster: &Cluster, directory: &Path, load: Load<'_>) -> Result
         "not all was answered:\n{output}"
     );
     outcome(&output).with_context(|| format!("wrk printed something else:\n{output}"))
+}
+
+/// What wrk calls itself, with its version; `None` where it is not installed.
+pub(crate) fn version() -> Option<String> {
+    // It prints its usage too, and fails.
+    let said = command::outcome(Command::new("wrk").arg("--version"), "").ok()?.stdout;
+    let said = String::from_utf8_lossy(&said);
+    Some(said.lines().next()?.split(" [").next()?.to_owned())
 }
 
 fn outcome(output: &str) -> Option<Outcome> {

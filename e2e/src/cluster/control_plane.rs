@@ -38,6 +38,8 @@ pub(super) fn api_server(directory: &Path, pki: &Pki) -> Result<Service> {
     let options = [
         ("advertise-address", network::NODE.to_owned()),
         ("allow-privileged", "true".to_owned()),
+        // In MB; it is begun anew at 100 by default, and who reads it would miss what was before.
+        ("audit-log-maxsize", "10000".to_owned()),
         ("audit-log-path", directory.join(AUDIT_LOG).display().to_string()),
         ("audit-policy-file", audit_policy.display().to_string()),
         ("authorization-mode", "Node,RBAC".to_owned()),

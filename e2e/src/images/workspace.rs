@@ -30,7 +30,7 @@ pub const HOSTILE: Program = Program { package: "certmint-hostile", profile: "re
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Names another profile for all of them: `trial` while a program is being changed.
-const PROFILE: &str = "CERTMINT_IMAGE_PROFILE";
+pub const PROFILE: &str = "CERTMINT_IMAGE_PROFILE";
 
 /// Builds the images that are released: `certmint` and `certmint-fetch`.
 ///

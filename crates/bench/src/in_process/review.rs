@@ -3,11 +3,11 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use certmint_contract::Policy;
 use certmint_injection::{ContainerResources, Settings};
-use certmint_testkit::{Review, sample_review};
+use certmint_testkit::sample_review;
 use certmint_tls_server::{Handler as _, Identity};
 use certmint_webhook::{Admission, Endpoint, Metrics};
 use http::{Method, Request};
@@ -19,30 +19,53 @@ use super::seconds_each;
 use crate::Run;
 use crate::figure::Figure;
 
-/// The sample without what makes it ours; as it never reaches the webhook but by a key of ours elsewhere.
-pub(crate) fn not_opted_in() -> Review {
-    sample_review().with("/request/object/metadata/annotations", "certmint.dev/inject", "false".into())
+/// A review to be measured.
+pub(crate) struct Sample {
+    pub(crate) what: &'static str,
+    pub(crate) body: String,
+    /// Whether the answer is to hold a patch.
+    pub(crate) injected: bool,
+}
+
+/// A pod that is injected, and the same pod opted out: without any key of ours the API server would not ask.
+pub(crate) fn samples() -> [Sample; 2] {
+    let not_opted_in =
+        sample_review().with("/request/object/metadata/annotations", "certmint.dev/inject", "false".into());
+    [
+        Sample { what: "injected", body: sample_review().json(), injected: true },
+        Sample { what: "not opted in", body: not_opted_in.json(), injected: false },
+    ]
+}
+
+impl Sample {
+    /// Checks that the answer is the one to be measured.
+    pub(crate) fn check(&self, answer: &[u8]) -> Result<()> {
+        let response = &serde_json::from_slice::<Value>(answer)?["response"];
+        let as_meant = response["allowed"] == true && response["patch"].is_string() == self.injected;
+        ensure!(as_meant, "{}: the answer is not the one to be measured: {response}", self.what);
+        Ok(())
+    }
 }
 
 pub(crate) fn review(run: &Run) -> Result<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let endpoint = endpoint()?;
     let mut figures = Vec::new();
-    for (what, review) in [("review, injected", sample_review()), ("review, not opted in", not_opted_in())] {
-        let body = Bytes::from(review.json());
+    for sample in samples() {
+        let body = Bytes::from(sample.body.clone());
         let answer = |body: &Bytes| -> Result<Bytes> {
             let request = Request::builder().method(Method::POST).uri("/mutate");
             let request = request.header("content-type", "application/json").body(body.clone())?;
             Ok(runtime.block_on(endpoint.handle(request)).into_body())
         };
-        let answered: Value = serde_json::from_slice(&answer(&body)?)?;
-        anyhow::ensure!(answered.pointer("/response/allowed") == Some(&true.into()), "refused: {answered}");
+        sample.check(&answer(&body)?)?;
         let each = seconds_each(run.quick, || drop(black_box(answer(&body))));
         // Whoever answers a review has to find the end of its JSON at least.
         let floor = seconds_each(run.quick, || {
             drop(black_box(serde_json::from_slice::<IgnoredAny>(&body)));
         });
-        figures.push(Figure::new("review", what, each * 1e6, "us").beside("JSON skipped", floor * 1e6));
+        let figure = Figure::new("review", format!("review, {}", sample.what), each * 1e6, "us");
+        figures.push(figure.beside("JSON skipped", floor * 1e6));
     }
     Ok(figures)
 }

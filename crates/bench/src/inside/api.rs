@@ -5,10 +5,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use http::{Method, Request};
+use http::{HeaderValue, Method, Request, header};
 use kube::Client;
 
 use super::{Call, Create, Pace, Repeat};
+
+/// What is created is answered with its metadata alone, as the controller asks for it.
+const METADATA_ALONE: HeaderValue =
+    HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+/// An answer as a whole.
+const ALL: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Creates the objects.
 pub(super) async fn create(create: Create) -> Result<Pace> {
@@ -18,7 +24,7 @@ pub(super) async fn create(create: Create) -> Result<Pace> {
     let created = stream::iter(numbers.step_by(step)).map(|index| {
         let call = Call { path: numbered(&path, index), body: Some(numbered(&body, index)) };
         let client = client.clone();
-        async move { timed(&client, &[call]).await }
+        async move { timed(&client, &[call], METADATA_ALONE).await }
     });
     let took: Vec<f64> = created.buffer_unordered(clients).try_collect().await?;
     Ok(Pace::of(took, begun.elapsed().as_secs_f64()))
@@ -39,7 +45,7 @@ pub(super) async fn repeat(repeat: Repeat) -> Result<Pace> {
                 if Instant::now() >= end {
                     break;
                 }
-                took.push(timed(&client, round).await?);
+                took.push(timed(&client, round, ALL).await?);
             }
             anyhow::Ok(took)
         }
@@ -49,11 +55,12 @@ pub(super) async fn repeat(repeat: Repeat) -> Result<Pace> {
 }
 
 /// Milliseconds that the calls took, one after the other.
-async fn timed(client: &Client, calls: &[Call]) -> Result<f64> {
+async fn timed(client: &Client, calls: &[Call], accept: HeaderValue) -> Result<f64> {
     let begun = Instant::now();
     for Call { path, body } in calls {
         let method = if body.is_some() { Method::POST } else { Method::GET };
-        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let request = Request::builder().method(method).uri(path).header(header::ACCEPT, accept.clone());
+        let request = request.header(header::CONTENT_TYPE, "application/json");
         let request = request.body(body.clone().unwrap_or_default().into_bytes())?;
         client.request_text(request).await.with_context(|| format!("the API server refused {path}"))?;
     }

@@ -18,8 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Watches a counter grow by its goal, from the last look at which it had not begun.
 pub(super) async fn climb(counter: &Counter) -> Result<Climb> {
-    let Counter { address, name, goal } = counter;
-    let before = value(address, name).await.unwrap_or_default();
+    let Counter { address, name, from, goal } = counter;
+    let before = match from {
+        Some(from) => *from,
+        None => value(address, name).await?,
+    };
     let (mut begun, mut changed, mut last) = (Instant::now(), Instant::now(), before);
     loop {
         // Who does not answer has not changed.

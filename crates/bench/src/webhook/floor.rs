@@ -2,14 +2,14 @@
 
 use anyhow::{Context as _, Result};
 use certmint_e2e::cluster::Cluster;
-use certmint_e2e::images;
 use certmint_e2e::kubectl::Kubectl;
 use certmint_e2e::story::{namespace, workload};
+use certmint_e2e::{command, images};
 use serde_json::json;
 
 use super::PORT;
 
-const NAMESPACE: &str = "bench-webhook";
+pub(super) const NAMESPACE: &str = "bench-webhook";
 const NAME: &str = "floor";
 /// Of what nginx's answers are put together.
 const PART: usize = 1_000;
@@ -47,6 +47,14 @@ pub(super) fn start(cluster: &Cluster, sizes: &[usize]) -> Result<String> {
     kubectl.apply(&pod.to_string())?;
     workload::await_pods(&kubectl, NAME, true)?;
     Ok(format!("https://{}", address(&kubectl, &format!("app={NAME}"))?))
+}
+
+/// What nginx calls itself, with its version.
+pub(super) fn server(cluster: &Cluster, url: &str) -> Result<String> {
+    let mut curl = cluster.command("curl");
+    let answer = command::output(curl.args(["--silent", "--show-error", "--insecure", "--head", url]))?;
+    let server = answer.lines().find_map(|line| line.strip_prefix("Server: "));
+    Ok(server.with_context(|| format!("nginx does not say what it is:\n{answer}"))?.trim().to_owned())
 }
 
 /// Where the one pod of `selector` is reached.
