@@ -40,7 +40,13 @@ impl Certmint {
     /// What ended it, with its code.
     pub fn run(self) -> Result<(), Failure> {
         let Self { logs: _, part } = self;
-        let runtime = Builder::new_multi_thread().enable_all().build();
+        let runtime = match part {
+            // A review takes a small part of a millisecond: to wake another thread for it costs more than it brings.
+            Part::Webhook(_) => Builder::new_current_thread(),
+            Part::Controller(_) => Builder::new_multi_thread(),
+        }
+        .enable_all()
+        .build();
         let runtime = runtime.map_err(|why| {
             failure(
                 ErrorCode::InvalidSettings,
