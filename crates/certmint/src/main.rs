@@ -2,13 +2,7 @@
 
 use certmint::{command, logs};
 use clap::Parser;
-use dlmalloc::GlobalDlmalloc;
 use std::process::ExitCode;
-
-/// musl's own gives a request's few buffers back to the system at once and asks for them again with the next: ten
-/// pairs of system calls a review, and most of its time.
-#[global_allocator]
-static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 fn main() -> ExitCode {
     let command = command::Certmint::parse();
