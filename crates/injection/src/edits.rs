@@ -1,34 +1,71 @@
-//! Building an RFC 6902 patch.
+//! Building an RFC 6902 patch, as the text that the API server gets.
 
+use crate::Refusal;
 use crate::json::Ours;
 use crate::view::Metadata;
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
-use serde_json::{Map, Value};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write as _};
 
-/// The operations so far, in order.
-#[derive(Debug, Default)]
-pub(crate) struct Edits(Vec<PatchOperation>);
+/// Most patches fit.
+const USUAL_BYTES: usize = 4096;
 
-/// A key of ours in a map of labels or annotations, and what it shall be: `None` takes it away.
-pub(crate) type Wish<'a> = (&'a str, Option<String>);
+/// An RFC 6902 patch as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patch(Vec<u8>);
 
-impl Edits {
-    pub(crate) fn add(&mut self, path: &[&str], value: Value) {
-        self.0.push(PatchOperation::Add(AddOperation { path: pointer(path), value }));
+impl Patch {
+    /// Whether nothing changes; then there is no JSON.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
-    pub(crate) fn replace(&mut self, path: &[&str], value: Value) {
-        self.0.push(PatchOperation::Replace(ReplaceOperation { path: pointer(path), value }));
+    /// The JSON: an array of operations.
+    pub fn json(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The operations so far, in order. Buffered, because JSON is written in pieces of a byte or two, and musl copies those
+/// into a `Vec` by a call for each.
+#[derive(Debug)]
+pub(crate) struct Edits(BufWriter<Vec<u8>>);
+
+impl Default for Edits {
+    fn default() -> Self {
+        Self(BufWriter::with_capacity(USUAL_BYTES, Vec::new()))
+    }
+}
+
+/// A key of ours in a map of labels or annotations, and what it shall be: `None` takes it away.
+pub(crate) type Wish<'a> = (&'a str, Option<Cow<'a, str>>);
+
+#[derive(Serialize)]
+struct Operation<'a, V> {
+    op: &'static str,
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<V>,
+}
+
+impl Edits {
+    pub(crate) fn add(&mut self, path: &[&str], value: impl Serialize) -> Result<(), Refusal> {
+        self.write("add", path, Some(value))
+    }
+
+    pub(crate) fn replace(&mut self, path: &[&str], value: impl Serialize) -> Result<(), Refusal> {
+        self.write("replace", path, Some(value))
     }
 
     /// Appends to a list, or makes the list when there is none.
-    pub(crate) fn append(&mut self, list: &[&str], exists: bool, value: Value) {
-        if exists {
-            self.add(&[list, &["-"]].concat(), value);
-        } else {
-            self.add(list, Value::Array(vec![value]));
-        }
+    pub(crate) fn append(
+        &mut self,
+        list: &[&str],
+        exists: bool,
+        value: impl Serialize,
+    ) -> Result<(), Refusal> {
+        if exists { self.add(&[list, &["-"]].concat(), value) } else { self.add(list, [value]) }
     }
 
     /// Brings labels and annotations to what is wished, touching nothing that is so already.
@@ -38,55 +75,86 @@ impl Edits {
         metadata: Option<&Metadata<'_>>,
         labels: &[Wish<'_>],
         annotations: &[Wish<'_>],
-    ) {
-        match metadata {
-            Some(metadata) => {
-                self.map(&[path, &["labels"]].concat(), metadata.labels.as_ref(), labels);
-                self.map(&[path, &["annotations"]].concat(), metadata.annotations.as_ref(), annotations);
-            }
-            None => {
-                let maps = [("labels", labels), ("annotations", annotations)];
-                let maps = maps.map(|(name, wishes)| (name.to_owned(), granted(wishes)));
-                let maps: Map<_, _> =
-                    maps.into_iter().filter(|(_, map)| !map.is_empty()).map(|(n, m)| (n, m.into())).collect();
-                if !maps.is_empty() {
-                    self.add(path, maps.into());
-                }
-            }
+    ) -> Result<(), Refusal> {
+        let Some(metadata) = metadata else {
+            let maps = [("labels", labels), ("annotations", annotations)];
+            let maps = maps.map(|(name, wishes)| (name, granted(wishes)));
+            let maps: BTreeMap<_, _> = maps.into_iter().filter(|(_, map)| !map.is_empty()).collect();
+            return if maps.is_empty() { Ok(()) } else { self.add(path, maps) };
+        };
+        self.map(&[path, &["labels"]].concat(), metadata.labels.as_ref(), labels)?;
+        self.map(&[path, &["annotations"]].concat(), metadata.annotations.as_ref(), annotations)
+    }
+
+    pub(crate) fn into_patch(mut self) -> Result<Patch, Refusal> {
+        if !self.is_empty() {
+            self.0.write_all(b"]").map_err(unwritable)?;
         }
+        self.0.into_inner().map(Patch).map_err(|why| unwritable(why.into_error()))
     }
 
-    pub(crate) fn into_patch(self) -> Patch {
-        Patch(self.0)
+    fn is_empty(&self) -> bool {
+        self.0.buffer().is_empty() && self.0.get_ref().is_empty()
     }
 
-    fn map(&mut self, path: &[&str], found: Option<&Ours<'_>>, wishes: &[Wish<'_>]) {
+    fn map(&mut self, path: &[&str], found: Option<&Ours<'_>>, wishes: &[Wish<'_>]) -> Result<(), Refusal> {
         let Some(found) = found else {
             let map = granted(wishes);
-            if !map.is_empty() {
-                self.add(path, map.into());
-            }
-            return;
+            return if map.is_empty() { Ok(()) } else { self.add(path, map) };
         };
         for (key, wish) in wishes {
             let entry = [path, &[*key]].concat();
             match (found.get(key), wish) {
-                (found, Some(wish)) if found != Some(wish) => self.add(&entry, wish.as_str().into()),
-                (Some(_), None) => self.remove(&entry),
+                (found, Some(wish)) if found != Some(&**wish) => self.add(&entry, wish)?,
+                (Some(_), None) => self.write("remove", &entry, None::<()>)?,
                 _ => {}
             }
         }
+        Ok(())
     }
 
-    fn remove(&mut self, path: &[&str]) {
-        self.0.push(PatchOperation::Remove(RemoveOperation { path: pointer(path) }));
+    fn write(
+        &mut self,
+        op: &'static str,
+        path: &[&str],
+        value: Option<impl Serialize>,
+    ) -> Result<(), Refusal> {
+        let before = if self.is_empty() { b"[" } else { b"," };
+        self.0.write_all(before).map_err(unwritable)?;
+        let path = &pointer(path);
+        serde_json::to_writer(&mut self.0, &Operation { op, path, value }).map_err(Refusal::Unwritable)
     }
 }
 
-fn granted(wishes: &[Wish<'_>]) -> Map<String, Value> {
-    wishes.iter().filter_map(|(key, wish)| Some(((*key).to_owned(), wish.clone()?.into()))).collect()
+fn unwritable(why: io::Error) -> Refusal {
+    Refusal::Unwritable(serde_json::Error::io(why))
 }
 
-fn pointer(path: &[&str]) -> PointerBuf {
-    PointerBuf::from_tokens(path.iter().copied())
+fn granted<'a>(wishes: &'a [Wish<'_>]) -> BTreeMap<&'a str, &'a str> {
+    wishes.iter().filter_map(|(key, wish)| Some((*key, wish.as_deref()?))).collect()
+}
+
+/// A JSON Pointer (RFC 6901).
+fn pointer(path: &[&str]) -> String {
+    let mut pointer = String::with_capacity(path.iter().map(|token| token.len() + 2).sum());
+    for token in path {
+        pointer.push('/');
+        if token.contains(['~', '/']) {
+            pointer.push_str(&token.replace('~', "~0").replace('/', "~1"));
+        } else {
+            pointer.push_str(token);
+        }
+    }
+    pointer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pointer_escapes_what_rfc_6901_reserves() {
+        assert_eq!(pointer(&["metadata", "labels", "a.b/c~1"]), "/metadata/labels/a.b~1c~01");
+        assert_eq!(pointer(&[]), "");
+    }
 }

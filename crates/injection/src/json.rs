@@ -1,7 +1,7 @@
 //! Reading JSON without owning it: what is borrowed costs nothing, what is unknown is passed over.
 
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -118,8 +118,10 @@ pub(crate) struct Traced<'a, T> {
 
 impl<T> Traced<'_, T> {
     /// Whether everything `desired` says is so already; more may be said.
-    pub(crate) fn holds(&self, desired: &Value) -> bool {
-        serde_json::from_str(self.text).is_ok_and(|actual| holds(&actual, desired))
+    pub(crate) fn holds(&self, desired: &impl Serialize) -> bool {
+        let desired = serde_json::to_value(desired);
+        let actual = serde_json::from_str(self.text);
+        actual.is_ok_and(|actual| desired.is_ok_and(|desired| holds(&actual, &desired)))
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod edits;
 mod json;
+mod manifest;
 mod permission;
 mod pod;
 mod refusal;
@@ -16,7 +17,7 @@ mod settings;
 mod view;
 mod workload;
 
-pub use json_patch::Patch;
+pub use edits::Patch;
 pub use permission::Violation;
 pub use pod::admit_pod;
 pub use refusal::{Clash, Refusal};

@@ -39,10 +39,10 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
     let warnings = inject(&target, secret_of(metadata, subject.name, &request)?.as_ref(), &mut edits)?;
     if !spec.is_windows() {
         let wishes = labels(bare);
-        let by = [(keys::INJECTED_BY, Some(settings.version.clone()))];
-        edits.metadata(&["metadata"], Some(metadata), &wishes, &by);
+        let by = [(keys::INJECTED_BY, Some(settings.version.as_str().into()))];
+        edits.metadata(&["metadata"], Some(metadata), &wishes, &by)?;
     }
-    Ok(Injection { patch: edits.into_patch(), warnings })
+    Ok(Injection { patch: edits.into_patch()?, warnings })
 }
 
 /// What is injected into, and what for.
@@ -81,7 +81,7 @@ pub(crate) fn inject(
     // Mounts first: they go by the indices of the containers before ours is among them.
     mounts::edit(spec, request, edits)?;
     volumes::edit(spec, secret, present.is_some(), edits)?;
-    container::edit(target, secret.is_some(), &reader, present, edits);
+    container::edit(target, secret.is_some(), &reader, present, edits)?;
     Ok(warnings::of(target, &reader))
 }
 
@@ -111,9 +111,9 @@ fn update(before: &str, metadata: &Metadata<'_>) -> Result<Injection, Refusal> {
 }
 
 fn labels(bare: bool) -> Vec<Wish<'static>> {
-    let mut labels = vec![(keys::INJECTED, Some(keys::TRUE.to_owned()))];
+    let mut labels = vec![(keys::INJECTED, Some(keys::TRUE.into()))];
     if bare {
-        labels.push((keys::MANAGED, Some(keys::TRUE.to_owned())));
+        labels.push((keys::MANAGED, Some(keys::TRUE.into())));
     }
     labels
 }

@@ -28,6 +28,9 @@ pub enum Refusal {
         /// What the JSON reader met.
         why: serde_json::Error,
     },
+    /// The patch has no JSON form.
+    #[error("the patch cannot be written: {0}; report it")]
+    Unwritable(serde_json::Error),
     /// The namespace or the object's name is none.
     #[error("{0}")]
     Name(#[from] ObjectNameError),
@@ -95,6 +98,7 @@ impl Refusal {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Malformed { .. } | Self::Name(_) => ErrorCode::BadReview,
+            Self::Unwritable(_) => ErrorCode::Internal,
             Self::Annotations(faults) => {
                 faults.first().map_or(ErrorCode::InvalidAnnotation, AnnotationError::code)
             }

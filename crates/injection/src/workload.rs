@@ -8,7 +8,7 @@ use self::reading::{Workload, malformed};
 use crate::edits::{Edits, Wish};
 use crate::pod::{self, Target};
 use crate::view::PodSpec;
-use crate::{Injection, Refusal, Settings, Subject, permission};
+use crate::{Injection, Patch, Refusal, Settings, Subject, permission};
 use certmint_contract::{Namespace, OptIn, Policy, Request, WorkloadKind, WorkloadRef, annotations, keys};
 
 /// Decides about a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob that is created or changed.
@@ -49,7 +49,7 @@ fn decide(
     let OptIn::Yes(request) = annotations::parse(template.iter().copied()).map_err(Refusal::Annotations)?
     else {
         let warnings = warnings::without_inject(workload).into_iter().collect();
-        return Ok(Injection { warnings, ..undo(workload, before.is_some()) });
+        return Ok(Injection { warnings, patch: undo(workload, before.is_some())? });
     };
     let namespace: Namespace = subject.namespace.parse()?;
     permission::check(&request, &namespace, policy)?;
@@ -64,7 +64,8 @@ fn decide(
             let unnamed = || WorkloadRef::new(WorkloadKind::Job, "");
             return Err(Refusal::JobTooLate(reference.unwrap_or_else(unnamed)));
         }
-        return Ok(label_only(workload, Some(keys::TRUE.to_owned())));
+        let patch = label_only(workload, Some(keys::TRUE))?;
+        return Ok(Injection { patch, ..Injection::default() });
     }
     let mut warnings = preview(workload, &request, &namespace, settings)?;
     warnings.extend(warnings::overridden(workload, &copies));
@@ -73,14 +74,14 @@ fn decide(
         warnings.extend(warnings::not_by_itself(workload));
     }
     let mut edits = Edits::default();
-    let managed = [(keys::MANAGED, Some(keys::TRUE.to_owned()))];
-    edits.metadata(&["metadata"], Some(&workload.metadata), &managed, &[]);
-    let labels = [(keys::INJECT_LABEL, Some(keys::TRUE.to_owned()))];
+    let managed = [(keys::MANAGED, Some(keys::TRUE.into()))];
+    edits.metadata(&["metadata"], Some(&workload.metadata), &managed, &[])?;
+    let labels = [(keys::INJECT_LABEL, Some(keys::TRUE.into()))];
     let mut wishes: Vec<Wish<'_>> = copies.wishes;
-    wishes.push((keys::COPIED, (!copies.listed.is_empty()).then(|| listed(&copies.listed))));
-    wishes.push((keys::WORKLOAD, reference.map(|reference| reference.to_string())));
-    edits.metadata(&workload.template_path("metadata"), workload.template_metadata(), &labels, &wishes);
-    Ok(Injection { patch: edits.into_patch(), warnings })
+    wishes.push((keys::COPIED, (!copies.listed.is_empty()).then(|| listed(&copies.listed).into())));
+    wishes.push((keys::WORKLOAD, reference.map(|reference| reference.to_string().into())));
+    edits.metadata(&workload.template_path("metadata"), workload.template_metadata(), &labels, &wishes)?;
+    Ok(Injection { patch: edits.into_patch()?, warnings })
 }
 
 /// What the pods will meet, told to whoever annotates rather than to the ReplicaSet's controller.
@@ -98,26 +99,27 @@ fn preview(
 }
 
 /// Takes away what opting in brought; what the user wrote on the template stays.
-fn undo(workload: &Workload<'_>, exists: bool) -> Injection {
+fn undo(workload: &Workload<'_>, exists: bool) -> Result<Patch, Refusal> {
     if workload.kind == WorkloadKind::Job && exists {
         return label_only(workload, None);
     }
     let mut edits = Edits::default();
-    edits.metadata(&["metadata"], Some(&workload.metadata), &[(keys::MANAGED, None)], &[]);
+    edits.metadata(&["metadata"], Some(&workload.metadata), &[(keys::MANAGED, None)], &[])?;
     if let Some(template) = workload.template_metadata() {
         let copied = workload.copied().into_iter().map(|key| (key, None));
         let wishes: Vec<Wish<'_>> = copied.chain([(keys::COPIED, None), (keys::WORKLOAD, None)]).collect();
         let path = workload.template_path("metadata");
-        edits.metadata(&path, Some(template), &[(keys::INJECT_LABEL, None)], &wishes);
+        edits.metadata(&path, Some(template), &[(keys::INJECT_LABEL, None)], &wishes)?;
     }
-    Injection { patch: edits.into_patch(), warnings: Vec::new() }
+    edits.into_patch()
 }
 
 /// All that can change on a Job: its template is fixed (batch/v1).
-fn label_only(workload: &Workload<'_>, managed: Option<String>) -> Injection {
+fn label_only(workload: &Workload<'_>, managed: Option<&str>) -> Result<Patch, Refusal> {
     let mut edits = Edits::default();
-    edits.metadata(&["metadata"], Some(&workload.metadata), &[(keys::MANAGED, managed)], &[]);
-    Injection { patch: edits.into_patch(), warnings: Vec::new() }
+    let managed = managed.map(Into::into);
+    edits.metadata(&["metadata"], Some(&workload.metadata), &[(keys::MANAGED, managed)], &[])?;
+    edits.into_patch()
 }
 
 /// The value of `copied`.

@@ -3,7 +3,7 @@
 mod common;
 
 use certmint_testkit::{Object, workload};
-use common::{admit, created, patched};
+use common::{admit, created, operations, patched};
 use proptest::option;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -148,7 +148,7 @@ proptest! {
         let Ok(first) = admit(&object, None) else { return Ok(()) };
         let once = patched(&object, &first);
         let again = admit(&once, None).unwrap();
-        prop_assert!(again.patch.is_empty(), "{:?}", again.patch);
+        prop_assert!(again.patch.is_empty(), "{}", operations(&again.patch));
     }
 
     #[test]

@@ -79,18 +79,16 @@ impl Admission {
             Ok(injection) => {
                 let changed = !injection.patch.is_empty();
                 let outcome = if changed { Outcome::Patched } else { Outcome::Unchanged };
-                (outcome, Answer::allowed(&request.uid, injection))
+                (outcome, Answer::allowed(&request.uid, &injection))
             }
             Err(refusal) => {
                 let (code, told) = (refusal.code(), review::told(&refusal));
                 log_refusal(request, code, &told);
                 self.metrics.refused(code);
-                let answer = Answer::denied(&request.uid, code, &told);
-                (Outcome::Refused, Ok(answer))
+                (Outcome::Refused, Answer::denied(&request.uid, code, &told))
             }
         };
-        let answer = answer.and_then(|answer| serde_json::to_vec(&answer)).map_err(Unanswered::Answer);
-        Ok((kind, outcome, answer))
+        Ok((kind, outcome, answer.json().map_err(Unanswered::Answer)))
     }
 }
 

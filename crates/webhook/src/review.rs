@@ -41,22 +41,22 @@ pub(crate) enum ReviewError {
 /// Reads a review.
 pub(crate) fn read(body: &[u8]) -> Result<Request<'_>, ReviewError> {
     let review: Wire<'_> = serde_json::from_slice(body)?;
-    let (kind, version) = (review.kind.unwrap_or_default(), review.api_version.unwrap_or_default());
+    let (kind, version) = (review.kind, review.api_version);
     if kind != KIND || version != API_VERSION {
         let shown = |text: &str| text.chars().take(80).collect();
         return Err(ReviewError::Version { kind: shown(&kind), version: shown(&version) });
     }
     let request = review.request.ok_or(ReviewError::Missing("uid"))?;
-    let uid = request.uid.filter(|uid| !uid.is_empty()).ok_or(ReviewError::Missing("uid"))?;
+    let written = |text: &Cow<'_, str>| !text.is_empty();
     let kind = request.kind.ok_or(ReviewError::Missing("kind"))?;
     Ok(Request {
-        uid,
-        kind: kind.kind.unwrap_or_default(),
-        group: kind.group.unwrap_or_default(),
-        operation: request.operation.ok_or(ReviewError::Missing("operation"))?,
-        subresource: request.sub_resource.is_some_and(|name| !name.is_empty()),
-        namespace: request.namespace.unwrap_or_default(),
-        name: request.name.filter(|name| !name.is_empty()),
+        uid: Some(request.uid).filter(written).ok_or(ReviewError::Missing("uid"))?,
+        kind: kind.kind,
+        group: kind.group,
+        operation: Some(request.operation).filter(written).ok_or(ReviewError::Missing("operation"))?,
+        subresource: written(&request.sub_resource),
+        namespace: request.namespace,
+        name: Some(request.name).filter(written),
         object: request.object.map(RawValue::get),
         before: request.old_object.map(RawValue::get),
     })
@@ -72,15 +72,15 @@ pub(crate) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    pub(crate) fn allowed(uid: &'a str, injection: Injection) -> Result<Self, serde_json::Error> {
+    pub(crate) fn allowed(uid: &'a str, injection: &Injection) -> Self {
         let Injection { patch, warnings } = injection;
         let mut response = Response::new(uid, true);
         response.warnings = warnings.iter().map(|warning| fitting(warning)).collect();
         if !patch.is_empty() {
             response.patch_type = Some("JSONPatch");
-            response.patch = Some(STANDARD.encode(serde_json::to_vec(&patch)?));
+            response.patch = Some(STANDARD.encode(patch.json()));
         }
-        Ok(Self::of(response))
+        Self::of(response)
     }
 
     pub(crate) fn denied(uid: &'a str, code: ErrorCode, message: &str) -> Self {
@@ -95,6 +95,15 @@ impl<'a> Answer<'a> {
 
     fn of(response: Response<'a>) -> Self {
         Self { api_version: API_VERSION, kind: KIND, response }
+    }
+
+    /// The JSON that the API server gets.
+    pub(crate) fn json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        // Room for most of what stands around the patch, so that its text does not move while it grows.
+        let patch = self.response.patch.as_ref().map_or(0, String::len);
+        let mut json = Vec::with_capacity(patch + 512);
+        serde_json::to_writer(&mut json, self)?;
+        Ok(json)
     }
 }
 
@@ -127,13 +136,15 @@ fn printable(text: &str, longest: usize) -> String {
     kept.replace(char::is_control, " ") + cut
 }
 
+// What is missing is empty here. (`Option<Cow<str>>` would copy every text: serde borrows into a `Cow` alone.)
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire<'a> {
-    #[serde(borrow)]
-    api_version: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
     #[serde(borrow)]
     request: Option<WireRequest<'a>>,
 }
@@ -141,18 +152,18 @@ struct Wire<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireRequest<'a> {
-    #[serde(borrow)]
-    uid: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    uid: Cow<'a, str>,
     #[serde(borrow)]
     kind: Option<WireKind<'a>>,
-    #[serde(borrow)]
-    operation: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    sub_resource: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    namespace: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    operation: Cow<'a, str>,
+    #[serde(borrow, default)]
+    sub_resource: Cow<'a, str>,
+    #[serde(borrow, default)]
+    namespace: Cow<'a, str>,
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
     #[serde(borrow)]
     object: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -161,10 +172,10 @@ struct WireRequest<'a> {
 
 #[derive(Deserialize)]
 struct WireKind<'a> {
-    #[serde(borrow)]
-    group: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    group: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kind: Cow<'a, str>,
 }
 
 #[derive(Debug, Serialize)]

@@ -3,10 +3,9 @@
 use super::reader::receives;
 use crate::edits::Edits;
 use crate::view::{Container, PodSpec, VolumeMount};
-use crate::{Clash, Refusal};
+use crate::{Clash, Refusal, manifest};
 use certmint_contract::Request;
 use certmint_contract::pod_layout::{CONTAINER, TLS_VOLUME, TOKEN_PATH};
-use serde_json::json;
 
 /// Gives every container that is meant to have them the files, read-only, init containers included.
 pub(super) fn edit(spec: &PodSpec<'_>, request: &Request, edits: &mut Edits) -> Result<(), Refusal> {
@@ -54,9 +53,9 @@ fn mount(
             return Err(Refusal::MountPath { container, volume, path: tidy(at), clash });
         }
     }
-    if !listed.clone().any(|(volume, at)| volume == TLS_VOLUME && tidy(at) == place) {
-        let mount = json!({"name": TLS_VOLUME, "mountPath": place, "readOnly": true});
-        edits.append(path, mounts.is_some(), mount);
+    if !listed.clone().any(|(volume, at)| volume == TLS_VOLUME && clash(place, at) == Some(Clash::Same)) {
+        let mount = manifest::VolumeMount { name: TLS_VOLUME, mount_path: place, read_only: Some(true) };
+        edits.append(path, mounts.is_some(), mount)?;
     }
     Ok(())
 }
@@ -72,16 +71,18 @@ fn api_token(spec: &PodSpec<'_>) -> Option<(&'static str, &'static str)> {
 
 /// A mount further up is none: there the mount point is made by kubelet or the runtime.
 fn clash(place: &str, other: &str) -> Option<Clash> {
-    let other = tidy(other);
-    let rest = other.strip_prefix(place)?;
-    match rest.chars().next() {
-        None => Some(Clash::Same),
-        Some('/') => Some(Clash::Inside),
-        Some(_) => None,
+    let mut other = parts(other);
+    if parts(place).any(|part| other.next() != Some(part)) {
+        return None;
     }
+    Some(if other.next().is_none() { Clash::Same } else { Clash::Inside })
 }
 
 /// A path as [`certmint_contract::annotations::MountPath`] spells it.
 fn tidy(path: &str) -> String {
-    path.split('/').filter(|part| !matches!(*part, "" | ".")).map(|part| format!("/{part}")).collect()
+    parts(path).flat_map(|part| ["/", part]).collect()
+}
+
+fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|part| !matches!(*part, "" | "."))
 }

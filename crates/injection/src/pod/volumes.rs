@@ -2,13 +2,13 @@
 
 use crate::Refusal;
 use crate::edits::Edits;
+use crate::manifest::{EmptyDir, KeyToPath, Projected, Projection, SecretSource, Volume};
 use crate::view::PodSpec;
 use certmint_contract::SecretName;
 use certmint_contract::issuance::AUDIENCE;
 use certmint_contract::pod_layout::{
     CERTIFICATE_FILE, KEY_FILE, SECRET_VOLUME, TLS_VOLUME, TOKEN_PATH, TOKEN_VOLUME, TRUST_BUNDLE_FILE,
 };
-use serde_json::{Value, json};
 
 /// Kubelet replaces the token at 80 % of its life; the API server checks at each use that the pod lives.
 const TOKEN_SECONDS: u32 = 3600;
@@ -23,16 +23,17 @@ pub(super) fn edit(
     let mut listed = spec.volumes.is_some();
     let volumes = spec.volumes.as_deref().unwrap_or_default();
     let fs_group = spec.security_context.as_ref().is_some_and(|context| context.fs_group.is_some());
-    let secret = secret.map(|secret| (SECRET_VOLUME, secret_volume(secret, fs_group)));
-    for (name, desired) in
-        [(TLS_VOLUME, tls_volume()), (TOKEN_VOLUME, token_volume())].into_iter().chain(secret)
-    {
+    let secret = secret.map(|secret| secret_volume(secret, fs_group));
+    for desired in [tls_volume(), token_volume()].into_iter().chain(secret) {
+        let name = desired.name;
         match volumes.iter().enumerate().find(|(_, volume)| &*volume.view.name == name) {
             Some((_, volume)) if volume.holds(&desired) => {}
-            Some((index, _)) if ours => edits.replace(&["spec", "volumes", &index.to_string()], desired),
+            Some((index, _)) if ours => {
+                edits.replace(&["spec", "volumes", &index.to_string()], desired)?;
+            }
             Some(_) => return Err(Refusal::VolumeName(name)),
             None => {
-                edits.append(&["spec", "volumes"], listed, desired);
+                edits.append(&["spec", "volumes"], listed, desired)?;
                 listed = true;
             }
         }
@@ -41,23 +42,27 @@ pub(super) fn edit(
 }
 
 /// In memory, so that no key reaches a disk; small, because it counts against the pod's memory.
-fn tls_volume() -> Value {
-    json!({"name": TLS_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})
+fn tls_volume() -> Volume<'static> {
+    let empty_dir = EmptyDir { medium: "Memory", size_limit: "1Mi" };
+    Volume { name: TLS_VOLUME, empty_dir: Some(empty_dir), ..Volume::default() }
 }
 
-fn token_volume() -> Value {
-    let file = TOKEN_PATH.rsplit('/').next();
-    let token = json!({"audience": AUDIENCE, "expirationSeconds": TOKEN_SECONDS, "path": file});
-    json!({"name": TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": token}]}})
+fn token_volume() -> Volume<'static> {
+    let path = TOKEN_PATH.rsplit_once('/').map_or(TOKEN_PATH, |(_, file)| file);
+    let token =
+        Projection::ServiceAccountToken { audience: AUDIENCE, expiration_seconds: TOKEN_SECONDS, path };
+    Volume { name: TOKEN_VOLUME, projected: Some(Projected { sources: [token] }), ..Volume::default() }
 }
 
 /// Optional: a pod may be created before its Secret is, and then asks the issuance API.
-fn secret_volume(secret: &SecretName, fs_group: bool) -> Value {
-    let items = [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE].map(|key| json!({"key": key, "path": key}));
-    // Only our container mounts it. Kubelet gives the files to root and the fsGroup, so without that
-    // group our user reads them as anyone.
-    let mode = if fs_group { 0o440 } else { 0o444 };
-    json!({"name": SECRET_VOLUME, "secret": {
-        "secretName": secret.as_str(), "optional": true, "defaultMode": mode, "items": items
-    }})
+fn secret_volume(secret: &SecretName, fs_group: bool) -> Volume<'_> {
+    let source = SecretSource {
+        secret_name: secret.as_str(),
+        optional: true,
+        // Only our container mounts it. Kubelet gives the files to root and the fsGroup, so without that
+        // group our user reads them as anyone.
+        default_mode: if fs_group { 0o440 } else { 0o444 },
+        items: [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE].map(|key| KeyToPath { key, path: key }),
+    };
+    Volume { name: SECRET_VOLUME, secret: Some(source), ..Volume::default() }
 }

@@ -85,7 +85,7 @@ impl<'a> Workload<'a> {
             match wanted {
                 Some(wanted) if mine == Some(wanted) && !was_copied => {}
                 Some(wanted) => {
-                    copies.wishes.push((key, Some(wanted.to_owned())));
+                    copies.wishes.push((key, Some(wanted.into())));
                     copies.listed.push(key);
                     if mine.is_some() && !was_copied {
                         copies.overridden.push(key);

@@ -4,7 +4,7 @@
 
 use certmint_contract::{Policy, WorkloadKind};
 use certmint_injection::{
-    ContainerResources, Injection, Refusal, Settings, Subject, admit_pod, admit_workload,
+    ContainerResources, Injection, Patch, Refusal, Settings, Subject, admit_pod, admit_workload,
 };
 use certmint_testkit::Object;
 use serde_json::Value;
@@ -39,8 +39,15 @@ pub(crate) fn admit(object: &Object, before: Option<&Object>) -> Result<Injectio
 
 pub(crate) fn patched(object: &Object, injection: &Injection) -> Object {
     let mut value: Value = object.value().clone();
-    json_patch::patch(&mut value, &injection.patch).unwrap();
+    json_patch::patch(&mut value, &operations(&injection.patch)).unwrap();
     value.into()
+}
+
+pub(crate) fn operations(patch: &Patch) -> json_patch::Patch {
+    if patch.is_empty() {
+        return json_patch::Patch::default();
+    }
+    serde_json::from_slice(patch.json()).unwrap()
 }
 
 /// Admits a new object and returns it as patched.

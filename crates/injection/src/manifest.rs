@@ -1,0 +1,135 @@
+//! The few fields of Kubernetes objects that are written into pods, borrowed and written straight into the patch: as a
+//! tree of values they took most of a review's time (`cargo xtask bench review webhook`).
+
+use serde::Serialize;
+use std::borrow::Cow;
+
+/// A container (`core/v1`).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Container<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) image: &'a str,
+    pub(crate) image_pull_policy: &'a str,
+    pub(crate) command: &'a [&'a str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) restart_policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lifecycle: Option<Lifecycle<'a>>,
+    pub(crate) env: Vec<EnvVar<'a>>,
+    pub(crate) resources: Resources<'a>,
+    pub(crate) security_context: SecurityContext<'a>,
+    pub(crate) termination_message_path: &'a str,
+    pub(crate) termination_message_policy: &'a str,
+    pub(crate) volume_mounts: Vec<VolumeMount<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Lifecycle<'a> {
+    pub(crate) post_start: Hook<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Hook<'a> {
+    Exec { command: &'a [&'a str] },
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct EnvVar<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) value: Cow<'a, str>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Resources<'a> {
+    pub(crate) requests: Quantities<'a>,
+    pub(crate) limits: Quantities<'a>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Quantities<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu: Option<&'a str>,
+    pub(crate) memory: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SecurityContext<'a> {
+    pub(crate) allow_privilege_escalation: bool,
+    pub(crate) capabilities: Capabilities<'a>,
+    pub(crate) read_only_root_filesystem: bool,
+    pub(crate) run_as_non_root: bool,
+    pub(crate) run_as_user: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) run_as_group: Option<i64>,
+    pub(crate) seccomp_profile: SeccompProfile<'a>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Capabilities<'a> {
+    pub(crate) drop: &'a [&'a str],
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SeccompProfile<'a> {
+    #[serde(rename = "type")]
+    pub(crate) kind: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct VolumeMount<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) mount_path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) read_only: Option<bool>,
+}
+
+/// A volume (`core/v1`), of one source.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Volume<'a> {
+    pub(crate) name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) empty_dir: Option<EmptyDir<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) projected: Option<Projected<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret: Option<SecretSource<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EmptyDir<'a> {
+    pub(crate) medium: &'a str,
+    pub(crate) size_limit: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Projected<'a> {
+    pub(crate) sources: [Projection<'a>; 1],
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub(crate) enum Projection<'a> {
+    ServiceAccountToken { audience: &'a str, expiration_seconds: u32, path: &'a str },
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SecretSource<'a> {
+    pub(crate) secret_name: &'a str,
+    pub(crate) optional: bool,
+    pub(crate) default_mode: u32,
+    pub(crate) items: [KeyToPath<'a>; 3],
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct KeyToPath<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) path: &'a str,
+}
