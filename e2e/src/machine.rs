@@ -1,10 +1,11 @@
-//! What the machine must have: root, a few Debian packages, Go.
+//! What the machine must have: root, a few Debian packages, Go, Rust with the target that images are built for.
 
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
+use crate::cache::Cache;
 use crate::{command, progress};
 
 /// A program or directory that the cluster or a build needs, and the Debian package it comes from.
@@ -91,6 +92,33 @@ pub fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
     command.env("DEBIAN_FRONTEND", "noninteractive").args(["--quiet", "--option=DPkg::Lock::Timeout=300"]);
     command
+}
+
+/// Has rustup fetch Rust's standard library for `target`, where it is missing. `rust-toolchain.toml` names the target, but
+/// rustup reads that only when it installs the toolchain, which a machine may have already.
+///
+/// # Errors
+/// When it is missing and rustup cannot fetch it.
+pub fn rust_target(cache: &Cache, target: &str) -> Result<()> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", "target-libdir", "--target", target]).current_dir(workspace);
+    let library = command::output(&mut rustc)?;
+    let library = Path::new(library.trim());
+    if library.exists() {
+        return Ok(());
+    }
+    let _lock = cache.lock("rustup")?;
+    if library.exists() {
+        return Ok(());
+    }
+    progress::step(&format!("fetching Rust's standard library for {target} (once)"), || {
+        let mut rustup = Command::new("rustup");
+        command::output(rustup.args(["target", "add", target]).current_dir(workspace)).with_context(|| {
+            format!("images are built for {target}: install Rust's standard library for it, then try again")
+        })
+    })?;
+    Ok(())
 }
 
 /// Refuses to go on without the program `name`.

@@ -28,6 +28,7 @@ pub const TRAFFIC: Program = Program { package: "certmint-traffic", profile: "re
 /// The client that sends what nobody should send; never released.
 pub const HOSTILE: Program = Program { package: "certmint-hostile", profile: "release" };
 
+/// Static programs run in an image that holds nothing else.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Names another profile for all of them: `trial` while a program is being changed.
 pub const PROFILE: &str = "CERTMINT_IMAGE_PROFILE";
@@ -46,6 +47,7 @@ pub fn ours(cache: &Cache) -> Result<[Image; 2]> {
 /// When the build fails.
 pub fn from_workspace(cache: &Cache, program: Program) -> Result<Image> {
     machine::install(machine::IMAGES)?;
+    machine::rust_target(cache, TARGET)?;
     let Program { package, profile } = program;
     let chosen = std::env::var(PROFILE);
     let profile = chosen.as_deref().unwrap_or(profile);
