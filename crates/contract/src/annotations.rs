@@ -4,7 +4,7 @@ mod error;
 mod values;
 
 pub use error::AnnotationError;
-pub use values::{Containers, Mode, MountPath, Order};
+pub use values::{Containers, Mode, MountPath, Order, UnsupportedMode};
 
 use crate::{DnsName, KeyAlgorithm, Lifetime, Reload, SecretName, keys, spelling};
 use std::str::FromStr;

@@ -24,7 +24,7 @@ pub use error_code::ErrorCode;
 pub use key_algorithm::KeyAlgorithm;
 pub use lifetime::Lifetime;
 pub use object_name::{Namespace, SecretName};
-pub use policy::Policy;
+pub use policy::{Policy, Violation};
 pub use reload::Reload;
 pub use spiffe::{SpiffeId, TrustDomain};
 pub use workload::{WorkloadKind, WorkloadRef};

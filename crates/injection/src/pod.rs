@@ -8,7 +8,7 @@ mod warnings;
 
 use crate::edits::{Edits, Wish};
 use crate::view::{Container, Metadata, Object, PodSpec};
-use crate::{Injection, Refusal, Settings, Subject, permission};
+use crate::{Injection, Refusal, Settings, Subject};
 use certmint_contract::annotations;
 use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY};
 use certmint_contract::{Namespace, OptIn, Policy, Request, SecretName, WorkloadKind, WorkloadRef, keys};
@@ -28,7 +28,8 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
     }
     let OptIn::Yes(request) = request_of(metadata)? else { return Ok(Injection::default()) };
     let namespace: Namespace = subject.namespace.parse()?;
-    permission::check(&request, &namespace, policy)?;
+    request.mode.check()?;
+    policy.check(&namespace, &request).map_err(Refusal::Policy)?;
     let spec = match pod.spec {
         Some(spec) => serde_json::from_str(spec.get()).map_err(malformed)?,
         None => PodSpec::default(),
