@@ -5,13 +5,12 @@ use super::{OwnCertificateError, Server};
 use crate::{
     api::{self, ApiError, Fault},
     ca::Ca,
-    content::identity_path,
     entropy,
     secrets::{FIELD_MANAGER, Metadata, NewContent, Secret, Secrets},
 };
 use certmint_certificates::{Expected, Identity, Issued, verify};
 use certmint_contract::{
-    ErrorCode, Lifetime, Policy,
+    ErrorCode, Lifetime, Policy, SpiffeId,
     issuance::Bundle,
     keys,
     lifetime::renew_at,
@@ -113,7 +112,7 @@ impl WebhookCertificate {
             trust_bundle: text(TRUST_BUNDLE_FILE),
         };
         let dns_names = self.server.dns_names(policy);
-        let path = identity_path(self.server.namespace.as_str(), &self.server.service_account);
+        let path = SpiffeId::path(&self.server.namespace, &self.server.service_account);
         let expected = Expected { dns_names: Some(&dns_names), identity: Identity::Path(&path) };
         let now = entropy::now();
         bundle.trust_bundle.trim() == roots.trim()
