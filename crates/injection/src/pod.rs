@@ -131,10 +131,14 @@ fn secret_of(
     name: Option<&str>,
     request: &Request,
 ) -> Result<Option<SecretName>, Refusal> {
-    if let Some(name) = &request.secret_name {
-        return Ok(Some(name.clone()));
+    match workload_of(metadata, name) {
+        Some(workload) => Ok(Some(request.secret_name_for(&workload)?)),
+        None => Ok(request.secret_name.clone()),
     }
-    let workload = match metadata.controller() {
+}
+
+fn workload_of(metadata: &Metadata<'_>, name: Option<&str>) -> Option<WorkloadRef> {
+    match metadata.controller() {
         Some(owner) => metadata
             .annotation(keys::WORKLOAD)
             .and_then(|text| text.parse().ok())
@@ -143,6 +147,5 @@ fn secret_of(
             let name = metadata.name.as_deref().or(name).filter(|name| !name.is_empty());
             name.map(|name| WorkloadRef::new(WorkloadKind::Pod, name))
         }
-    };
-    Ok(workload.map(|workload| workload.default_secret_name()).transpose()?)
+    }
 }

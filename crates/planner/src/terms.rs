@@ -45,10 +45,7 @@ pub(crate) fn terms(workload: &Workload, hosts: &Hosts, policy: &Policy) -> Resu
     let gone_names = gone.filter(|(name, _)| !dns_names.contains(name)).collect();
     let refused = |why: &dyn Display| not_allowed(workload, why);
     Ok(Some(Terms {
-        secret_name: match &request.secret_name {
-            Some(name) => name.clone(),
-            None => workload.reference.default_secret_name().map_err(|why| refused(&why))?,
-        },
+        secret_name: request.secret_name_for(&workload.reference).map_err(|why| refused(&why))?,
         dns_names: dns_names.into_iter().collect(),
         gone_names,
         spiffe_id: SpiffeId::new(&policy.trust_domain, &workload.namespace, &workload.service_account)
