@@ -6,6 +6,7 @@
 pub mod annotations;
 pub mod dns_name;
 pub mod error_code;
+mod instant;
 pub mod issuance;
 pub mod key_algorithm;
 pub mod keys;
@@ -21,6 +22,7 @@ pub mod workload;
 pub use annotations::{OptIn, Request};
 pub use dns_name::DnsName;
 pub use error_code::ErrorCode;
+pub use instant::rfc3339;
 pub use key_algorithm::KeyAlgorithm;
 pub use lifetime::Lifetime;
 pub use object_name::{Namespace, SecretName};

@@ -15,6 +15,7 @@ use certmint_contract::{
     keys,
     lifetime::renew_at,
     pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
+    rfc3339,
 };
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::{
@@ -23,7 +24,6 @@ use kube::{
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
 /// A month: renewed at two thirds, it leaves ten days to notice that nobody renews it.
@@ -154,7 +154,7 @@ fn metadata(issued: &Issued) -> Metadata {
         (keys::SPIFFE_ID): facts.spiffe_id,
         (keys::ISSUER): facts.issuer,
         (keys::SERIAL): facts.serial,
-        (keys::NOT_AFTER): facts.not_after.format(&Rfc3339).unwrap_or_default(),
+        (keys::NOT_AFTER): rfc3339(facts.not_after),
     });
     Metadata::from_iter([("annotations".into(), annotations)])
 }
