@@ -127,11 +127,22 @@ mod tests {
 
     #[test]
     fn a_message_is_found_with_anything_in_the_places_that_differ() {
-        let page =
-            ErrorPage::parse("# Errors\n### `NotAllowed`\nText.\n\n- `… is not within … and …`: ask\n");
+        let page = ErrorPage::parse(
+            "# Errors\n### `NotAllowed`\nText.\n\n- `… is not allowed; the policy allows … to …`: ask\n",
+        );
         let explains = |text| page.explains(ErrorCode::NotAllowed, text).map(|entry| &*entry.explanation);
-        assert_eq!(explains("Deployment/pay: duration 5m is not within 10m and 30d; change it"), Some("ask"));
-        assert_eq!(explains("Deployment/pay: duration 5m is not between 10m and 30d"), None);
+        assert_eq!(
+            explains(
+                "Deployment/pay: annotation certmint.dev/duration: 5m is not allowed; the policy allows 10m to 720h"
+            ),
+            Some("ask")
+        );
+        assert_eq!(
+            explains(
+                "Deployment/pay: annotation certmint.dev/duration: 5m is not allowed; write 10m to 720h"
+            ),
+            None
+        );
         assert_eq!(page.sections.first().map(|section| &*section.introduction), Some("Text.\n\n"));
     }
 }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use certmint_contract::Policy;
-use certmint_injection::{ContainerResources, Quantity, Settings};
+use certmint_testkit::settings;
 use certmint_tls_server::{Handler as _, Identity};
 use certmint_webhook::{Admission, Endpoint, Metrics};
 use futures::executor::block_on;
@@ -79,24 +79,5 @@ fn answered(body: Bytes) -> Option<Answered> {
             None
         }
         status => panic!("{status}: {answer}"),
-    }
-}
-
-fn settings() -> Settings {
-    let quantity = |text: &str| text.parse::<Quantity>().expect("a quantity");
-    Settings {
-        image: "certmint-fetch:1".into(),
-        pull_policy: "IfNotPresent".into(),
-        api_url: "https://certmint-controller.certmint-system.svc:443".into(),
-        trust_bundle: "-----BEGIN CERTIFICATE-----\n".into(),
-        resources: ContainerResources {
-            cpu_request: quantity("5m"),
-            memory_request: quantity("8Mi"),
-            cpu_limit: quantity("200m"),
-            memory_limit: quantity("32Mi"),
-            guaranteed_cpu: quantity("50m"),
-        },
-        deadline_seconds: 30,
-        version: "certmint/1.0.0".into(),
     }
 }

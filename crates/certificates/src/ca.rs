@@ -11,5 +11,3 @@ pub use certificate::{CaCertificate, KeyIdentifier};
 pub use error::{CaError, Tier};
 pub use issuing::{Issuing, IssuingProfile};
 pub use root::{Root, RootProfile};
-
-pub(crate) use root::whole_second;

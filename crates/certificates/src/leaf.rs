@@ -1,6 +1,6 @@
 //! Leaves: an X509-SVID with the DNS names of its Services.
 
-use crate::{CaCertificate, CaError, Facts, KeyError, Serial, VerifyError, ca::whole_second, pem};
+use crate::{CaCertificate, CaError, Facts, KeyError, Serial, VerifyError, pem};
 use certmint_contract::{DnsName, Lifetime, SpiffeId, issuance::Bundle, lifetime::BACKDATE};
 use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
@@ -85,7 +85,8 @@ pub(crate) fn params(
     now: OffsetDateTime,
     issuer_ends: OffsetDateTime,
 ) -> Result<CertificateParams, rcgen::Error> {
-    let now = whole_second(now);
+    // Certificates know no fractions of a second (RFC 5280 4.1.2.5).
+    let now = now.truncate_to_second();
     let not_after = (now + profile.lifetime.duration()).min(issuer_ends);
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();

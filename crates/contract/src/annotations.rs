@@ -4,9 +4,10 @@ mod error;
 mod values;
 
 pub use error::AnnotationError;
-pub use values::{Containers, Mode, MountPath, Order};
+pub use values::{Containers, Mode, MountPath, Order, UnsupportedMode};
 
-use crate::{DnsName, KeyAlgorithm, Lifetime, Reload, SecretName, keys, spelling};
+use crate::object_name::ObjectNameError;
+use crate::{DnsName, KeyAlgorithm, Lifetime, Reload, SecretName, WorkloadRef, keys, spelling};
 use std::str::FromStr;
 
 /// Whether an object takes part.
@@ -41,6 +42,16 @@ pub struct Request {
     pub reload: Option<Reload>,
     /// Our container's place.
     pub order: Order,
+}
+
+impl Request {
+    /// The Secret that the workload gets: the one it asks for, else its default.
+    ///
+    /// # Errors
+    /// When it asks for none and its name is no object name.
+    pub fn secret_name_for(&self, workload: &WorkloadRef) -> Result<SecretName, ObjectNameError> {
+        self.secret_name.clone().map_or_else(|| workload.default_secret_name(), Ok)
+    }
 }
 
 /// The value of `certmint.dev/renew`.

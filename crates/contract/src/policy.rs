@@ -1,6 +1,6 @@
 //! What the platform team allows: one policy for webhook and controller, read from one JSON file.
 
-use crate::{DnsName, KeyAlgorithm, Lifetime, Namespace, TrustDomain};
+use crate::{DnsName, KeyAlgorithm, Lifetime, Namespace, Request, TrustDomain, keys};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,6 +51,42 @@ pub enum PolicyError {
     NoKeyAlgorithm,
 }
 
+/// One thing that the policy does not allow. The sentence is what `kubectl` shows, and what an Event says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Nothing is issued in that namespace.
+    #[error(
+        "namespace {0} is excluded by the policy; ask whoever runs Certmint to change excludedNamespaces"
+    )]
+    Namespace(Namespace),
+    /// The duration is out of bounds.
+    #[error("annotation {key}: {asked} is not allowed; the policy allows {shortest} to {longest}", key = keys::DURATION)]
+    Duration {
+        /// What is asked for.
+        asked: Lifetime,
+        /// `shortestDuration`
+        shortest: Lifetime,
+        /// `longestDuration`
+        longest: Lifetime,
+    },
+    /// The key algorithm is not on the list.
+    #[error("annotation {key}: {asked} is not allowed; the policy allows {allowed}", key = keys::KEY_ALGORITHM)]
+    KeyAlgorithm {
+        /// What is asked for, or the default.
+        asked: KeyAlgorithm,
+        /// What is on the list.
+        allowed: String,
+    },
+    /// An extra name is not this namespace's.
+    #[error("annotation {key}: {name} is not allowed in namespace {namespace}; ask whoever runs Certmint to add it to extraDnsNames, or remove it (names of Services need no asking)", key = keys::DNS_NAMES)]
+    DnsName {
+        /// The name.
+        name: DnsName,
+        /// Whose workload asks.
+        namespace: Namespace,
+    },
+}
+
 impl Policy {
     /// Reads and checks a policy.
     ///
@@ -67,6 +103,30 @@ impl Policy {
             return Err(PolicyError::NoKeyAlgorithm);
         }
         Ok(policy)
+    }
+
+    /// Checks what a workload of that namespace asks for.
+    ///
+    /// # Errors
+    /// Every violation at once.
+    pub fn check(&self, namespace: &Namespace, request: &Request) -> Result<(), Vec<Violation>> {
+        let mut violations = Vec::new();
+        if self.excluded_namespaces.contains(namespace) {
+            violations.push(Violation::Namespace(namespace.clone()));
+        }
+        let (shortest, longest) = (self.shortest_duration, self.longest_duration);
+        if let Some(asked) = request.duration.filter(|asked| *asked < shortest || *asked > longest) {
+            violations.push(Violation::Duration { asked, shortest, longest });
+        }
+        let asked = request.key_algorithm;
+        if !self.key_algorithms.contains(&asked) {
+            let allowed: Vec<_> = self.key_algorithms.iter().map(|allowed| allowed.as_str()).collect();
+            violations.push(Violation::KeyAlgorithm { asked, allowed: allowed.join(", ") });
+        }
+        for name in request.dns_names.iter().filter(|name| !self.allows_extra_name(namespace, name)) {
+            violations.push(Violation::DnsName { name: name.clone(), namespace: namespace.clone() });
+        }
+        if violations.is_empty() { Ok(()) } else { Err(violations) }
     }
 
     /// Whether a workload of that namespace may ask for that extra name.
@@ -110,6 +170,51 @@ mod tests {
         assert!(error(r#"{"clusterDomian":"a"}"#).contains("unknown field `clusterDomian`"));
         assert!(error(r#"{"shortestDuration":"48h"}"#).contains("48h <= defaultDuration 24h"));
         assert!(error(r#"{"keyAlgorithms":[]}"#).contains("no key algorithm"));
+    }
+
+    fn violations(policy: &str, request: &Request) -> Vec<String> {
+        let policy = Policy::from_json(policy.as_bytes()).unwrap();
+        let outcome = policy.check(&"shop".parse().unwrap(), request);
+        outcome.err().iter().flatten().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_violation_is_told_at_once() {
+        let policy = r#"{"keyAlgorithms":["ecdsa-p256"],"excludedNamespaces":["old"],"extraDnsNames":{"shop":["pay.example.com"]}}"#;
+        assert!(violations(policy, &Request::default()).is_empty());
+        let request = Request {
+            duration: Some("5m".parse().unwrap()),
+            key_algorithm: KeyAlgorithm::Rsa4096,
+            dns_names: vec!["eu.pay.example.com".parse().unwrap(), "example.com".parse().unwrap()],
+            ..Request::default()
+        };
+        assert_eq!(
+            violations(policy, &request),
+            [
+                "annotation certmint.dev/duration: 5m is not allowed; the policy allows 10m to 720h",
+                "annotation certmint.dev/key-algorithm: rsa-4096 is not allowed; the policy allows ecdsa-p256",
+                "annotation certmint.dev/dns-names: example.com is not allowed in namespace shop; ask whoever runs \
+                 Certmint to add it to extraDnsNames, or remove it (names of Services need no asking)"
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_is_allowed_in_an_excluded_namespace() {
+        assert_eq!(
+            violations(r#"{"excludedNamespaces":["shop"]}"#, &Request::default()),
+            [
+                "namespace shop is excluded by the policy; ask whoever runs Certmint to change excludedNamespaces"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_bounds_of_a_duration_are_allowed_themselves() {
+        for (asked, allowed) in [("599s", false), ("10m", true), ("720h", true), ("2592001s", false)] {
+            let request = Request { duration: Some(asked.parse().unwrap()), ..Request::default() };
+            assert_eq!(violations("{}", &request).is_empty(), allowed, "{asked}");
+        }
     }
 
     #[test]

@@ -40,7 +40,12 @@ impl SpiffeId {
         if service_account.parse::<crate::SecretName>().is_err() {
             return Err(SpiffeError::ServiceAccount(service_account.chars().take(80).collect()));
         }
-        Ok(Self(format!("spiffe://{domain}/ns/{namespace}/sa/{service_account}").into()))
+        Ok(Self(format!("{}{}", domain.uri(), Self::path(namespace, service_account)).into()))
+    }
+
+    /// The path that the id of a service account has, in whatever trust domain.
+    pub fn path(namespace: &Namespace, service_account: &str) -> String {
+        format!("/ns/{namespace}/sa/{service_account}")
     }
 
     /// The id as a URI.
@@ -106,6 +111,7 @@ mod tests {
         let id =
             SpiffeId::new(&"cluster.local".parse().unwrap(), &"shop".parse().unwrap(), "payments").unwrap();
         assert_eq!(id.as_str(), "spiffe://cluster.local/ns/shop/sa/payments");
+        assert_eq!(SpiffeId::path(&"shop".parse().unwrap(), "payments"), "/ns/shop/sa/payments");
     }
 
     #[test]

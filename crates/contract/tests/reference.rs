@@ -9,6 +9,9 @@ use certmint_contract::{
 };
 
 const PAGE: &str = include_str!("../../../docs/src/reference/annotations.md");
+const KEYS: &str = include_str!("../src/keys.rs");
+const CONFIGURATION: &str =
+    include_str!("../../../charts/certmint/templates/webhook/mutatingwebhookconfiguration.yaml");
 
 /// A row of the table: key, values and default.
 struct Row {
@@ -97,9 +100,18 @@ fn every_default_is_what_counts_without_the_annotation() {
 
 #[test]
 fn what_certmint_writes_is_listed() {
-    for key in keys::OWN_KEYS.into_iter().chain([keys::MANAGED, keys::INJECTED, keys::RENEW_AT, keys::REASON])
-    {
-        let name = key.trim_start_matches(keys::PREFIX);
-        assert!(PAGE.contains(&format!("`{name}`")), "{key} is not on the page");
+    let (_, table) = PAGE.split_once("## What Certmint writes").unwrap();
+    let constants = KEYS.lines().filter_map(|line| line.split_once(" = \"")?.1.strip_suffix("\";"));
+    let own = constants.filter(|value| *value != keys::PREFIX && !keys::USER_KEYS.contains(value));
+    let own = own.filter_map(|value| value.strip_prefix(keys::PREFIX));
+    let chart =
+        CONFIGURATION.lines().filter_map(|line| line.trim().strip_prefix(keys::PREFIX)?.split(':').next());
+    // The user's too, where they have a meaning of their own.
+    let shared = [keys::INJECT_LABEL, keys::DNS_NAMES, keys::DURATION, keys::KEY_ALGORITHM];
+    let shared = shared.into_iter().filter_map(|key| key.strip_prefix(keys::PREFIX));
+    let written: Vec<&str> = own.chain(chart).chain(shared).collect();
+    assert!(written.contains(&"not-after") && written.contains(&"namespaces"), "{written:?}");
+    for name in written {
+        assert!(table.contains(&format!("`{name}`")), "{name} is not in the table of what Certmint writes");
     }
 }

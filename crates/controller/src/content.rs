@@ -41,8 +41,3 @@ pub(crate) fn check(
     }
     Ok((bundle, facts))
 }
-
-/// The path of a SPIFFE id, from which the trust domain follows by policy.
-pub(crate) fn identity_path(namespace: &str, service_account: &str) -> String {
-    format!("/ns/{namespace}/sa/{service_account}")
-}

@@ -18,7 +18,7 @@ use crate::{
 use bytes::Bytes;
 use caller::{Caller, bearer_token};
 use certmint_contract::{
-    ErrorCode, OptIn,
+    ErrorCode, OptIn, SpiffeId,
     issuance::{BUNDLE_PATH, Bundle, Failure},
 };
 use certmint_planner::{Plan, SecretFacts, Workload};
@@ -187,7 +187,7 @@ impl Issuance {
         }
         let record = facts.record.as_ref().map_err(ToString::to_string)?;
         let roots = self.reconciler.ca.borrow().roots.clone().ok_or("the CA is not loaded yet")?;
-        let path = content::identity_path(caller.namespace.as_str(), &caller.service_account);
+        let path = SpiffeId::path(&caller.namespace, &caller.service_account);
         let checked = content::check(secret, record, &path, &roots, crate::entropy::now());
         checked.map(|(bundle, _)| bundle)
     }

@@ -5,8 +5,8 @@ use crate::{
     settings::SettingsError, trust::TrustError,
 };
 use certmint_certificates::VerifyError;
-use certmint_contract::{ErrorCode, issuance::Failure};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use certmint_contract::{ErrorCode, issuance::Failure, rfc3339};
+use time::OffsetDateTime;
 
 /// Why there is no (newer) certificate.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub enum FetchError {
     Secret(#[source] VerifyError),
     /// The Secret is not valid at this node's time.
     #[error(
-        "the workload's Secret was not used: {cause}. This node's clock says {}; correct it if it is wrong, otherwise delete the Secret to have it made again", rfc3339(.now)
+        "the workload's Secret was not used: {cause}. This node's clock says {}; correct it if it is wrong, otherwise delete the Secret to have it made again", rfc3339(.now.truncate_to_second())
     )]
     SecretUntimely {
         /// What the verification said.
@@ -46,7 +46,7 @@ pub enum FetchError {
     Answer(#[source] VerifyError),
     /// What the issuance API gave is not valid at this node's time.
     #[error(
-        "the issuance API's answer was not used: {cause}. This node's clock says {}; correct it if it is wrong, otherwise see the log of the certmint controller", rfc3339(.now)
+        "the issuance API's answer was not used: {cause}. This node's clock says {}; correct it if it is wrong, otherwise see the log of the certmint controller", rfc3339(.now.truncate_to_second())
     )]
     AnswerUntimely {
         /// What the verification said.
@@ -116,8 +116,4 @@ pub fn is_final(code: ErrorCode) -> bool {
 /// Whether another clock would have said otherwise.
 fn is_of_time(cause: &VerifyError) -> bool {
     matches!(cause, VerifyError::NotYetValid(_) | VerifyError::Expired(_) | VerifyError::NoValidRoot)
-}
-
-fn rfc3339(at: &OffsetDateTime) -> String {
-    at.truncate_to_second().format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }

@@ -1,15 +1,14 @@
 //! Asks the issuance API for the bundle (`certmint_contract::issuance` has the wire).
 
-use crate::trust::TrustAnchors;
+use crate::{http::client, trust::TrustAnchors};
 use certmint_contract::issuance::{BUNDLE_PATH, Bundle, Failure, MAX_ANSWER_BYTES};
-use rustls::crypto::CryptoProvider;
-use rustls::{CertificateError, crypto::aws_lc_rs};
+use rustls::CertificateError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, http::Uri};
 use zeroize::Zeroizing;
 
 /// From the look-up of the name to the last byte. The controller answers within milliseconds; one that does
@@ -17,8 +16,6 @@ use zeroize::Zeroizing;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// A token is about 1 kB; what is longer is none.
 const MAX_TOKEN_BYTES: u64 = 64 * 1024;
-/// The client's buffers; its own default of 128 kB each is made for downloads.
-const BUFFER_BYTES: usize = 8 * 1024;
 
 /// Why the API gave no bundle.
 #[derive(Debug, thiserror::Error)]
@@ -78,24 +75,6 @@ pub enum IssuanceError {
     Refused(Failure),
 }
 
-/// An HTTP client that follows nothing, uses no proxy, speaks TLS 1.3 only, and gives up in time.
-///
-/// Not kept between requests: minutes to days lie between two of them, and the roots may have changed.
-pub fn client(tls: ureq::tls::TlsConfigBuilder, timeout: Duration) -> Agent {
-    Agent::config_builder()
-        .tls_config(tls.unversioned_rustls_crypto_provider(Arc::new(tls13_provider())).build())
-        .timeout_global(Some(timeout))
-        // The pod's proxy variables are meant for the app; nothing of ours leaves the cluster.
-        .proxy(None)
-        .max_redirects(0)
-        .http_status_as_error(false)
-        .max_response_header_size(BUFFER_BYTES)
-        .input_buffer_size(BUFFER_BYTES)
-        .output_buffer_size(BUFFER_BYTES)
-        .build()
-        .new_agent()
-}
-
 /// Asks once.
 ///
 /// # Errors
@@ -115,13 +94,6 @@ pub fn request_bundle(api: &Uri, token: &Path, anchors: &TrustAnchors) -> Result
     let status = response.status().as_u16();
     let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES as u64).read_to_vec();
     parse_answer(api, status, &Zeroizing::new(body.map_err(failed)?))
-}
-
-/// A suite list without TLS 1.2 keeps the client from offering it.
-fn tls13_provider() -> CryptoProvider {
-    let mut provider = aws_lc_rs::default_provider();
-    provider.cipher_suites.retain(|suite| suite.tls13().is_some());
-    provider
 }
 
 fn read_token(path: &Path) -> Result<Zeroizing<String>, IssuanceError> {

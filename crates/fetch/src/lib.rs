@@ -7,6 +7,7 @@ pub mod atomic_dir;
 pub mod command;
 pub mod delivery;
 pub mod error;
+mod http;
 pub mod issuance;
 pub mod publication;
 pub mod reload;

@@ -1,6 +1,6 @@
 //! Tells the app, once, that other files are in place.
 
-use crate::issuance::client;
+use crate::http::client;
 use certmint_contract::reload::{LoopbackUrl, Reload, Signal};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal as KernelSignal, kill_process};

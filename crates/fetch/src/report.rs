@@ -1,12 +1,12 @@
 //! What people read: one JSON line each in the container's log, and the termination message that stands in
 //! `kubectl describe pod`.
 
-use certmint_contract::{ErrorCode, issuance::Failure};
+use certmint_contract::{ErrorCode, issuance::Failure, rfc3339};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
 /// The kubelet keeps no more of a termination message.
 const TERMINATION_MESSAGE_BYTES: usize = 4096;
@@ -69,7 +69,7 @@ impl Reporter {
 }
 
 fn log(level: &str, code: Option<ErrorCode>, message: &str) {
-    let timestamp = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+    let timestamp = rfc3339(OffsetDateTime::now_utc());
     if let Ok(mut line) = serde_json::to_vec(&Line { timestamp, level, code, message }) {
         line.push(b'\n');
         // One write, so that lines of two processes never mix. There is nowhere to report a broken log to.

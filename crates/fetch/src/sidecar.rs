@@ -8,10 +8,10 @@ use crate::settings::Settings;
 use crate::{reload, reload_mark};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use certmint_certificates::Facts;
-use certmint_contract::{Reload, lifetime};
+use certmint_contract::{Reload, lifetime, rfc3339};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
 /// One look costs a readlink, and the kubelet changes the volume about once a minute.
 const POLL: Duration = Duration::from_secs(1);
@@ -148,7 +148,7 @@ impl<'a> Sidecar<'a> {
 
 /// The log line about what is in place.
 pub fn in_place(facts: &Facts) -> String {
-    let end = facts.not_after.format(&Rfc3339).unwrap_or_default();
+    let end = rfc3339(facts.not_after);
     format!("certificate {} of {} is in place, valid until {end}", facts.serial, facts.spiffe_id)
 }
 

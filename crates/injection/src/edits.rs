@@ -151,10 +151,31 @@ fn pointer(path: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
     #[test]
     fn a_pointer_escapes_what_rfc_6901_reserves() {
         assert_eq!(pointer(&["metadata", "labels", "a.b/c~1"]), "/metadata/labels/a.b~1c~01");
         assert_eq!(pointer(&[]), "");
+    }
+
+    #[test]
+    fn a_patch_longer_than_the_buffer_is_written_whole() {
+        // What is as long as the buffer goes past it, and leaves it empty between two operations.
+        for length in [1, USUAL_BYTES, 3 * USUAL_BYTES] {
+            let value = "x".repeat(length);
+            let mut edits = Edits::default();
+            for name in ["a", "b", "c"] {
+                edits.add(&[name], &value).unwrap();
+            }
+            let patch: Value = serde_json::from_slice(edits.into_patch().unwrap().json()).unwrap();
+            let operation = |path| json!({"op": "add", "path": path, "value": value});
+            assert_eq!(patch, json!([operation("/a"), operation("/b"), operation("/c")]), "{length}");
+        }
+    }
+
+    #[test]
+    fn without_an_operation_there_is_no_json() {
+        assert_eq!(Edits::default().into_patch().unwrap(), Patch::default());
     }
 }

@@ -10,7 +10,6 @@
 mod edits;
 mod json;
 mod manifest;
-mod permission;
 mod pod;
 mod refusal;
 mod settings;
@@ -18,7 +17,6 @@ mod view;
 mod workload;
 
 pub use edits::Patch;
-pub use permission::Violation;
 pub use pod::admit_pod;
 pub use refusal::{Clash, Refusal};
 pub use settings::{ContainerResources, Quantity, QuantityError, Settings};

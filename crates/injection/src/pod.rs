@@ -8,7 +8,7 @@ mod warnings;
 
 use crate::edits::{Edits, Wish};
 use crate::view::{Container, Metadata, Object, PodSpec};
-use crate::{Injection, Refusal, Settings, Subject, permission};
+use crate::{Injection, Refusal, Settings, Subject};
 use certmint_contract::annotations;
 use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY};
 use certmint_contract::{Namespace, OptIn, Policy, Request, SecretName, WorkloadKind, WorkloadRef, keys};
@@ -28,7 +28,8 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
     }
     let OptIn::Yes(request) = request_of(metadata)? else { return Ok(Injection::default()) };
     let namespace: Namespace = subject.namespace.parse()?;
-    permission::check(&request, &namespace, policy)?;
+    request.mode.check()?;
+    policy.check(&namespace, &request).map_err(Refusal::Policy)?;
     let spec = match pod.spec {
         Some(spec) => serde_json::from_str(spec.get()).map_err(malformed)?,
         None => PodSpec::default(),
@@ -130,10 +131,14 @@ fn secret_of(
     name: Option<&str>,
     request: &Request,
 ) -> Result<Option<SecretName>, Refusal> {
-    if let Some(name) = &request.secret_name {
-        return Ok(Some(name.clone()));
+    match workload_of(metadata, name) {
+        Some(workload) => Ok(Some(request.secret_name_for(&workload)?)),
+        None => Ok(request.secret_name.clone()),
     }
-    let workload = match metadata.controller() {
+}
+
+fn workload_of(metadata: &Metadata<'_>, name: Option<&str>) -> Option<WorkloadRef> {
+    match metadata.controller() {
         Some(owner) => metadata
             .annotation(keys::WORKLOAD)
             .and_then(|text| text.parse().ok())
@@ -142,6 +147,5 @@ fn secret_of(
             let name = metadata.name.as_deref().or(name).filter(|name| !name.is_empty());
             name.map(|name| WorkloadRef::new(WorkloadKind::Pod, name))
         }
-    };
-    Ok(workload.map(|workload| workload.default_secret_name()).transpose()?)
+    }
 }

@@ -1,10 +1,9 @@
 //! Why an object is not admitted: the object, the cause, the next step.
 
-use crate::Violation;
-use certmint_contract::annotations::AnnotationError;
+use certmint_contract::annotations::{AnnotationError, UnsupportedMode};
 use certmint_contract::object_name::ObjectNameError;
 use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY, TLS_VOLUME};
-use certmint_contract::{ErrorCode, WorkloadRef, keys};
+use certmint_contract::{ErrorCode, Violation, WorkloadRef, keys};
 
 /// How another mount meets the certificate's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,10 +40,8 @@ pub enum Refusal {
     #[error("{}", joined(.0))]
     Policy(Vec<Violation>),
     /// A mode that is not built yet.
-    #[error(
-        "annotation {key}: mode \"{0}\" is not supported yet; remove the annotation or write \"secret\"", key = keys::MODE
-    )]
-    UnsupportedMode(&'static str),
+    #[error("{0}")]
+    UnsupportedMode(#[from] UnsupportedMode),
     /// The pod runs already.
     #[error(
         "a pod cannot be injected after it was created; annotate its workload, or delete the pod and create it with {}=true",

@@ -8,7 +8,7 @@ use self::reading::{Workload, malformed};
 use crate::edits::{Edits, Wish};
 use crate::pod::{self, Target};
 use crate::view::PodSpec;
-use crate::{Injection, Patch, Refusal, Settings, Subject, permission};
+use crate::{Injection, Patch, Refusal, Settings, Subject};
 use certmint_contract::{Namespace, OptIn, Policy, Request, WorkloadKind, WorkloadRef, annotations, keys};
 
 /// Decides about a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob that is created or changed.
@@ -52,7 +52,8 @@ fn decide(
         return Ok(Injection { warnings, patch: undo(workload, before.is_some())? });
     };
     let namespace: Namespace = subject.namespace.parse()?;
-    permission::check(&request, &namespace, policy)?;
+    request.mode.check()?;
+    policy.check(&namespace, &request).map_err(Refusal::Policy)?;
     let name = workload.metadata.name.as_deref().or(subject.name).filter(|name| !name.is_empty());
     let reference = name.map(|name| WorkloadRef::new(workload.kind, name));
     if let Some(reference) = &reference {

@@ -5,8 +5,10 @@ use crate::{
     secret::Claim,
     terms::{Terms, terms},
 };
-use certmint_contract::{DnsName, ErrorCode, Policy, SecretName, WorkloadKind, keys, lifetime::renew_at};
-use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use certmint_contract::{
+    DnsName, ErrorCode, Policy, SecretName, WorkloadKind, keys, lifetime::renew_at, rfc3339,
+};
+use time::{Duration, OffsetDateTime};
 
 /// Everything a decision rests on.
 #[derive(Clone, Copy, Debug)]
@@ -250,7 +252,7 @@ fn ordered(
     match observed.issuer {
         None => unavailable("there is no usable CA now; see the controller's Events and log".into()),
         Some(issuer) if issuer.not_after <= now => {
-            let end = issuer.not_after.format(&Rfc3339).unwrap_or_default();
+            let end = rfc3339(issuer.not_after);
             unavailable(format!("the issuing CA expired at {end}; see the controller's Events and log"))
         }
         Some(_) => {

@@ -1,7 +1,7 @@
 //! What stands on a Secret about its certificate: the only memory there is of what was issued.
 
 use crate::MAX_NAMES;
-use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, WorkloadRef, keys};
+use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, WorkloadRef, keys, rfc3339};
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -106,9 +106,4 @@ fn parsed<T: FromStr<Err: Display>>(key: &'static str, text: &str) -> Result<T, 
 
 fn unreadable(key: &'static str, why: &dyn Display) -> RecordError {
     RecordError::Unreadable { key, why: why.to_string() }
-}
-
-/// RFC 3339 knows the years 0 to 9999, which every certificate's dates are within.
-fn rfc3339(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_default()
 }

@@ -1,11 +1,9 @@
 //! What a workload gets: its request, judged by the policy.
 
 use crate::{Hosts, MAX_NAMES, Refusal, Workload, names::forms};
-use certmint_contract::{
-    DnsName, ErrorCode, KeyAlgorithm, Lifetime, OptIn, Policy, Request, SecretName, SpiffeId,
-    annotations::Mode, keys,
-};
+use certmint_contract::{DnsName, ErrorCode, KeyAlgorithm, Lifetime, OptIn, Policy, SecretName, SpiffeId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use time::OffsetDateTime;
 
 /// Everything that a certificate and its Secret are determined by.
@@ -27,12 +25,11 @@ pub(crate) fn terms(workload: &Workload, hosts: &Hosts, policy: &Policy) -> Resu
         Ok(OptIn::No) => return Ok(None),
         Err(faults) => {
             let code = faults.first().map_or(ErrorCode::InvalidAnnotation, |fault| fault.code());
-            let words: Vec<_> = faults.iter().map(ToString::to_string).collect();
-            return Err(Refusal { code, message: format!("{workload}: {}", words.join("; ")) });
+            return Err(refusal(workload, code, &joined(faults)));
         }
     };
-    check_mode(workload, request)?;
-    check_policy(workload, request, policy)?;
+    request.mode.check().map_err(|why| refusal(workload, ErrorCode::UnsupportedMode, &why))?;
+    policy.check(&workload.namespace, request).map_err(|why| not_allowed(workload, &joined(&why)))?;
     let forms = |host| forms(host, &workload.namespace, policy);
     let dns_names: BTreeSet<DnsName> =
         hosts.present().flat_map(forms).chain(request.dns_names.iter().cloned()).collect();
@@ -46,12 +43,9 @@ pub(crate) fn terms(workload: &Workload, hosts: &Hosts, policy: &Policy) -> Resu
     }
     let gone = hosts.gone().flat_map(|(host, until)| forms(host).map(move |name| (name, until)));
     let gone_names = gone.filter(|(name, _)| !dns_names.contains(name)).collect();
-    let refused = |why: &dyn std::fmt::Display| not_allowed(workload, why);
+    let refused = |why: &dyn Display| not_allowed(workload, why);
     Ok(Some(Terms {
-        secret_name: match &request.secret_name {
-            Some(name) => name.clone(),
-            None => workload.reference.default_secret_name().map_err(|why| refused(&why))?,
-        },
+        secret_name: request.secret_name_for(&workload.reference).map_err(|why| refused(&why))?,
         dns_names: dns_names.into_iter().collect(),
         gone_names,
         spiffe_id: SpiffeId::new(&policy.trust_domain, &workload.namespace, &workload.service_account)
@@ -61,46 +55,14 @@ pub(crate) fn terms(workload: &Workload, hosts: &Hosts, policy: &Policy) -> Resu
     }))
 }
 
-fn check_mode(workload: &Workload, request: &Request) -> Result<(), Refusal> {
-    let mode = match request.mode {
-        Mode::Secret => return Ok(()),
-        Mode::Pod => "pod",
-        Mode::Kubelet => "kubelet",
-    };
-    Err(Refusal {
-        code: ErrorCode::UnsupportedMode,
-        message: format!(
-            "{workload}: annotation {}: \"{mode}\" is not built yet; write \"secret\", or leave it out",
-            keys::MODE
-        ),
-    })
+fn joined(faults: &[impl ToString]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// Everything the policy does not allow, at once.
-fn check_policy(workload: &Workload, request: &Request, policy: &Policy) -> Result<(), Refusal> {
-    let namespace = &workload.namespace;
-    let mut faults = Vec::new();
-    if policy.excluded_namespaces.contains(namespace) {
-        faults.push(format!("nothing is issued in namespace {namespace}"));
-    }
-    let (shortest, longest) = (policy.shortest_duration, policy.longest_duration);
-    if let Some(duration) = request.duration.filter(|asked| *asked < shortest || *asked > longest) {
-        faults.push(format!("duration {duration} is not within {shortest} and {longest}"));
-    }
-    if !policy.key_algorithms.contains(&request.key_algorithm) {
-        let allowed: Vec<_> = policy.key_algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
-        faults.push(format!("key algorithm {} is not one of {}", request.key_algorithm, allowed.join(", ")));
-    }
-    for name in request.dns_names.iter().filter(|name| !policy.allows_extra_name(namespace, name)) {
-        faults.push(format!("the name {name} is not granted to namespace {namespace}"));
-    }
-    if faults.is_empty() {
-        return Ok(());
-    }
-    let message = format!("{}; change the annotations, or ask whoever keeps the policy", faults.join("; "));
-    Err(not_allowed(workload, &message))
+fn not_allowed(workload: &Workload, why: &dyn Display) -> Refusal {
+    refusal(workload, ErrorCode::NotAllowed, why)
 }
 
-fn not_allowed(workload: &Workload, why: &dyn std::fmt::Display) -> Refusal {
-    Refusal { code: ErrorCode::NotAllowed, message: format!("{workload}: {why}") }
+fn refusal(workload: &Workload, code: ErrorCode, why: &dyn Display) -> Refusal {
+    Refusal { code, message: format!("{workload}: {why}") }
 }

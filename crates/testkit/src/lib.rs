@@ -10,8 +10,10 @@
 
 pub mod metrics;
 mod review;
+mod settings;
 
 pub use review::{Review, create, sample_review, update};
+pub use settings::settings;
 
 use serde_json::{Value, json};
 

@@ -5,8 +5,7 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use certmint_contract::Policy;
-use certmint_injection::{ContainerResources, Settings};
-use certmint_testkit::{Object, Review, create, deployment, pod, sample_review, update};
+use certmint_testkit::{Object, Review, create, deployment, pod, sample_review, settings, update};
 use certmint_tls_server::{Handler, Identity};
 use certmint_webhook::{Admission, Endpoint, Metrics};
 use http::{Method, Request, Response};
@@ -24,21 +23,7 @@ fn webhook() -> Webhook {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry, Arc::new(Identity::default()));
     let admission = Admission::new(Policy::default(), metrics);
-    admission.set_settings(Settings {
-        image: "certmint-fetch:1".into(),
-        pull_policy: "IfNotPresent".into(),
-        api_url: "https://certmint-controller.certmint-system.svc:8443".into(),
-        trust_bundle: "-----BEGIN CERTIFICATE-----\n".into(),
-        resources: ContainerResources {
-            cpu_request: "5m".parse().unwrap(),
-            memory_request: "8Mi".parse().unwrap(),
-            cpu_limit: "200m".parse().unwrap(),
-            memory_limit: "32Mi".parse().unwrap(),
-            guaranteed_cpu: "50m".parse().unwrap(),
-        },
-        deadline_seconds: 30,
-        version: "certmint/1.0.0".into(),
-    });
+    admission.set_settings(settings());
     Webhook { endpoint: Endpoint(Arc::new(admission)), registry }
 }
 

@@ -1,8 +1,9 @@
 //! What is wrong with a CA.
 
 use crate::KeyError;
+use certmint_contract::rfc3339;
 use std::fmt;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
 /// Which of the two CAs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub enum CaError {
     #[error("the {0}'s key does not fit its certificate: restore both from the same backup")]
     KeyDoesNotFit(Tier),
     /// The clock is before the CA's time.
-    #[error("the {tier} is valid from {} only: check this machine's clock", rfc3339(.not_before))]
+    #[error("the {tier} is valid from {} only: check this machine's clock", rfc3339(*.not_before))]
     NotYetValid {
         /// Which CA.
         tier: Tier,
@@ -54,7 +55,7 @@ pub enum CaError {
         not_before: OffsetDateTime,
     },
     /// The CA's time is over.
-    #[error("the {tier} expired at {}: nothing is issued until it is replaced", rfc3339(.not_after))]
+    #[error("the {tier} expired at {}: nothing is issued until it is replaced", rfc3339(*.not_after))]
     Expired {
         /// Which CA.
         tier: Tier,
@@ -70,7 +71,7 @@ pub enum CaError {
     /// The issuing CA would be valid for longer than its root.
     #[error(
         "the issuing CA ends at {}, after its root at {}: issue it again with an earlier end",
-        rfc3339(.issuing), rfc3339(.root)
+        rfc3339(*.issuing), rfc3339(*.root)
     )]
     OutlivesRoot {
         /// End of the issuing CA.
@@ -95,8 +96,4 @@ impl fmt::Display for Tier {
             Self::Issuing => "issuing CA",
         })
     }
-}
-
-fn rfc3339(at: &OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }

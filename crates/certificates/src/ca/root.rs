@@ -7,7 +7,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod,
     KeyUsagePurpose, SanType,
 };
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 /// The self-signed CA that everyone trusts, with its key.
 #[derive(Debug)]
@@ -38,8 +38,10 @@ impl Root {
     ) -> Result<Self, CaError> {
         let mut params = ca_params(Tier::Root, profile.trust_domain, &key, serial)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.not_before = whole_second(now) - BACKDATE;
-        params.not_after = whole_second(now) + profile.lifetime.duration();
+        // Certificates know no fractions of a second (RFC 5280 4.1.2.5).
+        let now = now.truncate_to_second();
+        params.not_before = now - BACKDATE;
+        params.not_after = now + profile.lifetime.duration();
         let certificate = params.self_signed(&ForRcgen(&key)).map_err(|why| sign_error(Tier::Root, &why))?;
         Ok(Self { certificate: CaCertificate::from_der(Tier::Root, certificate.into())?, key })
     }
@@ -73,9 +75,9 @@ impl Root {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.name_constraints = issuing::name_constraints(profile.permitted_dns);
         params.use_authority_key_identifier_extension = true;
-        params.not_before = (whole_second(now) - BACKDATE).max(self.certificate.not_before());
-        params.not_after =
-            (whole_second(now) + profile.lifetime.duration()).min(self.certificate.not_after());
+        let now = now.truncate_to_second();
+        params.not_before = (now - BACKDATE).max(self.certificate.not_before());
+        params.not_after = (now + profile.lifetime.duration()).min(self.certificate.not_after());
         let failed = |why| sign_error(Tier::Issuing, &why);
         let issuer = Issuer::from_ca_cert_der(self.certificate.der(), ForRcgen(&self.key)).map_err(failed)?;
         let certificate = params.signed_by(&ForRcgen(&key), &issuer).map_err(failed)?;
@@ -128,11 +130,6 @@ pub(super) fn fitting_key(tier: Tier, pem: &str, certificate: &CaCertificate) ->
     } else {
         Err(CaError::KeyDoesNotFit(tier))
     }
-}
-
-/// Certificates know no fractions of a second (RFC 5280 4.1.2.5).
-pub(crate) fn whole_second(at: OffsetDateTime) -> OffsetDateTime {
-    at - Duration::nanoseconds(at.nanosecond().into())
 }
 
 fn sign_error(tier: Tier, why: &dyn std::fmt::Display) -> CaError {

@@ -1,7 +1,8 @@
 //! What is wrong with a bundle.
 
 use crate::KeyError;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use certmint_contract::rfc3339;
+use time::OffsetDateTime;
 
 /// Why a bundle is not published.
 #[derive(Debug, thiserror::Error)]
@@ -26,10 +27,10 @@ pub enum VerifyError {
     )]
     KeyDoesNotFit,
     /// The clock is before the certificate's time.
-    #[error("the certificate is valid from {} only: check this machine's clock", rfc3339(.0))]
+    #[error("the certificate is valid from {} only: check this machine's clock", rfc3339(*.0))]
     NotYetValid(OffsetDateTime),
     /// The certificate's time is over.
-    #[error("the certificate expired at {}: it has to be renewed", rfc3339(.0))]
+    #[error("the certificate expired at {}: it has to be renewed", rfc3339(*.0))]
     Expired(OffsetDateTime),
     /// No root of the trust bundle is valid now.
     #[error("no root of the trust bundle is valid now: check this machine's clock, then the CA")]
@@ -56,8 +57,4 @@ pub enum VerifyError {
         /// Sorted, comma separated.
         found: String,
     },
-}
-
-fn rfc3339(at: &OffsetDateTime) -> String {
-    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }

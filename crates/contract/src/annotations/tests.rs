@@ -120,3 +120,20 @@ fn a_flood_of_faults_is_told_in_part() {
     assert_eq!(faults(&unknown).len(), MOST_FAULTS);
     assert_eq!(faults(&[[(keys::INJECT, "maybe")].repeat(1000), unknown].concat()).len(), MOST_FAULTS);
 }
+
+#[test]
+fn modes_that_are_not_built_are_refused_in_so_many_words() {
+    assert_eq!(Mode::Secret.check(), Ok(()));
+    assert_eq!(
+        Mode::Kubelet.check().unwrap_err().to_string(),
+        "annotation certmint.dev/mode: mode \"kubelet\" is not supported yet; remove the annotation or write \"secret\""
+    );
+}
+
+#[test]
+fn the_secret_is_the_one_asked_for_or_the_default() {
+    let workload = "Deployment/payments".parse().unwrap();
+    let name_of = |request: Request| request.secret_name_for(&workload).unwrap().to_string();
+    assert_eq!(name_of(Request::default()), "payments-certmint-tls");
+    assert_eq!(name_of(Request { secret_name: Some("pay".parse().unwrap()), ..Request::default() }), "pay");
+}

@@ -1,5 +1,6 @@
 //! The values that only annotations have.
 
+use crate::keys;
 use crate::pod_layout::DEFAULT_MOUNT_PATH;
 use crate::spelling::{as_object_name, hint, not_one_of, shown};
 use std::{fmt, str::FromStr};
@@ -15,6 +16,13 @@ pub enum Mode {
     /// A `podCertificate` projected volume.
     Kubelet,
 }
+
+/// A mode that is not built yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "annotation {key}: mode \"{0}\" is not supported yet; remove the annotation or write \"secret\"", key = keys::MODE
+)]
+pub struct UnsupportedMode(&'static str);
 
 /// The value of `certmint.dev/order`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +47,20 @@ pub enum Containers {
 /// An absolute path inside a container: no `..`, `:` or empty segment, and not the root itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountPath(Box<str>);
+
+impl Mode {
+    /// Checks that the mode is built.
+    ///
+    /// # Errors
+    /// With every mode but [`Mode::Secret`].
+    pub fn check(self) -> Result<(), UnsupportedMode> {
+        match self {
+            Self::Secret => Ok(()),
+            Self::Pod => Err(UnsupportedMode("pod")),
+            Self::Kubelet => Err(UnsupportedMode("kubelet")),
+        }
+    }
+}
 
 impl MountPath {
     /// The path as text.

@@ -11,11 +11,11 @@ use certmint_certificates::{
     Authority, CaCertificate, CaError, Issuing, PrivateKey, Root,
     ca::{IssuingProfile, RootProfile, Tier},
 };
-use certmint_contract::{DnsName, ErrorCode, KeyAlgorithm, Lifetime, Policy};
+use certmint_contract::{DnsName, ErrorCode, KeyAlgorithm, Lifetime, Policy, rfc3339};
 use certmint_planner::{CaFacts, CaObserved, CaPlan, CaSecret, TrustBundle, ca, ca_plan};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use std::{sync::Arc, time::Duration};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 use tokio::sync::watch;
 
 /// How soon a CA that was deleted, swapped or restored is noticed.
@@ -206,7 +206,7 @@ fn load(stored: &Stored, now: OffsetDateTime) -> Result<Loaded, CaError> {
 /// What to tell in the root's last months, when no issuing CA can outlive it any more.
 fn last_months(authority: &Authority) -> Option<String> {
     let (root, issuing) = (authority.root().certificate(), authority.issuing().certificate());
-    let end = root.not_after().format(&Rfc3339).unwrap_or_default();
+    let end = rfc3339(root.not_after());
     (issuing.not_after() >= root.not_after())
         .then(|| format!("the root ends at {end}, and no certificate lives longer: accept a new root before"))
 }

@@ -1,6 +1,6 @@
 //! The keys by which things are found.
 
-use certmint_contract::{Namespace, SecretName, WorkloadKind, WorkloadRef};
+use certmint_contract::{Namespace, OptIn, SecretName, WorkloadKind, WorkloadRef};
 use certmint_planner::{SecretFacts, Workload};
 use std::fmt;
 
@@ -42,9 +42,9 @@ pub(super) fn claimed_by(secret: &SecretFacts) -> Option<WorkloadRef> {
 
 /// The Secret that a workload wants, where it can be told.
 pub(super) fn wanted_secret(workload: &Workload) -> Option<SecretName> {
-    let asked = match &workload.request {
-        Ok(certmint_contract::OptIn::Yes(request)) => request.secret_name.clone(),
-        _ => None,
+    let name = match &workload.request {
+        Ok(OptIn::Yes(request)) => request.secret_name_for(&workload.reference),
+        _ => workload.reference.default_secret_name(),
     };
-    asked.or_else(|| workload.reference.default_secret_name().ok())
+    name.ok()
 }

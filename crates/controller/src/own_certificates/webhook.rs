@@ -5,17 +5,17 @@ use super::{OwnCertificateError, Server};
 use crate::{
     api::{self, ApiError, Fault},
     ca::Ca,
-    content::identity_path,
     entropy,
     secrets::{FIELD_MANAGER, Metadata, NewContent, Secret, Secrets},
 };
 use certmint_certificates::{Expected, Identity, Issued, verify};
 use certmint_contract::{
-    ErrorCode, Lifetime, Policy,
+    ErrorCode, Lifetime, Policy, SpiffeId,
     issuance::Bundle,
     keys,
     lifetime::renew_at,
     pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
+    rfc3339,
 };
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::{
@@ -24,7 +24,6 @@ use kube::{
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
 /// A month: renewed at two thirds, it leaves ten days to notice that nobody renews it.
@@ -113,7 +112,7 @@ impl WebhookCertificate {
             trust_bundle: text(TRUST_BUNDLE_FILE),
         };
         let dns_names = self.server.dns_names(policy);
-        let path = identity_path(self.server.namespace.as_str(), &self.server.service_account);
+        let path = SpiffeId::path(&self.server.namespace, &self.server.service_account);
         let expected = Expected { dns_names: Some(&dns_names), identity: Identity::Path(&path) };
         let now = entropy::now();
         bundle.trust_bundle.trim() == roots.trim()
@@ -155,7 +154,7 @@ fn metadata(issued: &Issued) -> Metadata {
         (keys::SPIFFE_ID): facts.spiffe_id,
         (keys::ISSUER): facts.issuer,
         (keys::SERIAL): facts.serial,
-        (keys::NOT_AFTER): facts.not_after.format(&Rfc3339).unwrap_or_default(),
+        (keys::NOT_AFTER): rfc3339(facts.not_after),
     });
     Metadata::from_iter([("annotations".into(), annotations)])
 }

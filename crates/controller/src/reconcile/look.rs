@@ -7,7 +7,7 @@ use crate::{
     observe::{Known, Seen, View, WorkloadKey},
     secrets::{Secret, Secrets, Version},
 };
-use certmint_contract::{ErrorCode, SecretName};
+use certmint_contract::{ErrorCode, SecretName, SpiffeId};
 use certmint_planner::{SecretFacts, Workload};
 use tokio::time::Instant;
 
@@ -90,7 +90,7 @@ impl Reconciler {
     /// lags tells of an earlier one.
     fn damage(&self, secret: &Secret, workload: &Workload) -> Option<String> {
         let (roots, now) = (self.ca.borrow().roots.clone()?, entropy::now());
-        let path = content::identity_path(workload.namespace.as_str(), &workload.service_account);
+        let path = SpiffeId::path(&workload.namespace, &workload.service_account);
         let (_, facts) = Seen::from_metadata(secret.metadata.clone()).secret().ok()?;
         // What the record itself tells of another workload, identity or time the planner sees, and nobody has
         // changed anything.

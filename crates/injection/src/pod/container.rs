@@ -8,6 +8,7 @@ use crate::manifest::{
     VolumeMount,
 };
 use crate::{Refusal, view};
+use certmint_contract::SpiffeId;
 use certmint_contract::annotations::{Order, Renew};
 use certmint_contract::pod_layout::{
     CONTAINER, ENV_API, ENV_DEADLINE, ENV_FILE_MODE, ENV_IDENTITY, ENV_RELOAD, ENV_TRUST_BUNDLE,
@@ -70,7 +71,7 @@ fn environment<'a>(target: &Target<'a>, reader: &Reader) -> Vec<EnvVar<'a>> {
     let always: [(_, Cow<'_, str>); 5] = [
         (ENV_API, settings.api_url.as_str().into()),
         (ENV_TRUST_BUNDLE, settings.trust_bundle.as_str().into()),
-        (ENV_IDENTITY, format!("/ns/{namespace}/sa/{account}").into()),
+        (ENV_IDENTITY, SpiffeId::path(namespace, account).into()),
         (ENV_FILE_MODE, reader.file_mode().into()),
         (ENV_DEADLINE, settings.deadline_seconds.to_string().into()),
     ];

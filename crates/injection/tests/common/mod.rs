@@ -1,31 +1,11 @@
-//! What every test here needs: settings, and an admission followed by its patch.
+//! What every test here needs: an admission followed by its patch.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use certmint_contract::{Policy, WorkloadKind};
-use certmint_injection::{
-    ContainerResources, Injection, Patch, Refusal, Settings, Subject, admit_pod, admit_workload,
-};
-use certmint_testkit::Object;
+use certmint_injection::{Injection, Patch, Refusal, Subject, admit_pod, admit_workload};
+use certmint_testkit::{Object, settings};
 use serde_json::Value;
-
-pub(crate) fn settings() -> Settings {
-    Settings {
-        image: "registry.example.com/certmint-fetch:1".into(),
-        pull_policy: "IfNotPresent".into(),
-        api_url: "https://certmint-controller.certmint-system.svc:8443".into(),
-        trust_bundle: "-----BEGIN CERTIFICATE-----\n".into(),
-        resources: ContainerResources {
-            cpu_request: "5m".parse().unwrap(),
-            memory_request: "8Mi".parse().unwrap(),
-            cpu_limit: "200m".parse().unwrap(),
-            memory_limit: "32Mi".parse().unwrap(),
-            guaranteed_cpu: "50m".parse().unwrap(),
-        },
-        deadline_seconds: 30,
-        version: "certmint/1.0.0".into(),
-    }
-}
 
 pub(crate) fn admit(object: &Object, before: Option<&Object>) -> Result<Injection, Refusal> {
     let (json, before) = (object.json(), before.map(Object::json));

@@ -136,6 +136,7 @@ fn the_secret_is_mounted_when_its_name_can_be_known() {
     let nameless =
         opted_in().with("/metadata", "name", Value::Null).with("/metadata", "generateName", json!("p-"));
     assert_eq!(secret(&nameless), None);
+    assert_eq!(secret(&nameless.annotated("secret-name", "mine")).as_deref(), Some("mine"));
 }
 
 #[test]

@@ -262,10 +262,10 @@ fn what_is_not_allowed_is_refused_all_at_once() {
     assert_eq!(code, ErrorCode::NotAllowed);
     assert_eq!(
         message,
-        "Deployment/payments in shop: duration 8760h is not within 10m and 720h; key algorithm rsa-4096 is not one of ecdsa-p256; the name bank.example.com is not granted to namespace shop; change the annotations, or ask whoever keeps the policy"
+        "Deployment/payments in shop: annotation certmint.dev/duration: 8760h is not allowed; the policy allows 10m to 720h; annotation certmint.dev/key-algorithm: rsa-4096 is not allowed; the policy allows ecdsa-p256; annotation certmint.dev/dns-names: bank.example.com is not allowed in namespace shop; ask whoever runs Certmint to add it to extraDnsNames, or remove it (names of Services need no asking)"
     );
     let world = World::default().with_policy(r#"{"excludedNamespaces":["shop"]}"#);
-    assert!(refusal(&world).message.contains("nothing is issued in namespace shop"));
+    assert!(refusal(&world).message.contains("namespace shop is excluded by the policy"));
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_mode_that_is_not_built_yet_is_refused_by_name() {
     for mode in ["pod", "kubelet"] {
         let Refusal { code, message } = refusal(&World::default().annotated(&[("mode", mode)]));
         assert_eq!(code, ErrorCode::UnsupportedMode);
-        assert!(message.contains(&format!("\"{mode}\" is not built yet")), "{message}");
+        assert!(message.contains(&format!("mode \"{mode}\" is not supported yet")), "{message}");
     }
 }
 

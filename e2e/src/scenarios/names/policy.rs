@@ -146,7 +146,7 @@ fn outlawed(scene: &Scene<'_>) -> Result<()> {
     Scene::is_told(
         &scene.kubectl,
         "Deployment/big",
-        "NotAllowed: Deployment/big in policy: key algorithm rsa-2048 is not one of ecdsa-p256, ed25519; change the annotations, or ask whoever keeps the policy",
+        "NotAllowed: Deployment/big in policy: annotation certmint.dev/key-algorithm: rsa-2048 is not allowed; the policy allows ecdsa-p256, ed25519",
     )?;
     let (taken, told) = said(&scene.kubectl, &["label", "deployment/big", "team=checkout"])?;
     let warning = "Warning: certmint: NotAllowed: annotation certmint.dev/key-algorithm: rsa-2048 is not allowed; the policy allows ecdsa-p256, ed25519\n";

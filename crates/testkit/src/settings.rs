@@ -1,0 +1,26 @@
+//! Settings of the webhook.
+
+use certmint_injection::{ContainerResources, Quantity, Settings};
+
+/// Settings like those of an installation with the chart's values.
+pub fn settings() -> Settings {
+    Settings {
+        image: "registry.example.com/certmint-fetch:1".into(),
+        pull_policy: "IfNotPresent".into(),
+        api_url: "https://certmint-controller.certmint-system.svc:8443".into(),
+        trust_bundle: "-----BEGIN CERTIFICATE-----\n".into(),
+        resources: ContainerResources {
+            cpu_request: quantity("5m"),
+            memory_request: quantity("8Mi"),
+            cpu_limit: quantity("200m"),
+            memory_limit: quantity("32Mi"),
+            guaranteed_cpu: quantity("50m"),
+        },
+        deadline_seconds: 30,
+        version: "certmint/1.0.0".into(),
+    }
+}
+
+fn quantity(text: &str) -> Quantity {
+    text.parse().expect("a quantity")
+}
