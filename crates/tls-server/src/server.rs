@@ -70,7 +70,7 @@ impl<H: Handler> Server<H> {
     }
 
     /// Serves HTTP/1.1 and HTTP/2 without TLS, for probes and metrics.
-    pub async fn serve_plain(self, listener: TcpListener) {
+    pub(crate) async fn serve_plain(self, listener: TcpListener) {
         self.accept(listener, connection::serve).await;
     }
 

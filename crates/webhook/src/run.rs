@@ -85,13 +85,12 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     };
     let observability =
         Observability { registry: Arc::new(registry), ready: readiness(&identity, &admission) };
-    let probes = Server { handler: observability, limits: Limits::probes(), shutdown: shutdown.clone() };
     tracing::info!(%listen, health = %health_listen, "webhook started");
 
     let files = IdentityFiles { dir: tls_dir.clone() };
     let (served, (), (), (), ()) = tokio::join!(
         server.serve_tls(listener, Arc::clone(&identity)),
-        probes.serve_plain(health),
+        observability.serve(health, shutdown.clone()),
         files.follow(identity, files::INTERVAL, shutdown.clone()),
         follow_trust_bundle(tls_dir.join("ca.crt"), &pods, &admission, shutdown.clone()),
         follow_policy(policy_file, &admission, &metrics, shutdown),

@@ -160,12 +160,10 @@ impl Parts {
         (listener, health): (TcpListener, TcpListener),
         probes: Observability<R>,
     ) {
-        // A request has no body, and pods ask rarely.
-        let limits = Limits { body_bytes: 1024, ..Limits::default() };
         let shutdown = self.shutdown.clone();
         let api = Server {
             handler: Issuance::new(self.client.clone(), reconciler),
-            limits,
+            limits: Limits::issuance(),
             shutdown: shutdown.clone(),
         };
         tasks.start("issuance API", async move {
@@ -174,7 +172,6 @@ impl Parts {
                 tracing::error!(%code, %error, "the issuance API cannot be served; the process ends and is started again");
             }
         });
-        let probes = Server { handler: probes, limits, shutdown };
-        tasks.start("probes", async move { probes.serve_plain(health).await });
+        tasks.start("probes", probes.serve(health, shutdown));
     }
 }
