@@ -47,5 +47,4 @@ mod survey;
 mod testing;
 
 pub use args::Args;
-pub use policy_file::PolicyFileError;
 pub use run::{RunError, run};

@@ -16,8 +16,8 @@ pub mod observability;
 mod server;
 pub mod shutdown;
 
-pub use files::IdentityFiles;
+pub use files::{IdentityFiles, PolicyFile, PolicyFileError};
 pub use identity::{Identity, IdentityError, NotServing};
 pub use limits::Limits;
 pub use rustls::Error as TlsError;
-pub use server::{Handler, Server};
+pub use server::{BindError, Handler, Server, bind};

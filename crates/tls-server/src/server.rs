@@ -7,6 +7,7 @@ use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use http::{Request, Response};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -31,6 +32,24 @@ where
     fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send {
         self(request)
     }
+}
+
+/// An address is not to be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {why}; is another process there?")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system says.
+    pub why: std::io::Error,
+}
+
+/// Opens the listener that a [`Server`] serves on.
+///
+/// # Errors
+/// When the address is taken or not to be had.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|why| BindError { address, why })
 }
 
 /// One listener's worth of serving.

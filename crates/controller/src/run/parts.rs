@@ -100,7 +100,7 @@ impl Parts {
 
     /// Each replica has the file mounted, so each tells what is wrong with it.
     fn follow_policy(&self) -> impl Future<Output = ()> + use<> {
-        let (path, policy) = (self.settings.policy.clone(), self.policy.clone());
+        let (file, policy) = (self.settings.policy.clone(), self.policy.clone());
         let (metrics, events) = (self.metrics.clone(), self.events.clone());
         let (ourselves, client) = (self.settings.ourselves.clone(), self.client.clone());
         let shutdown = self.shutdown.clone();
@@ -112,7 +112,7 @@ impl Parts {
                     events.refused(&ourselves, ErrorCode::InvalidPolicy, why);
                 }
             };
-            policy_file::follow(path, policy, told, shutdown).await;
+            policy_file::follow(file, policy, told, shutdown).await;
         }
     }
 
