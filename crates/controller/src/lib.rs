@@ -36,6 +36,7 @@ mod metrics;
 mod observe;
 mod overlooked;
 mod own_certificates;
+mod planning;
 mod policy_file;
 mod queue;
 mod reconcile;

@@ -13,27 +13,27 @@ pub(crate) use pace::Pace;
 pub(crate) use work::work;
 
 use crate::{
-    api::{self, ApiError, Fault},
-    ca::Ca,
+    api::{ApiError, Fault},
     entropy::{self, NoEntropy},
     events::{Events, Subject},
     metrics::Metrics,
-    observe::{Observed, Seen, View, WorkloadKey},
+    observe::{View, WorkloadKey},
+    planning::Planning,
     queue::Outcome,
     secrets::Secrets,
 };
 use certmint_certificates::{IssueError, KeyError};
-use certmint_contract::{ErrorCode, Policy, SecretName};
-use certmint_planner::{Decision, IssuerFacts, Plan, Removal, SecretFacts, Workload, plan};
-use kube::{Api, Client};
+use certmint_contract::{ErrorCode, SecretName};
+use certmint_planner::{Decision, Plan, Removal, Workload};
+use kube::Client;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 use tell::Blocking;
 use time::OffsetDateTime;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 /// Everything is planned again at least this often: timers drift on a suspended machine.
 const LONGEST_REST: Duration = Duration::from_secs(3600);
@@ -44,14 +44,10 @@ const ROUNDS: usize = 5;
 
 /// Executes plans.
 pub(crate) struct Reconciler {
-    /// The API server.
+    /// The API server, as the leader writes to it.
     pub(crate) client: Client,
-    /// What is observed.
-    pub(crate) observed: Arc<Observed>,
-    /// What signs.
-    pub(crate) ca: watch::Receiver<Ca>,
-    /// The policy in force.
-    pub(crate) policy: watch::Receiver<Arc<Policy>>,
+    /// What plans are made from.
+    pub(crate) planning: Planning,
     /// Where things are told.
     pub(crate) events: Events,
     /// Where things are counted.
@@ -116,9 +112,9 @@ impl Reconciler {
             None => None,
         };
         for _ in 0..ROUNDS {
-            let view = self.observed.view(key);
+            let view = self.planning.observed.view(key);
             let unlabelled = match &view.workload {
-                None if !view.secrets.is_empty() => self.live(key).await?,
+                None if !view.secrets.is_empty() => self.planning.live(key).await?,
                 _ => None,
             };
             let Some(workload) = view.workload.as_ref().or(unlabelled.as_ref()) else {
@@ -135,8 +131,8 @@ impl Reconciler {
                 (None, _) => {}
             }
             let blocking = Blocking::of(&view, in_the_way.as_ref());
-            let Decision { plan, remove, hosts } = self.decide(workload, &view, in_the_way.take());
-            self.observed.remember(workload, hosts);
+            let Decision { plan, remove, hosts } = self.planning.decide(workload, &view, in_the_way.take());
+            self.planning.observed.remember(workload, hosts);
             if let (Plan::Issue(order) | Plan::Renew(order), Some(until)) = (&plan, pause) {
                 return Ok(self.wait(workload, &order.secret_name, until));
             }
@@ -174,50 +170,12 @@ impl Reconciler {
         Err(ReconcileError::Overtaken)
     }
 
-    /// What the planner says of a workload; `in_the_way` is a Secret that no watch tells of.
-    pub(crate) fn decide(
-        &self,
-        workload: &Workload,
-        view: &View,
-        in_the_way: Option<SecretFacts>,
-    ) -> Decision {
-        let policy = self.policy.borrow().clone();
-        let issuer = self.ca.borrow().authority.as_ref().ok().map(|authority| IssuerFacts {
-            root: authority.root().certificate().key_identifier().to_string(),
-            not_after: authority.issuing().certificate().not_after(),
-        });
-        let secrets: Vec<_> =
-            view.secrets.iter().map(|known| known.facts.clone()).chain(in_the_way).collect();
-        let observed = certmint_planner::Observed {
-            workload,
-            services: &self.observed.services_of(workload),
-            hosts: &view.hosts,
-            secrets: &secrets,
-            issuer: issuer.as_ref(),
-            policy: &policy,
-        };
-        plan(&observed, entropy::now())
-    }
-
-    /// A workload as it is now, which no watch tells of: opted out, or without our label, which whoever writes it
-    /// may drop while no webhook is there to put it back. Only what the workload itself says counts; a deleted
-    /// one's Secret is the garbage collector's.
-    pub(crate) async fn live(&self, key: &WorkloadKey) -> Result<Option<Workload>, ApiError> {
-        let kind = key.workload.kind;
-        let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
-        let resource = kube::core::GroupVersionKind::gvk(group, version, kind.as_str());
-        let resource = kube::api::ApiResource::from_gvk(&resource);
-        let api = Api::<Seen>::namespaced_with(self.client.clone(), key.namespace.as_str(), &resource);
-        let found = api::call(format!("get {key}"), api.get(&key.workload.name)).await;
-        Ok(api::optional(found)?.and_then(|seen| seen.workload(kind).ok().flatten()))
-    }
-
     /// Until the next plan is due, or the next look at a Secret's content; before there are roots to hold it
     /// against, nothing is looked at, and with them everything is planned again.
     fn rest_until(&self, until: OffsetDateTime, view: &View, workload: &Workload) -> Outcome {
         let rest = Duration::try_from(until - entropy::now()).unwrap_or_default();
         let planned = Instant::now() + rest.min(LONGEST_REST);
-        if self.ca.borrow().roots.is_none() {
+        if self.planning.ca.borrow().roots.is_none() {
             return Outcome::Again(planned);
         }
         let turns = look::verifiable(view, workload).map(|known| known.verify_at);
@@ -235,7 +193,7 @@ impl Reconciler {
                 Err(error) if !matches!(error.fault(), Fault::Conflict) => return Err(error.into()),
                 _ => {}
             }
-            self.observed.forget_secret(&workload.namespace, name);
+            self.planning.observed.forget_secret(&workload.namespace, name);
             tracing::info!(%workload, secret = %name, "removed: it is not wanted any more");
         }
         Ok(())

@@ -98,10 +98,9 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     parts.start_ca(&mut others, &observed);
     let identity = parts.start_own_certificates(&mut others);
     certmint_tls_server::metrics::register(&mut registry, Arc::clone(&identity));
-    let reconciler = parts.reconciler(&observed);
-    parts.start_leading(&mut orderly, &reconciler, &queue);
+    parts.start_leading(&mut orderly, &observed, &queue);
     let survey = Survey {
-        observed,
+        observed: Arc::clone(&observed),
         queue,
         ca: parts.ca.subscribe(),
         terms: parts.terms.subscribe(),
@@ -112,7 +111,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     others.start("survey", Arc::clone(&survey).run());
     let ready = move || survey.ready();
     let probes = Observability { registry: Arc::new(registry), ready };
-    parts.start_servers(&mut orderly, reconciler, identity, (listener, health), probes);
+    parts.start_servers(&mut orderly, &observed, identity, (listener, health), probes);
 
     let ended = tokio::select! {
         () = shutdown.cancelled() => None,

@@ -7,6 +7,7 @@ use crate::{
     events::Events,
     metrics::Metrics,
     observe::{Known, Observed, Seen, WorkloadKey},
+    planning::Planning,
     queue::{Outcome, Queue},
     testing::{ApiServer, Call, api_server},
 };
@@ -26,6 +27,7 @@ pub(crate) const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/p
 /// The controller, and who talks to it.
 pub(crate) struct Fixture {
     pub(crate) reconciler: Arc<Reconciler>,
+    pub(crate) observed: Arc<Observed>,
     pub(crate) server: ApiServer,
     pub(crate) told: tokio::sync::mpsc::Receiver<k8s_openapi::api::events::v1::Event>,
     pub(crate) key: WorkloadKey,
@@ -102,15 +104,14 @@ pub(crate) fn fixture() -> Fixture {
     let (metrics, registry) = Metrics::new();
     Fixture {
         reconciler: Arc::new(Reconciler {
+            planning: Planning { client: client.clone(), observed: Arc::clone(&observed), ca, policy },
             client,
-            observed,
-            ca,
-            policy,
             events,
             metrics,
             blocked: Mutex::default(),
             pace: Pace::default(),
         }),
+        observed,
         server,
         queue,
         told,
@@ -145,6 +146,6 @@ impl Fixture {
     }
 
     pub(crate) fn known(&self) -> Known {
-        self.reconciler.observed.view(&self.key).secrets.pop().unwrap()
+        self.observed.view(&self.key).secrets.pop().unwrap()
     }
 }

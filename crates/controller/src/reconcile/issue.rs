@@ -29,7 +29,7 @@ impl Reconciler {
         let metadata = metadata(workload, order, facts)?;
         match secrets.create(order.secret_name.as_str(), metadata, &content(&data(&issued))).await {
             Ok(written) => {
-                self.observed.note_secret(written, None);
+                self.planning.observed.note_secret(written, None);
                 self.told(workload, order, &issued, "Issued");
                 Ok(true)
             }
@@ -55,7 +55,7 @@ impl Reconciler {
         };
         match secrets.replace(&seen, metadata, &content(&data(&issued))).await {
             Ok(written) => {
-                self.observed.note_secret(written, None);
+                self.planning.observed.note_secret(written, None);
                 self.told(workload, order, &issued, "Renewed");
                 Ok(true)
             }
@@ -86,7 +86,7 @@ impl Reconciler {
     }
 
     async fn make(&self, order: &Order) -> Result<(Issued, IssuedFacts), ReconcileError> {
-        let authority = match &self.ca.borrow().authority {
+        let authority = match &self.planning.ca.borrow().authority {
             Ok(authority) => authority.clone(),
             // It was there when this was planned: the next plan says what is the matter.
             Err(_) => return Err(ReconcileError::CaChanges),
@@ -110,7 +110,7 @@ impl Reconciler {
 
     /// Whether the issuing CA is constrained to other names than the policy's; its keeper makes a new one.
     fn is_behind_policy(&self, authority: &Authority) -> bool {
-        let wanted = permitted_dns(&self.policy.borrow());
+        let wanted = permitted_dns(&self.planning.policy.borrow());
         authority.issuing().certificate().permitted_dns() != wanted
     }
 
@@ -198,7 +198,7 @@ mod tests {
         fixture.ca.send_replace(ca_of(&Policy::default()));
         let mut asking = workload();
         asking["metadata"]["annotations"]["certmint.dev/dns-names"] = "pay.example.com".into();
-        fixture.reconciler.observed.see(WorkloadKind::Deployment, &seen(&asking));
+        fixture.observed.see(WorkloadKind::Deployment, &seen(&asking));
         let wider = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]}}"#).unwrap();
         fixture.policy.send_replace(Arc::new(wider.clone()));
         assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Failed);

@@ -10,6 +10,7 @@ use crate::{
     observe::{self, Observed},
     overlooked::{Missed, Unnoticed},
     own_certificates::{WebhookCertificate, keep_api_identity},
+    planning::Planning,
     policy_file,
     queue::Queue,
     reconcile::{self, Pace, Reconciler},
@@ -37,12 +38,19 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn reconciler(&self, observed: &Arc<Observed>) -> Arc<Reconciler> {
-        Arc::new(Reconciler {
-            client: self.fenced.clone(),
+    fn planning(&self, observed: &Arc<Observed>) -> Planning {
+        Planning {
+            client: self.client.clone(),
             observed: Arc::clone(observed),
             ca: self.ca.subscribe(),
             policy: self.policy.subscribe(),
+        }
+    }
+
+    fn reconciler(&self, observed: &Arc<Observed>) -> Arc<Reconciler> {
+        Arc::new(Reconciler {
+            client: self.fenced.clone(),
+            planning: self.planning(observed),
             events: self.events.clone(),
             metrics: self.metrics.clone(),
             blocked: Mutex::default(),
@@ -119,7 +127,7 @@ impl Parts {
     pub(super) fn start_leading(
         &self,
         tasks: &mut Supervised,
-        reconciler: &Arc<Reconciler>,
+        observed: &Arc<Observed>,
         queue: &Arc<Queue<observe::WorkloadKey>>,
     ) {
         let Self { client, settings, terms, shutdown, .. } = self;
@@ -138,7 +146,7 @@ impl Parts {
             namespaces: settings.watch_namespaces.to_vec(),
             events: self.events.clone(),
         });
-        let (reconciler, queue, terms) = (Arc::clone(reconciler), Arc::clone(queue), terms.subscribe());
+        let (reconciler, queue, terms) = (self.reconciler(observed), Arc::clone(queue), terms.subscribe());
         let concurrency = settings.concurrency;
         tasks.start("work", async move {
             let work = || {
@@ -155,14 +163,14 @@ impl Parts {
     pub(super) fn start_servers<R: Fn() -> Result<(), String> + Send + Sync + 'static>(
         &self,
         tasks: &mut Supervised,
-        reconciler: Arc<Reconciler>,
+        observed: &Arc<Observed>,
         identity: Arc<Identity>,
         (listener, health): (TcpListener, TcpListener),
         probes: Observability<R>,
     ) {
         let shutdown = self.shutdown.clone();
         let api = Server {
-            handler: Issuance::new(self.client.clone(), reconciler),
+            handler: Issuance::new(self.client.clone(), self.planning(observed), self.metrics.clone()),
             limits: Limits::issuance(),
             shutdown: shutdown.clone(),
         };
