@@ -1,8 +1,11 @@
 //! Calls to the API server: each has a deadline, and its failure says which call on which object it was.
 
 use crate::leadership::NotLeading;
-use certmint_contract::ErrorCode;
-use kube::core::Status;
+use certmint_contract::{ErrorCode, WorkloadKind};
+use kube::{
+    api::ApiResource,
+    core::{GroupVersionKind, Status},
+};
 use std::{future::Future, time::Duration};
 
 /// The longest a single call may take. The lease is renewed several times within its life at this pace.
@@ -97,6 +100,12 @@ pub(crate) fn optional<T>(result: Result<T, ApiError>) -> Result<Option<T>, ApiE
         Err(error) if matches!(error.fault, Fault::Absent) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Where the API server has the workloads of a kind.
+pub(crate) fn resource(kind: WorkloadKind) -> ApiResource {
+    let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.as_str()))
 }
 
 impl From<kube::Error> for Fault {

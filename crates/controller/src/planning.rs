@@ -56,10 +56,8 @@ impl Planning {
     /// one's Secret is the garbage collector's.
     pub(crate) async fn live(&self, key: &WorkloadKey) -> Result<Option<Workload>, ApiError> {
         let kind = key.workload.kind;
-        let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
-        let resource = kube::core::GroupVersionKind::gvk(group, version, kind.as_str());
-        let resource = kube::api::ApiResource::from_gvk(&resource);
-        let api = Api::<Seen>::namespaced_with(self.client.clone(), key.namespace.as_str(), &resource);
+        let (namespace, resource) = (key.namespace.as_str(), api::resource(kind));
+        let api = Api::<Seen>::namespaced_with(self.client.clone(), namespace, &resource);
         let found = api::call(format!("get {key}"), api.get(&key.workload.name)).await;
         Ok(api::optional(found)?.and_then(|seen| seen.workload(kind).ok().flatten()))
     }

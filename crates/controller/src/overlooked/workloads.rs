@@ -4,12 +4,12 @@
 use crate::{
     api::{self, ApiError},
     events::{Events, Subject},
+    observe::controller,
 };
 use certmint_contract::{ErrorCode, Namespace, WorkloadKind, keys};
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, ListParams, ObjectMeta, PartialObjectMeta},
-    core::GroupVersionKind,
+    api::{DynamicObject, ListParams, ObjectMeta, PartialObjectMeta},
 };
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl Unnoticed {
 
     async fn look_once(&self) -> Result<(), ApiError> {
         for kind in WorkloadKind::ALL {
-            let resource = resource(kind);
+            let resource = api::resource(kind);
             match &*self.namespaces {
                 [] => self.look_at(kind, Api::all_with(self.client.clone(), &resource)).await?,
                 some => {
@@ -107,16 +107,10 @@ fn is_unnoticed(metadata: &ObjectMeta) -> bool {
     let is_true = |map: &Option<std::collections::BTreeMap<String, String>>, key: &str| {
         map.as_ref().and_then(|map| map.get(key)).is_some_and(|value| value == keys::TRUE)
     };
-    let owned = metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
     is_true(&metadata.annotations, keys::INJECT)
         && !is_true(&metadata.labels, keys::MANAGED)
-        && !owned
+        && controller(metadata).is_none()
         && metadata.deletion_timestamp.is_none()
-}
-
-fn resource(kind: WorkloadKind) -> ApiResource {
-    let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
-    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.as_str()))
 }
 
 #[cfg(test)]
@@ -143,7 +137,7 @@ mod tests {
             deployment("managed", json!({ "certmint.dev/managed": "true" }), json!([])),
             deployment("owned", json!({}), owner),
         ];
-        let api = Api::all_with(unnoticed.client.clone(), &resource(WorkloadKind::Deployment));
+        let api = Api::all_with(unnoticed.client.clone(), &api::resource(WorkloadKind::Deployment));
         let (looked, ()) = tokio::join!(unnoticed.look_at(WorkloadKind::Deployment, api), async {
             let list = |items: &[Value], next| json!({ "metadata": { "continue": next }, "items": items });
             server.expect("GET", "/apis/apps/v1/deployments").await.ok(list(&first, "more"));
