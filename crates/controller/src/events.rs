@@ -4,7 +4,7 @@
 //! they are dropped, for the log has them too.
 
 use crate::{api, secrets::FIELD_MANAGER};
-use certmint_contract::{ErrorCode, Namespace, SecretName};
+use certmint_contract::{ErrorCode, Namespace};
 use certmint_planner::Workload;
 use k8s_openapi::{
     api::{apps::v1::Deployment, core::v1::ObjectReference, events::v1::Event},
@@ -156,12 +156,12 @@ impl Subject {
 
     /// The subject that a Secret is. `kubectl events --for secret/NAME` shows its Events, `kubectl describe` does
     /// not.
-    pub(crate) fn secret(namespace: &Namespace, name: &SecretName, uid: &str) -> Self {
+    pub(crate) fn secret(namespace: &Namespace, name: &str, uid: &str) -> Self {
         Self {
             api_version: "v1",
             kind: "Secret",
             namespace: namespace.as_str().into(),
-            name: name.as_str().into(),
+            name: name.into(),
             uid: Some(uid.into()),
         }
     }

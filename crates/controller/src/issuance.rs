@@ -9,11 +9,10 @@ mod refusal;
 
 use crate::{
     api::CALL_TIMEOUT,
-    content,
     metrics::Metrics,
     observe::{Seen, WorkloadKey},
     planning::Planning,
-    secrets::{Secret, Secrets},
+    secrets::{Secret, Secrets, content},
 };
 use bytes::Bytes;
 use caller::{Caller, bearer_token};
@@ -186,8 +185,7 @@ impl Issuance {
         let record = facts.record.as_ref().map_err(ToString::to_string)?;
         let roots = self.planning.ca.borrow().roots.clone().ok_or("the CA is not loaded yet")?;
         let path = content::identity_path(caller.namespace.as_str(), &caller.service_account);
-        let checked = content::check(secret, record, &path, &roots, crate::entropy::now());
-        checked.map(|(bundle, _)| bundle)
+        content::recorded(secret, record, &path, &roots, crate::entropy::now())
     }
 
     /// Why there is no good bundle: the planner's refusal, or that it is on its way.

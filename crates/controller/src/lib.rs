@@ -27,7 +27,6 @@
 mod api;
 mod args;
 mod ca;
-mod content;
 mod entropy;
 mod events;
 mod issuance;

@@ -1,6 +1,8 @@
 //! Secrets with their content: read one at a time, when acting, and never through a decoder that logs what
 //! it cannot read.
 
+pub(crate) mod content;
+
 use crate::api::{self, ApiError};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderValue, header};
@@ -41,7 +43,7 @@ pub(crate) struct NewContent<'a> {
     /// `kubernetes.io/tls` or `Opaque`.
     pub(crate) kind: &'a str,
     /// Keys and texts.
-    pub(crate) data: &'a [(&'static str, &'a str)],
+    pub(crate) data: Vec<(&'static str, &'a str)>,
 }
 
 /// Labels, annotations and owners to write.
@@ -229,7 +231,7 @@ mod tests {
     async fn a_write_is_not_answered_with_the_content() {
         let (client, mut server) = api_server();
         let (secrets, content) =
-            (Secrets::new(client, "shop"), NewContent { kind: TLS, data: &[("tls.key", "hush")] });
+            (Secrets::new(client, "shop"), NewContent { kind: TLS, data: vec![("tls.key", "hush")] });
         let seen = Version { name: "a", uid: "u", resource_version: "1" };
         let answered = async {
             for _ in 0..2 {

@@ -6,13 +6,10 @@ use crate::{
     entropy,
     events::Subject,
     observe::{Known, WorkloadKey},
-    secrets::{Metadata, NewContent, Secrets, TLS, Version},
+    secrets::{Metadata, Secrets, TLS, Version, content},
 };
 use certmint_certificates::{Authority, Issued, KeyError, PrivateKey, Profile};
-use certmint_contract::{
-    ErrorCode, KeyAlgorithm, keys,
-    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
-};
+use certmint_contract::{ErrorCode, KeyAlgorithm, keys};
 use certmint_planner::{IssuedFacts, Order, Workload, ca::permitted_dns};
 use serde_json::json;
 use tokio::time::Instant;
@@ -27,7 +24,7 @@ impl Reconciler {
     ) -> Result<bool, ReconcileError> {
         let (issued, facts) = self.make(order).await?;
         let metadata = metadata(workload, order, facts)?;
-        match secrets.create(order.secret_name.as_str(), metadata, &content(&data(&issued))).await {
+        match secrets.create(order.secret_name.as_str(), metadata, &content::of(&issued.bundle)).await {
             Ok(written) => {
                 self.planning.observed.note_secret(written, None);
                 self.told(workload, order, &issued, "Issued");
@@ -53,7 +50,7 @@ impl Reconciler {
             uid: &seen.facts.uid,
             resource_version: &seen.version,
         };
-        match secrets.replace(&seen, metadata, &content(&data(&issued))).await {
+        match secrets.replace(&seen, metadata, &content::of(&issued.bundle)).await {
             Ok(written) => {
                 self.planning.observed.note_secret(written, None);
                 self.told(workload, order, &issued, "Renewed");
@@ -161,18 +158,6 @@ fn metadata(workload: &Workload, order: &Order, facts: IssuedFacts) -> Result<Me
         ("annotations".into(), json!(annotations)),
         ("ownerReferences".into(), json!([owner])),
     ]))
-}
-
-fn data(issued: &Issued) -> [(&'static str, &str); 3] {
-    [
-        (CERTIFICATE_FILE, &issued.bundle.certificate),
-        (KEY_FILE, &issued.bundle.private_key),
-        (TRUST_BUNDLE_FILE, &issued.bundle.trust_bundle),
-    ]
-}
-
-fn content<'a>(data: &'a [(&'static str, &'a str)]) -> NewContent<'a> {
-    NewContent { kind: TLS, data }
 }
 
 #[cfg(test)]

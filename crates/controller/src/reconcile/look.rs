@@ -2,10 +2,10 @@
 
 use super::{ReconcileError, Reconciler};
 use crate::{
-    content, entropy,
+    entropy,
     events::Subject,
     observe::{Known, Seen, View, WorkloadKey},
-    secrets::{Secret, Secrets, Version},
+    secrets::{Secret, Secrets, Version, content},
 };
 use certmint_contract::{ErrorCode, SecretName};
 use certmint_planner::{SecretFacts, Workload};
@@ -71,16 +71,9 @@ impl Reconciler {
         if let Some(damage) = &damage {
             let Version { name, uid, .. } = secret.version();
             let note = format!("Secret {name} was changed by others and is issued again: {damage}");
-            let (code, of_workload) = (ErrorCode::SecretDamaged, Subject::of(workload));
-            let of_secret = Subject {
-                api_version: "v1",
-                kind: "Secret",
-                name: name.into(),
-                uid: Some(uid.into()),
-                ..of_workload.clone()
-            };
-            self.events.refused(&of_workload, code, &note);
-            self.events.refused(&of_secret, code, &note);
+            let code = ErrorCode::SecretDamaged;
+            self.events.refused(&Subject::of(workload), code, &note);
+            self.events.refused(&Subject::secret(&workload.namespace, name, uid), code, &note);
             tracing::warn!(%code, %workload, secret = name, damage, "the Secret was changed by others; it is issued again");
         }
         self.planning.observed.note_secret(secret.metadata, damage.map(Into::into));
@@ -97,7 +90,7 @@ impl Reconciler {
         let record = facts.was_made_for(workload).then_some(facts.record)?.ok()?;
         let to_verify =
             record.spiffe_id.ends_with(&path) && (record.not_before..=record.not_after).contains(&now);
-        to_verify.then(|| content::check(secret, &record, &path, &roots, now).err())?
+        to_verify.then(|| content::recorded(secret, &record, &path, &roots, now).err())?
     }
 }
 

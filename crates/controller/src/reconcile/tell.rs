@@ -43,7 +43,7 @@ impl Reconciler {
         self.events.refused(&Subject::of(workload), *code, message);
         let rest = match (code, blocking) {
             (ErrorCode::ForeignSecret | ErrorCode::SecretClaimed, Some(Blocking { name, uid })) => {
-                self.events.refused(&Subject::secret(&key.namespace, &name, &uid), *code, message);
+                self.events.refused(&Subject::secret(&key.namespace, name.as_str(), &uid), *code, message);
                 self.blocked.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), name);
                 BLOCKED_REST
             }
