@@ -3,7 +3,7 @@
 //! They are written on the side, one by one: a slow API server delays no certificate, and when they pile up
 //! they are dropped, for the log has them too.
 
-use crate::{api, secrets::FIELD_MANAGER};
+use crate::api;
 use certmint_contract::{ErrorCode, Namespace};
 use certmint_planner::Workload;
 use k8s_openapi::{
@@ -11,10 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::MicroTime,
     jiff::Timestamp,
 };
-use kube::{
-    Api, Client,
-    api::{ObjectMeta, PostParams},
-};
+use kube::{Api, Client, api::ObjectMeta};
 use prometheus_client::metrics::counter::Counter;
 use std::{
     collections::HashMap,
@@ -130,7 +127,7 @@ impl Events {
 
 /// Writes Events until nobody sends any more.
 pub(crate) async fn write(client: Client, mut backlog: mpsc::Receiver<Event>) {
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+    let params = api::post_params();
     while let Some(event) = backlog.recv().await {
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
         let api = Api::<Event>::namespaced(client.clone(), &namespace);

@@ -8,6 +8,7 @@ mod body;
 mod callers;
 mod connection;
 pub mod files;
+mod handler;
 mod identity;
 mod limits;
 mod lingering;
@@ -17,7 +18,8 @@ mod server;
 pub mod shutdown;
 
 pub use files::{IdentityFiles, PolicyFile, PolicyFileError};
+pub use handler::Handler;
 pub use identity::{Identity, IdentityError, NotServing};
 pub use limits::Limits;
 pub use rustls::Error as TlsError;
-pub use server::{BindError, Handler, Server, bind};
+pub use server::{BindError, Server, bind};

@@ -1,11 +1,10 @@
 //! Accepting connections within the limits, and ending them in order.
 
 use crate::callers::{Callers, Place};
+use crate::handler::{Handler, Shared};
 use crate::lingering::Lingering;
 use crate::{Identity, Limits, connection, identity};
-use bytes::Bytes;
 use certmint_contract::ErrorCode;
-use http::{Request, Response};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,22 +16,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// Answers requests whose body is already there. Any `async fn(Request<Bytes>) -> Response<Bytes>` is one.
-pub trait Handler: Send + Sync + 'static {
-    /// Answers one request.
-    fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send;
-}
-
-impl<F, A> Handler for F
-where
-    F: Fn(Request<Bytes>) -> A + Send + Sync + 'static,
-    A: Future<Output = Response<Bytes>> + Send,
-{
-    fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send {
-        self(request)
-    }
-}
 
 /// An address is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -61,13 +44,6 @@ pub struct Server<H> {
     pub limits: Limits,
     /// Ends it: no new connections, and those that live get [`Limits::drain`] to finish.
     pub shutdown: CancellationToken,
-}
-
-/// What all connections of a listener have in common.
-pub(crate) struct Shared<H> {
-    pub(crate) handler: H,
-    pub(crate) limits: Limits,
-    pub(crate) shutdown: CancellationToken,
 }
 
 impl<H: Handler> Server<H> {

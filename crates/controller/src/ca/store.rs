@@ -3,15 +3,12 @@
 use super::CaFault;
 use crate::{
     api::{self, ApiError, Fault},
-    secrets::{FIELD_MANAGER, Metadata, NewContent, Secret, Secrets, version_of},
+    secrets::{Metadata, NewContent, Secret, Secrets, version_of},
 };
 use certmint_certificates::{Authority, AuthorityPem, CaPem};
 use certmint_contract::pod_layout::TRUST_BUNDLE_FILE;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{
-    Api, Client,
-    api::{ObjectMeta, PostParams},
-};
+use kube::{Api, Client, api::ObjectMeta};
 use zeroize::Zeroizing;
 
 /// Where the CA is kept.
@@ -107,9 +104,8 @@ impl Store {
             data: Some([(TRUST_BUNDLE_FILE.to_owned(), roots.to_owned())].into()),
             ..ConfigMap::default()
         };
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         let call = format!("create ConfigMap {}", self.bundle_name());
-        match api::call(call, self.bundles.create(&params, &bundle)).await {
+        match api::call(call, self.bundles.create(&api::post_params(), &bundle)).await {
             Err(error) if !matches!(error.fault(), Fault::Exists) => Err(error),
             _ => Ok(()),
         }

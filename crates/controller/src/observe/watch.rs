@@ -2,8 +2,9 @@
 
 use super::{
     decode::{Seen, managed_selector},
+    index::Name,
     state::Observed,
-    tables::{Name, What},
+    tables::What,
 };
 use crate::{api, metrics::Metrics};
 use certmint_contract::{ErrorCode, Namespace, WorkloadKind};

@@ -6,15 +6,12 @@ use crate::{
     api::{self, ApiError, Fault},
     ca::Ca,
     entropy,
-    secrets::{FIELD_MANAGER, Metadata, Secret, Secrets, content},
+    secrets::{Metadata, Secret, Secrets, content},
 };
 use certmint_certificates::{Expected, Identity, Issued};
 use certmint_contract::{ErrorCode, Lifetime, Policy, keys, lifetime::renew_at};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, Client, api::Patch};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use time::format_description::well_known::Rfc3339;
@@ -113,9 +110,8 @@ impl WebhookCertificate {
             return Ok(());
         };
         let Some(patch) = bundle_patch(&found, roots) else { return Ok(()) };
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::<()>::Json(patch);
-        match api::call(call("patch"), api.patch(name, &params, &patch)).await {
+        match api::call(call("patch"), api.patch(name, &api::patch_params(), &patch)).await {
             Ok(_) => tracing::info!(name, "wrote the roots into caBundle"),
             // Somebody wrote at the same time: the next look is at what that made of it.
             Err(error) if matches!(error.fault(), Fault::Conflict | Fault::Refused { code: 422, .. }) => {}
