@@ -24,10 +24,11 @@ use crate::{
 };
 use certmint_certificates::{IssueError, KeyError};
 use certmint_contract::{ErrorCode, SecretName};
-use certmint_planner::{Decision, Plan, Removal, Workload};
+use certmint_planner::{Decision, Plan, Removal, SecretFacts, Workload};
 use kube::Client;
 use std::{
     collections::HashMap,
+    ops::ControlFlow,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -57,6 +58,19 @@ pub(crate) struct Reconciler {
     /// How often Secrets were written of late.
     pub(crate) pace: Pace,
 }
+
+/// What a plan is carried out on.
+struct Round<'a> {
+    key: &'a WorkloadKey,
+    view: &'a View,
+    workload: &'a Workload,
+    blocking: Option<Blocking>,
+    remove: &'a [Removal],
+    secrets: &'a Secrets,
+}
+
+/// Whether that is all, or what follows must be looked at anew, with the Secret in the way that no watch tells of.
+type Step = ControlFlow<Outcome, Option<SecretFacts>>;
 
 /// Why a plan could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -112,62 +126,81 @@ impl Reconciler {
             None => None,
         };
         for _ in 0..ROUNDS {
-            let view = self.planning.observed.view(key);
-            let unlabelled = match &view.workload {
-                None if !view.secrets.is_empty() => self.planning.live(key).await?,
-                _ => None,
-            };
-            let Some(workload) = view.workload.as_ref().or(unlabelled.as_ref()) else {
-                return Ok(Outcome::Settled);
-            };
-            let (suspects, pause) = (self.suspects(&view, workload), self.pace.pause(key, Instant::now()));
-            match (suspects.first(), pause) {
-                // Whatever is found could not be mended now.
-                (Some(suspect), Some(until)) => return Ok(self.wait(workload, &suspect.facts.name, until)),
-                (Some(_), None) => {
-                    self.verify(&suspects, workload, &secrets).await?;
-                    continue;
-                }
-                (None, _) => {}
-            }
-            let blocking = Blocking::of(&view, in_the_way.as_ref());
-            let Decision { plan, remove, hosts } = self.planning.decide(workload, &view, in_the_way.take());
-            self.planning.observed.remember(workload, hosts);
-            if let (Plan::Issue(order) | Plan::Renew(order), Some(until)) = (&plan, pause) {
-                return Ok(self.wait(workload, &order.secret_name, until));
-            }
-            match plan {
-                Plan::Keep { until } => {
-                    // What is undone at once is not told each time.
-                    if pause.is_none() {
-                        self.events.forget(&Subject::of(workload));
-                    }
-                    self.remove(workload, &remove, &secrets).await?;
-                    return Ok(self.rest_until(until, &view, workload));
-                }
-                Plan::NotWanted => {
-                    self.remove(workload, &remove, &secrets).await?;
-                    return Ok(Outcome::Settled);
-                }
-                Plan::Refuse(refusal) => return Ok(self.refuse(key, workload, &refusal, blocking)),
-                Plan::Issue(order) => {
-                    if !self.issue(workload, &order, &secrets).await? {
-                        in_the_way = self.look_again(key, &order.secret_name, &secrets).await?;
-                    }
-                }
-                Plan::Renew(order) => {
-                    let seen = view.secrets.iter().find(|known| known.facts.name == order.secret_name);
-                    let replaced = match seen {
-                        Some(seen) => self.renew(workload, &order, seen, &secrets).await?,
-                        None => false,
-                    };
-                    if !replaced {
-                        in_the_way = self.look_again(key, &order.secret_name, &secrets).await?;
-                    }
-                }
+            match self.round(key, in_the_way, &secrets).await? {
+                ControlFlow::Break(outcome) => return Ok(outcome),
+                ControlFlow::Continue(met) => in_the_way = met,
             }
         }
         Err(ReconcileError::Overtaken)
+    }
+
+    /// Looks, plans, and carries out the plan.
+    async fn round(
+        &self,
+        key: &WorkloadKey,
+        in_the_way: Option<SecretFacts>,
+        secrets: &Secrets,
+    ) -> Result<Step, ReconcileError> {
+        let view = self.planning.observed.view(key);
+        let unlabelled = match &view.workload {
+            None if !view.secrets.is_empty() => self.planning.live(key).await?,
+            _ => None,
+        };
+        let Some(workload) = view.workload.as_ref().or(unlabelled.as_ref()) else {
+            return Ok(Step::Break(Outcome::Settled));
+        };
+        let (suspects, pause) = (self.suspects(&view, workload), self.pace.pause(key, Instant::now()));
+        match (suspects.first(), pause) {
+            // Whatever is found could not be mended now.
+            (Some(suspect), Some(until)) => {
+                return Ok(Step::Break(self.wait(workload, &suspect.facts.name, until)));
+            }
+            (Some(_), None) => {
+                self.verify(&suspects, workload, secrets).await?;
+                return Ok(Step::Continue(in_the_way));
+            }
+            (None, _) => {}
+        }
+        let blocking = Blocking::of(&view, in_the_way.as_ref());
+        let Decision { plan, remove, hosts } = self.planning.decide(workload, &view, in_the_way);
+        self.planning.observed.remember(workload, hosts);
+        match (&plan, pause) {
+            (Plan::Issue(order) | Plan::Renew(order), Some(until)) => {
+                return Ok(Step::Break(self.wait(workload, &order.secret_name, until)));
+            }
+            // What is undone at once is not told each time.
+            (Plan::Keep { .. }, None) => self.events.forget(&Subject::of(workload)),
+            _ => {}
+        }
+        self.execute(plan, Round { key, view: &view, workload, blocking, remove: &remove, secrets }).await
+    }
+
+    async fn execute(&self, plan: Plan, round: Round<'_>) -> Result<Step, ReconcileError> {
+        let Round { key, view, workload, blocking, remove, secrets } = round;
+        let (written, order) = match plan {
+            Plan::Keep { until } => {
+                self.remove(workload, remove, secrets).await?;
+                return Ok(Step::Break(self.rest_until(until, view, workload)));
+            }
+            Plan::NotWanted => {
+                self.remove(workload, remove, secrets).await?;
+                return Ok(Step::Break(Outcome::Settled));
+            }
+            Plan::Refuse(refusal) => {
+                return Ok(Step::Break(self.refuse(key, workload, &refusal, blocking)));
+            }
+            Plan::Issue(order) => (self.issue(workload, &order, secrets).await?, order),
+            Plan::Renew(order) => {
+                let seen = view.secrets.iter().find(|known| known.facts.name == order.secret_name);
+                let replaced = match seen {
+                    Some(seen) => self.renew(workload, &order, seen, secrets).await?,
+                    None => false,
+                };
+                (replaced, order)
+            }
+        };
+        let met = if written { None } else { self.look_again(key, &order.secret_name, secrets).await? };
+        Ok(Step::Continue(met))
     }
 
     /// Until the next plan is due, or the next look at a Secret's content; before there are roots to hold it

@@ -12,7 +12,6 @@ use crate::{
     observe::{self, Observed},
     queue::Queue,
     supervise::Supervised,
-    survey::Survey,
 };
 use certmint_contract::ErrorCode;
 use certmint_tls_server::{BindError, PolicyFileError, bind, observability::Observability, shutdown};
@@ -71,10 +70,14 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     let events = events.counting(metrics.events_dropped.clone());
     let (ca, _) = Ca::unknown();
     let terms = watch::Sender::new(None);
+    let sources = observe::sources(&settings.watch_namespaces);
+    let queue = Arc::new(Queue::closed());
     let parts = Parts {
         fenced: leadership::fenced(client.clone(), terms.subscribe()),
         policy: watch::Sender::new(Arc::new(policy)),
         terms,
+        observed: Observed::new(Arc::clone(&queue), sources.len()),
+        queue,
         client,
         settings,
         ca,
@@ -86,32 +89,17 @@ pub async fn run(args: Args) -> Result<(), RunError> {
 
     // What ends on shutdown by itself, and what is simply dropped then.
     let (mut orderly, mut others) = (Supervised::default(), Supervised::default());
-    let sources = observe::sources(&parts.settings.watch_namespaces);
-    let queue = Arc::new(Queue::closed());
-    let observed = Observed::new(Arc::clone(&queue), sources.len());
-    for source in sources {
-        let (client, metrics) = (parts.client.clone(), parts.metrics.clone());
-        others.start(source.name(), observe::watch(client, source, Arc::clone(&observed), metrics));
-    }
-    parts.start_missed(&mut others, &observed);
+    parts.start_watches(&mut others, sources);
+    parts.start_missed(&mut others);
     others.start("events", events::write(parts.client.clone(), backlog));
-    parts.start_ca(&mut others, &observed);
+    parts.start_ca(&mut others);
     let identity = parts.start_own_certificates(&mut others);
     certmint_tls_server::metrics::register(&mut registry, Arc::clone(&identity));
-    parts.start_leading(&mut orderly, &observed, &queue);
-    let survey = Survey {
-        observed: Arc::clone(&observed),
-        queue,
-        ca: parts.ca.subscribe(),
-        terms: parts.terms.subscribe(),
-        identity: Arc::clone(&identity),
-        metrics: parts.metrics.clone(),
-    };
-    let survey = Arc::new(survey);
-    others.start("survey", Arc::clone(&survey).run());
-    let ready = move || survey.ready();
-    let probes = Observability { registry: Arc::new(registry), ready };
-    parts.start_servers(&mut orderly, &observed, identity, (listener, health), probes);
+    let survey = parts.start_survey(&mut others, &identity);
+    let probes = Observability { registry: Arc::new(registry), ready: move || survey.ready() };
+    orderly.start("policy", parts.follow_policy());
+    parts.start_leading(&mut orderly);
+    parts.start_servers(&mut orderly, identity, (listener, health), probes);
 
     let ended = tokio::select! {
         () = shutdown.cancelled() => None,

@@ -7,7 +7,7 @@ use crate::{
     issuance::Issuance,
     leadership::{self, Term},
     metrics::Metrics,
-    observe::{self, Observed},
+    observe::{self, Observed, Source, WorkloadKey},
     overlooked::{Missed, Unnoticed},
     own_certificates::{WebhookCertificate, keep_api_identity},
     planning::Planning,
@@ -15,6 +15,7 @@ use crate::{
     queue::Queue,
     reconcile::{self, Pace, Reconciler},
     supervise::Supervised,
+    survey::Survey,
 };
 use certmint_contract::{ErrorCode, Policy};
 use certmint_tls_server::{Identity, Limits, Server, observability::Observability};
@@ -29,6 +30,8 @@ pub(super) struct Parts {
     /// Changes nothing unless this replica leads.
     pub(super) fenced: Client,
     pub(super) settings: Settings,
+    pub(super) observed: Arc<Observed>,
+    pub(super) queue: Arc<Queue<WorkloadKey>>,
     pub(super) policy: watch::Sender<Arc<Policy>>,
     pub(super) ca: watch::Sender<Ca>,
     pub(super) terms: watch::Sender<Term>,
@@ -38,19 +41,26 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    fn planning(&self, observed: &Arc<Observed>) -> Planning {
+    pub(super) fn start_watches(&self, tasks: &mut Supervised, sources: Vec<Source>) {
+        for source in sources {
+            let (client, metrics) = (self.client.clone(), self.metrics.clone());
+            tasks.start(source.name(), observe::watch(client, source, Arc::clone(&self.observed), metrics));
+        }
+    }
+
+    fn planning(&self) -> Planning {
         Planning {
             client: self.client.clone(),
-            observed: Arc::clone(observed),
+            observed: Arc::clone(&self.observed),
             ca: self.ca.subscribe(),
             policy: self.policy.subscribe(),
         }
     }
 
-    fn reconciler(&self, observed: &Arc<Observed>) -> Arc<Reconciler> {
+    fn reconciler(&self) -> Arc<Reconciler> {
         Arc::new(Reconciler {
             client: self.fenced.clone(),
-            planning: self.planning(observed),
+            planning: self.planning(),
             events: self.events.clone(),
             metrics: self.metrics.clone(),
             blocked: Mutex::default(),
@@ -58,10 +68,10 @@ impl Parts {
         })
     }
 
-    pub(super) fn start_missed(&self, tasks: &mut Supervised, observed: &Arc<Observed>) {
+    pub(super) fn start_missed(&self, tasks: &mut Supervised) {
         let missed = Missed {
             client: self.client.clone(),
-            observed: Arc::clone(observed),
+            observed: Arc::clone(&self.observed),
             terms: self.terms.subscribe(),
             events: self.events.clone(),
             metrics: self.metrics.clone(),
@@ -75,9 +85,9 @@ impl Parts {
         }
     }
 
-    pub(super) fn start_ca(&self, tasks: &mut Supervised, observed: &Arc<Observed>) {
+    pub(super) fn start_ca(&self, tasks: &mut Supervised) {
         let trace = {
-            let observed = Arc::clone(observed);
+            let observed = Arc::clone(&self.observed);
             move || observed.trace_of_a_ca()
         };
         let mut keeper = Keeper {
@@ -89,7 +99,7 @@ impl Parts {
             events: self.events.clone(),
             ourselves: self.settings.ourselves.clone(),
         };
-        let (client, observed) = (self.client.clone(), Arc::clone(observed));
+        let (client, observed) = (self.client.clone(), Arc::clone(&self.observed));
         tasks.start("ca", async move {
             // Whether there are Secrets of an earlier CA is known only then.
             observed.synced().await;
@@ -107,7 +117,7 @@ impl Parts {
     }
 
     /// Each replica has the file mounted, so each tells what is wrong with it.
-    fn follow_policy(&self) -> impl Future<Output = ()> + use<> {
+    pub(super) fn follow_policy(&self) -> impl Future<Output = ()> + use<> {
         let (file, policy) = (self.settings.policy.clone(), self.policy.clone());
         let (metrics, events) = (self.metrics.clone(), self.events.clone());
         let (ourselves, client) = (self.settings.ourselves.clone(), self.client.clone());
@@ -124,14 +134,21 @@ impl Parts {
         }
     }
 
-    pub(super) fn start_leading(
-        &self,
-        tasks: &mut Supervised,
-        observed: &Arc<Observed>,
-        queue: &Arc<Queue<observe::WorkloadKey>>,
-    ) {
+    pub(super) fn start_survey(&self, tasks: &mut Supervised, identity: &Arc<Identity>) -> Arc<Survey> {
+        let survey = Arc::new(Survey {
+            observed: Arc::clone(&self.observed),
+            queue: Arc::clone(&self.queue),
+            ca: self.ca.subscribe(),
+            terms: self.terms.subscribe(),
+            identity: Arc::clone(identity),
+            metrics: self.metrics.clone(),
+        });
+        tasks.start("survey", Arc::clone(&survey).run());
+        survey
+    }
+
+    pub(super) fn start_leading(&self, tasks: &mut Supervised) {
         let Self { client, settings, terms, shutdown, .. } = self;
-        tasks.start("policy", self.follow_policy());
         let (lease, shutdown) = (settings.lease.clone(), shutdown.clone());
         tasks.start("lease", leadership::campaign(client.clone(), lease, terms.clone(), shutdown.clone()));
         let webhook = Arc::new(WebhookCertificate {
@@ -146,7 +163,7 @@ impl Parts {
             namespaces: settings.watch_namespaces.to_vec(),
             events: self.events.clone(),
         });
-        let (reconciler, queue, terms) = (self.reconciler(observed), Arc::clone(queue), terms.subscribe());
+        let (reconciler, queue, terms) = (self.reconciler(), Arc::clone(&self.queue), terms.subscribe());
         let concurrency = settings.concurrency;
         tasks.start("work", async move {
             let work = || {
@@ -163,14 +180,13 @@ impl Parts {
     pub(super) fn start_servers<R: Fn() -> Result<(), String> + Send + Sync + 'static>(
         &self,
         tasks: &mut Supervised,
-        observed: &Arc<Observed>,
         identity: Arc<Identity>,
         (listener, health): (TcpListener, TcpListener),
         probes: Observability<R>,
     ) {
         let shutdown = self.shutdown.clone();
         let api = Server {
-            handler: Issuance::new(self.client.clone(), self.planning(observed), self.metrics.clone()),
+            handler: Issuance::new(self.client.clone(), self.planning(), self.metrics.clone()),
             limits: Limits::issuance(),
             shutdown: shutdown.clone(),
         };
