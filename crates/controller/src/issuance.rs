@@ -185,7 +185,7 @@ impl Issuance {
         let record = facts.record.as_ref().map_err(ToString::to_string)?;
         let roots = self.planning.ca.borrow().roots.clone().ok_or("the CA is not loaded yet")?;
         let path = content::identity_path(caller.namespace.as_str(), &caller.service_account);
-        content::recorded(secret, record, &path, &roots, crate::entropy::now())
+        content::recorded(secret, record, &path, &roots, crate::clock::now())
     }
 
     /// Why there is no good bundle: the planner's refusal, or that it is on its way.

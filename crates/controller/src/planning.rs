@@ -3,7 +3,7 @@
 use crate::{
     api::{self, ApiError},
     ca::Ca,
-    entropy,
+    clock,
     observe::{Observed, Seen, View, WorkloadKey},
 };
 use certmint_contract::Policy;
@@ -48,7 +48,7 @@ impl Planning {
             issuer: issuer.as_ref(),
             policy: &policy,
         };
-        plan(&observed, entropy::now())
+        plan(&observed, clock::now())
     }
 
     /// A workload as it is now, which no watch tells of: opted out, or without our label, which whoever writes it

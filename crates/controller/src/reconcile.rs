@@ -4,9 +4,9 @@
 //! is followed by a fresh look and a new plan.
 
 mod issue;
-mod look;
 mod pace;
 mod tell;
+mod verify;
 mod work;
 
 pub(crate) use pace::Pace;
@@ -14,12 +14,13 @@ pub(crate) use work::work;
 
 use crate::{
     api::{ApiError, Fault},
-    entropy::{self, NoEntropy},
+    clock,
     events::{Events, Subject},
     metrics::Metrics,
     observe::{View, WorkloadKey},
     planning::Planning,
     queue::Outcome,
+    random::NoEntropy,
     secrets::Secrets,
 };
 use certmint_certificates::{IssueError, KeyError};
@@ -206,12 +207,12 @@ impl Reconciler {
     /// Until the next plan is due, or the next look at a Secret's content; before there are roots to hold it
     /// against, nothing is looked at, and with them everything is planned again.
     fn rest_until(&self, until: OffsetDateTime, view: &View, workload: &Workload) -> Outcome {
-        let rest = Duration::try_from(until - entropy::now()).unwrap_or_default();
+        let rest = Duration::try_from(until - clock::now()).unwrap_or_default();
         let planned = Instant::now() + rest.min(LONGEST_REST);
         if self.planning.ca.borrow().roots.is_none() {
             return Outcome::Again(planned);
         }
-        let turns = look::verifiable(view, workload).map(|known| known.verify_at);
+        let turns = verify::verifiable(view, workload).map(|known| known.verify_at);
         Outcome::Again(turns.fold(planned, Instant::min))
     }
 
@@ -236,8 +237,8 @@ impl Reconciler {
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
-mod look_tests;
-#[cfg(test)]
 mod pace_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verify_tests;

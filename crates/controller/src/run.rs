@@ -90,7 +90,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     // What ends on shutdown by itself, and what is simply dropped then.
     let (mut orderly, mut others) = (Supervised::default(), Supervised::default());
     parts.start_watches(&mut others, sources);
-    parts.start_missed(&mut others);
+    parts.start_missed_pods(&mut others);
     others.start("events", events::write(parts.client.clone(), backlog));
     parts.start_ca(&mut others);
     let identity = parts.start_own_certificates(&mut others);

@@ -5,7 +5,7 @@ use super::{OwnCertificateError, Server};
 use crate::{
     api::{self, ApiError, Fault},
     ca::Ca,
-    entropy,
+    clock,
     secrets::{Metadata, Secret, Secrets, content},
 };
 use certmint_certificates::{Expected, Identity, Issued};
@@ -93,7 +93,7 @@ impl WebhookCertificate {
         let dns_names = self.server.dns_names(policy);
         let path = content::identity_path(self.server.namespace.as_str(), &self.server.service_account);
         let expected = Expected { dns_names: Some(&dns_names), identity: Identity::Path(&path) };
-        let now = entropy::now();
+        let now = clock::now();
         content::verified(secret, &expected, roots, now)
             .is_ok_and(|(_, facts)| now < renew_at(facts.not_before, facts.not_after, 0))
     }

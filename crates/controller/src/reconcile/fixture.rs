@@ -3,12 +3,13 @@
 use super::{Pace, Reconciler};
 use crate::{
     ca::Ca,
-    entropy,
+    clock,
     events::Events,
     metrics::Metrics,
     observe::{Known, Observed, Seen, WorkloadKey},
     planning::Planning,
     queue::{Outcome, Queue},
+    random,
     testing::{ApiServer, Call, api_server},
 };
 use certmint_certificates::{
@@ -48,9 +49,9 @@ pub(crate) fn authority_for(permitted_dns: &[DnsName]) -> Arc<Authority> {
     let key = || PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     let root = RootProfile { trust_domain: &domain, lifetime };
     let issuing = IssuingProfile { trust_domain: &domain, lifetime, permitted_dns };
-    let root = (&root, key(), entropy::serial().unwrap());
-    let issuing = (&issuing, key(), entropy::serial().unwrap());
-    Arc::new(Authority::create(root, issuing, entropy::now()).unwrap())
+    let root = (&root, key(), random::serial().unwrap());
+    let issuing = (&issuing, key(), random::serial().unwrap());
+    Arc::new(Authority::create(root, issuing, clock::now()).unwrap())
 }
 
 pub(crate) fn workload() -> Value {

@@ -3,9 +3,10 @@
 use super::{ReconcileError, Reconciler};
 use crate::{
     api::Fault,
-    entropy,
+    clock,
     events::Subject,
     observe::{Known, WorkloadKey},
+    random,
     secrets::{Metadata, Secrets, TLS, Version, content},
 };
 use certmint_certificates::{Authority, Issued, KeyError, PrivateKey, Profile};
@@ -91,7 +92,7 @@ impl Reconciler {
         let key = new_key(order.key_algorithm).await?;
         let profile =
             Profile { dns_names: &order.dns_names, spiffe_id: &order.spiffe_id, lifetime: order.lifetime };
-        let issued = match authority.issue(&profile, &key, entropy::serial()?, entropy::now()) {
+        let issued = match authority.issue(&profile, &key, random::serial()?, clock::now()) {
             Err(error) if self.is_behind_policy(&authority) => return Err(ReconcileError::CaIsBehind(error)),
             issued => issued?,
         };
@@ -142,7 +143,7 @@ pub(crate) async fn new_key(algorithm: KeyAlgorithm) -> Result<PrivateKey, KeyEr
 
 fn metadata(workload: &Workload, order: &Order, facts: IssuedFacts) -> Result<Metadata, ReconcileError> {
     let reference = &workload.reference;
-    let mut annotations = order.record(reference, facts, entropy::jitter()?).annotations();
+    let mut annotations = order.record(reference, facts, random::jitter()?).annotations();
     annotations.insert(keys::REASON.into(), order.reason.to_string());
     let owner = json!({
         "apiVersion": reference.kind.api_version(),

@@ -2,7 +2,7 @@
 
 use super::Reconciler;
 use crate::{
-    entropy,
+    clock,
     observe::WorkloadKey,
     queue::{Outcome, Queue},
 };
@@ -88,7 +88,7 @@ async fn replan(reconciler: &Reconciler) {
 }
 
 fn clocks() -> (Instant, OffsetDateTime) {
-    (Instant::now(), entropy::now())
+    (Instant::now(), clock::now())
 }
 
 fn parted(before: (Instant, OffsetDateTime), now: (Instant, OffsetDateTime)) -> bool {

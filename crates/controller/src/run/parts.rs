@@ -7,8 +7,8 @@ use crate::{
     issuance::Issuance,
     leadership::{self, Term},
     metrics::Metrics,
+    missed::{MissedPods, MissedWorkloads},
     observe::{self, Observed, Source, WorkloadKey},
-    overlooked::{Missed, Unnoticed},
     own_certificates::{WebhookCertificate, keep_api_identity},
     planning::Planning,
     policy_file,
@@ -68,8 +68,8 @@ impl Parts {
         })
     }
 
-    pub(super) fn start_missed(&self, tasks: &mut Supervised) {
-        let missed = Missed {
+    pub(super) fn start_missed_pods(&self, tasks: &mut Supervised) {
+        let missed = MissedPods {
             client: self.client.clone(),
             observed: Arc::clone(&self.observed),
             terms: self.terms.subscribe(),
@@ -158,7 +158,7 @@ impl Parts {
             ca: self.ca.subscribe(),
             policy: self.policy.subscribe(),
         });
-        let unnoticed = Arc::new(Unnoticed {
+        let missed = Arc::new(MissedWorkloads {
             client: self.client.clone(),
             namespaces: settings.watch_namespaces.to_vec(),
             events: self.events.clone(),
@@ -168,9 +168,9 @@ impl Parts {
         tasks.start("work", async move {
             let work = || {
                 let work = reconcile::work(Arc::clone(&reconciler), Arc::clone(&queue), concurrency);
-                let (webhook, unnoticed) = (Arc::clone(&webhook), Arc::clone(&unnoticed));
+                let (webhook, missed) = (Arc::clone(&webhook), Arc::clone(&missed));
                 async move {
-                    tokio::join!(work, webhook.keep(), unnoticed.look());
+                    tokio::join!(work, webhook.keep(), missed.look());
                 }
             };
             leadership::while_leading(terms, &shutdown, work).await;

@@ -97,7 +97,7 @@ async fn the_hosts_of_a_workload_are_not_those_of_one_made_anew_under_its_name()
         issuer: None,
         policy: &policy,
     };
-    let hosts = plan(&known, entropy::now()).hosts;
+    let hosts = plan(&known, clock::now()).hosts;
     let mut anew = workload();
     anew["metadata"]["uid"] = "w-2".into();
     observed.see(WorkloadKind::Deployment, &seen(&anew));

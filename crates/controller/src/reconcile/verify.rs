@@ -2,7 +2,7 @@
 
 use super::{ReconcileError, Reconciler};
 use crate::{
-    entropy,
+    clock,
     events::Subject,
     observe::{Known, Seen, View, WorkloadKey},
     secrets::{Secret, Secrets, Version, content},
@@ -82,7 +82,7 @@ impl Reconciler {
     /// What is wrong with the content of a Secret of the workload, by the record that came with it: a watch that
     /// lags tells of an earlier one.
     fn damage(&self, secret: &Secret, workload: &Workload) -> Option<String> {
-        let (roots, now) = (self.planning.ca.borrow().roots.clone()?, entropy::now());
+        let (roots, now) = (self.planning.ca.borrow().roots.clone()?, clock::now());
         let path = content::identity_path(workload.namespace.as_str(), &workload.service_account);
         let (_, facts) = Seen::from_metadata(secret.metadata.clone()).secret().ok()?;
         // What the record itself tells of another workload, identity or time the planner sees, and nobody has
