@@ -1,9 +1,14 @@
 //! Calls to the API server: each has a deadline, and its failure says which call on which object it was.
 
-use crate::leadership::NotLeading;
-use certmint_contract::ErrorCode;
-use kube::core::Status;
+use certmint_contract::{ErrorCode, WorkloadKind};
+use kube::{
+    api::{ApiResource, PatchParams, PostParams},
+    core::{GroupVersionKind, Status},
+};
 use std::{future::Future, time::Duration};
+
+/// Who wrote a field, as `managedFields` tells.
+pub(crate) const FIELD_MANAGER: &str = "certmint";
 
 /// The longest a single call may take. The lease is renewed several times within its life at this pace.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(8);
@@ -55,6 +60,11 @@ pub(crate) enum Fault {
     Unreachable(String),
 }
 
+/// Something was to be written by a replica that does not lead, or no longer.
+#[derive(Debug, thiserror::Error)]
+#[error("this replica does not lead; the one that does sees to it")]
+pub(crate) struct NotLeading;
+
 impl ApiError {
     /// Why.
     pub(crate) fn fault(&self) -> &Fault {
@@ -97,6 +107,22 @@ pub(crate) fn optional<T>(result: Result<T, ApiError>) -> Result<Option<T>, ApiE
         Err(error) if matches!(error.fault, Fault::Absent) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// For a creation in our name.
+pub(crate) fn post_params() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
+}
+
+/// For a patch in our name.
+pub(crate) fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
+}
+
+/// Where the API server has the workloads of a kind.
+pub(crate) fn resource(kind: WorkloadKind) -> ApiResource {
+    let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.as_str()))
 }
 
 impl From<kube::Error> for Fault {

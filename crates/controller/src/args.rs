@@ -7,6 +7,7 @@ use crate::{
     own_certificates::{Server, WebhookNames},
 };
 use certmint_contract::Namespace;
+use certmint_tls_server::PolicyFile;
 use std::{net::SocketAddr, path::PathBuf};
 
 /// Holds the CA, issues and renews certificates, serves the issuance API.
@@ -68,7 +69,7 @@ pub struct Args {
 
 /// The flags, sorted by who needs them.
 pub(crate) struct Settings {
-    pub(crate) policy: PathBuf,
+    pub(crate) policy: PolicyFile,
     pub(crate) listen: SocketAddr,
     pub(crate) health_listen: SocketAddr,
     pub(crate) identity: String,
@@ -106,7 +107,7 @@ impl From<Args> for Settings {
         let server =
             |service, service_account| Server { service, service_account, namespace: namespace.clone() };
         Self {
-            policy,
+            policy: PolicyFile { path: policy },
             listen,
             health_listen,
             concurrency: concurrency.into(),

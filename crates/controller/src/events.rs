@@ -3,18 +3,15 @@
 //! They are written on the side, one by one: a slow API server delays no certificate, and when they pile up
 //! they are dropped, for the log has them too.
 
-use crate::{api, secrets::FIELD_MANAGER};
-use certmint_contract::{ErrorCode, Namespace, SecretName};
+use crate::api;
+use certmint_contract::{ErrorCode, Namespace};
 use certmint_planner::Workload;
 use k8s_openapi::{
     api::{apps::v1::Deployment, core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::MicroTime,
     jiff::Timestamp,
 };
-use kube::{
-    Api, Client,
-    api::{ObjectMeta, PostParams},
-};
+use kube::{Api, Client, api::ObjectMeta};
 use prometheus_client::metrics::counter::Counter;
 use std::{
     collections::HashMap,
@@ -130,7 +127,7 @@ impl Events {
 
 /// Writes Events until nobody sends any more.
 pub(crate) async fn write(client: Client, mut backlog: mpsc::Receiver<Event>) {
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+    let params = api::post_params();
     while let Some(event) = backlog.recv().await {
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
         let api = Api::<Event>::namespaced(client.clone(), &namespace);
@@ -156,12 +153,12 @@ impl Subject {
 
     /// The subject that a Secret is. `kubectl events --for secret/NAME` shows its Events, `kubectl describe` does
     /// not.
-    pub(crate) fn secret(namespace: &Namespace, name: &SecretName, uid: &str) -> Self {
+    pub(crate) fn secret(namespace: &Namespace, name: &str, uid: &str) -> Self {
         Self {
             api_version: "v1",
             kind: "Secret",
             namespace: namespace.as_str().into(),
-            name: name.as_str().into(),
+            name: name.into(),
             uid: Some(uid.into()),
         }
     }

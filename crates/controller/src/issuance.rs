@@ -9,11 +9,10 @@ mod refusal;
 
 use crate::{
     api::CALL_TIMEOUT,
-    content,
     metrics::Metrics,
-    observe::{Observed, Seen, WorkloadKey},
-    reconcile::Reconciler,
-    secrets::{Secret, Secrets},
+    observe::{Seen, WorkloadKey},
+    planning::Planning,
+    secrets::{Secret, Secrets, content},
 };
 use bytes::Bytes;
 use caller::{Caller, bearer_token};
@@ -27,15 +26,14 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use kube::Client;
 use owner::Owners;
 use refusal::{failure, status};
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 /// Answers requests for bundles.
 pub(crate) struct Issuance {
     client: Client,
-    observed: Arc<Observed>,
-    reconciler: Arc<Reconciler>,
+    planning: Planning,
     owners: Owners,
     metrics: Metrics,
     /// Callers being served: anyone may send a token, and each costs the API server calls out of the same share
@@ -47,14 +45,13 @@ pub(crate) struct Issuance {
 const CALLERS: usize = 32;
 
 impl Issuance {
-    pub(crate) fn new(client: Client, reconciler: Arc<Reconciler>) -> Self {
+    pub(crate) fn new(client: Client, planning: Planning, metrics: Metrics) -> Self {
         Self {
             owners: Owners::new(client.clone()),
             client,
-            observed: Arc::clone(&reconciler.observed),
-            metrics: reconciler.metrics.clone(),
+            planning,
+            metrics,
             callers: Semaphore::new(CALLERS),
-            reconciler,
         }
     }
 
@@ -96,12 +93,12 @@ impl Issuance {
         let caller = Caller::of_token(&self.client, token).await?;
         let pod = caller.pod(&self.client).await?;
         let top = self.owners.workload_of(&caller, &pod).await?;
-        if !self.observed.is_synced() {
+        if !self.planning.observed.is_synced() {
             let message = "this replica has just started and does not know the cluster yet; ask again";
             return Err(failure(ErrorCode::Unavailable, message.into()));
         }
         let key = WorkloadKey { namespace: caller.namespace.clone(), workload: top.workload };
-        let Some(workload) = self.observed.workload(&key) else {
+        let Some(workload) = self.planning.observed.workload(&key) else {
             return Err(self.not_observed(&key).await);
         };
         if *workload.uid != *top.uid {
@@ -119,7 +116,7 @@ impl Issuance {
     /// Why a workload that no watch has told of gets nothing. Nothing final is said of it before the API server
     /// has said so: a watch may lag.
     async fn not_observed(&self, key: &WorkloadKey) -> Failure {
-        match self.reconciler.live(key).await {
+        match self.planning.live(key).await {
             Err(error) => unavailable(&error),
             Ok(Some(live)) if !matches!(live.request, Ok(OptIn::No)) => failure(
                 ErrorCode::NotYetIssued,
@@ -136,7 +133,7 @@ impl Issuance {
     /// has just changed, or the pod is of an earlier template, or only says that it is the workload's.
     async fn other_account(&self, key: &WorkloadKey, caller: &Caller) -> Failure {
         let Caller { namespace, pod_name, service_account, .. } = caller;
-        match self.reconciler.live(key).await {
+        match self.planning.live(key).await {
             Err(error) => unavailable(&error),
             Ok(Some(live)) if *live.service_account == **service_account => failure(
                 ErrorCode::NotYetIssued,
@@ -158,7 +155,7 @@ impl Issuance {
         workload: &Workload,
         caller: &Caller,
     ) -> Result<Bundle, Failure> {
-        let view = self.observed.view(key);
+        let view = self.planning.observed.view(key);
         let name = view.wanted.clone();
         let name = name.ok_or_else(|| self.explain(key, workload, None, "it has no Secret name"))?;
         let secrets = Secrets::new(self.client.clone(), key.namespace.as_str());
@@ -186,10 +183,9 @@ impl Issuance {
             return Err("its Secret was not made for it".into());
         }
         let record = facts.record.as_ref().map_err(ToString::to_string)?;
-        let roots = self.reconciler.ca.borrow().roots.clone().ok_or("the CA is not loaded yet")?;
+        let roots = self.planning.ca.borrow().roots.clone().ok_or("the CA is not loaded yet")?;
         let path = SpiffeId::path(&caller.namespace, &caller.service_account);
-        let checked = content::check(secret, record, &path, &roots, crate::entropy::now());
-        checked.map(|(bundle, _)| bundle)
+        content::recorded(secret, record, &path, &roots, crate::clock::now())
     }
 
     /// Why there is no good bundle: the planner's refusal, or that it is on its way.
@@ -200,13 +196,13 @@ impl Issuance {
         live: Option<SecretFacts>,
         why: &str,
     ) -> Failure {
-        let mut view = self.observed.view(key);
+        let mut view = self.planning.observed.view(key);
         // The leader looks again at once, if this is it; else the pod's next attempt may reach it.
-        self.observed.doubt(key, view.wanted.as_ref());
+        self.planning.observed.doubt(key, view.wanted.as_ref());
         if let Some(live) = &live {
             view.secrets.retain(|known| known.facts.name != live.name);
         }
-        match self.reconciler.decide(workload, &view, live).plan {
+        match self.planning.decide(workload, &view, live).plan {
             Plan::Refuse(refusal) => failure(refusal.code, refusal.message),
             _ => failure(ErrorCode::NotYetIssued, format!("{key}: {why}; ask again in a moment")),
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use fence::{NotLeading, fenced};
+pub(crate) use fence::fenced;
 pub(crate) use lease::LeaseName;
 
 /// How long a lease is good for after a renewal was seen.

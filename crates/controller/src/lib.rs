@@ -27,17 +27,18 @@
 mod api;
 mod args;
 mod ca;
-mod content;
-mod entropy;
+mod clock;
 mod events;
 mod issuance;
 mod leadership;
 mod metrics;
+mod missed;
 mod observe;
-mod overlooked;
 mod own_certificates;
+mod planning;
 mod policy_file;
 mod queue;
+mod random;
 mod reconcile;
 mod run;
 mod secrets;
@@ -47,5 +48,4 @@ mod survey;
 mod testing;
 
 pub use args::Args;
-pub use policy_file::PolicyFileError;
 pub use run::{RunError, run};

@@ -11,7 +11,7 @@ pub(crate) use decode::{Seen, controller};
 pub(crate) use index::WorkloadKey;
 pub(crate) use state::{Observed, View};
 pub(crate) use tables::Known;
-pub(crate) use watch::{Patience, sources, watch};
+pub(crate) use watch::{Patience, Source, sources, watch};
 
 #[cfg(test)]
 mod fault_tests;

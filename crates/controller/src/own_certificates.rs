@@ -9,7 +9,8 @@ pub(crate) use webhook::{WebhookCertificate, WebhookNames};
 use crate::{
     api::ApiError,
     ca::Ca,
-    entropy::{self, NoEntropy},
+    clock,
+    random::{self, NoEntropy},
 };
 use certmint_certificates::{IssueError, Issued, KeyError, PrivateKey, Profile};
 use certmint_contract::{
@@ -84,6 +85,6 @@ impl Server {
         let dns_names = self.dns_names(policy);
         let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime };
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256)?;
-        Ok(authority.issue(&profile, &key, entropy::serial()?, entropy::now())?)
+        Ok(authority.issue(&profile, &key, random::serial()?, clock::now())?)
     }
 }

@@ -4,36 +4,38 @@
 //! is followed by a fresh look and a new plan.
 
 mod issue;
-mod look;
 mod pace;
 mod tell;
+mod verify;
 mod work;
 
 pub(crate) use pace::Pace;
 pub(crate) use work::work;
 
 use crate::{
-    api::{self, ApiError, Fault},
-    ca::Ca,
-    entropy::{self, NoEntropy},
+    api::{ApiError, Fault},
+    clock,
     events::{Events, Subject},
     metrics::Metrics,
-    observe::{Observed, Seen, View, WorkloadKey},
+    observe::{View, WorkloadKey},
+    planning::Planning,
     queue::Outcome,
+    random::NoEntropy,
     secrets::Secrets,
 };
 use certmint_certificates::{IssueError, KeyError};
-use certmint_contract::{ErrorCode, Policy, SecretName};
-use certmint_planner::{Decision, IssuerFacts, Plan, Removal, SecretFacts, Workload, plan};
-use kube::{Api, Client};
+use certmint_contract::{ErrorCode, SecretName};
+use certmint_planner::{Decision, Plan, Removal, SecretFacts, Workload};
+use kube::Client;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    ops::ControlFlow,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 use tell::Blocking;
 use time::OffsetDateTime;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 /// Everything is planned again at least this often: timers drift on a suspended machine.
 const LONGEST_REST: Duration = Duration::from_secs(3600);
@@ -44,14 +46,10 @@ const ROUNDS: usize = 5;
 
 /// Executes plans.
 pub(crate) struct Reconciler {
-    /// The API server.
+    /// The API server, as the leader writes to it.
     pub(crate) client: Client,
-    /// What is observed.
-    pub(crate) observed: Arc<Observed>,
-    /// What signs.
-    pub(crate) ca: watch::Receiver<Ca>,
-    /// The policy in force.
-    pub(crate) policy: watch::Receiver<Arc<Policy>>,
+    /// What plans are made from.
+    pub(crate) planning: Planning,
     /// Where things are told.
     pub(crate) events: Events,
     /// Where things are counted.
@@ -61,6 +59,19 @@ pub(crate) struct Reconciler {
     /// How often Secrets were written of late.
     pub(crate) pace: Pace,
 }
+
+/// What a plan is carried out on.
+struct Round<'a> {
+    key: &'a WorkloadKey,
+    view: &'a View,
+    workload: &'a Workload,
+    blocking: Option<Blocking>,
+    remove: &'a [Removal],
+    secrets: &'a Secrets,
+}
+
+/// Whether that is all, or what follows must be looked at anew, with the Secret in the way that no watch tells of.
+type Step = ControlFlow<Outcome, Option<SecretFacts>>;
 
 /// Why a plan could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -116,111 +127,92 @@ impl Reconciler {
             None => None,
         };
         for _ in 0..ROUNDS {
-            let view = self.observed.view(key);
-            let unlabelled = match &view.workload {
-                None if !view.secrets.is_empty() => self.live(key).await?,
-                _ => None,
-            };
-            let Some(workload) = view.workload.as_ref().or(unlabelled.as_ref()) else {
-                return Ok(Outcome::Settled);
-            };
-            let (suspects, pause) = (self.suspects(&view, workload), self.pace.pause(key, Instant::now()));
-            match (suspects.first(), pause) {
-                // Whatever is found could not be mended now.
-                (Some(suspect), Some(until)) => return Ok(self.wait(workload, &suspect.facts.name, until)),
-                (Some(_), None) => {
-                    self.verify(&suspects, workload, &secrets).await?;
-                    continue;
-                }
-                (None, _) => {}
-            }
-            let blocking = Blocking::of(&view, in_the_way.as_ref());
-            let Decision { plan, remove, hosts } = self.decide(workload, &view, in_the_way.take());
-            self.observed.remember(workload, hosts);
-            if let (Plan::Issue(order) | Plan::Renew(order), Some(until)) = (&plan, pause) {
-                return Ok(self.wait(workload, &order.secret_name, until));
-            }
-            match plan {
-                Plan::Keep { until } => {
-                    // What is undone at once is not told each time.
-                    if pause.is_none() {
-                        self.events.forget(&Subject::of(workload));
-                    }
-                    self.remove(workload, &remove, &secrets).await?;
-                    return Ok(self.rest_until(until, &view, workload));
-                }
-                Plan::NotWanted => {
-                    self.remove(workload, &remove, &secrets).await?;
-                    return Ok(Outcome::Settled);
-                }
-                Plan::Refuse(refusal) => return Ok(self.refuse(key, workload, &refusal, blocking)),
-                Plan::Issue(order) => {
-                    if !self.issue(workload, &order, &secrets).await? {
-                        in_the_way = self.look_again(key, &order.secret_name, &secrets).await?;
-                    }
-                }
-                Plan::Renew(order) => {
-                    let seen = view.secrets.iter().find(|known| known.facts.name == order.secret_name);
-                    let replaced = match seen {
-                        Some(seen) => self.renew(workload, &order, seen, &secrets).await?,
-                        None => false,
-                    };
-                    if !replaced {
-                        in_the_way = self.look_again(key, &order.secret_name, &secrets).await?;
-                    }
-                }
+            match self.round(key, in_the_way, &secrets).await? {
+                ControlFlow::Break(outcome) => return Ok(outcome),
+                ControlFlow::Continue(met) => in_the_way = met,
             }
         }
         Err(ReconcileError::Overtaken)
     }
 
-    /// What the planner says of a workload; `in_the_way` is a Secret that no watch tells of.
-    pub(crate) fn decide(
+    /// Looks, plans, and carries out the plan.
+    async fn round(
         &self,
-        workload: &Workload,
-        view: &View,
+        key: &WorkloadKey,
         in_the_way: Option<SecretFacts>,
-    ) -> Decision {
-        let policy = self.policy.borrow().clone();
-        let issuer = self.ca.borrow().authority.as_ref().ok().map(|authority| IssuerFacts {
-            root: authority.root().certificate().key_identifier().to_string(),
-            not_after: authority.issuing().certificate().not_after(),
-        });
-        let secrets: Vec<_> =
-            view.secrets.iter().map(|known| known.facts.clone()).chain(in_the_way).collect();
-        let observed = certmint_planner::Observed {
-            workload,
-            services: &self.observed.services_of(workload),
-            hosts: &view.hosts,
-            secrets: &secrets,
-            issuer: issuer.as_ref(),
-            policy: &policy,
+        secrets: &Secrets,
+    ) -> Result<Step, ReconcileError> {
+        let view = self.planning.observed.view(key);
+        let unlabelled = match &view.workload {
+            None if !view.secrets.is_empty() => self.planning.live(key).await?,
+            _ => None,
         };
-        plan(&observed, entropy::now())
+        let Some(workload) = view.workload.as_ref().or(unlabelled.as_ref()) else {
+            return Ok(Step::Break(Outcome::Settled));
+        };
+        let (suspects, pause) = (self.suspects(&view, workload), self.pace.pause(key, Instant::now()));
+        match (suspects.first(), pause) {
+            // Whatever is found could not be mended now.
+            (Some(suspect), Some(until)) => {
+                return Ok(Step::Break(self.wait(workload, &suspect.facts.name, until)));
+            }
+            (Some(_), None) => {
+                self.verify(&suspects, workload, secrets).await?;
+                return Ok(Step::Continue(in_the_way));
+            }
+            (None, _) => {}
+        }
+        let blocking = Blocking::of(&view, in_the_way.as_ref());
+        let Decision { plan, remove, hosts } = self.planning.decide(workload, &view, in_the_way);
+        self.planning.observed.remember(workload, hosts);
+        match (&plan, pause) {
+            (Plan::Issue(order) | Plan::Renew(order), Some(until)) => {
+                return Ok(Step::Break(self.wait(workload, &order.secret_name, until)));
+            }
+            // What is undone at once is not told each time.
+            (Plan::Keep { .. }, None) => self.events.forget(&Subject::of(workload)),
+            _ => {}
+        }
+        self.execute(plan, Round { key, view: &view, workload, blocking, remove: &remove, secrets }).await
     }
 
-    /// A workload as it is now, which no watch tells of: opted out, or without our label, which whoever writes it
-    /// may drop while no webhook is there to put it back. Only what the workload itself says counts; a deleted
-    /// one's Secret is the garbage collector's.
-    pub(crate) async fn live(&self, key: &WorkloadKey) -> Result<Option<Workload>, ApiError> {
-        let kind = key.workload.kind;
-        let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
-        let resource = kube::core::GroupVersionKind::gvk(group, version, kind.as_str());
-        let resource = kube::api::ApiResource::from_gvk(&resource);
-        let api = Api::<Seen>::namespaced_with(self.client.clone(), key.namespace.as_str(), &resource);
-        let found = api::call(format!("get {key}"), api.get(&key.workload.name)).await;
-        Ok(api::optional(found)?.and_then(|seen| seen.workload(kind).ok().flatten()))
+    async fn execute(&self, plan: Plan, round: Round<'_>) -> Result<Step, ReconcileError> {
+        let Round { key, view, workload, blocking, remove, secrets } = round;
+        let (written, order) = match plan {
+            Plan::Keep { until } => {
+                self.remove(workload, remove, secrets).await?;
+                return Ok(Step::Break(self.rest_until(until, view, workload)));
+            }
+            Plan::NotWanted => {
+                self.remove(workload, remove, secrets).await?;
+                return Ok(Step::Break(Outcome::Settled));
+            }
+            Plan::Refuse(refusal) => {
+                return Ok(Step::Break(self.refuse(key, workload, &refusal, blocking)));
+            }
+            Plan::Issue(order) => (self.issue(workload, &order, secrets).await?, order),
+            Plan::Renew(order) => {
+                let seen = view.secrets.iter().find(|known| known.facts.name == order.secret_name);
+                let replaced = match seen {
+                    Some(seen) => self.renew(workload, &order, seen, secrets).await?,
+                    None => false,
+                };
+                (replaced, order)
+            }
+        };
+        let met = if written { None } else { self.look_again(key, &order.secret_name, secrets).await? };
+        Ok(Step::Continue(met))
     }
 
     /// Until the next plan is due, or the next look at a Secret's content; before there are roots to hold it
     /// against, nothing is looked at, and with them everything is planned again.
     fn rest_until(&self, until: OffsetDateTime, view: &View, workload: &Workload) -> Outcome {
-        let rest = Duration::try_from(until - entropy::now()).unwrap_or_default();
+        let rest = Duration::try_from(until - clock::now()).unwrap_or_default();
         let planned = Instant::now() + rest.min(LONGEST_REST);
-        if self.ca.borrow().roots.is_none() {
+        if self.planning.ca.borrow().roots.is_none() {
             return Outcome::Again(planned);
         }
-        let turns = look::verifiable(view, workload).map(|known| known.verify_at);
+        let turns = verify::verifiable(view, workload).map(|known| known.verify_at);
         Outcome::Again(turns.fold(planned, Instant::min))
     }
 
@@ -235,7 +227,7 @@ impl Reconciler {
                 Err(error) if !matches!(error.fault(), Fault::Conflict) => return Err(error.into()),
                 _ => {}
             }
-            self.observed.forget_secret(&workload.namespace, name);
+            self.planning.observed.forget_secret(&workload.namespace, name);
             tracing::info!(%workload, secret = %name, "removed: it is not wanted any more");
         }
         Ok(())
@@ -245,8 +237,8 @@ impl Reconciler {
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
-mod look_tests;
-#[cfg(test)]
 mod pace_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod verify_tests;

@@ -10,16 +10,14 @@ use crate::{
     leadership,
     metrics::{self, Metrics},
     observe::{self, Observed},
-    policy_file::{self, PolicyFileError},
     queue::Queue,
     supervise::Supervised,
-    survey::Survey,
 };
 use certmint_contract::ErrorCode;
-use certmint_tls_server::{observability::Observability, shutdown};
+use certmint_tls_server::{BindError, PolicyFileError, bind, observability::Observability, shutdown};
 use kube::Client;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::watch};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// Why the controller does not run, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -31,13 +29,8 @@ pub enum RunError {
     #[error("no way to the API server: {0}; run in a pod with a service account, or set KUBECONFIG")]
     NoCluster(Box<kube::Error>),
     /// An address is not to be had.
-    #[error("cannot listen on {address}: {why}; is another process there?")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        why: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] BindError),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
@@ -51,7 +44,7 @@ impl RunError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Policy(_) => ErrorCode::InvalidPolicy,
-            Self::NoCluster(_) | Self::Listen { .. } | Self::Signals(_) => ErrorCode::InvalidSettings,
+            Self::NoCluster(_) | Self::Listen(_) | Self::Signals(_) => ErrorCode::InvalidSettings,
             Self::TaskEnded(_) => ErrorCode::Internal,
         }
     }
@@ -67,20 +60,24 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// itself.
 pub async fn run(args: Args) -> Result<(), RunError> {
     let settings = Settings::from(args);
-    let policy = policy_file::read(&settings.policy)?;
+    let policy = settings.policy.read()?;
     let (metrics, mut registry) = Metrics::new();
     let client = metrics::counted(connect().await?, metrics.clone());
-    let listener = listen(settings.listen).await?;
-    let health = listen(settings.health_listen).await?;
+    let listener = bind(settings.listen).await?;
+    let health = bind(settings.health_listen).await?;
     let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
     let (events, backlog) = Events::new(&settings.identity);
     let events = events.counting(metrics.events_dropped.clone());
     let (ca, _) = Ca::unknown();
     let terms = watch::Sender::new(None);
+    let sources = observe::sources(&settings.watch_namespaces);
+    let queue = Arc::new(Queue::closed());
     let parts = Parts {
         fenced: leadership::fenced(client.clone(), terms.subscribe()),
         policy: watch::Sender::new(Arc::new(policy)),
         terms,
+        observed: Observed::new(Arc::clone(&queue), sources.len()),
+        queue,
         client,
         settings,
         ca,
@@ -92,33 +89,17 @@ pub async fn run(args: Args) -> Result<(), RunError> {
 
     // What ends on shutdown by itself, and what is simply dropped then.
     let (mut orderly, mut others) = (Supervised::default(), Supervised::default());
-    let sources = observe::sources(&parts.settings.watch_namespaces);
-    let queue = Arc::new(Queue::closed());
-    let observed = Observed::new(Arc::clone(&queue), sources.len());
-    for source in sources {
-        let (client, metrics) = (parts.client.clone(), parts.metrics.clone());
-        others.start(source.name(), observe::watch(client, source, Arc::clone(&observed), metrics));
-    }
-    parts.start_missed(&mut others, &observed);
+    parts.start_watches(&mut others, sources);
+    parts.start_missed_pods(&mut others);
     others.start("events", events::write(parts.client.clone(), backlog));
-    parts.start_ca(&mut others, &observed);
+    parts.start_ca(&mut others);
     let identity = parts.start_own_certificates(&mut others);
     certmint_tls_server::metrics::register(&mut registry, Arc::clone(&identity));
-    let reconciler = parts.reconciler(&observed);
-    parts.start_leading(&mut orderly, &reconciler, &queue);
-    let survey = Survey {
-        observed,
-        queue,
-        ca: parts.ca.subscribe(),
-        terms: parts.terms.subscribe(),
-        identity: Arc::clone(&identity),
-        metrics: parts.metrics.clone(),
-    };
-    let survey = Arc::new(survey);
-    others.start("survey", Arc::clone(&survey).run());
-    let ready = move || survey.ready();
-    let probes = Observability { registry: Arc::new(registry), ready };
-    parts.start_servers(&mut orderly, reconciler, identity, (listener, health), probes);
+    let survey = parts.start_survey(&mut others, &identity);
+    let probes = Observability { registry: Arc::new(registry), ready: move || survey.ready() };
+    orderly.start("policy", parts.follow_policy());
+    parts.start_leading(&mut orderly);
+    parts.start_servers(&mut orderly, identity, (listener, health), probes);
 
     let ended = tokio::select! {
         () = shutdown.cancelled() => None,
@@ -138,8 +119,4 @@ async fn connect() -> Result<Client, RunError> {
     let mut config = kube::Config::infer().await.map_err(|why| no_cluster(kube::Error::InferConfig(why)))?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     Client::try_from(config).map_err(no_cluster)
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|why| RunError::Listen { address, why })
 }

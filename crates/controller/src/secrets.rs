@@ -1,22 +1,21 @@
 //! Secrets with their content: read one at a time, when acting, and never through a decoder that logs what
 //! it cannot read.
 
+pub(crate) mod content;
+
 use crate::api::{self, ApiError};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderValue, header};
 use k8s_openapi::api::core::v1 as core;
 use kube::{
     Client, Resource,
-    api::{GetParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+    api::{GetParams, ObjectMeta, Patch, Preconditions},
     core::Request,
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fmt};
 use zeroize::Zeroizing;
-
-/// Who wrote a field, as `managedFields` tells.
-pub(crate) const FIELD_MANAGER: &str = "certmint";
 
 /// A Secret with its content, wiped when dropped.
 #[derive(Deserialize)]
@@ -41,7 +40,7 @@ pub(crate) struct NewContent<'a> {
     /// `kubernetes.io/tls` or `Opaque`.
     pub(crate) kind: &'a str,
     /// Keys and texts.
-    pub(crate) data: &'a [(&'static str, &'a str)],
+    pub(crate) data: Vec<(&'static str, &'a str)>,
 }
 
 /// Labels, annotations and owners to write.
@@ -122,8 +121,8 @@ impl Secrets {
             "apiVersion": "v1", "kind": "Secret", "metadata": metadata,
             "type": content.kind, "data": content.encoded(),
         });
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        self.write("create", name, self.request().create(&params, body.to_string().into_bytes())).await
+        let request = self.request().create(&api::post_params(), body.to_string().into_bytes());
+        self.write("create", name, request).await
     }
 
     /// Replaces the content of exactly the Secret that was seen; another or a changed one is refused
@@ -141,8 +140,8 @@ impl Secrets {
         // The type cannot be changed, but with it a Secret of another type is not taken for right.
         let patch =
             Patch::Merge(json!({ "metadata": metadata, "type": content.kind, "data": content.encoded() }));
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        self.write("update", seen.name, self.request().patch(seen.name, &params, &patch)).await
+        let request = self.request().patch(seen.name, &api::patch_params(), &patch);
+        self.write("update", seen.name, request).await
     }
 
     /// Deletes exactly the Secret of that uid; one that is gone already is no failure.
@@ -229,7 +228,7 @@ mod tests {
     async fn a_write_is_not_answered_with_the_content() {
         let (client, mut server) = api_server();
         let (secrets, content) =
-            (Secrets::new(client, "shop"), NewContent { kind: TLS, data: &[("tls.key", "hush")] });
+            (Secrets::new(client, "shop"), NewContent { kind: TLS, data: vec![("tls.key", "hush")] });
         let seen = Version { name: "a", uid: "u", resource_version: "1" };
         let answered = async {
             for _ in 0..2 {

@@ -2,7 +2,7 @@
 
 use crate::{
     ca::Ca,
-    entropy,
+    clock,
     leadership::{self, Term},
     metrics::Metrics,
     observe::{Observed, WorkloadKey},
@@ -59,7 +59,7 @@ impl Survey {
     fn measure(&self) {
         let (metrics, leading) = (&self.metrics, leadership::leads(&self.terms));
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        let census = self.observed.census(entropy::now());
+        let census = self.observed.census(clock::now());
         metrics.workloads.set(count(census.workloads));
         metrics.certificates.set(count(census.certificates));
         metrics.soonest_end.set(census.first_end.map_or(0, |end| end.unix_timestamp()));

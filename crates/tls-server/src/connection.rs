@@ -3,8 +3,8 @@
 use crate::Limits;
 use crate::body::{self, BodyError};
 use crate::callers::Place;
+use crate::handler::{Handler, Shared};
 use crate::lingering::Lingering;
-use crate::server::{Handler, Shared};
 use bytes::Bytes;
 use certmint_contract::issuance::Failure;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};

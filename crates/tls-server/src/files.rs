@@ -3,6 +3,10 @@
 //! Kubelet updates a mounted Secret or ConfigMap by swapping a symlink, which file-change notification
 //! misses or reports halfway; a few bytes read every few seconds miss nothing.
 
+mod policy;
+
+pub use policy::{PolicyFile, PolicyFileError};
+
 use crate::Identity;
 use certmint_contract::ErrorCode;
 use std::hash::{DefaultHasher, Hasher};

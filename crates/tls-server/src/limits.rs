@@ -52,6 +52,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// For the issuance API: a request has no body, and pods ask rarely.
+    #[must_use]
+    pub fn issuance() -> Self {
+        Self { body_bytes: 1024, ..Self::default() }
+    }
+
     /// For probes and metrics: a few callers that send nothing but a head.
     #[must_use]
     pub fn probes() -> Self {

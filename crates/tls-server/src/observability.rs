@@ -1,6 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`: what kubelet and Prometheus ask, over plain HTTP.
 
-use crate::Handler;
+use crate::{Handler, Limits, Server};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -8,6 +8,8 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use std::future::{Future, ready};
 use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
@@ -20,6 +22,16 @@ pub struct Observability<R> {
     pub registry: Arc<Registry>,
     /// Whether requests can be answered; else what is missing, which `/readyz` says.
     pub ready: R,
+}
+
+impl<R> Observability<R>
+where
+    R: Fn() -> Result<(), String> + Send + Sync + 'static,
+{
+    /// Serves over plain HTTP, within [`Limits::probes`], until shutdown.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
+        Server { handler: self, limits: Limits::probes(), shutdown }.serve_plain(listener).await;
+    }
 }
 
 impl<R> Handler for Observability<R>

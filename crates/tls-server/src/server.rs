@@ -1,12 +1,12 @@
 //! Accepting connections within the limits, and ending them in order.
 
 use crate::callers::{Callers, Place};
+use crate::handler::{Handler, Shared};
 use crate::lingering::Lingering;
 use crate::{Identity, Limits, connection, identity};
-use bytes::Bytes;
 use certmint_contract::ErrorCode;
-use http::{Request, Response};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -17,20 +17,22 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Answers requests whose body is already there. Any `async fn(Request<Bytes>) -> Response<Bytes>` is one.
-pub trait Handler: Send + Sync + 'static {
-    /// Answers one request.
-    fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send;
+/// An address is not to be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {why}; is another process there?")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the system says.
+    pub why: std::io::Error,
 }
 
-impl<F, A> Handler for F
-where
-    F: Fn(Request<Bytes>) -> A + Send + Sync + 'static,
-    A: Future<Output = Response<Bytes>> + Send,
-{
-    fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send {
-        self(request)
-    }
+/// Opens the listener that a [`Server`] serves on.
+///
+/// # Errors
+/// When the address is taken or not to be had.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|why| BindError { address, why })
 }
 
 /// One listener's worth of serving.
@@ -42,13 +44,6 @@ pub struct Server<H> {
     pub limits: Limits,
     /// Ends it: no new connections, and those that live get [`Limits::drain`] to finish.
     pub shutdown: CancellationToken,
-}
-
-/// What all connections of a listener have in common.
-pub(crate) struct Shared<H> {
-    pub(crate) handler: H,
-    pub(crate) limits: Limits,
-    pub(crate) shutdown: CancellationToken,
 }
 
 impl<H: Handler> Server<H> {
@@ -70,7 +65,7 @@ impl<H: Handler> Server<H> {
     }
 
     /// Serves HTTP/1.1 and HTTP/2 without TLS, for probes and metrics.
-    pub async fn serve_plain(self, listener: TcpListener) {
+    pub(crate) async fn serve_plain(self, listener: TcpListener) {
         self.accept(listener, connection::serve).await;
     }
 

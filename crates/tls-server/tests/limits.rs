@@ -2,8 +2,12 @@
 
 use certmint_contract::annotations::{LONGEST_VALUE, MOST_FAULTS, MOST_NAMES};
 use certmint_contract::issuance::{MAX_ANSWER_BYTES, MAX_TOKEN_BYTES};
-use certmint_tls_server::Limits;
+use certmint_tls_server::{Limits, observability::Observability};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 const PAGE: &str = include_str!("../../../docs/src/reference/limits.md");
 
@@ -52,6 +56,31 @@ fn of_https() {
     says("connections", connections.to_string());
     says("connections from one address", connections_of_one.to_string());
     says("requests at one time on one HTTP/2 connection", streams.to_string());
+}
+
+#[test]
+fn of_the_issuance_api() {
+    let issuance = Limits::issuance();
+    says("HTTPS", "a request's body, issuance API", &size(issuance.body_bytes));
+    let body_bytes = Limits::default().body_bytes;
+    assert_eq!(Limits { body_bytes, ..issuance }, Limits::default(), "the page has one row for both");
+}
+
+#[tokio::test]
+async fn probes_are_served_within_their_own() {
+    let limits = Limits::probes();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let probes = Observability { registry: Arc::default(), ready: || Ok(()) };
+    tokio::spawn(probes.serve(listener, CancellationToken::new()));
+    let mut first = TcpStream::connect(address).await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..limits.connections_of_one {
+        others.push(TcpStream::connect(address).await.unwrap());
+    }
+    // Sooner than a connection ends on which nothing is asked.
+    let ended = tokio::time::timeout(limits.header_read * 4 / 5, first.read_u8()).await.unwrap();
+    assert!(ended.is_err());
 }
 
 #[test]

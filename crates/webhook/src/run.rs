@@ -2,47 +2,26 @@
 
 use crate::args::PodArgs;
 use crate::{Admission, Args, Endpoint, Metrics};
-use certmint_contract::policy::PolicyError;
-use certmint_contract::{ErrorCode, Policy};
+use certmint_contract::ErrorCode;
 use certmint_tls_server::observability::Observability;
-use certmint_tls_server::{Identity, IdentityFiles, Limits, Server, files, shutdown};
+use certmint_tls_server::{
+    BindError, Identity, IdentityFiles, Limits, PolicyFile, PolicyFileError, Server, bind, files, shutdown,
+};
 use prometheus_client::registry::Registry;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Why the webhook does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The policy file cannot be read.
-    #[error(
-        "the policy file {path} cannot be read: {why}; check the flag --policy and the mount of the ConfigMap"
-    )]
-    PolicyFile {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        why: std::io::Error,
-    },
-    /// The policy is broken.
-    #[error("{path}: {why}")]
-    Policy {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: PolicyError,
-    },
+    /// There is no policy to begin with.
+    #[error(transparent)]
+    Policy(#[from] PolicyFileError),
     /// An address is not to be had.
-    #[error("cannot listen on {address}: {why}; is another process there?")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system says.
-        why: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] BindError),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
@@ -55,8 +34,8 @@ impl RunError {
     /// The code it is reported under.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::PolicyFile { .. } | Self::Policy { .. } => ErrorCode::InvalidPolicy,
-            Self::Listen { .. } | Self::Signals(_) => ErrorCode::InvalidSettings,
+            Self::Policy(_) => ErrorCode::InvalidPolicy,
+            Self::Listen(_) | Self::Signals(_) => ErrorCode::InvalidSettings,
             Self::Tls(_) => ErrorCode::NoServingCertificate,
         }
     }
@@ -67,8 +46,9 @@ impl RunError {
 /// # Errors
 /// When the policy is broken at the start or a listener cannot be opened.
 pub async fn run(args: Args) -> Result<(), RunError> {
-    let Args { listen, health_listen, tls_dir, policy: policy_file, pods } = args;
-    let policy = read_policy(&policy_file)?;
+    let Args { listen, health_listen, tls_dir, policy, pods } = args;
+    let policy_file = PolicyFile { path: policy };
+    let policy = policy_file.read()?;
     let listener = bind(listen).await?;
     let health = bind(health_listen).await?;
     let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
@@ -85,13 +65,12 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     };
     let observability =
         Observability { registry: Arc::new(registry), ready: readiness(&identity, &admission) };
-    let probes = Server { handler: observability, limits: Limits::probes(), shutdown: shutdown.clone() };
     tracing::info!(%listen, health = %health_listen, "webhook started");
 
     let files = IdentityFiles { dir: tls_dir.clone() };
     let (served, (), (), (), ()) = tokio::join!(
         server.serve_tls(listener, Arc::clone(&identity)),
-        probes.serve_plain(health),
+        observability.serve(health, shutdown.clone()),
         files.follow(identity, files::INTERVAL, shutdown.clone()),
         follow_trust_bundle(tls_dir.join("ca.crt"), &pods, &admission, shutdown.clone()),
         follow_policy(policy_file, &admission, &metrics, shutdown),
@@ -134,34 +113,26 @@ fn trust_bundle(pem: Vec<u8>) -> Option<String> {
     String::from_utf8(pem).ok().filter(|pem| pem.contains("-----BEGIN CERTIFICATE-----"))
 }
 
-async fn follow_policy(path: PathBuf, admission: &Admission, metrics: &Metrics, shutdown: CancellationToken) {
-    files::follow([path], files::INTERVAL, shutdown, |[json]| match Policy::from_json(&json) {
-        Ok(policy) => {
+async fn follow_policy(
+    file: PolicyFile,
+    admission: &Admission,
+    metrics: &Metrics,
+    shutdown: CancellationToken,
+) {
+    file.follow(shutdown, |policy| {
+        metrics.policy_rejected(policy.is_err());
+        if let Ok(policy) = policy {
             admission.set_policy(policy);
-            metrics.policy_rejected(false);
             tracing::info!("policy loaded");
-        }
-        Err(error) => {
-            metrics.policy_rejected(true);
-            let code = ErrorCode::InvalidPolicy;
-            tracing::error!(%code, %error, "policy not taken, the last good one stays in force");
         }
     })
     .await;
 }
 
-fn read_policy(path: &PathBuf) -> Result<Policy, RunError> {
-    let json = std::fs::read(path).map_err(|why| RunError::PolicyFile { path: path.clone(), why })?;
-    Policy::from_json(&json).map_err(|why| RunError::Policy { path: path.clone(), why })
-}
-
-async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|why| RunError::Listen { address, why })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use certmint_contract::Policy;
 
     #[test]
     fn a_webhook_whose_certificate_has_ended_is_not_ready() {

@@ -1,6 +1,6 @@
 //! Why there is no CA to issue with.
 
-use crate::{api::ApiError, entropy::NoEntropy};
+use crate::{api::ApiError, random::NoEntropy};
 use certmint_certificates::{CaError, KeyError};
 use certmint_contract::ErrorCode;
 

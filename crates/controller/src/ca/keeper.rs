@@ -3,9 +3,10 @@
 use super::{Ca, CaFault, Store, store::Stored};
 use crate::{
     api::Fault,
-    entropy,
+    clock,
     events::{Events, Subject},
     leadership::{self, Term},
+    random,
 };
 use certmint_certificates::{
     Authority, CaCertificate, CaError, Issuing, PrivateKey, Root,
@@ -73,7 +74,7 @@ impl<W: Fn() -> Option<String>> Keeper<W> {
 
     /// One look: what is there, what the planner makes of it, and, for the leader, doing it.
     async fn look(&self, policy: &Policy, leading: bool) -> Result<Authority, CaFault> {
-        let now = entropy::now();
+        let now = clock::now();
         let published = self.store.published().await?;
         let stored = self.store.read().await?;
         let loaded = stored.as_ref().map(|stored| load(stored, now));
@@ -107,8 +108,8 @@ impl<W: Fn() -> Option<String>> Keeper<W> {
     async fn create(&self, policy: &Policy, now: OffsetDateTime) -> Result<Authority, CaFault> {
         let permitted = ca::permitted_dns(policy);
         let root = RootProfile { trust_domain: &policy.trust_domain, lifetime: ROOT_LIFETIME };
-        let root = (&root, new_key()?, entropy::serial()?);
-        let issuing = (&profile(policy, &permitted), new_key()?, entropy::serial()?);
+        let root = (&root, new_key()?, random::serial()?);
+        let issuing = (&profile(policy, &permitted), new_key()?, random::serial()?);
         let authority = Authority::create(root, issuing, now)?;
         // Another replica was first: its CA is the one, and is read at the next look.
         or_not_yet(self.store.create(&authority).await)?;
@@ -126,7 +127,7 @@ impl<W: Fn() -> Option<String>> Keeper<W> {
     ) -> Result<Authority, CaFault> {
         let permitted = ca::permitted_dns(policy);
         let profile = profile(policy, &permitted);
-        let (key, serial) = (new_key()?, entropy::serial()?);
+        let (key, serial) = (new_key()?, random::serial()?);
         let authority = match loaded {
             Loaded::Usable(authority) => authority.rotate_issuing(&profile, key, serial, now)?,
             Loaded::IssuingExpired(root) => {

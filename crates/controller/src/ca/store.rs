@@ -3,15 +3,12 @@
 use super::CaFault;
 use crate::{
     api::{self, ApiError, Fault},
-    secrets::{FIELD_MANAGER, Metadata, NewContent, Secret, Secrets, version_of},
+    secrets::{Metadata, NewContent, Secret, Secrets, version_of},
 };
 use certmint_certificates::{Authority, AuthorityPem, CaPem};
 use certmint_contract::pod_layout::TRUST_BUNDLE_FILE;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{
-    Api, Client,
-    api::{ObjectMeta, PostParams},
-};
+use kube::{Api, Client, api::ObjectMeta};
 use zeroize::Zeroizing;
 
 /// Where the CA is kept.
@@ -80,16 +77,15 @@ impl Store {
     /// Writes a new CA, unless there is one ([`Fault::Exists`]).
     pub(super) async fn create(&self, authority: &Authority) -> Result<(), CaFault> {
         let pem = authority.to_pem()?;
-        self.secrets.create(&self.names.secret, Metadata::new(), &content(&data(&pem))).await?;
+        self.secrets.create(&self.names.secret, Metadata::new(), &content("Opaque", &pem)).await?;
         Ok(())
     }
 
     /// Replaces the CA that was read.
     pub(super) async fn replace(&self, stored: &Stored, authority: &Authority) -> Result<(), CaFault> {
         let pem = authority.to_pem()?;
-        let data = data(&pem);
         // Whoever restored it may have given it another type.
-        let content = NewContent { kind: &stored.kind, data: &data };
+        let content = content(&stored.kind, &pem);
         self.secrets.replace(&version_of(&stored.metadata), Metadata::new(), &content).await?;
         Ok(())
     }
@@ -108,9 +104,8 @@ impl Store {
             data: Some([(TRUST_BUNDLE_FILE.to_owned(), roots.to_owned())].into()),
             ..ConfigMap::default()
         };
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         let call = format!("create ConfigMap {}", self.bundle_name());
-        match api::call(call, self.bundles.create(&params, &bundle)).await {
+        match api::call(call, self.bundles.create(&api::post_params(), &bundle)).await {
             Err(error) if !matches!(error.fault(), Fault::Exists) => Err(error),
             _ => Ok(()),
         }
@@ -126,15 +121,12 @@ fn pair(secret: &Secret, certificate: &str, key: &str) -> CaPem {
     CaPem { certificate: text(certificate), private_key: Zeroizing::new(text(key)) }
 }
 
-fn data(pem: &AuthorityPem) -> [(&'static str, &str); 4] {
-    [
-        (ROOT_CERTIFICATE, &pem.root.certificate),
+fn content<'a>(kind: &'a str, pem: &'a AuthorityPem) -> NewContent<'a> {
+    let data = vec![
+        (ROOT_CERTIFICATE, &*pem.root.certificate),
         (ROOT_KEY, &pem.root.private_key),
         (ISSUING_CERTIFICATE, &pem.issuing.certificate),
         (ISSUING_KEY, &pem.issuing.private_key),
-    ]
-}
-
-fn content<'a>(data: &'a [(&'static str, &'a str)]) -> NewContent<'a> {
-    NewContent { kind: "Opaque", data }
+    ];
+    NewContent { kind, data }
 }

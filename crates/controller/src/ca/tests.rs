@@ -170,11 +170,11 @@ async fn a_damaged_ca_stops_issuance() {
 
 /// The Secret and the published bundle of a CA that was made so long ago, with a root of ten years.
 fn made_ago(ago: time::Duration) -> (Value, Value) {
-    let (policy, now) = (Policy::default(), crate::entropy::now() - ago);
+    let (policy, now) = (Policy::default(), crate::clock::now() - ago);
     let trust_domain = &policy.trust_domain;
     let permitted = certmint_planner::ca::permitted_dns(&policy);
     let key = || PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
-    let serial = || crate::entropy::serial().unwrap();
+    let serial = || crate::random::serial().unwrap();
     let root = RootProfile { trust_domain, lifetime: "3650d".parse().unwrap() };
     let lifetime = certmint_planner::ca::issuing_lifetime(&policy);
     let issuing = IssuingProfile { trust_domain, lifetime, permitted_dns: &permitted };

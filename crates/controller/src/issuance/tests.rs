@@ -1,5 +1,8 @@
 use super::*;
-use crate::reconcile::fixture::{DEPLOYMENT, Fixture, SECRET, fixture, workload};
+use crate::reconcile::{
+    Reconciler,
+    fixture::{DEPLOYMENT, Fixture, SECRET, fixture, workload},
+};
 use certmint_contract::WorkloadKind;
 use serde_json::{Value, json};
 
@@ -8,7 +11,8 @@ const POD: &str = "/api/v1/namespaces/shop/pods/payments-1-x";
 const REPLICA_SET: &str = "/apis/apps/v1/namespaces/shop/replicasets/payments-1";
 
 fn issuance(fixture: &Fixture) -> Issuance {
-    Issuance::new(fixture.reconciler.client.clone(), Arc::clone(&fixture.reconciler))
+    let Reconciler { client, planning, metrics, .. } = &*fixture.reconciler;
+    Issuance::new(client.clone(), planning.clone(), metrics.clone())
 }
 
 fn request(method: &str, path: &str) -> Request<Bytes> {
@@ -71,7 +75,7 @@ async fn a_pod_of_the_workload_is_given_what_its_secret_holds() {
     let secret = fixture.issue().await;
     let bundle = answer(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap();
     assert!(bundle.certificate.starts_with("-----BEGIN CERTIFICATE-----"));
-    assert_eq!(bundle.trust_bundle, *fixture.reconciler.ca.borrow().roots.clone().unwrap());
+    assert_eq!(bundle.trust_bundle, *fixture.ca.borrow().roots.clone().unwrap());
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,7 +146,7 @@ async fn another_service_account_is_refused_for_good_once_the_api_server_confirm
 #[tokio::test(start_paused = true)]
 async fn that_a_workload_did_not_opt_in_is_said_only_when_it_says_so_itself() {
     let mut fixture = fixture();
-    fixture.reconciler.observed.unsee(WorkloadKind::Deployment, "shop", "payments");
+    fixture.observed.unsee(WorkloadKind::Deployment, "shop", "payments");
     let refused = answer(&mut fixture, "default", &[(DEPLOYMENT, Ok(workload()))]).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotYetIssued);
     let mut opted_out = workload();

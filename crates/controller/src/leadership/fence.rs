@@ -1,14 +1,10 @@
 //! A client that changes nothing unless this replica leads.
 
 use super::{Term, leads};
+use crate::api::NotLeading;
 use http::{Method, Request};
 use kube::{Client, client::Body};
 use tokio::sync::watch;
-
-/// Something was to be written by a replica that does not lead, or no longer.
-#[derive(Debug, thiserror::Error)]
-#[error("this replica does not lead; the one that does sees to it")]
-pub(crate) struct NotLeading;
 
 /// The same API server, which is asked everything, but sent a change only while this replica leads.
 ///

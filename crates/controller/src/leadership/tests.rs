@@ -183,7 +183,7 @@ async fn what_is_written_after_the_term_is_not_sent() {
     let (client, mut server) = api_server();
     let (terms, term) = watch::channel(None);
     let secrets = crate::secrets::Secrets::new(fenced(client, term), "shop");
-    let content = crate::secrets::NewContent { kind: "Opaque", data: &[] };
+    let content = crate::secrets::NewContent { kind: "Opaque", data: Vec::new() };
     terms.send_replace(Some(Instant::now() + RENEW_WITHIN));
     let (written, ()) = tokio::join!(secrets.create("a", Default::default(), &content), async {
         server.expect("POST", "/api/v1/namespaces/shop/secrets").await.written("1");

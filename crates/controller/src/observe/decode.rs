@@ -1,6 +1,6 @@
 //! From what a watch delivers to what is kept.
 
-use crate::secrets::FIELD_MANAGER;
+use crate::api::FIELD_MANAGER;
 use certmint_contract::{
     Namespace, SecretName, WorkloadKind, WorkloadRef, annotations, keys,
     pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},

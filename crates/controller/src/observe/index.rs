@@ -4,6 +4,9 @@ use certmint_contract::{Namespace, OptIn, SecretName, WorkloadKind, WorkloadRef}
 use certmint_planner::{SecretFacts, Workload};
 use std::fmt;
 
+/// An object among those of its kind.
+pub(super) type Name = (Namespace, Box<str>);
+
 /// A workload in the whole cluster. Namespaces come first, so that those of one lie together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WorkloadKey {

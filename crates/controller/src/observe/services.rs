@@ -1,6 +1,6 @@
 //! Services, found by the pods that they select.
 
-use super::tables::Name;
+use super::index::Name;
 use certmint_contract::Namespace;
 use certmint_planner::{MAX_NAMES, Service, Workload};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -2,8 +2,8 @@
 
 use super::{
     decode::{Seen, Unreadable},
-    index::{WorkloadKey, wanted_secret},
-    tables::{Known, Name, State, What, turn_of},
+    index::{Name, WorkloadKey, wanted_secret},
+    tables::{Known, State, What, turn_of},
 };
 use crate::queue::Queue;
 use certmint_contract::{Namespace, SecretName, lifetime::life_elapsed};

@@ -1,7 +1,7 @@
 //! The tables behind the observed state. Each change returns the workloads it concerns.
 
 use super::{
-    index::{WorkloadKey, claimed_by},
+    index::{Name, WorkloadKey, claimed_by},
     services::Services,
 };
 use certmint_contract::{Namespace, SecretName, WorkloadKind, WorkloadRef};
@@ -23,9 +23,6 @@ pub(crate) enum What {
     /// The metadata of Secrets we made.
     Secret,
 }
-
-/// The name of an object within [`What`].
-pub(super) type Name = (Namespace, Box<str>);
 
 /// A Secret as the watch, or our own write, last told.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,13 +2,14 @@
 
 use super::{
     decode::{Seen, managed_selector},
+    index::Name,
     state::Observed,
-    tables::{Name, What},
+    tables::What,
 };
-use crate::metrics::Metrics;
+use crate::{api, metrics::Metrics};
 use certmint_contract::{ErrorCode, Namespace, WorkloadKind};
 use futures::{Stream, StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::{
     Api, Client,
     api::{ApiResource, PartialObjectMeta},
@@ -81,12 +82,11 @@ pub(crate) async fn watch(client: Client, source: Source, observed: Arc<Observed
             follow(events, &source, &observed, &metrics).await;
         }
         What::Service => {
-            let events = watcher(dynamic(&client, &source, "", "Service"), all());
+            let events = watcher(dynamic(&client, &source, &ApiResource::erase::<Service>(&())), all());
             follow(events, &source, &observed, &metrics).await;
         }
         What::Workload(kind) => {
-            let group = kind.api_version().split_once('/').map_or("", |(group, _)| group);
-            let events = watcher(dynamic(&client, &source, group, kind.as_str()), selected());
+            let events = watcher(dynamic(&client, &source, &api::resource(kind)), selected());
             follow(events, &source, &observed, &metrics).await;
         }
     }
@@ -192,12 +192,10 @@ fn metadata(client: &Client, source: &Source) -> Api<PartialObjectMeta<Secret>> 
     }
 }
 
-fn dynamic(client: &Client, source: &Source, group: &str, kind: &str) -> Api<Seen> {
-    let kind = kube::core::GroupVersionKind::gvk(group, "v1", kind);
-    let kind = ApiResource::from_gvk(&kind);
+fn dynamic(client: &Client, source: &Source, resource: &ApiResource) -> Api<Seen> {
     match &source.namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace.as_str(), &kind),
-        None => Api::all_with(client.clone(), &kind),
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace.as_str(), resource),
+        None => Api::all_with(client.clone(), resource),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The issuance API's certificate: each replica has its own, and its key is never written anywhere.
 
 use super::{OwnCertificateError, Server};
-use crate::{ca::Ca, entropy};
+use crate::{ca::Ca, clock};
 use certmint_contract::{Lifetime, Policy, lifetime::renew_at};
 use certmint_tls_server::Identity;
 use std::{sync::Arc, time::Duration};
@@ -22,7 +22,7 @@ pub(crate) async fn keep_api_identity(
 ) {
     let mut due = None::<OffsetDateTime>;
     loop {
-        if due.is_none_or(|due| entropy::now() >= due) {
+        if due.is_none_or(|due| clock::now() >= due) {
             let (ca, policy) = (ca.borrow_and_update().clone(), policy.borrow_and_update().clone());
             match replace(&identity, &server, &ca, &policy) {
                 Ok(next) => due = Some(next),

@@ -5,23 +5,13 @@ use super::{OwnCertificateError, Server};
 use crate::{
     api::{self, ApiError, Fault},
     ca::Ca,
-    entropy,
-    secrets::{FIELD_MANAGER, Metadata, NewContent, Secret, Secrets},
+    clock,
+    secrets::{Metadata, Secret, Secrets, content},
 };
-use certmint_certificates::{Expected, Identity, Issued, verify};
-use certmint_contract::{
-    ErrorCode, Lifetime, Policy, SpiffeId,
-    issuance::Bundle,
-    keys,
-    lifetime::renew_at,
-    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
-    rfc3339,
-};
+use certmint_certificates::{Expected, Identity, Issued};
+use certmint_contract::{ErrorCode, Lifetime, Policy, SpiffeId, keys, lifetime::renew_at, rfc3339};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, Client, api::Patch};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
@@ -88,13 +78,7 @@ impl WebhookCertificate {
             return Err(OwnCertificateError::ForeignSecret(name));
         }
         let issued = self.server.issue(ca, &policy, LIFETIME)?;
-        let data = [
-            (CERTIFICATE_FILE, &*issued.bundle.certificate),
-            (KEY_FILE, &issued.bundle.private_key),
-            (TRUST_BUNDLE_FILE, &issued.bundle.trust_bundle),
-        ];
-        let content = NewContent { kind: "kubernetes.io/tls", data: &data };
-        let metadata = metadata(&issued);
+        let (metadata, content) = (metadata(&issued), content::of(&issued.bundle));
         match &found {
             None => secrets.create(&self.names.secret, metadata, &content).await?,
             Some(seen) => secrets.replace(&seen.version(), metadata, &content).await?,
@@ -105,19 +89,12 @@ impl WebhookCertificate {
 
     /// It verifies for the webhook's names against the roots in force, and is not due for renewal.
     fn is_good(&self, secret: &Secret, policy: &Policy, roots: &str) -> bool {
-        let text = |key| secret.text(key).unwrap_or_default().to_owned();
-        let bundle = Bundle {
-            certificate: text(CERTIFICATE_FILE),
-            private_key: text(KEY_FILE),
-            trust_bundle: text(TRUST_BUNDLE_FILE),
-        };
         let dns_names = self.server.dns_names(policy);
         let path = SpiffeId::path(&self.server.namespace, &self.server.service_account);
         let expected = Expected { dns_names: Some(&dns_names), identity: Identity::Path(&path) };
-        let now = entropy::now();
-        bundle.trust_bundle.trim() == roots.trim()
-            && verify(&bundle, &expected, now)
-                .is_ok_and(|facts| now < renew_at(facts.not_before, facts.not_after, 0))
+        let now = clock::now();
+        content::verified(secret, &expected, roots, now)
+            .is_ok_and(|(_, facts)| now < renew_at(facts.not_before, facts.not_after, 0))
     }
 
     /// Sets caBundle wherever it differs. A JSON patch, because a server-side apply would own the entries of
@@ -132,9 +109,8 @@ impl WebhookCertificate {
             return Ok(());
         };
         let Some(patch) = bundle_patch(&found, roots) else { return Ok(()) };
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::<()>::Json(patch);
-        match api::call(call("patch"), api.patch(name, &params, &patch)).await {
+        match api::call(call("patch"), api.patch(name, &api::patch_params(), &patch)).await {
             Ok(_) => tracing::info!(name, "wrote the roots into caBundle"),
             // Somebody wrote at the same time: the next look is at what that made of it.
             Err(error) if matches!(error.fault(), Fault::Conflict | Fault::Refused { code: 422, .. }) => {}

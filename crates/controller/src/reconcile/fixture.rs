@@ -3,11 +3,13 @@
 use super::{Pace, Reconciler};
 use crate::{
     ca::Ca,
-    entropy,
+    clock,
     events::Events,
     metrics::Metrics,
     observe::{Known, Observed, Seen, WorkloadKey},
+    planning::Planning,
     queue::{Outcome, Queue},
+    random,
     testing::{ApiServer, Call, api_server},
 };
 use certmint_certificates::{
@@ -26,6 +28,7 @@ pub(crate) const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/p
 /// The controller, and who talks to it.
 pub(crate) struct Fixture {
     pub(crate) reconciler: Arc<Reconciler>,
+    pub(crate) observed: Arc<Observed>,
     pub(crate) server: ApiServer,
     pub(crate) told: tokio::sync::mpsc::Receiver<k8s_openapi::api::events::v1::Event>,
     pub(crate) key: WorkloadKey,
@@ -46,9 +49,9 @@ pub(crate) fn authority_for(permitted_dns: &[DnsName]) -> Arc<Authority> {
     let key = || PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     let root = RootProfile { trust_domain: &domain, lifetime };
     let issuing = IssuingProfile { trust_domain: &domain, lifetime, permitted_dns };
-    let root = (&root, key(), entropy::serial().unwrap());
-    let issuing = (&issuing, key(), entropy::serial().unwrap());
-    Arc::new(Authority::create(root, issuing, entropy::now()).unwrap())
+    let root = (&root, key(), random::serial().unwrap());
+    let issuing = (&issuing, key(), random::serial().unwrap());
+    Arc::new(Authority::create(root, issuing, clock::now()).unwrap())
 }
 
 pub(crate) fn workload() -> Value {
@@ -102,15 +105,14 @@ pub(crate) fn fixture() -> Fixture {
     let (metrics, registry) = Metrics::new();
     Fixture {
         reconciler: Arc::new(Reconciler {
+            planning: Planning { client: client.clone(), observed: Arc::clone(&observed), ca, policy },
             client,
-            observed,
-            ca,
-            policy,
             events,
             metrics,
             blocked: Mutex::default(),
             pace: Pace::default(),
         }),
+        observed,
         server,
         queue,
         told,
@@ -145,6 +147,6 @@ impl Fixture {
     }
 
     pub(crate) fn known(&self) -> Known {
-        self.reconciler.observed.view(&self.key).secrets.pop().unwrap()
+        self.observed.view(&self.key).secrets.pop().unwrap()
     }
 }

@@ -3,16 +3,14 @@
 use super::{ReconcileError, Reconciler};
 use crate::{
     api::Fault,
-    entropy,
+    clock,
     events::Subject,
     observe::{Known, WorkloadKey},
-    secrets::{Metadata, NewContent, Secrets, TLS, Version},
+    random,
+    secrets::{Metadata, Secrets, TLS, Version, content},
 };
 use certmint_certificates::{Authority, Issued, KeyError, PrivateKey, Profile};
-use certmint_contract::{
-    ErrorCode, KeyAlgorithm, keys,
-    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
-};
+use certmint_contract::{ErrorCode, KeyAlgorithm, keys};
 use certmint_planner::{IssuedFacts, Order, Workload, ca::permitted_dns};
 use serde_json::json;
 use tokio::time::Instant;
@@ -27,9 +25,9 @@ impl Reconciler {
     ) -> Result<bool, ReconcileError> {
         let (issued, facts) = self.make(order).await?;
         let metadata = metadata(workload, order, facts)?;
-        match secrets.create(order.secret_name.as_str(), metadata, &content(&data(&issued))).await {
+        match secrets.create(order.secret_name.as_str(), metadata, &content::of(&issued.bundle)).await {
             Ok(written) => {
-                self.observed.note_secret(written, None);
+                self.planning.observed.note_secret(written, None);
                 self.told(workload, order, &issued, "Issued");
                 Ok(true)
             }
@@ -53,9 +51,9 @@ impl Reconciler {
             uid: &seen.facts.uid,
             resource_version: &seen.version,
         };
-        match secrets.replace(&seen, metadata, &content(&data(&issued))).await {
+        match secrets.replace(&seen, metadata, &content::of(&issued.bundle)).await {
             Ok(written) => {
-                self.observed.note_secret(written, None);
+                self.planning.observed.note_secret(written, None);
                 self.told(workload, order, &issued, "Renewed");
                 Ok(true)
             }
@@ -86,7 +84,7 @@ impl Reconciler {
     }
 
     async fn make(&self, order: &Order) -> Result<(Issued, IssuedFacts), ReconcileError> {
-        let authority = match &self.ca.borrow().authority {
+        let authority = match &self.planning.ca.borrow().authority {
             Ok(authority) => authority.clone(),
             // It was there when this was planned: the next plan says what is the matter.
             Err(_) => return Err(ReconcileError::CaChanges),
@@ -94,7 +92,7 @@ impl Reconciler {
         let key = new_key(order.key_algorithm).await?;
         let profile =
             Profile { dns_names: &order.dns_names, spiffe_id: &order.spiffe_id, lifetime: order.lifetime };
-        let issued = match authority.issue(&profile, &key, entropy::serial()?, entropy::now()) {
+        let issued = match authority.issue(&profile, &key, random::serial()?, clock::now()) {
             Err(error) if self.is_behind_policy(&authority) => return Err(ReconcileError::CaIsBehind(error)),
             issued => issued?,
         };
@@ -110,7 +108,7 @@ impl Reconciler {
 
     /// Whether the issuing CA is constrained to other names than the policy's; its keeper makes a new one.
     fn is_behind_policy(&self, authority: &Authority) -> bool {
-        let wanted = permitted_dns(&self.policy.borrow());
+        let wanted = permitted_dns(&self.planning.policy.borrow());
         authority.issuing().certificate().permitted_dns() != wanted
     }
 
@@ -145,7 +143,7 @@ pub(crate) async fn new_key(algorithm: KeyAlgorithm) -> Result<PrivateKey, KeyEr
 
 fn metadata(workload: &Workload, order: &Order, facts: IssuedFacts) -> Result<Metadata, ReconcileError> {
     let reference = &workload.reference;
-    let mut annotations = order.record(reference, facts, entropy::jitter()?).annotations();
+    let mut annotations = order.record(reference, facts, random::jitter()?).annotations();
     annotations.insert(keys::REASON.into(), order.reason.to_string());
     let owner = json!({
         "apiVersion": reference.kind.api_version(),
@@ -161,18 +159,6 @@ fn metadata(workload: &Workload, order: &Order, facts: IssuedFacts) -> Result<Me
         ("annotations".into(), json!(annotations)),
         ("ownerReferences".into(), json!([owner])),
     ]))
-}
-
-fn data(issued: &Issued) -> [(&'static str, &str); 3] {
-    [
-        (CERTIFICATE_FILE, &issued.bundle.certificate),
-        (KEY_FILE, &issued.bundle.private_key),
-        (TRUST_BUNDLE_FILE, &issued.bundle.trust_bundle),
-    ]
-}
-
-fn content<'a>(data: &'a [(&'static str, &'a str)]) -> NewContent<'a> {
-    NewContent { kind: TLS, data }
 }
 
 #[cfg(test)]
@@ -198,7 +184,7 @@ mod tests {
         fixture.ca.send_replace(ca_of(&Policy::default()));
         let mut asking = workload();
         asking["metadata"]["annotations"]["certmint.dev/dns-names"] = "pay.example.com".into();
-        fixture.reconciler.observed.see(WorkloadKind::Deployment, &seen(&asking));
+        fixture.observed.see(WorkloadKind::Deployment, &seen(&asking));
         let wider = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]}}"#).unwrap();
         fixture.policy.send_replace(Arc::new(wider.clone()));
         assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Failed);

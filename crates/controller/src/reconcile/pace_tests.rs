@@ -11,7 +11,7 @@ async fn a_secret_that_is_damaged_again_and_again_is_written_less_often() {
     for round in 1.. {
         secret["metadata"]["resourceVersion"] = (10 * round).to_string().into();
         secret["data"]["tls.key"] = "aHVzaA==".into();
-        fixture.reconciler.observed.see_secret(&seen(&secret));
+        fixture.observed.see_secret(&seen(&secret));
         let now = Instant::now();
         let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
             if round < pace::BURST {
@@ -29,9 +29,9 @@ async fn a_secret_that_is_damaged_again_and_again_is_written_less_often() {
     let until = Instant::now() + pace::INTERVAL;
     let name = fixture.known().facts.name;
     secret["metadata"]["resourceVersion"] = "1000".into();
-    fixture.reconciler.observed.see_secret(&seen(&secret));
+    fixture.observed.see_secret(&seen(&secret));
     assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Again(until));
-    fixture.reconciler.observed.doubt(&fixture.key, Some(&name));
+    fixture.observed.doubt(&fixture.key, Some(&name));
     assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Again(until));
     assert_eq!(fixture.reasons(), [] as [&str; 0]);
     fixture.server.expect_silence().await;
@@ -54,7 +54,7 @@ async fn a_workload_that_is_changed_to_and_fro_is_told_so_once() {
     for (round, algorithm) in (1..pace::BURST + 5).zip(algorithms) {
         let mut changed = workload();
         changed["metadata"]["annotations"]["certmint.dev/key-algorithm"] = algorithm.into();
-        fixture.reconciler.observed.see(WorkloadKind::Deployment, &seen(&changed));
+        fixture.observed.see(WorkloadKind::Deployment, &seen(&changed));
         let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
             if round < pace::BURST {
                 replaced(fixture.server.expect("PATCH", SECRET).await);

@@ -43,7 +43,7 @@ impl Reconciler {
         self.events.refused(&Subject::of(workload), *code, message);
         let rest = match (code, blocking) {
             (ErrorCode::ForeignSecret | ErrorCode::SecretClaimed, Some(Blocking { name, uid })) => {
-                self.events.refused(&Subject::secret(&key.namespace, &name, &uid), *code, message);
+                self.events.refused(&Subject::secret(&key.namespace, name.as_str(), &uid), *code, message);
                 self.blocked.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), name);
                 BLOCKED_REST
             }
@@ -82,7 +82,7 @@ impl Reconciler {
         tracing::warn!(workload = %key, %code, %error, "not done; it is tried again");
         // What passes within moments is no news, and an API server that is away takes no Event.
         let news = !matches!(code, ErrorCode::Unavailable | ErrorCode::NotYetIssued);
-        if let (true, Some(workload)) = (news, self.observed.workload(key)) {
+        if let (true, Some(workload)) = (news, self.planning.observed.workload(key)) {
             self.events.refused(&Subject::of(&workload), code, &error.to_string());
         }
         Outcome::Failed

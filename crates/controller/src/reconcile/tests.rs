@@ -4,6 +4,7 @@ use super::{
 };
 use certmint_contract::WorkloadKind;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 #[tokio::test(start_paused = true)]
 async fn a_new_workload_costs_one_write_and_an_event() {
@@ -64,7 +65,7 @@ async fn a_secret_that_lost_our_label_gets_it_back() {
     secret["metadata"]["resourceVersion"] = "2".into();
     // The watch selects by the label, so that to it the Secret is gone.
     let name = "payments-certmint-tls".parse().unwrap();
-    fixture.reconciler.observed.forget_secret(&fixture.key.namespace, &name);
+    fixture.observed.forget_secret(&fixture.key.namespace, &name);
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("POST", SECRETS).await.fail(409, "AlreadyExists");
         fixture.server.expect("GET", SECRET).await.ok(secret);
@@ -85,7 +86,7 @@ async fn a_secret_that_cannot_be_changed_is_created_anew() {
         secret["metadata"]["resourceVersion"] = "2".into();
         secret["data"]["tls.key"] = "aHVzaA==".into();
         secret[fixed] = value;
-        fixture.reconciler.observed.see_secret(&seen(&secret));
+        fixture.observed.see_secret(&seen(&secret));
         let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
             fixture.server.expect("GET", SECRET).await.ok(secret.clone());
             let call = fixture.server.expect("PATCH", SECRET).await;
@@ -109,7 +110,7 @@ async fn a_write_that_is_refused_for_another_reason_deletes_nothing() {
     let mut secret = fixture.issue().await;
     secret["metadata"]["resourceVersion"] = "2".into();
     secret["data"]["tls.key"] = "aHVzaA==".into();
-    fixture.reconciler.observed.see_secret(&seen(&secret));
+    fixture.observed.see_secret(&seen(&secret));
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.ok(secret.clone());
         fixture.server.expect("PATCH", SECRET).await.fail(422, "Invalid");
@@ -125,7 +126,7 @@ async fn at_the_start_only_what_others_wrote_is_read_at_once_and_the_rest_within
     for (ours, seen_first) in [(true, written_by_us(&secret)), (false, secret)] {
         // Another process, which has not seen it before; the roots are of another CA, so that a look shows.
         let mut fixture = fixture();
-        fixture.reconciler.observed.see_secret(&seen(&seen_first));
+        fixture.observed.see_secret(&seen(&seen_first));
         let wait = fixture.known().verify_at.saturating_duration_since(Instant::now());
         assert_eq!(wait >= Duration::from_secs(1_800), ours);
         assert!(wait <= Duration::from_secs(3_600));
@@ -142,10 +143,7 @@ async fn at_the_start_only_what_others_wrote_is_read_at_once_and_the_rest_within
 async fn a_certificate_that_another_leader_issued_meanwhile_is_kept() {
     let mut fixture = fixture();
     let secret = fixture.issue().await;
-    fixture
-        .reconciler
-        .observed
-        .forget_secret(&fixture.key.namespace, &"payments-certmint-tls".parse().unwrap());
+    fixture.observed.forget_secret(&fixture.key.namespace, &"payments-certmint-tls".parse().unwrap());
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("POST", SECRETS).await.fail(409, "AlreadyExists");
         fixture.server.expect("GET", SECRET).await.ok(secret);
@@ -161,7 +159,7 @@ async fn a_secret_changed_by_hand_is_read_and_replaced_exactly_as_it_was_seen() 
     let mut secret = fixture.issue().await;
     secret["metadata"]["resourceVersion"] = "2".into();
     secret["data"]["tls.key"] = "aHVzaA==".into();
-    fixture.reconciler.observed.see_secret(&seen(&secret));
+    fixture.observed.see_secret(&seen(&secret));
     assert_eq!(fixture.known().verify_at, Instant::now());
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.ok(secret.clone());
@@ -189,7 +187,7 @@ async fn an_untouched_secret_that_only_got_a_label_is_kept() {
     let mut secret = fixture.issue().await;
     secret["metadata"]["resourceVersion"] = "2".into();
     secret["metadata"]["labels"]["team"] = "checkout".into();
-    fixture.reconciler.observed.see_secret(&seen(&secret));
+    fixture.observed.see_secret(&seen(&secret));
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.ok(secret);
     });
@@ -206,7 +204,7 @@ async fn a_watch_that_lags_behind_our_own_writes_renews_nothing() {
     let mut earlier = secret.clone();
     earlier["metadata"]["resourceVersion"] = "0".into();
     earlier["metadata"]["annotations"]["certmint.dev/serial"] = "0badcafe".into();
-    fixture.reconciler.observed.see_secret(&seen(&earlier));
+    fixture.observed.see_secret(&seen(&earlier));
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.ok(secret);
     });
@@ -219,7 +217,7 @@ async fn a_watch_that_lags_behind_our_own_writes_renews_nothing() {
 async fn a_secret_goes_only_when_its_workload_says_so_itself() {
     let mut fixture = fixture();
     fixture.issue().await;
-    fixture.reconciler.observed.unsee(WorkloadKind::Deployment, "shop", "payments");
+    fixture.observed.unsee(WorkloadKind::Deployment, "shop", "payments");
     // The label is gone, but the workload still asks: it is looked at again when renewal is due.
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", DEPLOYMENT).await.ok(workload());

@@ -2,7 +2,7 @@
 
 use super::Reconciler;
 use crate::{
-    entropy,
+    clock,
     observe::WorkloadKey,
     queue::{Outcome, Queue},
 };
@@ -21,16 +21,16 @@ const CLOCK_SLACK: Duration = Duration::from_secs(5);
 /// Works until dropped: what is in hand then is aborted, and everything is planned again by whoever works next.
 pub(crate) async fn work(reconciler: Arc<Reconciler>, queue: Arc<Queue<WorkloadKey>>, concurrency: usize) {
     let _open = queue.open();
-    reconciler.observed.synced().await;
-    let mut ca = reconciler.ca.clone();
+    reconciler.planning.observed.synced().await;
+    let mut ca = reconciler.planning.ca.clone();
     // While the CA is on its way nothing can be issued, and refusing everything would only be noise.
     if ca.wait_for(|ca| !ca.is_on_its_way()).await.is_err() {
         return;
     }
     let replan = replan(&reconciler);
     // Another replica may have planned meanwhile.
-    reconciler.observed.forget_hosts();
-    reconciler.observed.replan_all();
+    reconciler.planning.observed.forget_hosts();
+    reconciler.planning.observed.replan_all();
     tokio::join!(hand_out(&reconciler, &queue, concurrency), replan);
 }
 
@@ -64,7 +64,7 @@ fn put_back(queue: &Queue<WorkloadKey>, done: Result<(WorkloadKey, Outcome), tok
 
 /// Plans everything again when the CA, the policy or the clock changed.
 async fn replan(reconciler: &Reconciler) {
-    let (mut ca, mut policy) = (reconciler.ca.clone(), reconciler.policy.clone());
+    let (mut ca, mut policy) = (reconciler.planning.ca.clone(), reconciler.planning.policy.clone());
     // Everything was planned with what they are now.
     ca.mark_unchanged();
     policy.mark_unchanged();
@@ -73,13 +73,13 @@ async fn replan(reconciler: &Reconciler) {
     let mut before = clocks();
     loop {
         tokio::select! {
-            Ok(()) = ca.changed() => reconciler.observed.replan_all(),
-            Ok(()) = policy.changed() => reconciler.observed.replan_all(),
+            Ok(()) = ca.changed() => reconciler.planning.observed.replan_all(),
+            Ok(()) = policy.changed() => reconciler.planning.observed.replan_all(),
             _ = tick.tick() => {
                 let now = clocks();
                 if parted(before, now) {
                     tracing::info!("the clock was set or the machine slept: planning everything again");
-                    reconciler.observed.replan_all();
+                    reconciler.planning.observed.replan_all();
                 }
                 before = now;
             }
@@ -88,7 +88,7 @@ async fn replan(reconciler: &Reconciler) {
 }
 
 fn clocks() -> (Instant, OffsetDateTime) {
-    (Instant::now(), entropy::now())
+    (Instant::now(), clock::now())
 }
 
 fn parted(before: (Instant, OffsetDateTime), now: (Instant, OffsetDateTime)) -> bool {

@@ -7,13 +7,15 @@ use crate::{
     issuance::Issuance,
     leadership::{self, Term},
     metrics::Metrics,
-    observe::{self, Observed},
-    overlooked::{Missed, Unnoticed},
+    missed::{MissedPods, MissedWorkloads},
+    observe::{self, Observed, Source, WorkloadKey},
     own_certificates::{WebhookCertificate, keep_api_identity},
+    planning::Planning,
     policy_file,
     queue::Queue,
     reconcile::{self, Pace, Reconciler},
     supervise::Supervised,
+    survey::Survey,
 };
 use certmint_contract::{ErrorCode, Policy};
 use certmint_tls_server::{Identity, Limits, Server, observability::Observability};
@@ -28,6 +30,8 @@ pub(super) struct Parts {
     /// Changes nothing unless this replica leads.
     pub(super) fenced: Client,
     pub(super) settings: Settings,
+    pub(super) observed: Arc<Observed>,
+    pub(super) queue: Arc<Queue<WorkloadKey>>,
     pub(super) policy: watch::Sender<Arc<Policy>>,
     pub(super) ca: watch::Sender<Ca>,
     pub(super) terms: watch::Sender<Term>,
@@ -37,12 +41,26 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn reconciler(&self, observed: &Arc<Observed>) -> Arc<Reconciler> {
-        Arc::new(Reconciler {
-            client: self.fenced.clone(),
-            observed: Arc::clone(observed),
+    pub(super) fn start_watches(&self, tasks: &mut Supervised, sources: Vec<Source>) {
+        for source in sources {
+            let (client, metrics) = (self.client.clone(), self.metrics.clone());
+            tasks.start(source.name(), observe::watch(client, source, Arc::clone(&self.observed), metrics));
+        }
+    }
+
+    fn planning(&self) -> Planning {
+        Planning {
+            client: self.client.clone(),
+            observed: Arc::clone(&self.observed),
             ca: self.ca.subscribe(),
             policy: self.policy.subscribe(),
+        }
+    }
+
+    fn reconciler(&self) -> Arc<Reconciler> {
+        Arc::new(Reconciler {
+            client: self.fenced.clone(),
+            planning: self.planning(),
             events: self.events.clone(),
             metrics: self.metrics.clone(),
             blocked: Mutex::default(),
@@ -50,10 +68,10 @@ impl Parts {
         })
     }
 
-    pub(super) fn start_missed(&self, tasks: &mut Supervised, observed: &Arc<Observed>) {
-        let missed = Missed {
+    pub(super) fn start_missed_pods(&self, tasks: &mut Supervised) {
+        let missed = MissedPods {
             client: self.client.clone(),
-            observed: Arc::clone(observed),
+            observed: Arc::clone(&self.observed),
             terms: self.terms.subscribe(),
             events: self.events.clone(),
             metrics: self.metrics.clone(),
@@ -67,9 +85,9 @@ impl Parts {
         }
     }
 
-    pub(super) fn start_ca(&self, tasks: &mut Supervised, observed: &Arc<Observed>) {
+    pub(super) fn start_ca(&self, tasks: &mut Supervised) {
         let trace = {
-            let observed = Arc::clone(observed);
+            let observed = Arc::clone(&self.observed);
             move || observed.trace_of_a_ca()
         };
         let mut keeper = Keeper {
@@ -81,7 +99,7 @@ impl Parts {
             events: self.events.clone(),
             ourselves: self.settings.ourselves.clone(),
         };
-        let (client, observed) = (self.client.clone(), Arc::clone(observed));
+        let (client, observed) = (self.client.clone(), Arc::clone(&self.observed));
         tasks.start("ca", async move {
             // Whether there are Secrets of an earlier CA is known only then.
             observed.synced().await;
@@ -99,8 +117,8 @@ impl Parts {
     }
 
     /// Each replica has the file mounted, so each tells what is wrong with it.
-    fn follow_policy(&self) -> impl Future<Output = ()> + use<> {
-        let (path, policy) = (self.settings.policy.clone(), self.policy.clone());
+    pub(super) fn follow_policy(&self) -> impl Future<Output = ()> + use<> {
+        let (file, policy) = (self.settings.policy.clone(), self.policy.clone());
         let (metrics, events) = (self.metrics.clone(), self.events.clone());
         let (ourselves, client) = (self.settings.ourselves.clone(), self.client.clone());
         let shutdown = self.shutdown.clone();
@@ -112,18 +130,25 @@ impl Parts {
                     events.refused(&ourselves, ErrorCode::InvalidPolicy, why);
                 }
             };
-            policy_file::follow(path, policy, told, shutdown).await;
+            policy_file::follow(file, policy, told, shutdown).await;
         }
     }
 
-    pub(super) fn start_leading(
-        &self,
-        tasks: &mut Supervised,
-        reconciler: &Arc<Reconciler>,
-        queue: &Arc<Queue<observe::WorkloadKey>>,
-    ) {
+    pub(super) fn start_survey(&self, tasks: &mut Supervised, identity: &Arc<Identity>) -> Arc<Survey> {
+        let survey = Arc::new(Survey {
+            observed: Arc::clone(&self.observed),
+            queue: Arc::clone(&self.queue),
+            ca: self.ca.subscribe(),
+            terms: self.terms.subscribe(),
+            identity: Arc::clone(identity),
+            metrics: self.metrics.clone(),
+        });
+        tasks.start("survey", Arc::clone(&survey).run());
+        survey
+    }
+
+    pub(super) fn start_leading(&self, tasks: &mut Supervised) {
         let Self { client, settings, terms, shutdown, .. } = self;
-        tasks.start("policy", self.follow_policy());
         let (lease, shutdown) = (settings.lease.clone(), shutdown.clone());
         tasks.start("lease", leadership::campaign(client.clone(), lease, terms.clone(), shutdown.clone()));
         let webhook = Arc::new(WebhookCertificate {
@@ -133,19 +158,19 @@ impl Parts {
             ca: self.ca.subscribe(),
             policy: self.policy.subscribe(),
         });
-        let unnoticed = Arc::new(Unnoticed {
+        let missed = Arc::new(MissedWorkloads {
             client: self.client.clone(),
             namespaces: settings.watch_namespaces.to_vec(),
             events: self.events.clone(),
         });
-        let (reconciler, queue, terms) = (Arc::clone(reconciler), Arc::clone(queue), terms.subscribe());
+        let (reconciler, queue, terms) = (self.reconciler(), Arc::clone(&self.queue), terms.subscribe());
         let concurrency = settings.concurrency;
         tasks.start("work", async move {
             let work = || {
                 let work = reconcile::work(Arc::clone(&reconciler), Arc::clone(&queue), concurrency);
-                let (webhook, unnoticed) = (Arc::clone(&webhook), Arc::clone(&unnoticed));
+                let (webhook, missed) = (Arc::clone(&webhook), Arc::clone(&missed));
                 async move {
-                    tokio::join!(work, webhook.keep(), unnoticed.look());
+                    tokio::join!(work, webhook.keep(), missed.look());
                 }
             };
             leadership::while_leading(terms, &shutdown, work).await;
@@ -155,17 +180,14 @@ impl Parts {
     pub(super) fn start_servers<R: Fn() -> Result<(), String> + Send + Sync + 'static>(
         &self,
         tasks: &mut Supervised,
-        reconciler: Arc<Reconciler>,
         identity: Arc<Identity>,
         (listener, health): (TcpListener, TcpListener),
         probes: Observability<R>,
     ) {
-        // A request has no body, and pods ask rarely.
-        let limits = Limits { body_bytes: 1024, ..Limits::default() };
         let shutdown = self.shutdown.clone();
         let api = Server {
-            handler: Issuance::new(self.client.clone(), reconciler),
-            limits,
+            handler: Issuance::new(self.client.clone(), self.planning(), self.metrics.clone()),
+            limits: Limits::issuance(),
             shutdown: shutdown.clone(),
         };
         tasks.start("issuance API", async move {
@@ -174,7 +196,6 @@ impl Parts {
                 tracing::error!(%code, %error, "the issuance API cannot be served; the process ends and is started again");
             }
         });
-        let probes = Server { handler: probes, limits, shutdown };
-        tasks.start("probes", async move { probes.serve_plain(health).await });
+        tasks.start("probes", probes.serve(health, shutdown));
     }
 }

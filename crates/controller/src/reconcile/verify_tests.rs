@@ -2,16 +2,17 @@ use super::{
     fixture::{SECRET, SECRETS, fixture, replaced, seen, workload},
     *,
 };
-use certmint_contract::{WorkloadKind, WorkloadRef};
-use certmint_planner::Hosts;
+use certmint_contract::{Policy, WorkloadKind, WorkloadRef};
+use certmint_planner::{Hosts, plan};
 use serde_json::json;
+use std::sync::Arc;
 
 #[tokio::test(start_paused = true)]
 async fn a_secret_that_was_put_back_with_another_key_is_replaced_before_its_watch_tells_of_it() {
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;
     let name = "payments-certmint-tls".parse().unwrap();
-    fixture.reconciler.observed.forget_secret(&fixture.key.namespace, &name);
+    fixture.observed.forget_secret(&fixture.key.namespace, &name);
     secret["data"]["tls.key"] = "aHVzaA==".into();
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("POST", SECRETS).await.fail(409, "AlreadyExists");
@@ -27,17 +28,17 @@ async fn the_secret_of_another_is_not_damaged_because_a_workload_wants_its_name(
     let mut fixture = fixture();
     let secret = fixture.issue().await;
     fixture.reasons();
-    fixture.reconciler.observed.see_secret(&seen(&secret));
+    fixture.observed.see_secret(&seen(&secret));
     let mut other = workload();
     other["metadata"]["name"] = "orders".into();
     other["metadata"]["uid"] = "w-2".into();
     other["metadata"]["annotations"]["certmint.dev/secret-name"] = "payments-certmint-tls".into();
     other["spec"]["template"]["spec"]["serviceAccountName"] = "orders".into();
-    fixture.reconciler.observed.see(WorkloadKind::Deployment, &seen(&other));
+    fixture.observed.see(WorkloadKind::Deployment, &seen(&other));
     let workload = WorkloadRef::new(WorkloadKind::Deployment, "orders");
     let key = WorkloadKey { workload, ..fixture.key.clone() };
     // As when a pod of that workload asks for a bundle.
-    fixture.reconciler.observed.doubt(&key, Some(&fixture.known().facts.name));
+    fixture.observed.doubt(&key, Some(&fixture.known().facts.name));
     let before = Instant::now();
     assert_eq!(fixture.reconciler.reconcile(&key).await, Outcome::Again(before + BLOCKED_REST));
     assert_eq!(fixture.reasons(), ["SecretClaimed", "SecretClaimed"]);
@@ -49,7 +50,7 @@ async fn a_secret_is_not_looked_at_again_and_again_while_there_are_no_roots() {
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;
     secret["metadata"]["resourceVersion"] = "2".into();
-    fixture.reconciler.observed.see_secret(&seen(&secret));
+    fixture.observed.see_secret(&seen(&secret));
     fixture.ca.send_modify(|ca| {
         ca.authority = Err(Arc::new(crate::ca::CaFault::NotYet));
         ca.roots = None;
@@ -69,7 +70,7 @@ async fn a_certificate_that_ended_was_changed_by_nobody() {
     annotations["certmint.dev/not-before"] = "2020-01-01T00:00:00Z".into();
     annotations["certmint.dev/not-after"] = "2020-01-02T00:00:00Z".into();
     ended["metadata"]["resourceVersion"] = "2".into();
-    fixture.reconciler.observed.see_secret(&seen(&ended));
+    fixture.observed.see_secret(&seen(&ended));
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.ok(ended.clone());
         replaced(fixture.server.expect("PATCH", SECRET).await);
@@ -81,7 +82,7 @@ async fn a_certificate_that_ended_was_changed_by_nobody() {
 #[tokio::test(start_paused = true)]
 async fn the_hosts_of_a_workload_are_not_those_of_one_made_anew_under_its_name() {
     let fixture = fixture();
-    let observed = &fixture.reconciler.observed;
+    let observed = &fixture.observed;
     let service = json!({
         "metadata": { "name": "front", "namespace": "shop" }, "spec": { "selector": { "app": "payments" } },
     });
@@ -96,7 +97,7 @@ async fn the_hosts_of_a_workload_are_not_those_of_one_made_anew_under_its_name()
         issuer: None,
         policy: &policy,
     };
-    let hosts = plan(&known, entropy::now()).hosts;
+    let hosts = plan(&known, clock::now()).hosts;
     let mut anew = workload();
     anew["metadata"]["uid"] = "w-2".into();
     observed.see(WorkloadKind::Deployment, &seen(&anew));

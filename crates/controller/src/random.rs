@@ -1,18 +1,12 @@
-//! What the pure crates take as arguments: the moment, random serial numbers and jitter.
+//! Random numbers, which the pure crates take as arguments.
 
 use aws_lc_rs::error::Unspecified;
 use certmint_certificates::Serial;
-use time::OffsetDateTime;
 
 /// The system has no random numbers to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the system's random generator failed; nothing is issued until it works")]
 pub(crate) struct NoEntropy;
-
-/// The moment, by the machine's clock.
-pub(crate) fn now() -> OffsetDateTime {
-    OffsetDateTime::now_utc()
-}
 
 /// A serial number of 158 random bits.
 pub(crate) fn serial() -> Result<Serial, NoEntropy> {

@@ -2,10 +2,10 @@
 
 use super::{ReconcileError, Reconciler};
 use crate::{
-    content, entropy,
+    clock,
     events::Subject,
     observe::{Known, Seen, View, WorkloadKey},
-    secrets::{Secret, Secrets, Version},
+    secrets::{Secret, Secrets, Version, content},
 };
 use certmint_contract::{ErrorCode, SecretName, SpiffeId};
 use certmint_planner::{SecretFacts, Workload};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 impl Reconciler {
     /// The workload's Secrets whose content is to be verified now; none while there are no roots to hold it against.
     pub(super) fn suspects<'a>(&self, view: &'a View, workload: &Workload) -> Vec<&'a Known> {
-        if self.ca.borrow().roots.is_none() {
+        if self.planning.ca.borrow().roots.is_none() {
             return Vec::new();
         }
         let now = Instant::now();
@@ -32,7 +32,7 @@ impl Reconciler {
             let name = &suspect.facts.name;
             match secrets.get(name.as_str()).await? {
                 Some(secret) => self.take_note(secret, workload),
-                None => self.observed.forget_secret(&workload.namespace, name),
+                None => self.planning.observed.forget_secret(&workload.namespace, name),
             }
         }
         Ok(())
@@ -47,18 +47,18 @@ impl Reconciler {
         secrets: &Secrets,
     ) -> Result<Option<SecretFacts>, ReconcileError> {
         let Some(secret) = secrets.get(name.as_str()).await? else {
-            self.observed.forget_secret(&key.namespace, name);
+            self.planning.observed.forget_secret(&key.namespace, name);
             return Ok(None);
         };
         let facts = Seen::from_metadata(secret.metadata.clone()).secret().ok().map(|(_, facts)| facts);
-        let workload = self.observed.workload(key);
+        let workload = self.planning.observed.workload(key);
         match (&facts, workload) {
             (Some(facts), Some(workload)) if facts.was_made_for(&workload) => {
                 self.take_note(secret, &workload)
             }
-            (Some(facts), _) if facts.managed => self.observed.note_secret(secret.metadata, None),
+            (Some(facts), _) if facts.managed => self.planning.observed.note_secret(secret.metadata, None),
             _ => {
-                self.observed.forget_secret(&key.namespace, name);
+                self.planning.observed.forget_secret(&key.namespace, name);
                 return Ok(facts);
             }
         }
@@ -71,25 +71,18 @@ impl Reconciler {
         if let Some(damage) = &damage {
             let Version { name, uid, .. } = secret.version();
             let note = format!("Secret {name} was changed by others and is issued again: {damage}");
-            let (code, of_workload) = (ErrorCode::SecretDamaged, Subject::of(workload));
-            let of_secret = Subject {
-                api_version: "v1",
-                kind: "Secret",
-                name: name.into(),
-                uid: Some(uid.into()),
-                ..of_workload.clone()
-            };
-            self.events.refused(&of_workload, code, &note);
-            self.events.refused(&of_secret, code, &note);
+            let code = ErrorCode::SecretDamaged;
+            self.events.refused(&Subject::of(workload), code, &note);
+            self.events.refused(&Subject::secret(&workload.namespace, name, uid), code, &note);
             tracing::warn!(%code, %workload, secret = name, damage, "the Secret was changed by others; it is issued again");
         }
-        self.observed.note_secret(secret.metadata, damage.map(Into::into));
+        self.planning.observed.note_secret(secret.metadata, damage.map(Into::into));
     }
 
     /// What is wrong with the content of a Secret of the workload, by the record that came with it: a watch that
     /// lags tells of an earlier one.
     fn damage(&self, secret: &Secret, workload: &Workload) -> Option<String> {
-        let (roots, now) = (self.ca.borrow().roots.clone()?, entropy::now());
+        let (roots, now) = (self.planning.ca.borrow().roots.clone()?, clock::now());
         let path = SpiffeId::path(&workload.namespace, &workload.service_account);
         let (_, facts) = Seen::from_metadata(secret.metadata.clone()).secret().ok()?;
         // What the record itself tells of another workload, identity or time the planner sees, and nobody has
@@ -97,7 +90,7 @@ impl Reconciler {
         let record = facts.was_made_for(workload).then_some(facts.record)?.ok()?;
         let to_verify =
             record.spiffe_id.ends_with(&path) && (record.not_before..=record.not_after).contains(&now);
-        to_verify.then(|| content::check(secret, &record, &path, &roots, now).err())?
+        to_verify.then(|| content::recorded(secret, &record, &path, &roots, now).err())?
     }
 }
 

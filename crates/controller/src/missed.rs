@@ -3,5 +3,5 @@
 mod pods;
 mod workloads;
 
-pub(crate) use pods::Missed;
-pub(crate) use workloads::Unnoticed;
+pub(crate) use pods::MissedPods;
+pub(crate) use workloads::MissedWorkloads;

@@ -4,17 +4,17 @@
 use crate::{
     api::{self, ApiError},
     events::{Events, Subject},
+    observe::controller,
 };
 use certmint_contract::{ErrorCode, Namespace, WorkloadKind, keys};
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, ListParams, ObjectMeta, PartialObjectMeta},
-    core::GroupVersionKind,
+    api::{DynamicObject, ListParams, ObjectMeta, PartialObjectMeta},
 };
 use std::time::Duration;
 
 /// Looks for them.
-pub(crate) struct Unnoticed {
+pub(crate) struct MissedWorkloads {
     /// The API server.
     pub(crate) client: Client,
     /// Where to look; everywhere when empty.
@@ -30,7 +30,7 @@ const RETRY: Duration = Duration::from_secs(30);
 /// Objects at one time: what is held in memory.
 const PAGE: u32 = 250;
 
-impl Unnoticed {
+impl MissedWorkloads {
     /// Looks again and again; never returns.
     pub(crate) async fn look(&self) {
         loop {
@@ -47,7 +47,7 @@ impl Unnoticed {
 
     async fn look_once(&self) -> Result<(), ApiError> {
         for kind in WorkloadKind::ALL {
-            let resource = resource(kind);
+            let resource = api::resource(kind);
             match &*self.namespaces {
                 [] => self.look_at(kind, Api::all_with(self.client.clone(), &resource)).await?,
                 some => {
@@ -68,7 +68,7 @@ impl Unnoticed {
         loop {
             let call = format!("list {kind} metadata");
             let list = api::call(call, api.list_metadata(&page)).await?;
-            list.items.iter().filter(|object| is_unnoticed(&object.metadata)).for_each(|object| {
+            list.items.iter().filter(|object| is_missed(&object.metadata)).for_each(|object| {
                 self.tell(kind, object);
             });
             match list.metadata.continue_ {
@@ -103,20 +103,14 @@ impl Unnoticed {
 }
 
 /// It asks for a certificate itself, and is neither opted in nor on its way out.
-fn is_unnoticed(metadata: &ObjectMeta) -> bool {
+fn is_missed(metadata: &ObjectMeta) -> bool {
     let is_true = |map: &Option<std::collections::BTreeMap<String, String>>, key: &str| {
         map.as_ref().and_then(|map| map.get(key)).is_some_and(|value| value == keys::TRUE)
     };
-    let owned = metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
     is_true(&metadata.annotations, keys::INJECT)
         && !is_true(&metadata.labels, keys::MANAGED)
-        && !owned
+        && controller(metadata).is_none()
         && metadata.deletion_timestamp.is_none()
-}
-
-fn resource(kind: WorkloadKind) -> ApiResource {
-    let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
-    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.as_str()))
 }
 
 #[cfg(test)]
@@ -136,15 +130,15 @@ mod tests {
     async fn what_was_annotated_without_the_webhook_is_told_so_page_by_page() {
         let (client, mut server) = api_server();
         let (events, mut backlog) = Events::new("controller-0");
-        let unnoticed = Unnoticed { client, namespaces: Vec::new(), events };
+        let missed = MissedWorkloads { client, namespaces: Vec::new(), events };
         let owner = json!([{ "apiVersion": "apps/v1", "kind": "Deployment", "name": "a", "uid": "a", "controller": true }]);
         let first = [
             deployment("missed", json!({}), json!([])),
             deployment("managed", json!({ "certmint.dev/managed": "true" }), json!([])),
             deployment("owned", json!({}), owner),
         ];
-        let api = Api::all_with(unnoticed.client.clone(), &resource(WorkloadKind::Deployment));
-        let (looked, ()) = tokio::join!(unnoticed.look_at(WorkloadKind::Deployment, api), async {
+        let api = Api::all_with(missed.client.clone(), &api::resource(WorkloadKind::Deployment));
+        let (looked, ()) = tokio::join!(missed.look_at(WorkloadKind::Deployment, api), async {
             let list = |items: &[Value], next| json!({ "metadata": { "continue": next }, "items": items });
             server.expect("GET", "/apis/apps/v1/deployments").await.ok(list(&first, "more"));
             let second = [deployment("later", json!({}), json!([]))];

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 /// Looks for missed pods.
 #[derive(Clone)]
-pub(crate) struct Missed {
+pub(crate) struct MissedPods {
     /// The API server.
     pub(crate) client: Client,
     /// Where the uid of a pod's workload is known.
@@ -43,7 +43,7 @@ const WATCH_SECONDS: u32 = 60;
 /// A kind, and a name of 253 characters.
 const LONGEST_REFERENCE: usize = 300;
 
-impl Missed {
+impl MissedPods {
     /// Watches one namespace, or all; never returns.
     pub(crate) async fn watch(mut self, namespace: Option<Namespace>) {
         let api = match &namespace {
@@ -167,7 +167,7 @@ mod tests {
         let (events, mut backlog) = Events::new("controller-0");
         let (term, terms) = watch::channel(None);
         let metrics = Metrics::default();
-        let missed = Missed { client, observed, terms, events, metrics: metrics.clone() };
+        let missed = MissedPods { client, observed, terms, events, metrics: metrics.clone() };
         tokio::spawn(missed.watch(None));
         let call = server.expect("GET", PODS).await;
         assert!(
@@ -206,7 +206,8 @@ mod tests {
         let observed = Observed::new(Arc::new(Queue::default()), 0);
         let (events, _backlog) = Events::new("controller-0");
         let (_term, terms) = watch::channel(None);
-        let missed = Missed { client: api_server().0, observed, terms, events, metrics: Metrics::default() };
+        let missed =
+            MissedPods { client: api_server().0, observed, terms, events, metrics: Metrics::default() };
         let mut large = pod("payments-0");
         large["metadata"]["annotations"]["example.com/notes"] = "a".repeat(200_000).into();
         large["metadata"]["managedFields"] = json!([{ "manager": "kubectl" }]);

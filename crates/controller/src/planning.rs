@@ -1,0 +1,64 @@
+//! What every replica plans from: the leader to act, each to say what is the matter.
+
+use crate::{
+    api::{self, ApiError},
+    ca::Ca,
+    clock,
+    observe::{Observed, Seen, View, WorkloadKey},
+};
+use certmint_contract::Policy;
+use certmint_planner::{Decision, IssuerFacts, SecretFacts, Workload, plan};
+use kube::{Api, Client};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Looks and asks the planner; changes nothing.
+#[derive(Clone)]
+pub(crate) struct Planning {
+    /// The API server, which is only read from.
+    pub(crate) client: Client,
+    /// What is observed.
+    pub(crate) observed: Arc<Observed>,
+    /// What signs.
+    pub(crate) ca: watch::Receiver<Ca>,
+    /// The policy in force.
+    pub(crate) policy: watch::Receiver<Arc<Policy>>,
+}
+
+impl Planning {
+    /// What the planner says of a workload; `in_the_way` is a Secret that no watch tells of.
+    pub(crate) fn decide(
+        &self,
+        workload: &Workload,
+        view: &View,
+        in_the_way: Option<SecretFacts>,
+    ) -> Decision {
+        let policy = self.policy.borrow().clone();
+        let issuer = self.ca.borrow().authority.as_ref().ok().map(|authority| IssuerFacts {
+            root: authority.root().certificate().key_identifier().to_string(),
+            not_after: authority.issuing().certificate().not_after(),
+        });
+        let secrets: Vec<_> =
+            view.secrets.iter().map(|known| known.facts.clone()).chain(in_the_way).collect();
+        let observed = certmint_planner::Observed {
+            workload,
+            services: &self.observed.services_of(workload),
+            hosts: &view.hosts,
+            secrets: &secrets,
+            issuer: issuer.as_ref(),
+            policy: &policy,
+        };
+        plan(&observed, clock::now())
+    }
+
+    /// A workload as it is now, which no watch tells of: opted out, or without our label, which whoever writes it
+    /// may drop while no webhook is there to put it back. Only what the workload itself says counts; a deleted
+    /// one's Secret is the garbage collector's.
+    pub(crate) async fn live(&self, key: &WorkloadKey) -> Result<Option<Workload>, ApiError> {
+        let kind = key.workload.kind;
+        let (namespace, resource) = (key.namespace.as_str(), api::resource(kind));
+        let api = Api::<Seen>::namespaced_with(self.client.clone(), namespace, &resource);
+        let found = api::call(format!("get {key}"), api.get(&key.workload.name)).await;
+        Ok(api::optional(found)?.and_then(|seen| seen.workload(kind).ok().flatten()))
+    }
+}
