@@ -61,7 +61,7 @@ pub fn run(settings: &Settings) -> Result<()> {
 fn tell(cluster: &Cluster) -> Result<Tally> {
     heading("Certmint is installed");
     shell(&format!(
-        "helm install certmint charts/certmint -n certmint-system --create-namespace --set {}",
+        "helm install certmint charts/certmint -n certmint-system --create-namespace --wait --set {}",
         installation::SHORT_LIVED.join(",")
     ));
     note("  (and the values that name the images built here)");

@@ -153,7 +153,7 @@ catalogue! {
     /// The workload has the annotation, but was not opted in: the webhook could not be asked at that time.
     OptInMissed {
         seen: [Event, Log], transient: false,
-        remedy: "Annotate it again, with `--overwrite`, now that the webhook answers."
+        remedy: "Remove the annotation and write it again, now that the webhook answers."
     }
     /// A pod that should be injected was created without the webhook, so it has no certificate.
     NotInjected {
@@ -245,7 +245,7 @@ catalogue! {
         seen: [Refusal, Answer, Log], transient: false,
         remedy: "Only an API server should ask. If it does, compare the webhook configuration with the chart's."
     }
-    /// The HTTP request is none that is answered here: path, method, type or size.
+    /// The HTTP request is not one that is answered here: path, method, type or size.
     BadRequest {
         seen: [Answer, Log], transient: false,
         remedy: "Ask as the message says."

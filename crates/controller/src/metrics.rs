@@ -118,7 +118,7 @@ impl Metrics {
         shown.add("ca_usable", "1 while there is a CA to issue with", &self.ca_usable);
         shown.add(
             "ca_not_before_timestamp_seconds",
-            "Begin of the CA's certificates, in seconds since 1970; absent while there is no usable CA",
+            "Beginning of the validity of the CA's certificates, in seconds since 1970; absent while there is no usable CA",
             &self.ca_begin,
         );
         shown.add(

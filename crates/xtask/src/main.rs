@@ -130,7 +130,7 @@ fn image(registry: Option<&str>) -> anyhow::Result<()> {
     }
     if let Some(registry) = registry {
         let values = installation::image_values(&images, |image| Ok(image.reference(registry)))?;
-        println!("\nhelm install certmint charts/certmint -n certmint-system --create-namespace \\");
+        println!("\nhelm install certmint charts/certmint -n certmint-system --create-namespace --wait \\");
         println!("  --set {}", values.join(","));
     }
     Ok(())

@@ -90,7 +90,8 @@ impl Caller {
         let Some((((namespace, service_account), pod_name), pod_uid)) = caller else {
             return Err(unauthenticated("the token is not bound to a pod: use a projected token"));
         };
-        let namespace = namespace.parse().map_err(|_| unauthenticated("its namespace is none"))?;
+        let namespace =
+            namespace.parse().map_err(|_| unauthenticated("its namespace is not a valid name"))?;
         Ok(Self { namespace, service_account: service_account.into(), pod_name, pod_uid })
     }
 
