@@ -1,6 +1,7 @@
 //! A Kubernetes cluster: a local one in Linux namespaces of its own, or one that exists already.
 
 pub mod addons;
+pub mod audit;
 mod boot;
 pub mod cgroups;
 mod control_plane;

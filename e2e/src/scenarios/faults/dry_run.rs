@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::audit::Mark;
 use crate::cluster::Cluster;
+use crate::cluster::audit::{Mark, Request};
 use crate::command;
 use crate::kubectl::Kubectl;
 use crate::progress::step;
@@ -47,7 +47,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         nothing_left(&kubectl, &before)
     })?;
     step("and the controller has asked for nothing but that Secret", || {
-        let asked = mark.since(cluster)?;
+        let asked = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
         let here = asked.iter().filter(|request| request.is_in(NAME)).map(ToString::to_string);
         let others: Vec<String> = here.filter(|request| !is_expected(request)).collect();
         ensure!(others.is_empty(), "it has asked: {}", others.join("; "));

@@ -1,7 +1,6 @@
 //! What may go wrong around Certmint, made to go wrong.
 
 mod api_server_away;
-mod audit;
 mod controller_killed;
 mod controllers;
 mod dry_run;

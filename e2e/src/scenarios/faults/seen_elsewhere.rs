@@ -4,10 +4,10 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::audit::Mark;
 use super::history::History;
 use super::{controllers, many};
 use crate::cluster::Cluster;
+use crate::cluster::audit::{Mark, Request};
 use crate::command;
 use crate::kubectl::Kubectl;
 use crate::progress::{note, step};
@@ -65,7 +65,8 @@ fn cost(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     many::create(kubectl, "cost", WORKLOADS)?;
     history.await_made(WORKLOADS)?;
     let asked = wait::until("their Events", PATIENCE, || {
-        let asked: Vec<_> = mark.since(cluster)?.into_iter().filter(|request| request.is_in(NAME)).collect();
+        let mut asked = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
+        asked.retain(|request| request.is_in(NAME));
         let events = asked.iter().filter(|request| request.concerns("events")).count();
         Ok(if events >= WORKLOADS {
             Observed::Yes(asked)
