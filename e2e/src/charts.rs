@@ -23,7 +23,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::cache::Cache;
-use crate::cluster::{Cluster, Options};
+use crate::cluster::Cluster;
 use crate::components::HELM;
 use crate::reference::Document;
 use crate::{command, progress};
@@ -88,20 +88,11 @@ pub fn test(cache: &Cache) -> Result<usize> {
     Ok(passed)
 }
 
-/// Tests what only a real API server can tell, on one of its own: nothing runs there, so that what the
-/// webhook configuration lets through can be told by what is refused.
+/// Tests what only a real API server can tell, on a cluster without a node, on which there is nothing else.
 ///
 /// # Errors
 /// The first test that fails, with what the API server said.
-pub fn run(shared: &Cluster) -> Result<()> {
-    let options = Options { name: "chart".to_owned(), control_plane_only: true };
-    let cluster = Cluster::start(shared.cache(), &options)?;
-    let tested = test_on(&cluster);
-    cluster.stop()?;
-    tested
-}
-
-fn test_on(cluster: &Cluster) -> Result<()> {
+pub fn test_on(cluster: &Cluster) -> Result<()> {
     progress::step("ServiceMonitors and PrometheusRules are known", || life::define_monitoring(cluster))?;
     for set in SETS {
         let what = format!("the API server takes what is rendered with {}", set.name);

@@ -7,29 +7,23 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use time::Duration;
 
+use super::super::own_cluster::own_cluster;
 use super::crafted;
 use crate::book::{self, Block, Page};
-use crate::cluster::{Cluster, Options};
+use crate::cluster::Cluster;
+use crate::command;
 use crate::kubectl::{Kubectl, is_true};
-use crate::progress::{self, note, step};
+use crate::progress::{note, step};
 use crate::story::installation::{self, SYSTEM_NAMESPACE};
 use crate::story::{PATIENCE, namespace, workload};
 use crate::wait::{self, Observed};
-use crate::{command, report};
 
 const NAMESPACE: &str = "ca-accidents";
 const CONTROLLERS: &str = "--selector=app.kubernetes.io/component=controller";
 
 /// On a cluster of its own, whose CA nobody else needs.
 pub(super) fn run(shared: &Cluster) -> Result<()> {
-    let options = Options { name: NAMESPACE.to_owned(), control_plane_only: false };
-    let cluster = Cluster::start(shared.cache(), &options)?;
-    let shown = show(&cluster);
-    if shown.is_err() {
-        progress::text(&report::of(&cluster, &[NAMESPACE.to_owned(), SYSTEM_NAMESPACE.to_owned()]));
-    }
-    cluster.stop()?;
-    shown
+    own_cluster(shared, NAMESPACE, &[NAMESPACE, SYSTEM_NAMESPACE], show)
 }
 
 fn show(cluster: &Cluster) -> Result<()> {
