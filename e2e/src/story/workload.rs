@@ -63,6 +63,24 @@ pub fn manifest(kind: &str, name: &str, image: &str, annotations: &Value) -> Val
     })
 }
 
+/// A Deployment without pods, for what is done before there are any.
+#[must_use]
+pub fn without_pods(name: &str, annotations: &Value) -> Value {
+    let mut deployment = manifest("deployment", name, "none", annotations);
+    deployment["spec"]["replicas"] = 0.into();
+    deployment
+}
+
+/// The annotations that opt in, with further ones of ours (without prefix).
+#[must_use]
+pub fn opting_in(asks: &[(&str, &str)]) -> Value {
+    let mut annotations = json!({ "certmint.dev/inject": "true" });
+    for (key, value) in asks {
+        annotations[format!("certmint.dev/{key}")] = (*value).into();
+    }
+    annotations
+}
+
 /// A Service that selects the pods of the workload `name`.
 #[must_use]
 pub fn service(name: &str) -> Value {

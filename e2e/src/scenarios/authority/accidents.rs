@@ -15,7 +15,7 @@ use crate::command;
 use crate::kubectl::{Kubectl, is_true};
 use crate::progress::{note, step};
 use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::{PATIENCE, namespace, workload};
+use crate::story::{PATIENCE, events, metrics, namespace, workload};
 use crate::wait::{self, Observed};
 
 const NAMESPACE: &str = "ca-accidents";
@@ -42,7 +42,7 @@ fn show(cluster: &Cluster) -> Result<()> {
         scene.system.delete(&["secret", "certmint-ca"])?;
         scene.refuses("the CA's Secret is gone, but there was one: its trust bundle is still there")?;
         scene.opt_in("late")?;
-        scene.is_told("Deployment", "late", "CaUnavailable", "no usable CA").map(drop)
+        scene.is_refused("late")
     })?;
     step("the controllers that run stay ready; those that start are not, and make no other CA", || {
         scene.controllers(true)?;
@@ -73,7 +73,7 @@ fn show(cluster: &Cluster) -> Result<()> {
         scene.put(&crafted::made_ago(Duration::ZERO)?)?;
         scene.refuses("holds another root than the published trust bundle")?;
         scene.opt_in("strange")?;
-        scene.is_told("Deployment", "strange", "CaUnavailable", "no usable CA")?;
+        scene.is_refused("strange")?;
         ensure!(scene.kubectl.get(&["secret", "strange-certmint-tls"]).is_err(), "it was issued for");
         scene.put_back()
     })?;
@@ -120,9 +120,7 @@ struct Issued {
 impl Scene<'_> {
     /// A workload without pods: its Secret is what matters.
     fn opt_in(&self, name: &str) -> Result<()> {
-        let annotations = json!({ "certmint.dev/inject": "true" });
-        let mut deployment = workload::manifest("deployment", name, "none", &annotations);
-        deployment["spec"]["replicas"] = 0.into();
+        let deployment = workload::without_pods(name, &workload::opting_in(&[]));
         self.kubectl.apply(&deployment.to_string()).map(drop)
     }
 
@@ -153,7 +151,7 @@ impl Scene<'_> {
 
     /// Waits until an Event on the controller's Deployment and the metrics say that there is no CA, and why.
     fn refuses(&self, why: &str) -> Result<()> {
-        let told = self.is_told("Deployment", "certmint-controller", "CaUnavailable", why)?;
+        let told = told_unavailable(&self.system, "Deployment/certmint-controller", why)?;
         note(&told);
         let described = self.system.run(&["describe", "deployment", "certmint-controller"])?;
         ensure!(described.contains(why), "kubectl describe deployment does not say {why:?}:\n{described}");
@@ -170,33 +168,18 @@ impl Scene<'_> {
             let pods = self.system.list(&["pods", CONTROLLERS])?;
             let mut seen = Vec::new();
             for pod in &pods {
-                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-                let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{name}:9402/proxy/metrics");
-                let metrics = self.cluster.kubectl().run(&["get", "--raw", &path])?;
-                let gauge = metrics.lines().find_map(|line| line.strip_prefix("certmint_ca_usable "));
-                seen.push(gauge.unwrap_or_default().to_owned());
+                let gauge = metrics::value(self.cluster, pod, "certmint_ca_usable")?;
+                seen.push(gauge.unwrap_or_default());
             }
             let all = !seen.is_empty() && seen.iter().all(|gauge| gauge == value);
             Ok(if all { Observed::Yes(()) } else { Observed::NotYet(format!("{seen:?}")) })
         })
     }
 
-    fn is_told(&self, kind: &str, name: &str, reason: &str, words: &str) -> Result<String> {
-        let kubectl = if name == "certmint-controller" { &self.system } else { &self.kubectl };
-        wait::until(&format!("an Event {reason} on {kind}/{name}"), PATIENCE, || {
-            let events = kubectl.list(&["events.v1.events.k8s.io"])?;
-            let about = |event: &&Value| {
-                event["regarding"]["kind"] == kind
-                    && event["regarding"]["name"] == name
-                    && event["reason"] == reason
-            };
-            let notes: Vec<_> =
-                events.iter().filter(about).filter_map(|event| event["note"].as_str()).collect();
-            Ok(match notes.iter().find(|note| note.contains(words)) {
-                Some(note) => Observed::Yes((*note).to_owned()),
-                None => Observed::NotYet(format!("{notes:?}")),
-            })
-        })
+    /// Waits until an Event on a workload of the scenario's says that nothing is issued.
+    fn is_refused(&self, name: &str) -> Result<()> {
+        let deployment = format!("Deployment/{name}");
+        told_unavailable(&self.kubectl, &deployment, "no usable CA").map(drop)
     }
 
     /// Waits until two controllers run and are ready, or not.
@@ -225,6 +208,11 @@ impl Scene<'_> {
         command::output_with_input(&mut replace, &backup)?;
         self.usable()
     }
+}
+
+/// Waits until an Event on the object (`Kind/name`) says with these words that the CA cannot be used, and returns its note.
+fn told_unavailable(kubectl: &Kubectl<'_>, object: &str, words: &str) -> Result<String> {
+    events::await_told(kubectl, object, "CaUnavailable", |note| note.contains(words))
 }
 
 /// The book's page, read while things happen.

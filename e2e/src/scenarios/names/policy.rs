@@ -1,6 +1,6 @@
 //! What the policy decides, while everything runs on.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::policy_file::PolicyFile;
@@ -10,7 +10,7 @@ use crate::command;
 use crate::kubectl::Kubectl;
 use crate::progress::step;
 use crate::story::secret_files::SecretFiles;
-use crate::story::{PATIENCE, installation, namespace, workload};
+use crate::story::{PATIENCE, events, installation, metrics, namespace, workload};
 use crate::wait::{self, Observed};
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
@@ -143,10 +143,11 @@ fn refused(kubectl: &Kubectl<'_>, annotation: &str, expected: &str) -> Result<()
 
 fn outlawed(scene: &Scene<'_>) -> Result<()> {
     let before = scene.now("big")?;
-    Scene::is_told(
+    is_told(
         &scene.kubectl,
         "Deployment/big",
-        "NotAllowed: Deployment/big in policy: key algorithm rsa-2048 is not one of ecdsa-p256, ed25519; change the annotations, or ask whoever keeps the policy",
+        "NotAllowed",
+        "Deployment/big in policy: key algorithm rsa-2048 is not one of ecdsa-p256, ed25519; change the annotations, or ask whoever keeps the policy",
     )?;
     let (taken, told) = said(&scene.kubectl, &["label", "deployment/big", "team=checkout"])?;
     let warning = "Warning: certmint: NotAllowed: annotation certmint.dev/key-algorithm: rsa-2048 is not allowed; the policy allows ecdsa-p256, ed25519\n";
@@ -165,20 +166,19 @@ fn broken(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
     for component in ["webhook", "controller"] {
         let selector = format!("--selector=app.kubernetes.io/component={component}");
         for pod in system.list(&["pods", &selector])? {
-            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-            let path = format!(
-                "/api/v1/namespaces/{}/pods/{name}:9402/proxy/metrics",
-                installation::SYSTEM_NAMESPACE
-            );
-            let metrics = system.run(&["get", "--raw", &path])?;
-            ensure!(
-                metrics.lines().any(|line| line == "certmint_policy_rejected 1"),
-                "{name} shows\n{metrics}"
-            );
+            let shown = metrics::value(cluster, &pod, "certmint_policy_rejected")?;
+            ensure!(shown.as_deref() == Some("1"), "{} shows {shown:?}", pod["metadata"]["name"]);
         }
     }
-    let note = "InvalidPolicy: policy not taken, the last good one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
-    Scene::is_told(&system, "Deployment/certmint-controller", note)
+    let note = "policy not taken, the last good one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
+    is_told(&system, "Deployment/certmint-controller", "InvalidPolicy", note)
+}
+
+/// Waits until there is an Event that says exactly that.
+fn is_told(kubectl: &Kubectl<'_>, object: &str, reason: &str, note: &str) -> Result<()> {
+    events::await_told(kubectl, object, reason, |told| told == note)
+        .with_context(|| format!("{object} is to be told {note:?}"))
+        .map(drop)
 }
 
 /// One of two controllers is deleted; its successor starts with what is in the file now.
