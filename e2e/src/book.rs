@@ -5,6 +5,7 @@
 //! `<!-- not run: WHY -->` for what no test machine can do.
 
 mod expected;
+mod guide;
 mod how_to;
 mod page;
 mod reader;
@@ -14,6 +15,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+pub use self::guide::Guide;
 pub use self::how_to::{HOW_TOS, HowTo};
 pub use self::page::{Block, Ending, Page};
 pub use self::reader::Reader;

@@ -7,6 +7,7 @@ pub mod events;
 pub mod examples;
 pub mod installation;
 pub mod metrics;
+pub mod policy_file;
 pub mod secret_files;
 pub mod traffic;
 pub mod workload;

@@ -121,7 +121,7 @@ pub fn await_pods(kubectl: &Kubectl<'_>, name: &str, injected: bool) -> Result<V
     );
     wait::until(&what, PATIENCE, || {
         let pods = kubectl.list(&["pods", &selector])?;
-        let good = |pod: &Value| is_well(pod) && !is_ending(pod) && is_injected(pod) == injected;
+        let good = |pod: &Value| is_well(pod) && is_injected(pod) == injected;
         Ok(if !pods.is_empty() && pods.iter().all(good) {
             Observed::Yes(pods)
         } else {
@@ -148,7 +148,7 @@ pub fn rolled_out(kubectl: &Kubectl<'_>, name: &str) -> Result<Vec<Value>> {
         let counted = ["replicas", "updatedReplicas", "availableReplicas"].map(|count| &status[count]);
         let settled = counted.iter().all(|count| *count == wanted)
             && wanted.as_u64() == u64::try_from(pods.len()).ok()
-            && pods.iter().all(|pod| is_well(pod) && !is_ending(pod));
+            && pods.iter().all(is_well);
         Ok(if observed && settled {
             Observed::Yes(pods)
         } else {
@@ -157,7 +157,13 @@ pub fn rolled_out(kubectl: &Kubectl<'_>, name: &str) -> Result<Vec<Value>> {
     })
 }
 
-fn is_well(pod: &Value) -> bool {
+/// Whether a pod is ready or has finished well, and is to stay.
+#[must_use]
+pub fn is_well(pod: &Value) -> bool {
+    is_ready(pod) && !is_ending(pod)
+}
+
+fn is_ready(pod: &Value) -> bool {
     is_true(pod, "Ready") || pod["status"]["phase"] == "Succeeded"
 }
 
@@ -181,7 +187,7 @@ fn state(pod: &Value) -> String {
         if is_injected(pod) { "injected" } else { "not injected" }.to_owned(),
     ];
     words.extend(is_ending(pod).then(|| "ending".to_owned()));
-    words.extend((!is_well(pod)).then(|| "not ready".to_owned()));
+    words.extend((!is_ready(pod)).then(|| "not ready".to_owned()));
     for list in ["initContainerStatuses", "containerStatuses"] {
         for container in pod["status"][list].as_array().into_iter().flatten() {
             let ends = [

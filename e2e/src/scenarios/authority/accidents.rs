@@ -1,15 +1,15 @@
 //! What may happen to the CA, one after the other, and each time the way back.
 
 use std::fs;
-use std::process::Command;
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use time::Duration;
 
 use super::super::own_cluster::own_cluster;
 use super::crafted;
-use crate::book::{self, Block, Page};
+use crate::book::Guide;
 use crate::cluster::Cluster;
 use crate::command;
 use crate::kubectl::{Kubectl, is_true};
@@ -33,11 +33,11 @@ fn show(cluster: &Cluster) -> Result<()> {
         system: cluster.kubectl().namespace(SYSTEM_NAMESPACE),
         kubectl: namespace(cluster, NAMESPACE, &[])?,
     };
-    let mut book = Book::open(cluster)?;
+    let mut book = Guide::open(cluster, "restore-the-ca")?.at_home(home(cluster)?);
     scene.opt_in("payments")?;
     let issued = scene.issued("payments")?;
 
-    step("it is backed up as the book says", || book.next(2))?;
+    step("it is backed up as the book says", || book.through("openssl x509"))?;
     step("deleted: nothing more is issued, and it is said where people look", || {
         scene.system.delete(&["secret", "certmint-ca"])?;
         scene.refuses("the CA's Secret is gone, but there was one: its trust bundle is still there")?;
@@ -53,7 +53,7 @@ fn show(cluster: &Cluster) -> Result<()> {
         Ok(())
     })?;
     step("brought back as the book says: what waited is issued, what was issued stays", || {
-        book.next(1)?;
+        book.through("kubectl create --namespace certmint-system")?;
         let late = scene.issued("late")?;
         ensure!(late.root == issued.root, "the root is another one");
         scene.unchanged("payments", &issued)
@@ -66,7 +66,7 @@ fn show(cluster: &Cluster) -> Result<()> {
         scene.refuses("the CA's Secret cannot be used: the issuing CA's key")
     })?;
     step("put back as the book says", || {
-        book.next(1)?;
+        book.through("kubectl replace --namespace certmint-system")?;
         scene.usable()
     })?;
     step("swapped for another good CA: nothing is signed by a root that nobody trusts", || {
@@ -96,7 +96,7 @@ fn show(cluster: &Cluster) -> Result<()> {
         scene.unchanged("payments", &issued)
     })?;
     step("a new root is accepted as the book says, and everything is issued by it", || {
-        book.next(3)?;
+        book.finish()?;
         let anew = scene.reissued("payments", &issued)?;
         ensure!(anew.root != issued.root, "the root is the same");
         installation::ready(cluster)
@@ -215,37 +215,8 @@ fn told_unavailable(kubectl: &Kubectl<'_>, object: &str, words: &str) -> Result<
     events::await_told(kubectl, object, "CaUnavailable", |note| note.contains(words))
 }
 
-/// The book's page, read while things happen.
-struct Book<'a> {
-    cluster: &'a Cluster,
-    name: String,
-    blocks: std::vec::IntoIter<Block>,
-}
-
-impl<'a> Book<'a> {
-    fn open(cluster: &'a Cluster) -> Result<Self> {
-        let Page { name, blocks } = Page::read("docs/src/how-to/restore-the-ca.md")?;
-        Ok(Self { cluster, name, blocks: blocks.into_iter() })
-    }
-
-    /// Runs the next commands of the page.
-    fn next(&mut self, count: usize) -> Result<()> {
-        let home = home(self.cluster)?;
-        let blocks: Vec<_> = self.blocks.by_ref().take(count).collect();
-        if blocks.len() < count {
-            bail!("{} has fewer commands than are to be run", self.name);
-        }
-        let page = Page { name: self.name.clone(), blocks };
-        book::run(&page, || {
-            let mut shell: Command = self.cluster.command("env");
-            shell.arg(format!("HOME={}", home.display())).arg("bash");
-            shell
-        })
-    }
-}
-
 /// Where the reader keeps files: it goes with the cluster.
-fn home(cluster: &Cluster) -> Result<std::path::PathBuf> {
+fn home(cluster: &Cluster) -> Result<PathBuf> {
     let home = cluster.state()?.directory().join("home");
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
     Ok(home)

@@ -6,15 +6,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 
 use super::super::own_cluster::own_cluster;
-use super::guide::Guide;
 use super::removed;
+use crate::book::{self, Guide};
 use crate::cluster::Cluster;
 use crate::kubectl::Kubectl;
 use crate::progress::{note, step};
 use crate::story::installation::{self, RELEASE, SYSTEM_NAMESPACE};
 use crate::story::{PATIENCE, examples, namespace, workload};
 use crate::wait::{self, Observed};
-use crate::{book, charts, command};
+use crate::{charts, command};
 
 /// Long enough to look around while helm waits, for what will not happen.
 const GIVES_UP: &str = "--timeout=15s";

@@ -3,12 +3,12 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::policy_file::PolicyFile;
 use super::scene::{Scene, deployment, said};
 use crate::cluster::Cluster;
 use crate::command;
 use crate::kubectl::Kubectl;
 use crate::progress::step;
+use crate::story::policy_file::PolicyFile;
 use crate::story::secret_files::SecretFiles;
 use crate::story::{PATIENCE, events, installation, metrics, namespace, workload};
 use crate::wait::{self, Observed};
@@ -23,7 +23,18 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     scene.deploy("big", &[("key-algorithm", "rsa-2048")])?;
     scene.named("big", &[])?;
 
-    let mut policy = PolicyFile::of(cluster)?;
+    let policy = PolicyFile::of(cluster)?;
+    let shown = changed(&scene, &excluded, &policy);
+    // Whatever happened: it is not to stay like that.
+    let mended = step("the policy mended, the servers run", || {
+        policy.restore()?;
+        workload::rolled_out(&system(cluster), "certmint-controller").map(drop)
+    });
+    shown?;
+    mended
+}
+
+fn changed(scene: &Scene<'_>, excluded: &Kubectl<'_>, policy: &PolicyFile<'_>) -> Result<()> {
     let rules = json!({
         "extraDnsNames": { "policy": ["pay.example.com"] },
         "shortestDuration": "2h",
@@ -32,11 +43,11 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         "excludedNamespaces": ["policy-excluded"],
     });
     step("a changed policy is taken by every server without a restart", || policy.change(&rules))?;
-    step("nobody gets a name by asking, only one that the policy grants the namespace", || names(&scene))?;
+    step("nobody gets a name by asking, only one that the policy grants the namespace", || names(scene))?;
     step("durations, algorithms and namespaces: what is not allowed is refused by name", || {
-        bounds(&scene, &excluded)
+        bounds(scene, excluded)
     })?;
-    step("what is there and not allowed any more stays, and is told in an Event", || outlawed(&scene))?;
+    step("what is there and not allowed any more stays, and is told in an Event", || outlawed(scene))?;
     step("what the policy does not change is not issued again, and what it changes is", || {
         let before = scene.now("web")?;
         let mut rules = rules.clone();
@@ -57,13 +68,9 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     })?;
     step("a broken policy is refused by every server, which go on with the last good one", || {
         policy.spoil(r#"{"keyAlgorithms":[]}"#)?;
-        broken(cluster, &scene)
+        broken(scene)
     })?;
-    step("a server that starts with a broken policy says so and ends", || starts_not(cluster))?;
-    step("the policy mended, it runs", || {
-        policy.restore()?;
-        workload::rolled_out(&system(cluster), "certmint-controller").map(drop)
-    })
+    step("a server that starts with a broken policy says so and ends", || starts_not(scene.cluster))
 }
 
 fn system(cluster: &Cluster) -> Kubectl<'_> {
@@ -156,7 +163,8 @@ fn outlawed(scene: &Scene<'_>) -> Result<()> {
     Ok(())
 }
 
-fn broken(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
+fn broken(scene: &Scene<'_>) -> Result<()> {
+    let cluster = scene.cluster;
     refused(
         &scene.kubectl,
         "certmint.dev/duration=1h",
