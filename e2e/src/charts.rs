@@ -17,7 +17,7 @@ mod sets;
 mod values;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -25,7 +25,8 @@ use anyhow::{Context as _, Result};
 use crate::cache::Cache;
 use crate::cluster::Cluster;
 use crate::components::HELM;
-use crate::reference::Document;
+use crate::document::Document;
+use crate::repository::chart;
 use crate::{command, progress};
 use manifest::Manifest;
 use schemas::Schemas;
@@ -35,12 +36,6 @@ use sets::SETS;
 const RELEASE: &str = "certmint";
 /// The release's namespace in these tests.
 const NAMESPACE: &str = "certmint-system";
-
-/// Where the chart is.
-#[must_use]
-pub fn chart() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/certmint")
-}
 
 /// What is written from the chart: its README's table of values, and the pages about values and rights.
 pub(crate) fn documents(cache: &Cache) -> Result<Vec<Document>> {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cache::{Cache, Key, remove_dir};
 use crate::packages::unpack;
-use crate::{book, charts, progress};
+use crate::{progress, repository};
 
 /// The reference page, relative to the repository.
 pub const PAGE: &str = "docs/src/reference/metrics.md";
@@ -43,7 +43,7 @@ pub fn programs(cache: &Cache) -> Result<PathBuf> {
 /// # Errors
 /// When the dashboard is not one, or a panel has no expression.
 pub fn dashboard_expressions() -> Result<Vec<String>> {
-    let path = charts::chart().join(DASHBOARD);
+    let path = repository::chart().join(DASHBOARD);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let dashboard: Value = serde_json::from_str(&text).context("the dashboard is not JSON")?;
     let mut expressions = Vec::new();
@@ -79,7 +79,7 @@ pub fn names(text: &str) -> BTreeSet<String> {
 /// # Errors
 /// When the page is not there.
 pub fn documented() -> Result<BTreeSet<String>> {
-    let path = book::repository().join(PAGE);
+    let path = repository::root().join(PAGE);
     Ok(names(&fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?))
 }
 
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn every_metric_of_alerts_and_dashboard_is_on_the_reference_page() {
         let documented = documented().unwrap();
-        let alerts = fs::read_to_string(charts::chart().join(ALERTS)).unwrap();
+        let alerts = fs::read_to_string(repository::chart().join(ALERTS)).unwrap();
         let used = names(&[alerts, dashboard_expressions().unwrap().join("\n")].join("\n"));
         let unknown: Vec<_> = used.difference(&documented).collect();
         assert!(unknown.is_empty(), "{PAGE} does not have {unknown:?}");
@@ -104,8 +104,8 @@ mod tests {
 
     #[test]
     fn the_page_has_every_alert_with_its_severity_and_patience() {
-        let page = fs::read_to_string(book::repository().join(PAGE)).unwrap();
-        let alerts = fs::read_to_string(charts::chart().join(ALERTS)).unwrap();
+        let page = fs::read_to_string(repository::root().join(PAGE)).unwrap();
+        let alerts = fs::read_to_string(repository::chart().join(ALERTS)).unwrap();
         let alerts: Value = serde_saphyr::from_str(&alerts).unwrap();
         let rows: Vec<_> = page
             .lines()
@@ -130,7 +130,7 @@ mod tests {
             let lines = text.lines().filter_map(|line| line.trim_start().strip_prefix(mark));
             lines.map(|rest| rest.split('`').next().unwrap().to_owned()).collect()
         };
-        let page = book::repository().join("docs/src/troubleshooting.md");
-        assert_eq!(named(page, "| `Certmint"), named(charts::chart().join(ALERTS), "- alert: Certmint"));
+        let page = repository::root().join("docs/src/troubleshooting.md");
+        assert_eq!(named(page, "| `Certmint"), named(repository::chart().join(ALERTS), "- alert: Certmint"));
     }
 }

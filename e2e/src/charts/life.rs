@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::manifest::items;
 use super::sets::ValueSet;
-use super::{NAMESPACE, RELEASE, chart, schemas, with_values};
+use super::{NAMESPACE, RELEASE, schemas, with_values};
 use crate::cluster::Cluster;
 use crate::command;
 use crate::kubectl::is_true;
+use crate::repository::chart;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::manifest::items;
 use super::read;
 use crate::cache::Cache;
-use crate::{book, command, prometheus};
+use crate::{command, prometheus, repository};
 
 /// Every alert says what to do next, fires on the series made for it, and none does on healthy ones.
 pub(super) fn alerts_fire(cache: &Cache) -> Result<()> {
@@ -60,7 +60,7 @@ fn says_what_to_do(rule: &Value) -> Result<()> {
     }
     let runbook = rule["annotations"]["runbook"].as_str().unwrap_or_default();
     let (page, heading) = runbook.split_once('#').unwrap_or_default();
-    let page = fs::read_to_string(book::repository().join(page));
+    let page = fs::read_to_string(repository::root().join(page));
     let page = page.with_context(|| format!("its runbook is no page: {runbook:?}"))?;
     let has = page.lines().any(|line| {
         line.strip_prefix("## ").is_some_and(|title| title.to_lowercase().replace(' ', "-") == heading)
