@@ -2,18 +2,18 @@
 
 mod admission;
 mod described;
+mod kubernetes_schemas;
 mod life;
 mod manifest;
 mod monitoring;
 mod notes;
 mod objects;
+mod openapi;
 mod privileges;
-mod prometheus;
+pub(crate) mod prometheus;
 mod rendering;
-mod required;
-mod schema;
-mod schemas;
-mod sets;
+mod required_values;
+mod value_sets;
 mod values;
 
 use std::fs;
@@ -28,9 +28,9 @@ use crate::components::HELM;
 use crate::document::Document;
 use crate::repository::chart;
 use crate::{command, progress};
+use kubernetes_schemas::Schemas;
 use manifest::Manifest;
-use schemas::Schemas;
-use sets::SETS;
+use value_sets::SETS;
 
 /// The release's name in these tests; the chart's own, so that names stay short.
 const RELEASE: &str = "certmint";
@@ -68,7 +68,7 @@ pub fn test(cache: &Cache) -> Result<usize> {
     test("every value has a comment, and is tried", &values::known)?;
     test("the schema takes no unknown key", &values::schema_is_closed)?;
     test("every value has a type, and a bad one is refused by name", &|| values::bad_ones_refused(&chart))?;
-    test("what is required is missed by name", &|| required::missed(&chart))?;
+    test("what is required is missed by name", &|| required_values::missed(&chart))?;
     test("every value changes something", &|| values::each_used(&chart))?;
     test("every alert fires when it should, and only then", &|| prometheus::alerts_fire(cache))?;
     test("every expression of the dashboard is one", &|| prometheus::dashboard_parses(cache))?;

@@ -8,13 +8,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::server::Server;
+use crate::charts::prometheus;
 use crate::cluster::Cluster;
 use crate::kubectl::Kubectl;
 use crate::progress::step;
+use crate::prometheus::programs;
 use crate::story::installation::{self, SYSTEM_NAMESPACE};
 use crate::story::{PATIENCE, namespace, workload};
 use crate::wait::{self, Observed};
-use crate::{command, prometheus, repository};
+use crate::{command, repository};
 
 const NAME: &str = "metrics";
 /// Many evaluations of a second each, on a loaded machine.
@@ -100,8 +102,7 @@ fn passes_lint(cluster: &Cluster, pod: &Value) -> Result<()> {
         text.push_str(&line.replace("_info info", "_info gauge"));
         text.push('\n');
     }
-    let mut promtool =
-        cluster.command(&prometheus::programs(cluster.cache())?.join("promtool").to_string_lossy());
+    let mut promtool = cluster.command(&programs(cluster.cache())?.join("promtool").to_string_lossy());
     command::output_with_input(promtool.args(["check", "metrics"]), &text).map(drop)
 }
 
