@@ -4,6 +4,7 @@ pub mod addons;
 pub mod audit;
 mod boot;
 pub mod cgroups;
+mod containers;
 mod control_plane;
 mod init;
 mod mounts;
