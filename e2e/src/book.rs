@@ -5,26 +5,21 @@
 //! `<!-- not run: WHY -->` for what no test machine can do.
 
 mod expected;
+mod guide;
 mod how_to;
 mod page;
 mod reader;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+pub use self::guide::Guide;
 pub use self::how_to::{HOW_TOS, HowTo};
 pub use self::page::{Block, Ending, Page};
 pub use self::reader::Reader;
 use crate::cluster::Cluster;
-use crate::{images, progress};
-
-/// The repository's root: what commands in the documentation are relative to.
-#[must_use]
-pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
+use crate::{images, progress, repository};
 
 /// Runs the blocks of a page in their order; `shell` is the command that starts a shell where they are to run.
 ///
@@ -56,7 +51,7 @@ fn run_block(page: &Page, block: &Block, mut shell: Command) -> Result<()> {
     let place = format!("{}:{line}", page.name);
     // One stream, as a terminal shows it.
     let script = format!("exec 2>&1; set -euo pipefail\n{commands}");
-    let output = shell.arg("-c").arg(script).current_dir(repository()).output();
+    let output = shell.arg("-c").arg(script).current_dir(repository::root()).output();
     let output = output.with_context(|| format!("{place}: no shell"))?;
     let printed = String::from_utf8_lossy(&output.stdout);
     match (ending, output.status.success()) {

@@ -2,45 +2,40 @@
 
 mod admission;
 mod described;
+mod kubernetes_schemas;
 mod life;
 mod manifest;
 mod monitoring;
 mod notes;
 mod objects;
+mod openapi;
 mod privileges;
-mod prometheus;
+pub(crate) mod prometheus;
 mod rendering;
-mod required;
-mod schema;
-mod schemas;
-mod sets;
+mod required_values;
+mod value_sets;
 mod values;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
 use crate::cache::Cache;
-use crate::cluster::{Cluster, Options};
+use crate::cluster::Cluster;
 use crate::components::HELM;
-use crate::reference::Document;
+use crate::document::Document;
+use crate::repository::chart;
 use crate::{command, progress};
+use kubernetes_schemas::Schemas;
 use manifest::Manifest;
-use schemas::Schemas;
-use sets::SETS;
+use value_sets::SETS;
 
 /// The release's name in these tests; the chart's own, so that names stay short.
 const RELEASE: &str = "certmint";
 /// The release's namespace in these tests.
 const NAMESPACE: &str = "certmint-system";
-
-/// Where the chart is.
-#[must_use]
-pub fn chart() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/certmint")
-}
 
 /// What is written from the chart: its README's table of values, and the pages about values and rights.
 pub(crate) fn documents(cache: &Cache) -> Result<Vec<Document>> {
@@ -73,7 +68,7 @@ pub fn test(cache: &Cache) -> Result<usize> {
     test("every value has a comment, and is tried", &values::known)?;
     test("the schema takes no unknown key", &values::schema_is_closed)?;
     test("every value has a type, and a bad one is refused by name", &|| values::bad_ones_refused(&chart))?;
-    test("what is required is missed by name", &|| required::missed(&chart))?;
+    test("what is required is missed by name", &|| required_values::missed(&chart))?;
     test("every value changes something", &|| values::each_used(&chart))?;
     test("every alert fires when it should, and only then", &|| prometheus::alerts_fire(cache))?;
     test("every expression of the dashboard is one", &|| prometheus::dashboard_parses(cache))?;
@@ -88,20 +83,11 @@ pub fn test(cache: &Cache) -> Result<usize> {
     Ok(passed)
 }
 
-/// Tests what only a real API server can tell, on one of its own: nothing runs there, so that what the
-/// webhook configuration lets through can be told by what is refused.
+/// Tests what only a real API server can tell, on a cluster without a node, on which there is nothing else.
 ///
 /// # Errors
 /// The first test that fails, with what the API server said.
-pub fn run(shared: &Cluster) -> Result<()> {
-    let options = Options { name: "chart".to_owned(), control_plane_only: true };
-    let cluster = Cluster::start(shared.cache(), &options)?;
-    let tested = test_on(&cluster);
-    cluster.stop()?;
-    tested
-}
-
-fn test_on(cluster: &Cluster) -> Result<()> {
+pub fn test_on(cluster: &Cluster) -> Result<()> {
     progress::step("ServiceMonitors and PrometheusRules are known", || life::define_monitoring(cluster))?;
     for set in SETS {
         let what = format!("the API server takes what is rendered with {}", set.name);

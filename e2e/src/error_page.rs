@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use certmint_contract::ErrorCode;
 use certmint_contract::error_code::Place;
 
-use crate::book;
+use crate::repository;
 
 /// The page, relative to the repository.
 pub const PATH: &str = "docs/src/reference/errors.md";
@@ -46,7 +46,7 @@ impl ErrorPage {
     /// # Errors
     /// When it is not there.
     pub fn read() -> Result<Self> {
-        let path = book::repository().join(PATH);
+        let path = repository::root().join(PATH);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self::parse(&text))
     }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::cluster::Cluster;
-use crate::kubectl::{Kubectl, is_true};
-use crate::story::workload::template;
+use crate::kubectl::Kubectl;
+use crate::story::workload::{is_well, template};
 
 /// How much of each container's log is shown.
 const LOG_LINES: usize = 25;
@@ -112,11 +112,6 @@ fn logs(kubectl: &Kubectl<'_>, pod: &Value) -> Vec<(String, String)> {
         }
     }
     logs
-}
-
-fn is_well(pod: &Value) -> bool {
-    (is_true(pod, "Ready") || pod["status"]["phase"] == "Succeeded")
-        && pod["metadata"]["deletionTimestamp"].is_null()
 }
 
 /// The last of these lines, one below the other.

@@ -1,16 +1,12 @@
 //! What the controller asked the API server, by the API server's own account.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use certmint_e2e::cluster::Cluster;
-use certmint_e2e::cluster::state::AUDIT_LOG;
-use serde::Deserialize;
+use certmint_e2e::cluster::audit::{self, Request};
 
 /// A place in the audit log.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Mark(u64);
+pub(crate) struct Mark(audit::Mark);
 
 /// How many requests of a kind there were. Watches and the Lease, which go by time, are not among them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,47 +23,17 @@ pub(crate) struct Requests {
     pub(crate) reviews: usize,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Event {
-    verb: String,
-    user: User,
-    #[serde(default)]
-    object_ref: Object,
-}
-
-#[derive(Deserialize)]
-struct User {
-    username: String,
-}
-
-#[derive(Default, Deserialize)]
-struct Object {
-    #[serde(default)]
-    resource: String,
-}
-
 impl Mark {
     /// The log's end.
     pub(crate) fn now(cluster: &Cluster) -> Result<Self> {
-        Ok(Self(open(cluster)?.seek(SeekFrom::End(0))?))
+        Ok(Self(audit::Mark::now(cluster)?))
     }
 
     /// What the controller asked since.
     pub(crate) fn since(self, cluster: &Cluster) -> Result<Requests> {
-        let mut log = open(cluster)?;
-        let length = log.seek(SeekFrom::End(0))?;
-        ensure!(
-            length >= self.0,
-            "the audit log was begun anew: its maxsize is too small for what was asked"
-        );
-        log.seek(SeekFrom::Start(self.0))?;
         let mut requests = Requests::default();
-        for line in BufReader::new(log).lines() {
-            // The last line may be half written.
-            if let Ok(event) = serde_json::from_str::<Event>(&line?) {
-                requests.count(&event);
-            }
+        for request in self.0.since(cluster)? {
+            requests.count(&request?);
         }
         Ok(requests)
     }
@@ -79,11 +45,11 @@ impl Requests {
         self.secrets + self.events + self.other_writes
     }
 
-    fn count(&mut self, event: &Event) {
-        if !event.user.username.ends_with(":certmint-controller") {
+    fn count(&mut self, request: &Request) {
+        if request.account() != "certmint-controller" {
             return;
         }
-        let counted = match (&*event.verb, &*event.object_ref.resource) {
+        let counted = match (&*request.verb, &*request.object.resource) {
             ("watch", _) | (_, "leases") => return,
             ("get" | "list", _) => &mut self.reads,
             (_, "tokenreviews") => &mut self.reviews,
@@ -93,11 +59,6 @@ impl Requests {
         };
         *counted += 1;
     }
-}
-
-fn open(cluster: &Cluster) -> Result<File> {
-    let path = cluster.state()?.path(AUDIT_LOG);
-    File::open(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use anyhow::Result;
 use certmint_e2e::cluster::Cluster;
 use certmint_e2e::story::installation::{self, RELEASE, SYSTEM_NAMESPACE};
 use certmint_e2e::story::namespace;
-use certmint_e2e::{charts, command, images};
+use certmint_e2e::{command, images, repository};
 
 use crate::figure::{Figure, Target};
 use crate::{Run, injected, shared};
@@ -27,7 +27,7 @@ fn measure(cluster: &Cluster) -> Result<Vec<Figure>> {
     kubectl.apply(&injected::deployment(cluster, NAME, false)?.to_string())?;
     let values = installation::image_values(&images::ours(cluster.cache())?, |image| cluster.provide(image))?;
     let mut helm = cluster.command("helm");
-    helm.args(["install", RELEASE]).arg(charts::chart()).args(["--namespace", SYSTEM_NAMESPACE]);
+    helm.args(["install", RELEASE]).arg(repository::chart()).args(["--namespace", SYSTEM_NAMESPACE]);
     helm.args(["--create-namespace", "--wait", "--set", &values.join(",")]);
     let begun = Instant::now();
     command::output(&mut helm)?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use certmint_e2e::cache::Cache;
 use certmint_e2e::command;
 
-use crate::checks;
+use crate::tools;
 
 /// Measures, optimized as the servers are.
 pub(crate) fn run(cache: &Cache, arguments: &[String]) -> Result<()> {
@@ -18,5 +18,5 @@ pub(crate) fn smoke(cache: &Cache) -> Result<()> {
 
 fn run_as(cache: &Cache, profile: &str, arguments: &[String]) -> Result<()> {
     let program = ["run", "--quiet", "--profile", profile, "--package", "certmint-bench", "--"];
-    command::run(checks::cargo(cache, &program).args(arguments))
+    command::run(tools::cargo(cache, &program).args(arguments))
 }

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_e2e::cache::{Cache, Key};
-use certmint_e2e::{command, packages, progress};
+use certmint_e2e::{command, packages, progress, repository};
 
-use crate::checks::{tool, workspace};
+use crate::tools::tool;
 
 /// The version of mdBook; it is built once into the cache.
 const MDBOOK: &str = "0.5.4";
@@ -59,7 +59,7 @@ fn made(cache: &Cache, output: &Path) -> Result<()> {
     progress::step("links", || {
         // As a reader of the book meets them, and as a reader of the repository does.
         follow(&lychee, "html", output)?;
-        follow(&lychee, "md", &workspace())
+        follow(&lychee, "md", &repository::root())
     })
 }
 
@@ -73,12 +73,12 @@ fn build(mdbook: &Path, output: &Path) -> Result<()> {
         "{place} is not empty, and holds no book: give another"
     );
     let mut mdbook = Command::new(mdbook);
-    mdbook.args(["build", "--dest-dir"]).arg(output).arg(workspace().join("docs"));
+    mdbook.args(["build", "--dest-dir"]).arg(output).arg(repository::root().join("docs"));
     let built = command::outcome(&mut mdbook, "")?;
     let said = String::from_utf8_lossy(&built.stderr);
     ensure!(built.status.success(), "the book cannot be built:\n{said}");
     ensure!(!said.lines().any(|line| line.contains("WARN")), "mdBook warns about the book:\n{said}");
-    let source = workspace().join("docs/src");
+    let source = repository::root().join("docs/src");
     for page in pages(&source)? {
         let name = page.strip_prefix(&source)?;
         let built = name == Path::new("SUMMARY.md") || output.join(name).with_extension("html").exists();

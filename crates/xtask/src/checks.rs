@@ -1,13 +1,13 @@
 //! The static checks: formatting, lints, dependencies, documentation, links.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
-use certmint_e2e::cache::{Cache, Key};
-use certmint_e2e::{command, progress};
+use certmint_e2e::cache::Cache;
+use certmint_e2e::{command, progress, repository};
 
 use crate::book;
+use crate::tools::{cargo, tool};
 
 /// The version of cargo-deny; it is built once into the cache.
 const CARGO_DENY: &str = "0.20.2";
@@ -23,7 +23,8 @@ pub(crate) fn run(cache: &Cache) -> Result<()> {
         let mut deny = Command::new(deny);
         // Advisories change from day to day and need the network: they are no test of a commit.
         check(
-            deny.args(["--log-level=error", "check", "bans", "licenses", "sources"]).current_dir(workspace()),
+            deny.args(["--log-level=error", "check", "bans", "licenses", "sources"])
+                .current_dir(repository::root()),
         )
     })?;
     progress::step("lints", || {
@@ -39,32 +40,6 @@ pub(crate) fn run(cache: &Cache) -> Result<()> {
         )
     })?;
     book::check(cache)
-}
-
-/// cargo in this workspace, building into the cache so that a fresh checkout is warm.
-pub(crate) fn cargo(cache: &Cache, arguments: &[&str]) -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.args(arguments).env("CARGO_TARGET_DIR", cache.path("target")).current_dir(workspace());
-    cargo
-}
-
-/// The root of this workspace.
-pub(crate) fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// A program that cargo builds once into the cache; `features` are its flags about them.
-pub(crate) fn tool(cache: &Cache, name: &str, version: &str, features: &[&str]) -> Result<PathBuf> {
-    let entry = cache.entry("tools", name, &Key::default().text(version), |directory| {
-        progress::long_step(&format!("building {name} {version} (once)"), || {
-            check(
-                cargo(cache, &["install", name, "--locked", "--quiet", "--version", version, "--root"])
-                    .arg(directory)
-                    .args(features),
-            )
-        })
-    })?;
-    Ok(entry.join("bin").join(name))
 }
 
 fn check(command: &mut Command) -> Result<()> {

@@ -9,9 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use certmint_e2e::cache::Cache;
-use certmint_e2e::{command, progress};
+use certmint_e2e::{command, progress, repository};
 
-use crate::checks;
+use crate::tools;
 
 /// The version of cargo-fuzz; it is built once into the cache.
 const CARGO_FUZZ: &str = "0.13.2";
@@ -65,7 +65,7 @@ fn chosen(names: &[String]) -> Result<Vec<String>> {
 
 /// Builds all targets, and returns the directory of their programs.
 fn build(cache: &Cache) -> Result<PathBuf> {
-    let cargo_fuzz = checks::tool(cache, "cargo-fuzz", CARGO_FUZZ, &[])?;
+    let cargo_fuzz = tools::tool(cache, "cargo-fuzz", CARGO_FUZZ, &[])?;
     // Instrumented code is kept apart from everything else.
     let target_dir = cache.path("target/fuzz");
     let mut build = Command::new(cargo_fuzz);
@@ -105,5 +105,5 @@ fn fuzz(cache: &Cache, programs: &Path, target: &str, seconds: u32) -> Result<St
 }
 
 fn folder() -> PathBuf {
-    checks::workspace().join("fuzz")
+    repository::root().join("fuzz")
 }

@@ -6,6 +6,7 @@ mod checks;
 mod clusters;
 mod fuzz;
 mod testing;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use certmint_e2e::progress::{self, human};
 use certmint_e2e::scenarios::{self, Tally};
 use certmint_e2e::{charts, machine, reference};
 
-use crate::{bench, checks, fuzz};
+use crate::{bench, checks, fuzz, tools};
 
 /// For each target: enough to try the seeds and what earlier runs kept, and some more.
 const FUZZ_SECONDS: u32 = 5;
@@ -97,7 +97,7 @@ fn local_clusters(cache: &Cache, scenarios: usize) -> Result<Vec<Cluster>> {
 
 /// Runs cargo's tests, showing what they print, and counts them.
 fn unit_tests(cache: &Cache) -> Result<Tally> {
-    let mut cargo = checks::cargo(cache, &["test", "--workspace", "--quiet", "--no-fail-fast"]);
+    let mut cargo = tools::cargo(cache, &["test", "--workspace", "--quiet", "--no-fail-fast"]);
     let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let mut tally = Tally::default();
     for line in BufReader::new(child.stdout.take().context("no output of cargo")?).lines() {

@@ -59,6 +59,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::repository;
 
     /// What the scenarios of Certmint's own life read.
     const ELSEWHERE: &[&str] = &["install", "restore-the-ca", "uninstall", "upgrade"];
@@ -95,9 +96,9 @@ mod tests {
 
     #[test]
     fn what_a_page_quotes_stands_in_an_example() {
-        let examples = files(&super::super::repository().join("docs/src/examples"));
+        let examples = files(&repository::root().join("docs/src/examples"));
         for how_to in HOW_TOS {
-            let path = super::super::repository().join(format!("docs/src/how-to/{}.md", how_to.name));
+            let path = repository::root().join(format!("docs/src/how-to/{}.md", how_to.name));
             for quote in quotes(&fs::read_to_string(&path).unwrap()) {
                 let mut found = examples.iter().flat_map(|file| file.windows(quote.len()));
                 assert!(

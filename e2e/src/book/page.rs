@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 
+use crate::repository;
+
 /// A page of the documentation.
 #[derive(Debug)]
 pub struct Page {
@@ -53,7 +55,7 @@ impl Page {
     /// When it cannot be read, has a comment of ours that is misspelt or before no commands, or does not show with
     /// what commands fail.
     pub fn read(name: &str) -> Result<Self> {
-        let path = super::repository().join(name);
+        let path = repository::root().join(name);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let blocks = blocks(&text).with_context(|| name.to_owned())?;
         Ok(Self { name: name.to_owned(), blocks })
@@ -64,10 +66,10 @@ impl Page {
     /// # Errors
     /// As [`Page::read`].
     pub fn below(name: &str) -> Result<Vec<Self>> {
-        if super::repository().join(name).is_file() {
+        if repository::root().join(name).is_file() {
             return Self::read(name).map(|page| vec![page]);
         }
-        let mut entries = fs::read_dir(super::repository().join(name))
+        let mut entries = fs::read_dir(repository::root().join(name))
             .and_then(|entries| entries.collect::<Result<Vec<_>, _>>())
             .with_context(|| format!("cannot list {name}"))?;
         entries.sort_by_key(fs::DirEntry::file_name);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::NAMESPACE;
 use super::life::patch_each_webhook;
-use super::objects::{cron_job, daemon_set, deployment, job, owned_by, pod, replica_set, stateful_set};
+use super::objects::{SHOP, cron_job, daemon_set, deployment, job, owned_by, pod, replica_set, stateful_set};
 use crate::cluster::Cluster;
 use crate::command;
 use crate::wait::{self, Observed};
@@ -21,8 +21,6 @@ const WORKLOADS: Option<&str> = Some("workloads.certmint.dev");
 /// Nobody is asked.
 const NOBODY: Option<&str> = None;
 
-/// Where the objects are.
-pub(super) const SHOP: &str = "shop";
 const PATIENCE: Duration = Duration::from_secs(60);
 const OPT_IN: &str = "certmint.dev/inject";
 

@@ -6,11 +6,12 @@ use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::manifest::items;
-use super::sets::ValueSet;
-use super::{NAMESPACE, RELEASE, chart, schemas, with_values};
+use super::value_sets::ValueSet;
+use super::{NAMESPACE, RELEASE, kubernetes_schemas, with_values};
 use crate::cluster::Cluster;
 use crate::command;
 use crate::kubectl::is_true;
+use crate::repository::chart;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,7 +33,7 @@ pub(super) fn accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
 /// Makes ServiceMonitors and PrometheusRules known to the API server, by the definitions that the Prometheus operator
 /// ships.
 pub(super) fn define_monitoring(cluster: &Cluster) -> Result<()> {
-    for file in schemas::monitoring(cluster.cache())? {
+    for file in kubernetes_schemas::monitoring(cluster.cache())? {
         // Their description is longer than what kubectl's client-side apply would note down on them.
         let file = file.to_string_lossy();
         let name = cluster.kubectl().run(&["create", "--output=name", "--filename", &file])?;

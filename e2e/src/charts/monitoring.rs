@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::manifest::{Manifest, items, selects, title};
-use super::sets::ValueSet;
+use super::prometheus::{ALERTS, DASHBOARD};
+use super::value_sets::ValueSet;
 use super::{prometheus, read};
 use crate::cache::Cache;
-use crate::prometheus::{ALERTS, DASHBOARD};
 
 pub(super) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let policies: Vec<_> = manifest.of_kind("NetworkPolicy").collect();

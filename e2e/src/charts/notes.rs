@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::sets::ValueSet;
+use super::value_sets::ValueSet;
 use super::{Chart, NAMESPACE};
 
 /// A warning, and the text among a set's values that calls for it.

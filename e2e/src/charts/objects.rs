@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::admission::SHOP;
+/// Where the objects are.
+pub(super) const SHOP: &str = "shop";
 
 pub(super) fn owned_by(name: &str, uid: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid, "controller": true })

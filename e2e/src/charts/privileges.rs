@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::NAMESPACE;
 use super::manifest::{Manifest, items, texts, title};
-use super::sets::ValueSet;
+use super::value_sets::ValueSet;
 
 /// Verbs by which an account could give itself more than it has.
 const ESCALATING: [&str; 3] = ["bind", "escalate", "impersonate"];

@@ -5,7 +5,7 @@ use certmint_contract::{Policy, keys, pod_layout};
 use serde_json::{Value, json};
 
 use super::manifest::{Manifest, items, selects, title};
-use super::sets::ValueSet;
+use super::value_sets::ValueSet;
 use super::{Chart, NAMESPACE, monitoring, privileges};
 
 /// Kinds that have no namespace.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::system::static_program;
 use super::{Image, KIND};
 use crate::cache::{Cache, Key};
-use crate::{command, machine};
+use crate::{command, machine, repository};
 
 const NAME: &str = "payments-go";
 
@@ -18,7 +18,7 @@ const NAME: &str = "payments-go";
 /// # Errors
 /// When Go is absent or refuses the source.
 pub fn payments_go(cache: &Cache) -> Result<Image> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/examples/how-to/go/app");
+    let source = repository::root().join("docs/src/examples/how-to/go/app");
     let directory = cache.entry(KIND, NAME, &key(&source)?, |directory| {
         machine::require_program("go", "version", "install Go 1.26 or newer")?;
         let program = directory.join(NAME);
@@ -47,10 +47,7 @@ mod tests {
     use super::*;
 
     fn prints_nothing(language: &str, program: &str, arguments: &[&str]) {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../docs/src/examples/how-to")
-            .join(language)
-            .join("app");
+        let source = repository::root().join("docs/src/examples/how-to").join(language).join("app");
         let output = Command::new(program).args(arguments).current_dir(source).output().unwrap();
         let printed = [output.stdout, output.stderr].concat();
         let printed = String::from_utf8_lossy(&printed);

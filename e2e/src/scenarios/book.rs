@@ -3,9 +3,11 @@
 use anyhow::Result;
 
 use super::Scenario;
+use super::own_cluster::own_cluster;
 use crate::book::{self, Page, Reader};
-use crate::cluster::{Cluster, Options};
-use crate::progress::{self, step};
+use crate::cluster::Cluster;
+use crate::progress::step;
+use crate::story::installation::SYSTEM_NAMESPACE;
 
 /// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] =
@@ -17,14 +19,7 @@ const PARTS: &[&str] =
 
 /// On a cluster of its own: readers begin with nothing.
 fn run(shared: &Cluster) -> Result<()> {
-    let options = Options { name: "book".to_owned(), control_plane_only: false };
-    let cluster = Cluster::start(shared.cache(), &options)?;
-    let read = read(&cluster);
-    if read.is_err() {
-        progress::text(&crate::report::of(&cluster, &["shop".to_owned(), "certmint-system".to_owned()]));
-    }
-    cluster.stop()?;
-    read
+    own_cluster(shared, "book", &["shop", SYSTEM_NAMESPACE], read)
 }
 
 fn read(cluster: &Cluster) -> Result<()> {

@@ -1,11 +1,21 @@
 //! The chart on an API server; its tests are in [`charts`].
 
+use anyhow::Result;
+
 use super::Scenario;
+use super::own_cluster::own_control_plane;
 use crate::charts;
+use crate::cluster::Cluster;
 
 /// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "chart",
     shows: "An API server takes the chart, and sends our webhook what is ours and nothing else.",
-    run: charts::run,
+    run,
 }];
+
+/// On a cluster of its own: nothing runs there, so that what the webhook configuration lets through can be told by what
+/// is refused.
+fn run(shared: &Cluster) -> Result<()> {
+    own_control_plane(shared, "chart", charts::test_on)
+}

@@ -12,8 +12,25 @@ pub(super) fn own_cluster(
     namespaces: &[&str],
     life: impl FnOnce(&Cluster) -> Result<()>,
 ) -> Result<()> {
-    let options = Options { name: name.to_owned(), control_plane_only: false };
-    let cluster = Cluster::start(shared.cache(), &options)?;
+    on(shared, &Options { name: name.to_owned(), control_plane_only: false }, namespaces, life)
+}
+
+/// Runs `life` on a new cluster `name` without a node.
+pub(super) fn own_control_plane(
+    shared: &Cluster,
+    name: &str,
+    life: impl FnOnce(&Cluster) -> Result<()>,
+) -> Result<()> {
+    on(shared, &Options { name: name.to_owned(), control_plane_only: true }, &[], life)
+}
+
+fn on(
+    shared: &Cluster,
+    options: &Options,
+    namespaces: &[&str],
+    life: impl FnOnce(&Cluster) -> Result<()>,
+) -> Result<()> {
+    let cluster = Cluster::start(shared.cache(), options)?;
     let lived = life(&cluster);
     if lived.is_err() {
         let namespaces: Vec<String> = namespaces.iter().map(|&name| name.to_owned()).collect();

@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::images::{self, Image};
 use crate::kubectl::is_true;
 use crate::wait::{self, Observed};
-use crate::{charts, command};
+use crate::{command, repository};
 
 /// Where the chart is installed; reported on whenever a scenario fails.
 pub const SYSTEM_NAMESPACE: &str = "certmint-system";
@@ -32,7 +32,7 @@ pub fn apply(cluster: &Cluster, values: &[&str]) -> Result<()> {
     let mut sets = image_values(&images::ours(cluster.cache())?, |image| cluster.provide(image))?;
     sets.extend(values.iter().map(|value| (*value).to_owned()));
     let mut helm = cluster.command("helm");
-    helm.args(["upgrade", "--install", RELEASE]).arg(charts::chart()).args([
+    helm.args(["upgrade", "--install", RELEASE]).arg(repository::chart()).args([
         "--namespace",
         SYSTEM_NAMESPACE,
         "--create-namespace",

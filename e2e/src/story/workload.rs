@@ -63,6 +63,24 @@ pub fn manifest(kind: &str, name: &str, image: &str, annotations: &Value) -> Val
     })
 }
 
+/// A Deployment without pods, for what is done before there are any.
+#[must_use]
+pub fn without_pods(name: &str, annotations: &Value) -> Value {
+    let mut deployment = manifest("deployment", name, "none", annotations);
+    deployment["spec"]["replicas"] = 0.into();
+    deployment
+}
+
+/// The annotations that opt in, with further ones of ours (without prefix).
+#[must_use]
+pub fn opting_in(asks: &[(&str, &str)]) -> Value {
+    let mut annotations = json!({ "certmint.dev/inject": "true" });
+    for (key, value) in asks {
+        annotations[format!("certmint.dev/{key}")] = (*value).into();
+    }
+    annotations
+}
+
 /// A Service that selects the pods of the workload `name`.
 #[must_use]
 pub fn service(name: &str) -> Value {
@@ -103,7 +121,7 @@ pub fn await_pods(kubectl: &Kubectl<'_>, name: &str, injected: bool) -> Result<V
     );
     wait::until(&what, PATIENCE, || {
         let pods = kubectl.list(&["pods", &selector])?;
-        let good = |pod: &Value| is_well(pod) && !is_ending(pod) && is_injected(pod) == injected;
+        let good = |pod: &Value| is_well(pod) && is_injected(pod) == injected;
         Ok(if !pods.is_empty() && pods.iter().all(good) {
             Observed::Yes(pods)
         } else {
@@ -130,7 +148,7 @@ pub fn rolled_out(kubectl: &Kubectl<'_>, name: &str) -> Result<Vec<Value>> {
         let counted = ["replicas", "updatedReplicas", "availableReplicas"].map(|count| &status[count]);
         let settled = counted.iter().all(|count| *count == wanted)
             && wanted.as_u64() == u64::try_from(pods.len()).ok()
-            && pods.iter().all(|pod| is_well(pod) && !is_ending(pod));
+            && pods.iter().all(is_well);
         Ok(if observed && settled {
             Observed::Yes(pods)
         } else {
@@ -139,7 +157,13 @@ pub fn rolled_out(kubectl: &Kubectl<'_>, name: &str) -> Result<Vec<Value>> {
     })
 }
 
-fn is_well(pod: &Value) -> bool {
+/// Whether a pod is ready or has finished well, and is to stay.
+#[must_use]
+pub fn is_well(pod: &Value) -> bool {
+    is_ready(pod) && !is_ending(pod)
+}
+
+fn is_ready(pod: &Value) -> bool {
     is_true(pod, "Ready") || pod["status"]["phase"] == "Succeeded"
 }
 
@@ -163,7 +187,7 @@ fn state(pod: &Value) -> String {
         if is_injected(pod) { "injected" } else { "not injected" }.to_owned(),
     ];
     words.extend(is_ending(pod).then(|| "ending".to_owned()));
-    words.extend((!is_well(pod)).then(|| "not ready".to_owned()));
+    words.extend((!is_ready(pod)).then(|| "not ready".to_owned()));
     for list in ["initContainerStatuses", "containerStatuses"] {
         for container in pod["status"][list].as_array().into_iter().flatten() {
             let ends = [

@@ -7,8 +7,8 @@ mod sources;
 use std::collections::BTreeSet;
 
 use certmint_contract::ErrorCode;
-use certmint_e2e::book;
 use certmint_e2e::error_page::{self, ErrorPage};
+use certmint_e2e::repository;
 
 /// Texts of four words or more that tell of no failure.
 const NO_MESSAGES: [&str; 5] = [
@@ -23,7 +23,7 @@ const NO_MESSAGES: [&str; 5] = [
 fn every_message_is_on_the_page() {
     let page = ErrorPage::read().unwrap();
     let known = messages(&page);
-    let missing: BTreeSet<String> = sources::read(&book::repository())
+    let missing: BTreeSet<String> = sources::read(&repository::root())
         .messages
         .iter()
         .filter(|message| !known.contains(&*message.text) && !NO_MESSAGES.contains(&&*message.text))
@@ -35,7 +35,7 @@ fn every_message_is_on_the_page() {
 
 #[test]
 fn every_message_of_the_page_is_printed_by_something() {
-    let sources = sources::read(&book::repository());
+    let sources = sources::read(&repository::root());
     let printed: BTreeSet<&str> = sources.messages.iter().map(|message| &*message.text).collect();
     let page = ErrorPage::read().unwrap();
     let left: Vec<&str> = messages(&page).difference(&printed).copied().collect();
@@ -67,7 +67,7 @@ fn every_code_has_its_section_as_the_catalogue_has_it() {
 
 #[test]
 fn every_code_is_used() {
-    let sources = sources::read(&book::repository());
+    let sources = sources::read(&repository::root());
     let warns = |code| sources.messages.iter().any(|message| warning_of(&message.text) == Some(code));
     let used =
         |code: &&ErrorCode| sources.codes.iter().any(|used| used == code.as_str()) || warns(code.as_str());
@@ -77,13 +77,13 @@ fn every_code_is_used() {
 
 #[test]
 fn every_log_line_of_a_failure_has_a_code() {
-    let without = sources::read(&book::repository()).log_lines_without_code;
+    let without = sources::read(&repository::root()).log_lines_without_code;
     assert!(without.is_empty(), "logged at WARN or ERROR without a code: {without:?}");
 }
 
 #[test]
 fn every_warning_has_a_code() {
-    for message in sources::read(&book::repository()).messages {
+    for message in sources::read(&repository::root()).messages {
         let Some(code) = warning_of(&message.text) else { continue };
         let known = code == "…" || ErrorCode::ALL.iter().any(|known| known.as_str() == code);
         assert!(known, "{}: the warning \"{}\" has no code", message.place, message.text);

@@ -5,8 +5,8 @@ use std::fmt;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::audit::Request;
 use crate::cluster::Cluster;
+use crate::cluster::audit::Request;
 use crate::story::installation::SYSTEM_NAMESPACE;
 
 /// One right.
@@ -100,17 +100,13 @@ fn texts(value: &Value) -> Vec<String> {
 mod tests {
     use serde_json::json;
 
-    use super::super::audit::Object;
     use super::*;
 
     fn request(namespace: &str, verb: &str, name: &str) -> Request {
-        let object = Object {
-            namespace: namespace.into(),
-            resource: "secrets".into(),
-            name: name.into(),
-            ..Object::default()
-        };
-        Request { account: "certmint-controller".into(), allowed: true, verb: verb.into(), object }
+        let object = json!({ "namespace": namespace, "resource": "secrets", "name": name });
+        let request =
+            json!({ "verb": verb, "user": { "username": "certmint-controller" }, "objectRef": object });
+        serde_json::from_value(request).unwrap()
     }
 
     #[test]

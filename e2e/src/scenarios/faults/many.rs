@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::command;
 use crate::kubectl::Kubectl;
-use crate::story::workload::manifest;
+use crate::story::workload::{opting_in, without_pods};
 
 /// The marks between what `go-template` prints of each Secret.
 const TEMPLATE: &str = concat!(
@@ -20,12 +20,7 @@ const TEMPLATE: &str = concat!(
 
 /// Creates opted-in Deployments without pods, named `PREFIX-0` and so on.
 pub(super) fn create(kubectl: &Kubectl<'_>, prefix: &str, count: usize) -> Result<()> {
-    let deployment = |number: usize| {
-        let annotations = json!({ "certmint.dev/inject": "true" });
-        let mut object = manifest("deployment", &format!("{prefix}-{number}"), "none", &annotations);
-        object["spec"]["replicas"] = 0.into();
-        object
-    };
+    let deployment = |number: usize| without_pods(&format!("{prefix}-{number}"), &opting_in(&[]));
     let items: Vec<Value> = (0..count).map(deployment).collect();
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
     command::output_with_input(&mut kubectl.command(&["create", "--filename=-"]), &list).map(drop)

@@ -4,16 +4,16 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::audit::Mark;
 use super::history::History;
 use super::{controllers, many};
 use crate::cluster::Cluster;
+use crate::cluster::audit::{Mark, Request};
 use crate::command;
 use crate::kubectl::Kubectl;
 use crate::progress::{note, step};
 use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::workload::{is_injected, manifest};
-use crate::story::{PATIENCE, namespace};
+use crate::story::workload::{is_injected, manifest, opting_in, without_pods};
+use crate::story::{PATIENCE, metrics, namespace};
 use crate::wait::{self, Observed};
 
 const NAME: &str = "seen-elsewhere";
@@ -43,7 +43,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
 }
 
 fn refusals(kubectl: &Kubectl<'_>) -> Result<()> {
-    kubectl.apply(&deployment("refused", &json!({})).to_string())?;
+    kubectl.apply(&without_pods("refused", &json!({})).to_string())?;
     for (annotation, expected) in REFUSED {
         let annotate = ["annotate", "deployment/refused", "certmint.dev/inject=true", annotation];
         let refused = kubectl.run(&annotate).err();
@@ -65,7 +65,8 @@ fn cost(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     many::create(kubectl, "cost", WORKLOADS)?;
     history.await_made(WORKLOADS)?;
     let asked = wait::until("their Events", PATIENCE, || {
-        let asked: Vec<_> = mark.since(cluster)?.into_iter().filter(|request| request.is_in(NAME)).collect();
+        let mut asked = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
+        asked.retain(|request| request.is_in(NAME));
         let events = asked.iter().filter(|request| request.concerns("events")).count();
         Ok(if events >= WORKLOADS {
             Observed::Yes(asked)
@@ -97,7 +98,7 @@ fn webhook_away(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
             "--for=delete",
             "--timeout=300s",
         ])?;
-        let pod = manifest("pod", "opted-in", "none", &json!({ "certmint.dev/inject": "true" }));
+        let pod = manifest("pod", "opted-in", "none", &opting_in(&[]));
         let refused =
             kubectl.apply(&pod.to_string()).err().context("the pod was taken, without a certificate")?;
         kubectl.apply(&manifest("pod", "stranger", "none", &json!({})).to_string())?;
@@ -123,7 +124,7 @@ fn wiped_bundle(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
         .collect();
     let [kind, name] = CONFIGURATION;
     cluster.kubectl().run(&["patch", kind, name, "--type=json", "-p", &Value::from(wipe).to_string()])?;
-    let pod = manifest("pod", "healed", "none", &json!({ "certmint.dev/inject": "true" }));
+    let pod = manifest("pod", "healed", "none", &opting_in(&[]));
     let created = wait::until("a pod that opts in to be taken", PATIENCE, || {
         kubectl.apply(&pod.to_string()).map(Observed::Yes)
     })?;
@@ -133,7 +134,7 @@ fn wiped_bundle(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
 
 /// Elsewhere, a pod that was created while no webhook was called runs without a certificate, and nothing says so.
 fn missed(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
-    kubectl.apply(&deployment("missed", &json!({ "certmint.dev/inject": "true" })).to_string())?;
+    kubectl.apply(&without_pods("missed", &opting_in(&[])).to_string())?;
     let mut configuration = cluster.kubectl().get(&CONFIGURATION)?;
     let told = step("a pod created while there is no webhook configuration is told of", || {
         cluster.kubectl().delete(&CONFIGURATION)?;
@@ -176,23 +177,14 @@ fn told_of(kubectl: &Kubectl<'_>, kind: &str) -> Result<String> {
 
 /// Waits until every controller counts that many missed pods.
 fn missed_pods(cluster: &Cluster, count: usize) -> Result<()> {
-    let line = format!("certmint_missed_pods {count}");
-    wait::until(&line, PATIENCE, || {
+    let wanted = Some(count.to_string());
+    wait::until(&format!("certmint_missed_pods {count}"), PATIENCE, || {
         for pod in controllers::pods(cluster)? {
-            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-            let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{name}:9402/proxy/metrics");
-            let metrics = cluster.kubectl().run(&["get", "--raw", &path])?;
-            if !metrics.lines().any(|shown| shown == line) {
-                let shown = metrics.lines().find(|shown| shown.starts_with("certmint_missed_pods "));
-                return Ok(Observed::NotYet(format!("{name}: {}", shown.unwrap_or_default())));
+            let shown = metrics::value(cluster, &pod, "certmint_missed_pods")?;
+            if shown != wanted {
+                return Ok(Observed::NotYet(format!("{}: {shown:?}", pod["metadata"]["name"])));
             }
         }
         Ok(Observed::Yes(()))
     })
-}
-
-fn deployment(name: &str, annotations: &Value) -> Value {
-    let mut deployment = manifest("deployment", name, "none", annotations);
-    deployment["spec"]["replicas"] = 0.into();
-    deployment
 }

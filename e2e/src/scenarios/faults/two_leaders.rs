@@ -5,11 +5,11 @@ use std::thread;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 
-use super::audit::Mark;
 use super::controllers::{self, CONTAINER, await_other_leader, leader, leading_pod, said};
 use super::history::History;
 use super::many;
 use crate::cluster::Cluster;
+use crate::cluster::audit::{Mark, Request};
 use crate::cluster::process::Signal;
 use crate::command;
 use crate::kubectl::Kubectl;
@@ -75,12 +75,12 @@ fn awake(cluster: &Cluster, old: &Value) -> Result<()> {
     let mark = Mark::now(cluster)?;
     cluster.signal(old, CONTAINER, Signal::Continue)?;
     wait::until("the old leader to look at the Lease again", PATIENCE, || {
-        let asked = mark.since(cluster)?;
+        let asked = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
         let looks = asked.iter().filter(|request| request.is_from(old) && request.concerns("leases")).count();
         Ok(if looks >= LOOKS { Observed::Yes(()) } else { Observed::NotYet(format!("{looks} times")) })
     })?;
     // An Event tells what was done before; it decides nothing.
-    let asked = mark.since(cluster)?;
+    let asked = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
     let late = asked
         .iter()
         .filter(|request| request.is_from(old) && request.is_write() && !request.concerns("events"));

@@ -6,15 +6,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 
 use super::super::own_cluster::own_cluster;
-use super::guide::Guide;
 use super::removed;
+use crate::book::{self, Guide};
 use crate::cluster::Cluster;
 use crate::kubectl::Kubectl;
 use crate::progress::{note, step};
 use crate::story::installation::{self, RELEASE, SYSTEM_NAMESPACE};
 use crate::story::{PATIENCE, examples, namespace, workload};
 use crate::wait::{self, Observed};
-use crate::{book, charts, command};
+use crate::{command, repository};
 
 /// Long enough to look around while helm waits, for what will not happen.
 const GIVES_UP: &str = "--timeout=15s";
@@ -37,7 +37,7 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
 /// The image cannot be pulled: everybody but who opts in goes on, and helm takes it back.
 fn broken(cluster: &Cluster, shop: &Kubectl<'_>) -> Result<()> {
     let mut helm = cluster.command("helm");
-    helm.args(["install", RELEASE]).arg(charts::chart());
+    helm.args(["install", RELEASE]).arg(repository::chart());
     helm.args(["--namespace", SYSTEM_NAMESPACE, "--create-namespace", "--set=image.tag=missing"]);
     helm.args(["--rollback-on-failure", GIVES_UP]);
     let installation =
@@ -93,7 +93,7 @@ fn failed(helm: Child) -> Result<()> {
 /// `helm test` fails, and its pod tells why.
 fn untestable(cluster: &Cluster) -> Result<()> {
     let mut helm = cluster.command("helm");
-    helm.args(["upgrade", RELEASE]).arg(charts::chart());
+    helm.args(["upgrade", RELEASE]).arg(repository::chart());
     command::output(helm.args(["--namespace", SYSTEM_NAMESPACE, "--set", DEADLINE, "--wait"]))?;
     installation::scale_controller(cluster, 0)?;
     let tested =

@@ -10,7 +10,7 @@ use crate::kubectl::Kubectl;
 use crate::progress::{note, step};
 use crate::story::workload::{self, manifest};
 use crate::story::{PATIENCE, examples, namespace};
-use crate::{book, charts, command};
+use crate::{book, command, repository};
 
 /// An installation that is limited.
 struct Limited {
@@ -79,7 +79,7 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
 fn installed(cluster: &Cluster, release: &Limited) -> Result<()> {
     let Limited { release, home, prefix, serves } = release;
     let mut helm = cluster.command("helm");
-    helm.args(["install", release]).arg(charts::chart());
+    helm.args(["install", release]).arg(repository::chart());
     helm.args([
         "--namespace",
         home,
@@ -96,7 +96,7 @@ fn installed(cluster: &Cluster, release: &Limited) -> Result<()> {
 
 fn refused(cluster: &Cluster, options: &[&str], why: &str) -> Result<()> {
     let mut helm = cluster.command("helm");
-    helm.args(["install", "third"]).arg(charts::chart());
+    helm.args(["install", "third"]).arg(repository::chart());
     helm.args(["--namespace", "third-system", "--create-namespace"]).args(options);
     let Err(refusal) = command::output(&mut helm) else {
         bail!("a third release was installed with {options:?}")

@@ -4,9 +4,8 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::super::own_cluster::own_cluster;
-use super::guide::Guide;
 use super::removed;
-use crate::book;
+use crate::book::{self, Guide};
 use crate::cluster::Cluster;
 use crate::images;
 use crate::kubectl::{Kubectl, is_true};

@@ -8,13 +8,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::server::Server;
+use crate::charts::prometheus;
 use crate::cluster::Cluster;
 use crate::kubectl::Kubectl;
 use crate::progress::step;
+use crate::prometheus::programs;
 use crate::story::installation::{self, SYSTEM_NAMESPACE};
 use crate::story::{PATIENCE, namespace, workload};
 use crate::wait::{self, Observed};
-use crate::{charts, command, prometheus};
+use crate::{command, repository};
 
 const NAME: &str = "metrics";
 /// Many evaluations of a second each, on a loaded machine.
@@ -61,7 +63,7 @@ fn address(pod: &Value) -> String {
 
 /// The chart's alerts as they stand and, marked, without their patience; the dashboard's expressions.
 fn rules() -> Result<Vec<Value>> {
-    let path = charts::chart().join(prometheus::ALERTS);
+    let path = repository::chart().join(prometheus::ALERTS);
     let alerts = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let alerts: Value = serde_saphyr::from_str(&alerts).context("the alerts are not YAML")?;
     let mut hasty = alerts.clone();
@@ -100,8 +102,7 @@ fn passes_lint(cluster: &Cluster, pod: &Value) -> Result<()> {
         text.push_str(&line.replace("_info info", "_info gauge"));
         text.push('\n');
     }
-    let mut promtool =
-        cluster.command(&prometheus::programs(cluster.cache())?.join("promtool").to_string_lossy());
+    let mut promtool = cluster.command(&programs(cluster.cache())?.join("promtool").to_string_lossy());
     command::output_with_input(promtool.args(["check", "metrics"]), &text).map(drop)
 }
 
@@ -145,7 +146,7 @@ fn all_there(server: &Server<'_>) -> Result<()> {
     let found = server.ask("label/__name__/values")?;
     let found: Vec<_> = found.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let scraped = prometheus::names(&found.join(" "));
-    let alerts = fs::read_to_string(charts::chart().join(prometheus::ALERTS))?;
+    let alerts = fs::read_to_string(repository::chart().join(prometheus::ALERTS))?;
     let used = prometheus::names(&[alerts, prometheus::dashboard_expressions()?.join(" ")].join(" "));
     let documented = prometheus::documented()?;
     let named: BTreeSet<_> = used.union(&documented).collect();

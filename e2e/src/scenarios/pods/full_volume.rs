@@ -33,7 +33,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         one_version(cluster, &pod)
     })?;
     step("with room again, the new certificate follows", || {
-        volume::on_node(cluster, r#"rm "$1""#, &filler)?;
+        cluster.on_node(r#"rm "$1""#, &filler)?;
         wait::until("a new certificate", PATIENCE, || {
             let now = files(&kubectl)?;
             Ok(if now == before { Observed::NotYet("the old one".to_owned()) } else { Observed::Yes(()) })
@@ -45,7 +45,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
 /// Writes until there is no room, by smaller and smaller pieces.
 fn filled(cluster: &Cluster, filler: &str) -> Result<()> {
     let script = r#"for size in 65536 4096 512 1; do dd if=/dev/zero bs=$size >>"$1" 2>/dev/null || true; done; ! echo more >>"$1" 2>/dev/null"#;
-    volume::on_node(cluster, script, filler).map(drop)
+    cluster.on_node(script, filler).map(drop)
 }
 
 /// Key, chain and roots that the app reads.
@@ -70,7 +70,7 @@ fn told(kubectl: &Kubectl<'_>) -> Result<()> {
 /// The volume holds one directory of files, to which its link points.
 fn one_version(cluster: &Cluster, pod: &Value) -> Result<()> {
     let versions =
-        volume::on_node(cluster, r#"cd "$1"; find . -mindepth 1 -maxdepth 1 -type d"#, &volume::path(pod)?)?;
+        cluster.on_node(r#"cd "$1"; find . -mindepth 1 -maxdepth 1 -type d"#, &volume::path(pod)?)?;
     ensure!(versions.lines().count() == 1, "the volume holds {versions}");
     Ok(())
 }

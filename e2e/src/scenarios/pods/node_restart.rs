@@ -46,7 +46,7 @@ fn started(kubectl: &Kubectl<'_>, image: &str) -> Result<Vec<Value>> {
 
 fn go_down(cluster: &Cluster, pods: &[Value]) -> Result<()> {
     cluster.stop_service("kubelet")?;
-    volume::kill_containers(cluster, NAME)?;
+    cluster.kill_containers(NAME)?;
     for pod in pods {
         volume::empty(cluster, pod)?;
     }

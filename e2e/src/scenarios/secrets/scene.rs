@@ -1,12 +1,12 @@
 //! What the parts of the scenario look at.
 
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::command;
 use crate::kubectl::Kubectl;
-use crate::story::{PATIENCE, workload};
+use crate::story::{PATIENCE, events, workload};
 use crate::wait::{self, Observed};
 
 /// The cluster, and kubectl in the scenario's namespace.
@@ -18,29 +18,14 @@ pub(super) struct Scene<'a> {
 impl Scene<'_> {
     /// A Deployment that opts in, with that many pods, and further annotations of ours (without prefix).
     pub(super) fn deploy(&self, name: &str, image: &str, replicas: u32, asks: &[(&str, &str)]) -> Result<()> {
-        let mut annotations = json!({ "certmint.dev/inject": "true" });
-        for (key, value) in asks {
-            annotations[format!("certmint.dev/{key}")] = (*value).into();
-        }
-        let mut deployment = workload::manifest("deployment", name, image, &annotations);
+        let mut deployment = workload::manifest("deployment", name, image, &workload::opting_in(asks));
         deployment["spec"]["replicas"] = replicas.into();
         self.kubectl.apply(&deployment.to_string()).map(drop)
     }
 
-    /// Waits until there is such an Event about the object, and returns its note.
-    pub(super) fn is_told(&self, kind: &str, name: &str, reason: &str) -> Result<String> {
-        wait::until(&format!("an Event {reason} on {kind} {name}"), PATIENCE, || {
-            let events = self.kubectl.list(&["events.v1.events.k8s.io"])?;
-            let about = |event: &&Value| {
-                event["regarding"]["kind"] == kind
-                    && event["regarding"]["name"] == name
-                    && event["reason"] == reason
-            };
-            Ok(match events.iter().find(about).and_then(|event| event["note"].as_str()) {
-                Some(note) => Observed::Yes(note.to_owned()),
-                None => Observed::NotYet(format!("{} others", events.len())),
-            })
-        })
+    /// Waits until there is such an Event about the object (`Kind/name`), and returns its note.
+    pub(super) fn is_told(&self, object: &str, reason: &str) -> Result<String> {
+        events::await_told(&self.kubectl, object, reason, |_| true)
     }
 
     /// Waits until the Secret is a whole and good one of ours that `wanted` is content with.

@@ -1,10 +1,8 @@
 //! What may go wrong around Certmint, made to go wrong.
 
 mod api_server_away;
-mod audit;
 mod controller_killed;
 mod controllers;
-mod dry_run;
 mod history;
 mod many;
 mod seen_elsewhere;
@@ -35,7 +33,6 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "The webhook rolls three times while pods are created: none is refused, none comes out uninjected.",
         run: webhook_rollout::run,
     },
-    Scenario { name: "dry-run", shows: "A server-side dry run leaves nothing behind.", run: dry_run::run },
     Scenario {
         name: "seen-elsewhere",
         shows: "What goes wrong in silence elsewhere is refused, healed or told.",

@@ -1,35 +1,29 @@
 //! What may happen to the CA, one after the other, and each time the way back.
 
 use std::fs;
-use std::process::Command;
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use time::Duration;
 
+use super::super::own_cluster::own_cluster;
 use super::crafted;
-use crate::book::{self, Block, Page};
-use crate::cluster::{Cluster, Options};
+use crate::book::Guide;
+use crate::cluster::Cluster;
+use crate::command;
 use crate::kubectl::{Kubectl, is_true};
-use crate::progress::{self, note, step};
+use crate::progress::{note, step};
 use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::{PATIENCE, namespace, workload};
+use crate::story::{PATIENCE, events, metrics, namespace, workload};
 use crate::wait::{self, Observed};
-use crate::{command, report};
 
 const NAMESPACE: &str = "ca-accidents";
 const CONTROLLERS: &str = "--selector=app.kubernetes.io/component=controller";
 
 /// On a cluster of its own, whose CA nobody else needs.
 pub(super) fn run(shared: &Cluster) -> Result<()> {
-    let options = Options { name: NAMESPACE.to_owned(), control_plane_only: false };
-    let cluster = Cluster::start(shared.cache(), &options)?;
-    let shown = show(&cluster);
-    if shown.is_err() {
-        progress::text(&report::of(&cluster, &[NAMESPACE.to_owned(), SYSTEM_NAMESPACE.to_owned()]));
-    }
-    cluster.stop()?;
-    shown
+    own_cluster(shared, NAMESPACE, &[NAMESPACE, SYSTEM_NAMESPACE], show)
 }
 
 fn show(cluster: &Cluster) -> Result<()> {
@@ -39,16 +33,16 @@ fn show(cluster: &Cluster) -> Result<()> {
         system: cluster.kubectl().namespace(SYSTEM_NAMESPACE),
         kubectl: namespace(cluster, NAMESPACE, &[])?,
     };
-    let mut book = Book::open(cluster)?;
+    let mut book = Guide::open(cluster, "restore-the-ca")?.at_home(home(cluster)?);
     scene.opt_in("payments")?;
     let issued = scene.issued("payments")?;
 
-    step("it is backed up as the book says", || book.next(2))?;
+    step("it is backed up as the book says", || book.through("openssl x509"))?;
     step("deleted: nothing more is issued, and it is said where people look", || {
         scene.system.delete(&["secret", "certmint-ca"])?;
         scene.refuses("the CA's Secret is gone, but there was one: its trust bundle is still there")?;
         scene.opt_in("late")?;
-        scene.is_told("Deployment", "late", "CaUnavailable", "no usable CA").map(drop)
+        scene.is_refused("late")
     })?;
     step("the controllers that run stay ready; those that start are not, and make no other CA", || {
         scene.controllers(true)?;
@@ -59,7 +53,7 @@ fn show(cluster: &Cluster) -> Result<()> {
         Ok(())
     })?;
     step("brought back as the book says: what waited is issued, what was issued stays", || {
-        book.next(1)?;
+        book.through("kubectl create --namespace certmint-system")?;
         let late = scene.issued("late")?;
         ensure!(late.root == issued.root, "the root is another one");
         scene.unchanged("payments", &issued)
@@ -72,14 +66,14 @@ fn show(cluster: &Cluster) -> Result<()> {
         scene.refuses("the CA's Secret cannot be used: the issuing CA's key")
     })?;
     step("put back as the book says", || {
-        book.next(1)?;
+        book.through("kubectl replace --namespace certmint-system")?;
         scene.usable()
     })?;
     step("swapped for another good CA: nothing is signed by a root that nobody trusts", || {
         scene.put(&crafted::made_ago(Duration::ZERO)?)?;
         scene.refuses("holds another root than the published trust bundle")?;
         scene.opt_in("strange")?;
-        scene.is_told("Deployment", "strange", "CaUnavailable", "no usable CA")?;
+        scene.is_refused("strange")?;
         ensure!(scene.kubectl.get(&["secret", "strange-certmint-tls"]).is_err(), "it was issued for");
         scene.put_back()
     })?;
@@ -102,7 +96,7 @@ fn show(cluster: &Cluster) -> Result<()> {
         scene.unchanged("payments", &issued)
     })?;
     step("a new root is accepted as the book says, and everything is issued by it", || {
-        book.next(3)?;
+        book.finish()?;
         let anew = scene.reissued("payments", &issued)?;
         ensure!(anew.root != issued.root, "the root is the same");
         installation::ready(cluster)
@@ -126,9 +120,7 @@ struct Issued {
 impl Scene<'_> {
     /// A workload without pods: its Secret is what matters.
     fn opt_in(&self, name: &str) -> Result<()> {
-        let annotations = json!({ "certmint.dev/inject": "true" });
-        let mut deployment = workload::manifest("deployment", name, "none", &annotations);
-        deployment["spec"]["replicas"] = 0.into();
+        let deployment = workload::without_pods(name, &workload::opting_in(&[]));
         self.kubectl.apply(&deployment.to_string()).map(drop)
     }
 
@@ -159,7 +151,7 @@ impl Scene<'_> {
 
     /// Waits until an Event on the controller's Deployment and the metrics say that there is no CA, and why.
     fn refuses(&self, why: &str) -> Result<()> {
-        let told = self.is_told("Deployment", "certmint-controller", "CaUnavailable", why)?;
+        let told = told_unavailable(&self.system, "Deployment/certmint-controller", why)?;
         note(&told);
         let described = self.system.run(&["describe", "deployment", "certmint-controller"])?;
         ensure!(described.contains(why), "kubectl describe deployment does not say {why:?}:\n{described}");
@@ -176,33 +168,18 @@ impl Scene<'_> {
             let pods = self.system.list(&["pods", CONTROLLERS])?;
             let mut seen = Vec::new();
             for pod in &pods {
-                let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-                let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{name}:9402/proxy/metrics");
-                let metrics = self.cluster.kubectl().run(&["get", "--raw", &path])?;
-                let gauge = metrics.lines().find_map(|line| line.strip_prefix("certmint_ca_usable "));
-                seen.push(gauge.unwrap_or_default().to_owned());
+                let gauge = metrics::value(self.cluster, pod, "certmint_ca_usable")?;
+                seen.push(gauge.unwrap_or_default());
             }
             let all = !seen.is_empty() && seen.iter().all(|gauge| gauge == value);
             Ok(if all { Observed::Yes(()) } else { Observed::NotYet(format!("{seen:?}")) })
         })
     }
 
-    fn is_told(&self, kind: &str, name: &str, reason: &str, words: &str) -> Result<String> {
-        let kubectl = if name == "certmint-controller" { &self.system } else { &self.kubectl };
-        wait::until(&format!("an Event {reason} on {kind}/{name}"), PATIENCE, || {
-            let events = kubectl.list(&["events.v1.events.k8s.io"])?;
-            let about = |event: &&Value| {
-                event["regarding"]["kind"] == kind
-                    && event["regarding"]["name"] == name
-                    && event["reason"] == reason
-            };
-            let notes: Vec<_> =
-                events.iter().filter(about).filter_map(|event| event["note"].as_str()).collect();
-            Ok(match notes.iter().find(|note| note.contains(words)) {
-                Some(note) => Observed::Yes((*note).to_owned()),
-                None => Observed::NotYet(format!("{notes:?}")),
-            })
-        })
+    /// Waits until an Event on a workload of the scenario's says that nothing is issued.
+    fn is_refused(&self, name: &str) -> Result<()> {
+        let deployment = format!("Deployment/{name}");
+        told_unavailable(&self.kubectl, &deployment, "no usable CA").map(drop)
     }
 
     /// Waits until two controllers run and are ready, or not.
@@ -233,37 +210,13 @@ impl Scene<'_> {
     }
 }
 
-/// The book's page, read while things happen.
-struct Book<'a> {
-    cluster: &'a Cluster,
-    name: String,
-    blocks: std::vec::IntoIter<Block>,
-}
-
-impl<'a> Book<'a> {
-    fn open(cluster: &'a Cluster) -> Result<Self> {
-        let Page { name, blocks } = Page::read("docs/src/how-to/restore-the-ca.md")?;
-        Ok(Self { cluster, name, blocks: blocks.into_iter() })
-    }
-
-    /// Runs the next commands of the page.
-    fn next(&mut self, count: usize) -> Result<()> {
-        let home = home(self.cluster)?;
-        let blocks: Vec<_> = self.blocks.by_ref().take(count).collect();
-        if blocks.len() < count {
-            bail!("{} has fewer commands than are to be run", self.name);
-        }
-        let page = Page { name: self.name.clone(), blocks };
-        book::run(&page, || {
-            let mut shell: Command = self.cluster.command("env");
-            shell.arg(format!("HOME={}", home.display())).arg("bash");
-            shell
-        })
-    }
+/// Waits until an Event on the object (`Kind/name`) says with these words that the CA cannot be used, and returns its note.
+fn told_unavailable(kubectl: &Kubectl<'_>, object: &str, words: &str) -> Result<String> {
+    events::await_told(kubectl, object, "CaUnavailable", |note| note.contains(words))
 }
 
 /// Where the reader keeps files: it goes with the cluster.
-fn home(cluster: &Cluster) -> Result<std::path::PathBuf> {
+fn home(cluster: &Cluster) -> Result<PathBuf> {
     let home = cluster.state()?.directory().join("home");
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
     Ok(home)

@@ -4,7 +4,6 @@ mod annotations;
 mod follow;
 mod key_algorithms;
 mod policy;
-mod policy_file;
 mod scene;
 
 use super::Scenario;

@@ -4,9 +4,9 @@
 //! `opt-in-restricted`): those are reported on when it fails, and removed when it ends.
 
 mod access;
-mod authority;
 mod bad_input;
 mod book;
+mod ca;
 mod chart;
 mod explained;
 mod faults;
@@ -14,10 +14,10 @@ mod how_to;
 mod lifecycle;
 pub mod local_cluster;
 mod main_job;
-mod names;
 mod observability;
 mod own_cluster;
 mod pods;
+mod requests;
 mod secrets;
 
 use std::sync::{Mutex, PoisonError};
@@ -46,11 +46,11 @@ pub struct Scenario {
 pub fn all() -> Vec<Scenario> {
     [
         main_job::SCENARIOS,
-        names::SCENARIOS,
+        requests::SCENARIOS,
         explained::SCENARIOS,
         pods::SCENARIOS,
         secrets::SCENARIOS,
-        authority::SCENARIOS,
+        ca::SCENARIOS,
         faults::SCENARIOS,
         bad_input::SCENARIOS,
         observability::SCENARIOS,

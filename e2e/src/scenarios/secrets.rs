@@ -2,8 +2,8 @@
 
 mod damage;
 mod forged;
-mod names;
 mod scene;
+mod taken;
 
 use anyhow::Result;
 
@@ -22,7 +22,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 fn run(cluster: &Cluster) -> Result<()> {
     installation::install(cluster, installation::SHORT_LIVED)?;
     let scene = Scene { cluster, kubectl: namespace(cluster, "secrets-under-attack", &[])? };
-    names::run(&scene)?;
+    taken::run(&scene)?;
     damage::run(&scene)?;
     forged::run(&scene)
 }

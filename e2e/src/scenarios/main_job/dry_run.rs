@@ -3,12 +3,12 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::audit::Mark;
 use crate::cluster::Cluster;
+use crate::cluster::audit::{Mark, Request};
 use crate::command;
 use crate::kubectl::Kubectl;
 use crate::progress::step;
-use crate::story::workload::{is_injected, manifest};
+use crate::story::workload::{is_injected, manifest, opting_in, without_pods};
 use crate::story::{PATIENCE, installation, namespace};
 
 const NAME: &str = "dry-run";
@@ -16,7 +16,7 @@ const NAME: &str = "dry-run";
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     installation::install(cluster, installation::SHORT_LIVED)?;
     let kubectl = namespace(cluster, NAME, &[])?;
-    kubectl.apply(&deployment("tried", &json!({})).to_string())?;
+    kubectl.apply(&without_pods("tried", &json!({})).to_string())?;
     let before = kubectl.get(&["deployment", "tried"])?;
     let mark = Mark::now(cluster)?;
 
@@ -33,21 +33,21 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         Ok(())
     })?;
     step("kubectl create --dry-run=server shows a pod with the container", || {
-        let pod = manifest("pod", "tried", "none", &json!({ "certmint.dev/inject": "true" }));
+        let pod = manifest("pod", "tried", "none", &opting_in(&[]));
         let mut create = kubectl.command(&["create", "--dry-run=server", "--output=json", "--filename=-"]);
         let shown: Value = serde_json::from_str(&command::output_with_input(&mut create, &pod.to_string())?)?;
         ensure!(is_injected(&shown), "it shows {shown}");
         Ok(())
     })?;
     step("a workload that opts in after them has its Secret", || {
-        kubectl.apply(&deployment("real", &json!({ "certmint.dev/inject": "true" })).to_string())?;
+        kubectl.apply(&without_pods("real", &opting_in(&[])).to_string())?;
         kubectl.until("secret/real-certmint-tls", "to be there", PATIENCE, |_| Some(()))
     })?;
     step("of the dry runs there is no Secret, no Event, no label, no pod", || {
         nothing_left(&kubectl, &before)
     })?;
     step("and the controller has asked for nothing but that Secret", || {
-        let asked = mark.since(cluster)?;
+        let asked = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
         let here = asked.iter().filter(|request| request.is_in(NAME)).map(ToString::to_string);
         let others: Vec<String> = here.filter(|request| !is_expected(request)).collect();
         ensure!(others.is_empty(), "it has asked: {}", others.join("; "));
@@ -80,10 +80,4 @@ fn nothing_left(kubectl: &Kubectl<'_>, before: &Value) -> Result<()> {
     });
     ensure!(of_tried.count() == 0, "there is an Event of the dry run");
     Ok(())
-}
-
-fn deployment(name: &str, annotations: &Value) -> Value {
-    let mut deployment = manifest("deployment", name, "none", annotations);
-    deployment["spec"]["replicas"] = 0.into();
-    deployment
 }

@@ -1,6 +1,5 @@
 //! What Certmint's accounts may do: what they need, and nothing more.
 
-mod audit;
 mod grants;
 mod life;
 mod limits;
@@ -12,11 +11,11 @@ use anyhow::{Result, bail, ensure};
 use super::Scenario;
 use super::own_cluster::own_cluster;
 use crate::cluster::Cluster;
+use crate::cluster::audit::{Mark, Request};
 use crate::progress::{note, step};
 use crate::story::installation::{self, SYSTEM_NAMESPACE};
 use crate::story::namespace;
 use crate::wait::{self, Observed};
-use audit::Request;
 use grants::Grant;
 
 /// What is shown of it.
@@ -46,17 +45,25 @@ fn run(shared: &Cluster) -> Result<()> {
     })
 }
 
+/// Every request up to now.
+fn asked(cluster: &Cluster) -> Result<Vec<Request>> {
+    Mark::START.since(cluster)?.collect()
+}
+
 /// Waits until the log has a request for each right. One that was refused, and not granted since, is a right missing.
 fn all_used(cluster: &Cluster, grants: &[Grant]) -> Result<()> {
     let requests = wait::until("each right to be used", SOON, || {
-        let requests = audit::requests(cluster)?;
-        let refused = requests.iter().filter(|request| !request.allowed);
-        let mut missing =
-            refused.filter(|refused| !requests.iter().any(|other| other.allowed && other.same(refused)));
+        let requests = asked(cluster)?;
+        let refused = requests.iter().filter(|request| !request.is_allowed());
+        let mut missing = refused
+            .filter(|refused| !requests.iter().any(|other| other.is_allowed() && other.is_same(refused)));
         if let Some(missing) = missing.next_back() {
-            return Ok(Observed::Yes(Err(format!("a right is missing: {missing}"))));
+            let (account, api_group) = (missing.account(), &missing.object.api_group);
+            let missing = format!("a right is missing: {account}, {missing}, of API group {api_group:?}");
+            return Ok(Observed::Yes(Err(missing)));
         }
-        let used = |grant: &Grant| requests.iter().any(|request| request.allowed && grant.covers(request));
+        let used =
+            |grant: &Grant| requests.iter().any(|request| request.is_allowed() && grant.covers(request));
         let unused: Vec<String> = grants.iter().filter(|grant| !used(grant)).map(Grant::to_string).collect();
         Ok(if unused.is_empty() {
             Observed::Yes(Ok(requests.len()))
@@ -72,9 +79,9 @@ fn all_used(cluster: &Cluster, grants: &[Grant]) -> Result<()> {
 }
 
 fn silent(cluster: &Cluster) -> Result<()> {
-    let requests = audit::requests(cluster)?;
+    let requests = asked(cluster)?;
     let asked: Vec<&Request> =
-        requests.iter().filter(|request| !request.account.ends_with("-controller")).collect();
+        requests.iter().filter(|request| !request.account().ends_with("-controller")).collect();
     ensure!(asked.is_empty(), "not only the controller asked: {asked:?}");
     Ok(())
 }

@@ -20,8 +20,8 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
         "a Secret that is somebody's own: workload, Secret and pod tell why there is no certificate",
         || {
             scene.deploy("shop", &image, 1, &[])?;
-            note(&scene.is_told("Deployment", "shop", "ForeignSecret")?);
-            scene.is_told("Secret", secret, "ForeignSecret")?;
+            note(&scene.is_told("Deployment/shop", "ForeignSecret")?);
+            scene.is_told(&format!("Secret/{secret}"), "ForeignSecret")?;
             let listed = kubectl.run(&["events", "--for", &format!("secret/{secret}")])?;
             ensure!(listed.contains("ForeignSecret"), "kubectl events --for says\n{listed}");
             waiting(scene, "shop", "ForeignSecret")
@@ -43,7 +43,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
         scene.deploy("first", &image, 0, &shared)?;
         scene.good("shared-tls", is_of("Deployment/first"))?;
         scene.deploy("second", &image, 0, &shared)?;
-        let told = scene.is_told("Deployment", "second", "SecretClaimed")?;
+        let told = scene.is_told("Deployment/second", "SecretClaimed")?;
         note(&told);
         ensure!(told.contains("belongs to Deployment/first"), "it is told {told:?}");
         scene.good("shared-tls", is_of("Deployment/first")).map(drop)

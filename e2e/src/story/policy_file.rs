@@ -1,13 +1,12 @@
-//! The policy in its ConfigMap, changed under running servers and put back in the end.
+//! The policy in its ConfigMap, changed under running servers.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use super::PATIENCE;
+use super::installation::SYSTEM_NAMESPACE;
 use crate::cluster::Cluster;
 use crate::kubectl::{Kubectl, is_true};
-use crate::progress;
-use crate::story::PATIENCE;
-use crate::story::installation::SYSTEM_NAMESPACE;
 use crate::wait::{self, Observed};
 
 const CONFIG_MAP: &str = "configmap/certmint-policy";
@@ -16,23 +15,30 @@ const CONFIG_MAP: &str = "configmap/certmint-policy";
 const TAKEN: [(&str, &str); 2] = [("webhook", "policy loaded"), ("controller", "the policy changed")];
 const NOT_TAKEN: &str = "policy not taken, the last good one stays in force";
 
-/// The installation's policy; as it was again when dropped.
-pub(super) struct PolicyFile<'a> {
+/// The installation's policy.
+#[derive(Debug)]
+pub struct PolicyFile<'a> {
     kubectl: Kubectl<'a>,
     original: String,
-    changes: usize,
 }
 
 impl<'a> PolicyFile<'a> {
-    pub(super) fn of(cluster: &'a Cluster) -> Result<Self> {
+    /// The policy as it is now.
+    ///
+    /// # Errors
+    /// When there is no installation.
+    pub fn of(cluster: &'a Cluster) -> Result<Self> {
         let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
         let stored = kubectl.get(&[CONFIG_MAP])?;
         let original = stored["data"]["policy.json"].as_str().context("there is no policy")?.to_owned();
-        Ok(Self { kubectl, original, changes: 0 })
+        Ok(Self { kubectl, original })
     }
 
     /// Changes these fields of the original, and waits until every server has taken it.
-    pub(super) fn change(&mut self, fields: &Value) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the API server or, in time, a server does not take it.
+    pub fn change(&self, fields: &Value) -> Result<()> {
         let mut policy: Value = serde_json::from_str(&self.original)?;
         for (key, value) in fields.as_object().into_iter().flatten() {
             policy[key] = value.clone();
@@ -43,17 +49,22 @@ impl<'a> PolicyFile<'a> {
     }
 
     /// Writes something that is no policy, and waits until every server has refused it.
-    pub(super) fn spoil(&mut self, text: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the API server does not take it, or a server does not refuse it in time.
+    pub fn spoil(&self, text: &str) -> Result<()> {
         self.write(text, |_| NOT_TAKEN)
     }
 
     /// Puts the original back, and waits for nothing.
-    pub(super) fn restore(&self) -> Result<()> {
-        self.store(&self.original)?;
-        self.hurry(self.changes + 1)
+    ///
+    /// # Errors
+    /// When the API server does not take it.
+    pub fn restore(&self) -> Result<()> {
+        self.store(&self.original)
     }
 
-    fn write(&mut self, text: &str, line: impl Fn(&str) -> &'static str) -> Result<()> {
+    fn write(&self, text: &str, line: impl Fn(&str) -> &'static str) -> Result<()> {
         let before: Vec<(String, &'static str, usize)> = self
             .servers()?
             .into_iter()
@@ -63,8 +74,6 @@ impl<'a> PolicyFile<'a> {
             })
             .collect::<Result<_>>()?;
         self.store(text)?;
-        self.changes += 1;
-        self.hurry(self.changes)?;
         for (pod, line, count) in before {
             wait::until(&format!("{pod} to log {line:?} again"), PATIENCE, || {
                 let now = self.count(&pod, line)?;
@@ -76,13 +85,11 @@ impl<'a> PolicyFile<'a> {
 
     fn store(&self, text: &str) -> Result<()> {
         let patch = json!({ "data": { "policy.json": text } }).to_string();
-        self.kubectl.run(&["patch", CONFIG_MAP, "--type=merge", "--patch", &patch]).map(drop)
-    }
-
-    /// Kubelet brings a changed ConfigMap at a pod's next sync, within about a minute; a changed pod has one at once.
-    fn hurry(&self, change: usize) -> Result<()> {
+        let version = "--output=jsonpath={.metadata.resourceVersion}";
+        let patch = ["patch", CONFIG_MAP, "--type=merge", "--patch", &patch, version];
+        let mark = format!("certmint-test/policy={}", self.kubectl.run(&patch)?);
+        // Kubelet brings a changed ConfigMap at a pod's next sync, within about a minute; a changed pod has one at once.
         let part_of = "--selector=app.kubernetes.io/name=certmint";
-        let mark = format!("certmint-test/policy={change}");
         self.kubectl.run(&["annotate", "pods", part_of, "--overwrite", &mark]).map(drop)
     }
 
@@ -102,13 +109,5 @@ impl<'a> PolicyFile<'a> {
 
     fn count(&self, pod: &str, line: &str) -> Result<usize> {
         Ok(self.kubectl.run(&["logs", pod])?.matches(line).count())
-    }
-}
-
-impl Drop for PolicyFile<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.restore() {
-            progress::note(&format!("the policy could not be put back: {error:#}"));
-        }
     }
 }

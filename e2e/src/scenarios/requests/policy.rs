@@ -1,16 +1,16 @@
 //! What the policy decides, while everything runs on.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::policy_file::PolicyFile;
 use super::scene::{Scene, deployment, said};
 use crate::cluster::Cluster;
 use crate::command;
 use crate::kubectl::Kubectl;
 use crate::progress::step;
+use crate::story::policy_file::PolicyFile;
 use crate::story::secret_files::SecretFiles;
-use crate::story::{PATIENCE, installation, namespace, workload};
+use crate::story::{PATIENCE, events, installation, metrics, namespace, workload};
 use crate::wait::{self, Observed};
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
@@ -23,7 +23,18 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     scene.deploy("big", &[("key-algorithm", "rsa-2048")])?;
     scene.named("big", &[])?;
 
-    let mut policy = PolicyFile::of(cluster)?;
+    let policy = PolicyFile::of(cluster)?;
+    let shown = changed(&scene, &excluded, &policy);
+    // Whatever happened: it is not to stay like that.
+    let mended = step("the policy mended, the servers run", || {
+        policy.restore()?;
+        workload::rolled_out(&system(cluster), "certmint-controller").map(drop)
+    });
+    shown?;
+    mended
+}
+
+fn changed(scene: &Scene<'_>, excluded: &Kubectl<'_>, policy: &PolicyFile<'_>) -> Result<()> {
     let rules = json!({
         "extraDnsNames": { "policy": ["pay.example.com"] },
         "shortestDuration": "2h",
@@ -32,11 +43,11 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         "excludedNamespaces": ["policy-excluded"],
     });
     step("a changed policy is taken by every server without a restart", || policy.change(&rules))?;
-    step("nobody gets a name by asking, only one that the policy grants the namespace", || names(&scene))?;
+    step("nobody gets a name by asking, only one that the policy grants the namespace", || names(scene))?;
     step("durations, algorithms and namespaces: what is not allowed is refused by name", || {
-        bounds(&scene, &excluded)
+        bounds(scene, excluded)
     })?;
-    step("what is there and not allowed any more stays, and is told in an Event", || outlawed(&scene))?;
+    step("what is there and not allowed any more stays, and is told in an Event", || outlawed(scene))?;
     step("what the policy does not change is not issued again, and what it changes is", || {
         let before = scene.now("web")?;
         let mut rules = rules.clone();
@@ -57,13 +68,9 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     })?;
     step("a broken policy is refused by every server, which go on with the last good one", || {
         policy.spoil(r#"{"keyAlgorithms":[]}"#)?;
-        broken(cluster, &scene)
+        broken(scene)
     })?;
-    step("a server that starts with a broken policy says so and ends", || starts_not(cluster))?;
-    step("the policy mended, it runs", || {
-        policy.restore()?;
-        workload::rolled_out(&system(cluster), "certmint-controller").map(drop)
-    })
+    step("a server that starts with a broken policy says so and ends", || starts_not(scene.cluster))
 }
 
 fn system(cluster: &Cluster) -> Kubectl<'_> {
@@ -143,10 +150,11 @@ fn refused(kubectl: &Kubectl<'_>, annotation: &str, expected: &str) -> Result<()
 
 fn outlawed(scene: &Scene<'_>) -> Result<()> {
     let before = scene.now("big")?;
-    Scene::is_told(
+    is_told(
         &scene.kubectl,
         "Deployment/big",
-        "NotAllowed: Deployment/big in policy: annotation certmint.dev/key-algorithm: rsa-2048 is not allowed; the policy allows ecdsa-p256, ed25519",
+        "NotAllowed",
+        "Deployment/big in policy: annotation certmint.dev/key-algorithm: rsa-2048 is not allowed; the policy allows ecdsa-p256, ed25519",
     )?;
     let (taken, told) = said(&scene.kubectl, &["label", "deployment/big", "team=checkout"])?;
     let warning = "Warning: certmint: NotAllowed: annotation certmint.dev/key-algorithm: rsa-2048 is not allowed; the policy allows ecdsa-p256, ed25519\n";
@@ -155,7 +163,8 @@ fn outlawed(scene: &Scene<'_>) -> Result<()> {
     Ok(())
 }
 
-fn broken(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
+fn broken(scene: &Scene<'_>) -> Result<()> {
+    let cluster = scene.cluster;
     refused(
         &scene.kubectl,
         "certmint.dev/duration=1h",
@@ -165,20 +174,19 @@ fn broken(cluster: &Cluster, scene: &Scene<'_>) -> Result<()> {
     for component in ["webhook", "controller"] {
         let selector = format!("--selector=app.kubernetes.io/component={component}");
         for pod in system.list(&["pods", &selector])? {
-            let name = pod["metadata"]["name"].as_str().unwrap_or_default();
-            let path = format!(
-                "/api/v1/namespaces/{}/pods/{name}:9402/proxy/metrics",
-                installation::SYSTEM_NAMESPACE
-            );
-            let metrics = system.run(&["get", "--raw", &path])?;
-            ensure!(
-                metrics.lines().any(|line| line == "certmint_policy_rejected 1"),
-                "{name} shows\n{metrics}"
-            );
+            let shown = metrics::value(cluster, &pod, "certmint_policy_rejected")?;
+            ensure!(shown.as_deref() == Some("1"), "{} shows {shown:?}", pod["metadata"]["name"]);
         }
     }
-    let note = "InvalidPolicy: policy not taken, the last good one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
-    Scene::is_told(&system, "Deployment/certmint-controller", note)
+    let note = "policy not taken, the last good one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
+    is_told(&system, "Deployment/certmint-controller", "InvalidPolicy", note)
+}
+
+/// Waits until there is an Event that says exactly that.
+fn is_told(kubectl: &Kubectl<'_>, object: &str, reason: &str, note: &str) -> Result<()> {
+    events::await_told(kubectl, object, reason, |told| told == note)
+        .with_context(|| format!("{object} is to be told {note:?}"))
+        .map(drop)
 }
 
 /// One of two controllers is deleted; its successor starts with what is in the file now.

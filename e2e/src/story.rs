@@ -3,8 +3,11 @@
 
 pub mod admissions;
 pub mod call;
+pub mod events;
 pub mod examples;
 pub mod installation;
+pub mod metrics;
+pub mod policy_file;
 pub mod secret_files;
 pub mod traffic;
 pub mod workload;

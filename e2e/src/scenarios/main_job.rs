@@ -2,6 +2,7 @@
 
 mod controller_down;
 mod deleted_while_waiting;
+mod dry_run;
 mod mutual_tls;
 mod no_request_lost;
 mod opt_in;
@@ -47,4 +48,5 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         shows: "A pod deleted while it waits for its certificate is gone promptly.",
         run: deleted_while_waiting::run,
     },
+    Scenario { name: "dry-run", shows: "A server-side dry run leaves nothing behind.", run: dry_run::run },
 ];

@@ -1,6 +1,5 @@
 //! A release's life: installed, tested, upgraded, limited and uninstalled, as the how-to pages say.
 
-mod guide;
 mod install;
 mod namespaces;
 mod release;

@@ -1,8 +1,10 @@
 //! A Kubernetes cluster: a local one in Linux namespaces of its own, or one that exists already.
 
 pub mod addons;
+pub mod audit;
 mod boot;
 pub mod cgroups;
+mod containers;
 mod control_plane;
 mod init;
 mod mounts;

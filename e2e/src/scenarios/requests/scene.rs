@@ -128,41 +128,11 @@ impl<'a> Scene<'a> {
         self.serve(&name, &json!({ "selector": { "app": name } }))?;
         self.named(&name, &[&name]).map(drop)
     }
-
-    /// Waits until kubectl shows such an Event about the object, and returns its note.
-    pub(super) fn is_told(kubectl: &Kubectl<'_>, object: &str, note: &str) -> Result<()> {
-        wait::until(&format!("an Event on {object} that says {note}"), PATIENCE, || {
-            let events = kubectl.list(&["events.v1.events.k8s.io"])?;
-            let notes = events.iter().filter_map(|event| {
-                let regarding = &event["regarding"];
-                let name = format!("{}/{}", regarding["kind"].as_str()?, regarding["name"].as_str()?);
-                (name == object).then(|| {
-                    format!(
-                        "{}: {}",
-                        event["reason"].as_str().unwrap_or_default(),
-                        event["note"].as_str().unwrap_or_default()
-                    )
-                })
-            });
-            let notes: Vec<String> = notes.collect();
-            Ok(if notes.iter().any(|told| told == note) {
-                Observed::Yes(())
-            } else {
-                Observed::NotYet(notes.join("\n"))
-            })
-        })
-    }
 }
 
 /// A Deployment without replicas that opts in.
 pub(super) fn deployment(name: &str, asks: &[(&str, &str)]) -> Value {
-    let mut annotations = json!({ "certmint.dev/inject": "true" });
-    for (key, value) in asks {
-        annotations[format!("certmint.dev/{key}")] = (*value).into();
-    }
-    let mut deployment = workload::manifest("deployment", name, "none", &annotations);
-    deployment["spec"]["replicas"] = 0.into();
-    deployment
+    workload::without_pods(name, &workload::opting_in(asks))
 }
 
 /// What kubectl prints on its standard error, and whether it succeeded.

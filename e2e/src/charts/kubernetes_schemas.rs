@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::manifest::{Manifest, title};
-use super::schema::Schema;
+use super::openapi::Schema;
 use crate::cache::{Cache, Key};
 use crate::{command, machine, progress};
 

@@ -1,0 +1,210 @@
+//! What Certmint's accounts asked the API server of a local cluster, by the API server's own account.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Cluster;
+use super::state::AUDIT_LOG;
+
+/// A place in the audit log, to look at what comes after it.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark(u64);
+
+/// One request, with the answer that it had.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// What was asked for: `get`, `create`, …
+    pub verb: String,
+    /// Of what.
+    #[serde(rename = "objectRef", default)]
+    pub object: Object,
+    user: User,
+    #[serde(rename = "requestURI", default)]
+    uri: String,
+    #[serde(rename = "sourceIPs", default)]
+    sources: Vec<String>,
+    #[serde(rename = "responseStatus", default)]
+    status: Status,
+    #[serde(default)]
+    annotations: HashMap<String, String>,
+}
+
+/// What a request is about; what it does not name is empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Object {
+    /// Its namespace.
+    pub namespace: String,
+    /// The API group, which is empty for the core one.
+    pub api_group: String,
+    /// Its kind, in the plural.
+    pub resource: String,
+    /// The part of it that is asked for.
+    pub subresource: String,
+    /// Its name.
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct User {
+    username: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+struct Status {
+    #[serde(default)]
+    code: u16,
+}
+
+impl Mark {
+    /// Before everything that was ever asked.
+    pub const START: Self = Self(0);
+
+    /// The log's end.
+    ///
+    /// # Errors
+    /// When the cluster is not a local one, or its log cannot be read.
+    pub fn now(cluster: &Cluster) -> Result<Self> {
+        Ok(Self(open(cluster)?.seek(SeekFrom::End(0))?))
+    }
+
+    /// What was answered since, one after the other.
+    ///
+    /// # Errors
+    /// When the cluster is not a local one, or its log cannot be read or was begun anew. Each item is an error when its
+    /// line is none of an audit log's.
+    pub fn since(self, cluster: &Cluster) -> Result<impl Iterator<Item = Result<Request>> + use<>> {
+        self.read(open(cluster)?)
+    }
+
+    fn read<L: Read + Seek>(self, mut log: L) -> Result<impl Iterator<Item = Result<Request>> + use<L>> {
+        let length = log.seek(SeekFrom::End(0))?;
+        ensure!(
+            length >= self.0,
+            "the audit log was begun anew: its maxsize is too small for what was asked"
+        );
+        log.seek(SeekFrom::Start(self.0.saturating_sub(1)))?;
+        let mut log = BufReader::new(log);
+        if self.0 > 0 {
+            // To the end of the line that was the last: it may have been half written.
+            log.skip_until(b'\n')?;
+        }
+        Ok(requests(log))
+    }
+}
+
+impl Request {
+    /// The service account's name.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        self.user.username.rsplit(':').next().unwrap_or_default()
+    }
+
+    /// Whether the account's rights let it through.
+    #[must_use]
+    pub fn is_allowed(&self) -> bool {
+        self.annotations.get("authorization.k8s.io/decision").is_some_and(|decision| decision == "allow")
+    }
+
+    /// Whether the other is of the same account and asks for the same.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.account() == other.account() && self.verb == other.verb && self.object == other.object
+    }
+
+    /// Whether it came from that pod.
+    #[must_use]
+    pub fn is_from(&self, pod: &Value) -> bool {
+        let address = pod["status"]["podIP"].as_str();
+        self.sources.iter().any(|source| Some(source.as_str()) == address)
+    }
+
+    /// Whether it is about objects of that kind, in the plural.
+    #[must_use]
+    pub fn concerns(&self, resource: &str) -> bool {
+        self.object.resource == resource
+    }
+
+    /// Whether it is about something in that namespace.
+    #[must_use]
+    pub fn is_in(&self, namespace: &str) -> bool {
+        self.object.namespace == namespace
+    }
+
+    /// Whether it is meant to change something. To have a token reviewed changes nothing.
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        !matches!(&*self.verb, "get" | "list" | "watch") && !self.concerns("tokenreviews")
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { verb, object, uri, status: Status { code }, .. } = self;
+        let Object { namespace, api_group: _, resource, subresource, name } = object;
+        match (&**resource, &**subresource) {
+            ("", _) => write!(f, "{verb} {uri} ({code})"),
+            (_, "") => write!(f, "{verb} {resource} {namespace}/{name} ({code})"),
+            _ => write!(f, "{verb} {resource}/{subresource} {namespace}/{name} ({code})"),
+        }
+    }
+}
+
+fn open(cluster: &Cluster) -> Result<File> {
+    let path = cluster.state()?.path(AUDIT_LOG);
+    File::open(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The request of each line that is whole; one that is still being written is left to the next time.
+fn requests(mut log: impl BufRead) -> impl Iterator<Item = Result<Request>> {
+    std::iter::from_fn(move || {
+        let mut line = String::new();
+        match log.read_line(&mut line) {
+            Ok(_) if !line.ends_with('\n') => None,
+            Ok(_) => Some(serde_json::from_str(&line).with_context(|| format!("the audit log has {line}"))),
+            Err(error) => Some(Err(error.into())),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    const LINE: &str = r#"{"kind":"Event","verb":"get","user":{"username":"system:serviceaccount:certmint-system:certmint-controller"},"sourceIPs":["198.18.0.7"],"objectRef":{"resource":"secrets","namespace":"shop","name":"a","apiVersion":"v1"},"responseStatus":{"metadata":{},"code":403},"annotations":{"authorization.k8s.io/decision":"forbid"}}"#;
+
+    #[test]
+    fn a_line_is_a_request() {
+        let request: Request = serde_json::from_str(LINE).unwrap();
+        assert_eq!((request.account(), request.is_allowed()), ("certmint-controller", false));
+        assert_eq!((&*request.object.resource, &*request.object.api_group), ("secrets", ""));
+        assert!(request.is_from(&serde_json::json!({ "status": { "podIP": "198.18.0.7" } })));
+        assert!(!request.is_from(&Value::Null));
+        assert_eq!(request.to_string(), "get secrets shop/a (403)");
+    }
+
+    #[test]
+    fn only_whole_lines_are_read_and_each_must_be_one_of_an_audit_log() {
+        let log = format!("{LINE}\n{LINE}\n{}", LINE.get(..40).unwrap());
+        assert_eq!(requests(log.as_bytes()).collect::<Result<Vec<_>>>().unwrap().len(), 2);
+        assert!(requests(&b"oops\n"[..]).next().unwrap().is_err());
+    }
+
+    #[test]
+    fn a_mark_is_before_the_first_line_that_was_begun_after_it() {
+        let log = format!("{LINE}\n{LINE}\n");
+        let after = |mark| Mark(mark).read(Cursor::new(&log)).map(Iterator::count).ok();
+        let line = LINE.len() as u64;
+        assert_eq!([0, 7, line, line + 1, line + 2].map(after), [2, 1, 1, 1, 0].map(Some));
+        assert_eq!(after(2 * line + 3), None);
+    }
+}

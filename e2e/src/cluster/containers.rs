@@ -1,0 +1,44 @@
+//! The containers of a local cluster from the node's side, where no pod can reach.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Cluster, node};
+use crate::command;
+use crate::wait::{self, Observed};
+
+/// How long the runtime takes to notice that its containers have ended.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Cluster {
+    /// Runs a shell command on the node and returns what it prints; `$1` is `argument`.
+    ///
+    /// # Errors
+    /// When the cluster is not a local one, or the command fails.
+    pub fn on_node(&self, script: &str, argument: &str) -> Result<String> {
+        self.state()?;
+        command::output(self.command("sh").args(["-ec", script, "sh", argument]))
+    }
+
+    /// Kills every container of a namespace, the pods' sandboxes included, and waits until they have ended.
+    ///
+    /// # Errors
+    /// When the cluster is not a local one, or they do not end.
+    pub fn kill_containers(&self, namespace: &str) -> Result<()> {
+        let ctr = format!("ctr --address {} --namespace k8s.io", node::RUNTIME_SOCKET);
+        let of_namespace =
+            format!(r#"{ctr} containers list --quiet "labels.\"io.kubernetes.pod.namespace\"==$1" "#);
+        let kill = format!(
+            "for container in $({of_namespace}); do {ctr} tasks kill --all --signal SIGKILL $container 2>/dev/null || true; done"
+        );
+        self.on_node(&kill, namespace)?;
+        let running = format!(
+            "tasks=$({ctr} tasks list); for container in $({of_namespace}); do echo \"$tasks\" | grep $container | grep RUNNING || true; done"
+        );
+        wait::until("the containers to end", PATIENCE, || {
+            let left = self.on_node(&running, namespace)?;
+            Ok(if left.trim().is_empty() { Observed::Yes(()) } else { Observed::NotYet(left) })
+        })
+    }
+}

@@ -1,0 +1,15 @@
+//! Where things are in the repository.
+
+use std::path::{Path, PathBuf};
+
+/// Its root: what commands in the documentation are relative to.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The Helm chart.
+#[must_use]
+pub fn chart() -> PathBuf {
+    root().join("charts/certmint")
+}

@@ -1,0 +1,19 @@
+//! Metrics, read from a pod of ours through the API server.
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use super::installation::SYSTEM_NAMESPACE;
+use crate::cluster::Cluster;
+
+/// The value of a metric without labels; none when the pod does not show it.
+///
+/// # Errors
+/// When the pod does not answer.
+pub fn value(cluster: &Cluster, pod: &Value, metric: &str) -> Result<Option<String>> {
+    let name = pod["metadata"]["name"].as_str().context("a pod has a name")?;
+    let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{name}:9402/proxy/metrics");
+    let metrics = cluster.kubectl().run(&["get", "--raw", &path])?;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+    Ok(value.map(str::to_owned))
+}
