@@ -15,6 +15,8 @@ use crate::figure::Figure;
 pub(crate) struct Report {
     pub(crate) environment: Environment,
     pub(crate) figures: Vec<Figure>,
+    /// What is missing, and why.
+    pub(crate) failed: Vec<String>,
 }
 
 impl Report {
