@@ -125,3 +125,18 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Row>> {
     }
     Ok(ROWS.iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.name)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_page_of_figures_has_every_row_and_no_other() {
+        let page = include_str!("../../../docs/src/reference/figures.md");
+        let written: BTreeSet<&str> = page.lines().filter_map(report::row_of).collect();
+        let known: BTreeSet<&str> = ROWS.iter().map(|row| row.name).collect();
+        assert_eq!(written, known, "print the table anew with `cargo xtask bench`");
+    }
+}

@@ -64,3 +64,10 @@ fn number(value: f64) -> String {
         _ => format!("{value:.3}"),
     }
 }
+
+/// The row that a line of [`Report::table`] belongs to.
+#[cfg(test)]
+pub(crate) fn row_of(line: &str) -> Option<&str> {
+    let first = line.strip_prefix("| ")?.split(" |").next()?;
+    (first != "row").then(|| first.trim_matches('`'))
+}
