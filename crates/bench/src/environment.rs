@@ -29,14 +29,18 @@ pub(crate) struct Environment {
     pub(crate) kernel: String,
     /// The compiler.
     pub(crate) rustc: String,
-    /// The load average of the last minute: figures of a busy machine are worse.
+    /// The load average of the minute before it began: figures of a busy machine are worse.
     pub(crate) load: String,
+    /// The same at its end.
+    pub(crate) load_at_end: String,
     /// The Kubernetes of the local clusters.
     pub(crate) kubernetes: &'static str,
     /// The load generator, where there is one.
     pub(crate) wrk: Option<String>,
     /// The profile that the measured images were built with, when they are not as they are released.
     pub(crate) image_profile: Option<String>,
+    /// Whether this program was built without optimization.
+    pub(crate) debug: bool,
     /// Whether it was a short run, whose figures are rough and not judged.
     pub(crate) quick: bool,
 }
@@ -45,7 +49,7 @@ impl Environment {
     /// Of here and now.
     ///
     /// # Errors
-    /// When images other than the released ones are chosen for a run that is judged.
+    /// When a run is judged and what it would measure is not as it is released.
     pub(crate) fn observe(quick: bool) -> Result<Self> {
         let image_profile = std::env::var(images::PROFILE).ok();
         ensure!(
@@ -53,12 +57,14 @@ impl Environment {
             "{} is set, so that not what is released would be measured: unset it, or measure with --quick",
             images::PROFILE
         );
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let changed = !output("git", &["status", "--porcelain"]).is_empty();
-        let commit = output("git", &["rev-parse", "--short=12", "HEAD"]);
+        let debug = cfg!(debug_assertions);
+        ensure!(
+            quick || !debug,
+            "this program is a debug build, whose own rows are slow: measure with `cargo xtask bench`, or with --quick"
+        );
         Ok(Self {
             started: OffsetDateTime::now_utc().truncate_to_second().format(&Rfc3339).unwrap_or_default(),
-            commit: if changed { commit + "+" } else { commit },
+            commit: commit(),
             processor: field(&read("/proc/cpuinfo"), "model name"),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory: field(&read("/proc/meminfo"), "MemTotal")
@@ -69,26 +75,62 @@ impl Environment {
                 / 1024,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             rustc: output("rustc", &["--version"]),
-            load: read("/proc/loadavg").split_whitespace().next().unwrap_or_default().to_owned(),
+            load: load(),
+            load_at_end: String::new(),
             kubernetes: KUBERNETES.version,
             wrk: wrk::version(),
             image_profile,
+            debug,
             quick,
         })
     }
 
+    /// Adds what is known at the run's end.
+    ///
+    /// # Errors
+    /// When the sources have changed meanwhile.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        self.load_at_end = load();
+        // On a new machine it was installed meanwhile.
+        self.wrk = wrk::version();
+        let now = commit();
+        ensure!(
+            now == self.commit,
+            "the commit was {} and is {now} now, so that figures may be of either: measure again, and leave the sources alone meanwhile",
+            self.commit
+        );
+        Ok(())
+    }
+
     /// In one line.
     pub(crate) fn line(&self) -> String {
-        let Self { commit, processor, cores, memory, kernel, rustc, load, kubernetes, .. } = self;
+        let Self { commit, processor, cores, memory, kernel, rustc, load, load_at_end, kubernetes, .. } =
+            self;
         let quick = if self.quick { "quick: figures are rough, and not judged; " } else { "" };
+        let debug = if self.debug { ", debug build" } else { "" };
+        let end = if load_at_end.is_empty() { String::new() } else { format!(", {load_at_end} at the end") };
         let images = self.image_profile.as_ref().map(|profile| format!(", images by profile {profile}"));
         let wrk = self.wrk.as_ref().map(|version| format!(", {version}"));
         format!(
-            "{quick}commit {commit}{}; {cores} x {processor}, {memory} MiB, Linux {kernel}, load {load} at the start; {rustc}; Kubernetes {kubernetes}{}",
+            "{quick}commit {commit}{debug}{}; {cores} x {processor}, {memory} MiB, Linux {kernel}, load {load} at the start{end}; {rustc}; Kubernetes {kubernetes}{}",
             images.unwrap_or_default(),
             wrk.unwrap_or_default(),
         )
     }
+}
+
+/// The commit, marked when files differ from it.
+fn commit() -> String {
+    let changed = !output("git", &["status", "--porcelain"]).is_empty();
+    output("git", &["rev-parse", "--short=12", "HEAD"]) + if changed { "+" } else { "" }
+}
+
+fn load() -> String {
+    read("/proc/loadavg").split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
 }
 
 fn field(text: &str, name: &str) -> String {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use certmint_e2e::cluster::Cluster;
+use certmint_e2e::cluster::process::Memory;
 use certmint_e2e::kubectl::Kubectl;
 use certmint_e2e::progress;
 use certmint_e2e::story::installation::{self, SYSTEM_NAMESPACE};
@@ -14,18 +15,27 @@ use certmint_e2e::story::{PATIENCE, namespace};
 use certmint_e2e::wait::{self, Observed};
 
 use crate::audit::{Mark, Requests};
-use crate::inside::{Climb, Counter, Pace, Ready, Task};
-use crate::process::{Memory, Process};
-use crate::{Run, shared};
+use crate::inside::{Climb, Counter, Pace, Ready, Task, Value, Verb};
+use crate::process::{CONTROLLER, Process};
+use crate::run::Run;
+use crate::shared;
 
 /// As many as the controller works on at one time.
 const CLIENTS: usize = 16;
 /// Where the first workload is, of whose Secret the raw ones are copies.
 const PATTERN: &str = "bench-pattern";
-/// What the controller counts for each certificate.
-const ISSUED: &str = "certmint_certificates_issued_total";
-/// Where it counts.
+/// Where the controller counts.
 const METRICS: &str = "127.0.0.1:9402";
+/// Certificates.
+const ISSUED: &str = "certmint_certificates_issued_total";
+/// Events that found no room.
+const DROPPED: &str = "certmint_events_dropped_total";
+/// 1 while it leads.
+const LEADER: &str = "certmint_leader";
+/// Workloads that it has to look at.
+const DUE: &str = "certmint_queue_depth";
+/// Who does nothing for so long has nothing to do.
+const QUIET: Duration = Duration::from_secs(1);
 /// A value of the policy that each certificate follows.
 const DURATIONS: [&str; 2] = ["24h", "23h"];
 
@@ -56,32 +66,16 @@ pub(crate) struct Issuance {
     pub(crate) cpu: f64,
     /// Its requests until then.
     pub(crate) requests: Requests,
+    /// Events that it did not write because too many waited.
+    pub(crate) dropped: f64,
 }
 
 impl Filled {
     /// Starts a cluster and fills it.
     pub(crate) fn start(run: &Run) -> Result<Self> {
-        let cluster = shared::start(&run.cache, "filled")?;
-        installation::install(&cluster, shared::VALUES)?;
         let count = if run.quick { 200 } else { 10_000 };
-        let idle = controller(&cluster)?.memory()?;
-        let pattern = pattern(&cluster)?;
-        installation::scale_controller(&cluster, 0)?;
-        progress::step(&format!("{count} workloads"), || objects::workloads(&cluster, 0..count))?;
-        let raw = progress::step("as many Secrets, by a plain client", || {
-            objects::copies(&cluster, &pattern, 0..count)
-        })?;
-        let mark = Mark::now(&cluster)?;
-        let begun = Instant::now();
-        let (first, from_scale_up) = progress::step("a certificate for each, by the controller", || {
-            scale_up(&cluster)?;
-            // It counts from 0 on, and may have issued before it is first looked at.
-            let climb = climb(&cluster, Some(0.0), count)?;
-            let from_scale_up = begun.elapsed().as_secs_f64();
-            let requests = settled(&cluster, mark)?;
-            Ok((Issuance { climb, cpu: controller(&cluster)?.cpu()?, requests }, from_scale_up))
-        })?;
-        let managed = controller(&cluster)?.memory()?;
+        let (cluster, way) = shared::start(&run.cache, "filled", |cluster| Way::of(cluster, count))?;
+        let Way { idle, raw, first, from_scale_up, managed } = way;
         Ok(Self { cluster, count, idle, raw, first, from_scale_up, managed })
     }
 
@@ -90,19 +84,26 @@ impl Filled {
         controller(&self.cluster)
     }
 
+    /// As many Secrets replaced by a plain client.
+    pub(crate) fn replace(&self) -> Result<Pace> {
+        objects::copies(&self.cluster, &pattern(&self.cluster)?, Verb::Update, 0..self.count)
+    }
+
     /// Changes the policy so that every certificate is issued anew.
     pub(crate) fn reissue(&self) -> Result<Issuance> {
-        let (mark, before) = (Mark::now(&self.cluster)?, self.controller()?.cpu()?);
+        let (mark, cpu) = (Mark::now(&self.cluster)?, self.controller()?.cpu()?);
+        let (issued, dropped) = (shown(&self.cluster, ISSUED)?, shown(&self.cluster, DROPPED)?);
         let climb = thread::scope(|scope| {
-            let climb = scope.spawn(|| climb(&self.cluster, None, self.count));
+            let climb = scope.spawn(|| climb(&self.cluster, issued, self.count));
             change_policy(&self.cluster)?;
             joined(climb)
         })?;
         let requests = settled(&self.cluster, mark)?;
-        Ok(Issuance { climb, cpu: self.controller()?.cpu()? - before, requests })
+        let cpu = self.controller()?.cpu()? - cpu;
+        Ok(Issuance { climb, cpu, requests, dropped: shown(&self.cluster, DROPPED)? - dropped })
     }
 
-    /// Seconds from a controller's start to its readiness.
+    /// Seconds from a new controller's start to its readiness.
     pub(crate) fn restart(&self) -> Result<f64> {
         installation::scale_controller(&self.cluster, 0)?;
         scale_up(&self.cluster)?;
@@ -113,37 +114,98 @@ impl Filled {
         Ok(seconds)
     }
 
-    /// More workloads, until there are `total`, each with its Secret.
-    pub(crate) fn grow(&self, total: usize) -> Result<()> {
-        let numbers = self.count..total;
-        let mark = Mark::now(&self.cluster)?;
+    /// Waits until the controller leads and has looked at everything.
+    pub(crate) fn rested(&self) -> Result<()> {
+        let mut since = None;
+        wait::until("the controller to have nothing to do", PATIENCE, || {
+            let (leads, due) = (shown(&self.cluster, LEADER)?, shown(&self.cluster, DUE)?);
+            if leads != 1.0 || due != 0.0 {
+                since = None;
+                return Ok(Observed::NotYet(format!("{LEADER} {leads}, {DUE} {due}")));
+            }
+            let quiet = since.get_or_insert_with(Instant::now).elapsed();
+            Ok(if quiet < QUIET {
+                Observed::NotYet("it has just rested".to_owned())
+            } else {
+                Observed::Yes(())
+            })
+        })
+    }
+
+    /// So many more workloads, each with its Secret.
+    pub(crate) fn grow(&self, more: usize) -> Result<()> {
+        self.rested()?;
+        let (mark, issued) = (Mark::now(&self.cluster)?, shown(&self.cluster, ISSUED)?);
         thread::scope(|scope| {
-            let climb = scope.spawn(|| climb(&self.cluster, None, numbers.len()));
-            objects::workloads(&self.cluster, numbers.clone())?;
+            let climb = scope.spawn(|| climb(&self.cluster, issued, more));
+            objects::workloads(&self.cluster, self.count..self.count + more)?;
             joined(climb)
         })?;
         settled(&self.cluster, mark).map(drop)
     }
 
-    /// More Secrets that are not the controller's, until there are `total`.
-    pub(crate) fn crowd(&self, total: usize) -> Result<()> {
-        let pattern = self.cluster.kubectl().namespace(PATTERN);
-        let pattern = pattern.get(&["secret", objects::PATTERN_SECRET])?;
-        objects::copies(&self.cluster, &pattern, self.count..total.max(self.count)).map(drop)
+    /// So many more Secrets that are not the controller's.
+    pub(crate) fn crowd(&self, more: usize) -> Result<()> {
+        // As many as there are workloads came while no controller was.
+        let numbers = self.count..self.count + more;
+        objects::copies(&self.cluster, &pattern(&self.cluster)?, Verb::Create, numbers).map(drop)
     }
 }
 
-fn controller(cluster: &Cluster) -> Result<Process<'_>> {
-    Process::only(cluster, "^/certmint controller")
+/// The figures of the way.
+struct Way {
+    idle: Memory,
+    raw: Pace,
+    first: Issuance,
+    from_scale_up: f64,
+    managed: Memory,
 }
 
-/// The Secret of a first workload.
-fn pattern(cluster: &Cluster) -> Result<serde_json::Value> {
+impl Way {
+    fn of(cluster: &Cluster, count: usize) -> Result<Self> {
+        installation::install(cluster, shared::VALUES)?;
+        let idle = controller(cluster)?.memory()?;
+        first_workload(cluster)?;
+        let pattern = pattern(cluster)?;
+        installation::scale_controller(cluster, 0)?;
+        progress::step(&format!("{count} workloads"), || objects::workloads(cluster, 0..count))?;
+        let raw = progress::step("as many Secrets, by a plain client", || {
+            objects::copies(cluster, &pattern, Verb::Create, 0..count)
+        })?;
+        let (first, from_scale_up) =
+            progress::step("a certificate for each, by the controller", || first_issuance(cluster, count))?;
+        let managed = controller(cluster)?.memory()?;
+        Ok(Self { idle, raw, first, from_scale_up, managed })
+    }
+}
+
+/// The work of a new controller that finds nothing issued, and the seconds from its order to the last certificate.
+fn first_issuance(cluster: &Cluster, count: usize) -> Result<(Issuance, f64)> {
+    let mark = Mark::now(cluster)?;
+    let begun = Instant::now();
+    scale_up(cluster)?;
+    // It counts from 0 on, and may have issued before it is first looked at.
+    let climb = climb(cluster, 0.0, count)?;
+    let from_scale_up = begun.elapsed().as_secs_f64();
+    let requests = settled(cluster, mark)?;
+    let (cpu, dropped) = (controller(cluster)?.cpu()?, shown(cluster, DROPPED)?);
+    Ok((Issuance { climb, cpu, requests, dropped }, from_scale_up))
+}
+
+fn controller(cluster: &Cluster) -> Result<Process<'_>> {
+    Process::only(cluster, CONTROLLER)
+}
+
+/// Returns when the Secret of a first workload is there.
+fn first_workload(cluster: &Cluster) -> Result<()> {
     let kubectl = namespace(cluster, PATTERN, &[])?;
     kubectl.apply(&objects::pattern().to_string())?;
-    wait::until("the first Secret", PATIENCE, || {
-        kubectl.get(&["secret", objects::PATTERN_SECRET]).map(Observed::Yes)
-    })
+    wait::until("the first Secret", PATIENCE, || pattern(cluster).map(|_| Observed::Yes(())))
+}
+
+/// That Secret.
+fn pattern(cluster: &Cluster) -> Result<serde_json::Value> {
+    cluster.kubectl().namespace(PATTERN).get(&["secret", objects::PATTERN_SECRET])
 }
 
 fn scale_up(cluster: &Cluster) -> Result<()> {
@@ -155,10 +217,19 @@ fn started(cluster: &Cluster) -> Result<u32> {
     wait::until("the controller to start", PATIENCE, || Ok(Observed::Yes(controller(cluster)?.pid())))
 }
 
-/// Waits until the controller has issued that many more than `from`, or than it has now.
-fn climb(cluster: &Cluster, from: Option<f64>, goal: usize) -> Result<Climb> {
-    let counter = Counter { address: METRICS.to_owned(), name: ISSUED.to_owned(), from, goal: goal as f64 };
-    Task::Counter(counter).run_beside(cluster, started(cluster)?)
+/// What the controller shows under that name.
+fn shown(cluster: &Cluster, name: &str) -> Result<f64> {
+    Task::Value(metric(name)).run_beside(cluster, controller(cluster)?.pid())
+}
+
+/// Waits until the controller has issued that many more than `from`.
+fn climb(cluster: &Cluster, from: f64, goal: usize) -> Result<Climb> {
+    let counter = Counter { value: metric(ISSUED), from, goal: goal as f64 };
+    Task::Climb(counter).run_beside(cluster, started(cluster)?)
+}
+
+fn metric(name: &str) -> Value {
+    Value { address: METRICS.to_owned(), name: name.to_owned() }
 }
 
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
@@ -169,7 +240,7 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
 fn settled(cluster: &Cluster, mark: Mark) -> Result<Requests> {
     let (mut last, mut at) = (mark.since(cluster)?, Instant::now());
     wait::until("the controller to have written all", PATIENCE, || {
-        if at.elapsed() < Duration::from_secs(1) {
+        if at.elapsed() < QUIET {
             return Ok(Observed::NotYet("it has just written".to_owned()));
         }
         let now = mark.since(cluster)?;

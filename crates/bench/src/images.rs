@@ -3,8 +3,8 @@
 use anyhow::Result;
 use certmint_e2e::images;
 
-use crate::Run;
 use crate::figure::{Figure, Target};
+use crate::run::Run;
 
 const MIB: f64 = 1_048_576.0;
 

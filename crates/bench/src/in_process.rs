@@ -4,7 +4,7 @@ mod issuing;
 mod planning;
 mod review;
 
-pub(crate) use issuing::issuing;
+pub(crate) use issuing::{certificate, issuing};
 pub(crate) use planning::planning;
 pub(crate) use review::{Sample, review, samples};
 

@@ -4,9 +4,10 @@ use anyhow::{Context as _, Result};
 use certmint_e2e::cluster::Cluster;
 use certmint_e2e::images;
 use certmint_e2e::kubectl::Kubectl;
-use certmint_e2e::story::{PATIENCE, namespace, workload};
+use certmint_e2e::story::{PATIENCE, workload};
 use serde_json::{Value, json};
 
+use crate::inside::Pod;
 use crate::process::Process;
 
 /// A Deployment of no pods, that opted in or not.
@@ -25,13 +26,16 @@ pub(crate) fn await_secret(kubectl: &Kubectl<'_>, deployment: &str) -> Result<()
     kubectl.run(&["wait", "--for=create", &format!("secret/{deployment}-certmint-tls"), &timeout]).map(drop)
 }
 
-/// The fetcher of a new pod in a new namespace, with its certificate in place.
-pub(crate) fn fetcher<'a>(cluster: &'a Cluster, name: &str) -> Result<Process<'a>> {
-    let kubectl = namespace(cluster, name, &[])?;
+/// A new pod with its certificate in place.
+pub(crate) fn pod(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Result<Pod> {
     kubectl.apply(&deployment(cluster, name, true)?.to_string())?;
-    await_secret(&kubectl, name)?;
+    await_secret(kubectl, name)?;
     kubectl.run(&["scale", "deployment", name, "--replicas=1"])?;
-    let pods = workload::await_pods(&kubectl, name, true)?;
-    let uid = pods.first().and_then(|pod| pod["metadata"]["uid"].as_str()).context("no pod")?;
-    Process::of_pod(cluster, "^/certmint-fetch", uid)
+    let pods = workload::await_pods(kubectl, name, true)?;
+    Pod::of(pods.first().context("no pod")?)
+}
+
+/// The fetcher of a pod.
+pub(crate) fn fetcher<'a>(cluster: &'a Cluster, pod: &Pod) -> Result<Process<'a>> {
+    Process::of_pod(cluster, "^/certmint-fetch", &pod.uid)
 }

@@ -4,6 +4,7 @@
 
 mod api;
 mod bundles;
+mod connection;
 mod probe;
 mod rollout;
 mod starts;
@@ -25,19 +26,22 @@ const ARGUMENT: &str = "inside";
 /// What is to be done.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Task {
-    Create(Create),
-    Repeat(Repeat),
+    Write(Write),
+    Rounds(Rounds),
+    Tokens(Tokens),
     Bundles(Bundles),
-    Counter(Counter),
+    Value(Value),
+    Climb(Counter),
     Ready(Ready),
     Starts(Starts),
     Rollout(Rollout),
 }
 
-/// Objects to be created. In path and body, `{index}` is an object's number, `{ten}` and `{hundred}` the number of
+/// Objects to be written. In path and body, `{index}` is an object's number, `{ten}` and `{hundred}` the number of
 /// the ten and hundred that it is one of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Create {
+pub(crate) struct Write {
+    pub(crate) verb: Verb,
     pub(crate) path: String,
     pub(crate) body: String,
     /// Their numbers.
@@ -48,24 +52,63 @@ pub(crate) struct Create {
     pub(crate) clients: usize,
 }
 
-/// Calls to the API server, again and again.
+/// Calls to the API server. Each round is calls that follow each other; what is timed is a round.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Repeat {
-    /// Each round is calls that follow each other; what is timed is a round.
+pub(crate) struct Rounds {
     pub(crate) rounds: Vec<Vec<Call>>,
+    /// How many rounds are under way at one time.
     pub(crate) clients: usize,
-    pub(crate) seconds: f64,
 }
 
-/// A call to the API server: a POST when it has a body, else a GET.
+/// A call to the API server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Call {
+    pub(crate) verb: Verb,
     pub(crate) path: String,
-    pub(crate) body: Option<String>,
+    /// Nothing, where there is none.
+    pub(crate) body: String,
+    pub(crate) answer: Answer,
 }
 
-/// Requests to the issuance API, each over a TLS connection of its own.
+/// As Kubernetes names what is done to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Verb {
+    Get,
+    Create,
+    Update,
+}
+
+/// What the API server is to answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    /// All of it.
+    Whole,
+    /// An object's metadata.
+    Metadata,
+    /// The metadata of a list's objects.
+    MetadataList,
+}
+
+/// Tokens that nobody has shown yet, as kubelet asks for them.
 #[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Tokens {
+    /// Whose they are, in turn.
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) count: usize,
+    /// How many are under way at one time.
+    pub(crate) clients: usize,
+}
+
+/// A pod with the service account that pods have by default.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Pod {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+/// Requests to the issuance API, each with a token and over a TLS connection of its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Bundles {
     /// Address and port.
     pub(crate) address: String,
@@ -75,18 +118,23 @@ pub(crate) struct Bundles {
     pub(crate) roots: String,
     pub(crate) tokens: Vec<String>,
     pub(crate) clients: usize,
-    pub(crate) seconds: f64,
 }
 
-/// A counter at `/metrics`, watched from its first change until it has grown by `goal`.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Counter {
+/// A number at `/metrics`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Value {
     /// Address and port.
     pub(crate) address: String,
-    /// The counter's name; its labels are summed up.
+    /// The metric's name; its labels are summed up.
     pub(crate) name: String,
-    /// What it grows from; what it is at the first look, if this is not known.
-    pub(crate) from: Option<f64>,
+}
+
+/// A counter, watched from its first change until it has grown by `goal`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Counter {
+    pub(crate) value: Value,
+    /// What it grows from.
+    pub(crate) from: f64,
     pub(crate) goal: f64,
 }
 
@@ -103,9 +151,19 @@ pub(crate) struct Ready {
 pub(crate) struct Starts {
     /// The one that runs.
     pub(crate) pid: u32,
-    pub(crate) count: usize,
-    /// Whether the workload's Secret is there, or the issuance API has to be asked.
-    pub(crate) secret: bool,
+    /// Each start's.
+    pub(crate) starts: Vec<Start>,
+}
+
+/// What a start finds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Start {
+    /// The workload's Secret.
+    Secret,
+    /// No Secret, and this token to ask the issuance API with.
+    Token(String),
+    /// All files, by the one that runs: it ends at once.
+    Files,
 }
 
 /// A Deployment of no pods, scaled up and down again.
@@ -136,6 +194,17 @@ pub(crate) struct Climb {
     pub(crate) by: f64,
     /// Within how many seconds.
     pub(crate) seconds: f64,
+}
+
+impl Pod {
+    /// As kubectl shows it.
+    pub(crate) fn of(pod: &serde_json::Value) -> Result<Self> {
+        let field = |name: &str| {
+            let text = pod["metadata"][name].as_str().map(str::to_owned);
+            text.with_context(|| format!("a pod without a {name}"))
+        };
+        Ok(Self { namespace: field("namespace")?, name: field("name")?, uid: field("uid")? })
+    }
 }
 
 impl Pace {
@@ -178,10 +247,12 @@ impl Task {
 
     async fn perform(self) -> Result<String> {
         Ok(match self {
-            Self::Create(create) => serde_json::to_string(&api::create(create).await?)?,
-            Self::Repeat(repeat) => serde_json::to_string(&api::repeat(repeat).await?)?,
+            Self::Write(write) => serde_json::to_string(&api::write(write).await?)?,
+            Self::Rounds(rounds) => serde_json::to_string(&api::rounds(rounds).await?)?,
+            Self::Tokens(tokens) => serde_json::to_string(&api::tokens(&tokens).await?)?,
             Self::Bundles(bundles) => serde_json::to_string(&bundles::ask(bundles).await?)?,
-            Self::Counter(counter) => serde_json::to_string(&probe::climb(&counter).await?)?,
+            Self::Value(value) => serde_json::to_string(&probe::value(&value).await?)?,
+            Self::Climb(counter) => serde_json::to_string(&probe::climb(&counter).await?)?,
             Self::Ready(ready) => serde_json::to_string(&probe::ready(&ready).await?)?,
             Self::Starts(starts) => serde_json::to_string(&starts::measure(&starts)?)?,
             Self::Rollout(rollout) => serde_json::to_string(&rollout::measure(&rollout).await?)?,

@@ -18,6 +18,7 @@ mod memory;
 mod pods;
 mod process;
 mod report;
+mod run;
 mod shared;
 mod sidecar;
 mod start;
@@ -26,21 +27,19 @@ mod tokens;
 mod webhook;
 mod wrk;
 
-use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use certmint_e2e::cache::Cache;
-use certmint_e2e::cluster::{Cluster, role};
+use certmint_e2e::cluster::role;
 use certmint_e2e::progress;
 use clap::Parser as _;
 
 use environment::Environment;
 use figure::Figure;
-use filled::Filled;
 use report::Report;
-use shared::Shared;
+use run::{Place, Run};
 
 /// Measures.
 #[derive(Debug, clap::Parser)]
@@ -56,61 +55,29 @@ struct Arguments {
     rows: Vec<String>,
 }
 
-/// How a run is to go, and what its rows share.
-#[derive(Debug)]
-pub(crate) struct Run {
-    /// Short and rough.
-    pub(crate) quick: bool,
-    /// What a cluster is made of.
-    pub(crate) cache: Cache,
-    shared: Shared,
-    filled: OnceCell<Result<Filled, String>>,
-}
-
-impl Run {
-    /// A cluster with Certmint installed, one replica of each part, for all rows that leave it as they found it.
-    pub(crate) fn installation(&self) -> Result<&Cluster> {
-        self.shared.installation(&self.cache)
-    }
-
-    /// A cluster of its own with thousands of workloads, which the first call starts and fills.
-    pub(crate) fn filled(&self) -> Result<&Filled> {
-        // What failed once takes minutes to fail again.
-        let filled = self.filled.get_or_init(|| Filled::start(self).map_err(|error| format!("{error:#}")));
-        filled.as_ref().map_err(|error| anyhow!("the cluster could not be filled: {error}"))
-    }
-
-    /// Ends what was started.
-    fn stop(self) -> Result<()> {
-        let stopped = self.shared.stop();
-        if let Some(Ok(filled)) = self.filled.into_inner() {
-            filled.cluster.stop()?;
-        }
-        stopped
-    }
-}
-
 /// What can be run alone.
 struct Row {
     name: &'static str,
+    place: Place,
     measure: fn(&Run) -> Result<Vec<Figure>>,
 }
 
+/// Those of one place follow each other, so that each cluster is started once.
 const ROWS: &[Row] = &[
-    Row { name: "review", measure: in_process::review },
-    Row { name: "issuing", measure: in_process::issuing },
-    Row { name: "planner", measure: in_process::planning },
-    Row { name: "webhook", measure: webhook::webhook },
-    Row { name: "fetch", measure: fetch::fetch },
-    Row { name: "sidecar", measure: sidecar::sidecar },
-    Row { name: "pods", measure: pods::pods },
-    Row { name: "images", measure: images::images },
-    Row { name: "install", measure: install::install },
-    Row { name: "tokens", measure: tokens::tokens },
-    Row { name: "secrets", measure: certificates::secrets },
-    Row { name: "reissue", measure: certificates::reissue },
-    Row { name: "start", measure: start::start },
-    Row { name: "memory", measure: memory::memory },
+    Row { name: "review", place: Place::Alone, measure: in_process::review },
+    Row { name: "issuing", place: Place::Alone, measure: in_process::issuing },
+    Row { name: "planner", place: Place::Alone, measure: in_process::planning },
+    Row { name: "images", place: Place::Alone, measure: images::images },
+    Row { name: "install", place: Place::Alone, measure: install::install },
+    Row { name: "webhook", place: Place::Installation, measure: webhook::webhook },
+    Row { name: "fetch", place: Place::Installation, measure: fetch::fetch },
+    Row { name: "sidecar", place: Place::Installation, measure: sidecar::sidecar },
+    Row { name: "pods", place: Place::Installation, measure: pods::pods },
+    Row { name: "tokens", place: Place::Installation, measure: tokens::tokens },
+    Row { name: "secrets", place: Place::Filled, measure: certificates::secrets },
+    Row { name: "reissue", place: Place::Filled, measure: certificates::reissue },
+    Row { name: "start", place: Place::Filled, measure: start::start },
+    Row { name: "memory", place: Place::Filled, measure: memory::memory },
 ];
 
 fn main() -> ExitCode {
@@ -128,10 +95,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     let rows = chosen(rows)?;
     let mut environment = Environment::observe(*quick)?;
     progress::note(&environment.line());
-    let run =
-        Run { quick: *quick, cache: Cache::open()?, shared: Shared::default(), filled: OnceCell::new() };
+    let mut run = Run::new(*quick, Cache::open()?);
     let (mut figures, mut failed) = (Vec::new(), Vec::new());
     for row in rows {
+        failed.extend(run.make_room(row.place).err().map(|error| format!("before {}: {error:#}", row.name)));
         // A row that fails costs no other its figures.
         match progress::long_step(row.name, || (row.measure)(&run)) {
             Ok(measured) if *quick => figures.extend(measured.into_iter().map(Figure::unjudged)),
@@ -139,13 +106,15 @@ fn run(arguments: &Arguments) -> Result<()> {
             Err(error) => failed.push(format!("{}: {error:#}", row.name)),
         }
     }
-    // On a new machine it was installed meanwhile.
-    environment.wrk = wrk::version();
-    let report = Report { environment, figures };
+    failed.extend(run.make_room(Place::Alone).err().map(|error| format!("the clusters' end: {error:#}")));
+    failed.extend(environment.end().err().map(|error| error.to_string()));
+    let mut report = Report { environment, figures, failed };
     println!("\n{}\n\n{}", report.environment.line(), report.table());
-    println!("{}", report.write(output)?.display());
-    failed.extend(run.stop().err().map(|error| format!("the clusters' end: {error:#}")));
-    ensure!(failed.is_empty(), "rows failed:\n{}", failed.join("\n"));
+    match report.write(output) {
+        Ok(path) => println!("{}", path.display()),
+        Err(error) => report.failed.push(format!("{error:#}")),
+    }
+    ensure!(report.failed.is_empty(), "the run is not whole:\n{}", report.failed.join("\n"));
     Ok(())
 }
 
@@ -155,4 +124,19 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Row>> {
         bail!("there is no row {unknown}; there are: {}", known.join(", "));
     }
     Ok(ROWS.iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.name)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_page_of_figures_has_every_row_and_no_other() {
+        let page = include_str!("../../../docs/src/reference/figures.md");
+        let written: BTreeSet<&str> = page.lines().filter_map(report::row_of).collect();
+        let known: BTreeSet<&str> = ROWS.iter().map(|row| row.name).collect();
+        assert_eq!(written, known, "print the table anew with `cargo xtask bench`");
+    }
 }

@@ -9,13 +9,13 @@
 use anyhow::Result;
 use certmint_e2e::cluster::Cluster;
 use certmint_e2e::kubectl::Kubectl;
-use certmint_e2e::story::namespace;
 use serde_json::json;
 
 use crate::figure::{Figure, Target};
 use crate::inside::{Rollout, Task};
+use crate::run::Run;
 use crate::statistics::median;
-use crate::{Run, injected};
+use crate::{injected, shared};
 
 const ROW: &str = "pods";
 const NAMESPACE: &str = "bench-pods";
@@ -23,24 +23,20 @@ const NAMESPACE: &str = "bench-pods";
 const NAMES: [&str; 5] = ["plain", "init", "injected", "plain-no-token", "injected-no-token"];
 /// For each of [`NAMES`].
 type Seconds = [f64; NAMES.len()];
-/// As many at once as a rollout of a large Deployment may start.
-const MANY: usize = 20;
 
 pub(crate) fn pods(run: &Run) -> Result<Vec<Figure>> {
     let cluster = run.installation()?;
-    let kubectl = namespace(cluster, NAMESPACE, &[])?;
-    for name in NAMES {
-        deploy(cluster, &kubectl, name)?;
-    }
-    let (singles, crowds) = if run.quick { (1, 0) } else { (10, 3) };
-    let one = measured(cluster, 1, singles)?;
-    let mut figures = compared("one", one, Target::MostAbove(0.2)).to_vec();
-    if crowds > 0 {
-        let many = measured(cluster, MANY, crowds)?;
-        figures.extend(compared(&format!("{MANY} at once"), many, Target::MostTimes(1.4)));
-    }
-    kubectl.run(&["delete", "deployments", "--all"])?;
-    Ok(figures)
+    // As many at once as a rollout of a large Deployment may start.
+    let (singles, many, crowds) = if run.quick { (1, 3, 1) } else { (10, 20, 3) };
+    shared::within(cluster, NAMESPACE, |kubectl| {
+        for name in NAMES {
+            deploy(cluster, kubectl, name)?;
+        }
+        let one = compared("one", measured(cluster, 1, singles)?, Target::MostAbove(0.2));
+        let at_once = measured(cluster, many, crowds)?;
+        let at_once = compared(&format!("{many} at once"), at_once, Target::MostTimes(1.4));
+        Ok(one.into_iter().chain(at_once).collect())
+    })
 }
 
 /// Those with more in them beside those without; only injected ones with the token are judged.
@@ -55,16 +51,25 @@ fn compared(how_many: &str, seconds: Seconds, target: Target) -> [Figure; 3] {
     ]
 }
 
-/// The median of some rounds for each of [`NAMES`], in turns.
+/// The median of some rounds for each of [`NAMES`].
 fn measured(cluster: &Cluster, pods: usize, rounds: usize) -> Result<Seconds> {
     let mut took: [Vec<f64>; NAMES.len()] = Default::default();
-    for _ in 0..rounds {
-        for (name, took) in NAMES.iter().zip(&mut took) {
-            let rollout = Rollout { namespace: NAMESPACE.to_owned(), name: (*name).to_owned(), pods };
-            took.push(Task::Rollout(rollout).run(cluster)?);
+    for round in 0..rounds {
+        for kind in order(round) {
+            if let (Some(name), Some(took)) = (NAMES.get(kind), took.get_mut(kind)) {
+                let rollout = Rollout { namespace: NAMESPACE.to_owned(), name: (*name).to_owned(), pods };
+                took.push(Task::Rollout(rollout).run(cluster)?);
+            }
         }
     }
     Ok(took.map(median))
+}
+
+/// The turns of a round: none is to have the same one before it each time. As many kinds as a prime number are all
+/// reached by steps of any length.
+fn order(round: usize) -> impl Iterator<Item = usize> {
+    let step = 1 + round % (NAMES.len() - 1);
+    (0..NAMES.len()).map(move |turn| (round + turn * step) % NAMES.len())
 }
 
 fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
@@ -80,4 +85,23 @@ fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
     }
     kubectl.apply(&deployment.to_string())?;
     if inject { injected::await_secret(kubectl, name) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_turn_in_each_round_and_follows_each_other_one() {
+        let mut pairs = BTreeSet::new();
+        for round in 0..NAMES.len() - 1 {
+            let turns: Vec<usize> = order(round).collect();
+            assert_eq!(turns.iter().collect::<BTreeSet<_>>().len(), NAMES.len());
+            pairs.extend(turns.windows(2).map(|pair| (pair[0], pair[1])));
+        }
+        let each = (NAMES.len() - 1) * (NAMES.len() - 1);
+        assert_eq!(pairs.len(), each);
+    }
 }

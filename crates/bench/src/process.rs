@@ -1,23 +1,24 @@
 //! A process in a cluster, as its kernel counts it.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use certmint_e2e::cluster::Cluster;
+use certmint_e2e::cluster::process::Memory;
 use certmint_e2e::command;
+
+/// The controller's command line.
+pub(crate) const CONTROLLER: &str = "^/certmint controller";
+/// The webhook's.
+pub(crate) const WEBHOOK: &str = "^/certmint webhook";
+/// User and kernel time in `/proc/PID/stat`, counted from the field after the name.
+const CPU_TIMES: [usize; 2] = [11, 12];
+/// When the process started, counted likewise.
+const START: usize = 19;
 
 /// A process, by its number within the cluster.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process<'a> {
     cluster: &'a Cluster,
     pid: u32,
-}
-
-/// What a process holds, in MiB.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Memory {
-    /// Now.
-    pub(crate) rss: f64,
-    /// The most since it started.
-    pub(crate) peak: f64,
 }
 
 impl<'a> Process<'a> {
@@ -53,15 +54,13 @@ impl<'a> Process<'a> {
     /// Processor time so far, in seconds, of user and kernel.
     pub(crate) fn cpu(&self) -> Result<f64> {
         let stat = self.read("stat")?;
-        // The name, in parentheses, may hold spaces.
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').context("no process name")?.1.split_whitespace().collect();
-        let ticks = |index: usize| -> Result<f64> { Ok(fields.get(index).context("a short line")?.parse()?) };
-        Ok((ticks(11)? + ticks(12)?) / rustix::param::clock_ticks_per_second() as f64)
+        CPU_TIMES.into_iter().map(|field| seconds(&stat, field)).sum()
     }
 
     /// The same of a process with one thread, counted finer than in ticks.
     pub(crate) fn precise_cpu(&self) -> Result<f64> {
+        let threads = self.cluster.process_status(&self.pid.to_string())?.number("Threads")?;
+        ensure!(threads == 1, "process {} has {threads} threads, of which one would be counted", self.pid);
         let statistics = self.read("schedstat")?;
         let nanoseconds = statistics.split_whitespace().next().context("an empty line")?;
         Ok(nanoseconds.parse::<f64>()? / 1e9)
@@ -69,27 +68,53 @@ impl<'a> Process<'a> {
 
     /// Memory that is its own or shared and in use now, in MiB.
     pub(crate) fn rss(&self) -> Result<f64> {
-        self.status("VmRSS")
+        Ok(mib(self.memory()?.resident_kib))
     }
 
-    /// The most of that there ever was, in MiB.
-    pub(crate) fn peak_rss(&self) -> Result<f64> {
-        self.status("VmHWM")
-    }
-
-    /// Both.
+    /// The same with the most of it that there ever was.
     pub(crate) fn memory(&self) -> Result<Memory> {
-        Ok(Memory { rss: self.rss()?, peak: self.peak_rss()? })
-    }
-
-    fn status(&self, field: &str) -> Result<f64> {
-        let status = self.read("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        let kib = line.and_then(|line| line.split_whitespace().next());
-        Ok(kib.with_context(|| format!("no {field}"))?.parse::<f64>()? / 1024.0)
+        self.cluster.process_status(&self.pid.to_string())?.memory()
     }
 
     fn read(&self, file: &str) -> Result<String> {
         command::output(self.cluster.command("cat").arg(format!("/proc/{}/{file}", self.pid)))
+    }
+}
+
+/// KiB in MiB.
+pub(crate) fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
+}
+
+/// Seconds from the machine's start to the start of the process of that `/proc/PID/stat`.
+pub(crate) fn started(stat: &str) -> Result<f64> {
+    seconds(stat, START)
+}
+
+/// A field that counts ticks.
+fn seconds(stat: &str, field: usize) -> Result<f64> {
+    // The name, in parentheses, may hold spaces.
+    let (_, fields) = stat.rsplit_once(')').context("no process name")?;
+    let ticks: f64 = fields.split_whitespace().nth(field).context("a short line")?.parse()?;
+    Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_a_strange_name_is_read() {
+        let ticks = rustix::param::clock_ticks_per_second();
+        // proc(5): pid, name, state, ppid, pgrp, session, tty, tpgid, flags, four counts of faults, utime, stime, …
+        let stat = format!(
+            "7 (a) b) S 1 7 7 0 -1 4194560 9 0 0 0 {} {ticks} 0 0 20 0 1 0 {} 1 2",
+            2 * ticks,
+            50 * ticks
+        );
+        assert_eq!(seconds(&stat, CPU_TIMES[0]).unwrap(), 2.0);
+        assert_eq!(seconds(&stat, CPU_TIMES[1]).unwrap(), 1.0);
+        assert_eq!(started(&stat).unwrap(), 50.0);
+        assert!(seconds("7 (a) S 1", START).is_err());
     }
 }

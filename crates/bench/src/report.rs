@@ -15,6 +15,8 @@ use crate::figure::Figure;
 pub(crate) struct Report {
     pub(crate) environment: Environment,
     pub(crate) figures: Vec<Figure>,
+    /// What is missing, and why.
+    pub(crate) failed: Vec<String>,
 }
 
 impl Report {
@@ -61,4 +63,11 @@ fn number(value: f64) -> String {
         size if size >= 1.0 => format!("{value:.2}"),
         _ => format!("{value:.3}"),
     }
+}
+
+/// The row that a line of [`Report::table`] belongs to.
+#[cfg(test)]
+pub(crate) fn row_of(line: &str) -> Option<&str> {
+    let first = line.strip_prefix("| ")?.split(" |").next()?;
+    (first != "row").then(|| first.trim_matches('`'))
 }

@@ -1,13 +1,11 @@
-//! What rows have in common, started when the first of them needs it.
+//! What rows have in common: clusters that end, namespaces that go, where a server is.
 
-use std::cell::OnceCell;
-
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::{Cluster, Options};
+use certmint_e2e::kubectl::Kubectl;
 use certmint_e2e::machine::{self, Requirement};
-use certmint_e2e::progress;
-use certmint_e2e::story::installation;
+use certmint_e2e::story::namespace;
 
 /// What measures, besides this program.
 const TOOLS: &[Requirement] = &[
@@ -17,31 +15,65 @@ const TOOLS: &[Requirement] = &[
 ];
 /// One replica of each part: what is measured has one place to be measured at.
 pub(crate) const VALUES: &[&str] = &["webhook.replicas=1", "controller.replicas=1"];
+/// Where webhook, controller and what stands beside them listen.
+pub(crate) const PORT: u16 = 8443;
 
-/// A cluster with Certmint installed, once there is one.
-#[derive(Debug, Default)]
-pub(crate) struct Shared(OnceCell<Cluster>);
-
-impl Shared {
-    /// The cluster, started and installed on by the first call.
-    pub(crate) fn installation(&self, cache: &Cache) -> Result<&Cluster> {
-        if let Some(cluster) = self.0.get() {
-            return Ok(cluster);
-        }
-        let cluster = start(cache, "installed")?;
-        progress::step("Certmint is installed", || installation::install(&cluster, VALUES))?;
-        Ok(self.0.get_or_init(|| cluster))
-    }
-
-    /// Ends it, if there is one.
-    pub(crate) fn stop(self) -> Result<()> {
-        self.0.into_inner().map_or(Ok(()), Cluster::stop)
+/// A cluster of this run's with what `prepare` made of it. It goes down with this process at the latest, and at once
+/// when `prepare` fails.
+pub(crate) fn start<T>(
+    cache: &Cache,
+    purpose: &str,
+    prepare: impl FnOnce(&Cluster) -> Result<T>,
+) -> Result<(Cluster, T)> {
+    machine::install(TOOLS)?;
+    let name = format!("bench-{}-{purpose}", std::process::id());
+    let cluster = Cluster::start(cache, &Options { name, control_plane_only: false })?;
+    match prepare(&cluster) {
+        Ok(prepared) => Ok((cluster, prepared)),
+        Err(error) => ended(Err(error), cluster.stop()),
     }
 }
 
-/// A cluster of this run's; it goes down with this process at the latest.
-pub(crate) fn start(cache: &Cache, purpose: &str) -> Result<Cluster> {
-    machine::install(TOOLS)?;
-    let name = format!("bench-{}-{purpose}", std::process::id());
-    Cluster::start(cache, &Options { name, control_plane_only: false })
+/// What `work` does in a new namespace, which is gone afterwards: nothing of a row is to run beside the next.
+pub(crate) fn within<T>(
+    cluster: &Cluster,
+    name: &str,
+    work: impl FnOnce(&Kubectl<'_>) -> Result<T>,
+) -> Result<T> {
+    let kubectl = namespace(cluster, name, &[])?;
+    let worked = work(&kubectl);
+    ended(worked, cluster.kubectl().delete(&["namespace", name]).map(drop))
+}
+
+/// Where the one pod of `selector` listens.
+pub(crate) fn address(kubectl: &Kubectl<'_>, selector: &str) -> Result<String> {
+    let pods = kubectl.list(&["pods", &format!("--selector={selector}")])?;
+    let pod = pods.first().with_context(|| format!("no pod with {selector}"))?;
+    let address = pod["status"]["podIP"].as_str().context("the pod has no address")?;
+    Ok(format!("{address}:{PORT}"))
+}
+
+/// What came of `work`, unless it or what was done at its `end` failed.
+fn ended<T>(work: Result<T>, end: Result<()>) -> Result<T> {
+    match (work, end) {
+        (Err(error), Err(end)) => Err(error.context(format!("and this at its end: {end:#}"))),
+        (Ok(_), Err(error)) => Err(error),
+        (work, Ok(())) => work,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn no_error_is_lost() {
+        assert_eq!(ended(Ok(1), Ok(())).unwrap(), 1);
+        assert_eq!(ended::<()>(Err(anyhow!("work")), Ok(())).unwrap_err().to_string(), "work");
+        assert_eq!(ended(Ok(1), Err(anyhow!("end"))).unwrap_err().to_string(), "end");
+        let both = format!("{:#}", ended::<()>(Err(anyhow!("work")), Err(anyhow!("stop"))).unwrap_err());
+        assert!(both.contains("work") && both.contains("stop"), "{both}");
+    }
 }

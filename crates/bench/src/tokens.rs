@@ -1,68 +1,120 @@
-//! The issuance API with real TokenReviews, beside what a plain client has of the API server.
+//! The issuance API with real TokenReviews, beside what a plain client has of the API server. Each token is shown
+//! once: the API server remembers for seconds whose a token is.
 
-use anyhow::{Context as _, Result};
+use std::collections::BTreeSet;
+
+use anyhow::{Result, ensure};
 use certmint_contract::issuance::AUDIENCE;
 use certmint_contract::keys;
 use certmint_e2e::cluster::Cluster;
 use certmint_e2e::kubectl::Kubectl;
+use certmint_e2e::progress;
 use certmint_e2e::story::installation::SYSTEM_NAMESPACE;
-use certmint_e2e::story::{PATIENCE, namespace, workload};
+use certmint_e2e::story::{PATIENCE, workload};
 use certmint_e2e::wait::{self, Observed};
 use serde_json::json;
 
-use crate::Run;
 use crate::audit::Mark;
 use crate::figure::{Figure, Target};
-use crate::inside::{Bundles, Call, Pace, Repeat, Task};
-use crate::process::Process;
+use crate::inside::{Answer, Bundles, Call, Pace, Pod, Rounds, Task, Tokens, Verb};
+use crate::process::{CONTROLLER, Process};
+use crate::run::Run;
+use crate::shared;
+use crate::statistics::median;
 
 const ROW: &str = "tokens";
 const NAMESPACE: &str = "bench-tokens";
 const SECRET: &str = "payments-certmint-tls";
 /// Connections at one time: enough for both processors, and far from the 64 that one address may have.
 const CLIENTS: usize = 8;
-/// Pods of one Deployment, each asking with a token of its own.
+/// Pods of one Deployment.
 const PODS: usize = 20;
+/// Who is measured in each round: TokenReviews, ours, and the same calls.
+const SIDES: usize = 3;
 
-/// A pod that asks.
-struct Asker {
-    pod: String,
-    token: String,
+/// A pod that asks, with a token that nobody has seen.
+struct Asker<'a> {
+    pod: &'a Pod,
+    token: &'a str,
+}
+
+/// How the rounds went.
+#[derive(Default)]
+struct Measured {
+    reviews: Vec<Pace>,
+    bundles: Vec<Pace>,
+    same: Vec<Pace>,
+    /// The controller's requests and its seconds of processor time for the bundles.
+    calls: usize,
+    cpu: f64,
 }
 
 /// From the connection to the end of the answer, which has the certificate.
 pub(crate) fn tokens(run: &Run) -> Result<Vec<Figure>> {
     let cluster = run.installation()?;
-    let kubectl = namespace(cluster, NAMESPACE, &[])?;
-    let askers = askers(&kubectl)?;
-    let seconds = if run.quick { 1.0 } else { 10.0 };
-    let repeat = |rounds| Task::Repeat(Repeat { rounds, clients: CLIENTS, seconds }).run::<Pace>(cluster);
-    let reviews = repeat(askers.iter().map(|asker| vec![review(asker)]).collect())?;
-    let (mark, process) = (Mark::now(cluster)?, Process::only(cluster, "^/certmint controller")?);
-    let before = process.cpu()?;
-    let bundles: Pace = bundles(cluster, &kubectl, &askers, seconds)?.run(cluster)?;
-    let cpu = process.cpu()? - before;
-    let calls = mark.since(cluster)?;
-    let same = repeat(askers.iter().map(calls_of_ours).collect())?;
-    kubectl.delete(&["namespace", NAMESPACE, "--wait=false"])?;
+    let (rounds, count) = if run.quick { (1, 40) } else { (3, 2_000) };
+    shared::within(cluster, NAMESPACE, |kubectl| {
+        let pods = pods(kubectl)?;
+        let fresh = fresh(cluster, &pods, rounds * SIDES * count)?;
+        let askers: Vec<Asker<'_>> =
+            pods.iter().cycle().zip(&fresh).map(|(pod, token)| Asker { pod, token }).collect();
+        let server = server(cluster, kubectl)?;
+        let mut measured = Measured::default();
+        for round in askers.chunks(SIDES * count) {
+            measured.round(cluster, &server, round, count)?;
+        }
+        Ok(measured.figures())
+    })
+}
 
-    let count = bundles.count as f64;
-    let figure = |what: &str, value, unit| Figure::new(ROW, what, value, unit);
-    Ok(vec![
-        figure("bundles over new TLS connections", bundles.rate(), "/s")
-            .beside("TokenReviews by a plain client", reviews.rate())
-            .target(Target::LeastTimes(0.7)),
-        figure("bundles over new TLS connections", bundles.rate(), "/s")
-            .beside("the same calls by a plain client", same.rate()),
-        figure("p50", bundles.p50, "ms").beside("TokenReview", reviews.p50),
-        figure("p99", bundles.p99, "ms").beside("TokenReview", reviews.p99),
-        figure("API calls a bundle", (calls.reads + calls.reviews) as f64 / count, ""),
-        figure("controller CPU a bundle", cpu / count * 1e3, "ms"),
-    ])
+impl Measured {
+    /// Each side with as many askers of its own, one side after the other.
+    fn round(
+        &mut self,
+        cluster: &Cluster,
+        server: &Bundles,
+        askers: &[Asker<'_>],
+        count: usize,
+    ) -> Result<()> {
+        let (for_reviews, others) = askers.split_at(count.min(askers.len()));
+        let (for_bundles, for_same) = others.split_at(count.min(others.len()));
+        let plain = |rounds| Task::Rounds(Rounds { rounds, clients: CLIENTS }).run::<Pace>(cluster);
+        self.reviews.push(plain(for_reviews.iter().map(|asker| vec![review(asker)]).collect())?);
+        let (mark, process) = (Mark::now(cluster)?, Process::only(cluster, CONTROLLER)?);
+        let before = process.cpu()?;
+        let tokens = for_bundles.iter().map(|asker| asker.token.to_owned()).collect();
+        self.bundles.push(Task::Bundles(Bundles { tokens, ..server.clone() }).run(cluster)?);
+        self.cpu += process.cpu()? - before;
+        let calls = mark.since(cluster)?;
+        self.calls += calls.reads + calls.reviews;
+        self.same.push(plain(for_same.iter().map(calls_of_ours).collect())?);
+        Ok(())
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let of = |side: &[Pace], part: fn(&Pace) -> f64| median(side.iter().map(part).collect());
+        let count = self.bundles.iter().map(|pace| pace.count).sum::<usize>() as f64;
+        let rate = of(&self.bundles, Pace::rate);
+        let figure = |what: &str, value, unit| Figure::new(ROW, what, value, unit);
+        let beside = |what: &str, part: fn(&Pace) -> f64| {
+            figure(what, of(&self.bundles, part), "ms").beside("TokenReview", of(&self.reviews, part))
+        };
+        vec![
+            figure("bundles over new TLS connections", rate, "/s")
+                .beside("TokenReviews by a plain client", of(&self.reviews, Pace::rate))
+                .target(Target::LeastTimes(0.7)),
+            figure("bundles over new TLS connections", rate, "/s")
+                .beside("the same calls by a plain client", of(&self.same, Pace::rate)),
+            beside("p50", |pace| pace.p50),
+            beside("p99", |pace| pace.p99),
+            figure("API calls a bundle", self.calls as f64 / count, ""),
+            figure("controller CPU a bundle", self.cpu / count * 1e3, "ms"),
+        ]
+    }
 }
 
 /// Pods that wait to be scheduled for ever, whose Deployment has its Secret.
-fn askers(kubectl: &Kubectl<'_>) -> Result<Vec<Asker>> {
+fn pods(kubectl: &Kubectl<'_>) -> Result<Vec<Pod>> {
     let mut deployment =
         workload::manifest("deployment", "payments", "none", &json!({ (keys::INJECT): keys::TRUE }));
     deployment["spec"]["replicas"] = PODS.into();
@@ -80,47 +132,51 @@ fn askers(kubectl: &Kubectl<'_>) -> Result<Vec<Asker>> {
             Observed::NotYet(format!("{} pods", pods.len()))
         })
     })?;
-    let asker = |pod: &serde_json::Value| {
-        let pod = pod["metadata"]["name"].as_str().context("a pod without a name")?.to_owned();
-        let bound = ["--bound-object-kind=Pod", "--bound-object-name", &pod];
-        let token =
-            kubectl.run(&[&["create", "token", "default", "--audience", AUDIENCE][..], &bound].concat())?;
-        Ok(Asker { pod, token: token.trim().to_owned() })
-    };
-    pods.iter().map(asker).collect()
+    pods.iter().map(Pod::of).collect()
 }
 
-fn bundles(cluster: &Cluster, kubectl: &Kubectl<'_>, askers: &[Asker], seconds: f64) -> Result<Task> {
+/// As many tokens, of the pods in turn.
+fn fresh(cluster: &Cluster, pods: &[Pod], count: usize) -> Result<Vec<String>> {
+    let tokens = Task::Tokens(Tokens { pods: pods.to_vec(), count, clients: CLIENTS });
+    let tokens: Vec<String> = progress::step(&format!("{count} tokens"), || tokens.run(cluster))?;
+    let different = tokens.iter().collect::<BTreeSet<_>>().len();
+    ensure!(different == count, "of {count} tokens only {different} differ");
+    Ok(tokens)
+}
+
+/// What is asked, with no token yet.
+fn server(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<Bundles> {
     let system = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
-    let pods = system.list(&["pods", "--selector=app.kubernetes.io/component=controller"])?;
-    let address = pods.first().and_then(|pod| pod["status"]["podIP"].as_str()).context("no controller")?;
     let roots = kubectl.run(&[
         "get",
         "secret",
         SECRET,
         "--output=go-template={{index .data \"ca.crt\" | base64decode}}",
     ])?;
-    Ok(Task::Bundles(Bundles {
-        address: format!("{address}:8443"),
+    Ok(Bundles {
+        address: shared::address(&system, "app.kubernetes.io/component=controller")?,
         host: format!("certmint-controller.{SYSTEM_NAMESPACE}.svc"),
         roots,
-        tokens: askers.iter().map(|asker| asker.token.clone()).collect(),
+        tokens: Vec::new(),
         clients: CLIENTS,
-        seconds,
-    }))
+    })
 }
 
-fn review(asker: &Asker) -> Call {
+fn review(asker: &Asker<'_>) -> Call {
     let review = json!({
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenReview",
         "spec": { "token": asker.token, "audiences": [AUDIENCE] },
     });
-    Call { path: "/apis/authentication.k8s.io/v1/tokenreviews".to_owned(), body: Some(review.to_string()) }
+    let path = "/apis/authentication.k8s.io/v1/tokenreviews".to_owned();
+    Call { verb: Verb::Create, path, body: review.to_string(), answer: Answer::Whole }
 }
 
 /// What no answer can do without: whose token it is, whether the pod lives and whose it is, and the Secret.
-fn calls_of_ours(asker: &Asker) -> Vec<Call> {
-    let get = |path| Call { path: format!("/api/v1/namespaces/{NAMESPACE}/{path}"), body: None };
-    vec![review(asker), get(format!("pods/{}", asker.pod)), get(format!("secrets/{SECRET}"))]
+fn calls_of_ours(asker: &Asker<'_>) -> Vec<Call> {
+    let get = |path| {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/{path}");
+        Call { verb: Verb::Get, path, body: String::new(), answer: Answer::Whole }
+    };
+    vec![review(asker), get(format!("pods/{}", asker.pod.name)), get(format!("secrets/{SECRET}"))]
 }

@@ -1,22 +1,25 @@
 //! Running the measuring program.
 
+use std::process::Command;
+
 use anyhow::Result;
 use certmint_e2e::cache::Cache;
-use certmint_e2e::command;
+use certmint_e2e::{command, images};
 
 use crate::tools;
 
-/// Measures, optimized as the servers are.
+/// The measuring program, built as what it measures: the code that it has in itself is to have the allocator that is
+/// released, too.
+const BENCH: images::Program = images::Program { package: "certmint-bench", profile: "release" };
+
+/// Measures.
 pub(crate) fn run(cache: &Cache, arguments: &[String]) -> Result<()> {
-    run_as(cache, "release", arguments)
+    let program = images::build(cache, BENCH)?;
+    command::run(Command::new(program).args(arguments).current_dir(tools::workspace()))
 }
 
 /// Passes when every row runs, however fast; built as the tests are, which have been built by then.
 pub(crate) fn smoke(cache: &Cache) -> Result<()> {
-    run_as(cache, "dev", &["--quick".to_owned()])
-}
-
-fn run_as(cache: &Cache, profile: &str, arguments: &[String]) -> Result<()> {
-    let program = ["run", "--quiet", "--profile", profile, "--package", "certmint-bench", "--"];
-    command::run(tools::cargo(cache, &program).args(arguments))
+    let program = ["run", "--quiet", "--profile", "dev", "--package", BENCH.package, "--", "--quick"];
+    command::run(&mut tools::cargo(cache, &program))
 }

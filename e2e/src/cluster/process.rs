@@ -35,20 +35,45 @@ impl fmt::Display for Memory {
     }
 }
 
+/// `/proc/PID/status`, as it was once.
+#[derive(Debug, Clone)]
+pub struct Status(String);
+
+impl Status {
+    /// A field that is a number, in KiB where it has a unit.
+    ///
+    /// # Errors
+    /// When there is no such field.
+    pub fn number(&self, name: &str) -> Result<u64> {
+        let value = self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let number = value.and_then(|value| value.split_whitespace().next()?.parse().ok());
+        number.with_context(|| format!("the process has no {name}"))
+    }
+
+    /// What the process holds of memory.
+    ///
+    /// # Errors
+    /// When it has ended: its memory is gone then.
+    pub fn memory(&self) -> Result<Memory> {
+        Ok(Memory { resident_kib: self.number("VmRSS")?, peak_kib: self.number("VmHWM")? })
+    }
+}
+
 impl Cluster {
+    /// What the kernel says of a process, by its number in the cluster.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn process_status(&self, pid: &str) -> Result<Status> {
+        command::output(self.command("cat").arg(format!("/proc/{pid}/status"))).map(Status)
+    }
+
     /// What the first process of a pod's container holds of memory.
     ///
     /// # Errors
     /// When the cluster is not a local one, or the container does not run.
     pub fn memory(&self, pod: &Value, container: &str) -> Result<Memory> {
-        let status = format!("/proc/{}/status", self.process_of(pod, container)?);
-        let status = command::output(self.command("cat").arg(status))?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-            number.with_context(|| format!("the process has no {name}"))
-        };
-        Ok(Memory { resident_kib: field("VmRSS")?, peak_kib: field("VmHWM")? })
+        self.process_status(&self.process_of(pod, container)?)?.memory()
     }
 
     /// Signals the first process of a pod's container.
@@ -94,5 +119,19 @@ impl Cluster {
             running.filter(|task| matches!(task[..], [task, _, status] if task == id && status != "STOPPED"));
         let pid = of_it.find_map(|task| task.get(1).map(|pid| (*pid).to_owned()));
         pid.with_context(|| format!("container {container} of {} does not run", pod["metadata"]["name"]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_with_and_without_a_unit() {
+        let status =
+            Status("Name:\tcertmint\nVmHWM:\t    9200 kB\nVmRSS:\t    8100 kB\nThreads:\t1\n".into());
+        assert_eq!(status.memory().unwrap(), Memory { resident_kib: 8100, peak_kib: 9200 });
+        assert_eq!(status.number("Threads").unwrap(), 1);
+        assert!(status.number("Thread").is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Images of this workspace's own programs: one static program each, and nothing else.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -46,6 +46,14 @@ pub fn ours(cache: &Cache) -> Result<[Image; 2]> {
 /// # Errors
 /// When the build fails.
 pub fn from_workspace(cache: &Cache, program: Program) -> Result<Image> {
+    image(cache, program.package, &build(cache, program)?)
+}
+
+/// Builds a program as it is released, and returns where it is.
+///
+/// # Errors
+/// When the build fails.
+pub fn build(cache: &Cache, program: Program) -> Result<PathBuf> {
     machine::install(machine::IMAGES)?;
     machine::rust_target(cache, TARGET)?;
     let Program { package, profile } = program;
@@ -59,7 +67,7 @@ pub fn from_workspace(cache: &Cache, program: Program) -> Result<Image> {
         .arg(&target)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
     progress::long_step(&format!("building {package}"), || command::run(&mut cargo))?;
-    image(cache, package, &target.join(TARGET).join(profile).join(package))
+    Ok(target.join(TARGET).join(profile).join(package))
 }
 
 fn image(cache: &Cache, name: &str, program: &Path) -> Result<Image> {

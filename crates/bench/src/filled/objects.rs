@@ -9,10 +9,12 @@ use certmint_e2e::story::workload;
 use serde_json::{Value, json};
 
 use super::{CLIENTS, PATTERN};
-use crate::inside::{Create, Pace, Task};
+use crate::inside::{Pace, Task, Verb, Write};
 
 /// The Secret of [`pattern`].
 pub(super) const PATTERN_SECRET: &str = "payments-certmint-tls";
+/// Each copy of it.
+const COPY: &str = "payments-copy-{index}";
 
 /// A first workload with its Service.
 pub(super) fn pattern() -> Value {
@@ -24,8 +26,9 @@ pub(super) fn pattern() -> Value {
 pub(super) fn workloads(cluster: &Cluster, numbers: Range<usize>) -> Result<Pace> {
     let create = |path: &str, body: &Value, step| {
         let (path, body) = (path.to_owned(), body.to_string());
-        let create = Create { path, body, numbers: numbers.clone(), step, clients: CLIENTS };
-        Task::Create(create).run::<Pace>(cluster)
+        let numbers = numbers.clone();
+        let create = Write { verb: Verb::Create, path, body, numbers, step, clients: CLIENTS };
+        Task::Write(create).run::<Pace>(cluster)
     };
     let namespace =
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "bench-{hundred}" } });
@@ -35,23 +38,32 @@ pub(super) fn workloads(cluster: &Cluster, numbers: Range<usize>) -> Result<Pace
     create("/apis/batch/v1/namespaces/bench-{hundred}/cronjobs", &workload, 1)
 }
 
-/// Secrets like `pattern`, which the controller has written, but that nobody looks after.
-pub(super) fn copies(cluster: &Cluster, pattern: &Value, numbers: Range<usize>) -> Result<Pace> {
+/// Secrets like `pattern`, which the controller has written, but that nobody looks after; created, or replaced without
+/// a look at what is there.
+pub(super) fn copies(cluster: &Cluster, pattern: &Value, verb: Verb, numbers: Range<usize>) -> Result<Pace> {
+    let collection = format!("/api/v1/namespaces/{PATTERN}/secrets");
+    let path = if verb == Verb::Create { collection } else { format!("{collection}/{COPY}") };
+    let body = copy(pattern, verb).to_string();
+    Task::Write(Write { verb, path, body, numbers, step: 1, clients: CLIENTS }).run(cluster)
+}
+
+/// What replaces a copy differs from it: the API server stores nothing when nothing changes.
+fn copy(pattern: &Value, verb: Verb) -> Value {
     let metadata = &pattern["metadata"];
-    let copy = json!({
+    let mut annotations = metadata["annotations"].clone();
+    annotations["bench.certmint.dev/written-by"] = format!("{verb:?}").into();
+    json!({
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
-            "name": "payments-copy-{index}",
+            "name": COPY,
             "labels": { "bench.certmint.dev/copy": "true" },
-            "annotations": metadata["annotations"],
+            "annotations": annotations,
             "ownerReferences": metadata["ownerReferences"],
         },
         "type": pattern["type"],
         "data": pattern["data"],
-    });
-    let path = format!("/api/v1/namespaces/{PATTERN}/secrets");
-    Task::Create(Create { path, body: copy.to_string(), numbers, step: 1, clients: CLIENTS }).run(cluster)
+    })
 }
 
 /// One whose pods, if it had any, the Service `service` would select.
@@ -60,4 +72,30 @@ fn cron_job(name: &str, service: &str) -> Value {
     workload["spec"]["suspend"] = true.into();
     workload["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]["app"] = service.into();
     workload
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_replaces_a_copy_changes_it_and_depends_on_no_version() {
+        let pattern = json!({
+            "metadata": {
+                "name": PATTERN_SECRET,
+                "resourceVersion": "7",
+                "annotations": { "certmint.dev/serial": "ab" },
+                "ownerReferences": [{ "kind": "CronJob" }],
+            },
+            "type": "kubernetes.io/tls",
+            "data": { "tls.crt": "" },
+        });
+        let [created, replaced] = [Verb::Create, Verb::Update].map(|verb| copy(&pattern, verb));
+        assert_ne!(created, replaced);
+        for copy in [created, replaced] {
+            assert!(copy["metadata"]["resourceVersion"].is_null());
+            assert_eq!(copy["data"], pattern["data"]);
+            assert_eq!(copy["metadata"]["annotations"]["certmint.dev/serial"], "ab");
+        }
+    }
 }

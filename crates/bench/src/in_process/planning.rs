@@ -12,8 +12,8 @@ use certmint_planner::{
 use time::{Duration, OffsetDateTime};
 
 use super::seconds_each;
-use crate::Run;
 use crate::figure::Figure;
+use crate::run::Run;
 
 const WORKLOADS: usize = 10_000;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use certmint_contract::Policy;
-use certmint_injection::{ContainerResources, Settings};
+use certmint_injection::{ContainerResources, Settings, Subject, admit_pod};
 use certmint_testkit::sample_review;
 use certmint_tls_server::{Handler as _, Identity};
 use certmint_webhook::{Admission, Endpoint, Metrics};
@@ -16,8 +16,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::seconds_each;
-use crate::Run;
 use crate::figure::Figure;
+use crate::run::Run;
 
 /// A review to be measured.
 pub(crate) struct Sample {
@@ -38,6 +38,11 @@ pub(crate) fn samples() -> [Sample; 2] {
 }
 
 impl Sample {
+    /// The pod under review, as JSON.
+    fn object(&self) -> Result<String> {
+        Ok(serde_json::from_str::<Value>(&self.body)?["request"]["object"].to_string())
+    }
+
     /// Checks that the answer is the one to be measured.
     pub(crate) fn check(&self, answer: &[u8]) -> Result<()> {
         let response = &serde_json::from_slice::<Value>(answer)?["response"];
@@ -49,7 +54,8 @@ impl Sample {
 
 pub(crate) fn review(run: &Run) -> Result<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let endpoint = endpoint()?;
+    let (policy, settings) = (Policy::default(), settings()?);
+    let endpoint = endpoint(settings.clone());
     let mut figures = Vec::new();
     for sample in samples() {
         let body = Bytes::from(sample.body.clone());
@@ -64,17 +70,28 @@ pub(crate) fn review(run: &Run) -> Result<Vec<Figure>> {
         let floor = seconds_each(run.quick, || {
             drop(black_box(serde_json::from_slice::<IgnoredAny>(&body)));
         });
-        let figure = Figure::new("review", format!("review, {}", sample.what), each * 1e6, "us");
-        figures.push(figure.beside("JSON skipped", floor * 1e6));
+        let object = sample.object()?;
+        let subject = Subject { namespace: "shop", name: None, object: &object, before: None };
+        admit_pod(&subject, &policy, &settings)?;
+        let patch = seconds_each(run.quick, || drop(black_box(admit_pod(&subject, &policy, &settings))));
+        for (what, seconds) in [("review", each), ("of it the patch alone", patch)] {
+            let figure = Figure::new("review", format!("{what}, {}", sample.what), seconds * 1e6, "us");
+            figures.push(figure.beside("the review's JSON skipped", floor * 1e6));
+        }
     }
     Ok(figures)
 }
 
-fn endpoint() -> Result<Endpoint> {
+fn endpoint(settings: Settings) -> Endpoint {
     let metrics = Metrics::register(&mut Registry::default(), Arc::new(Identity::default()));
     let admission = Admission::new(Policy::default(), metrics);
+    admission.set_settings(settings);
+    Endpoint(Arc::new(admission))
+}
+
+fn settings() -> Result<Settings> {
     let quantity = |text: &str| text.parse().ok().context("no quantity");
-    admission.set_settings(Settings {
+    Ok(Settings {
         image: "registry.example.com/certmint/certmint-fetch:1.0.0".into(),
         pull_policy: "IfNotPresent".into(),
         api_url: "https://certmint-controller.certmint-system.svc:8443".into(),
@@ -89,6 +106,5 @@ fn endpoint() -> Result<Endpoint> {
         },
         deadline_seconds: 30,
         version: "certmint/1.0.0".into(),
-    });
-    Ok(Endpoint(Arc::new(admission)))
+    })
 }

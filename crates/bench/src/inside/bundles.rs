@@ -1,17 +1,18 @@
 //! Load on the issuance API, as pods make it: each request over a TLS connection of its own.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use certmint_contract::issuance::BUNDLE_PATH;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use http::{Request, StatusCode, header};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::connection::{answer, connect, in_time};
 use super::{Bundles, Pace};
 
 /// Where to ask, and whom to expect there.
@@ -21,47 +22,34 @@ struct Server {
     tls: TlsConnector,
 }
 
-/// Asks with the tokens in turn, each client with others than its neighbours.
+/// Asks with each token once.
 pub(super) async fn ask(bundles: Bundles) -> Result<Pace> {
-    let Bundles { address, host, roots, tokens, clients, seconds } = bundles;
-    let server = Arc::new(Server { address, host, tls: connector(&roots)? });
-    let tokens = Arc::new(tokens);
+    let Bundles { address, host, roots, tokens, clients } = bundles;
+    let server = Server { address, host, tls: connector(&roots)? };
     let begun = Instant::now();
-    let end = begun + Duration::from_secs_f64(seconds);
-    let workers = (0..clients).map(|first| {
-        let (server, tokens) = (Arc::clone(&server), Arc::clone(&tokens));
-        async move {
-            let mut took = Vec::new();
-            for token in tokens.iter().cycle().skip(first).step_by(clients) {
-                if Instant::now() >= end {
-                    break;
-                }
-                let begun = Instant::now();
-                server.ask(token).await?;
-                took.push(begun.elapsed().as_secs_f64() * 1e3);
-            }
-            anyhow::Ok(took)
-        }
-    });
-    let took = futures::future::try_join_all(workers).await?.concat();
+    let took: Vec<f64> = stream::iter(&tokens)
+        .map(async |token| {
+            let begun = Instant::now();
+            in_time(BUNDLE_PATH, server.ask(token)).await?;
+            anyhow::Ok(begun.elapsed().as_secs_f64() * 1e3)
+        })
+        .buffer_unordered(clients)
+        .try_collect()
+        .await?;
     Ok(Pace::of(took, begun.elapsed().as_secs_f64()))
 }
 
 impl Server {
     /// From the connection to the end of the answer, which is to be a bundle.
     async fn ask(&self, token: &str) -> Result<()> {
-        let host = &self.host;
-        let stream = TcpStream::connect(&self.address).await.context("no connection")?;
-        stream.set_nodelay(true)?;
-        let mut stream = self.tls.connect(ServerName::try_from(host.clone())?, stream).await?;
-        let head = format!(
-            "POST {BUNDLE_PATH} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        let answer = String::from_utf8_lossy(&answer);
-        ensure!(answer.starts_with("HTTP/1.1 200 "), "answered with {}", answer.escape_debug());
+        let stream = connect(&self.address).await?;
+        let stream = self.tls.connect(ServerName::try_from(self.host.clone())?, stream).await?;
+        let request = Request::post(BUNDLE_PATH)
+            .header(header::HOST, &self.host)
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONNECTION, "close");
+        let answer = answer(stream, request.body(String::new())?).await?;
+        ensure!(answer.status() == StatusCode::OK, "answered {}: {}", answer.status(), answer.body());
         Ok(())
     }
 }

@@ -3,20 +3,18 @@
 use anyhow::{Context as _, Result};
 use certmint_e2e::cluster::Cluster;
 use certmint_e2e::kubectl::Kubectl;
-use certmint_e2e::story::{namespace, workload};
+use certmint_e2e::story::workload;
 use certmint_e2e::{command, images};
 use serde_json::json;
 
-use super::PORT;
+use crate::shared::{PORT, address};
 
-pub(super) const NAMESPACE: &str = "bench-webhook";
 const NAME: &str = "floor";
 /// Of what nginx's answers are put together.
 const PART: usize = 1_000;
 
 /// nginx with a certificate of ours, that answers `/0`, `/1`, … with as many bytes as `sizes` says; returns where.
-pub(super) fn start(cluster: &Cluster, sizes: &[usize]) -> Result<String> {
-    let kubectl = namespace(cluster, NAMESPACE, &[])?;
+pub(super) fn start(cluster: &Cluster, kubectl: &Kubectl<'_>, sizes: &[usize]) -> Result<String> {
     let image = cluster.provide(&images::nginx(cluster.cache())?)?;
     let answers = sizes.iter().enumerate().map(|(index, size)| {
         // nginx reads no word of more than 4 kB.
@@ -45,8 +43,8 @@ pub(super) fn start(cluster: &Cluster, sizes: &[usize]) -> Result<String> {
     ]);
     spec["containers"][0]["readinessProbe"] = json!({ "tcpSocket": { "port": PORT }, "periodSeconds": 1 });
     kubectl.apply(&pod.to_string())?;
-    workload::await_pods(&kubectl, NAME, true)?;
-    Ok(format!("https://{}", address(&kubectl, &format!("app={NAME}"))?))
+    workload::await_pods(kubectl, NAME, true)?;
+    Ok(format!("https://{}", address(kubectl, &format!("app={NAME}"))?))
 }
 
 /// What nginx calls itself, with its version.
@@ -55,12 +53,4 @@ pub(super) fn server(cluster: &Cluster, url: &str) -> Result<String> {
     let answer = command::output(curl.args(["--silent", "--show-error", "--insecure", "--head", url]))?;
     let server = answer.lines().find_map(|line| line.strip_prefix("Server: "));
     Ok(server.with_context(|| format!("nginx does not say what it is:\n{answer}"))?.trim().to_owned())
-}
-
-/// Where the one pod of `selector` is reached.
-pub(super) fn address(kubectl: &Kubectl<'_>, selector: &str) -> Result<String> {
-    let pods = kubectl.list(&["pods", &format!("--selector={selector}")])?;
-    let pod = pods.first().with_context(|| format!("no pod with {selector}"))?;
-    let address = pod["status"]["podIP"].as_str().context("the pod has no address")?;
-    Ok(format!("{address}:{PORT}"))
 }

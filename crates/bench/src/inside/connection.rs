@@ -1,0 +1,41 @@
+//! One request over a connection of its own.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Who has not answered by then will not.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Connects to address and port.
+pub(super) async fn connect(address: &str) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).await.with_context(|| format!("no connection to {address}"))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The answer, with all of its body.
+pub(super) async fn answer<S>(stream: S, request: Request<String>) -> Result<Response<String>>
+where
+    TokioIo<S>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // What ends it badly is what the request fails with.
+    tokio::spawn(connection);
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let body = body.collect().await?.to_bytes();
+    Ok(Response::from_parts(head, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// What `work` comes to, if it does in time.
+pub(super) async fn in_time<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let ended = timeout(PATIENCE, work).await;
+    ended.with_context(|| format!("{what}: no answer within {} s", PATIENCE.as_secs()))?
+}
