@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use certmint_e2e::cache::Cache;
-use certmint_e2e::{command, images};
+use certmint_e2e::{command, images, repository};
 
 use crate::tools;
 
@@ -15,7 +15,7 @@ const BENCH: images::Program = images::Program { package: "certmint-bench", prof
 /// Measures.
 pub(crate) fn run(cache: &Cache, arguments: &[String]) -> Result<()> {
     let program = images::build(cache, BENCH)?;
-    command::run(Command::new(program).args(arguments).current_dir(tools::workspace()))
+    command::run(Command::new(program).args(arguments).current_dir(repository::root()))
 }
 
 /// Passes when every row runs, however fast; built as the tests are, which have been built by then.
