@@ -89,7 +89,9 @@ impl App {
              while [ $1 = server ] || kill -0 $2; do sleep 1 & wait $!; done\n"
         );
         fs::write(dir.path().join("app"), script).unwrap();
-        let mut server = Command::new(dir.path().join(&name));
+        // A shell cannot trap a signal that was ignored when it started, as nohup has SIGHUP ignored.
+        let mut server = Command::new("env");
+        server.arg("--default-signal=HUP").arg(dir.path().join(&name));
         server.args(["./app", "server"]).current_dir(&dir).stderr(Stdio::null());
         let server = server.spawn().unwrap();
         Self { dir, name, server }
