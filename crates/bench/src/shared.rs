@@ -34,7 +34,8 @@ pub(crate) fn start<T>(
     }
 }
 
-/// What `work` does in a new namespace, which is gone afterwards: nothing of a row is to run beside the next.
+/// What `work` does in a new namespace, whose pods are gone afterwards: nothing of a row is to run beside the next. The
+/// namespace itself follows in the time that Kubernetes takes, which is seconds.
 pub(crate) fn within<T>(
     cluster: &Cluster,
     name: &str,
@@ -42,7 +43,9 @@ pub(crate) fn within<T>(
 ) -> Result<T> {
     let kubectl = namespace(cluster, name, &[])?;
     let worked = work(&kubectl);
-    ended(worked, cluster.kubectl().delete(&["namespace", name]).map(drop))
+    let emptied = kubectl.delete(&["deployments,pods", "--all", "--cascade=foreground"]);
+    let deleted = cluster.kubectl().delete(&["namespace", name, "--wait=false"]);
+    ended(worked, emptied.and(deleted).map(drop))
 }
 
 /// Where the one pod of `selector` listens.

@@ -19,7 +19,7 @@ const NAMESPACE: &str = "bench-sidecar";
 
 pub(crate) fn sidecar(run: &Run) -> Result<Vec<Figure>> {
     let cluster = run.installation()?;
-    let seconds = if run.quick { 5 } else { 60 };
+    let seconds = if run.quick { 1 } else { 60 };
     shared::within(cluster, NAMESPACE, |kubectl| {
         measure(cluster, &injected::pod(cluster, kubectl, NAMESPACE)?, seconds)
     })
