@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certmint_contract::ErrorCode;
 use certmint_injection::Injection;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -136,14 +136,14 @@ fn printable(text: &str, longest: usize) -> String {
     kept.replace(char::is_control, " ") + cut
 }
 
-// What is missing is empty here. (`Option<Cow<str>>` would copy every text: serde borrows into a `Cow` alone.)
+// What is missing or `null` is empty here.
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "text")]
     api_version: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "text")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
     request: Option<WireRequest<'a>>,
@@ -152,17 +152,17 @@ struct Wire<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireRequest<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "text")]
     uid: Cow<'a, str>,
     #[serde(borrow)]
     kind: Option<WireKind<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "text")]
     operation: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "text")]
     sub_resource: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "text")]
     namespace: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "text")]
     name: Cow<'a, str>,
     #[serde(borrow)]
     object: Option<&'a RawValue>,
@@ -172,10 +172,20 @@ struct WireRequest<'a> {
 
 #[derive(Deserialize)]
 struct WireKind<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "text")]
     group: Cow<'a, str>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "text")]
     kind: Cow<'a, str>,
+}
+
+/// Borrowed, unless it has escapes.
+fn text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'a, str>, D::Error> {
+    /// serde borrows into a `Cow` that is a field, not into one in an `Option`.
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    let found = Option::<Text<'a>>::deserialize(deserializer)?;
+    Ok(found.map(|Text(text)| text).unwrap_or_default())
 }
 
 #[derive(Debug, Serialize)]

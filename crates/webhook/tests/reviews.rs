@@ -189,6 +189,22 @@ async fn a_body_that_is_no_review_gets_400_and_a_code() {
 }
 
 #[tokio::test]
+async fn null_is_as_good_as_missing() {
+    let named = create(&opted_in()).with("/request", "subResource", Value::Null);
+    assert!(review(&named).await["patch"].is_string());
+    let told = async |key| {
+        let body = create(&opted_in()).with("/request", key, Value::Null).json();
+        let response = send(request(body)).await;
+        (response.status(), String::from_utf8_lossy(response.body()).into_owned())
+    };
+    for key in ["uid", "operation", "kind"] {
+        let (status, failure) = told(key).await;
+        assert_eq!(status, 400);
+        assert!(failure.contains(&format!("has no request.{key}")), "{failure}");
+    }
+}
+
+#[tokio::test]
 async fn v1beta1_is_refused_with_what_to_change() {
     let old = create(&opted_in()).json().replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1");
     let response = send(request(old)).await;
