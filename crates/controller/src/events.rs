@@ -1,16 +1,13 @@
 //! Events on workloads: what happened, where `kubectl describe` shows it.
 //!
-//! They are written on the side, one by one: a slow API server delays no certificate, and when they pile up
-//! they are dropped, for the log has them too.
+//! They are written on the side, one by one: a slow API server delays no certificate, and a burst of certificates is
+//! told of after it. When they pile up beyond that they are dropped, for the log has them too.
+
+mod subject;
 
 use crate::api;
-use certmint_contract::{ErrorCode, Namespace};
-use certmint_planner::Workload;
-use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::ObjectReference, events::v1::Event},
-    apimachinery::pkg::apis::meta::v1::MicroTime,
-    jiff::Timestamp,
-};
+use certmint_contract::ErrorCode;
+use k8s_openapi::{api::events::v1::Event, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use kube::{Api, Client, api::ObjectMeta};
 use prometheus_client::metrics::counter::Counter;
 use std::{
@@ -21,44 +18,42 @@ use std::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-/// What an Event is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Subject {
-    /// As in `apps/v1`.
-    pub(crate) api_version: &'static str,
-    /// As in `Deployment`.
-    pub(crate) kind: &'static str,
-    /// Where it is.
-    pub(crate) namespace: Box<str>,
-    /// Its name.
-    pub(crate) name: Box<str>,
-    /// Its uid, where it is known.
-    pub(crate) uid: Option<Box<str>>,
-}
+pub(crate) use subject::Subject;
 
 /// Takes Events to be written.
 #[derive(Clone)]
 pub(crate) struct Events {
-    queue: mpsc::Sender<Event>,
+    queue: mpsc::Sender<Unwritten>,
     reporter: Arc<str>,
     told: Arc<Mutex<HashMap<Subject, (u64, Instant)>>>,
     dropped: Counter,
 }
 
-/// Events that wait at most.
-const BACKLOG: usize = 1024;
+/// What an Event is made of when its turn comes: thousands may wait, so no more than that.
+#[derive(Debug)]
+pub(crate) struct Unwritten {
+    pub(crate) subject: Subject,
+    pub(crate) reason: &'static str,
+    pub(crate) note: Box<str>,
+    /// `Normal` or `Warning`.
+    kind: &'static str,
+    action: &'static str,
+    at: Timestamp,
+    reporter: Arc<str>,
+}
+
+/// Events that wait at most. One for each certificate of a large cluster, and with the longest notes some 20 MiB.
+const BACKLOG: usize = 10_000;
 /// How long a refusal that has not changed is not told again; Events live for an hour by default.
 const SILENCE: Duration = Duration::from_secs(3600);
 /// Subjects remembered at most, then memory starts anew: whoever may create workloads may create many that are refused.
 const MOST_REMEMBERED: usize = 10_000;
 /// The longest note that the API server takes.
 const LONGEST_NOTE: usize = 1024;
-/// A name has 253 characters at most.
-const LONGEST_PREFIX: usize = 240;
 
 impl Events {
     /// Where Events go in, and where [`write()`] takes them from.
-    pub(crate) fn new(reporter: &str) -> (Self, mpsc::Receiver<Event>) {
+    pub(crate) fn new(reporter: &str) -> (Self, mpsc::Receiver<Unwritten>) {
         let (queue, backlog) = mpsc::channel(BACKLOG);
         let dropped = Counter::default();
         (Self { queue, reporter: reporter.into(), told: Arc::default(), dropped }, backlog)
@@ -92,7 +87,7 @@ impl Events {
             }
             told.insert(subject.clone(), (hash, now));
         }
-        self.tell(subject, "Warning", &code.to_string(), "Plan", note);
+        self.tell(subject, "Warning", code.as_str(), "Plan", note);
         true
     }
 
@@ -101,24 +96,24 @@ impl Events {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(subject);
     }
 
-    fn tell(&self, subject: &Subject, kind: &str, reason: &str, action: &str, note: &str) {
-        let event = Event {
-            metadata: ObjectMeta {
-                namespace: Some(subject.namespace.to_string()),
-                generate_name: Some(subject.event_prefix()),
-                ..ObjectMeta::default()
-            },
-            event_time: Some(MicroTime(Timestamp::now())),
-            type_: Some(kind.into()),
-            reason: Some(reason.into()),
-            action: Some(action.into()),
-            note: Some(note.get(..note.floor_char_boundary(LONGEST_NOTE)).unwrap_or(note).into()),
-            regarding: Some(subject.reference()),
-            reporting_controller: Some("certmint.dev/controller".into()),
-            reporting_instance: Some(self.reporter.to_string()),
-            ..Event::default()
+    fn tell(
+        &self,
+        subject: &Subject,
+        kind: &'static str,
+        reason: &'static str,
+        action: &'static str,
+        note: &str,
+    ) {
+        let unwritten = Unwritten {
+            subject: subject.clone(),
+            reason,
+            note: note.get(..note.floor_char_boundary(LONGEST_NOTE)).unwrap_or(note).into(),
+            kind,
+            action,
+            at: Timestamp::now(),
+            reporter: Arc::clone(&self.reporter),
         };
-        if self.queue.try_send(event).is_err() {
+        if self.queue.try_send(unwritten).is_err() {
             self.dropped.inc();
             tracing::debug!(%subject, reason, "no room for an Event");
         }
@@ -126,85 +121,43 @@ impl Events {
 }
 
 /// Writes Events until nobody sends any more.
-pub(crate) async fn write(client: Client, mut backlog: mpsc::Receiver<Event>) {
+pub(crate) async fn write(client: Client, mut backlog: mpsc::Receiver<Unwritten>) {
     let params = api::post_params();
-    while let Some(event) = backlog.recv().await {
-        let namespace = event.metadata.namespace.clone().unwrap_or_default();
+    while let Some(unwritten) = backlog.recv().await {
+        let namespace = unwritten.subject.namespace.clone();
         let api = Api::<Event>::namespaced(client.clone(), &namespace);
         let call = format!("create an Event in {namespace}");
-        if let Err(error) = api::call(call, api.create(&params, &event)).await {
+        if let Err(error) = api::call(call, api.create(&params, &unwritten.event())).await {
             tracing::warn!(code = %error.code(), %error, "an Event was not written; the log line before it says the same");
         }
     }
 }
 
-impl Subject {
-    /// The subject that a workload is.
-    pub(crate) fn of(workload: &Workload) -> Self {
-        let (kind, namespace): (_, &Namespace) = (workload.reference.kind, &workload.namespace);
-        Self {
-            api_version: kind.api_version(),
-            kind: kind.as_str(),
-            namespace: namespace.as_str().into(),
-            name: workload.reference.name.clone(),
-            uid: Some(workload.uid.clone()),
+impl Unwritten {
+    fn event(self) -> Event {
+        let Self { subject, reason, note, kind, action, at, reporter } = self;
+        Event {
+            metadata: ObjectMeta {
+                namespace: Some(subject.namespace.to_string()),
+                generate_name: Some(subject.event_prefix()),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(at)),
+            type_: Some(kind.into()),
+            reason: Some(reason.into()),
+            action: Some(action.into()),
+            note: Some(note.into()),
+            regarding: Some(subject.reference()),
+            reporting_controller: Some("certmint.dev/controller".into()),
+            reporting_instance: Some(reporter.to_string()),
+            ..Event::default()
         }
-    }
-
-    /// The subject that a Secret is. `kubectl events --for secret/NAME` shows its Events, `kubectl describe` does
-    /// not.
-    pub(crate) fn secret(namespace: &Namespace, name: &str, uid: &str) -> Self {
-        Self {
-            api_version: "v1",
-            kind: "Secret",
-            namespace: namespace.as_str().into(),
-            name: name.into(),
-            uid: Some(uid.into()),
-        }
-    }
-
-    /// A Deployment with its uid, without which `kubectl describe` shows none of its Events; as it is when the
-    /// API server does not tell.
-    pub(crate) async fn identified(self, client: &Client) -> Self {
-        let deployments = Api::<Deployment>::namespaced(client.clone(), &self.namespace);
-        let call = format!("get {self}");
-        match api::call(call, deployments.get_metadata(&self.name)).await {
-            Ok(found) => Self { uid: found.metadata.uid.map(Into::into), ..self },
-            Err(error) => {
-                tracing::warn!(code = %error.code(), %error, "kubectl describe deployment will not show Events of the CA; kubectl get events does");
-                self
-            }
-        }
-    }
-
-    /// What the names of its Events begin with; the API server adds five characters.
-    fn event_prefix(&self) -> String {
-        let head: String = self.name.chars().take(LONGEST_PREFIX).collect();
-        format!("{}-", head.trim_end_matches(['-', '.']))
-    }
-
-    fn reference(&self) -> ObjectReference {
-        ObjectReference {
-            api_version: Some(self.api_version.into()),
-            kind: Some(self.kind.into()),
-            namespace: Some(self.namespace.to_string()),
-            name: Some(self.name.to_string()),
-            uid: self.uid.as_deref().map(Into::into),
-            ..ObjectReference::default()
-        }
-    }
-}
-
-impl std::fmt::Display for Subject {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn subject(name: &str) -> Subject {
         Subject {
@@ -219,17 +172,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_told_once_until_it_changes_or_an_hour_passes() {
         let (events, mut backlog) = Events::new("controller-0");
-        let mut notes = || std::iter::from_fn(|| backlog.try_recv().ok()?.note).collect::<Vec<_>>();
+        let mut notes =
+            || std::iter::from_fn(|| backlog.try_recv().ok()).map(|told| told.note).collect::<Vec<_>>();
         for (note, news) in [("a", true), ("a", false), ("b", true), ("b", false)] {
             assert_eq!(events.refused(&subject("payments"), ErrorCode::NotAllowed, note), news);
         }
-        assert_eq!(notes(), ["a", "b"]);
+        assert_eq!(notes(), ["a".into(), "b".into()]);
         tokio::time::advance(SILENCE).await;
         events.refused(&subject("payments"), ErrorCode::NotAllowed, "b");
-        assert_eq!(notes(), ["b"]);
+        assert_eq!(notes(), ["b".into()]);
         events.forget(&subject("payments"));
         events.refused(&subject("payments"), ErrorCode::NotAllowed, "b");
-        assert_eq!(notes(), ["b"]);
+        assert_eq!(notes(), ["b".into()]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -251,20 +205,6 @@ mod tests {
         }
         events.refused(&subject("payments"), ErrorCode::ForeignSecret, "a");
         assert_eq!(events.told.lock().unwrap().len(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn our_own_deployment_is_told_by_its_uid() {
-        const PATH: &str = "/apis/apps/v1/namespaces/shop/deployments/payments";
-        let (client, mut server) = crate::testing::api_server();
-        let (found, ()) = tokio::join!(subject("payments").identified(&client), async {
-            server.expect("GET", PATH).await.ok(json!({ "metadata": { "name": "payments", "uid": "d-1" } }));
-        });
-        assert_eq!(found.uid.as_deref(), Some("d-1"));
-        let (missed, ()) = tokio::join!(subject("payments").identified(&client), async {
-            server.expect("GET", PATH).await.fail(404, "NotFound");
-        });
-        assert_eq!(missed, subject("payments"));
     }
 
     #[tokio::test]

@@ -189,10 +189,9 @@ mod tests {
         for _ in 0..2 {
             let event = tokio::time::timeout(Duration::from_secs(60), backlog.recv()).await;
             let event = event.expect("the new leader tells of it").unwrap();
-            let about = event.regarding.unwrap();
-            told.push((event.reason.unwrap(), about.kind.unwrap(), about.name.unwrap()));
+            told.push((event.reason, event.subject.kind, event.subject.name));
         }
-        let told_of = |kind: &str, name: &str| ("NotInjected".to_owned(), kind.to_owned(), name.to_owned());
+        let told_of = |kind, name: &str| ("NotInjected", kind, name.into());
         assert_eq!(told, [told_of("Pod", "payments-0"), told_of("Deployment", "payments")]);
 
         watching.events(&[("DELETED", pod("payments-0"))]);

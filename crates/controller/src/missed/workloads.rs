@@ -146,8 +146,8 @@ mod tests {
         });
         looked.unwrap();
         let told: Vec<_> = std::iter::from_fn(|| backlog.try_recv().ok()).collect();
-        let names: Vec<_> = told.iter().map(|event| event.regarding.clone().unwrap().name.unwrap()).collect();
+        let names: Vec<_> = told.iter().map(|event| &*event.subject.name).collect();
         assert_eq!(names, ["missed", "later"]);
-        assert_eq!(told[0].reason.as_deref(), Some("OptInMissed"));
+        assert_eq!(told[0].reason, "OptInMissed");
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct Fixture {
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) observed: Arc<Observed>,
     pub(crate) server: ApiServer,
-    pub(crate) told: tokio::sync::mpsc::Receiver<k8s_openapi::api::events::v1::Event>,
+    pub(crate) told: tokio::sync::mpsc::Receiver<crate::events::Unwritten>,
     pub(crate) key: WorkloadKey,
     pub(crate) queue: Arc<Queue<WorkloadKey>>,
     pub(crate) ca: watch::Sender<Ca>,
@@ -127,8 +127,8 @@ pub(crate) fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    pub(crate) fn reasons(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.told.try_recv().ok()?.reason).collect()
+    pub(crate) fn reasons(&mut self) -> Vec<&'static str> {
+        std::iter::from_fn(|| self.told.try_recv().ok()).map(|told| told.reason).collect()
     }
 
     /// Issues the first certificate, and returns the Secret as the API server has it.

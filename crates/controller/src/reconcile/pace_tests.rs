@@ -24,7 +24,7 @@ async fn a_secret_that_is_damaged_again_and_again_is_written_less_often() {
             break;
         }
     }
-    assert_eq!(fixture.reasons().last().unwrap(), "WrittenTooOften");
+    assert_eq!(*fixture.reasons().last().unwrap(), "WrittenTooOften");
     // Whatever happens until then, and whoever asks, nothing is read, written or told.
     let until = Instant::now() + pace::INTERVAL;
     let name = fixture.known().facts.name;
@@ -63,7 +63,7 @@ async fn a_workload_that_is_changed_to_and_fro_is_told_so_once() {
         assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
         told.extend(fixture.reasons());
     }
-    assert_eq!(told.iter().filter(|reason| *reason == "WrittenTooOften").count(), 1);
+    assert_eq!(told.iter().filter(|reason| **reason == "WrittenTooOften").count(), 1);
     let mut page = String::new();
     prometheus_client::encoding::text::encode(&mut page, &fixture.registry).unwrap();
     assert!(page.contains("certmint_refusals_total{code=\"WrittenTooOften\"} 3\n"), "{page}");

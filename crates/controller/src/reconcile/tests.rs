@@ -43,11 +43,10 @@ async fn a_foreign_secret_of_that_name_is_read_and_left_alone_until_it_is_gone()
         assert_eq!(outcome, Outcome::Again(before + BLOCKED_REST));
     }
     let told: Vec<_> = std::iter::from_fn(|| fixture.told.try_recv().ok()).collect();
-    let about: Vec<_> =
-        told.iter().map(|event| event.regarding.as_ref().unwrap().kind.clone().unwrap()).collect();
+    let about: Vec<_> = told.iter().map(|event| event.subject.kind).collect();
     assert_eq!(about, ["Deployment", "Secret"]);
-    assert!(told.iter().all(|event| event.reason.as_deref() == Some("ForeignSecret")));
-    assert_eq!(told[1].regarding.as_ref().unwrap().uid.as_deref(), Some("f"));
+    assert!(told.iter().all(|event| event.reason == "ForeignSecret"));
+    assert_eq!(told[1].subject.uid.as_deref(), Some("f"));
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
         fixture.server.expect("POST", SECRETS).await.written("2");
