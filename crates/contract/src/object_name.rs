@@ -1,18 +1,18 @@
-//! Names of Kubernetes objects.
+//! Names of Kubernetes objects. A copy shares the text: the controller keeps each under several keys.
 
 use crate::spelling::{as_object_name, hint, shown};
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// A namespace: an RFC 1123 label of at most 63 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Namespace(Box<str>);
+pub struct Namespace(Arc<str>);
 
 /// The name of a Secret: an RFC 1123 subdomain of at most 253 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct SecretName(Box<str>);
+pub struct SecretName(Arc<str>);
 
 /// Why a text is not the name of an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,7 +102,7 @@ macro_rules! object_name {
 
         impl From<$type> for String {
             fn from(name: $type) -> Self {
-                name.0.into()
+                (*name.0).into()
             }
         }
     };

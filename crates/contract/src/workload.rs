@@ -2,7 +2,7 @@
 
 use crate::object_name::{ObjectNameError, SecretName};
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// The kinds that can opt in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub struct WorkloadRef {
     /// The kind.
     pub kind: WorkloadKind,
     /// The object's name.
-    pub name: Box<str>,
+    pub name: Arc<str>,
 }
 
 /// The text is no `Kind/name`.

@@ -1,7 +1,7 @@
 //! The hosts by which the cluster's DNS leads to a workload's pods, and how long one counts that is gone.
 
 use crate::{MAX_NAMES, Replicas, Service, ServiceKind, Workload};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 use time::{Duration, OffsetDateTime};
 
 /// How long a host that is gone still counts. A Service that is deleted and made anew, or that moves from one
@@ -24,7 +24,7 @@ pub struct Hosts(Vec<Host>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Host {
-    name: Box<str>,
+    name: Arc<str>,
     /// `None` while it is there.
     gone_since: Option<OffsetDateTime>,
 }
@@ -53,7 +53,7 @@ impl Hosts {
     }
 }
 
-fn present(workload: &Workload, services: &[Service]) -> BTreeSet<Box<str>> {
+fn present(workload: &Workload, services: &[Service]) -> BTreeSet<Arc<str>> {
     let mut hosts = BTreeSet::new();
     for service in services.iter().filter(|service| service.selects(workload)).take(MAX_SERVICES) {
         hosts.insert(service.name.clone());
@@ -64,7 +64,7 @@ fn present(workload: &Workload, services: &[Service]) -> BTreeSet<Box<str>> {
 
 /// `payments-0.peers` and so on, of the StatefulSet's governing Service. One more than there are: the next
 /// replica has its name in the certificate before its pod is created, also while no controller runs.
-fn replicas(workload: &Workload, service: &Service) -> impl Iterator<Item = Box<str>> {
+fn replicas(workload: &Workload, service: &Service) -> impl Iterator<Item = Arc<str>> {
     let replicas = workload.replicas.as_ref().filter(|replicas| {
         service.kind == ServiceKind::Headless && *replicas.governing_service == *service.name
     });

@@ -90,9 +90,9 @@ impl Order {
             key_algorithm: self.key_algorithm,
             lifetime: self.lifetime,
             renew_at: renew_at(issued.not_before, issued.not_after, jitter),
-            issuer: issued.issuer,
-            root: issued.root,
-            serial: issued.serial,
+            issuer: issued.issuer.into(),
+            root: issued.root.into(),
+            serial: issued.serial.into(),
             not_before: issued.not_before,
             not_after: issued.not_after,
         }

@@ -236,7 +236,7 @@ fn changed(terms: &Terms, record: &Record, issuer: Option<&IssuerFacts>) -> Opti
     }
     // An issuing CA's successor changes nothing: what the former signed verifies by the same root, carries its
     // chain with it, and ends no later than its issuer.
-    issuer.filter(|issuer| issuer.root != record.root).map(|_| Reason::RootChanged)
+    issuer.filter(|issuer| *issuer.root != *record.root).map(|_| Reason::RootChanged)
 }
 
 /// An order, unless there is no CA to carry it out.

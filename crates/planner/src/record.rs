@@ -19,11 +19,11 @@ pub struct Record {
     /// As ordered; the certificate's own may be shorter, where the CA ends.
     pub lifetime: Lifetime,
     /// The issuing CA's subject key identifier, hex.
-    pub issuer: String,
+    pub issuer: Box<str>,
     /// The root's subject key identifier, hex.
-    pub root: String,
+    pub root: Box<str>,
     /// Hex.
-    pub serial: String,
+    pub serial: Box<str>,
     /// Begin of validity.
     pub not_before: OffsetDateTime,
     /// End of validity.
@@ -80,9 +80,9 @@ impl Record {
             (keys::SPIFFE_ID, self.spiffe_id.to_string()),
             (keys::KEY_ALGORITHM, self.key_algorithm.to_string()),
             (keys::DURATION, self.lifetime.to_string()),
-            (keys::ISSUER, self.issuer.clone()),
-            (keys::ROOT, self.root.clone()),
-            (keys::SERIAL, self.serial.clone()),
+            (keys::ISSUER, self.issuer.to_string()),
+            (keys::ROOT, self.root.to_string()),
+            (keys::SERIAL, self.serial.to_string()),
             (keys::NOT_BEFORE, rfc3339(self.not_before)),
             (keys::NOT_AFTER, rfc3339(self.not_after)),
             (keys::RENEW_AT, rfc3339(self.renew_at)),

@@ -2,7 +2,7 @@
 
 use crate::Labels;
 use certmint_contract::{Namespace, OptIn, WorkloadRef, annotations::AnnotationError};
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::Arc};
 use time::OffsetDateTime;
 
 /// A workload that Certmint looks after, or once did.
@@ -39,7 +39,7 @@ pub struct Replicas {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// `metadata.name`
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// Where it is.
     pub namespace: Namespace,
     /// `spec.selector`; a Service without one selects nothing.

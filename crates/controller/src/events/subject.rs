@@ -5,6 +5,7 @@ use certmint_contract::Namespace;
 use certmint_planner::Workload;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::ObjectReference};
 use kube::{Api, Client};
+use std::sync::Arc;
 
 /// A name has 253 characters at most.
 const LONGEST_PREFIX: usize = 240;
@@ -19,7 +20,7 @@ pub(crate) struct Subject {
     /// Where it is.
     pub(crate) namespace: Box<str>,
     /// Its name.
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     /// Its uid, where it is known.
     pub(crate) uid: Option<Box<str>>,
 }

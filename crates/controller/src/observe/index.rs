@@ -2,10 +2,10 @@
 
 use certmint_contract::{Namespace, OptIn, SecretName, WorkloadKind, WorkloadRef};
 use certmint_planner::{SecretFacts, Workload};
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// An object among those of its kind.
-pub(super) type Name = (Namespace, Box<str>);
+pub(super) type Name = (Namespace, Arc<str>);
 
 /// A workload in the whole cluster. Namespaces come first, so that those of one lie together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,7 +3,10 @@
 use super::index::Name;
 use certmint_contract::Namespace;
 use certmint_planner::{MAX_NAMES, Service, Workload};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 /// Every Service, each under one label of its selector: the one under which fewest others stand when it comes.
 /// So a workload is compared with the few Services that share a rare label with it, not with all of its
@@ -11,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 #[derive(Default)]
 pub(super) struct Services {
     by_name: BTreeMap<Name, Service>,
-    by_label: HashMap<Label, BTreeSet<Box<str>>>,
+    by_label: HashMap<Label, BTreeSet<Arc<str>>>,
 }
 
 type Label = (Namespace, String, String);

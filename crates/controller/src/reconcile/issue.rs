@@ -148,7 +148,7 @@ fn metadata(workload: &Workload, order: &Order, facts: IssuedFacts) -> Result<Me
     let owner = json!({
         "apiVersion": reference.kind.api_version(),
         "kind": reference.kind.as_str(),
-        "name": reference.name,
+        "name": &*reference.name,
         "uid": workload.uid,
         "controller": true,
         // Blocking would need more rights, and holds up whoever deletes the workload.

@@ -58,8 +58,8 @@ pub(crate) fn recorded(
     }
     let expected = Expected { dns_names: Some(&record.dns_names), identity: Identity::Path(path) };
     let (bundle, facts) = verified(secret, &expected, roots, now)?;
-    let told = (&record.serial, &record.issuer, record.not_before, record.not_after, &*record.spiffe_id);
-    if told != (&facts.serial, &facts.issuer, facts.not_before, facts.not_after, &facts.spiffe_id) {
+    let told = (&*record.serial, &*record.issuer, record.not_before, record.not_after, &*record.spiffe_id);
+    if told != (&*facts.serial, &*facts.issuer, facts.not_before, facts.not_after, &*facts.spiffe_id) {
         return Err("it holds another certificate than its annotations tell of".into());
     }
     Ok(bundle)

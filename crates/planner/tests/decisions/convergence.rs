@@ -110,7 +110,7 @@ proptest! {
             prop_assert_eq!(&record.dns_names, &wanted.dns_names);
             prop_assert_eq!(&*record.spiffe_id, wanted.spiffe_id.as_str());
             prop_assert_eq!((record.key_algorithm, record.lifetime), (wanted.key_algorithm, wanted.lifetime));
-            prop_assert!(world.issuer.is_none_or(|issuer| issuer.root == record.root));
+            prop_assert!(world.issuer.is_none_or(|issuer| *issuer.root == *record.root));
         }
     }
 
