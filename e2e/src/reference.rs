@@ -1,5 +1,5 @@
-//! The parts of the documentation that are written from code: values and rights from the chart, flags from the program,
-//! annotations from the contract.
+//! The parts of the documentation that are written from code: values and rights from the chart, flags and metrics from
+//! the program, annotations from the contract.
 //!
 //! Other parts are written by hand and compared with the code by the tests of the crate that they describe.
 
@@ -37,6 +37,11 @@ fn documents(cache: &Cache) -> Result<Vec<Document>> {
             path: "docs/src/reference/flags.md",
             heading: "The server",
             text: printed(cache, "flags")?,
+        },
+        Document {
+            path: charts::prometheus::PAGE,
+            heading: "What is shown",
+            text: printed(cache, "metrics")?,
         },
         Document {
             path: "docs/src/reference/annotations.md",
