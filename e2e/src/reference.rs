@@ -1,5 +1,5 @@
 //! The parts of the documentation that are written from code: values and rights from the chart, flags and metrics from
-//! the program, annotations from the contract.
+//! the program, annotations and error codes from the contract.
 //!
 //! Other parts are written by hand and compared with the code by the tests of the crate that they describe.
 
@@ -8,6 +8,7 @@ use certmint_contract::keys::{self, UserAnnotation};
 
 use crate::cache::Cache;
 use crate::document::Document;
+use crate::error_page::{self, ErrorPage};
 use crate::{charts, command, progress, repository};
 
 /// Writes every document anew.
@@ -48,6 +49,7 @@ fn documents(cache: &Cache) -> Result<Vec<Document>> {
             heading: "The annotations",
             text: annotations(),
         },
+        Document { path: error_page::PATH, heading: "The codes", text: ErrorPage::read()?.codes()? },
     ]);
     Ok(documents)
 }
