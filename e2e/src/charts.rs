@@ -41,13 +41,9 @@ const NAMESPACE: &str = "certmint-system";
 pub(crate) fn documents(cache: &Cache) -> Result<Vec<Document>> {
     let rights = privileges::page(&Chart::open(cache)?.template(&[])?)?;
     Ok(vec![
-        Document { path: "charts/certmint/README.md", heading: "\n## Values\n\n", rest: described::table()? },
-        Document {
-            path: "docs/src/reference/values.md",
-            heading: "\n## The values\n\n",
-            rest: described::page()?,
-        },
-        Document { path: "docs/src/reference/rbac.md", heading: "\n## The rules\n\n", rest: rights },
+        Document { path: "charts/certmint/README.md", heading: "Values", text: described::table()? },
+        Document { path: "docs/src/reference/values.md", heading: "The values", text: described::page()? },
+        Document { path: "docs/src/reference/rbac.md", heading: "The rules", text: rights },
     ])
 }
 

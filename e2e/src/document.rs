@@ -6,26 +6,28 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::repository;
 
-/// A file whose end, from a heading on, is written here.
+/// A file of which one section is written here.
 pub(crate) struct Document {
     /// From the repository's root.
     pub(crate) path: &'static str,
-    /// With the line breaks around it.
+    /// The section's heading, of the second level. It ends at the next of that level, or with the file.
     pub(crate) heading: &'static str,
-    /// What stands after it.
-    pub(crate) rest: String,
+    /// What stands below it.
+    pub(crate) text: String,
 }
 
 impl Document {
     /// Writes it anew.
     pub(crate) fn write(&self) -> Result<()> {
         let path = repository::root().join(self.path);
-        fs::write(&path, self.fresh()?).with_context(|| format!("cannot write {}", path.display()))
+        fs::write(&path, self.fresh(&self.found()?)?)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Passes when it is what [`Self::write`] would write; the error has the first line that differs.
     pub(crate) fn up_to_date(&self) -> Result<()> {
-        let (found, fresh) = (self.found()?, self.fresh()?);
+        let found = self.found()?;
+        let fresh = self.fresh(&found)?;
         let differs = fresh.lines().zip(found.lines()).find(|(fresh, found)| fresh != found);
         let should =
             differs.map_or("its end differs".to_owned(), |(fresh, _)| format!("it should have\n{fresh}"));
@@ -38,11 +40,34 @@ impl Document {
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 
-    fn fresh(&self) -> Result<String> {
-        let Self { path, heading, rest } = self;
-        let found = self.found()?;
-        let (before, _) =
-            found.split_once(heading).with_context(|| format!("{path} has no heading{heading}"))?;
-        Ok(format!("{before}{heading}{rest}"))
+    fn fresh(&self, found: &str) -> Result<String> {
+        let Self { path, heading, text } = self;
+        let heading = format!("\n## {heading}\n\n");
+        let (before, rest) =
+            found.split_once(&heading).with_context(|| format!("{path} has no heading{heading}"))?;
+        let after = rest.split_once("\n## ").map(|(_, after)| format!("\n## {after}")).unwrap_or_default();
+        Ok(format!("{before}{heading}{text}{after}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fresh(found: &str) -> Result<String> {
+        Document { path: "page.md", heading: "Ours", text: "new\n".to_owned() }.fresh(found)
+    }
+
+    #[test]
+    fn what_stands_around_the_section_stays() {
+        let found = "# Page\n\n## Ours\n\n### Old\n\nold\n\n## Theirs\n\ntext\n\n## More\n";
+        let expected = "# Page\n\n## Ours\n\nnew\n\n## Theirs\n\ntext\n\n## More\n";
+        assert_eq!(fresh(found).unwrap(), expected);
+        assert_eq!(fresh("# Page\n\n## Ours\n\nold\n").unwrap(), "# Page\n\n## Ours\n\nnew\n");
+    }
+
+    #[test]
+    fn a_page_without_the_section_is_named() {
+        assert!(fresh("# Page\n").unwrap_err().to_string().contains("page.md has no heading\n## Ours"));
     }
 }

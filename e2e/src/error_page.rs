@@ -2,9 +2,9 @@
 //!
 //! A message is a list item that begins with it as code: ``- `the message with … for what differs`: what to do``.
 
-use std::fs;
+use std::{fmt, fs};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use certmint_contract::ErrorCode;
 use certmint_contract::error_code::Place;
 
@@ -25,8 +25,6 @@ pub struct ErrorPage {
 pub struct Section {
     /// The heading, without markup: a code, or a title.
     pub heading: String,
-    /// What stands before the messages.
-    pub introduction: String,
     /// The messages.
     pub entries: Vec<Entry>,
 }
@@ -61,18 +59,31 @@ impl ErrorPage {
                 sections.push(Section { heading, ..Section::default() });
             } else if let (Some(section), Some(entry)) = (sections.last_mut(), entry(line)) {
                 section.entries.push(entry);
-            } else if let Some(section) = sections.last_mut() {
-                section.introduction.push_str(line);
-                section.introduction.push('\n');
             }
         }
         Self { sections }
     }
 
-    /// The section of a code.
-    #[must_use]
-    pub fn section(&self, code: ErrorCode) -> Option<&Section> {
+    fn section(&self, code: ErrorCode) -> Option<&Section> {
         self.sections.iter().find(|section| section.heading == code.as_str())
+    }
+
+    /// The sections of all codes as they should be: from the catalogue, but for the messages, which are the page's.
+    pub(crate) fn codes(&self) -> Result<String> {
+        for Section { heading, entries } in &self.sections {
+            let known = heading.contains(' ') || ErrorCode::ALL.iter().any(|code| code.as_str() == heading);
+            ensure!(
+                known || entries.is_empty(),
+                "{PATH} has messages below {heading:?}, which is no code; move them below one"
+            );
+        }
+        let sections = ErrorCode::ALL.iter().map(|code| {
+            let entries = self.section(*code).map_or(&[][..], |section| &section.entries);
+            let entries: String = entries.iter().map(|entry| format!("{entry}\n")).collect();
+            let gap = if entries.is_empty() { "" } else { "\n" };
+            format!("### `{code}`\n\n{}\n{gap}{entries}", introduction(*code))
+        });
+        Ok(sections.collect::<Vec<_>>().join("\n"))
     }
 
     /// What a search for the text of a message with that code finds.
@@ -97,9 +108,14 @@ impl Entry {
     }
 }
 
-/// What the page says of a code before its messages: all of it from the catalogue.
-#[must_use]
-pub fn introduction(code: ErrorCode) -> String {
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "- `{}`: {}", self.message, self.explanation)
+    }
+}
+
+/// What the page says of a code before its messages.
+fn introduction(code: ErrorCode) -> String {
     let seen: Vec<_> = code.seen().iter().map(|place| words(*place)).collect();
     let passes = if code.is_transient() { "It may pass by itself." } else { "It does not pass by itself." };
     format!("{}\n\nSeen in: {}. {passes}\n\nWhat to do: {}", code.meaning(), seen.join(", "), code.remedy())
@@ -143,6 +159,19 @@ mod tests {
             ),
             None
         );
-        assert_eq!(page.sections.first().map(|section| &*section.introduction), Some("Text.\n\n"));
+    }
+
+    #[test]
+    fn a_code_keeps_its_messages_and_gets_its_introduction() {
+        let page = ErrorPage::parse("### `PodGone`\n\nStale.\n\n- `it is … gone`: Nothing.\n");
+        let codes = page.codes().unwrap();
+        let section = "### `PodGone`\n\nThe pod is being deleted, or is gone.\n\nSeen in: answers over HTTPS, termination messages, logs. It does not pass by itself.\n\nWhat to do: Nothing.\n\n- `it is … gone`: Nothing.\n\n### `NotYetIssued`\n";
+        assert!(codes.contains(section), "{codes}");
+    }
+
+    #[test]
+    fn no_message_goes_with_a_code_that_is_gone() {
+        let page = ErrorPage::parse("### `Former`\n\n- `a message`: Words.\n");
+        assert!(page.codes().unwrap_err().to_string().contains("below \"Former\", which is no code"));
     }
 }

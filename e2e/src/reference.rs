@@ -1,11 +1,14 @@
-//! The parts of the documentation that are written from code: values and rights from the chart, flags from the program.
+//! The parts of the documentation that are written from code: values and rights from the chart, flags and metrics from
+//! the program, annotations and error codes from the contract.
 //!
-//! Other reference pages are written by hand and compared with the code by the tests of the crate that they describe.
+//! Other parts are written by hand and compared with the code by the tests of the crate that they describe.
 
 use anyhow::Result;
+use certmint_contract::keys::{self, UserAnnotation};
 
 use crate::cache::Cache;
 use crate::document::Document;
+use crate::error_page::{self, ErrorPage};
 use crate::{charts, command, progress, repository};
 
 /// Writes every document anew.
@@ -30,19 +33,41 @@ pub fn check(cache: &Cache) -> Result<usize> {
 
 fn documents(cache: &Cache) -> Result<Vec<Document>> {
     let mut documents = charts::documents(cache)?;
-    documents.push(Document {
-        path: "docs/src/reference/flags.md",
-        heading: "\n## The server\n\n",
-        rest: flags(cache)?,
-    });
+    documents.extend([
+        Document {
+            path: "docs/src/reference/flags.md",
+            heading: "The server",
+            text: printed(cache, "flags")?,
+        },
+        Document {
+            path: charts::prometheus::PAGE,
+            heading: "What is shown",
+            text: printed(cache, "metrics")?,
+        },
+        Document {
+            path: "docs/src/reference/annotations.md",
+            heading: "The annotations",
+            text: annotations(),
+        },
+        Document { path: error_page::PATH, heading: "The codes", text: ErrorPage::read()?.codes()? },
+    ]);
     Ok(documents)
 }
 
-/// The flags as clap knows them: a program of the crate they belong to prints them.
-fn flags(cache: &Cache) -> Result<String> {
+/// What the program knows of itself: an example of its crate prints it.
+fn printed(cache: &Cache, example: &str) -> Result<String> {
     let mut cargo = std::process::Command::new("cargo");
-    cargo.args(["run", "--quiet", "--package=certmint", "--example=flags"]);
+    cargo.args(["run", "--quiet", "--package=certmint", "--example", example]);
     cargo.env("CARGO_TARGET_DIR", cache.path("target")).current_dir(repository::root());
     let printed = command::output(&mut cargo)?;
     Ok(format!("{}\n", printed.trim_end()))
+}
+
+fn annotations() -> String {
+    let rows = keys::USER_ANNOTATIONS.iter().map(|annotation| {
+        let UserAnnotation { key, values, default, purpose } = annotation;
+        format!("| `{}` | {values} | {default} | {purpose} |\n", key.trim_start_matches(keys::PREFIX))
+    });
+    let head = "| key | values | default | what it is for |\n|---|---|---|---|\n";
+    format!("{head}{}", rows.collect::<String>())
 }

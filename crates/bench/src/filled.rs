@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use certmint_e2e::cluster::Cluster;
 use certmint_e2e::cluster::process::Memory;
-use certmint_e2e::kubectl::Kubectl;
 use certmint_e2e::progress;
 use certmint_e2e::story::installation::{self, SYSTEM_NAMESPACE};
+use certmint_e2e::story::policy_file::PolicyFile;
 use certmint_e2e::story::{PATIENCE, namespace};
 use certmint_e2e::wait::{self, Observed};
+use serde_json::json;
 
 use crate::audit::{Mark, Requests};
 use crate::inside::{Climb, Counter, Pace, Ready, Task, Value, Verb};
@@ -36,8 +37,8 @@ const LEADER: &str = "certmint_leader";
 const DUE: &str = "certmint_queue_depth";
 /// Who does nothing for so long has nothing to do.
 const QUIET: Duration = Duration::from_secs(1);
-/// A value of the policy that each certificate follows.
-const DURATIONS: [&str; 2] = ["24h", "23h"];
+/// Another length of life than the chart's.
+const DURATION: &str = "23h";
 
 /// The cluster, with the figures of its way there.
 #[derive(Debug)]
@@ -89,13 +90,15 @@ impl Filled {
         objects::copies(&self.cluster, &pattern(&self.cluster)?, Verb::Update, 0..self.count)
     }
 
-    /// Changes the policy so that every certificate is issued anew.
+    /// Changes the policy so that every certificate is issued anew, which it does once.
     pub(crate) fn reissue(&self) -> Result<Issuance> {
+        let policy = PolicyFile::of(&self.cluster)?;
         let (mark, cpu) = (Mark::now(&self.cluster)?, self.controller()?.cpu()?);
         let (issued, dropped) = (shown(&self.cluster, ISSUED)?, shown(&self.cluster, DROPPED)?);
         let climb = thread::scope(|scope| {
             let climb = scope.spawn(|| climb(&self.cluster, issued, self.count));
-            change_policy(&self.cluster)?;
+            // Waiting for servers to take it would mean reading their logs beside what is measured.
+            policy.begin_change(&json!({ "defaultDuration": DURATION }))?;
             joined(climb)
         })?;
         let requests = settled(&self.cluster, mark)?;
@@ -209,7 +212,8 @@ fn pattern(cluster: &Cluster) -> Result<serde_json::Value> {
 }
 
 fn scale_up(cluster: &Cluster) -> Result<()> {
-    system(cluster).run(&["scale", "deployment/certmint-controller", "--replicas=1"]).map(drop)
+    let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
+    kubectl.run(&["scale", "deployment/certmint-controller", "--replicas=1"]).map(drop)
 }
 
 /// The controller's number, once there is one.
@@ -251,24 +255,4 @@ fn settled(cluster: &Cluster, mark: Mark) -> Result<Requests> {
             Observed::NotYet(format!("{now:?}"))
         })
     })
-}
-
-/// Gives certificates another length of life, by the policy that is read without a restart.
-fn change_policy(cluster: &Cluster) -> Result<()> {
-    let kubectl = system(cluster);
-    let stored = kubectl.get(&["configmap/certmint-policy"])?;
-    let policy = stored["data"]["policy.json"].as_str().context("there is no policy")?;
-    let mut policy: serde_json::Value = serde_json::from_str(policy)?;
-    let [one, other] = DURATIONS;
-    let next = if policy["defaultDuration"] == one { other } else { one };
-    policy["defaultDuration"] = next.into();
-    let patch = serde_json::json!({ "data": { "policy.json": policy.to_string() } }).to_string();
-    kubectl.run(&["patch", "configmap/certmint-policy", "--type=merge", "--patch", &patch])?;
-    // Kubelet brings a changed ConfigMap at a pod's next sync, within about a minute; a changed pod has one at once.
-    let part_of = "--selector=app.kubernetes.io/component=controller";
-    kubectl.run(&["annotate", "pods", part_of, "--overwrite", &format!("bench/policy={next}")]).map(drop)
-}
-
-fn system(cluster: &Cluster) -> Kubectl<'_> {
-    cluster.kubectl().namespace(SYSTEM_NAMESPACE)
 }

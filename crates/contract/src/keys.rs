@@ -3,43 +3,107 @@
 /// The prefix of every annotation and label of ours.
 pub const PREFIX: &str = "certmint.dev/";
 
-/// Annotation on a workload, pod template or pod: `true` opts in.
-pub const INJECT: &str = "certmint.dev/inject";
-/// Annotation: how the certificate is delivered, see [`crate::annotations::Mode`].
-pub const MODE: &str = "certmint.dev/mode";
-/// Annotation: the Secret to write instead of `<workload>-certmint-tls`.
-pub const SECRET_NAME: &str = "certmint.dev/secret-name";
-/// Annotation: extra DNS names, comma separated. On a Secret: the names in the certificate.
-pub const DNS_NAMES: &str = "certmint.dev/dns-names";
-/// Annotation: how long a certificate is valid. On a Secret: what this one was issued for.
-pub const DURATION: &str = "certmint.dev/duration";
-/// Annotation: the kind of key. On a Secret: the kind this one has.
-pub const KEY_ALGORITHM: &str = "certmint.dev/key-algorithm";
-/// Annotation: where the app's containers find the files.
-pub const MOUNT_PATH: &str = "certmint.dev/mount-path";
-/// Annotation: which containers get the files.
-pub const CONTAINERS: &str = "certmint.dev/containers";
-/// Annotation: whether a sidecar keeps the files fresh.
-pub const RENEW: &str = "certmint.dev/renew";
-/// Annotation: how the app is told of a new certificate.
-pub const RELOAD: &str = "certmint.dev/reload";
-/// Annotation: the place of our container among the init containers.
-pub const ORDER: &str = "certmint.dev/order";
+/// An annotation that a user may write, as the reference tells of it, in Markdown.
+#[derive(Clone, Copy, Debug)]
+pub struct UserAnnotation {
+    /// With the prefix.
+    pub key: &'static str,
+    /// What is allowed.
+    pub values: &'static str,
+    /// What counts without it.
+    pub default: &'static str,
+    /// Whom it concerns, pod or Secret, and what it is for.
+    pub purpose: &'static str,
+}
 
-/// What a user may write, in the order of the reference.
-pub const USER_KEYS: [&str; 11] = [
-    INJECT,
-    MODE,
-    SECRET_NAME,
-    DNS_NAMES,
-    DURATION,
-    KEY_ALGORITHM,
-    MOUNT_PATH,
-    CONTAINERS,
-    RENEW,
-    RELOAD,
-    ORDER,
-];
+macro_rules! user_annotations {
+    ($(
+        #[doc = $purpose:literal]
+        $(#[doc = $more:literal])*
+        $name:ident = $key:literal { values: $values:literal, default: $default:literal }
+    )+) => {
+        $(
+            #[doc = $purpose]
+            $(#[doc = $more])*
+            pub const $name: &str = $key;
+        )+
+
+        /// What a user may write, in the order of the reference.
+        pub const USER_ANNOTATIONS: [UserAnnotation; USER_KEYS.len()] = [$(
+            UserAnnotation { key: $name, values: $values, default: $default, purpose: $purpose.trim_ascii() },
+        )+];
+
+        /// The keys of [`USER_ANNOTATIONS`].
+        pub const USER_KEYS: [&str; [$($name),+].len()] = [$($name),+];
+    };
+}
+
+// The first line of each comment stands in the reference.
+user_annotations! {
+    /// Pod and Secret: opts in.
+    INJECT = "certmint.dev/inject" {
+        values: "`true`, `false`",
+        default: "`false`"
+    }
+    /// Pod and Secret: how the certificate is delivered.
+    ///
+    /// See [`crate::annotations::Mode`].
+    MODE = "certmint.dev/mode" {
+        values: "`secret`; `pod` and `kubelet` are not supported yet",
+        default: "`secret`"
+    }
+    /// Secret: which Secret is written.
+    SECRET_NAME = "certmint.dev/secret-name" {
+        values: "the name of a Secret",
+        default: "`WORKLOAD-certmint-tls`"
+    }
+    /// Secret: further names in the certificate.
+    ///
+    /// On a Secret: all names in the certificate.
+    DNS_NAMES = "certmint.dev/dns-names" {
+        values: "names beyond those of the Services, with commas between: `pay.example.com,eu.example.com`",
+        default: "none"
+    }
+    /// Secret: how long the certificate lives.
+    ///
+    /// On a Secret: what this one was issued for.
+    DURATION = "certmint.dev/duration" {
+        values: "whole numbers with units: `7d`, `24h`, `90m`, `1h30m`, `45s`",
+        default: "the policy's `defaultDuration`, `24h`"
+    }
+    /// Secret: the kind of its key.
+    ///
+    /// On a Secret: the kind this one has.
+    KEY_ALGORITHM = "certmint.dev/key-algorithm" {
+        values: "`ecdsa-p256`, `ecdsa-p384`, `ed25519`, `rsa-2048`, `rsa-3072`, `rsa-4096`",
+        default: "`ecdsa-p256`"
+    }
+    /// Pod: where the containers find the files.
+    MOUNT_PATH = "certmint.dev/mount-path" {
+        values: "an absolute path, not in `/dev`, `/proc` or `/sys`",
+        default: "`/var/run/secrets/certmint.dev`"
+    }
+    /// Pod: which containers get them.
+    CONTAINERS = "certmint.dev/containers" {
+        values: "names of containers, with commas between: `app,proxy`",
+        default: "all"
+    }
+    /// Pod: whether they are renewed in the pod.
+    RENEW = "certmint.dev/renew" {
+        values: "`true` (a sidecar stays and renews), `false` (once, at the pod's start)",
+        default: "`true`"
+    }
+    /// Pod: how the app is told of new files; the certificate of an `https` hook is not checked, it is on the pod's own loopback.
+    RELOAD = "certmint.dev/reload" {
+        values: "`http://127.0.0.1:8080/reload`, `https://localhost:8443/reload`, `signal:SIGHUP:nginx` (`SIGUSR1` and `SIGUSR2` too)",
+        default: "none"
+    }
+    /// Pod: the place of Certmint's container.
+    ORDER = "certmint.dev/order" {
+        values: "`first`, `last` among the pod's init containers",
+        default: "`first`"
+    }
+}
 
 /// Label, `true`: on a workload or bare pod that opted in and on every Secret we made. Watches select by it.
 pub const MANAGED: &str = "certmint.dev/managed";

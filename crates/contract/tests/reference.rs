@@ -1,11 +1,11 @@
-//! The table of the reference and what is parsed are the same: keys, values and defaults.
+//! What the reference says of annotations and what is parsed are the same: values and defaults.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use certmint_contract::{
     KeyAlgorithm, OptIn, Policy, Request, SecretName,
     annotations::{self, AnnotationError},
-    keys,
+    keys::{self, UserAnnotation},
 };
 
 const PAGE: &str = include_str!("../../../docs/src/reference/annotations.md");
@@ -13,31 +13,15 @@ const KEYS: &str = include_str!("../src/keys.rs");
 const CONFIGURATION: &str =
     include_str!("../../../charts/certmint/templates/webhook/mutatingwebhookconfiguration.yaml");
 
-/// A row of the table: key, values and default.
-struct Row {
-    key: String,
-    values: Vec<String>,
-    default: Option<String>,
+/// The values that are told of a key.
+fn values(key: &str) -> Vec<&'static str> {
+    let annotation = keys::USER_ANNOTATIONS.iter().find(|annotation| annotation.key == key).unwrap();
+    // Where `mount-path` lists what is refused, there is no value to try.
+    quoted(annotation.values).into_iter().filter(|value| !value.starts_with("/")).collect()
 }
 
-fn rows() -> Vec<Row> {
-    let table = PAGE.split("|---|---|---|---|\n").nth(1).unwrap();
-    let lines = table.lines().take_while(|line| line.starts_with('|'));
-    lines.map(row).collect()
-}
-
-fn row(line: &str) -> Row {
-    let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-    Row {
-        key: format!("{}{}", keys::PREFIX, quoted(cells[1])[0]),
-        // Where `mount-path` lists what is refused, there is no value to try.
-        values: quoted(cells[2]).into_iter().filter(|value| !value.starts_with("/")).collect(),
-        default: quoted(cells[3]).pop(),
-    }
-}
-
-fn quoted(cell: &str) -> Vec<String> {
-    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
 }
 
 fn parse(key: &str, value: &str) -> Result<OptIn, Vec<AnnotationError>> {
@@ -46,26 +30,19 @@ fn parse(key: &str, value: &str) -> Result<OptIn, Vec<AnnotationError>> {
 }
 
 #[test]
-fn every_key_has_its_row() {
-    let listed: Vec<String> = rows().into_iter().map(|row| row.key).collect();
-    assert_eq!(listed, keys::USER_KEYS);
-}
-
-#[test]
 fn every_value_that_is_listed_is_taken() {
-    for row in rows() {
-        for value in &row.values {
+    for key in keys::USER_KEYS {
+        for value in values(key) {
             // A signal alone is named beside the hooks that use it.
             let value =
-                if value.starts_with("SIG") { format!("signal:{value}:nginx") } else { value.clone() };
-            assert!(parse(&row.key, &value).is_ok(), "{} = {value}", row.key);
+                if value.starts_with("SIG") { format!("signal:{value}:nginx") } else { value.to_owned() };
+            assert!(parse(key, &value).is_ok(), "{key} = {value}");
         }
     }
 }
 
 #[test]
 fn every_value_that_is_taken_is_listed() {
-    let values = |key: &str| rows().into_iter().find(|row| row.key == key).unwrap().values;
     assert_eq!(values(keys::KEY_ALGORITHM), KeyAlgorithm::ALL.map(KeyAlgorithm::as_str));
     // The others tell what they take when they are given what they do not.
     for key in [keys::INJECT, keys::MODE, keys::RENEW, keys::ORDER] {
@@ -78,22 +55,19 @@ fn every_value_that_is_taken_is_listed() {
 #[test]
 fn every_default_is_what_counts_without_the_annotation() {
     let policy = Policy::default();
-    for Row { key, default, .. } in rows() {
-        let Some(default) = default else {
-            assert!(
-                PAGE.contains("| none |")
-                    && [keys::DNS_NAMES, keys::CONTAINERS, keys::RELOAD].contains(&&*key)
-            );
+    for UserAnnotation { key, default, .. } in keys::USER_ANNOTATIONS {
+        let Some(default) = quoted(default).pop() else {
+            assert!([keys::DNS_NAMES, keys::CONTAINERS, keys::RELOAD].contains(&key), "{key}: {default}");
             continue;
         };
-        match &*key {
+        match key {
             keys::SECRET_NAME => {
                 let named = default.replace("WORKLOAD", "payments");
                 assert_eq!(SecretName::of_workload("payments").unwrap().as_str(), named);
             }
             keys::DURATION => assert_eq!(policy.default_duration, default.parse().unwrap()),
             keys::INJECT => assert_eq!(annotations::parse([]), Ok(OptIn::No)),
-            key => assert_eq!(parse(key, &default), Ok(OptIn::Yes(Box::<Request>::default())), "{key}"),
+            key => assert_eq!(parse(key, default), Ok(OptIn::Yes(Box::<Request>::default())), "{key}"),
         }
     }
 }
@@ -102,8 +76,7 @@ fn every_default_is_what_counts_without_the_annotation() {
 fn what_certmint_writes_is_listed() {
     let (_, table) = PAGE.split_once("## What Certmint writes").unwrap();
     let constants = KEYS.lines().filter_map(|line| line.split_once(" = \"")?.1.strip_suffix("\";"));
-    let own = constants.filter(|value| *value != keys::PREFIX && !keys::USER_KEYS.contains(value));
-    let own = own.filter_map(|value| value.strip_prefix(keys::PREFIX));
+    let own = constants.filter_map(|value| value.strip_prefix(keys::PREFIX).filter(|name| !name.is_empty()));
     let chart =
         CONFIGURATION.lines().filter_map(|line| line.trim().strip_prefix(keys::PREFIX)?.split(':').next());
     // The user's too, where they have a meaning of their own.

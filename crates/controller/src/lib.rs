@@ -48,4 +48,5 @@ mod survey;
 mod testing;
 
 pub use args::Args;
+pub use metrics::every_metric;
 pub use run::{RunError, run};

@@ -8,7 +8,6 @@
     reason = "a fixture that cannot be built is a failed test"
 )]
 
-pub mod metrics;
 mod review;
 mod settings;
 

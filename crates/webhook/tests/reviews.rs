@@ -278,18 +278,3 @@ async fn reviews_are_counted_by_kind_and_outcome() {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
 }
-
-#[tokio::test]
-async fn the_reference_page_has_the_metrics_that_are_shown_and_no_others() {
-    let identity = Arc::new(Identity::default());
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(["a".to_owned()]).unwrap().self_signed(&key).unwrap();
-    identity.replace(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
-    let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry, identity);
-    // A review that cannot be answered is counted, too.
-    Endpoint(Arc::new(Admission::new(Policy::default(), metrics))).handle(request("null")).await;
-    let mut text = String::new();
-    encode(&mut text, &registry).unwrap();
-    certmint_testkit::metrics::documented("The webhook", &text);
-}

@@ -48,7 +48,7 @@ enum Command {
     Book(book::Arguments),
     /// Passes the chart's tests that need no cluster.
     Chart,
-    /// Checks that what the documentation takes from code is what the code says: values, rights, flags.
+    /// Checks that what the documentation takes from the chart and the code is what these say.
     Reference {
         /// Write it anew first.
         #[arg(long)]

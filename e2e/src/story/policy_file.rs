@@ -39,13 +39,17 @@ impl<'a> PolicyFile<'a> {
     /// # Errors
     /// When the API server or, in time, a server does not take it.
     pub fn change(&self, fields: &Value) -> Result<()> {
-        let mut policy: Value = serde_json::from_str(&self.original)?;
-        for (key, value) in fields.as_object().into_iter().flatten() {
-            policy[key] = value.clone();
-        }
-        self.write(&policy.to_string(), |component| {
+        self.write(&self.with(fields)?, |component| {
             TAKEN.iter().find(|(known, _)| *known == component).map_or("", |(_, line)| line)
         })
+    }
+
+    /// Changes these fields of the original, and waits for nothing.
+    ///
+    /// # Errors
+    /// When the API server does not take it.
+    pub fn begin_change(&self, fields: &Value) -> Result<()> {
+        self.store(&self.with(fields)?)
     }
 
     /// Writes something that is no policy, and waits until every server has refused it.
@@ -62,6 +66,14 @@ impl<'a> PolicyFile<'a> {
     /// When the API server does not take it.
     pub fn restore(&self) -> Result<()> {
         self.store(&self.original)
+    }
+
+    fn with(&self, fields: &Value) -> Result<String> {
+        let mut policy: Value = serde_json::from_str(&self.original)?;
+        for (key, value) in fields.as_object().into_iter().flatten() {
+            policy[key] = value.clone();
+        }
+        Ok(policy.to_string())
     }
 
     fn write(&self, text: &str, line: impl Fn(&str) -> &'static str) -> Result<()> {

@@ -39,7 +39,7 @@ const CRATES: [&str; 9] = [
 /// Files without messages: help texts of metrics and flags, the catalogue itself, and tests.
 const OTHERS: [&str; 6] = ["args.rs", "error_code.rs", "logs.rs", "metrics.rs", "testing.rs", "tests.rs"];
 /// Macros whose texts tell of no failure.
-const QUIET: [&str; 4] = ["debug", "info", "trace", "concat"];
+const QUIET: [&str; 5] = ["debug", "info", "trace", "concat", "user_annotations"];
 
 pub(crate) fn read(repository: &Path) -> Sources {
     let mut sources = Sources::default();

@@ -3,11 +3,11 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 use certmint_contract::Policy;
-use certmint_injection::{ContainerResources, Settings, Subject, admit_pod};
-use certmint_testkit::sample_review;
+use certmint_injection::{Settings, Subject, admit_pod};
+use certmint_testkit::{sample_review, settings};
 use certmint_tls_server::{Handler as _, Identity};
 use certmint_webhook::{Admission, Endpoint, Metrics};
 use http::{Method, Request};
@@ -54,7 +54,9 @@ impl Sample {
 
 pub(crate) fn review(run: &Run) -> Result<Vec<Figure>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let (policy, settings) = (Policy::default(), settings()?);
+    let policy = Policy::default();
+    // As long as one P-256 root is.
+    let settings = Settings { trust_bundle: "x".repeat(713), ..settings() };
     let endpoint = endpoint(settings.clone());
     let mut figures = Vec::new();
     for sample in samples() {
@@ -87,24 +89,4 @@ fn endpoint(settings: Settings) -> Endpoint {
     let admission = Admission::new(Policy::default(), metrics);
     admission.set_settings(settings);
     Endpoint(Arc::new(admission))
-}
-
-fn settings() -> Result<Settings> {
-    let quantity = |text: &str| text.parse().ok().context("no quantity");
-    Ok(Settings {
-        image: "registry.example.com/certmint/certmint-fetch:1.0.0".into(),
-        pull_policy: "IfNotPresent".into(),
-        api_url: "https://certmint-controller.certmint-system.svc:8443".into(),
-        // As long as one P-256 root is.
-        trust_bundle: "x".repeat(713),
-        resources: ContainerResources {
-            cpu_request: quantity("5m")?,
-            memory_request: quantity("8Mi")?,
-            cpu_limit: quantity("200m")?,
-            memory_limit: quantity("32Mi")?,
-            guaranteed_cpu: quantity("50m")?,
-        },
-        deadline_seconds: 30,
-        version: "certmint/1.0.0".into(),
-    })
 }

@@ -38,68 +38,28 @@ fn show(cluster: &Cluster) -> Result<()> {
     let issued = scene.issued("payments")?;
 
     step("it is backed up as the book says", || book.through("openssl x509"))?;
-    step("deleted: nothing more is issued, and it is said where people look", || {
-        scene.system.delete(&["secret", "certmint-ca"])?;
-        scene.refuses("the CA's Secret is gone, but there was one: its trust bundle is still there")?;
-        scene.opt_in("late")?;
-        scene.is_refused("late")
-    })?;
+    step("deleted: nothing more is issued, and it is said where people look", || scene.deleted())?;
     step("the controllers that run stay ready; those that start are not, and make no other CA", || {
-        scene.controllers(true)?;
-        scene.system.delete(&["pods", CONTROLLERS])?;
-        scene.refuses("the CA's Secret is gone")?;
-        scene.controllers(false)?;
-        ensure!(scene.system.get(&["secret", "certmint-ca"]).is_err(), "another CA was made");
-        Ok(())
+        scene.restarted_without()
     })?;
     step("brought back as the book says: what waited is issued, what was issued stays", || {
         book.through("kubectl create --namespace certmint-system")?;
-        let late = scene.issued("late")?;
-        ensure!(late.root == issued.root, "the root is another one");
-        scene.unchanged("payments", &issued)
+        scene.as_before(&issued)
     })?;
-    step("damaged: a key cut in half", || {
-        let stored = scene.system.get(&["secret", "certmint-ca"])?;
-        let cut = crafted::cut(&stored["data"]["issuing.key"])?;
-        let patch = json!({ "data": { "issuing.key": cut } }).to_string();
-        scene.system.run(&["patch", "secret", "certmint-ca", "--patch", &patch])?;
-        scene.refuses("the CA's Secret cannot be used: the issuing CA's key")
-    })?;
+    step("damaged: a key cut in half", || scene.damaged())?;
     step("put back as the book says", || {
         book.through("kubectl replace --namespace certmint-system")?;
         scene.usable()
     })?;
-    step("swapped for another good CA: nothing is signed by a root that nobody trusts", || {
-        scene.put(&crafted::made_ago(Duration::ZERO)?)?;
-        scene.refuses("holds another root than the published trust bundle")?;
-        scene.opt_in("strange")?;
-        scene.is_refused("strange")?;
-        ensure!(scene.kubectl.get(&["secret", "strange-certmint-tls"]).is_err(), "it was issued for");
-        scene.put_back()
-    })?;
-    step("expired: the root's end is told", || {
-        scene.put(&crafted::made_ago(Duration::days(3_651))?)?;
-        scene.refuses("the root CA expired at ")?;
-        scene.put_back()
-    })?;
+    step("swapped for another good CA: nothing is signed by a root that nobody trusts", || scene.swapped())?;
+    step("expired: the root's end is told", || scene.expired())?;
     step("uninstalled and installed again: the CA and what it issued are the same", || {
-        installation::uninstall(cluster)?;
-        installation::install(cluster, &[])?;
-        scene.unchanged("payments", &issued)
+        scene.installed_again(&issued)
     })?;
-    step("its namespace deleted: installed again, it makes no new CA", || {
-        installation::uninstall(cluster)?;
-        cluster.kubectl().delete(&["namespace", SYSTEM_NAMESPACE])?;
-        installation::apply(cluster, &[])?;
-        scene.refuses("Secret ca-accidents/")?;
-        ensure!(scene.system.get(&["secret", "certmint-ca"]).is_err(), "another CA was made");
-        scene.unchanged("payments", &issued)
-    })?;
+    step("its namespace deleted: installed again, it makes no new CA", || scene.without_namespace(&issued))?;
     step("a new root is accepted as the book says, and everything is issued by it", || {
         book.finish()?;
-        let anew = scene.reissued("payments", &issued)?;
-        ensure!(anew.root != issued.root, "the root is the same");
-        installation::ready(cluster)
+        scene.new_root(&issued)
     })
 }
 
@@ -117,6 +77,75 @@ struct Issued {
     root: String,
 }
 
+/// What happens, and what has to come of it.
+impl Scene<'_> {
+    fn deleted(&self) -> Result<()> {
+        self.system.delete(&["secret", "certmint-ca"])?;
+        self.refuses("the CA's Secret is gone, but there was one: its trust bundle is still there")?;
+        self.opt_in("late")?;
+        self.is_refused("late")
+    }
+
+    fn restarted_without(&self) -> Result<()> {
+        self.controllers(true)?;
+        self.system.delete(&["pods", CONTROLLERS])?;
+        self.refuses("the CA's Secret is gone")?;
+        self.controllers(false)?;
+        self.no_other_ca()
+    }
+
+    fn as_before(&self, issued: &Issued) -> Result<()> {
+        let late = self.issued("late")?;
+        ensure!(late.root == issued.root, "the root is another one");
+        self.unchanged("payments", issued)
+    }
+
+    fn damaged(&self) -> Result<()> {
+        let stored = self.system.get(&["secret", "certmint-ca"])?;
+        let cut = crafted::cut(&stored["data"]["issuing.key"])?;
+        let patch = json!({ "data": { "issuing.key": cut } }).to_string();
+        self.system.run(&["patch", "secret", "certmint-ca", "--patch", &patch])?;
+        self.refuses("the CA's Secret cannot be used: the issuing CA's key")
+    }
+
+    fn swapped(&self) -> Result<()> {
+        self.put(&crafted::made_ago(Duration::ZERO)?)?;
+        self.refuses("holds another root than the published trust bundle")?;
+        self.opt_in("strange")?;
+        self.is_refused("strange")?;
+        ensure!(self.kubectl.get(&["secret", "strange-certmint-tls"]).is_err(), "it was issued for");
+        self.put_back()
+    }
+
+    fn expired(&self) -> Result<()> {
+        self.put(&crafted::made_ago(Duration::days(3_651))?)?;
+        self.refuses("the root CA expired at ")?;
+        self.put_back()
+    }
+
+    fn installed_again(&self, issued: &Issued) -> Result<()> {
+        installation::uninstall(self.cluster)?;
+        installation::install(self.cluster, &[])?;
+        self.unchanged("payments", issued)
+    }
+
+    fn without_namespace(&self, issued: &Issued) -> Result<()> {
+        installation::uninstall(self.cluster)?;
+        self.cluster.kubectl().delete(&["namespace", SYSTEM_NAMESPACE])?;
+        installation::apply(self.cluster, &[])?;
+        self.refuses("Secret ca-accidents/")?;
+        self.no_other_ca()?;
+        self.unchanged("payments", issued)
+    }
+
+    fn new_root(&self, issued: &Issued) -> Result<()> {
+        let anew = self.reissued("payments", issued)?;
+        ensure!(anew.root != issued.root, "the root is the same");
+        installation::ready(self.cluster)
+    }
+}
+
+/// What is asked and done on the way.
 impl Scene<'_> {
     /// A workload without pods: its Secret is what matters.
     fn opt_in(&self, name: &str) -> Result<()> {
@@ -156,6 +185,11 @@ impl Scene<'_> {
         let described = self.system.run(&["describe", "deployment", "certmint-controller"])?;
         ensure!(described.contains(why), "kubectl describe deployment does not say {why:?}:\n{described}");
         self.gauge("0")
+    }
+
+    fn no_other_ca(&self) -> Result<()> {
+        ensure!(self.system.get(&["secret", "certmint-ca"]).is_err(), "another CA was made");
+        Ok(())
     }
 
     fn usable(&self) -> Result<()> {

@@ -1,0 +1,81 @@
+//! Prints the metrics of `certmint` as the tables of the book's page on metrics.
+
+use bytes::Bytes;
+use certmint_contract::Policy;
+use certmint_tls_server::{Handler, Identity};
+use certmint_webhook::{Admission, Endpoint, Metrics};
+use http::Request;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use tokio::runtime::Builder;
+
+/// What a histogram adds to its labels by itself.
+const BUCKET: &str = "le";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let identity = serving()?;
+    let mut controller = certmint_controller::every_metric();
+    certmint_tls_server::metrics::register(&mut controller, Arc::clone(&identity));
+    section("The controller", &controller)?;
+    section("The webhook", &webhook(identity)?)
+}
+
+/// A server's certificate, so that its end is shown.
+fn serving() -> Result<Arc<Identity>, Box<dyn Error>> {
+    let identity = Identity::default();
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = rcgen::CertificateParams::new(["a".to_owned()])?.self_signed(&key)?;
+    identity.replace(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())?;
+    Ok(Arc::new(identity))
+}
+
+/// Everything that a webhook may show, which is so once it was asked something: here what is no review.
+fn webhook(identity: Arc<Identity>) -> Result<Registry, Box<dyn Error>> {
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry, identity);
+    let endpoint = Endpoint(Arc::new(Admission::new(Policy::default(), metrics)));
+    let request = Request::post("/mutate").header("content-type", "application/json");
+    let request = request.body(Bytes::from_static(b"null"))?;
+    drop(Builder::new_current_thread().build()?.block_on(endpoint.handle(request)));
+    Ok(registry)
+}
+
+fn section(title: &str, registry: &Registry) -> Result<(), Box<dyn Error>> {
+    let mut exposition = String::new();
+    encode(&mut exposition, registry)?;
+    let (kinds, meanings) = (described(&exposition, "# TYPE "), described(&exposition, "# HELP "));
+    println!("### {title}\n\n| name, type | labels | what it is |\n|---|---|---|");
+    for (name, kind) in kinds {
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        let meaning = meanings.get(name).map_or("", |help| help.trim_end_matches('.'));
+        println!("| `{name}{suffix}`<br>{kind} | {} | {meaning} |", labels(&exposition, name));
+    }
+    println!();
+    Ok(())
+}
+
+/// What lines that begin with `mark` say of each metric.
+fn described<'a>(exposition: &'a str, mark: &str) -> BTreeMap<&'a str, &'a str> {
+    exposition.lines().filter_map(|line| line.strip_prefix(mark)?.split_once(' ')).collect()
+}
+
+/// The labels of a metric's first sample.
+fn labels(exposition: &str, name: &str) -> String {
+    let sample = exposition.lines().find_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let known = ["{", " ", "_total", "_info", "_bucket", "_sum", "_count"];
+        known.iter().any(|next| rest.starts_with(next)).then_some(rest)
+    });
+    let labels =
+        sample.and_then(|rest| rest.split_once('{')?.1.split_once('}')).map_or("", |(labels, _)| labels);
+    let names = labels.split(',').filter_map(|label| label.split_once('=').map(|(name, _)| name));
+    let names: Vec<_> = names.filter(|name| *name != BUCKET).map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
