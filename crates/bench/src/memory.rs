@@ -39,7 +39,7 @@ pub(crate) fn memory(run: &Run) -> Result<Vec<Figure>> {
         managing(most, &grown, 150.0),
         peak("the most until then", &grown),
     ];
-    figures.extend(crowded(filled, most, if run.quick { 1 } else { 3 })?);
+    figures.extend(crowded(filled, most, if run.quick { 0 } else { 3 })?);
     Ok(figures)
 }
 
@@ -58,8 +58,12 @@ fn crowded(filled: &Filled, more: usize, starts: usize) -> Result<[Figure; 2]> {
     ])
 }
 
-/// RSS of a controller that has looked at everything: the median of some starts.
+/// RSS of a controller that has looked at everything: the median of some starts, or that of the one that runs.
 fn started(filled: &Filled, starts: usize) -> Result<f64> {
+    if starts == 0 {
+        filled.rested()?;
+        return filled.controller()?.rss();
+    }
     let each = (0..starts).map(|_| {
         filled.restart()?;
         filled.rested()?;
