@@ -174,6 +174,14 @@ pub(crate) struct Rollout {
     pub(crate) pods: usize,
 }
 
+/// What a [`Rollout`] took until the last pod was ready.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Rolled {
+    pub(crate) seconds: f64,
+    /// Of all processors together, whoever used them.
+    pub(crate) cpu_seconds: f64,
+}
+
 /// How repeated work went.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Pace {

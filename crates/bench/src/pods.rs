@@ -12,7 +12,7 @@ use certmint_e2e::kubectl::Kubectl;
 use serde_json::json;
 
 use crate::figure::{Figure, Target};
-use crate::inside::{Rollout, Task};
+use crate::inside::{Rolled, Rollout, Task};
 use crate::run::Run;
 use crate::statistics::median;
 use crate::{injected, shared};
@@ -26,6 +26,13 @@ const MANY: usize = 20;
 /// For each of [`NAMES`].
 type Seconds = [f64; NAMES.len()];
 
+/// What pods took.
+struct Measured {
+    seconds: Seconds,
+    /// Of all processors, whoever used them meanwhile.
+    cpu: Seconds,
+}
+
 pub(crate) fn pods(run: &Run) -> Result<Vec<Figure>> {
     let cluster = run.installation()?;
     let (singles, crowds) = if run.quick { (1, 0) } else { (10, 3) };
@@ -33,10 +40,12 @@ pub(crate) fn pods(run: &Run) -> Result<Vec<Figure>> {
         for name in NAMES {
             deploy(cluster, kubectl, name)?;
         }
-        let mut figures = compared("one", measured(cluster, 1, singles)?, Target::MostAbove(0.2)).to_vec();
+        let one = measured(cluster, 1, singles)?;
+        let mut figures = compared("one", one.seconds, Target::MostAbove(0.2)).to_vec();
         if crowds > 0 {
-            let at_once = measured(cluster, MANY, crowds)?;
-            figures.extend(compared(&format!("{MANY} at once"), at_once, Target::MostTimes(1.4)));
+            let (how_many, crowd) = (format!("{MANY} at once"), measured(cluster, MANY, crowds)?);
+            figures.extend(compared(&how_many, crowd.seconds, Target::MostTimes(1.4)));
+            figures.extend(worked(&how_many, crowd.cpu));
         }
         Ok(figures)
     })
@@ -54,9 +63,17 @@ fn compared(how_many: &str, seconds: Seconds, target: Target) -> [Figure; 3] {
     ]
 }
 
-/// The median of some rounds for each of [`NAMES`].
-fn measured(cluster: &Cluster, pods: usize, rounds: usize) -> Result<Seconds> {
-    let mut took: [Vec<f64>; NAMES.len()] = Default::default();
+/// Why they take that long on so many processors.
+fn worked(how_many: &str, [plain, init, injected, ..]: Seconds) -> [Figure; 2] {
+    [("with an init container", init), ("injected", injected)].map(|(what, cpu)| {
+        let what = format!("{how_many}, {what}, CPU of the machine");
+        Figure::new(ROW, what, cpu, "s").beside("plain", plain)
+    })
+}
+
+/// The medians of some rounds.
+fn measured(cluster: &Cluster, pods: usize, rounds: usize) -> Result<Measured> {
+    let mut took: [Vec<Rolled>; NAMES.len()] = Default::default();
     for round in 0..rounds {
         for kind in order(round) {
             if let (Some(name), Some(took)) = (NAMES.get(kind), took.get_mut(kind)) {
@@ -65,7 +82,9 @@ fn measured(cluster: &Cluster, pods: usize, rounds: usize) -> Result<Seconds> {
             }
         }
     }
-    Ok(took.map(median))
+    let medians =
+        |part: fn(&Rolled) -> f64| took.each_ref().map(|took| median(took.iter().map(part).collect()));
+    Ok(Measured { seconds: medians(|rolled| rolled.seconds), cpu: medians(|rolled| rolled.cpu_seconds) })
 }
 
 /// The turns of a round: none is to have the same one before it each time. As many kinds as a prime number are all

@@ -81,6 +81,20 @@ impl<'a> Process<'a> {
     }
 }
 
+/// Seconds that all processors together were at work since the machine started.
+pub(crate) fn machine_cpu() -> Result<f64> {
+    busy(&std::fs::read_to_string("/proc/stat")?)
+}
+
+/// From the first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal.
+fn busy(stat: &str) -> Result<f64> {
+    let ticks = stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("no line for all")?;
+    let ticks: Vec<f64> = ticks.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    let [user, nice, system, _, _, interrupts @ ..] = ticks.as_slice() else { bail!("a short line") };
+    let interrupts: f64 = interrupts.iter().take(2).sum();
+    Ok((user + nice + system + interrupts) / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// KiB in MiB.
 pub(crate) fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
@@ -102,6 +116,14 @@ fn seconds(stat: &str, field: usize) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neither_waiting_nor_what_other_machines_take_is_work() {
+        let ticks = rustix::param::clock_ticks_per_second();
+        let stat = format!("cpu  {ticks} 0 {ticks} 900 80 {ticks} 0 70 60 50\ncpu0 1 1 1 1\n");
+        assert_eq!(busy(&stat).unwrap(), 3.0);
+        assert!(busy("cpu0 1 2 3").is_err() && busy("cpu  1 2").is_err());
+    }
 
     #[test]
     fn a_process_with_a_strange_name_is_read() {

@@ -11,10 +11,11 @@ use kube::api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::Rollout;
+use super::{Rolled, Rollout};
+use crate::process;
 
-/// Seconds from the order for so many pods to the last of them ready. They are gone when it returns.
-pub(super) async fn measure(rollout: &Rollout) -> Result<f64> {
+/// What it takes from the order for so many pods to the last of them ready. They are gone when it returns.
+pub(super) async fn measure(rollout: &Rollout) -> Result<Rolled> {
     let client = Client::try_default().await?;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &rollout.namespace);
     let pods: Api<Pod> = Api::namespaced(client, &rollout.namespace);
@@ -27,7 +28,7 @@ pub(super) async fn measure(rollout: &Rollout) -> Result<f64> {
         deployments.patch_scale(&rollout.name, &PatchParams::default(), &patch).await
     };
 
-    let begun = Instant::now();
+    let (begun, busy) = (Instant::now(), process::machine_cpu()?);
     scale(rollout.pods).await?;
     let (mut present, mut ready) = (BTreeSet::new(), BTreeSet::new());
     let mut took = None;
@@ -47,7 +48,8 @@ pub(super) async fn measure(rollout: &Rollout) -> Result<f64> {
             WatchEvent::Error(error) => bail!("the watch of {selector} ended: {error:?}"),
         }
         if took.is_none() && ready.len() == rollout.pods {
-            took = Some(begun.elapsed().as_secs_f64());
+            let (seconds, cpu_seconds) = (begun.elapsed().as_secs_f64(), process::machine_cpu()? - busy);
+            took = Some(Rolled { seconds, cpu_seconds });
             scale(0).await?;
         }
         if let Some(took) = took.filter(|_| present.is_empty()) {
