@@ -13,7 +13,8 @@ use crate::cluster::process::Signal;
 use crate::machine;
 use crate::progress::{note, step};
 use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::namespace;
+use crate::story::{PATIENCE, namespace};
+use crate::wait::{self, Observed};
 
 const NAME: &str = "controller-killed";
 const WORKLOADS: usize = 200;
@@ -50,14 +51,14 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("each is valid (OpenSSL)", || many::each_valid(&kubectl, WORKLOADS + 1))
 }
 
-/// Kills every controller that runs at this moment.
+/// Kills every controller that runs at this moment. Where none does, because those killed before are on their way back,
+/// it is the first that does.
 fn kill_all(cluster: &Cluster) -> Result<()> {
-    let mut killed = 0;
-    for pod in controllers::pods(cluster)? {
-        // One that has just been killed is on its way back; there is nothing to kill.
-        killed += usize::from(cluster.signal(&pod, CONTAINER, Signal::Kill).is_ok());
-    }
-    (killed > 0).then_some(()).context("no controller runs")
+    wait::until("a controller to kill", PATIENCE, || {
+        let pods = controllers::pods(cluster)?;
+        let killed = pods.iter().filter(|pod| cluster.signal(pod, CONTAINER, Signal::Kill).is_ok()).count();
+        Ok(if killed > 0 { Observed::Yes(()) } else { Observed::NotYet("none runs".to_owned()) })
+    })
 }
 
 fn delete_leader(cluster: &Cluster) -> Result<()> {
