@@ -35,16 +35,11 @@ use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::role;
 use certmint_e2e::progress;
 use clap::Parser as _;
-use dlmalloc::GlobalDlmalloc;
 
 use environment::Environment;
 use figure::Figure;
 use report::Report;
 use run::{Place, Run};
-
-/// As the servers have it: what is measured in process is to cost what it costs there.
-#[global_allocator]
-static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 /// Measures.
 #[derive(Debug, clap::Parser)]

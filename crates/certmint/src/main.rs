@@ -2,13 +2,7 @@
 
 use certmint::{command, logs};
 use clap::Parser;
-use dlmalloc::GlobalDlmalloc;
 use std::process::ExitCode;
-
-/// musl's own gives a request's buffers back to the system with each answer, and asks for them again with the next
-/// request: more than a third of a review's time.
-#[global_allocator]
-static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 fn main() -> ExitCode {
     let command = command::Certmint::parse();

@@ -7,30 +7,13 @@ use certmint_contract::ErrorCode;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use memmap2::MmapMut;
 use std::sync::Arc;
 
-/// From so many bytes on a body has pages of its own, which go back to the system with it. What an allocator gets back
-/// in between what others hold, it keeps.
-const OWN_PAGES: usize = 64 * 1024;
-
 /// Bytes and the room that they hold among all bodies, given back when the last of them is dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Held {
-    bytes: Storage,
-    /// How many bytes there is room for.
-    room: usize,
+    bytes: Vec<u8>,
     rooms: Vec<Room>,
-}
-
-#[derive(Debug)]
-enum Storage {
-    Heap(Vec<u8>),
-    /// Mapped for the longest that may come; a page takes memory when something is written to it.
-    Pages {
-        pages: MmapMut,
-        length: usize,
-    },
 }
 
 /// Why there is no body.
@@ -84,54 +67,27 @@ async fn collect(
     most: usize,
     place: &Arc<Place>,
 ) -> Result<Bytes, BodyError> {
-    let mut held = Held::new(longest).ok_or(BodyError::NoRoom)?;
+    let mut held = Held::default();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        let length = held.as_ref().len() + data.len();
+        let length = held.bytes.len() + data.len();
         if length > most {
             return Err(BodyError::TooLong(most));
         }
-        let doubled = (held.room * 2).min(longest);
-        held.grow(length.max(doubled), place).await.ok_or(BodyError::NoRoom)?;
         // Copied in any case: a frame may be a byte of a buffer of many kilobytes, which it would keep.
-        held.bytes.extend(&data).ok_or(BodyError::TooLong(longest))?;
+        let doubled = (held.bytes.capacity() * 2).min(longest);
+        held.grow(length.max(doubled), place).await.ok_or(BodyError::NoRoom)?;
+        held.bytes.extend_from_slice(&data);
     }
     Ok(Bytes::from_owner(held))
 }
 
 impl Held {
-    /// Nothing yet, and at most `longest` bytes; `None` when the system has no pages for them.
-    fn new(longest: usize) -> Option<Self> {
-        let bytes = if longest < OWN_PAGES {
-            Storage::Heap(Vec::new())
-        } else {
-            Storage::Pages { pages: MmapMut::map_anon(longest).ok()?, length: 0 }
-        };
-        Some(Self { bytes, room: 0, rooms: Vec::new() })
-    }
-
-    async fn grow(&mut self, room: usize, place: &Arc<Place>) -> Option<()> {
-        if room > self.room {
-            self.rooms.push(place.room(room - self.room).await?);
-            self.room = room;
-            if let Storage::Heap(bytes) = &mut self.bytes {
-                bytes.reserve_exact(room - bytes.len());
-            }
-        }
-        Some(())
-    }
-}
-
-impl Storage {
-    /// `None` when that is more than there are pages.
-    fn extend(&mut self, data: &[u8]) -> Option<()> {
-        match self {
-            Self::Heap(bytes) => bytes.extend_from_slice(data),
-            Self::Pages { pages, length } => {
-                let end = *length + data.len();
-                pages.get_mut(*length..end)?.copy_from_slice(data);
-                *length = end;
-            }
+    async fn grow(&mut self, capacity: usize, place: &Arc<Place>) -> Option<()> {
+        let more = capacity.saturating_sub(self.bytes.capacity());
+        if more > 0 && capacity > self.bytes.len() {
+            self.rooms.push(place.room(more).await?);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
         }
         Some(())
     }
@@ -139,10 +95,7 @@ impl Storage {
 
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
-        match &self.bytes {
-            Storage::Heap(bytes) => bytes,
-            Storage::Pages { pages, length } => pages.get(..*length).unwrap_or_default(),
-        }
+        &self.bytes
     }
 }
 
