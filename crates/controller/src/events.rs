@@ -159,30 +159,20 @@ impl Unwritten {
 mod tests {
     use super::*;
 
-    fn subject(name: &str) -> Subject {
-        Subject {
-            api_version: "apps/v1",
-            kind: "Deployment",
-            namespace: "shop".into(),
-            name: name.into(),
-            uid: None,
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_refusal_is_told_once_until_it_changes_or_an_hour_passes() {
         let (events, mut backlog) = Events::new("controller-0");
         let mut notes =
             || std::iter::from_fn(|| backlog.try_recv().ok()).map(|told| told.note).collect::<Vec<_>>();
         for (note, news) in [("a", true), ("a", false), ("b", true), ("b", false)] {
-            assert_eq!(events.refused(&subject("payments"), ErrorCode::NotAllowed, note), news);
+            assert_eq!(events.refused(&Subject::deployment("payments"), ErrorCode::NotAllowed, note), news);
         }
         assert_eq!(notes(), ["a".into(), "b".into()]);
         tokio::time::advance(SILENCE).await;
-        events.refused(&subject("payments"), ErrorCode::NotAllowed, "b");
+        events.refused(&Subject::deployment("payments"), ErrorCode::NotAllowed, "b");
         assert_eq!(notes(), ["b".into()]);
-        events.forget(&subject("payments"));
-        events.refused(&subject("payments"), ErrorCode::NotAllowed, "b");
+        events.forget(&Subject::deployment("payments"));
+        events.refused(&Subject::deployment("payments"), ErrorCode::NotAllowed, "b");
         assert_eq!(notes(), ["b".into()]);
     }
 
@@ -190,10 +180,10 @@ mod tests {
     async fn what_was_refused_long_ago_takes_no_memory() {
         let (events, _backlog) = Events::new("controller-0");
         for index in 0..100 {
-            events.refused(&subject(&format!("job-{index}")), ErrorCode::ForeignSecret, "a");
+            events.refused(&Subject::deployment(&format!("job-{index}")), ErrorCode::ForeignSecret, "a");
         }
         tokio::time::advance(SILENCE).await;
-        events.refused(&subject("payments"), ErrorCode::ForeignSecret, "a");
+        events.refused(&Subject::deployment("payments"), ErrorCode::ForeignSecret, "a");
         assert_eq!(events.told.lock().unwrap().len(), 1);
     }
 
@@ -201,9 +191,13 @@ mod tests {
     async fn however_much_is_refused_the_memory_of_it_is_bounded() {
         let (events, _backlog) = Events::new("controller-0");
         for index in 0..=MOST_REMEMBERED {
-            events.told.lock().unwrap().insert(subject(&format!("job-{index}")), (0, Instant::now()));
+            events
+                .told
+                .lock()
+                .unwrap()
+                .insert(Subject::deployment(&format!("job-{index}")), (0, Instant::now()));
         }
-        events.refused(&subject("payments"), ErrorCode::ForeignSecret, "a");
+        events.refused(&Subject::deployment("payments"), ErrorCode::ForeignSecret, "a");
         assert_eq!(events.told.lock().unwrap().len(), 1);
     }
 
@@ -213,7 +207,7 @@ mod tests {
         let dropped = Counter::default();
         let events = events.counting(dropped.clone());
         for _ in 0..BACKLOG + 10 {
-            events.issued(&subject("payments"), "Issued", "note");
+            events.issued(&Subject::deployment("payments"), "Issued", "note");
         }
         assert_eq!(dropped.get(), 10);
     }

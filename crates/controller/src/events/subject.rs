@@ -89,6 +89,20 @@ impl std::fmt::Display for Subject {
 }
 
 #[cfg(test)]
+impl Subject {
+    /// A Deployment in namespace `shop`.
+    pub(super) fn deployment(name: &str) -> Self {
+        Self {
+            api_version: "apps/v1",
+            kind: "Deployment",
+            namespace: "shop".into(),
+            name: name.into(),
+            uid: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
@@ -97,20 +111,13 @@ mod tests {
     async fn our_own_deployment_is_told_by_its_uid() {
         const PATH: &str = "/apis/apps/v1/namespaces/shop/deployments/payments";
         let (client, mut server) = crate::testing::api_server();
-        let subject = |name: &str| Subject {
-            api_version: "apps/v1",
-            kind: "Deployment",
-            namespace: "shop".into(),
-            name: name.into(),
-            uid: None,
-        };
-        let (found, ()) = tokio::join!(subject("payments").identified(&client), async {
+        let (found, ()) = tokio::join!(Subject::deployment("payments").identified(&client), async {
             server.expect("GET", PATH).await.ok(json!({ "metadata": { "name": "payments", "uid": "d-1" } }));
         });
         assert_eq!(found.uid.as_deref(), Some("d-1"));
-        let (missed, ()) = tokio::join!(subject("payments").identified(&client), async {
+        let (missed, ()) = tokio::join!(Subject::deployment("payments").identified(&client), async {
             server.expect("GET", PATH).await.fail(404, "NotFound");
         });
-        assert_eq!(missed, subject("payments"));
+        assert_eq!(missed, Subject::deployment("payments"));
     }
 }
