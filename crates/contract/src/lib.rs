@@ -12,6 +12,7 @@ pub mod key_algorithm;
 pub mod keys;
 pub mod lifetime;
 pub mod object_name;
+pub mod ownership;
 pub mod pod_layout;
 pub mod policy;
 pub mod reload;
