@@ -2,6 +2,7 @@
 
 mod decode;
 mod index;
+mod pods;
 mod services;
 mod state;
 mod tables;

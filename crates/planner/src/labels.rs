@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The labels of pods, or a selector by labels that must all be there. Sorted by key, each key once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels(Box<[(Box<str>, Box<str>)]>);
 
 impl Labels {

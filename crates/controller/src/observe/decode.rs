@@ -1,8 +1,10 @@
 //! From what a watch delivers to what is kept.
 
+use super::pods::{Full, Pod, PodFacts, PodOwner};
 use crate::api::FIELD_MANAGER;
 use certmint_contract::{
     Namespace, SecretName, WorkloadKind, WorkloadRef, annotations, keys,
+    ownership::{TEMPLATE_HASH, controlling_workload, workload_of_pod},
     pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
 };
 use certmint_planner::{Owner, Replicas, SecretFacts, Service, ServiceKind, Workload};
@@ -25,6 +27,8 @@ pub(crate) struct Seen {
     pub(crate) metadata: ObjectMeta,
     #[serde(default)]
     spec: Option<Box<RawValue>>,
+    #[serde(default)]
+    status: Option<Box<RawValue>>,
 }
 
 /// Why an object is passed over.
@@ -36,6 +40,12 @@ pub(crate) enum Unreadable {
     /// Its spec is not of the shape this API version has.
     #[error("its spec: {0}")]
     Spec(#[from] serde_json::Error),
+    /// So it is with its status.
+    #[error("its status: {0}")]
+    Status(#[source] serde_json::Error),
+    /// There are too many injected pods.
+    #[error(transparent)]
+    NoRoom(#[from] Full),
 }
 
 /// The annotations that only the certificate itself can confirm.
@@ -44,7 +54,7 @@ const RECORDED: [&str; 4] = [keys::SERIAL, keys::ISSUER, keys::NOT_BEFORE, keys:
 impl Seen {
     /// An object of which only metadata matters.
     pub(crate) fn from_metadata(metadata: ObjectMeta) -> Self {
-        Self { metadata, spec: None }
+        Self { metadata, spec: None, status: None }
     }
 
     /// Namespace and name, if there are both.
@@ -56,9 +66,10 @@ impl Seen {
         if name.is_empty() { Err(Unreadable::Name("it has none".into())) } else { Ok((namespace, name)) }
     }
 
-    /// The object as a workload; `None` for one that another controls: its owner is the workload.
+    /// The object as a workload; `None` for one that another workload controls, and for one that has finished: nobody
+    /// is going to use a certificate of its.
     pub(crate) fn workload(&self, kind: WorkloadKind) -> Result<Option<Workload>, Unreadable> {
-        if controller(&self.metadata).is_some() {
+        if is_controlled_by_workload(kind, &self.metadata) || self.is_finished(kind)? {
             return Ok(None);
         }
         let (namespace, name) = self.namespace_and_name()?;
@@ -83,6 +94,41 @@ impl Seen {
             template_labels: template.metadata.labels.into(),
             replicas: (kind == WorkloadKind::StatefulSet).then(|| spec.replicas()).flatten(),
         }))
+    }
+
+    /// The object as an injected pod; `None` for one that has finished.
+    pub(super) fn pod(&self) -> Result<Option<(Namespace, &str, Pod)>, Unreadable> {
+        if self.is_finished(WorkloadKind::Pod)? {
+            return Ok(None);
+        }
+        let (namespace, name) = self.namespace_and_name()?;
+        let spec: PodSpec = self.spec()?;
+        let service_account = spec.account().into();
+        let owner = controller(&self.metadata);
+        let labels = self.metadata.labels.clone().unwrap_or_default();
+        let annotations = self.metadata.annotations.clone().unwrap_or_default();
+        let stamp: Option<WorkloadRef> = annotations.get(keys::WORKLOAD).and_then(|text| text.parse().ok());
+        let hash = labels.get(TEMPLATE_HASH).map(String::as_str);
+        let workload = owner.and_then(|owner| {
+            workload_of_pod(&owner.api_version, &owner.kind, &owner.name, hash, stamp.as_ref())
+        });
+        let ours = |key: &str| key.starts_with(keys::PREFIX) && !keys::OWN_KEYS.contains(&key);
+        let facts = PodFacts {
+            uid: self.metadata.uid.as_deref().unwrap_or_default().into(),
+            hostname: spec.hostname.filter(|name| !name.is_empty()).map(Into::into),
+            subdomain: spec.subdomain.filter(|name| !name.is_empty()).map(Into::into),
+            service_account,
+            owner: owner.map(|owner| PodOwner {
+                api_version: owner.api_version.as_str().into(),
+                kind: owner.kind.as_str().into(),
+                name: owner.name.as_str().into(),
+                uid: owner.uid.as_str().into(),
+            }),
+            workload,
+            labels,
+            annotations: annotations.into_iter().filter(|(key, _)| ours(key)).collect(),
+        };
+        Ok(Some((namespace, name, Pod::new(facts))))
     }
 
     /// The object as a Service.
@@ -150,6 +196,21 @@ impl Seen {
         }
     }
 
+    /// Whether it is a pod or Job that runs nothing any more, and never will.
+    fn is_finished(&self, kind: WorkloadKind) -> Result<bool, Unreadable> {
+        if !matches!(kind, WorkloadKind::Pod | WorkloadKind::Job) {
+            return Ok(false);
+        }
+        let Some(status) = &self.status else { return Ok(false) };
+        let status: Status = serde_json::from_str(status.get()).map_err(Unreadable::Status)?;
+        Ok(match kind {
+            WorkloadKind::Pod => matches!(&*status.phase, "Succeeded" | "Failed"),
+            _ => status.conditions.iter().any(|condition| {
+                matches!(&*condition.kind, "Complete" | "Failed") && condition.status == "True"
+            }),
+        })
+    }
+
     fn spec<T: for<'de> Deserialize<'de> + Default>(&self) -> Result<T, Unreadable> {
         match &self.spec {
             Some(spec) => Ok(serde_json::from_str(spec.get())?),
@@ -169,6 +230,28 @@ pub(crate) fn controller(
     metadata: &ObjectMeta,
 ) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
     metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+/// Whether another workload makes the object, and decides about it.
+pub(crate) fn is_controlled_by_workload(kind: WorkloadKind, metadata: &ObjectMeta) -> bool {
+    controller(metadata)
+        .is_some_and(|owner| controlling_workload(kind, &owner.api_version, &owner.kind).is_some())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    phase: String,
+    #[serde(deserialize_with = "null_is_default")]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -199,9 +282,9 @@ struct Template {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TemplateMeta {
-    #[serde(deserialize_with = "null_is_empty")]
+    #[serde(deserialize_with = "null_is_default")]
     labels: BTreeMap<String, String>,
-    #[serde(deserialize_with = "null_is_empty")]
+    #[serde(deserialize_with = "null_is_default")]
     annotations: BTreeMap<String, String>,
 }
 
@@ -209,6 +292,8 @@ struct TemplateMeta {
 #[serde(default, rename_all = "camelCase")]
 struct PodSpec {
     service_account_name: Option<String>,
+    hostname: Option<String>,
+    subdomain: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -251,9 +336,9 @@ impl ReplicaSpec {
     }
 }
 
-fn null_is_empty<'de, D: serde::Deserializer<'de>>(
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -281,7 +366,15 @@ impl Resource for Seen {
     }
 }
 
-/// The label selector of everything but Services.
+/// The label selector of workloads that opted in and of Secrets.
 pub(super) fn managed_selector() -> String {
     format!("{}={}", keys::MANAGED, keys::TRUE)
 }
+
+/// The label selector of pods.
+pub(super) fn injected_selector() -> String {
+    format!("{}={}", keys::INJECTED, keys::TRUE)
+}
+
+/// The field selector of pods: those that finish leave the watch.
+pub(super) const UNFINISHED: &str = "status.phase!=Succeeded,status.phase!=Failed";

@@ -186,33 +186,19 @@ impl Observed {
     }
 
     pub(super) fn upsert(&self, what: What, seen: &Seen) -> Result<Option<Name>, Unreadable> {
+        let name = seen.namespace_and_name().map(|(namespace, name)| (namespace, Arc::from(name)));
         let mut state = self.write();
-        let affected = match what {
-            What::Workload(kind) => {
-                match seen.workload(kind) {
-                    Ok(Some(workload)) => state.put_workload(workload),
-                    // What it was before is not true any more: it has an owner now, or cannot be read.
-                    other => {
-                        let gone = seen
-                            .namespace_and_name()
-                            .map(|(namespace, name)| state.remove(what, &(namespace, name.into())));
-                        drop(state);
-                        gone.into_iter().flatten().for_each(|key| self.queue.add(key));
-                        return other.map(|_| None);
-                    }
-                }
+        let (affected, outcome) = match (state.take(what, seen), name) {
+            (Ok(Some(affected)), name) => (affected, name.map(Some)),
+            // What it was before is not true any more: it has an owner now, has finished, or cannot be read.
+            (other, Ok(name)) if matches!(what, What::Workload(_) | What::Pod) => {
+                (state.remove(what, &name), other.map(|_| None))
             }
-            What::Service => state.put_service(seen.service()?),
-            What::Secret => {
-                let (namespace, facts) = seen.secret()?;
-                let version = seen.metadata.resource_version.as_deref().unwrap_or_default();
-                state.see_secret(namespace, facts, version, seen.was_written_by_us())
-            }
+            (other, _) => (Vec::new(), other.map(|_| None)),
         };
         drop(state);
         affected.into_iter().for_each(|key| self.queue.add(key));
-        let (namespace, name) = seen.namespace_and_name()?;
-        Ok(Some((namespace, name.into())))
+        outcome
     }
 
     pub(super) fn remove(&self, what: What, name: &Name) {

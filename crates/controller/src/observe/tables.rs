@@ -1,7 +1,9 @@
 //! The tables behind the observed state. Each change returns the workloads it concerns.
 
 use super::{
+    decode::{Seen, Unreadable},
     index::{Name, WorkloadKey, claimed_by},
+    pods::{Pod, Pods},
     services::Services,
 };
 use certmint_contract::{Namespace, SecretName, WorkloadKind, WorkloadRef};
@@ -16,8 +18,10 @@ use tokio::time::Instant;
 /// What a watch delivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum What {
-    /// One kind of workload that opted in.
+    /// One kind of workload that opted in; pods come as [`Self::Pod`].
     Workload(WorkloadKind),
+    /// Injected pods.
+    Pod,
     /// Services.
     Service,
     /// The metadata of Secrets we made.
@@ -52,6 +56,7 @@ pub(super) struct State {
     /// As the last plan of each left them.
     pub(super) hosts: HashMap<WorkloadKey, Hosts>,
     pub(super) services: Services,
+    pub(super) pods: Pods,
     pub(super) secrets: BTreeMap<(Namespace, SecretName), Box<Known>>,
     /// The Secrets of each workload: one, but for moments.
     pub(super) claims: HashMap<WorkloadKey, Vec<SecretName>>,
@@ -66,7 +71,7 @@ pub(super) fn turn_of(uid: &str) -> Instant {
 }
 
 impl State {
-    pub(super) fn put_workload(&mut self, workload: Workload) -> Vec<WorkloadKey> {
+    fn put_workload(&mut self, workload: Workload) -> Vec<WorkloadKey> {
         let key = WorkloadKey::of(&workload);
         let before = self.workloads.get(&key);
         if before.is_some_and(|before| **before == workload) {
@@ -79,7 +84,36 @@ impl State {
         vec![key]
     }
 
-    pub(super) fn put_service(&mut self, service: Service) -> Vec<WorkloadKey> {
+    /// Takes in what a watch delivered; `None` when that is nothing to keep.
+    pub(super) fn take(&mut self, what: What, seen: &Seen) -> Result<Option<Vec<WorkloadKey>>, Unreadable> {
+        match what {
+            What::Workload(kind) => Ok(seen.workload(kind)?.map(|workload| self.put_workload(workload))),
+            What::Pod => match seen.pod()? {
+                Some((namespace, name, pod)) => self.put_pod(&namespace, name, pod).map(Some),
+                None => Ok(None),
+            },
+            What::Service => Ok(Some(self.put_service(seen.service()?))),
+            What::Secret => {
+                let (namespace, facts) = seen.secret()?;
+                let version = seen.metadata.resource_version.as_deref().unwrap_or_default();
+                Ok(Some(self.see_secret(namespace, facts, version, seen.was_written_by_us())))
+            }
+        }
+    }
+
+    /// A pod that belongs to no other workload is a workload itself.
+    fn put_pod(
+        &mut self,
+        namespace: &Namespace,
+        name: &str,
+        pod: Pod,
+    ) -> Result<Vec<WorkloadKey>, Unreadable> {
+        let itself = pod.shape.workload.is_none().then(|| pod.as_workload(namespace, name));
+        self.pods.put(namespace, name, pod)?;
+        Ok(itself.map(|itself| self.put_workload(itself)).unwrap_or_default())
+    }
+
+    fn put_service(&mut self, service: Service) -> Vec<WorkloadKey> {
         if self.services.get(&(service.namespace.clone(), service.name.clone())) == Some(&service) {
             return Vec::new();
         }
@@ -90,7 +124,7 @@ impl State {
         self.selected_by(&service.namespace, &[Some(&service), before.as_ref()])
     }
 
-    pub(super) fn see_secret(
+    fn see_secret(
         &mut self,
         namespace: Namespace,
         facts: SecretFacts,
@@ -130,13 +164,19 @@ impl State {
         vec![key]
     }
 
-    pub(super) fn remove(&mut self, what: What, (namespace, name): &Name) -> Vec<WorkloadKey> {
+    fn remove_workload(&mut self, kind: WorkloadKind, (namespace, name): &Name) -> Vec<WorkloadKey> {
+        let key = WorkloadKey { namespace: namespace.clone(), workload: WorkloadRef::new(kind, name) };
+        self.hosts.remove(&key);
+        self.workloads.remove(&key).map(|_| key).into_iter().collect()
+    }
+
+    pub(super) fn remove(&mut self, what: What, full_name: &Name) -> Vec<WorkloadKey> {
+        let (namespace, name) = full_name;
         match what {
-            What::Workload(kind) => {
-                let workload = WorkloadRef::new(kind, name);
-                let key = WorkloadKey { namespace: namespace.clone(), workload };
-                self.hosts.remove(&key);
-                self.workloads.remove(&key).map(|_| key).into_iter().collect()
+            What::Workload(kind) => self.remove_workload(kind, full_name),
+            What::Pod => {
+                self.pods.remove(namespace, name);
+                self.remove_workload(WorkloadKind::Pod, full_name)
             }
             What::Service => match self.services.remove(&(namespace.clone(), name.clone())) {
                 Some(gone) => self.selected_by(namespace, &[Some(&gone)]),
@@ -165,6 +205,9 @@ impl State {
                 of_kind.map(|key| (key.namespace.clone(), key.workload.name.clone())).collect()
             }
             What::Service => self.services.names().cloned().collect(),
+            What::Pod => {
+                self.pods.names().map(|(namespace, name)| (namespace.clone(), name.clone())).collect()
+            }
             What::Secret => self
                 .secrets
                 .keys()

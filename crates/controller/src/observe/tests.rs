@@ -104,14 +104,90 @@ async fn a_watch_that_is_refused_is_tried_again() {
     observed.synced().await;
 }
 
+fn controlled_by(mut object: Value, api_version: &str, kind: &str) -> Value {
+    let owner =
+        json!({ "apiVersion": api_version, "kind": kind, "name": "a", "uid": "u", "controller": true });
+    object["metadata"]["ownerReferences"] = json!([owner]);
+    object
+}
+
+fn seen(object: &Value) -> Seen {
+    serde_json::from_str(&object.to_string()).unwrap()
+}
+
+#[test]
+fn only_what_another_workload_controls_is_no_workload() {
+    let of = |kind, api_version, owner| {
+        let object = controlled_by(deployment("payments", "1", template("a")), api_version, owner);
+        seen(&object).workload(kind).unwrap().is_some()
+    };
+    assert!(!of(WorkloadKind::ReplicaSet, "apps/v1", "Deployment"));
+    assert!(!of(WorkloadKind::Job, "batch/v1", "CronJob"));
+    for kind in [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::ReplicaSet] {
+        assert!(of(kind, "example.com/v1", "App"), "{kind}");
+    }
+    assert!(of(WorkloadKind::Job, "jobset.x-k8s.io/v1alpha2", "JobSet"));
+}
+
+#[test]
+fn what_has_finished_is_no_workload() {
+    let of = |kind, status: Value| {
+        let mut object = deployment("payments", "1", template("a"));
+        object["status"] = status;
+        seen(&object).workload(kind).unwrap().is_some()
+    };
+    let condition = |kind: &str, status: &str| json!({ "conditions": [{ "type": kind, "status": status }] });
+    for finished in ["Complete", "Failed"] {
+        assert!(!of(WorkloadKind::Job, condition(finished, "True")), "{finished}");
+        assert!(of(WorkloadKind::Job, condition(finished, "False")), "{finished}");
+    }
+    for unfinished in [condition("Suspended", "True"), condition("FailureTarget", "True"), json!({})] {
+        assert!(of(WorkloadKind::Job, unfinished.clone()), "{unfinished}");
+    }
+    assert!(of(WorkloadKind::Job, json!({ "conditions": null, "failed": 2 })), "it is tried again");
+    assert!(of(WorkloadKind::Deployment, condition("Failed", "True")));
+    for (phase, runs) in [("Pending", true), ("Running", true), ("Succeeded", false), ("Failed", false)] {
+        assert_eq!(of(WorkloadKind::Pod, json!({ "phase": phase })), runs, "{phase}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn what_another_object_controls_is_no_workload() {
-    let (observed, _queue, mut server) = watching(0);
-    let mut owned = deployment("payments", "1", template("a"));
-    owned["metadata"]["ownerReferences"] = json!([{ "apiVersion": "example.com/v1", "kind": "App", "name": "a", "uid": "u", "controller": true }]);
-    server.expect("GET", DEPLOYMENTS).await.ok(list(&[owned], "3"));
+async fn a_pod_that_no_workload_makes_is_one_itself_until_it_has_finished() {
+    let (observed, queue, mut server) = watching(6);
+    let pod = |name: &str, version: &str, phase: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {
+                "name": name, "namespace": "shop", "uid": name, "resourceVersion": version,
+                "labels": { "app": "rc" }, "annotations": { "certmint.dev/inject": "true" },
+            },
+            "spec": { "serviceAccountName": "clerk", "containers": [] },
+            "status": { "phase": phase },
+        })
+    };
+    let call = server.expect("GET", "/api/v1/pods").await;
+    assert!(call.path.contains("labelSelector=certmint.dev%2Finjected%3Dtrue"), "{}", call.path);
+    let fields = "fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed";
+    assert!(call.path.contains(fields), "{}", call.path);
+    let of_controller = controlled_by(pod("rc-1", "1", "Running"), "v1", "ReplicationController");
+    let of_replica_set = controlled_by(pod("web-1", "2", "Running"), "apps/v1", "ReplicaSet");
+    call.ok(list(&[of_controller, of_replica_set], "3"));
     observed.synced().await;
-    assert_eq!(observed.workload(&key("payments")), None);
+    let key = |name: &str| WorkloadKey {
+        namespace: "shop".parse().unwrap(),
+        workload: WorkloadRef::new(WorkloadKind::Pod, name),
+    };
+    assert_eq!(queue.next().await, key("rc-1"));
+    let workload = observed.workload(&key("rc-1")).unwrap();
+    assert_eq!((&*workload.service_account, workload.template_labels.get("app")), ("clerk", Some("rc")));
+    assert!(matches!(workload.request, Ok(OptIn::Yes(_))));
+    assert_eq!(observed.workload(&key("web-1")), None);
+    queue.done(key("rc-1"), crate::queue::Outcome::Settled);
+
+    let finished = controlled_by(pod("rc-1", "4", "Failed"), "v1", "ReplicationController");
+    server.expect("GET", "/api/v1/pods").await.events(&[("DELETED", finished)]);
+    assert_eq!(queue.next().await, key("rc-1"));
+    assert_eq!(observed.workload(&key("rc-1")), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,21 +250,33 @@ async fn a_named_namespace_that_stays_closed_holds_up_no_other_but_forbids_a_new
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workload_that_got_an_owner_is_none_any_more() {
-    let (observed, _queue, mut server) = watching(0);
-    server
-        .expect("GET", DEPLOYMENTS)
-        .await
-        .ok(list(&[deployment("payments", "2", template("payments"))], "3"));
+async fn a_workload_that_an_operator_adopts_is_still_looked_after() {
+    let (observed, queue, mut server) = watching(0);
+    let adopted = |version: &str| deployment("payments", version, template("payments"));
+    server.expect("GET", DEPLOYMENTS).await.ok(list(&[adopted("2")], "3"));
     observed.synced().await;
-    let mut owned = deployment("payments", "4", template("payments"));
-    owned["metadata"]["ownerReferences"] = json!([{ "apiVersion": "example.com/v1", "kind": "Shop", "name": "a", "uid": "a", "controller": true }]);
-    server.expect("GET", DEPLOYMENTS).await.events(&[("MODIFIED", owned)]);
-    tokio::time::timeout(std::time::Duration::from_secs(60), async {
-        while observed.workload(&key("payments")).is_some() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .expect("it is still looked after");
+    let orders = deployment("orders", "5", template("orders"));
+    let events = [("MODIFIED", controlled_by(adopted("4"), "example.com/v1", "Shop")), ("ADDED", orders)];
+    server.expect("GET", DEPLOYMENTS).await.events(&events);
+    let seen = [queue.next().await, queue.next().await];
+    assert_eq!(seen, [key("payments"), key("orders")]);
+    assert!(observed.workload(&key("payments")).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_set_that_a_deployment_adopts_is_no_workload_any_more() {
+    let (observed, queue, mut server) = watching(3);
+    let path = "/apis/apps/v1/replicasets";
+    let set = |version: &str| deployment("payments", version, template("payments"));
+    server.expect("GET", path).await.ok(list(&[set("2")], "3"));
+    let key = WorkloadKey {
+        namespace: "shop".parse().unwrap(),
+        workload: WorkloadRef::new(WorkloadKind::ReplicaSet, "payments"),
+    };
+    assert_eq!(queue.next().await, key);
+    queue.done(key.clone(), crate::queue::Outcome::Settled);
+    let adopted = controlled_by(set("4"), "apps/v1", "Deployment");
+    server.expect("GET", path).await.events(&[("MODIFIED", adopted)]);
+    assert_eq!(queue.next().await, key);
+    assert_eq!(observed.workload(&key), None);
 }

@@ -1,7 +1,7 @@
 //! One watch: list, then follow, for ever; whatever goes wrong is tried again.
 
 use super::{
-    decode::{Seen, managed_selector},
+    decode::{Seen, UNFINISHED, Unreadable, injected_selector, managed_selector},
     index::Name,
     state::Observed,
     tables::What,
@@ -53,7 +53,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// Every watch there is to be: per namespace when some are named, else for the whole cluster.
 pub(crate) fn sources(namespaces: &[Namespace]) -> Vec<Source> {
-    let whats = WorkloadKind::ALL.into_iter().map(What::Workload).chain([What::Service, What::Secret]);
+    let of_kind = |kind| match kind {
+        WorkloadKind::Pod => What::Pod,
+        kind => What::Workload(kind),
+    };
+    let whats = WorkloadKind::ALL.into_iter().map(of_kind).chain([What::Service, What::Secret]);
     let scopes: Vec<_> = match namespaces {
         [] => vec![None],
         some => some.iter().cloned().map(Some).collect(),
@@ -66,6 +70,7 @@ impl Source {
     pub(crate) fn name(&self) -> &'static str {
         match self.what {
             What::Workload(kind) => kind.as_str(),
+            What::Pod => WorkloadKind::Pod.as_str(),
             What::Service => "Service",
             What::Secret => "Secret",
         }
@@ -84,6 +89,11 @@ pub(crate) async fn watch(client: Client, source: Source, observed: Arc<Observed
         What::Service => {
             let events = watcher(dynamic(&client, &source, &ApiResource::erase::<Service>(&())), all());
             follow(events, &source, &observed, &metrics).await;
+        }
+        What::Pod => {
+            let config = all().labels(&injected_selector()).fields(UNFINISHED);
+            let resource = api::resource(WorkloadKind::Pod);
+            follow(watcher(dynamic(&client, &source, &resource), config), &source, &observed, &metrics).await;
         }
         What::Workload(kind) => {
             let events = watcher(dynamic(&client, &source, &api::resource(kind)), selected());
@@ -150,6 +160,14 @@ fn is_forbidden(error: &watcher::Error) -> bool {
 fn upsert(source: &Source, observed: &Observed, seen: &Seen) -> Option<Name> {
     match observed.upsert(source.what, seen) {
         Ok(name) => name,
+        Err(Unreadable::NoRoom(full)) => {
+            if full.is_news {
+                let namespace = seen.metadata.namespace.as_deref().unwrap_or_default();
+                let code = ErrorCode::UnreadableObject;
+                tracing::warn!(%code, namespace, "the namespace has more injected pods than a controller keeps; the others are served by their workload only");
+            }
+            None
+        }
         Err(error) => {
             let (namespace, name) = (&seen.metadata.namespace, &seen.metadata.name);
             let code = ErrorCode::UnreadableObject;
