@@ -5,14 +5,16 @@ mod mounts;
 mod reader;
 mod volumes;
 mod warnings;
+mod workload;
 
 use crate::edits::{Edits, Wish};
 use crate::view::{Container, Metadata, Object, PodSpec};
 use crate::{Injection, Refusal, Settings, Subject};
 use certmint_contract::annotations;
 use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY};
-use certmint_contract::{Namespace, OptIn, Policy, Request, SecretName, WorkloadKind, WorkloadRef, keys};
+use certmint_contract::{Namespace, OptIn, Policy, Request, SecretName, keys};
 use reader::Reader;
+use workload::PodWorkload;
 
 /// Decides about a pod: its creation, or a change to one that exists.
 ///
@@ -34,12 +36,14 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
         Some(spec) => serde_json::from_str(spec.get()).map_err(malformed)?,
         None => PodSpec::default(),
     };
-    let bare = metadata.controller().is_none();
+    let workload = PodWorkload::of(metadata, subject.name);
+    workload.check(&request)?;
     let target = Target { spec: &spec, request: &request, namespace: &namespace, settings };
     let mut edits = Edits::default();
-    let warnings = inject(&target, secret_of(metadata, subject.name, &request)?.as_ref(), &mut edits)?;
+    let secret = workload.reference().map(|workload| request.secret_name_for(workload)).transpose()?;
+    let warnings = inject(&target, secret.as_ref(), &mut edits)?;
     if !spec.is_windows() {
-        let wishes = labels(bare);
+        let wishes = labels(workload.is_the_pod());
         let by = [(keys::INJECTED_BY, Some(settings.version.as_str().into()))];
         edits.metadata(&["metadata"], Some(metadata), &wishes, &by)?;
     }
@@ -111,9 +115,9 @@ fn update(before: &str, metadata: &Metadata<'_>) -> Result<Injection, Refusal> {
     Ok(Injection::default())
 }
 
-fn labels(bare: bool) -> Vec<Wish<'static>> {
+fn labels(is_workload: bool) -> Vec<Wish<'static>> {
     let mut labels = vec![(keys::INJECTED, Some(keys::TRUE.into()))];
-    if bare {
+    if is_workload {
         labels.push((keys::MANAGED, Some(keys::TRUE.into())));
     }
     labels
@@ -122,30 +126,4 @@ fn labels(bare: bool) -> Vec<Wish<'static>> {
 fn runs_our_binary(container: &Container<'_>) -> bool {
     container.command.as_deref().and_then(|command| command.first()).map(|first| &**first)
         == Some(FETCH_BINARY)
-}
-
-/// The Secret that the pod's workload will have, when that can be known: a bare pod with only a
-/// `generateName` gets its name after admission.
-fn secret_of(
-    metadata: &Metadata<'_>,
-    name: Option<&str>,
-    request: &Request,
-) -> Result<Option<SecretName>, Refusal> {
-    match workload_of(metadata, name) {
-        Some(workload) => Ok(Some(request.secret_name_for(&workload)?)),
-        None => Ok(request.secret_name.clone()),
-    }
-}
-
-fn workload_of(metadata: &Metadata<'_>, name: Option<&str>) -> Option<WorkloadRef> {
-    match metadata.controller() {
-        Some(owner) => metadata
-            .annotation(keys::WORKLOAD)
-            .and_then(|text| text.parse().ok())
-            .or_else(|| Some(WorkloadRef::new(owner.kind.parse().ok()?, &owner.name))),
-        None => {
-            let name = metadata.name.as_deref().or(name).filter(|name| !name.is_empty());
-            name.map(|name| WorkloadRef::new(WorkloadKind::Pod, name))
-        }
-    }
 }

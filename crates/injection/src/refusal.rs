@@ -53,6 +53,11 @@ pub enum Refusal {
         "the pod template of {0} cannot change any more; delete the Job and create it with {key}=true (a CronJob can be annotated at any time)", key = keys::INJECT
     )]
     JobTooLate(WorkloadRef),
+    /// The pods of one owner want one Secret, and each has a certificate of its own.
+    #[error(
+        "annotation {key} cannot stand on the pods of {0}, because each of them gets a certificate of its own in a Secret of its own; remove it", key = keys::SECRET_NAME
+    )]
+    SecretOfManyPods(String),
     /// There is nothing to inject into.
     #[error("the pod has no containers; add at least one")]
     NoContainers,
@@ -100,6 +105,7 @@ impl Refusal {
                 faults.first().map_or(ErrorCode::InvalidAnnotation, AnnotationError::code)
             }
             Self::Policy(_) => ErrorCode::NotAllowed,
+            Self::SecretOfManyPods(_) => ErrorCode::InvalidAnnotation,
             Self::UnsupportedMode(_) => ErrorCode::UnsupportedMode,
             Self::PodTooLate | Self::JobTooLate(_) => ErrorCode::TooLate,
             Self::NoContainers

@@ -1,6 +1,8 @@
 //! The few fields of Kubernetes objects that decide about a patch, borrowed from the object's text.
 
 use crate::json::{List, Ours, Text, Traced};
+use certmint_contract::ownership::controlling_workload;
+use certmint_contract::{WorkloadKind, WorkloadRef, keys};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -30,7 +32,10 @@ pub(crate) struct Metadata<'a> {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct OwnerReference<'a> {
+    #[serde(borrow)]
+    pub(crate) api_version: Text<'a>,
     #[serde(borrow)]
     pub(crate) kind: Text<'a>,
     #[serde(borrow)]
@@ -41,6 +46,20 @@ pub(crate) struct OwnerReference<'a> {
 impl<'a> Metadata<'a> {
     pub(crate) fn controller(&self) -> Option<&OwnerReference<'a>> {
         self.owner_references.as_deref()?.iter().find(|owner| owner.controller == Some(true))
+    }
+
+    /// The workload that an object of that kind belongs to; `None` when the object is a workload of its own.
+    pub(crate) fn controlling_workload(&self, kind: WorkloadKind) -> Option<WorkloadRef> {
+        let owner = self.controller()?;
+        let kind = controlling_workload(kind, &owner.api_version, &owner.kind)?;
+        Some(WorkloadRef::new(kind, &owner.name))
+    }
+
+    /// The owner that the stamp on a template names, when an object of that kind can have such an owner. Anything
+    /// else in a stamp means nothing: templates are copied by hand, too.
+    pub(crate) fn stamped_owner(&self, kind: WorkloadKind) -> Option<WorkloadRef> {
+        let stamped: WorkloadRef = self.annotation(keys::WORKLOAD)?.parse().ok()?;
+        controlling_workload(kind, stamped.kind.api_version(), stamped.kind.as_str()).map(|_| stamped)
     }
 
     pub(crate) fn is_being_deleted(&self) -> bool {

@@ -28,6 +28,9 @@ pub fn admit_workload(
         return Ok(Injection::default());
     }
     let before = subject.before.map(|before| Workload::read(kind, before)).transpose()?;
+    if workload.is_orphan(before.as_ref()) {
+        return Ok(Injection::default());
+    }
     match decide(&workload, before.as_ref(), subject, policy, settings) {
         Err(fault) if before.is_some_and(|before| before.asks_the_same(&workload)) => {
             let warning = format!("certmint: {}: {fault}", fault.code());

@@ -109,6 +109,73 @@ fn what_a_workload_controls_is_no_workload() {
 }
 
 #[test]
+fn what_another_object_controls_is_a_workload_of_its_own() {
+    for kind in KINDS {
+        for (version, owner) in [
+            ("example.com/v1", "Platform"),
+            ("argoproj.io/v1alpha1", "Rollout"),
+            ("jobset.x-k8s.io/v1alpha2", "JobSet"),
+            ("apps.kruise.io/v1alpha1", "Deployment"),
+            ("example.com/v1", "CronJob"),
+        ] {
+            let owned = workload(kind).annotated("inject", "true").controlled_by(version, owner, "web");
+            let created = created(&owned);
+            assert_eq!(managed(&created), "true", "{kind} of {owner}");
+            let stamp = &template(&created)["annotations"]["certmint.dev/workload"];
+            assert_eq!(stamp, &format!("{kind}/payments"), "{kind} of {owner}");
+        }
+    }
+}
+
+/// As its Deployment or CronJob has made it.
+fn made_by(owner: &str, kind: &str, name: &str) -> Object {
+    let owner_object = created(&workload(owner).annotated("inject", "true"));
+    let metadata = template(&owner_object);
+    workload(kind)
+        .with("/metadata", "name", name.into())
+        .with("/spec/template", "metadata", metadata)
+        .with("/metadata/labels", "certmint.dev/inject", "true".into())
+        .annotated("inject", "true")
+}
+
+#[test]
+fn an_orphan_keeps_the_template_that_its_owner_knows_it_by() {
+    for (owner, kind, name) in
+        [("Deployment", "ReplicaSet", "payments-6c9f7d5b88"), ("CronJob", "Job", "payments-29000000")]
+    {
+        let orphan = made_by(owner, kind, name);
+        let owned = orphan.clone().owned_by(owner, "payments");
+        for before in [&owned, &orphan] {
+            assert_eq!(admit(&orphan, Some(before)).unwrap(), Default::default(), "{kind}");
+        }
+    }
+    let restored = made_by("Deployment", "ReplicaSet", "payments-6c9f7d5b88");
+    assert_eq!(admit(&restored, None).unwrap(), Default::default());
+}
+
+#[test]
+fn whoever_annotates_an_orphan_makes_it_a_workload_of_its_own() {
+    let orphan = made_by("Deployment", "ReplicaSet", "payments-6c9f7d5b88");
+    let out = updated(&orphan, &orphan.clone().without_annotation("inject"));
+    assert!(template(&out)["annotations"]["certmint.dev/inject"].is_null());
+    let other = updated(&orphan, &orphan.clone().annotated("duration", "12h"));
+    let stamp = |object: &Object| template(object)["annotations"]["certmint.dev/workload"].clone();
+    assert_eq!(stamp(&other), "ReplicaSet/payments-6c9f7d5b88");
+    // A copy under another name is nobody's, and so is a Job, which no CronJob takes over.
+    let copy = created(&orphan.with("/metadata", "name", "copy".into()));
+    assert_eq!(stamp(&copy), "ReplicaSet/copy");
+    let job = created(&made_by("CronJob", "Job", "payments-29000000"));
+    assert_eq!(stamp(&job), "Job/payments-29000000");
+    // Another owner takes the template of a Deployment for its own (a Rollout's workloadRef).
+    let rollout = made_by("Deployment", "ReplicaSet", "payments-6c9f7d5b88").controlled_by(
+        "argoproj.io/v1alpha1",
+        "Rollout",
+        "payments",
+    );
+    assert_eq!(stamp(&created(&rollout)), "ReplicaSet/payments-6c9f7d5b88");
+}
+
+#[test]
 fn a_job_is_annotated_at_creation_or_never() {
     let job = workload("Job");
     let annotated = job.clone().annotated("inject", "true");

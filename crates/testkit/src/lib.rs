@@ -14,6 +14,7 @@ mod settings;
 pub use review::{Review, create, sample_review, update};
 pub use settings::settings;
 
+use certmint_contract::WorkloadKind;
 use serde_json::{Value, json};
 
 /// An object as the API server would send it.
@@ -70,11 +71,18 @@ impl Object {
         self
     }
 
-    /// Controlled by that owner.
+    /// Controlled by a workload of that kind.
     #[must_use]
     pub fn owned_by(self, kind: &str, name: &str) -> Self {
+        let kind: WorkloadKind = kind.parse().expect("the owner is a workload");
+        self.controlled_by(kind.api_version(), kind.as_str(), name)
+    }
+
+    /// Controlled by an object of that API version and kind.
+    #[must_use]
+    pub fn controlled_by(self, api_version: &str, kind: &str, name: &str) -> Self {
         let owner =
-            json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "1", "controller": true});
+            json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": "1", "controller": true});
         self.with("/metadata", "ownerReferences", json!([owner]))
     }
 

@@ -17,12 +17,17 @@ pub fn update(before: &Object, after: &Object) -> Review {
     review("UPDATE", after, Some(before))
 }
 
-/// A review of a real pod of 6 kB: an init container, two containers, three volumes, restricted, opted in.
+/// A review of a real pod of 6 kB: of a Deployment, an init container, two containers, three volumes, restricted,
+/// opted in.
 pub fn sample_review() -> Review {
     let review = include_str!("../data/admission-review-pod.json");
     let review = Review(serde_json::from_str(review).expect("the sample is JSON"));
-    let annotated = "certmint.dev/inject";
-    review.with("/request/object/metadata/annotations", annotated, "true".into())
+    let annotations = "/request/object/metadata/annotations";
+    review.with(annotations, "certmint.dev/inject", "true".into()).with(
+        annotations,
+        "certmint.dev/workload",
+        "Deployment/orders".into(),
+    )
 }
 
 impl Review {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use certmint_contract::WorkloadKind;
 use serde_json::{Value, json};
 
 use super::NAMESPACE;
@@ -62,13 +63,9 @@ fn prepare(cluster: &Cluster) -> Result<()> {
     kubectl.run(&["create", "namespace", SHOP])?;
     let kubectl = kubectl.namespace(SHOP);
     kubectl.run(&["create", "serviceaccount", "app"])?;
-    kubectl.run(&["create", "configmap", "owner"])?;
-    let owner = kubectl.get(&["configmap", "owner"])?;
-    let uid = owner["metadata"]["uid"].as_str().unwrap_or_default();
     let managed = json!({ "name": "managed", "labels": { "certmint.dev/managed": "true" } });
     for object in [
         pod(SHOP, json!({ "name": "bare" })),
-        pod(SHOP, json!({ "name": "owned", "ownerReferences": [owned_by("owner", uid)] })),
         deployment(SHOP, json!({ "name": "plain" }), json!({})),
         deployment(SHOP, managed, json!({})),
     ] {
@@ -111,11 +108,12 @@ fn creations() -> Vec<Creation> {
     let opted_in = || json!({ "name": "new", "annotations": { OPT_IN: "true" } });
     let annotated = |key: &str| json!({ "name": "new", "annotations": { key: "x" } });
     let owned = |owner: Value| json!({ "name": "new", "annotations": { OPT_IN: "true" }, "ownerReferences": [owner] });
-    let controlled = || owned(owned_by("owner", "0b0f4a3c-0000-4000-8000-000000000001"));
+    let of_operator = || owned(owned_by("example.com/v1", "Platform"));
+    let of_workload = |kind: WorkloadKind| owned(owned_by(kind.api_version(), kind.as_str()));
     let mentioned = || {
-        owned(
-            json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "0b0f4a3c-0000-4000-8000-000000000001" }),
-        )
+        let mut owner = owned_by("apps/v1", "Deployment");
+        owner["controller"] = json!(false);
+        owned(owner)
     };
     let template = || json!({ "annotations": { OPT_IN: "true" } });
     let label = || json!({ "name": "new", "labels": { "certmint.dev/managed": "true" } });
@@ -127,7 +125,8 @@ fn creations() -> Vec<Creation> {
             pod(SHOP, json!({ "generateName": "new-", "annotations": { OPT_IN: "true" } })),
             PODS,
         ),
-        case("a pod that opted in and is owned", pod(SHOP, controlled()), PODS),
+        case("a pod of an operator's object", pod(SHOP, of_operator()), PODS),
+        case("a pod of a ReplicaSet", pod(SHOP, of_workload(WorkloadKind::ReplicaSet)), PODS),
         case(
             "a pod that opted out",
             pod(SHOP, json!({ "name": "new", "annotations": { OPT_IN: "false" } })),
@@ -147,21 +146,28 @@ fn creations() -> Vec<Creation> {
             WORKLOADS,
         ),
         case("a Deployment that is managed", deployment(SHOP, label(), json!({})), WORKLOADS),
-        case("a Deployment that opted in and is owned", deployment(SHOP, controlled(), json!({})), WORKLOADS),
+        case("a Deployment of an operator's object", deployment(SHOP, of_operator(), json!({})), WORKLOADS),
         case("a Deployment of kube-system", deployment("kube-system", opted_in(), json!({})), WORKLOADS),
         case("a StatefulSet that opted in", stateful_set(opted_in()), WORKLOADS),
         case("a DaemonSet that opted in", daemon_set(opted_in()), WORKLOADS),
         case("a ReplicaSet", replica_set(named()), NOBODY),
         case("a ReplicaSet that opted in", replica_set(opted_in()), WORKLOADS),
-        case("a ReplicaSet that opted in and is controlled", replica_set(controlled()), NOBODY),
+        case("a ReplicaSet of a Deployment", replica_set(of_workload(WorkloadKind::Deployment)), NOBODY),
+        case("a ReplicaSet of an operator's object", replica_set(of_operator()), WORKLOADS),
         case(
-            "a ReplicaSet that opted in and has an owner that does not control it",
+            "a ReplicaSet of another group's Deployment",
+            replica_set(owned(owned_by("example.com/v1", "Deployment"))),
+            WORKLOADS,
+        ),
+        case(
+            "a ReplicaSet with a Deployment among its owners that does not control it",
             replica_set(mentioned()),
             WORKLOADS,
         ),
         case("a Job", job(named()), NOBODY),
         case("a Job that opted in", job(opted_in()), WORKLOADS),
-        case("a Job that opted in and is controlled", job(controlled()), NOBODY),
+        case("a Job of a CronJob", job(of_workload(WorkloadKind::CronJob)), NOBODY),
+        case("a Job of an operator's object", job(of_operator()), WORKLOADS),
         case("a CronJob", cron_job(named(), json!({})), NOBODY),
         case("a CronJob that opted in", cron_job(opted_in(), json!({})), WORKLOADS),
         case("a CronJob whose pods' template opted in", cron_job(named(), template()), WORKLOADS),
@@ -176,11 +182,18 @@ fn creations() -> Vec<Creation> {
 fn changes() -> Vec<Change> {
     let case = |what, of, patch, seen_by| Change { what, of, patch, seen_by };
     let annotate = || json!({ "metadata": { "annotations": { OPT_IN: "true" } } });
+    let annotate_owned = |api_version, kind| json!({ "metadata": { "annotations": { OPT_IN: "true" }, "ownerReferences": [owned_by(api_version, kind)] } });
     let other = || json!({ "metadata": { "annotations": { "example.com/other": "x" } } });
     vec![
         case("a bare pod", "pod/bare", other(), NOBODY),
         case("a bare pod so that it opts in", "pod/bare", annotate(), RUNNING_PODS),
-        case("an owned pod so that it opts in", "pod/owned", annotate(), NOBODY),
+        case("a pod of a workload so that it opts in", "pod/bare", annotate_owned("apps/v1", "ReplicaSet"), NOBODY),
+        case(
+            "a pod of an operator's object so that it opts in",
+            "pod/bare",
+            annotate_owned("example.com/v1", "Platform"),
+            RUNNING_PODS,
+        ),
         case("a Deployment", "deployment/plain", other(), NOBODY),
         case("a Deployment so that it opts in", "deployment/plain", annotate(), WORKLOADS),
         case("a Deployment that is managed but opted out", "deployment/managed", other(), WORKLOADS),

@@ -5,8 +5,15 @@ use serde_json::{Value, json};
 /// Where the objects are.
 pub(super) const SHOP: &str = "shop";
 
-pub(super) fn owned_by(name: &str, uid: &str) -> Value {
-    json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": uid, "controller": true })
+/// A controlling owner that need not exist.
+pub(super) fn owned_by(api_version: &str, kind: &str) -> Value {
+    json!({
+        "apiVersion": api_version,
+        "kind": kind,
+        "name": "owner",
+        "uid": "0b0f4a3c-0000-4000-8000-000000000001",
+        "controller": true,
+    })
 }
 
 fn pod_spec() -> Value {

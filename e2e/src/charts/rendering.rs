@@ -1,7 +1,10 @@
 //! What must hold of the rendered objects, whatever the values.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, bail, ensure};
-use certmint_contract::{Policy, keys, pod_layout};
+use certmint_contract::ownership::controlling_workload;
+use certmint_contract::{Policy, WorkloadKind, keys, pod_layout};
 use serde_json::{Value, json};
 
 use super::manifest::{Manifest, items, selects, title};
@@ -195,6 +198,29 @@ fn webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) -> Resul
         ensure!(items(selected).starts_with(&expected), "{webhook} selects namespaces by {selected}");
         let ours = &webhook["matchConditions"][0]["name"];
         ensure!(*ours == "ours", "{webhook} sees everybody's objects: its first condition is {ours}");
+        let own = items(&webhook["matchConditions"])
+            .iter()
+            .find(|condition| condition["name"] == "bare" || condition["name"] == "not-inherited");
+        // A pod that is created is asked about whoever controls it.
+        ensure!(own.is_some() == (webhook["name"] != "pods.certmint.dev"), "{webhook} asks about owners");
+        own.map_or(Ok(()), |condition| leaves_to_owners(&condition["expression"]))?;
     }
+    Ok(())
+}
+
+/// The condition leaves to their owners exactly the objects that the webhook and the controller leave to them.
+fn leaves_to_owners(expression: &Value) -> Result<()> {
+    let expression = expression.as_str().unwrap_or_default();
+    let is_pair = |text: &&str| text.contains(" of ") && *text != " of ";
+    let listed: BTreeSet<&str> = expression.split('\'').filter(is_pair).collect();
+    let pairs = WorkloadKind::ALL.into_iter().flat_map(|kind| WorkloadKind::ALL.map(|owner| (kind, owner)));
+    let decided: BTreeSet<String> = pairs
+        .filter(|(kind, owner)| controlling_workload(*kind, owner.api_version(), owner.as_str()).is_some())
+        .map(|(kind, owner)| format!("{kind} of {} {owner}", owner.api_version()))
+        .collect();
+    ensure!(
+        listed == decided.iter().map(String::as_str).collect(),
+        "the condition leaves {listed:?} to their owners, and the programs leave {decided:?}"
+    );
     Ok(())
 }

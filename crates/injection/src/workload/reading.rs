@@ -43,8 +43,25 @@ impl<'a> Workload<'a> {
     /// A Deployment's ReplicaSets and a CronJob's Jobs are not workloads of their own, though the
     /// Deployment controller copies annotations to its ReplicaSets.
     pub(super) fn is_controlled_by_workload(&self) -> bool {
-        matches!(self.kind, WorkloadKind::ReplicaSet | WorkloadKind::Job)
-            && self.metadata.controller().is_some()
+        self.metadata.controlling_workload(self.kind).is_some()
+    }
+
+    /// Whether the owner that the template is stamped for is gone (`kubectl delete --cascade=orphan`). A new owner of
+    /// that name takes the object over, as long as the template is what it was. Whoever changes the object's own
+    /// annotations makes it a workload of its own.
+    pub(super) fn is_orphan(&self, before: Option<&Workload<'_>>) -> bool {
+        let stamped = self.template_metadata().and_then(|template| template.stamped_owner(self.kind));
+        let Some(owner) = stamped.filter(|_| self.metadata.controller().is_none()) else { return false };
+        match before {
+            Some(before) => self.metadata.annotations == before.metadata.annotations,
+            // A backup brings a ReplicaSet back without its owner. Only its Deployment takes it over: a CronJob does
+            // not take over Jobs.
+            None => {
+                let name = self.metadata.name.as_deref().unwrap_or_default();
+                let rest = name.strip_prefix(&*owner.name).unwrap_or_default();
+                self.kind == WorkloadKind::ReplicaSet && rest.starts_with('-')
+            }
+        }
     }
 
     pub(super) fn template_metadata(&self) -> Option<&Metadata<'a>> {

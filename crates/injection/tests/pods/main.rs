@@ -120,30 +120,81 @@ fn a_pod_of_cpu_limits_satisfies_a_quota_on_them_with_ours_too() {
     assert_eq!(limits(&[limited, json!({"memory": "1Gi"})]), json!({"memory": "32Mi"}));
 }
 
-#[test]
-fn the_secret_is_mounted_when_its_name_can_be_known() {
-    let secret = |pod: &Object| {
-        let volumes = created(pod).value()["spec"]["volumes"].as_array().unwrap().clone();
-        let volume = volumes.into_iter().find(|volume| volume["name"] == "certmint-secret");
-        volume.map(|volume| volume["secret"]["secretName"].as_str().unwrap().to_owned())
-    };
-    assert_eq!(secret(&opted_in()).as_deref(), Some("payments-certmint-tls"));
-    assert_eq!(secret(&opted_in().annotated("secret-name", "mine")).as_deref(), Some("mine"));
-    let owned = opted_in().owned_by("ReplicaSet", "web-abc").annotated("workload", "Deployment/web");
-    assert_eq!(secret(&owned).as_deref(), Some("web-certmint-tls"));
-    assert_eq!(secret(&opted_in().owned_by("StatefulSet", "db")).as_deref(), Some("db-certmint-tls"));
-    assert_eq!(secret(&opted_in().owned_by("Rollout", "x")), None);
-    let nameless =
-        opted_in().with("/metadata", "name", Value::Null).with("/metadata", "generateName", json!("p-"));
-    assert_eq!(secret(&nameless), None);
-    assert_eq!(secret(&nameless.annotated("secret-name", "mine")).as_deref(), Some("mine"));
+fn secret(pod: &Object) -> Option<String> {
+    let volumes = created(pod).value()["spec"]["volumes"].as_array().unwrap().clone();
+    let volume = volumes.into_iter().find(|volume| volume["name"] == "certmint-secret");
+    volume.map(|volume| volume["secret"]["secretName"].as_str().unwrap().to_owned())
+}
+
+fn managed(pod: &Object) -> Value {
+    created(pod).value()["metadata"]["labels"]["certmint.dev/managed"].clone()
+}
+
+fn nameless() -> Object {
+    opted_in().with("/metadata", "name", Value::Null).with("/metadata", "generateName", json!("p-"))
 }
 
 #[test]
-fn only_a_bare_pod_is_managed_itself() {
-    let managed = |pod: &Object| created(pod).value()["metadata"]["labels"]["certmint.dev/managed"].clone();
+fn the_secret_is_mounted_when_the_pods_workload_can_be_known() {
+    assert_eq!(secret(&opted_in()).as_deref(), Some("payments-certmint-tls"));
+    assert_eq!(secret(&opted_in().annotated("secret-name", "mine")).as_deref(), Some("mine"));
+    let owned = |kind, stamp: &str| opted_in().owned_by(kind, "web-abc").annotated("workload", stamp);
+    for (kind, stamp, expected) in [
+        ("ReplicaSet", "Deployment/web", Some("web-certmint-tls")),
+        ("ReplicaSet", "ReplicaSet/web-abc", Some("web-abc-certmint-tls")),
+        ("Job", "CronJob/web", Some("web-certmint-tls")),
+        ("Job", "Job/web-abc", Some("web-abc-certmint-tls")),
+        // A template that was copied from another workload.
+        ("ReplicaSet", "ReplicaSet/other", None),
+        ("ReplicaSet", "StatefulSet/web", None),
+        ("StatefulSet", "Deployment/web", Some("web-abc-certmint-tls")),
+        ("DaemonSet", "DaemonSet/other", Some("web-abc-certmint-tls")),
+        ("Job", "nonsense", Some("web-abc-certmint-tls")),
+    ] {
+        assert_eq!(secret(&owned(kind, stamp)).as_deref(), expected, "{kind}, {stamp}");
+    }
+    // A Deployment may be above it that no webhook has seen.
+    assert_eq!(secret(&opted_in().owned_by("ReplicaSet", "web-abc")), None);
+    assert_eq!(secret(&opted_in().owned_by("StatefulSet", "db")).as_deref(), Some("db-certmint-tls"));
+    assert_eq!(secret(&nameless()), None);
+    assert_eq!(secret(&nameless().annotated("secret-name", "mine")), None);
+}
+
+const UNKNOWN_OWNERS: [(&str, &str); 4] = [
+    ("v1", "ReplicationController"),
+    ("apps.kruise.io/v1beta1", "StatefulSet"),
+    ("example.com/v1", "ReplicaSet"),
+    ("apps/v1", "Deployment"),
+];
+
+#[test]
+fn a_pod_of_an_owner_that_cannot_opt_in_is_a_workload_of_its_own() {
+    for (version, kind) in UNKNOWN_OWNERS {
+        let stamped = opted_in().annotated("workload", "Deployment/web");
+        let named = stamped.controlled_by(version, kind, "web");
+        assert_eq!(secret(&named).as_deref(), Some("payments-certmint-tls"), "{kind}");
+        assert_eq!(managed(&named), "true", "{kind}");
+        let nameless = nameless().controlled_by(version, kind, "web");
+        assert_eq!(secret(&nameless), None, "{kind}");
+        assert_eq!(managed(&nameless), "true", "{kind}");
+    }
+}
+
+#[test]
+fn pods_of_an_owner_that_cannot_opt_in_share_no_secret() {
+    let pod = nameless().controlled_by("v1", "ReplicationController", "web").annotated("secret-name", "mine");
+    assert_eq!(
+        refusal(&pod),
+        "InvalidAnnotation: annotation certmint.dev/secret-name cannot stand on the pods of ReplicationController/web, because each of them gets a certificate of its own in a Secret of its own; remove it"
+    );
+}
+
+#[test]
+fn a_pod_that_a_workload_controls_is_not_managed_itself() {
     assert_eq!(managed(&opted_in()), "true");
-    assert_eq!(managed(&opted_in().owned_by("ReplicaSet", "web-abc")), Value::Null);
+    for kind in ["ReplicaSet", "StatefulSet", "DaemonSet", "Job"] {
+        assert_eq!(managed(&opted_in().owned_by(kind, "web-abc")), Value::Null, "{kind}");
+    }
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! Which workload a pod belongs to, as far as its own metadata tells.
+
+use crate::Refusal;
+use crate::view::Metadata;
+use certmint_contract::{Request, WorkloadKind, WorkloadRef, keys};
+
+/// The workload of a pod.
+pub(super) enum PodWorkload {
+    /// The pod is a workload of its own.
+    Pod {
+        /// `None` while the pod has only a `generateName`: it gets its name after admission.
+        reference: Option<WorkloadRef>,
+        /// What controls the pod and cannot opt in, as `ReplicationController/web`.
+        owner: Option<String>,
+    },
+    /// The pod belongs to a workload that controls it. `None` when that may be the owner or the owner's own owner.
+    Controller(Option<WorkloadRef>),
+}
+
+impl PodWorkload {
+    /// `name` is the request's, for a pod that does not say it.
+    pub(super) fn of(metadata: &Metadata<'_>, name: Option<&str>) -> Self {
+        if let Some(owner) = metadata.controlling_workload(WorkloadKind::Pod) {
+            return Self::Controller(controller(owner, metadata));
+        }
+        let name = metadata.name.as_deref().or(name).filter(|name| !name.is_empty());
+        Self::Pod {
+            reference: name.map(|name| WorkloadRef::new(WorkloadKind::Pod, name)),
+            owner: metadata.controller().map(|owner| format!("{}/{}", &*owner.kind, &*owner.name)),
+        }
+    }
+
+    /// Whether the pod is a workload of its own.
+    pub(super) fn is_the_pod(&self) -> bool {
+        matches!(self, Self::Pod { .. })
+    }
+
+    /// The workload, when it is known for certain.
+    pub(super) fn reference(&self) -> Option<&WorkloadRef> {
+        match self {
+            Self::Pod { reference, .. } | Self::Controller(reference) => reference.as_ref(),
+        }
+    }
+
+    /// Every pod of an owner that cannot opt in has a certificate of its own, so one Secret cannot serve them all.
+    pub(super) fn check(&self, request: &Request) -> Result<(), Refusal> {
+        match self {
+            Self::Pod { owner: Some(owner), .. } if request.secret_name.is_some() => {
+                Err(Refusal::SecretOfManyPods(owner.clone()))
+            }
+            Self::Pod { .. } | Self::Controller(_) => Ok(()),
+        }
+    }
+}
+
+/// The workload of a pod that `owner` controls: the one above the owner, when the pod's stamp names one.
+fn controller(owner: WorkloadRef, metadata: &Metadata<'_>) -> Option<WorkloadRef> {
+    if let Some(above) = metadata.stamped_owner(owner.kind) {
+        return Some(above);
+    }
+    // A ReplicaSet that is a workload of its own has a stamp that says so. Without one, a Deployment may be above it.
+    let is_known = owner.kind != WorkloadKind::ReplicaSet
+        || metadata.annotation(keys::WORKLOAD) == Some(&*owner.to_string());
+    is_known.then_some(owner)
+}
