@@ -27,6 +27,8 @@ pub const CERTIFICATE_FILE: &str = "tls.crt";
 pub const KEY_FILE: &str = "tls.key";
 /// The roots, PEM; a key of the Secret too.
 pub const TRUST_BUNDLE_FILE: &str = "ca.crt";
+/// Whose certificate it is, as `Deployment/payments`; a key of the Secret only. Secrets of earlier versions lack it.
+pub const WORKLOAD_FILE: &str = "workload";
 /// Key and chain in one file, for those who want one; only in the pod.
 pub const COMBINED_FILE: &str = "tls.pem";
 
@@ -40,6 +42,8 @@ pub const ENV_FILE_MODE: &str = "CERTMINT_FILE_MODE";
 pub const ENV_RELOAD: &str = "CERTMINT_RELOAD";
 /// Variable: the SPIFFE id's path that the bundle must carry, `/ns/NAMESPACE/sa/ACCOUNT`.
 pub const ENV_IDENTITY: &str = "CERTMINT_IDENTITY";
+/// Variable: the pod's workload, which the Secret must be made for. It is not set while that is not known.
+pub const ENV_WORKLOAD: &str = "CERTMINT_WORKLOAD";
 /// Variable: seconds until `wait` and `once` give up.
 pub const ENV_DEADLINE: &str = "CERTMINT_DEADLINE_SECONDS";
 

@@ -82,6 +82,11 @@ impl Secret {
         version_of(&self.metadata)
     }
 
+    /// Whether there is a value, text or not.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.data.contains_key(key)
+    }
+
     /// A value, if it is there and text.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         std::str::from_utf8(&self.data.get(key)?.0).ok()

@@ -35,6 +35,14 @@ pub fn version(dir: &Path) -> Option<PathBuf> {
 /// # Errors
 /// When some of the files are there and others are not or cannot be read.
 pub fn read(dir: &Path) -> Result<Option<Bundle>, ReadError> {
+    Ok(read_with_workload(dir)?.map(|(bundle, _)| bundle))
+}
+
+/// The same with the workload that the bundle was made for, where the volume says so.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with_workload(dir: &Path) -> Result<Option<(Bundle, Option<String>)>, ReadError> {
     loop {
         let Some(version) = version(dir) else { return Ok(None) };
         let bundle = read_version(&dir.join(&version));
@@ -45,17 +53,20 @@ pub fn read(dir: &Path) -> Result<Option<Bundle>, ReadError> {
     }
 }
 
-fn read_version(dir: &Path) -> Result<Option<Bundle>, ReadError> {
+fn read_version(dir: &Path) -> Result<Option<(Bundle, Option<String>)>, ReadError> {
     let certificate = dir.join(pod_layout::CERTIFICATE_FILE);
     // An optional Secret that does not exist is mounted as an empty directory.
     if !certificate.exists() {
         return Ok(None);
     }
-    Ok(Some(Bundle {
+    let bundle = Bundle {
         certificate: read_file(certificate)?,
         private_key: read_file(dir.join(pod_layout::KEY_FILE))?,
         trust_bundle: read_file(dir.join(pod_layout::TRUST_BUNDLE_FILE))?,
-    }))
+    };
+    let workload = dir.join(pod_layout::WORKLOAD_FILE);
+    let workload = workload.exists().then(|| read_file(workload)).transpose()?;
+    Ok(Some((bundle, workload)))
 }
 
 fn read_file(path: PathBuf) -> Result<String, ReadError> {

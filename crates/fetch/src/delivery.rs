@@ -60,14 +60,21 @@ impl<'a> Delivery<'a> {
         self.published.as_ref().map(|published| &published.facts)
     }
 
-    /// Publishes what the Secret volume holds, if it is newer and brings no unknown root.
+    /// Publishes what the Secret volume holds, if it was made for this pod's workload, is newer and brings no unknown
+    /// root.
     ///
     /// # Errors
     /// When the Secret is not usable or the files cannot be written.
     pub fn take_from_secret(&mut self, now: OffsetDateTime) -> Result<Outcome, FetchError> {
-        let Some(bundle) = atomic_dir::read(&self.settings.paths.secret_dir)? else {
+        let Settings { paths, workload, .. } = self.settings;
+        let Some((bundle, made_for)) = atomic_dir::read_with_workload(&paths.secret_dir)? else {
             return Ok(Outcome::Absent);
         };
+        if let (Some(ours), Some(theirs)) = (workload, made_for)
+            && *ours != theirs
+        {
+            return Err(FetchError::of_another_workload(&theirs, ours));
+        }
         let facts = self.verify(&bundle, now).map_err(|cause| FetchError::of_secret(cause, now))?;
         if !self.anchors.include(&roots_of(&bundle)?) {
             return Err(FetchError::UnknownRoot);

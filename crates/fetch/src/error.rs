@@ -8,6 +8,9 @@ use certmint_certificates::VerifyError;
 use certmint_contract::{ErrorCode, issuance::Failure, rfc3339};
 use time::OffsetDateTime;
 
+/// The most characters of a workload that a message shows: a kind, and a name of 253 characters.
+const LONGEST_WORKLOAD: usize = 300;
+
 /// Why there is no (newer) certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -20,6 +23,16 @@ pub enum FetchError {
     /// The Secret cannot be read.
     #[error("the workload's Secret: {0}")]
     Read(#[from] ReadError),
+    /// The Secret was made for another workload, which wants the same Secret.
+    #[error(
+        "the workload's Secret was not used: it was made for {theirs}, and this pod belongs to {ours}; give one of the two another certmint.dev/secret-name"
+    )]
+    OtherWorkload {
+        /// Whose Secret it is.
+        theirs: String,
+        /// Whose pod this is.
+        ours: String,
+    },
     /// The Secret does not pass verification.
     #[error("the workload's Secret was not used: {0}; delete the Secret to have it made again")]
     Secret(#[source] VerifyError),
@@ -68,6 +81,13 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// The Secret was made for `theirs`, and the pod belongs to `ours`. Others may write the Secret, so that it may
+    /// say anything.
+    pub fn of_another_workload(theirs: &str, ours: &str) -> Self {
+        let shown = theirs.chars().filter(|character| !character.is_control()).take(LONGEST_WORKLOAD);
+        Self::OtherWorkload { theirs: shown.collect(), ours: ours.to_owned() }
+    }
+
     /// The Secret did not pass verification at `now`.
     pub fn of_secret(cause: VerifyError, now: OffsetDateTime) -> Self {
         if is_of_time(&cause) { Self::SecretUntimely { cause, now } } else { Self::Secret(cause) }
@@ -88,6 +108,7 @@ impl FetchError {
             | Self::UnknownRoot
             | Self::Answer(_)
             | Self::AnswerUntimely { .. } => ErrorCode::InvalidBundle,
+            Self::OtherWorkload { .. } => ErrorCode::SecretClaimed,
             Self::Issuance(IssuanceError::Refused(failure)) => failure.code,
             Self::Issuance(IssuanceError::Token { .. }) => ErrorCode::Unauthenticated,
             Self::Issuance(_) => ErrorCode::Unreachable,

@@ -25,6 +25,8 @@ pub struct Settings {
     pub reload: Option<Reload>,
     /// The path of the SPIFFE id that the bundle must carry.
     pub identity: String,
+    /// The pod's workload, as `Deployment/payments`, when it was known at injection.
+    pub workload: Option<String>,
     /// How long the first certificate may take.
     pub deadline: Duration,
 }
@@ -100,6 +102,7 @@ impl Settings {
             file_mode: parse_file_mode(required(pod_layout::ENV_FILE_MODE)?)?,
             reload: lookup(pod_layout::ENV_RELOAD).map(|hook| hook.parse()).transpose()?,
             identity: required(pod_layout::ENV_IDENTITY)?,
+            workload: lookup(pod_layout::ENV_WORKLOAD),
             deadline: parse_deadline(lookup(pod_layout::ENV_DEADLINE))?,
         })
     }

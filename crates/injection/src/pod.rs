@@ -12,7 +12,7 @@ use crate::view::{Container, Metadata, Object, PodSpec};
 use crate::{Injection, Refusal, Settings, Subject};
 use certmint_contract::annotations;
 use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY};
-use certmint_contract::{Namespace, OptIn, Policy, Request, SecretName, keys};
+use certmint_contract::{Namespace, OptIn, Policy, Request, SecretName, WorkloadRef, keys};
 use reader::Reader;
 use workload::PodWorkload;
 
@@ -38,9 +38,11 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
     };
     let workload = PodWorkload::of(metadata, subject.name);
     workload.check(&request)?;
-    let target = Target { spec: &spec, request: &request, namespace: &namespace, settings };
+    let reference = workload.reference();
+    let target =
+        Target { spec: &spec, request: &request, namespace: &namespace, settings, workload: reference };
     let mut edits = Edits::default();
-    let secret = workload.reference().map(|workload| request.secret_name_for(workload)).transpose()?;
+    let secret = reference.map(|workload| request.secret_name_for(workload)).transpose()?;
     let warnings = inject(&target, secret.as_ref(), &mut edits)?;
     if !spec.is_windows() {
         let wishes = labels(workload.is_the_pod());
@@ -56,6 +58,8 @@ pub(crate) struct Target<'a> {
     pub(crate) request: &'a Request,
     pub(crate) namespace: &'a Namespace,
     pub(crate) settings: &'a Settings,
+    /// Whose certificate the pod gets, when that is known.
+    pub(crate) workload: Option<&'a WorkloadRef>,
 }
 
 /// Adds what the pod's `spec` lacks, and returns what the user should know.

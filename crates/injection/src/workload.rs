@@ -99,7 +99,8 @@ fn preview(
         Some(spec) => serde_json::from_str(spec).map_err(|why| malformed(workload.kind, why))?,
         None => PodSpec::default(),
     };
-    pod::inject(&Target { spec: &spec, request, namespace, settings }, None, &mut Edits::default())
+    let target = Target { spec: &spec, request, namespace, settings, workload: None };
+    pod::inject(&target, None, &mut Edits::default())
 }
 
 /// Takes away what opting in brought; what the user wrote on the template stays.

@@ -187,7 +187,12 @@ fn changes() -> Vec<Change> {
     vec![
         case("a bare pod", "pod/bare", other(), NOBODY),
         case("a bare pod so that it opts in", "pod/bare", annotate(), RUNNING_PODS),
-        case("a pod of a workload so that it opts in", "pod/bare", annotate_owned("apps/v1", "ReplicaSet"), NOBODY),
+        case(
+            "a pod of a workload so that it opts in",
+            "pod/bare",
+            annotate_owned("apps/v1", "ReplicaSet"),
+            NOBODY,
+        ),
         case(
             "a pod of an operator's object so that it opts in",
             "pod/bare",

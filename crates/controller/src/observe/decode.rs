@@ -5,9 +5,10 @@ use crate::api::FIELD_MANAGER;
 use certmint_contract::{
     Namespace, SecretName, WorkloadKind, WorkloadRef, annotations, keys,
     ownership::{TEMPLATE_HASH, controlling_workload, workload_of_pod},
-    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
+    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE, WORKLOAD_FILE},
 };
 use certmint_planner::{Owner, Replicas, SecretFacts, Service, ServiceKind, Workload};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
     Resource,
     api::{ApiResource, DynamicObject, ObjectMeta, PartialObjectMeta},
@@ -162,17 +163,18 @@ impl Seen {
     /// `managedFields` tell: whoever changes a field takes it over.
     pub(crate) fn was_written_by_us(&self) -> bool {
         let entries = self.metadata.managed_fields.iter().flatten();
-        let ours = entries.filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
-        let fields: Vec<_> =
-            ours.filter_map(|entry| entry.fields_v1.as_ref()).map(|fields| &fields.0).collect();
-        let has = |path: &[&str], key: &str| {
-            fields.iter().any(|fields| {
-                let within = path.iter().try_fold(*fields, |fields, step| fields.get(step));
+        let (ours, others): (Vec<_>, Vec<_>) =
+            entries.partition(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
+        let own = |entries: &[&ManagedFieldsEntry], path: &[&str], key: &str| {
+            entries.iter().filter_map(|entry| entry.fields_v1.as_ref()).any(|fields| {
+                let within = path.iter().try_fold(&fields.0, |fields, step| fields.get(step));
                 within.is_some_and(|fields| fields.get(format!("f:{key}")).is_some())
             })
         };
-        [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE].iter().all(|key| has(&["f:data"], key))
-            && RECORDED.iter().all(|key| has(&["f:metadata", "f:annotations"], key))
+        [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE].iter().all(|key| own(&ours, &["f:data"], key))
+            && RECORDED.iter().all(|key| own(&ours, &["f:metadata", "f:annotations"], key))
+            // What an earlier version wrote has none.
+            && !own(&others, &["f:data"], WORKLOAD_FILE)
     }
 
     fn created(&self) -> Option<OffsetDateTime> {

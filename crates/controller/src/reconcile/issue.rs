@@ -25,7 +25,9 @@ impl Reconciler {
     ) -> Result<bool, ReconcileError> {
         let (issued, facts) = self.make(order).await?;
         let metadata = metadata(workload, order, facts)?;
-        match secrets.create(order.secret_name.as_str(), metadata, &content::of(&issued.bundle)).await {
+        let reference = workload.reference.to_string();
+        let content = content::of_workload(&issued.bundle, &reference);
+        match secrets.create(order.secret_name.as_str(), metadata, &content).await {
             Ok(written) => {
                 self.planning.observed.note_secret(written, None);
                 self.told(workload, order, &issued, "Issued");
@@ -51,7 +53,9 @@ impl Reconciler {
             uid: &seen.facts.uid,
             resource_version: &seen.version,
         };
-        match secrets.replace(&seen, metadata, &content::of(&issued.bundle)).await {
+        let reference = workload.reference.to_string();
+        let content = content::of_workload(&issued.bundle, &reference);
+        match secrets.replace(&seen, metadata, &content).await {
             Ok(written) => {
                 self.planning.observed.note_secret(written, None);
                 self.told(workload, order, &issued, "Renewed");

@@ -139,6 +139,23 @@ async fn at_the_start_only_what_others_wrote_is_read_at_once_and_the_rest_within
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_writes_only_whose_a_secret_is_has_it_read_and_written_anew() {
+    let mut secret = fixture().issue().await;
+    assert_eq!(secret["data"]["workload"], "RGVwbG95bWVudC9wYXltZW50cw==");
+    secret = written_by_us(&secret);
+    let fields = secret["metadata"]["managedFields"][0].clone();
+    let data = secret["metadata"]["managedFields"][0]["fieldsV1"]["f:data"].as_object_mut().unwrap();
+    let taken = data.remove("f:workload").unwrap();
+    let mut others = fields;
+    others["manager"] = "kubectl".into();
+    others["fieldsV1"] = json!({ "f:data": { "f:workload": taken } });
+    secret["metadata"]["managedFields"].as_array_mut().unwrap().push(others);
+    let fixture = fixture();
+    fixture.observed.see_secret(&seen(&secret));
+    assert!(fixture.known().verify_at <= Instant::now());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_certificate_that_another_leader_issued_meanwhile_is_kept() {
     let mut fixture = fixture();
     let secret = fixture.issue().await;

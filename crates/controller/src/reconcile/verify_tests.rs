@@ -24,6 +24,35 @@ async fn a_secret_that_was_put_back_with_another_key_is_replaced_before_its_watc
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_secret_that_says_it_is_anothers_is_replaced_and_one_that_does_not_say_whose_it_is_is_kept() {
+    for (workload, kept) in
+        [(Some("U3RhdGVmdWxTZXQvcGF5bWVudHM="), false), (Some("/w=="), false), (None, true)]
+    {
+        let mut fixture = fixture();
+        let mut secret = fixture.issue().await;
+        fixture.reasons();
+        let data = secret["data"].as_object_mut().unwrap();
+        match workload {
+            Some(workload) => data.insert("workload".into(), workload.into()),
+            None => data.remove("workload"),
+        };
+        secret["metadata"]["resourceVersion"] = "2".into();
+        fixture.observed.see_secret(&seen(&secret));
+        let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
+            fixture.server.expect("GET", SECRET).await.ok(secret.clone());
+            if !kept {
+                let call = fixture.server.expect("PATCH", SECRET).await;
+                assert_eq!(call.body["data"]["workload"], "RGVwbG95bWVudC9wYXltZW50cw==");
+                replaced(call);
+            }
+        });
+        assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+        let expected: &[&str] = if kept { &[] } else { &["SecretDamaged", "SecretDamaged", "Renewed"] };
+        assert_eq!(fixture.reasons(), expected, "{workload:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_secret_of_another_is_not_damaged_because_a_workload_wants_its_name() {
     let mut fixture = fixture();
     let secret = fixture.issue().await;

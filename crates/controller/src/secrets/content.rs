@@ -4,7 +4,7 @@ use super::{NewContent, Secret, TLS};
 use certmint_certificates::{Expected, Facts, Identity, verify};
 use certmint_contract::{
     issuance::Bundle,
-    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE},
+    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE, WORKLOAD_FILE},
 };
 use certmint_planner::Record;
 use time::OffsetDateTime;
@@ -17,6 +17,13 @@ pub(crate) fn of(bundle: &Bundle) -> NewContent<'_> {
         (TRUST_BUNDLE_FILE, &bundle.trust_bundle),
     ];
     NewContent { kind: TLS, data }
+}
+
+/// The same for the Secret of a workload, which also says whose it is.
+pub(crate) fn of_workload<'a>(bundle: &'a Bundle, workload: &'a str) -> NewContent<'a> {
+    let mut content = of(bundle);
+    content.data.push((WORKLOAD_FILE, workload));
+    content
 }
 
 /// Takes the bundle out of a Secret and verifies it: it is whole, chains to `roots`, and is what is expected.
@@ -55,6 +62,10 @@ pub(crate) fn recorded(
 ) -> Result<Bundle, String> {
     if secret.kind != TLS {
         return Err(format!("its type is {}, not {TLS}", secret.kind));
+    }
+    let workload = record.workload.to_string();
+    if secret.has(WORKLOAD_FILE) && secret.text(WORKLOAD_FILE) != Some(&workload) {
+        return Err(format!("its {WORKLOAD_FILE} is not {workload}"));
     }
     let expected = Expected { dns_names: Some(&record.dns_names), identity: Identity::Path(path) };
     let (bundle, facts) = verified(secret, &expected, roots, now)?;

@@ -65,6 +65,44 @@ fn a_secret_that_is_not_usable_is_passed_over_for_the_api() {
 }
 
 #[test]
+fn the_secret_of_another_workload_is_not_used_although_it_is_of_the_same_account() {
+    let ca = Ca::new();
+    let pod = Pod::new(&ca).with(pod_layout::ENV_WORKLOAD, "StatefulSet/web");
+    pod.write_secret_of("Deployment/web", &ca.bundle());
+    let message = "StatefulSet/web: Secret web-certmint-tls belongs to Deployment/web";
+    let api = Api::start(&ca, move |_, _| refusal(403, ErrorCode::SecretClaimed, message));
+    let pod = pod.with(pod_layout::ENV_API, api.origin());
+    let (status, log) = pod.start(&["once"]).end();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert_eq!(pod.published(), None);
+    let told = pod.termination_message();
+    assert!(told.starts_with("SecretClaimed: StatefulSet/web: Secret web-certmint-tls"), "{told}");
+    assert!(
+        told.contains(
+            "it was made for Deployment/web, and this pod belongs to StatefulSet/web; give one of the two another certmint.dev/secret-name"
+        ),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_secret_of_the_pods_own_workload_is_used_and_so_is_one_that_does_not_say_whose_it_is() {
+    let ca = Ca::new();
+    let bundle = ca.bundle();
+    let injected_before = Pod::new(&ca);
+    injected_before.write_secret_of("Deployment/web", &bundle);
+    let own = Pod::new(&ca).with(pod_layout::ENV_WORKLOAD, "Deployment/web");
+    own.write_secret_of("Deployment/web", &bundle);
+    let written_before = Pod::new(&ca).with(pod_layout::ENV_WORKLOAD, "Deployment/web");
+    written_before.write_secret(&bundle);
+    for pod in [injected_before, own, written_before] {
+        let (status, log) = pod.start(&["once"]).end();
+        assert!(status.success(), "{log}");
+        assert_eq!(pod.published(), Some(bundle.clone()));
+    }
+}
+
+#[test]
 fn a_root_slipped_into_the_secret_is_not_believed() {
     let (ca, other) = (Ca::new(), Ca::new());
     let pod = Pod::new(&ca).with(pod_layout::ENV_DEADLINE, "1");

@@ -12,7 +12,7 @@ use certmint_contract::SpiffeId;
 use certmint_contract::annotations::{Order, Renew};
 use certmint_contract::pod_layout::{
     CONTAINER, ENV_API, ENV_DEADLINE, ENV_FILE_MODE, ENV_IDENTITY, ENV_RELOAD, ENV_TRUST_BUNDLE,
-    FETCH_BINARY, SECRET_DIR, SECRET_VOLUME, TLS_DIR, TLS_VOLUME, TOKEN_PATH, TOKEN_VOLUME,
+    ENV_WORKLOAD, FETCH_BINARY, SECRET_DIR, SECRET_VOLUME, TLS_DIR, TLS_VOLUME, TOKEN_PATH, TOKEN_VOLUME,
 };
 use std::borrow::Cow;
 
@@ -66,7 +66,7 @@ fn container<'a>(target: &Target<'a>, secret: bool, reader: &Reader) -> Containe
 }
 
 fn environment<'a>(target: &Target<'a>, reader: &Reader) -> Vec<EnvVar<'a>> {
-    let Target { spec, request, namespace, settings } = target;
+    let Target { spec, request, namespace, settings, workload } = target;
     let account = spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
     let always: [(_, Cow<'_, str>); 5] = [
         (ENV_API, settings.api_url.as_str().into()),
@@ -75,8 +75,9 @@ fn environment<'a>(target: &Target<'a>, reader: &Reader) -> Vec<EnvVar<'a>> {
         (ENV_FILE_MODE, reader.file_mode().into()),
         (ENV_DEADLINE, settings.deadline_seconds.to_string().into()),
     ];
+    let workload = workload.map(|workload| (ENV_WORKLOAD, workload.to_string().into()));
     let reload = request.reload.as_ref().map(|reload| (ENV_RELOAD, reload.to_string().into()));
-    always.into_iter().chain(reload).map(|(name, value)| EnvVar { name, value }).collect()
+    always.into_iter().chain(workload).chain(reload).map(|(name, value)| EnvVar { name, value }).collect()
 }
 
 fn mounts(secret: bool) -> Vec<VolumeMount<'static>> {

@@ -8,6 +8,7 @@ use certmint_contract::SecretName;
 use certmint_contract::issuance::AUDIENCE;
 use certmint_contract::pod_layout::{
     CERTIFICATE_FILE, KEY_FILE, SECRET_VOLUME, TLS_VOLUME, TOKEN_PATH, TOKEN_VOLUME, TRUST_BUNDLE_FILE,
+    WORKLOAD_FILE,
 };
 
 /// Kubelet replaces the token at 80 % of its life; the API server checks at each use that the pod lives.
@@ -54,7 +55,8 @@ fn token_volume() -> Volume<'static> {
     Volume { name: TOKEN_VOLUME, projected: Some(Projected { sources: [token] }), ..Volume::default() }
 }
 
-/// Optional: a pod may be created before its Secret is, and then asks the issuance API.
+/// Optional: a pod may be created before its Secret is, and then asks the issuance API. A Secret that an earlier version
+/// wrote has no [`WORKLOAD_FILE`], and kubelet leaves out the missing key of an optional volume.
 fn secret_volume(secret: &SecretName, fs_group: bool) -> Volume<'_> {
     let source = SecretSource {
         secret_name: secret.as_str(),
@@ -62,7 +64,8 @@ fn secret_volume(secret: &SecretName, fs_group: bool) -> Volume<'_> {
         // Only our container mounts it. Kubelet gives the files to root and the fsGroup, so without that
         // group our user reads them as anyone.
         default_mode: if fs_group { 0o440 } else { 0o444 },
-        items: [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE].map(|key| KeyToPath { key, path: key }),
+        items: [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE, WORKLOAD_FILE]
+            .map(|key| KeyToPath { key, path: key }),
     };
     Volume { name: SECRET_VOLUME, secret: Some(source), ..Volume::default() }
 }

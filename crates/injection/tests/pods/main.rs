@@ -160,6 +160,30 @@ fn the_secret_is_mounted_when_the_pods_workload_can_be_known() {
     assert_eq!(secret(&nameless().annotated("secret-name", "mine")), None);
 }
 
+#[test]
+fn the_container_is_told_its_workload_exactly_when_it_mounts_the_secret() {
+    let told = |pod: &Object| {
+        let env = ours(pod)["env"].as_array().unwrap().clone();
+        env.into_iter()
+            .find(|variable| variable["name"] == "CERTMINT_WORKLOAD")
+            .map(|one| one["value"].clone())
+    };
+    let of_deployment = opted_in().owned_by("ReplicaSet", "web-abc").annotated("workload", "Deployment/web");
+    let of_rollout = opted_in().controlled_by("argoproj.io/v1alpha1", "Rollout", "web");
+    for (pod, expected) in [
+        (opted_in(), Some("Pod/payments")),
+        (of_deployment, Some("Deployment/web")),
+        (opted_in().owned_by("StatefulSet", "web"), Some("StatefulSet/web")),
+        (of_rollout, Some("Pod/payments")),
+        (opted_in().owned_by("ReplicaSet", "web-abc"), None),
+        (nameless(), None),
+        (nameless().annotated("secret-name", "mine"), None),
+    ] {
+        assert_eq!(told(&pod), expected.map(Value::from));
+        assert_eq!(secret(&pod).is_some(), expected.is_some());
+    }
+}
+
 const UNKNOWN_OWNERS: [(&str, &str); 4] = [
     ("v1", "ReplicationController"),
     ("apps.kruise.io/v1beta1", "StatefulSet"),

@@ -40,7 +40,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
 
 fn printed(kubectl: &Kubectl<'_>) -> Result<()> {
     let row = kubectl.run(&["get", "secret", SECRET])?;
-    ensure!(row.contains("kubernetes.io/tls") && row.contains(" 3 "), "kubectl get printed\n{row}");
+    ensure!(row.contains("kubernetes.io/tls") && row.contains(" 4 "), "kubectl get printed\n{row}");
     let described = kubectl.run(&["describe", "secret", SECRET])?;
     note(&described.replace('\n', "\n  "));
     for expected in [
@@ -56,6 +56,7 @@ fn printed(kubectl: &Kubectl<'_>) -> Result<()> {
         "tls.crt:",
         "tls.key:",
         "ca.crt:",
+        "workload:",
     ] {
         ensure!(described.contains(expected), "kubectl describe does not say {expected:?}:\n{described}");
     }
