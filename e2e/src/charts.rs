@@ -69,6 +69,7 @@ pub fn test(cache: &Cache) -> Result<usize> {
     test("every alert fires when it should, and only then", &|| prometheus::alerts_fire(cache))?;
     test("every expression of the dashboard is one", &|| prometheus::dashboard_parses(cache))?;
     test("the default policy is the one in the code", &|| rendering::policy_is_the_default(&chart))?;
+    test("users are left to OpenShift", &|| rendering::users_are_left_to_openshift(&chart))?;
     for set in SETS {
         let manifest = chart.render(set.set)?;
         test(&format!("rendered well with {}", set.name), &|| rendering::check(&manifest, set))?;
@@ -125,8 +126,13 @@ impl Chart {
     }
 
     fn template(&self, set: &[&str]) -> Result<String> {
+        self.template_for("v1", set)
+    }
+
+    /// On a cluster that has that API beside helm's usual ones.
+    fn template_for(&self, api: &str, set: &[&str]) -> Result<String> {
         let mut helm = Command::new(&self.helm);
-        helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE]);
+        helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE, "--api-versions", api]);
         command::output(with_values(&mut helm, set))
     }
 }

@@ -57,6 +57,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default .root.Chart.AppVersion .image.tag }}{{ end -}}
 {{- end }}
 
+{{/* Whether the injected container's user is set, or left to the platform. */}}
+{{- define "certmint.fetchRunAsUser" -}}
+{{- $openshift := .Capabilities.APIVersions.Has "security.openshift.io/v1" -}}
+{{- if eq .Values.fetch.runAsUser "auto" }}{{ ternary "unset" "set" $openshift }}{{ else }}{{ .Values.fetch.runAsUser }}{{ end }}
+{{- end }}
+
 {{/* How a Deployment rolls, stops and is probed is the same for both components. */}}
 {{- define "certmint.strategy" -}}
 # A new pod is ready before an old one goes, so that there is always someone to answer.

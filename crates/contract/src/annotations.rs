@@ -1,9 +1,11 @@
 //! The annotations a user may write, parsed once into types.
 
 mod error;
+mod resources;
 mod values;
 
 pub use error::AnnotationError;
+pub use resources::ContainerResources;
 pub use values::{Containers, Mode, MountPath, Order, UnsupportedMode};
 
 use crate::object_name::ObjectNameError;
@@ -42,6 +44,8 @@ pub struct Request {
     pub reload: Option<Reload>,
     /// Our container's place.
     pub order: Order,
+    /// What our container asks for and may use, instead of what the chart says; subject to policy.
+    pub resources: Option<ContainerResources>,
 }
 
 impl Request {
@@ -97,6 +101,7 @@ pub fn parse<'a>(
                 .map(|yes| request.renew = if yes { Renew::Sidecar } else { Renew::Never }),
             keys::RELOAD => value_of(key, value, str::parse).map(|hook| request.reload = Some(hook)),
             keys::ORDER => value_of(key, value, str::parse).map(|order| request.order = order),
+            keys::RESOURCES => value_of(key, value, str::parse).map(|asked| request.resources = Some(asked)),
             key if keys::OWN_KEYS.contains(&key) => Ok(()),
             // Enough is enough: each is searched for what was meant.
             _ if unknown.len() >= MOST_FAULTS => Ok(()),

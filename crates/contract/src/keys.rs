@@ -103,6 +103,11 @@ user_annotations! {
         values: "`first`, `last` among the pod's init containers",
         default: "`first`"
     }
+    /// Pod: the requests and limits of Certmint's container; what is not named is left out.
+    RESOURCES = "certmint.dev/resources" {
+        values: "any of `requests.cpu=50m,requests.memory=64Mi,limits.cpu=100m,limits.memory=64Mi`, or `none`",
+        default: "those of the chart, [fitted to the pod](pods.md#requests-and-limits)"
+    }
 }
 
 /// Label, `true`: on a workload or bare pod that opted in and on every Secret we made. Watches select by it.

@@ -32,6 +32,8 @@ pub const WORKLOAD_FILE: &str = "workload";
 /// Key and chain in one file, for those who want one; only in the pod.
 pub const COMBINED_FILE: &str = "tls.pem";
 
+/// What the name of every variable of ours begins with.
+pub const ENV_PREFIX: &str = "CERTMINT_";
 /// Variable: the issuance API's origin, `https://HOST:PORT`.
 pub const ENV_API: &str = "CERTMINT_API";
 /// Variable: the roots (PEM) that the issuance API is checked against.

@@ -1,7 +1,8 @@
 //! What the platform team allows: one policy for webhook and controller, read from one JSON file.
 
-use crate::{DnsName, KeyAlgorithm, Lifetime, Namespace, Request, TrustDomain, keys};
+use crate::{DnsName, KeyAlgorithm, Lifetime, Namespace, Quantity, Request, TrustDomain, keys};
 use serde::Deserialize;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The policy as it stands in the chart's ConfigMap under `policy.json`.
@@ -26,6 +27,18 @@ pub struct Policy {
     pub key_algorithms: BTreeSet<KeyAlgorithm>,
     /// Namespaces in which nothing is issued.
     pub excluded_namespaces: BTreeSet<Namespace>,
+    /// The most that a workload may ask for on behalf of the injected container.
+    pub largest_resources: LargestResources,
+}
+
+/// The bounds of the annotation `resources`, for requests and limits alike.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LargestResources {
+    /// CPU.
+    pub cpu: Quantity,
+    /// Memory.
+    pub memory: Quantity,
 }
 
 /// Why a policy is not usable.
@@ -85,6 +98,16 @@ pub enum Violation {
         /// Whose workload asks.
         namespace: Namespace,
     },
+    /// More CPU or memory for the injected container than it may have.
+    #[error("annotation {key}: {what}={asked} is not allowed; the policy allows at most {largest}", key = keys::RESOURCES)]
+    Resources {
+        /// As in the annotation: `limits.memory`.
+        what: &'static str,
+        /// How much.
+        asked: Quantity,
+        /// `largestResources`
+        largest: Quantity,
+    },
 }
 
 impl Policy {
@@ -126,7 +149,23 @@ impl Policy {
         for name in request.dns_names.iter().filter(|name| !self.allows_extra_name(namespace, name)) {
             violations.push(Violation::DnsName { name: name.clone(), namespace: namespace.clone() });
         }
+        violations.extend(self.excessive_resources(request));
         if violations.is_empty() { Ok(()) } else { Err(violations) }
+    }
+
+    fn excessive_resources(&self, request: &Request) -> impl Iterator<Item = Violation> {
+        let asked = request.resources.iter().flat_map(|asked| {
+            [
+                ("requests.cpu", &asked.cpu_request, &self.largest_resources.cpu),
+                ("limits.cpu", &asked.cpu_limit, &self.largest_resources.cpu),
+                ("requests.memory", &asked.memory_request, &self.largest_resources.memory),
+                ("limits.memory", &asked.memory_limit, &self.largest_resources.memory),
+            ]
+        });
+        asked.filter_map(|(what, asked, largest)| {
+            let asked = asked.as_ref().filter(|asked| asked.compare(largest) == Ordering::Greater)?.clone();
+            Some(Violation::Resources { what, asked, largest: largest.clone() })
+        })
     }
 
     /// Whether a workload of that namespace may ask for that extra name.
@@ -151,7 +190,16 @@ impl Default for Policy {
             longest_duration: Lifetime::from_seconds(30 * 86_400),
             key_algorithms: KeyAlgorithm::ALL.into(),
             excluded_namespaces: BTreeSet::new(),
+            largest_resources: LargestResources::default(),
         }
+    }
+}
+
+impl Default for LargestResources {
+    fn default() -> Self {
+        let is_quantity = "a constant that Quantity's own tests accept";
+        #[expect(clippy::expect_used, reason = "constants, read in every test")]
+        Self { cpu: "1".parse().expect(is_quantity), memory: "256Mi".parse().expect(is_quantity) }
     }
 }
 
@@ -215,6 +263,25 @@ mod tests {
             let request = Request { duration: Some(asked.parse().unwrap()), ..Request::default() };
             assert_eq!(violations("{}", &request).is_empty(), allowed, "{asked}");
         }
+    }
+
+    #[test]
+    fn the_injected_container_may_ask_for_as_much_as_the_policy_says() {
+        let asking =
+            |resources: &str| Request { resources: Some(resources.parse().unwrap()), ..Request::default() };
+        assert!(violations("{}", &asking("none")).is_empty());
+        assert!(violations("{}", &asking("requests.cpu=1,limits.memory=256Mi")).is_empty());
+        assert_eq!(
+            violations(
+                r#"{"largestResources":{"cpu":"100m"}}"#,
+                &asking("requests.cpu=200m,limits.cpu=0.2,limits.memory=1Gi")
+            ),
+            [
+                "annotation certmint.dev/resources: requests.cpu=200m is not allowed; the policy allows at most 100m",
+                "annotation certmint.dev/resources: limits.cpu=0.2 is not allowed; the policy allows at most 100m",
+                "annotation certmint.dev/resources: limits.memory=1Gi is not allowed; the policy allows at most 256Mi"
+            ]
+        );
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn every_unknown_key_is_answered_with_all_there_are_and_the_nearest() {
         assert_eq!(
             sentence(key, "true"),
             format!(
-                "annotation {key} does not exist{hint}; known: inject, mode, secret-name, dns-names, duration, key-algorithm, mount-path, containers, renew, reload, order"
+                "annotation {key} does not exist{hint}; known: inject, mode, secret-name, dns-names, duration, key-algorithm, mount-path, containers, renew, reload, order, resources"
             )
         );
     }
@@ -53,7 +53,7 @@ const UNKNOWN: [(&str, &str); 5] = [
     ("certmint.dev/managed", ""),
 ];
 
-const WRONG: [(&str, &[Case]); 11] = [
+const WRONG: [(&str, &[Case]); 12] = [
     (
         keys::INJECT,
         &[
@@ -262,6 +262,20 @@ const WRONG: [(&str, &[Case]); 11] = [
         &[
             ("frist", r#""frist" is not allowed (did you mean "first"?); use one of first, last"#),
             ("middle", r#""middle" is not allowed; use one of first, last"#),
+        ],
+    ),
+    (
+        keys::RESOURCES,
+        &[
+            (
+                "64Mi",
+                r#""64Mi" is no amount; write "none", or amounts like requests.cpu=50m,requests.memory=64Mi,limits.memory=64Mi"#,
+            ),
+            (
+                "limit.memory=64Mi",
+                r#""limit.memory" is not known (did you mean "limits.memory"?); use requests.cpu, requests.memory, limits.cpu, limits.memory"#,
+            ),
+            ("limits.memory=64m", r#"limits.memory: "64m" is in thousandths of a byte; write Mi, like 64Mi"#),
         ],
     ),
 ];

@@ -57,7 +57,10 @@ fn every_default_is_what_counts_without_the_annotation() {
     let policy = Policy::default();
     for UserAnnotation { key, default, .. } in keys::USER_ANNOTATIONS {
         let Some(default) = quoted(default).pop() else {
-            assert!([keys::DNS_NAMES, keys::CONTAINERS, keys::RELOAD].contains(&key), "{key}: {default}");
+            assert!(
+                [keys::DNS_NAMES, keys::CONTAINERS, keys::RELOAD, keys::RESOURCES].contains(&key),
+                "{key}: {default}"
+            );
             continue;
         };
         match key {

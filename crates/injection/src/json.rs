@@ -21,18 +21,26 @@ impl Deref for Text<'_> {
     }
 }
 
-/// Of a map of labels or annotations, what stands under our prefix.
+/// Of a map of labels or annotations, what stands under our prefix, and what we read of others'.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ours<'a>(Vec<(Text<'a>, Text<'a>)>);
 
 impl Ours<'_> {
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.iter().find_map(|(found, value)| (found == key).then_some(value))
+        self.0.iter().find_map(|(found, value)| (&**found == key).then_some(&**value))
     }
 
+    /// What stands under our prefix.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
+        self.0.iter().map(|(key, value)| (&**key, &**value)).filter(|(key, _)| is_ours(key))
     }
+}
+
+/// The annotations of others that say something about a pod.
+const READ_OF_OTHERS: [&str; 2] = [crate::pod::MIRROR, crate::pod::LIMIT_RANGER];
+
+fn is_ours(key: &str) -> bool {
+    key.starts_with(certmint_contract::keys::PREFIX)
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Ours<'a> {
@@ -49,7 +57,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Ours<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ours<'a>, A::Error> {
                 let mut ours = Vec::new();
                 while let Some(key) = map.next_key::<Text<'a>>()? {
-                    if key.starts_with(certmint_contract::keys::PREFIX) {
+                    if is_ours(&key) || READ_OF_OTHERS.contains(&&*key) {
                         if ours.len() == LONGEST_LIST {
                             return Err(A::Error::custom(format_args!(
                                 "more than {LONGEST_LIST} keys of ours"
@@ -109,6 +117,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
     }
 }
 
+/// The longest text of one entry that is read whole, in bytes: far beyond what a container of ours or one of its
+/// volumes takes. A tree of values can take thirty times its text.
+const MAX_WHOLE_BYTES: usize = 128 * 1024;
+
 /// A view together with the text it was read from.
 #[derive(Clone, Debug)]
 pub(crate) struct Traced<'a, T> {
@@ -120,8 +132,12 @@ impl<T> Traced<'_, T> {
     /// Whether everything `desired` says is so already; more may be said.
     pub(crate) fn holds(&self, desired: &impl Serialize) -> bool {
         let desired = serde_json::to_value(desired);
-        let actual = serde_json::from_str(self.text);
-        actual.is_ok_and(|actual| desired.is_ok_and(|desired| holds(&actual, &desired)))
+        self.whole().is_some_and(|actual| desired.is_ok_and(|desired| holds(&actual, &desired)))
+    }
+
+    /// All that it says; `None` when that is too long to be read.
+    pub(crate) fn whole(&self) -> Option<Value> {
+        if self.text.len() > MAX_WHOLE_BYTES { None } else { serde_json::from_str(self.text).ok() }
     }
 }
 
@@ -135,7 +151,7 @@ impl<'de: 'a, 'a, T: Deserialize<'a>> Deserialize<'de> for Traced<'a, T> {
 
 /// The API server fills in defaults and its own plugins add environment and mounts to every container
 /// between two calls of the webhook: that is no reason to patch again.
-fn holds(actual: &Value, desired: &Value) -> bool {
+pub(crate) fn holds(actual: &Value, desired: &Value) -> bool {
     match (actual, desired) {
         (Value::Object(actual), Value::Object(desired)) => {
             desired.iter().all(|(key, desired)| actual.get(key).is_some_and(|actual| holds(actual, desired)))
@@ -163,6 +179,15 @@ mod tests {
             &json!({"name": "a", "command": ["x"], "env": [{"name": "A", "value": "2"}]}),
             &desired
         ));
+    }
+
+    #[test]
+    fn an_entry_that_is_too_long_is_not_read_whole() {
+        let entry = |count: usize| format!("{{\"name\":\"a\",\"more\":[{}1]}}", "1,".repeat(count));
+        let is_read =
+            |text: &str| serde_json::from_str::<Traced<'_, IgnoredAny>>(text).unwrap().whole().is_some();
+        assert!(is_read(&entry(1000)));
+        assert!(!is_read(&entry(MAX_WHOLE_BYTES / 2)));
     }
 
     #[test]

@@ -16,10 +16,11 @@ mod settings;
 mod view;
 mod workload;
 
+pub use certmint_contract::Quantity;
 pub use edits::Patch;
 pub use pod::admit_pod;
 pub use refusal::{Clash, Refusal};
-pub use settings::{ContainerResources, Quantity, QuantityError, Settings};
+pub use settings::{ContainerResources, RunAsUser, Settings};
 pub use workload::admit_workload;
 
 /// One object under admission.

@@ -44,15 +44,26 @@ pub(crate) struct EnvVar<'a> {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Resources<'a> {
+    #[serde(skip_serializing_if = "Quantities::is_empty")]
     pub(crate) requests: Quantities<'a>,
+    #[serde(skip_serializing_if = "Quantities::is_empty")]
     pub(crate) limits: Quantities<'a>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Quantities<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu: Option<&'a str>,
-    pub(crate) memory: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<&'a str>,
+    #[serde(rename = "ephemeral-storage", skip_serializing_if = "Option::is_none")]
+    pub(crate) ephemeral_storage: Option<&'a str>,
+}
+
+impl Quantities<'_> {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -62,7 +73,8 @@ pub(crate) struct SecurityContext<'a> {
     pub(crate) capabilities: Capabilities<'a>,
     pub(crate) read_only_root_filesystem: bool,
     pub(crate) run_as_non_root: bool,
-    pub(crate) run_as_user: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) run_as_user: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) run_as_group: Option<i64>,
     pub(crate) seccomp_profile: SeccompProfile<'a>,

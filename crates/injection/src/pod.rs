@@ -3,16 +3,18 @@
 mod container;
 mod mounts;
 mod reader;
+mod resources;
+mod restore;
 mod volumes;
 mod warnings;
 mod workload;
 
 use crate::edits::{Edits, Wish};
 use crate::view::{Container, Metadata, Object, PodSpec};
-use crate::{Injection, Refusal, Settings, Subject};
-use certmint_contract::annotations;
+use crate::{Injection, Refusal, RunAsUser, Settings, Subject};
+use certmint_contract::annotations::{self, Renew};
 use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY};
-use certmint_contract::{Namespace, OptIn, Policy, Request, SecretName, WorkloadRef, keys};
+use certmint_contract::{Namespace, OptIn, Policy, Reload, Request, SecretName, WorkloadRef, keys};
 use reader::Reader;
 use workload::PodWorkload;
 
@@ -29,6 +31,9 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
         return update(before, metadata);
     }
     let OptIn::Yes(request) = request_of(metadata)? else { return Ok(Injection::default()) };
+    if metadata.annotation(MIRROR).is_some() {
+        return Ok(Injection { warnings: vec![warnings::MIRROR.into()], ..Injection::default() });
+    }
     let namespace: Namespace = subject.namespace.parse()?;
     request.mode.check()?;
     policy.check(&namespace, &request).map_err(Refusal::Policy)?;
@@ -39,18 +44,29 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
     let workload = PodWorkload::of(metadata, subject.name);
     workload.check(&request)?;
     let reference = workload.reference();
-    let target =
-        Target { spec: &spec, request: &request, namespace: &namespace, settings, workload: reference };
+    let target = Target {
+        spec: &spec,
+        request: &request,
+        namespace: &namespace,
+        settings,
+        workload: reference,
+        metadata: Some(metadata),
+    };
     let mut edits = Edits::default();
     let secret = reference.map(|workload| request.secret_name_for(workload)).transpose()?;
     let warnings = inject(&target, secret.as_ref(), &mut edits)?;
-    if !spec.is_windows() {
-        let wishes = labels(workload.is_the_pod());
-        let by = [(keys::INJECTED_BY, Some(settings.version.as_str().into()))];
-        edits.metadata(&["metadata"], Some(metadata), &wishes, &by)?;
-    }
+    let wishes = if spec.is_windows() { vec![NOT_MEANT] } else { labels(workload.is_the_pod()) };
+    let by = (!spec.is_windows()).then(|| (keys::INJECTED_BY, Some(settings.version.as_str().into())));
+    edits.metadata(&["metadata"], Some(metadata), &wishes, by.as_slice())?;
     Ok(Injection { patch: edits.into_patch()?, warnings })
 }
+
+/// Kubelet's annotation on the API server's picture of a static pod, which runs already and cannot change.
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
+/// The annotation of the API server's plugin: `LimitRanger plugin set: cpu, memory request for container app; …`.
+pub(crate) const LIMIT_RANGER: &str = "kubernetes.io/limit-ranger";
+/// What is not meant to be injected does not count as missed.
+pub(crate) const NOT_MEANT: Wish<'static> = (keys::INJECT_LABEL, None);
 
 /// What is injected into, and what for.
 pub(crate) struct Target<'a> {
@@ -60,6 +76,37 @@ pub(crate) struct Target<'a> {
     pub(crate) settings: &'a Settings,
     /// Whose certificate the pod gets, when that is known.
     pub(crate) workload: Option<&'a WorkloadRef>,
+    /// A pod's own; `None` for a template, which is only looked at.
+    pub(crate) metadata: Option<&'a Metadata<'a>>,
+}
+
+impl Target<'_> {
+    /// Whether this version has injected the pod already, as far as the pod says. The API server asks again when other
+    /// admission controllers have changed the pod since. A copy of an injected pod says the same.
+    fn is_reinvocation(&self) -> bool {
+        self.metadata.is_some_and(|metadata| {
+            metadata.label(keys::INJECTED) == Some(keys::TRUE)
+                && metadata.annotation(keys::INJECTED_BY) == Some(self.settings.version.as_str())
+        })
+    }
+
+    /// Who reads the files. `found` is our container as it is in the pod already.
+    fn reader(&self, found: Option<&Container<'_>>) -> Reader {
+        let reader = Reader::of(self.spec, &self.request.containers);
+        match self.settings.run_as_user {
+            RunAsUser::Set => reader,
+            RunAsUser::Unset => {
+                let chosen = found.and_then(|found| found.security_context.as_ref()?.run_as_user);
+                reader.beside(chosen.or(reader::pod_user(self.spec)), self.spec)
+            }
+        }
+    }
+
+    /// A signal by name reaches every process of that name that we see: with `hostPID`, those of the node's other pods.
+    fn is_signalling_the_host(&self) -> bool {
+        let signals = matches!(self.request.reload, Some(Reload::Signal { .. }));
+        self.spec.host_pid == Some(true) && signals && self.request.renew == Renew::Sidecar
+    }
 }
 
 /// Adds what the pod's `spec` lacks, and returns what the user should know.
@@ -81,17 +128,23 @@ pub(crate) fn inject(
     }
     let init_containers = spec.init_containers.as_deref().unwrap_or_default();
     let present = init_containers.iter().position(|container| &*container.view.name == CONTAINER);
-    if let Some(present) = present.and_then(|index| init_containers.get(index))
-        && !runs_our_binary(&present.view)
-    {
+    let found = present.and_then(|index| init_containers.get(index)).map(|found| &found.view);
+    if found.is_some_and(|found| !runs_our_binary(found)) && !target.is_reinvocation() {
         return Err(Refusal::ContainerName);
     }
-    let reader = Reader::of(spec, &request.containers);
+    if target.is_signalling_the_host() {
+        return Err(Refusal::HostProcesses);
+    }
+    if !target.is_reinvocation() {
+        resources::check(target)?;
+    }
+    let reader = target.reader(found);
     // Mounts first: they go by the indices of the containers before ours is among them.
-    mounts::edit(spec, request, edits)?;
+    let mut told = mounts::edit(spec, request, edits)?;
     volumes::edit(spec, secret, present.is_some(), edits)?;
     container::edit(target, secret.is_some(), &reader, present, edits)?;
-    Ok(warnings::of(target, &reader))
+    told.extend(warnings::of(target, &reader));
+    Ok(told)
 }
 
 pub(crate) fn malformed(why: serde_json::Error) -> Refusal {

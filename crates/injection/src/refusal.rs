@@ -14,6 +14,9 @@ pub enum Clash {
     /// The other is further down, where the certificate's volume has no mount point for it.
     #[error("inside the certificate's own place")]
     Inside,
+    /// The other is further up, and nothing can be made in it for the certificate's volume to be mounted on.
+    #[error("read-only and above the certificate's place, so that there is no directory to mount it on")]
+    ReadOnlyAbove,
 }
 
 /// Why an object is refused. The sentence is what `kubectl` shows.
@@ -66,6 +69,21 @@ pub enum Refusal {
         "the pod has a container named \"{CONTAINER}\" that does not run {FETCH_BINARY}; rename it: that name is for the injected one"
     )]
     ContainerName,
+    /// A signal would reach other pods.
+    #[error(
+        "annotation {key}: a signal would reach processes of other pods too, because this pod has hostPID: true; reload by http://127.0.0.1:PORT/PATH", key = keys::RELOAD
+    )]
+    HostProcesses,
+    /// What the injected container is to ask for is more than the pod has.
+    #[error(
+        "annotation {key}: {asked} does not fit into the pod's own spec.resources with {allowed}; ask for less, or remove the annotation", key = keys::RESOURCES
+    )]
+    PodResources {
+        /// As in the annotation: `requests.cpu=50m`.
+        asked: String,
+        /// As in the pod: `requests.cpu=100m`.
+        allowed: String,
+    },
     /// Somebody else's volume has our name.
     #[error("the pod has a volume named \"{0}\"; rename it: that name is for an injected one")]
     VolumeName(&'static str),
@@ -110,6 +128,8 @@ impl Refusal {
             Self::PodTooLate | Self::JobTooLate(_) => ErrorCode::TooLate,
             Self::NoContainers
             | Self::ContainerName
+            | Self::HostProcesses
+            | Self::PodResources { .. }
             | Self::VolumeName(_)
             | Self::MountPath { .. }
             | Self::WritableMount { .. } => ErrorCode::PodConflict,

@@ -129,7 +129,12 @@ pub(crate) struct PodSpec<'a> {
     pub(crate) dns_policy: Option<Text<'a>>,
     pub(crate) automount_service_account_token: Option<bool>,
     pub(crate) host_network: Option<bool>,
+    #[serde(rename = "hostPID")]
+    pub(crate) host_pid: Option<bool>,
     pub(crate) share_process_namespace: Option<bool>,
+    /// For the pod as a whole (KEP-2837).
+    #[serde(borrow)]
+    pub(crate) resources: Option<Resources<'a>>,
     #[serde(borrow)]
     os: Option<Os<'a>>,
     #[serde(borrow)]
@@ -173,7 +178,7 @@ pub(crate) struct Container<'a> {
     #[serde(borrow)]
     pub(crate) security_context: Option<SecurityContext<'a>>,
     #[serde(borrow)]
-    resources: Option<Resources<'a>>,
+    pub(crate) resources: Option<Resources<'a>>,
     #[serde(borrow)]
     restart_policy: Option<Text<'a>>,
 }
@@ -184,10 +189,12 @@ impl Container<'_> {
         self.restart_policy.as_deref() == Some("Always")
     }
 
-    /// CPU limited.
-    pub(crate) fn limits_cpu(&self) -> bool {
-        let limits = self.resources.as_ref().and_then(|resources| resources.limits.as_ref());
-        limits.is_some_and(|limits| limits.cpu.is_some())
+    pub(crate) fn requests(&self) -> Option<&Quantities<'_>> {
+        self.resources.as_ref()?.requests.as_ref()
+    }
+
+    pub(crate) fn limits(&self) -> Option<&Quantities<'_>> {
+        self.resources.as_ref()?.limits.as_ref()
     }
 
     /// CPU and memory limited, and requested to the same amount or, by default, the limit.
@@ -212,6 +219,18 @@ pub(crate) struct VolumeMount<'a> {
     #[serde(borrow)]
     pub(crate) mount_path: Text<'a>,
     pub(crate) read_only: Option<bool>,
+    #[serde(borrow)]
+    sub_path: Option<Text<'a>>,
+    #[serde(borrow)]
+    sub_path_expr: Option<Text<'a>>,
+}
+
+impl VolumeMount<'_> {
+    /// The whole volume, not a part of it.
+    pub(crate) fn is_whole(&self) -> bool {
+        let is_empty = |path: &Option<Text<'_>>| path.as_deref().unwrap_or_default().is_empty();
+        is_empty(&self.sub_path) && is_empty(&self.sub_path_expr)
+    }
 }
 
 /// A pod's `securityContext` (`fsGroup`) or a container's (`capabilities`): who it runs as.
@@ -231,6 +250,12 @@ impl SecurityContext<'_> {
         let drop = self.capabilities.as_ref().and_then(|capabilities| capabilities.drop.as_deref());
         drop.unwrap_or_default().iter().any(|name| matches!(&**name, "ALL" | "DAC_OVERRIDE"))
     }
+
+    /// Root can then not become another user (CAP_SETUID of capabilities(7)).
+    pub(crate) fn drops_setuid(&self) -> bool {
+        let drop = self.capabilities.as_ref().and_then(|capabilities| capabilities.drop.as_deref());
+        drop.unwrap_or_default().iter().any(|name| matches!(&**name, "ALL" | "SETUID"))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -240,18 +265,20 @@ struct Capabilities<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Resources<'a> {
+pub(crate) struct Resources<'a> {
     #[serde(borrow)]
-    limits: Option<Quantities<'a>>,
+    pub(crate) limits: Option<Quantities<'a>>,
     #[serde(borrow)]
-    requests: Option<Quantities<'a>>,
+    pub(crate) requests: Option<Quantities<'a>>,
 }
 
 /// The API server spells quantities canonically, so equal amounts are equal texts.
 #[derive(Debug, Deserialize)]
-struct Quantities<'a> {
+pub(crate) struct Quantities<'a> {
     #[serde(borrow)]
-    cpu: Option<Text<'a>>,
+    pub(crate) cpu: Option<Text<'a>>,
     #[serde(borrow)]
-    memory: Option<Text<'a>>,
+    pub(crate) memory: Option<Text<'a>>,
+    #[serde(borrow, rename = "ephemeral-storage")]
+    pub(crate) ephemeral_storage: Option<Text<'a>>,
 }

@@ -71,7 +71,8 @@ fn decide(
         let patch = label_only(workload, Some(keys::TRUE))?;
         return Ok(Injection { patch, ..Injection::default() });
     }
-    let mut warnings = preview(workload, &request, &namespace, settings)?;
+    let spec = pod_spec(workload)?;
+    let mut warnings = preview(&spec, &request, &namespace, settings)?;
     warnings.extend(warnings::overridden(workload, &copies));
     warnings.extend(warnings::never_renewed(workload.kind, &request));
     if opts_in_now && before.is_some() {
@@ -80,27 +81,31 @@ fn decide(
     let mut edits = Edits::default();
     let managed = [(keys::MANAGED, Some(keys::TRUE.into()))];
     edits.metadata(&["metadata"], Some(&workload.metadata), &managed, &[])?;
-    let labels = [(keys::INJECT_LABEL, Some(keys::TRUE.into()))];
+    let labels =
+        if spec.is_windows() { pod::NOT_MEANT } else { (keys::INJECT_LABEL, Some(keys::TRUE.into())) };
     let mut wishes: Vec<Wish<'_>> = copies.wishes;
     wishes.push((keys::COPIED, (!copies.listed.is_empty()).then(|| listed(&copies.listed).into())));
     wishes.push((keys::WORKLOAD, reference.map(|reference| reference.to_string().into())));
-    edits.metadata(&workload.template_path("metadata"), workload.template_metadata(), &labels, &wishes)?;
+    edits.metadata(&workload.template_path("metadata"), workload.template_metadata(), &[labels], &wishes)?;
     Ok(Injection { patch: edits.into_patch()?, warnings })
 }
 
 /// What the pods will meet, told to whoever annotates rather than to the ReplicaSet's controller.
 fn preview(
-    workload: &Workload<'_>,
+    spec: &PodSpec<'_>,
     request: &Request,
     namespace: &Namespace,
     settings: &Settings,
 ) -> Result<Vec<String>, Refusal> {
-    let spec = match workload.pod_spec() {
-        Some(spec) => serde_json::from_str(spec).map_err(|why| malformed(workload.kind, why))?,
-        None => PodSpec::default(),
-    };
-    let target = Target { spec: &spec, request, namespace, settings, workload: None };
+    let target = Target { spec, request, namespace, settings, workload: None, metadata: None };
     pod::inject(&target, None, &mut Edits::default())
+}
+
+fn pod_spec<'a>(workload: &Workload<'a>) -> Result<PodSpec<'a>, Refusal> {
+    match workload.pod_spec() {
+        Some(spec) => serde_json::from_str(spec).map_err(|why| malformed(workload.kind, why)),
+        None => Ok(PodSpec::default()),
+    }
 }
 
 /// Takes away what opting in brought; what the user wrote on the template stays.

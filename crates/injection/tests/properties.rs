@@ -56,8 +56,9 @@ fn annotations() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
             ("reload", "signal:SIGHUP:nginx"),
             ("duration", "12h"),
             ("key-algorithm", "ed25519"),
+            ("resources", "limits.memory=64Mi"),
         ],
-        0..8,
+        0..9,
     )
 }
 

@@ -30,6 +30,7 @@ fn whole_pods() {
         .annotated("renew", "false")
         .annotated("order", "last")
         .with_spec("securityContext", json!({"runAsUser": 0}))
+        .with("/spec/containers/0", "securityContext", json!({"capabilities": {"drop": ["ALL"]}}))
         .with_spec("initContainers", json!([{"name": "prepare", "image": "x"}]));
     snapshot("job_without_renewal", &job);
 }

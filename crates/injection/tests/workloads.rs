@@ -44,6 +44,19 @@ fn annotations_reach_the_template_of_every_kind() {
 }
 
 #[test]
+fn pods_for_windows_are_not_labelled_as_meant_to_be_injected() {
+    let linux = created(&deployment().annotated("inject", "true"));
+    let windows = |object: Object| object.with("/spec/template/spec", "os", json!({"name": "windows"}));
+    for created in [
+        created(&windows(deployment().annotated("inject", "true"))),
+        updated(&linux, &windows(linux.clone())),
+    ] {
+        assert_eq!(managed(&created), "true");
+        assert!(template(&created)["labels"]["certmint.dev/inject"].is_null());
+    }
+}
+
+#[test]
 fn opting_out_restores_the_template() {
     for kind in KINDS.into_iter().filter(|kind| *kind != "Job") {
         let plain = workload(kind).template_annotated("mount-path", "/tls");

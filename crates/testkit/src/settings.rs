@@ -1,6 +1,6 @@
 //! Settings of the webhook.
 
-use certmint_injection::{ContainerResources, Quantity, Settings};
+use certmint_injection::{ContainerResources, Quantity, RunAsUser, Settings};
 
 /// Settings like those of an installation with the chart's values.
 pub fn settings() -> Settings {
@@ -16,6 +16,7 @@ pub fn settings() -> Settings {
             memory_limit: quantity("32Mi"),
             guaranteed_cpu: quantity("50m"),
         },
+        run_as_user: RunAsUser::Set,
         deadline_seconds: 30,
         version: "certmint/1.0.0".into(),
     }

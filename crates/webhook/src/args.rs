@@ -1,7 +1,7 @@
 //! The flags of `certmint webhook`. Each can be given as an environment variable too.
 
 use certmint_contract::pod_layout::DEFAULT_DEADLINE_SECONDS;
-use certmint_injection::{ContainerResources, Quantity, Settings};
+use certmint_injection::{ContainerResources, Quantity, RunAsUser, Settings};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -54,6 +54,10 @@ pub struct PodArgs {
     /// The injected container's CPU request and limit in pods of QoS class Guaranteed.
     #[arg(long, env = "CERTMINT_FETCH_GUARANTEED_CPU", default_value = "50m")]
     pub fetch_guaranteed_cpu: Quantity,
+    /// Who decides about the injected container's runAsUser: set it from the pod's spec, or leave it unset for the
+    /// platform, as OpenShift needs it.
+    #[arg(long, env = "CERTMINT_FETCH_RUN_AS_USER", default_value = "set", value_parser = ["set", "unset"])]
+    pub fetch_run_as_user: String,
     /// Seconds that a pod waits for its first certificate before it fails and is tried again.
     #[arg(long, env = "CERTMINT_FETCH_DEADLINE_SECONDS", default_value_t = DEFAULT_DEADLINE_SECONDS,
           value_parser = clap::value_parser!(u32).range(1..=600))]
@@ -72,6 +76,7 @@ impl PodArgs {
             fetch_cpu_limit,
             fetch_memory_limit,
             fetch_guaranteed_cpu,
+            fetch_run_as_user,
             fetch_deadline_seconds,
         } = self.clone();
         Settings {
@@ -86,6 +91,7 @@ impl PodArgs {
                 memory_limit: fetch_memory_limit,
                 guaranteed_cpu: fetch_guaranteed_cpu,
             },
+            run_as_user: if fetch_run_as_user == "unset" { RunAsUser::Unset } else { RunAsUser::Set },
             deadline_seconds: fetch_deadline_seconds,
             version: concat!("certmint/", env!("CARGO_PKG_VERSION")).into(),
         }

@@ -44,6 +44,21 @@ pub(super) fn policy_is_the_default(chart: &Chart) -> Result<()> {
     Ok(())
 }
 
+/// Where namespaces have users of their own, the injected container's is left to the platform, unless somebody says other.
+pub(super) fn users_are_left_to_openshift(chart: &Chart) -> Result<()> {
+    for (api, value, expected) in [
+        ("v1", "auto", "set"),
+        ("security.openshift.io/v1", "auto", "unset"),
+        ("security.openshift.io/v1", "set", "set"),
+        ("v1", "unset", "unset"),
+    ] {
+        let rendered = chart.template_for(api, &[&format!("fetch.runAsUser=\"{value}\"")])?;
+        let expected = format!("- --fetch-run-as-user={expected}\n");
+        ensure!(rendered.contains(&expected), "with {api} and {value}, the webhook is not told {expected}");
+    }
+    Ok(())
+}
+
 fn lies_in_its_place(object: &Value, set: &ValueSet) -> Result<()> {
     let metadata = &object["metadata"];
     let test = metadata["annotations"]["helm.sh/hook"] == "test";

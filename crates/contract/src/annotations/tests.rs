@@ -30,6 +30,7 @@ fn every_key_is_read() {
         (keys::RENEW, "false"),
         (keys::RELOAD, "signal:SIGHUP:nginx"),
         (keys::ORDER, "last"),
+        (keys::RESOURCES, "none"),
         (keys::WORKLOAD, "Deployment/payments"),
     ]);
     let expected = Request {
@@ -43,6 +44,7 @@ fn every_key_is_read() {
         renew: Renew::Never,
         reload: Some("signal:SIGHUP:nginx".parse().unwrap()),
         order: Order::Last,
+        resources: Some(ContainerResources::default()),
     };
     assert_eq!(parsed, Ok(OptIn::Yes(Box::new(expected))));
 }
@@ -66,7 +68,7 @@ fn a_wrong_value_names_key_value_and_what_is_allowed() {
 
 #[test]
 fn an_unknown_key_is_met_with_the_nearest_known_one() {
-    let known = "inject, mode, secret-name, dns-names, duration, key-algorithm, mount-path, containers, renew, reload, order";
+    let known = "inject, mode, secret-name, dns-names, duration, key-algorithm, mount-path, containers, renew, reload, order, resources";
     assert_eq!(
         faults(&[("certmint.dev/injct", "true")]),
         [format!(

@@ -1,13 +1,14 @@
 //! Our container: first among the init containers, and a sidecar from then on.
 
-use super::Target;
-use super::reader::Reader;
+use super::reader::{FETCH_USER, Reader, pod_user};
+use super::restore::restored;
+use super::{Target, resources};
 use crate::edits::Edits;
+use crate::json::Traced;
 use crate::manifest::{
-    Capabilities, Container, EnvVar, Hook, Lifecycle, Quantities, Resources, SeccompProfile, SecurityContext,
-    VolumeMount,
+    Capabilities, Container, EnvVar, Hook, Lifecycle, SeccompProfile, SecurityContext, VolumeMount,
 };
-use crate::{Refusal, view};
+use crate::{Refusal, RunAsUser};
 use certmint_contract::SpiffeId;
 use certmint_contract::annotations::{Order, Renew};
 use certmint_contract::pod_layout::{
@@ -29,10 +30,11 @@ pub(super) fn edit(
     let list = target.spec.init_containers.as_deref();
     match (present, target.request.order) {
         (Some(index), _) => {
-            if list.and_then(|list| list.get(index)).is_some_and(|found| found.holds(&desired)) {
-                return Ok(());
+            let found = list.and_then(|list| list.get(index)).and_then(Traced::whole);
+            match restored(found, &desired, target.is_reinvocation()) {
+                Some(restored) => edits.replace(&["spec", "initContainers", &index.to_string()], restored),
+                None => Ok(()),
             }
-            edits.replace(&["spec", "initContainers", &index.to_string()], desired)
         }
         (None, Order::First) if list.is_some() => edits.add(&["spec", "initContainers", "0"], desired),
         (None, _) => edits.append(&["spec", "initContainers"], list.is_some(), desired),
@@ -57,8 +59,8 @@ fn container<'a>(target: &Target<'a>, secret: bool, reader: &Reader) -> Containe
         restart_policy,
         lifecycle,
         env: environment(target, reader),
-        resources: resources(target),
-        security_context: security_context(reader),
+        resources: resources::of(target),
+        security_context: security_context(target, reader),
         termination_message_path: "/dev/termination-log",
         termination_message_policy: "File",
         volume_mounts: mounts(secret),
@@ -66,7 +68,7 @@ fn container<'a>(target: &Target<'a>, secret: bool, reader: &Reader) -> Containe
 }
 
 fn environment<'a>(target: &Target<'a>, reader: &Reader) -> Vec<EnvVar<'a>> {
-    let Target { spec, request, namespace, settings, workload } = target;
+    let Target { spec, request, namespace, settings, workload, .. } = target;
     let account = spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
     let always: [(_, Cow<'_, str>); 5] = [
         (ENV_API, settings.api_url.as_str().into()),
@@ -92,37 +94,18 @@ fn mounts(secret: bool) -> Vec<VolumeMount<'static>> {
     mounts
 }
 
-/// A pod of QoS class Guaranteed stays one: it may depend on that for its CPUs and against eviction. One whose
-/// containers all have a CPU limit keeps that too: a quota on `limits.cpu` admits no container without.
-fn resources<'a>(target: &Target<'a>) -> Resources<'a> {
-    let resources = &target.settings.resources;
-    let spec = target.spec;
-    let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &init.view);
-    let all = init.chain(spec.containers.as_deref().unwrap_or_default());
-    let mut others = all.filter(|container| &*container.name != CONTAINER);
-    let memory = resources.memory_limit.as_str();
-    if others.clone().all(view::Container::is_guaranteed) {
-        let amount = Quantities { cpu: Some(resources.guaranteed_cpu.as_str()), memory };
-        return Resources { requests: amount, limits: amount };
-    }
-    let limited = others.all(view::Container::limits_cpu);
-    Resources {
-        requests: Quantities {
-            cpu: Some(resources.cpu_request.as_str()),
-            memory: resources.memory_request.as_str(),
-        },
-        limits: Quantities { cpu: limited.then(|| resources.cpu_limit.as_str()), memory },
-    }
-}
-
 /// Pod Security "restricted", whatever the pod itself says.
-fn security_context(reader: &Reader) -> SecurityContext<'static> {
+fn security_context(target: &Target<'_>, reader: &Reader) -> SecurityContext<'static> {
     SecurityContext {
         allow_privilege_escalation: false,
         capabilities: Capabilities { drop: &["ALL"] },
         read_only_root_filesystem: true,
         run_as_non_root: true,
-        run_as_user: reader.run_as_user(),
+        run_as_user: match target.settings.run_as_user {
+            RunAsUser::Set => Some(reader.run_as_user()),
+            // A pod of root's would make ours root, which kubelet then refuses to start.
+            RunAsUser::Unset => (pod_user(target.spec) == Some(0)).then_some(FETCH_USER),
+        },
         run_as_group: reader.run_as_group(),
         seccomp_profile: SeccompProfile { kind: "RuntimeDefault" },
     }

@@ -32,17 +32,7 @@ struct Credentials {
 impl Reader {
     /// Who runs in the containers that get the files.
     pub(crate) fn of(spec: &PodSpec<'_>, which: &Containers) -> Self {
-        let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &init.view);
-        let apps = spec.containers.as_deref().unwrap_or_default().iter();
-        // An init container that ends may well prepare things as another user: the app is what counts,
-        // unless that container is asked for by name.
-        let named = matches!(which, Containers::Named(_));
-        let all: Vec<_> = init
-            .filter(|init| (named || init.is_sidecar()) && &*init.name != CONTAINER)
-            .chain(apps)
-            .filter(|container| receives(which, &container.name))
-            .map(|container| Credentials::of(container, spec))
-            .collect();
+        let all: Vec<_> = readers(spec, which).map(|container| Credentials::of(container, spec)).collect();
         let bound: Vec<_> = all.iter().copied().filter(|reader| !reader.reads_anything).collect();
         // Where nobody is kept out by a mode, one stands for all.
         let readers = if bound.is_empty() { all.get(..1).unwrap_or_default() } else { &bound };
@@ -56,6 +46,17 @@ impl Reader {
             None => Self::Anyone(
                 readers.iter().map(|reader| reader.user).collect::<Option<_>>().unwrap_or_default(),
             ),
+        }
+    }
+
+    /// The app as far as it can be told apart when our container runs as `writer`, of the platform's choice, or as
+    /// nobody knows whom: a file of mode 0400 is for its owner only.
+    pub(crate) fn beside(self, writer: Option<i64>, spec: &PodSpec<'_>) -> Self {
+        match self {
+            Self::User(user) if writer == Some(user) => Self::User(user),
+            Self::User(_) if fs_group(spec).is_some() => Self::FsGroup,
+            Self::User(user) => Self::Anyone(vec![user]),
+            other => other,
         }
     }
 
@@ -87,7 +88,7 @@ impl Credentials {
     /// A container's own setting, else the pod's.
     fn of(container: &Container<'_>, spec: &PodSpec<'_>) -> Self {
         let (own, pod) = (container.security_context.as_ref(), spec.security_context.as_ref());
-        let user = own.and_then(|own| own.run_as_user).or(pod.and_then(|pod| pod.run_as_user));
+        let user = own.and_then(|own| own.run_as_user).or(pod_user(spec));
         let group = own.and_then(|own| own.run_as_group).or(pod.and_then(|pod| pod.run_as_group));
         let is_root = user == Some(0);
         Self {
@@ -97,6 +98,32 @@ impl Credentials {
             reads_anything: is_root && !own.is_some_and(SecurityContext::drops_dac_override),
         }
     }
+}
+
+/// The containers that get the files and count: an init container that ends may well prepare things as another user,
+/// so it counts only when it is asked for by name.
+fn readers<'a>(spec: &'a PodSpec<'_>, which: &'a Containers) -> impl Iterator<Item = &'a Container<'a>> {
+    let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &init.view);
+    let apps = spec.containers.as_deref().unwrap_or_default().iter();
+    let named = matches!(which, Containers::Named(_));
+    init.filter(move |init| (named || init.is_sidecar()) && &*init.name != CONTAINER)
+        .chain(apps)
+        .filter(move |container| receives(which, &container.name))
+}
+
+/// The container that begins as root and may become another user, as servers do that drop their privileges. Which user
+/// that is, the pod does not tell.
+pub(crate) fn may_change_user<'a>(spec: &'a PodSpec<'_>, which: &'a Containers) -> Option<&'a str> {
+    let changes = |container: &&Container<'_>| {
+        Credentials::of(container, spec).user == Some(0)
+            && !container.security_context.as_ref().is_some_and(SecurityContext::drops_setuid)
+    };
+    readers(spec, which).find(changes).map(|container| &*container.name)
+}
+
+/// The user that the pod sets for every container.
+pub(crate) fn pod_user(spec: &PodSpec<'_>) -> Option<i64> {
+    spec.security_context.as_ref().and_then(|context| context.run_as_user)
 }
 
 fn fs_group(spec: &PodSpec<'_>) -> Option<i64> {

@@ -1,12 +1,14 @@
 //! What is allowed but probably not meant.
 
-use super::Target;
-use super::reader::Reader;
+use super::reader::{self, Reader};
+use super::{Target, resources};
 use certmint_contract::annotations::{Containers, Renew};
 use certmint_contract::{Reload, keys};
 use std::collections::HashSet;
 
 pub(super) const WINDOWS: &str = "certmint: LeftAlone: this is a Windows pod; Certmint injects into Linux pods only and leaves it as it is";
+
+pub(super) const MIRROR: &str = "certmint: LeftAlone: this is the mirror of a static pod, which kubelet runs from a file; Certmint leaves it as it is, without a certificate";
 
 /// The most containers that a warning lists, and the most warnings about them.
 const MOST_SHOWN: usize = 10;
@@ -16,6 +18,8 @@ const LONGEST_SHOWN: usize = 250;
 pub(super) fn of(target: &Target<'_>, reader: &Reader) -> Vec<String> {
     let mut warnings = missing_containers(target);
     warnings.extend(readable_by_all(reader));
+    warnings.extend(unreadable_later(target, reader));
+    warnings.extend(resources::loses_guarantee(target).then(|| no_guarantee().into()));
     warnings.extend(dns(target).map(Into::into));
     warnings.extend(reload(target, reader));
     warnings
@@ -56,6 +60,23 @@ fn readable_by_all(reader: &Reader) -> Option<String> {
             keys::CONTAINERS
         )
     })
+}
+
+/// Root reads any file; whoever it becomes may not.
+fn unreadable_later(target: &Target<'_>, reader: &Reader) -> Option<String> {
+    match reader {
+        Reader::User(_) | Reader::Group(_) => {}
+        Reader::FsGroup | Reader::Anyone(_) => return None,
+    }
+    let name = reader::may_change_user(target.spec, &target.request.containers)?;
+    let name: String = name.chars().take(LONGEST_SHOWN).collect();
+    Some(format!(
+        "certmint: Doubtful: container \"{name}\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group"
+    ))
+}
+
+fn no_guarantee() -> &'static str {
+    "certmint: Doubtful: annotation certmint.dev/resources takes the pod out of QoS class Guaranteed; write limits.cpu and limits.memory, and the same requests or none"
 }
 
 fn dns(target: &Target<'_>) -> Option<&'static str> {

@@ -139,7 +139,7 @@ impl<'a> Workload<'a> {
         object.map(|entry| (false, entry)).chain(template.map(|entry| (true, entry)))
     }
 
-    pub(super) fn pod_spec(&self) -> Option<&str> {
+    pub(super) fn pod_spec(&self) -> Option<&'a str> {
         Some(self.spec.template.as_ref()?.spec?.get())
     }
 }

@@ -5,8 +5,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod mounts;
+mod others;
 mod readers;
 mod reference;
+mod resources;
 
 use certmint_testkit::{Object, pod};
 use common::{admit, created};
@@ -239,14 +241,6 @@ fn what_collides_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn an_altered_container_of_ours_is_brought_back() {
-    let pod = opted_in();
-    let injected = created(&pod);
-    let altered = injected.clone().with("/spec/initContainers/0", "image", json!("evil"));
-    assert_eq!(created(&altered), injected);
-}
-
-#[test]
 fn additions_of_the_api_server_are_no_reason_to_patch_again() {
     let injected = created(&opted_in())
         .with("/spec/initContainers/0", "resizePolicy", json!([]))
@@ -274,6 +268,34 @@ fn windows_is_left_alone() {
         assert!(injection.patch.is_empty());
         assert!(injection.warnings[0].contains("Windows"));
     }
+}
+
+#[test]
+fn a_windows_pod_does_not_count_as_missed() {
+    let labelled = opted_in().with("/metadata/labels", "certmint.dev/inject", json!("true"));
+    let created = created(&labelled.with_spec("os", json!({"name": "windows"})));
+    assert!(created.value()["metadata"]["labels"]["certmint.dev/inject"].is_null());
+    assert!(created.value()["metadata"]["labels"]["certmint.dev/injected"].is_null());
+}
+
+#[test]
+fn the_mirror_of_a_static_pod_is_left_alone() {
+    let mirror = opted_in().with("/metadata/annotations", "kubernetes.io/config.mirror", json!("5d41402a"));
+    let injection = admit(&mirror, None).unwrap();
+    assert!(injection.patch.is_empty());
+    assert!(injection.warnings[0].starts_with("certmint: LeftAlone: this is the mirror of a static pod"));
+}
+
+#[test]
+fn a_signal_does_not_reach_other_pods() {
+    let host = opted_in().with_spec("hostPID", json!(true));
+    let signal = host.clone().annotated("reload", "signal:SIGHUP:nginx");
+    assert_eq!(
+        refusal(&signal),
+        "PodConflict: annotation certmint.dev/reload: a signal would reach processes of other pods too, because this pod has hostPID: true; reload by http://127.0.0.1:PORT/PATH"
+    );
+    assert_eq!(refusal(&signal.annotated("renew", "false")), "admitted");
+    assert_eq!(refusal(&host.annotated("reload", "http://127.0.0.1:8080/reload")), "admitted");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Who can read the files: the documented modes, case by case, and no wider.
 
-use crate::common::{admit, created};
-use certmint_testkit::{Object, pod};
+use crate::common::{admit, created, patched};
+use certmint_contract::Policy;
+use certmint_injection::{RunAsUser, Settings, Subject, admit_pod};
+use certmint_testkit::{Object, pod, settings};
 use serde_json::{Value, json};
 
 /// The reference, whose table of modes is the one below.
@@ -74,6 +76,77 @@ fn the_reference_has_every_case_with_its_mode() {
     }
     let listed = REFERENCE.lines().filter(|line| line.contains(" | 04")).count();
     assert_eq!(listed, rows.len(), "docs/src/reference/pods.md lists a case that is not tested");
+}
+
+#[test]
+fn who_stops_being_root_is_warned() {
+    let warnings = |pod: &Object| admit(pod, None).unwrap().warnings;
+    let told = "certmint: Doubtful: container \"app\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
+    let root = || app(user(0));
+    assert_eq!(warnings(&with(json!({}), json!([root()]))), [told]);
+    assert_eq!(warnings(&with(user(0), json!([app(json!({}))]))), [told]);
+    assert_eq!(warnings(&with(json!({}), json!([root(), proxy(user(1000))]))), [told]);
+    // The group reads, everyone reads, it cannot become another user, or it gets no key.
+    let unable = |drop: &str| app(json!({"runAsUser": 0, "capabilities": {"drop": [drop]}}));
+    for pod in [
+        with(json!({"fsGroup": 999}), json!([root()])),
+        with(json!({}), json!([app(json!({}))])),
+        with(json!({}), json!([unable("ALL")])),
+        with(json!({}), json!([unable("SETUID")])),
+        with(json!({}), json!([root(), proxy(user(1000))])).annotated("containers", "proxy"),
+    ] {
+        assert!(warnings(&pod).is_empty(), "{:?}", warnings(&pod));
+    }
+}
+
+/// What the platform is left to decide, as on OpenShift: `mode | user` of our container.
+fn left_to_the_platform(pod: &Object) -> (String, Value) {
+    let settings = Settings { run_as_user: RunAsUser::Unset, ..settings() };
+    let json = pod.json();
+    let subject = Subject { namespace: "shop", name: None, object: &json, before: None };
+    let injection = admit_pod(&subject, &Policy::default(), &settings).unwrap();
+    let pod = patched(pod, &injection);
+    let ours = &pod.value()["spec"]["initContainers"][0];
+    let mode = ours["env"].as_array().unwrap().iter().find(|env| env["name"] == "CERTMINT_FILE_MODE");
+    (mode.unwrap()["value"].as_str().unwrap().into(), ours["securityContext"]["runAsUser"].clone())
+}
+
+#[test]
+fn where_the_platform_chooses_the_user_the_mode_follows() {
+    let mode = |pod: &Object| {
+        let (mode, user) = left_to_the_platform(pod);
+        assert_eq!(user, Value::Null);
+        mode
+    };
+    // Ours runs as the pod's user, which is the app's.
+    assert_eq!(mode(&with(user(1000), json!([app(json!({}))]))), "0400");
+    // The app's own user cannot be taken for ours.
+    assert_eq!(mode(&with(json!({}), json!([app(user(1000))]))), "0444");
+    assert_eq!(mode(&with(json!({"fsGroup": 5}), json!([app(user(1000))]))), "0440");
+    assert_eq!(mode(&with(json!({}), json!([app(json!({}))]))), "0444");
+    assert_eq!(mode(&with(json!({"fsGroup": 5}), json!([app(json!({}))]))), "0440");
+    // Root's pod would make ours root.
+    assert_eq!(left_to_the_platform(&with(user(0), json!([app(json!({}))]))), ("0440".into(), json!(65532)));
+}
+
+#[test]
+fn the_user_that_the_platform_chose_for_ours_stays() {
+    let chosen = 1_000_650_000;
+    let platform = |mut pod: Value, user: i64| -> Object {
+        for list in ["initContainers", "containers"] {
+            for container in pod["spec"][list].as_array_mut().unwrap() {
+                container["securityContext"]["runAsUser"] = user.into();
+            }
+        }
+        pod.into()
+    };
+    let pod = with(json!({}), json!([app(json!({}))]));
+    let first = created(&pod);
+    assert_eq!(
+        left_to_the_platform(&platform(first.value().clone(), chosen)),
+        ("0400".into(), chosen.into())
+    );
+    assert_eq!(left_to_the_platform(&platform(first.value().clone(), 0)).1, Value::Null);
 }
 
 #[test]

@@ -22,6 +22,18 @@ fn mounting(path: &str) -> Object {
     opted_in().annotated("mount-path", "/app/tls").with("/spec/containers/0", "volumeMounts", mounts)
 }
 
+/// A volume above the certificate's place, mounted read-only.
+fn above(source: Value) -> Object {
+    let mut volume = source;
+    volume["name"] = "x".into();
+    let mounts = json!([{"name": "x", "mountPath": "/app", "readOnly": true}]);
+    opted_in().annotated("mount-path", "/app/tls").with_spec("volumes", json!([volume])).with(
+        "/spec/containers/0",
+        "volumeMounts",
+        mounts,
+    )
+}
+
 fn refused() -> Vec<Object> {
     let foreign = || json!([{"name": "certmint", "command": ["/bin/sh"]}]);
     vec![
@@ -31,6 +43,11 @@ fn refused() -> Vec<Object> {
         opted_in().with_spec("containers", Value::Null),
         mounting("/app/tls"),
         mounting("/app/tls/own.crt"),
+        above(json!({"emptyDir": {}})),
+        opted_in().annotated("reload", "signal:SIGHUP:nginx").with_spec("hostPID", json!(true)),
+        opted_in()
+            .annotated("resources", "requests.cpu=50m")
+            .with_spec("resources", json!({"requests": {"cpu": "20m"}})),
         opted_in().with(
             "/spec/containers/0",
             "volumeMounts",
@@ -54,6 +71,13 @@ fn warned() -> Vec<Object> {
         signal.clone(),
         signal.clone().with_spec("shareProcessNamespace", json!(true)),
         signal.annotated("renew", "false"),
+        opted_in().with("/metadata/annotations", "kubernetes.io/config.mirror", json!("5d41402a")),
+        above(json!({"persistentVolumeClaim": {"claimName": "data"}})),
+        opted_in().with_spec("containers", json!([user("app", 0)])),
+        opted_in().annotated("resources", "requests.cpu=50m").with_spec(
+            "containers",
+            json!([{"name": "app", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]),
+        ),
     ]
 }
 

@@ -1,0 +1,142 @@
+//! Amounts of CPU and memory, as Kubernetes writes them.
+
+use crate::spelling::shown;
+use serde::Deserialize;
+use std::{cmp::Ordering, fmt, str::FromStr};
+
+/// A Kubernetes quantity: a decimal number with an SI or binary suffix, like `5m` or `32Mi`. It keeps its spelling.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Spelled")]
+pub struct Quantity {
+    text: Box<str>,
+    thousandths: u128,
+}
+
+/// The text is no quantity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not a quantity: write a number with a suffix, like 5m (CPU) or 32Mi (memory)")]
+pub struct QuantityError(String);
+
+/// Suffixes, and how many thousandths one of them is.
+const SUFFIXES: [(&str, u128); 14] = [
+    ("", 1000),
+    ("m", 1),
+    ("k", 1000 * 1000),
+    ("M", 1000 * 1000_u128.pow(2)),
+    ("G", 1000 * 1000_u128.pow(3)),
+    ("T", 1000 * 1000_u128.pow(4)),
+    ("P", 1000 * 1000_u128.pow(5)),
+    ("E", 1000 * 1000_u128.pow(6)),
+    ("Ki", 1000 * 1024),
+    ("Mi", 1000 * 1024_u128.pow(2)),
+    ("Gi", 1000 * 1024_u128.pow(3)),
+    ("Ti", 1000 * 1024_u128.pow(4)),
+    ("Pi", 1000 * 1024_u128.pow(5)),
+    ("Ei", 1000 * 1024_u128.pow(6)),
+];
+/// No real amount has more; a product with the largest suffix stays far within 128 bits.
+const MAX_DIGITS: usize = 15;
+
+impl Quantity {
+    /// The quantity as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The amount in thousandths, the unit of CPU, rounded up.
+    pub fn thousandths(&self) -> u128 {
+        self.thousandths
+    }
+
+    /// Compares amounts, however they are spelled.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        self.thousandths.cmp(&other.thousandths)
+    }
+}
+
+impl FromStr for Quantity {
+    type Err = QuantityError;
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        let error = || QuantityError(shown(text));
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, suffix) = text.split_at_checked(end).ok_or_else(error)?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let digits =
+            |part: &str| (1..=MAX_DIGITS).contains(&part.len()).then(|| part.parse::<u128>().ok()).flatten();
+        let (whole, parts) = (digits(whole).ok_or_else(error)?, digits(fraction).ok_or_else(error)?);
+        let (_, unit) = SUFFIXES.iter().find(|(known, _)| *known == suffix).ok_or_else(error)?;
+        let ten_to_the = u32::try_from(fraction.len()).map_err(|_| error())?;
+        let thousandths = whole * unit + (parts * unit).div_ceil(10_u128.pow(ten_to_the));
+        Ok(Self { text: text.into(), thousandths })
+    }
+}
+
+/// As YAML has it: `cpu: 1` is a number, `cpu: 500m` a text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Spelled {
+    Text(String),
+    Whole(u64),
+    Fraction(f64),
+}
+
+impl TryFrom<Spelled> for Quantity {
+    type Error = QuantityError;
+    fn try_from(spelled: Spelled) -> Result<Self, QuantityError> {
+        match spelled {
+            Spelled::Text(text) => text.parse(),
+            Spelled::Whole(number) => number.to_string().parse(),
+            Spelled::Fraction(number) => number.to_string().parse(),
+        }
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quantity(text: &str) -> Quantity {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn quantities_are_checked_before_any_pod_depends_on_them() {
+        for text in ["5m", "0.5", "1", "32Mi", "1Gi", "0", "999999999999999Ei"] {
+            assert_eq!(quantity(text).as_str(), text);
+        }
+        for text in ["", "m", "5 m", "32MB", "-1", ".5", "1.", "1.2.3", "1e", "1e3", "1000000000000000", "½"]
+        {
+            assert!(text.parse::<Quantity>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_yaml_has_them() {
+        let read = |json: &str| serde_json::from_str::<Quantity>(json).map(|quantity| quantity.to_string());
+        assert_eq!(read("1").unwrap(), "1");
+        assert_eq!(read("0.5").unwrap(), "0.5");
+        assert_eq!(read("268435456.0").unwrap(), "268435456");
+        assert_eq!(read("\"64Mi\"").unwrap(), "64Mi");
+        assert!(read("-1").is_err() && read("null").is_err() && read("1e300").is_err());
+    }
+
+    #[test]
+    fn amounts_compare_however_they_are_spelled() {
+        for (one, other, ordering) in [
+            ("0.5", "500m", Ordering::Equal),
+            ("1Gi", "1024Mi", Ordering::Equal),
+            ("1k", "1000", Ordering::Equal),
+            ("64M", "64Mi", Ordering::Less),
+            ("0.0001", "1m", Ordering::Equal),
+            ("200m", "0.1", Ordering::Greater),
+        ] {
+            assert_eq!(quantity(one).compare(&quantity(other)), ordering, "{one} {other}");
+        }
+    }
+}

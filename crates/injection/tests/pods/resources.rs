@@ -1,0 +1,147 @@
+//! What the injected container asks for, so that the pod stays valid.
+
+use crate::{opted_in, ours, refusal, warnings};
+use certmint_testkit::Object;
+use serde_json::{Value, json};
+
+fn app(resources: Value) -> Value {
+    json!([{"name": "app", "resources": resources}])
+}
+
+/// A pod whose app asks for that, and which asks for that as a whole.
+fn sharing(pod: Value, containers: Value) -> Object {
+    opted_in().with_spec("containers", app(containers)).with_spec("resources", pod)
+}
+
+fn resources(pod: &Object) -> Value {
+    ours(pod)["resources"].clone()
+}
+
+#[test]
+fn a_pod_that_asks_as_a_whole_asks_for_nothing_more() {
+    let exact = json!({"requests": {"cpu": "100m", "memory": "64Mi"}});
+    let nothing = json!({"requests": {"cpu": "0", "memory": "0"}});
+    for pod in [
+        json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "128Mi"}}),
+        json!({"limits": {"cpu": "200m", "memory": "128Mi"}}),
+        json!({"requests": {"cpu": "100m"}}),
+        json!({"limits": {"memory": "24Mi"}}),
+    ] {
+        assert_eq!(resources(&sharing(pod.clone(), exact.clone())), nothing, "{pod}");
+        assert_eq!(resources(&sharing(pod.clone(), json!({}))), nothing, "{pod}");
+    }
+    for none in [json!({}), json!({"requests": {}}), json!({"limits": {"hugepages-2Mi": "4Mi"}}), Value::Null]
+    {
+        let usual = json!({"requests": {"cpu": "5m", "memory": "8Mi"}, "limits": {"memory": "32Mi"}});
+        assert_eq!(resources(&sharing(none, json!({}))), usual);
+    }
+}
+
+#[test]
+fn the_annotation_says_exactly_what_is_asked_for() {
+    let asking = |text: &str| resources(&opted_in().annotated("resources", text));
+    assert_eq!(
+        asking("requests.cpu=50m,requests.memory=64Mi,limits.memory=64Mi"),
+        json!({"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "64Mi"}})
+    );
+    assert_eq!(asking("limits.cpu=1"), json!({"limits": {"cpu": "1"}}));
+    assert_eq!(asking("none"), json!({}));
+}
+
+#[test]
+fn the_annotation_is_held_to_the_policy_and_to_the_pod() {
+    assert_eq!(
+        refusal(&opted_in().annotated("resources", "limits.memory=1Gi")),
+        "NotAllowed: annotation certmint.dev/resources: limits.memory=1Gi is not allowed; the policy allows at most 256Mi"
+    );
+    let pod =
+        |order: &str, asked: &str| {
+            let whole = json!({"requests": {"cpu": "150m"}, "limits": {"cpu": "300m"}});
+            sharing(whole, json!({"requests": {"cpu": "100m"}}))
+            .with_spec("initContainers", json!([
+                {"name": "prepare", "resources": {"limits": {"cpu": "120m"}}},
+                {"name": "proxy", "restartPolicy": "Always", "resources": {"requests": {"cpu": "10m"}}},
+            ]))
+            .annotated("order", order)
+            .annotated("resources", asked)
+        };
+    let refused = |kind: &str, asked: &str, allowed: &str| {
+        format!(
+            "PodConflict: annotation certmint.dev/resources: {kind}.cpu={asked} does not fit into the pod's own spec.resources with {kind}.cpu={allowed}; ask for less, or remove the annotation"
+        )
+    };
+    assert_eq!(refusal(&pod("last", "requests.cpu=40m")), "admitted");
+    assert_eq!(refusal(&pod("last", "requests.cpu=41m")), refused("requests", "41m", "150m"));
+    // First, ours runs beside the one that ends.
+    assert_eq!(refusal(&pod("first", "requests.cpu=30m")), "admitted");
+    assert_eq!(refusal(&pod("first", "limits.cpu=31m")), refused("requests", "31m", "150m"));
+    assert_eq!(refusal(&pod("last", "requests.cpu=0,limits.cpu=301m")), refused("limits", "301m", "300m"));
+    assert_eq!(refusal(&pod("last", "requests.cpu=0,limits.cpu=300m")), "admitted");
+}
+
+#[test]
+fn a_guarantee_that_the_annotation_ends_is_told() {
+    let amount = json!({"cpu": "1", "memory": "1Gi"});
+    let guaranteed = opted_in().with_spec("containers", app(json!({"limits": amount})));
+    assert!(warnings(&guaranteed).is_empty());
+    let told = |asked: &str| warnings(&guaranteed.clone().annotated("resources", asked)).len();
+    assert_eq!(told("limits.cpu=50m,limits.memory=32Mi"), 0);
+    assert_eq!(told("requests.cpu=0.05,limits.cpu=50m,limits.memory=32Mi"), 0);
+    assert_eq!(told("requests.cpu=50m,limits.memory=32Mi"), 1);
+    assert_eq!(told("none"), 1);
+}
+
+/// As the plugin LimitRanger notes it, before it asks us.
+fn given(note: &str, resources: Value) -> Object {
+    let pod = opted_in().with_spec("containers", app(resources));
+    pod.with(
+        "/metadata/annotations",
+        "kubernetes.io/limit-ranger",
+        format!("LimitRanger plugin set: {note}").into(),
+    )
+}
+
+#[test]
+fn what_a_limit_range_gives_is_left_to_it() {
+    let both =
+        json!({"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}});
+    let note = "cpu, memory request for container app; cpu, memory limit for container app";
+    assert_eq!(resources(&given(note, both.clone())), json!({}));
+    // The app asked by itself, so that its own requests satisfy the minimum, which ours may not.
+    assert_eq!(
+        resources(&given("cpu limit for container app", both.clone())),
+        json!({"requests": {"memory": "8Mi"}, "limits": {"memory": "32Mi"}})
+    );
+    // A minimum alone gives a request, and no limit.
+    let minimum = |memory: &str| {
+        let given = given("memory request for init container app", json!({"requests": {"memory": memory}}));
+        resources(&given)
+    };
+    assert_eq!(minimum("32Mi"), json!({"requests": {"cpu": "5m"}, "limits": {"memory": "32Mi"}}));
+    assert_eq!(minimum("64Mi"), json!({"requests": {"cpu": "5m"}}));
+    // What it gave to ours says nothing about the others.
+    let usual = json!({"requests": {"cpu": "5m", "memory": "8Mi"}, "limits": {"memory": "32Mi"}});
+    let unlimited = json!({"requests": {"cpu": "100m", "memory": "128Mi"}});
+    assert_eq!(resources(&given("cpu limit for init container certmint", unlimited.clone())), usual);
+    assert_eq!(resources(&given("a note of another kind", unlimited.clone())), usual);
+    // Who writes the annotation knows better.
+    let asked = given(note, both).annotated("resources", "requests.cpu=50m");
+    assert_eq!(resources(&asked), json!({"requests": {"cpu": "50m"}}));
+    // Where the pod asks as a whole, a request that is given could be too much.
+    let whole = given(note, unlimited).with_spec("resources", json!({"requests": {"cpu": "100m"}}));
+    assert_eq!(resources(&whole), json!({"requests": {"cpu": "0", "memory": "0"}}));
+}
+
+#[test]
+fn a_pod_that_asks_for_ephemeral_storage_satisfies_a_quota_on_it_with_ours_too() {
+    let storage = |requests: Value, limits: Value| {
+        let resources = resources(
+            &opted_in().with_spec("containers", app(json!({"requests": requests, "limits": limits}))),
+        );
+        (resources["requests"]["ephemeral-storage"].clone(), resources["limits"]["ephemeral-storage"].clone())
+    };
+    let some = || json!({"ephemeral-storage": "1Gi"});
+    assert_eq!(storage(some(), some()), (json!("8Mi"), json!("128Mi")));
+    assert_eq!(storage(some(), json!({})), (json!("8Mi"), Value::Null));
+    assert_eq!(storage(json!({}), json!({})), (Value::Null, Value::Null));
+}
