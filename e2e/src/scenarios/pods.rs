@@ -1,5 +1,6 @@
 //! Any pod: whatever its shape, it gets its certificate, readable by its own user, or hears why not.
 
+mod admission_controllers;
 mod answers;
 mod any_pod;
 mod full_volume;
@@ -27,6 +28,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "second-webhook",
         shows: "Containers that another mutation adds after ours get the certificate too.",
         run: second_webhook::run,
+    },
+    Scenario {
+        name: "admission-controllers",
+        shows: "What other admission controllers change in our container stays, and what they demand holds for it.",
+        run: admission_controllers::run,
     },
     Scenario {
         name: "jobs-finish",

@@ -58,10 +58,13 @@ fn all() -> Vec<(Shape, Answer)> {
 
 fn refused() -> Vec<(Shape, Answer)> {
     let foreign = || json!([container("certmint", json!({ "command": ["/bin/sh"] }))]);
-    let mounting = |source: Value, path: &str| {
+    let mounting = |source: Value, path: &str, read_only: bool| {
         let volume = [("name", json!("x"))].into_iter().map(|(key, value)| (key.to_owned(), value));
         let volume: Value = volume.chain(source.as_object().cloned().unwrap_or_default()).collect();
-        let app = container("app", json!({ "volumeMounts": [{ "name": "x", "mountPath": path }] }));
+        let app = container(
+            "app",
+            json!({ "volumeMounts": [{ "name": "x", "mountPath": path, "readOnly": read_only }] }),
+        );
         shape("mounts")
             .annotated("mount-path", "/app/tls")
             .spec("volumes", json!([volume]))
@@ -82,15 +85,43 @@ fn refused() -> Vec<(Shape, Answer)> {
             ),
         ),
         (
-            mounting(json!({ "emptyDir": {} }), "/app/tls/"),
+            mounting(json!({ "emptyDir": {} }), "/app/tls/", false),
             Answer::Refused(
                 "PodConflict: container \"app\" mounts volume \"x\" at /app/tls, where the certificate belongs; choose another place with annotation certmint.dev/mount-path",
             ),
         ),
         (
-            mounting(json!({ "emptyDir": {} }), "/app/tls/own"),
+            mounting(json!({ "emptyDir": {} }), "/app/tls/own", false),
             Answer::Refused(
                 "PodConflict: container \"app\" mounts volume \"x\" at /app/tls/own, inside the certificate's own place; choose another place with annotation certmint.dev/mount-path",
+            ),
+        ),
+        (
+            mounting(json!({ "emptyDir": {} }), "/app", true),
+            Answer::Refused(
+                "PodConflict: container \"app\" mounts volume \"x\" at /app, read-only and above the certificate's place, so that there is no directory to mount it on; choose another place with annotation certmint.dev/mount-path",
+            ),
+        ),
+        (
+            shape("signal-to-the-node")
+                .annotated("reload", "signal:SIGHUP:nginx")
+                .spec("hostPID", true.into()),
+            Answer::Refused(
+                "PodConflict: annotation certmint.dev/reload: a signal would reach processes of other pods too, because this pod has hostPID: true; reload by http://127.0.0.1:PORT/PATH",
+            ),
+        ),
+        (
+            shape("more-than-the-whole")
+                .annotated("resources", "requests.cpu=50m")
+                .spec("resources", json!({ "requests": { "cpu": "20m" } })),
+            Answer::Refused(
+                "PodConflict: annotation certmint.dev/resources: requests.cpu=50m does not fit into the pod's own spec.resources with requests.cpu=20m; ask for less, or remove the annotation",
+            ),
+        ),
+        (
+            shape("more-than-the-policy").annotated("resources", "limits.memory=1Gi"),
+            Answer::Refused(
+                "NotAllowed: annotation certmint.dev/resources: limits.memory=1Gi is not allowed; the policy allows at most 256Mi",
             ),
         ),
     ]
@@ -104,6 +135,15 @@ fn warned() -> Vec<(Shape, Answer)> {
             shape("windows-node")
                 .spec("nodeSelector", json!({ "kubernetes.io/os": "windows" }))
                 .warned(WINDOWS),
+            Answer::LeftAlone,
+        ),
+        (
+            shape("mirror-of-a-static-pod")
+                .noted("kubernetes.io/config.mirror", "5d41402abc4b2a76b9719d911017c592")
+                .spec("nodeName", "somewhere".into())
+                .warned(
+                    "certmint: LeftAlone: this is the mirror of a static pod, which kubelet runs from a file; Certmint leaves it as it is, without a certificate",
+                ),
             Answer::LeftAlone,
         ),
         (
@@ -122,6 +162,19 @@ fn warned() -> Vec<(Shape, Answer)> {
             shape("signal-without-shared-processes").annotated("reload", "signal:SIGHUP:nginx").warned(
                 "certmint: Doubtful: no signal reaches nginx: set shareProcessNamespace: true in the pod's spec, or reload by http://127.0.0.1:PORT/PATH",
             ),
+            Answer::Injected,
+        ),
+        (
+            shape("read-only-claim")
+                .annotated("mount-path", "/data/tls")
+                .spec("volumes", json!([{ "name": "data", "persistentVolumeClaim": { "claimName": "data" } }]))
+                .containers(&[container(
+                    "app",
+                    json!({ "volumeMounts": [{ "name": "data", "mountPath": "/data", "readOnly": true }] }),
+                )])
+                .warned(
+                    "certmint: Doubtful: container \"app\" mounts volume \"data\" read-only at /data, above the certificate's place /data/tls; it starts only if the volume has that directory already: otherwise choose another place with annotation certmint.dev/mount-path",
+                ),
             Answer::Injected,
         ),
         // It takes a runtime with user namespaces to run one.

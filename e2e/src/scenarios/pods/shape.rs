@@ -52,6 +52,12 @@ impl Shape {
         self
     }
 
+    /// With an annotation of somebody else's.
+    pub(super) fn noted(mut self, key: &str, value: &str) -> Self {
+        self.annotations.insert(key.to_owned(), value.into());
+        self
+    }
+
     /// With a field of the pod's spec.
     pub(super) fn spec(mut self, field: &str, value: Value) -> Self {
         self.spec[field] = value;

@@ -4,6 +4,8 @@ use serde_json::json;
 
 use super::shape::{Shape, checking, container, running, shape};
 
+const LOST_WITH_THE_USER: &str = "certmint: Doubtful: container \"app\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
+const LOST_WITH_THE_PROXY: &str = "certmint: Doubtful: container \"proxy\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
 const SHARED_BY_NOBODY: &str = "certmint: Doubtful: users 1000, 2000 get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation certmint.dev/containers";
 /// How the image's own user, of whom a pod tells nothing, reads the key.
 const IMAGE_USER: &str = "65532 444 65532:0";
@@ -38,7 +40,8 @@ fn users() -> Vec<Shape> {
                 running("proxy", json!({ "runAsUser": 0 })),
             ])
             .read_by("app", "1000 400 1000:0")
-            .read_by("proxy", "0 400 1000:0"),
+            .read_by("proxy", "0 400 1000:0")
+            .warned(LOST_WITH_THE_PROXY),
         shape("two-users")
             .containers(&apart())
             .read_by("app", "1000 444 65532:0")
@@ -63,7 +66,10 @@ fn users() -> Vec<Shape> {
         shape("run-as-non-root")
             .spec("securityContext", json!({ "runAsNonRoot": true }))
             .read_by("app", IMAGE_USER),
-        shape("root").spec("securityContext", json!({ "runAsUser": 0 })).read_by("app", "0 440 65532:0"),
+        shape("root")
+            .spec("securityContext", json!({ "runAsUser": 0 }))
+            .read_by("app", "0 440 65532:0")
+            .warned(LOST_WITH_THE_USER),
         shape("root-without-capabilities")
             .containers(&[running("app", no_capabilities)])
             .read_by("app", "0 440 65532:0"),
@@ -150,6 +156,34 @@ fn surroundings() -> Vec<Shape> {
             .spec("volumes", json!([{ "name": "config", "configMap": { "name": "kube-root-ca.crt" } }]))
             .containers(&[mounts(json!([{ "name": "config", "mountPath": "/config" }]), true)])
             .read_by("app", IMAGE_USER),
+        shape("inside-a-read-only-config-map")
+            .annotated("mount-path", "/config/tls")
+            .spec("volumes", json!([{ "name": "config", "configMap": { "name": "kube-root-ca.crt" } }]))
+            .containers(&[mounts(
+                json!([{ "name": "config", "mountPath": "/config", "readOnly": true }]),
+                true,
+            )])
+            .read_by("app", IMAGE_USER),
+        shape("inside-what-was-rendered")
+            .annotated("mount-path", "/etc/app/tls")
+            .spec("volumes", json!([{ "name": "config", "emptyDir": {} }]))
+            .spec(
+                "initContainers",
+                json!([container(
+                    "render",
+                    json!({
+                        "command": ["sh", "-c", "echo a=b > /etc/app/app.conf"],
+                        "volumeMounts": [{ "name": "config", "mountPath": "/etc/app" }],
+                    })
+                )]),
+            )
+            .containers(&[mounts(
+                json!([{ "name": "config", "mountPath": "/etc/app", "readOnly": true }]),
+                true,
+            )])
+            .order(&["certmint", "render"])
+            .read_by("app", IMAGE_USER),
+        shape("host-processes").spec("hostPID", true.into()).read_by("app", IMAGE_USER),
         shape("no-api-token").spec("automountServiceAccountToken", false.into()).read_by("app", IMAGE_USER),
         shape("guaranteed")
             .containers(&[container(
@@ -157,7 +191,26 @@ fn surroundings() -> Vec<Shape> {
                 json!({ "resources": { "limits": { "cpu": "20m", "memory": "32Mi" } } }),
             )])
             .read_by("app", IMAGE_USER),
+        whole("whole-exact", json!({ "requests": exact(), "limits": { "cpu": "200m", "memory": "128Mi" } })),
+        whole("whole-limits", json!({ "limits": { "cpu": "200m", "memory": "128Mi" } })),
+        shape("whole-small")
+            .spec("resources", json!({ "limits": { "cpu": "50m", "memory": "24Mi" } }))
+            .read_by("app", IMAGE_USER),
+        shape("resources")
+            .annotated("resources", "requests.cpu=10m,limits.memory=64Mi")
+            .read_by("app", IMAGE_USER),
     ]
+}
+
+/// What the app of such a pod asks for, and the pod as well.
+fn exact() -> serde_json::Value {
+    json!({ "cpu": "20m", "memory": "32Mi" })
+}
+
+/// A pod that has resources as a whole.
+fn whole(name: &'static str, resources: serde_json::Value) -> Shape {
+    let app = container("app", json!({ "resources": { "requests": exact() } }));
+    shape(name).spec("resources", resources).containers(&[app]).read_by("app", IMAGE_USER)
 }
 
 /// What carries something of ours already.
