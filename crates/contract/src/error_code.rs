@@ -75,6 +75,11 @@ catalogue! {
         seen: [Refusal, Event, Answer, Termination, Log], transient: false,
         remedy: "Correct the key as the message suggests, and remove the wrong one."
     }
+    /// A label was written where an annotation belongs. Labels of that name have no effect.
+    WrittenAsLabel {
+        seen: [Refusal, Warning], transient: false,
+        remedy: "Remove the label, and write the same key and value as an annotation."
+    }
     /// That `certmint.dev/mode` is not supported.
     UnsupportedMode {
         seen: [Refusal, Event, Answer, Termination, Log], transient: false,

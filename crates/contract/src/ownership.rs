@@ -43,7 +43,10 @@ pub fn workload_of_pod(
     stamp: Option<&WorkloadRef>,
 ) -> Option<WorkloadRef> {
     let kind = controlling_workload(WorkloadKind::Pod, owner_api_version, owner_kind)?;
+    let direct = WorkloadRef::new(kind, owner_name);
     let above = match kind {
+        // Once an orphan's own annotations were changed, it is a workload of its own, with its Deployment's hash.
+        _ if stamp == Some(&direct) => None,
         // The Deployment controller names a ReplicaSet after the Deployment and the hash.
         WorkloadKind::ReplicaSet => template_hash
             .and_then(|hash| owner_name.strip_suffix(hash)?.strip_suffix('-'))
@@ -53,7 +56,7 @@ pub fn workload_of_pod(
         WorkloadKind::Job => stamp.filter(|stamp| stamp.kind == WorkloadKind::CronJob).cloned(),
         _ => None,
     };
-    Some(above.unwrap_or_else(|| WorkloadRef::new(kind, owner_name)))
+    Some(above.unwrap_or(direct))
 }
 
 /// The label by which a Deployment tells its ReplicaSets' pods apart.
@@ -100,6 +103,8 @@ mod tests {
         assert_eq!(of("apps/v1", "ReplicaSet", "payments-7c9f", Some("7c9f"), None), deployment);
         let stamp = Some("Deployment/payments");
         assert_eq!(of("apps/v1", "ReplicaSet", "payments-7c9f", Some("7c9f"), stamp), deployment);
+        let own = Some("ReplicaSet/payments-7c9f");
+        assert_eq!(of("apps/v1", "ReplicaSet", "payments-7c9f", Some("7c9f"), own).as_deref(), own);
         let bare = Some("ReplicaSet/payments".to_owned());
         assert_eq!(of("apps/v1", "ReplicaSet", "payments", None, stamp), bare);
         assert_eq!(of("apps/v1", "ReplicaSet", "payments", Some("7c9f"), stamp), bare);

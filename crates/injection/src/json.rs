@@ -1,5 +1,6 @@
 //! Reading JSON without owning it: what is borrowed costs nothing, what is unknown is passed over.
 
+use certmint_contract::ownership::TEMPLATE_HASH;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -36,8 +37,8 @@ impl Ours<'_> {
     }
 }
 
-/// The annotations of others that say something about a pod.
-const READ_OF_OTHERS: [&str; 2] = [crate::pod::MIRROR, crate::pod::LIMIT_RANGER];
+/// The annotations and labels of others that say something about a pod.
+const READ_OF_OTHERS: [&str; 3] = [crate::pod::MIRROR, crate::pod::LIMIT_RANGER, TEMPLATE_HASH];
 
 fn is_ours(key: &str) -> bool {
     key.starts_with(certmint_contract::keys::PREFIX)

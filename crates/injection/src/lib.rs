@@ -9,6 +9,7 @@
 
 mod edits;
 mod json;
+mod labels;
 mod manifest;
 mod pod;
 mod refusal;

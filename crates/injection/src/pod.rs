@@ -11,7 +11,7 @@ mod workload;
 
 use crate::edits::{Edits, Wish};
 use crate::view::{Container, Metadata, Object, PodSpec};
-use crate::{Injection, Refusal, RunAsUser, Settings, Subject};
+use crate::{Injection, Refusal, RunAsUser, Settings, Subject, labels};
 use certmint_contract::annotations::{self, Renew};
 use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY};
 use certmint_contract::{Namespace, OptIn, Policy, Reload, Request, SecretName, WorkloadRef, keys};
@@ -30,8 +30,13 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
     if let Some(before) = subject.before {
         return update(before, metadata);
     }
-    let OptIn::Yes(request) = request_of(metadata)? else { return Ok(Injection::default()) };
-    if metadata.annotation(MIRROR).is_some() {
+    let is_mirror = metadata.annotation(MIRROR).is_some();
+    let OptIn::Yes(request) = request_of(metadata)? else {
+        // The author of a workload's template was told already; a mirror pod's own pod runs in any case.
+        let is_asked = PodWorkload::of(metadata, subject.name).is_the_pod() && !is_mirror;
+        return if is_asked { no_labels(metadata) } else { Ok(()) }.map(|()| Injection::default());
+    };
+    if is_mirror {
         return Ok(Injection { warnings: vec![warnings::MIRROR.into()], ..Injection::default() });
     }
     let namespace: Namespace = subject.namespace.parse()?;
@@ -55,7 +60,7 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
     let mut edits = Edits::default();
     let secret = reference.map(|workload| request.secret_name_for(workload)).transpose()?;
     let warnings = inject(&target, secret.as_ref(), &mut edits)?;
-    let wishes = if spec.is_windows() { vec![NOT_MEANT] } else { labels(workload.is_the_pod()) };
+    let wishes = if spec.is_windows() { vec![NOT_MEANT] } else { marks(workload.is_the_pod()) };
     let by = (!spec.is_windows()).then(|| (keys::INJECTED_BY, Some(settings.version.as_str().into())));
     edits.metadata(&["metadata"], Some(metadata), &wishes, by.as_slice())?;
     Ok(Injection { patch: edits.into_patch()?, warnings })
@@ -160,19 +165,28 @@ fn request_of(metadata: &Metadata<'_>) -> Result<OptIn, Refusal> {
     annotations::parse(annotations).map_err(Refusal::Annotations)
 }
 
-/// A pod's containers are fixed: an annotation that comes later would silently do nothing.
+/// A pod that asks by labels would run without a certificate.
+fn no_labels(metadata: &Metadata<'_>) -> Result<(), Refusal> {
+    let annotated = metadata.annotation(keys::INJECT).is_some();
+    let keys: Vec<_> = labels::without_effect(metadata, annotated).collect();
+    if keys.is_empty() { Ok(()) } else { Err(Refusal::WrittenAsLabel(keys.join(", "))) }
+}
+
+/// A pod's containers are fixed: an annotation or a label that comes later would silently do nothing.
 fn update(before: &str, metadata: &Metadata<'_>) -> Result<Injection, Refusal> {
-    let opts_in = metadata.annotation(keys::INJECT) == Some(keys::TRUE);
-    if opts_in && metadata.label(keys::INJECTED).is_none() {
+    let asks = |metadata: &Metadata<'_>| {
+        metadata.annotation(keys::INJECT) == Some(keys::TRUE) || no_labels(metadata).is_err()
+    };
+    if asks(metadata) && metadata.label(keys::INJECTED).is_none() {
         let before = read(before)?.metadata.unwrap_or_default();
-        if before.annotation(keys::INJECT) != Some(keys::TRUE) {
+        if !asks(&before) {
             return Err(Refusal::PodTooLate);
         }
     }
     Ok(Injection::default())
 }
 
-fn labels(is_workload: bool) -> Vec<Wish<'static>> {
+fn marks(is_workload: bool) -> Vec<Wish<'static>> {
     let mut labels = vec![(keys::INJECTED, Some(keys::TRUE.into()))];
     if is_workload {
         labels.push((keys::MANAGED, Some(keys::TRUE.into())));

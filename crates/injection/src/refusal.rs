@@ -39,6 +39,9 @@ pub enum Refusal {
     /// One or more annotations are wrong.
     #[error("{}", joined(.0))]
     Annotations(Vec<AnnotationError>),
+    /// What belongs into annotations stands among the labels.
+    #[error("label {0} does nothing, because Certmint reads annotations; move it from labels to annotations")]
+    WrittenAsLabel(String),
     /// The policy does not allow what is asked for.
     #[error("{}", joined(.0))]
     Policy(Vec<Violation>),
@@ -47,7 +50,7 @@ pub enum Refusal {
     UnsupportedMode(#[from] UnsupportedMode),
     /// The pod runs already.
     #[error(
-        "a pod cannot be injected after it was created; annotate its workload, or delete the pod and create it with {}=true",
+        "a pod cannot be injected after it was created; annotate its workload, or delete the pod and create it with the annotation {}=true",
         keys::INJECT
     )]
     PodTooLate,
@@ -122,6 +125,7 @@ impl Refusal {
             Self::Annotations(faults) => {
                 faults.first().map_or(ErrorCode::InvalidAnnotation, AnnotationError::code)
             }
+            Self::WrittenAsLabel(_) => ErrorCode::WrittenAsLabel,
             Self::Policy(_) => ErrorCode::NotAllowed,
             Self::SecretOfManyPods(_) => ErrorCode::InvalidAnnotation,
             Self::UnsupportedMode(_) => ErrorCode::UnsupportedMode,

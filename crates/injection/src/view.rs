@@ -1,7 +1,7 @@
 //! The few fields of Kubernetes objects that decide about a patch, borrowed from the object's text.
 
 use crate::json::{List, Ours, Text, Traced};
-use certmint_contract::ownership::controlling_workload;
+use certmint_contract::ownership::{TEMPLATE_HASH, controlling_workload, workload_of_pod};
 use certmint_contract::{WorkloadKind, WorkloadRef, keys};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -48,18 +48,30 @@ impl<'a> Metadata<'a> {
         self.owner_references.as_deref()?.iter().find(|owner| owner.controller == Some(true))
     }
 
-    /// The workload that an object of that kind belongs to; `None` when the object is a workload of its own.
-    pub(crate) fn controlling_workload(&self, kind: WorkloadKind) -> Option<WorkloadRef> {
+    /// Whether a workload controls the object of that kind, which then is no workload of its own.
+    pub(crate) fn is_controlled_by_workload(&self, kind: WorkloadKind) -> bool {
+        let owner = self.controller();
+        owner.is_some_and(|owner| controlling_workload(kind, &owner.api_version, &owner.kind).is_some())
+    }
+
+    /// The workload that a pod with this metadata belongs to; `None` when the pod is a workload of its own.
+    pub(crate) fn workload_of_pod(&self) -> Option<WorkloadRef> {
         let owner = self.controller()?;
-        let kind = controlling_workload(kind, &owner.api_version, &owner.kind)?;
-        Some(WorkloadRef::new(kind, &owner.name))
+        let (hash, stamp) = (self.label(TEMPLATE_HASH), self.stamp());
+        workload_of_pod(&owner.api_version, &owner.kind, &owner.name, hash, stamp.as_ref())
     }
 
     /// The owner that the stamp on a template names, when an object of that kind can have such an owner. Anything
     /// else in a stamp means nothing: templates are copied by hand, too.
     pub(crate) fn stamped_owner(&self, kind: WorkloadKind) -> Option<WorkloadRef> {
-        let stamped: WorkloadRef = self.annotation(keys::WORKLOAD)?.parse().ok()?;
-        controlling_workload(kind, stamped.kind.api_version(), stamped.kind.as_str()).map(|_| stamped)
+        let is_possible = |owner: &WorkloadRef| {
+            controlling_workload(kind, owner.kind.api_version(), owner.kind.as_str()).is_some()
+        };
+        self.stamp().filter(is_possible)
+    }
+
+    fn stamp(&self) -> Option<WorkloadRef> {
+        self.annotation(keys::WORKLOAD)?.parse().ok()
     }
 
     pub(crate) fn is_being_deleted(&self) -> bool {

@@ -1,6 +1,7 @@
 //! A workload that opts in: its annotations reach the pod template, so that the rollout starts by itself.
 //! Opting out takes away exactly what opting in brought.
 
+mod labels;
 mod reading;
 mod warnings;
 
@@ -31,13 +32,15 @@ pub fn admit_workload(
     if workload.is_orphan(before.as_ref()) {
         return Ok(Injection::default());
     }
-    match decide(&workload, before.as_ref(), subject, policy, settings) {
+    let told = labels::told(&workload, before.as_ref())?;
+    let mut outcome = match decide(&workload, before.as_ref(), subject, policy, settings) {
         Err(fault) if before.is_some_and(|before| before.asks_the_same(&workload)) => {
-            let warning = format!("certmint: {}: {fault}", fault.code());
-            Ok(Injection { warnings: vec![warning], ..Injection::default() })
+            Injection { warnings: vec![warnings::of(&fault)], ..Injection::default() }
         }
-        outcome => outcome,
-    }
+        outcome => outcome?,
+    };
+    outcome.warnings.extend(told);
+    Ok(outcome)
 }
 
 fn decide(
@@ -51,8 +54,9 @@ fn decide(
     let template = workload.effective(&copies);
     let OptIn::Yes(request) = annotations::parse(template.iter().copied()).map_err(Refusal::Annotations)?
     else {
-        let warnings = warnings::without_inject(workload).into_iter().collect();
-        return Ok(Injection { warnings, patch: undo(workload, before.is_some())? });
+        let out = warnings::stays_out(workload, before, subject.namespace);
+        let warnings = warnings::without_inject(workload).into_iter().chain(out).collect();
+        return Ok(Injection { warnings, patch: undo(workload, before)? });
     };
     let namespace: Namespace = subject.namespace.parse()?;
     request.mode.check()?;
@@ -75,6 +79,7 @@ fn decide(
     let mut warnings = preview(&spec, &request, &namespace, settings)?;
     warnings.extend(warnings::overridden(workload, &copies));
     warnings.extend(warnings::never_renewed(workload.kind, &request));
+    warnings.extend(warnings::stays_in(workload, before, subject.namespace));
     if opts_in_now && before.is_some() {
         warnings.extend(warnings::not_by_itself(workload));
     }
@@ -109,8 +114,8 @@ fn pod_spec<'a>(workload: &Workload<'a>) -> Result<PodSpec<'a>, Refusal> {
 }
 
 /// Takes away what opting in brought; what the user wrote on the template stays.
-fn undo(workload: &Workload<'_>, exists: bool) -> Result<Patch, Refusal> {
-    if workload.kind == WorkloadKind::Job && exists {
+fn undo(workload: &Workload<'_>, before: Option<&Workload<'_>>) -> Result<Patch, Refusal> {
+    if workload.kind == WorkloadKind::Job && before.is_some() {
         return label_only(workload, None);
     }
     let mut edits = Edits::default();
@@ -119,7 +124,9 @@ fn undo(workload: &Workload<'_>, exists: bool) -> Result<Patch, Refusal> {
         let copied = workload.copied().into_iter().map(|key| (key, None));
         let wishes: Vec<Wish<'_>> = copied.chain([(keys::COPIED, None), (keys::WORKLOAD, None)]).collect();
         let path = workload.template_path("metadata");
-        edits.metadata(&path, Some(template), &[(keys::INJECT_LABEL, None)], &wishes)?;
+        let label = [(keys::INJECT_LABEL, None)];
+        let label: &[Wish<'_>] = if labels::are_ours(workload, before) { &label } else { &[] };
+        edits.metadata(&path, Some(template), label, &wishes)?;
     }
     edits.into_patch()
 }

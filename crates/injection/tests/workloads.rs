@@ -1,6 +1,6 @@
 //! Workloads: what opting in brings, and that opting out takes away exactly that.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -284,5 +284,111 @@ fn a_certificate_that_is_never_renewed_is_doubted_where_pods_run_on() {
         );
         let warned = admit(&opted_in, None).unwrap().warnings.contains(&expected);
         assert_eq!(warned, !["Job", "CronJob"].contains(&kind), "{kind}");
+    }
+}
+
+/// A Deployment with labels of ours, on itself and on its template.
+fn labelled(object: &[(&str, &str)], template: &[(&str, &str)]) -> Object {
+    let label = |map: &'static str| {
+        move |to: Object, (key, value): &(&str, &str)| {
+            to.with(map, &format!("certmint.dev/{key}"), (*value).into())
+        }
+    };
+    let labelled = object.iter().fold(deployment(), label("/metadata/labels"));
+    template.iter().fold(labelled, label("/spec/template/metadata/labels"))
+}
+
+#[test]
+fn an_opt_in_that_was_written_as_a_label_is_answered_with_the_right_spelling() {
+    let sentence = "label certmint.dev/inject does nothing, because Certmint reads annotations; move it from labels to annotations";
+    let inject = [("inject", "true")];
+    for wrong in [
+        labelled(&inject, &[]),
+        labelled(&[], &inject),
+        labelled(&inject, &inject),
+        labelled(&[("inject", "enabled")], &[]),
+    ] {
+        for before in [None, Some(&deployment())] {
+            let refusal = admit(&wrong, before).unwrap_err();
+            assert_eq!(
+                (refusal.code().to_string(), refusal.to_string()),
+                ("WrittenAsLabel".into(), sentence.into())
+            );
+        }
+        // What is there already holds up nothing, and is not taken away.
+        let injection = admit(&wrong.clone().with("/spec", "replicas", json!(3)), Some(&wrong)).unwrap();
+        assert_eq!(injection.warnings, [format!("certmint: WrittenAsLabel: {sentence}")]);
+        assert!(injection.patch.is_empty());
+    }
+    let others = labelled(&[("duration", "1h")], &[("mode", "secret")]).annotated("inject", "true");
+    assert!(
+        admit(&others, None)
+            .unwrap_err()
+            .to_string()
+            .starts_with("label certmint.dev/duration, certmint.dev/mode does")
+    );
+}
+
+#[test]
+fn a_label_beside_the_annotation_and_our_own_label_are_no_mistakes() {
+    let inject = [("inject", "true")];
+    for right in [
+        labelled(&inject, &inject).annotated("inject", "true"),
+        labelled(&inject, &[]).template_annotated("inject", "true"),
+        labelled(&inject, &[]).annotated("inject", "false"),
+        labelled(&[("inject", "false")], &[("inject", "false")]),
+    ] {
+        assert!(admit(&right, None).unwrap().warnings.is_empty());
+    }
+    // A template that was copied from one that opted in, and one that opts out just now.
+    let opted_in = created(&deployment().annotated("inject", "true"));
+    let copied = opted_in.clone().without_annotation("inject");
+    assert!(template(&created(&copied))["labels"]["certmint.dev/inject"].is_null());
+    let edited = copied.with("/spec/template/metadata", "annotations", Value::Null);
+    assert!(template(&updated(&opted_in, &edited))["labels"]["certmint.dev/inject"].is_null());
+    // A ReplicaSet's labels are those of the template it was made from.
+    let rollout = workload("ReplicaSet").with("/metadata/labels", "certmint.dev/inject", "true".into());
+    assert!(admit(&rollout, None).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn undoing_a_rollout_says_what_undoes_the_opt_in() {
+    for kind in ["StatefulSet", "DaemonSet"] {
+        let plain = workload(kind);
+        let opted_in = created(&plain.clone().annotated("inject", "true"));
+        let undone = opted_in.clone().with("/spec", "template", plain.value()["spec"]["template"].clone());
+        let injection = admit(&undone, Some(&opted_in)).unwrap();
+        assert_eq!(patched(&undone, &injection), opted_in, "{kind}");
+        let command =
+            format!("kubectl -n shop annotate {}/payments certmint.dev/inject-", kind.to_lowercase());
+        let [warning] = &*injection.warnings else { panic!("{:?}", injection.warnings) };
+        assert!(warning.contains(&command) && warning.len() < 250, "{warning}");
+
+        let out = updated(&opted_in, &opted_in.clone().without_annotation("inject"));
+        let redone = out.clone().with("/spec", "template", opted_in.value()["spec"]["template"].clone());
+        let injection = admit(&redone, Some(&out)).unwrap();
+        assert_eq!(template(&patched(&redone, &injection)), template(&out), "{kind}");
+        let command =
+            format!("kubectl -n shop annotate {}/payments certmint.dev/inject=true", kind.to_lowercase());
+        let [warning] = &*injection.warnings else { panic!("{:?}", injection.warnings) };
+        assert!(warning.contains(&command) && warning.len() < 250, "{warning}");
+    }
+}
+
+#[test]
+fn any_later_update_mends_what_was_written_without_the_webhook() {
+    for kind in KINDS.into_iter().filter(|kind| *kind != "Job") {
+        let noted = |object: &Object| object.clone().with("/metadata/labels", "team", "shop".into());
+        let plain = workload(kind);
+        let opted_in = created(&plain.clone().annotated("inject", "true"));
+        let missed = plain.clone().annotated("inject", "true");
+        assert_eq!(template(&updated(&missed, &noted(&missed))), template(&opted_in), "{kind}");
+        let left = opted_in.without_annotation("inject");
+        let mended = updated(&left, &noted(&left));
+        assert_eq!(template(&mended)["labels"], template(&plain)["labels"], "{kind}");
+        assert_eq!(template(&mended)["annotations"], json!({}), "{kind}");
+        assert!(managed(&mended).is_null());
+        let own = plain.template_annotated("inject", "true");
+        assert_eq!(updated(&own, &noted(&own)), noted(&created(&own)), "{kind}");
     }
 }

@@ -19,6 +19,7 @@ use crate::wait::{self, Observed};
 const PODS: Option<&str> = Some("pods.certmint.dev");
 const RUNNING_PODS: Option<&str> = Some("running-pods.certmint.dev");
 const WORKLOADS: Option<&str> = Some("workloads.certmint.dev");
+const CHANGES: Option<&str> = Some("workload-changes.certmint.dev");
 /// Nobody is asked.
 const NOBODY: Option<&str> = None;
 
@@ -54,11 +55,12 @@ pub(super) fn selects(cluster: &Cluster) -> Result<()> {
             kubectl.run(&["patch", of, "--dry-run=server", "--type=merge", "-p", &patch.to_string()]);
         check(outcome, seen_by).with_context(|| format!("changing {what}"))?;
     }
-    kubectl.run(&["scale", "deployment/managed", "--replicas=1", "--dry-run=server"]).map(drop)
+    kubectl.run(&["scale", "deployment/opted-in", "--replicas=1", "--dry-run=server"]).map(drop)
 }
 
-/// Objects that changes are tried on: made while the entries for them still fail open.
+/// Objects that changes are tried on, made while every entry fails open.
 fn prepare(cluster: &Cluster) -> Result<()> {
+    patch_each_webhook(cluster, "replace", "failurePolicy", &json!("Ignore"))?;
     let kubectl = cluster.kubectl();
     kubectl.run(&["create", "namespace", SHOP])?;
     let kubectl = kubectl.namespace(SHOP);
@@ -68,10 +70,48 @@ fn prepare(cluster: &Cluster) -> Result<()> {
         pod(SHOP, json!({ "name": "bare" })),
         deployment(SHOP, json!({ "name": "plain" }), json!({})),
         deployment(SHOP, managed, json!({})),
+        deployment(SHOP, json!({ "name": "missed", "annotations": { OPT_IN: "true" } }), json!({})),
+        deployment(SHOP, json!({ "name": "template-missed" }), json!({ "annotations": { OPT_IN: "true" } })),
+        opted_in(shop_deployment, "opted-in"),
+        opted_in(cron_job, "opted-in"),
+        template_opted_in("template-opted-in"),
     ] {
-        kubectl.apply(&object.to_string())?;
+        wait::until("the objects to be taken", PATIENCE, || {
+            Ok(match kubectl.apply(&object.to_string()) {
+                Ok(_) => Observed::Yes(()),
+                Err(error) => Observed::NotYet(format!("{error:#}")),
+            })
+        })?;
     }
     Ok(())
+}
+
+/// As the webhook leaves an object that opted in by its own annotation.
+fn opted_in(kind: fn(Value, Value) -> Value, name: &str) -> Value {
+    let metadata = json!({
+        "name": name,
+        "labels": { "certmint.dev/managed": "true" },
+        "annotations": { OPT_IN: "true" },
+    });
+    let template = json!({
+        "labels": { OPT_IN: "true" },
+        "annotations": { OPT_IN: "true", "certmint.dev/copied": "inject", "certmint.dev/workload": "Deployment/x" },
+    });
+    kind(metadata, template)
+}
+
+/// As the webhook leaves an object whose template opted in by the user's own hand.
+fn template_opted_in(name: &str) -> Value {
+    let metadata = json!({ "name": name, "labels": { "certmint.dev/managed": "true" } });
+    let template = json!({
+        "labels": { OPT_IN: "true" },
+        "annotations": { OPT_IN: "true", "certmint.dev/workload": "Deployment/x" },
+    });
+    shop_deployment(metadata, template)
+}
+
+fn shop_deployment(metadata: Value, template: Value) -> Value {
+    deployment(SHOP, metadata, template)
 }
 
 /// Makes every entry refuse what it cannot ask about, and waits until the API server goes by it.
@@ -147,7 +187,8 @@ fn creations() -> Vec<Creation> {
         ),
         case("a Deployment that is managed", deployment(SHOP, label(), json!({})), WORKLOADS),
         case("a Deployment of an operator's object", deployment(SHOP, of_operator(), json!({})), WORKLOADS),
-        case("a Deployment of kube-system", deployment("kube-system", opted_in(), json!({})), WORKLOADS),
+        case("a Deployment of kube-system", deployment("kube-system", opted_in(), json!({})), CHANGES),
+        case("a Deployment of the release", deployment(NAMESPACE, opted_in(), json!({})), CHANGES),
         case("a StatefulSet that opted in", stateful_set(opted_in()), WORKLOADS),
         case("a DaemonSet that opted in", daemon_set(opted_in()), WORKLOADS),
         case("a ReplicaSet", replica_set(named()), NOBODY),
@@ -183,6 +224,8 @@ fn changes() -> Vec<Change> {
     let case = |what, of, patch, seen_by| Change { what, of, patch, seen_by };
     let annotate = || json!({ "metadata": { "annotations": { OPT_IN: "true" } } });
     let annotate_owned = |api_version, kind| json!({ "metadata": { "annotations": { OPT_IN: "true" }, "ownerReferences": [owned_by(api_version, kind)] } });
+    let opt_out = || json!({ "metadata": { "annotations": { OPT_IN: null } } });
+    let restart = || json!({ "spec": { "template": { "metadata": { "annotations": { "kubectl.kubernetes.io/restartedAt": "2026-11-28T16:00:00Z" } } } } });
     let other = || json!({ "metadata": { "annotations": { "example.com/other": "x" } } });
     vec![
         case("a bare pod", "pod/bare", other(), NOBODY),
@@ -201,7 +244,45 @@ fn changes() -> Vec<Change> {
         ),
         case("a Deployment", "deployment/plain", other(), NOBODY),
         case("a Deployment so that it opts in", "deployment/plain", annotate(), WORKLOADS),
-        case("a Deployment that is managed but opted out", "deployment/managed", other(), WORKLOADS),
+        case("a Deployment that is managed but opted out", "deployment/managed", other(), CHANGES),
+        case("a Deployment that missed its opt-in", "deployment/missed", other(), CHANGES),
+        case("a Deployment whose template missed its opt-in", "deployment/template-missed", other(), CHANGES),
+        case("a Deployment that opted in", "deployment/opted-in", other(), NOBODY),
+        case("a CronJob that opted in", "cronjob/opted-in", other(), NOBODY),
+        case("a Deployment whose template opted in", "deployment/template-opted-in", other(), NOBODY),
+        case(
+            "the replicas of a Deployment that opted in",
+            "deployment/opted-in",
+            json!({ "spec": { "replicas": 2 } }),
+            NOBODY,
+        ),
+        case("a restart of a Deployment that opted in", "deployment/opted-in", restart(), NOBODY),
+        case(
+            "the pods of a Deployment that opted in",
+            "deployment/opted-in",
+            json!({ "spec": { "template": { "spec": { "hostname": "x" } } } }),
+            CHANGES,
+        ),
+        case(
+            "the pods of a CronJob that opted in",
+            "cronjob/opted-in",
+            json!({ "spec": { "jobTemplate": { "spec": { "template": { "spec": { "hostname": "x" } } } } } }),
+            CHANGES,
+        ),
+        case("a Deployment so that it opts out", "deployment/opted-in", opt_out(), WORKLOADS),
+        case("a CronJob so that it opts out", "cronjob/opted-in", opt_out(), WORKLOADS),
+        case(
+            "a Deployment so that it asks for more",
+            "deployment/opted-in",
+            json!({ "metadata": { "annotations": { "certmint.dev/duration": "1h" } } }),
+            WORKLOADS,
+        ),
+        case(
+            "the template of a Deployment so that it loses its marks",
+            "deployment/opted-in",
+            json!({ "spec": { "template": { "metadata": { "annotations": null } } } }),
+            WORKLOADS,
+        ),
         case(
             "the last trace on a Deployment",
             "deployment/managed",

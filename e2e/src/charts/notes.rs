@@ -6,8 +6,9 @@ use super::value_sets::ValueSet;
 use super::{Chart, NAMESPACE};
 
 /// A warning, and the text among a set's values that calls for it.
-const WARNINGS: [(&str, &str); 5] = [
+const WARNINGS: [(&str, &str); 6] = [
     ("WARNING: webhook.failurePolicy is Ignore", r#""failurePolicy":"Ignore""#),
+    ("WARNING: webhook.workloadFailurePolicy is Ignore", r#""workloadFailurePolicy":"Ignore""#),
     ("leave objects out", r#""objectSelector":"#),
     ("WARNING: webhook.replicas is 1", r#"webhook={"replicas":1"#),
     ("WARNING: policy.shortNames is on", r#""shortNames":true"#),

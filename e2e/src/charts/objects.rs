@@ -35,7 +35,7 @@ pub(super) fn pod(namespace: &str, metadata: Value) -> Value {
 
 fn template(metadata: Value) -> Value {
     let mut template = json!({ "metadata": metadata, "spec": pod_spec() });
-    template["metadata"]["labels"] = json!({ "app": "new" });
+    template["metadata"]["labels"]["app"] = json!("new");
     template
 }
 

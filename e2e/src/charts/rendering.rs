@@ -176,11 +176,15 @@ fn is_reached(manifest: &Manifest, deployment: &Value, set: &ValueSet) -> Result
 }
 
 fn webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) -> Result<()> {
-    let open = set.set.iter().any(|value| value.contains(r#""failurePolicy":"Ignore""#));
+    let policy = |value: &str| {
+        let open = set.set.iter().any(|set| set.contains(&format!(r#""{value}":"Ignore""#)));
+        if open { "Ignore" } else { "Fail" }
+    };
     let policies = [
-        ("pods.certmint.dev", if open { "Ignore" } else { "Fail" }),
+        ("pods.certmint.dev", policy("failurePolicy")),
         ("running-pods.certmint.dev", "Ignore"),
-        ("workloads.certmint.dev", "Ignore"),
+        ("workloads.certmint.dev", policy("workloadFailurePolicy")),
+        ("workload-changes.certmint.dev", "Ignore"),
     ];
     let found: Vec<_> = items(&configuration["webhooks"])
         .iter()
@@ -205,7 +209,7 @@ fn webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) -> Resul
         let selected = &webhook["namespaceSelector"]["matchExpressions"];
         let named = |operator, values| json!({ "key": "kubernetes.io/metadata.name", "operator": operator, "values": values });
         let exists = json!({ "key": "kubernetes.io/metadata.name", "operator": "Exists" });
-        let holds_up = webhook["name"] != "workloads.certmint.dev";
+        let holds_up = webhook["name"] != "workload-changes.certmint.dev";
         let excluded = named("NotIn", json!(["kube-system", NAMESPACE]));
         let mut expected = vec![if holds_up { excluded } else { exists }];
         expected.extend((!set.namespaces.is_empty()).then(|| named("In", json!(set.namespaces))));

@@ -72,7 +72,7 @@ pub(super) const SETS: &[ValueSet] = &[
             r#"serviceMonitor={"enabled":true,"labels":{"release":"prometheus"},"interval":"30s","scrapeTimeout":"10s","relabelings":[{"sourceLabels":["__meta_kubernetes_pod_node_name"],"targetLabel":"node"}],"metricRelabelings":[{"action":"drop","sourceLabels":["__name__"],"regex":"go_.*"}]}"#,
             r#"prometheusRule={"enabled":true,"labels":{"release":"prometheus"},"additionalRules":[{"alert":"CertmintBusy","expr":"sum(certmint_queue_depth) > 100","for":"10m","labels":{"severity":"info"},"annotations":{"summary":"{{ $value }} workloads wait."}}]}"#,
             r#"grafanaDashboard={"enabled":true,"annotations":{"grafana_folder":"Security"}}"#,
-            r#"webhook={"replicas":3,"failurePolicy":"Ignore","namespaceSelector":{"matchLabels":{"tier":"prod"},"matchExpressions":[{"key":"legacy","operator":"DoesNotExist"}]},"objectSelector":{"matchExpressions":[{"key":"team","operator":"In","values":["a","b"]}]},"matchConditions":[{"name":"not-debug","expression":"!has(object.metadata.labels) || !('debug' in object.metadata.labels)"}]}"#,
+            r#"webhook={"replicas":3,"failurePolicy":"Ignore","workloadFailurePolicy":"Ignore","namespaceSelector":{"matchLabels":{"tier":"prod"},"matchExpressions":[{"key":"legacy","operator":"DoesNotExist"}]},"objectSelector":{"matchExpressions":[{"key":"team","operator":"In","values":["a","b"]}]},"matchConditions":[{"name":"not-debug","expression":"!has(object.metadata.labels) || !('debug' in object.metadata.labels)"}]}"#,
             ALL_OF_WEBHOOK,
             "controller.replicas=3",
             ALL_OF_CONTROLLER,

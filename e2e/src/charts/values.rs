@@ -35,6 +35,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("policy.excludedNamespaces", r#"["legacy"]"#),
     ("policy.largestResources", r#"{"cpu":"500m","memory":"128Mi"}"#),
     ("webhook.failurePolicy", r#""Ignore""#),
+    ("webhook.workloadFailurePolicy", r#""Ignore""#),
     ("webhook.timeoutSeconds", "3"),
     ("webhook.namespaceSelector", r#"{"matchLabels":{"tier":"prod"}}"#),
     ("webhook.objectSelector", r#"{"matchLabels":{"tier":"prod"}}"#),
@@ -110,6 +111,7 @@ const BAD: &[(&str, &[&str])] = &[
     ("webhook.replicas=0", &["at '/webhook/replicas'", "minimum: got 0, want 1"]),
     (r#"webhook.replicas="2""#, &["at '/webhook/replicas'", "got string, want integer"]),
     ("webhook.timeoutSeconds=31", &["at '/webhook/timeoutSeconds'", "want 30"]),
+    (r#"webhook.workloadFailurePolicy="fail""#, &["at '/webhook/workloadFailurePolicy'", "'Fail', 'Ignore'"]),
     (r#"webhook.failurePolicy="ignore""#, &["at '/webhook/failurePolicy'", "'Fail', 'Ignore'"]),
     (
         r#"webhook.matchConditions=[{"name":"ours","expression":"true"}]"#,

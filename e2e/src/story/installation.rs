@@ -44,7 +44,7 @@ pub fn apply(cluster: &Cluster, values: &[&str]) -> Result<()> {
 }
 
 /// Waits until webhook and controller are ready and the API server calls the webhook: before it does, a workload
-/// that opts in would be passed over in silence.
+/// that opts in would be refused.
 ///
 /// # Errors
 /// When they do not become so.

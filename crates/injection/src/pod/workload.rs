@@ -1,8 +1,8 @@
-//! Which workload a pod belongs to, as far as its own metadata tells.
+//! Which workload a pod belongs to, as its own metadata tells.
 
 use crate::Refusal;
 use crate::view::Metadata;
-use certmint_contract::{Request, WorkloadKind, WorkloadRef, keys};
+use certmint_contract::{Request, WorkloadKind, WorkloadRef};
 
 /// The workload of a pod.
 pub(super) enum PodWorkload {
@@ -13,15 +13,15 @@ pub(super) enum PodWorkload {
         /// What controls the pod and cannot opt in, as `ReplicationController/web`.
         owner: Option<String>,
     },
-    /// The pod belongs to a workload that controls it. `None` when that may be the owner or the owner's own owner.
-    Controller(Option<WorkloadRef>),
+    /// The pod belongs to a workload.
+    Other(WorkloadRef),
 }
 
 impl PodWorkload {
     /// `name` is the request's, for a pod that does not say it.
     pub(super) fn of(metadata: &Metadata<'_>, name: Option<&str>) -> Self {
-        if let Some(owner) = metadata.controlling_workload(WorkloadKind::Pod) {
-            return Self::Controller(controller(owner, metadata));
+        if let Some(workload) = metadata.workload_of_pod() {
+            return Self::Other(workload);
         }
         let name = metadata.name.as_deref().or(name).filter(|name| !name.is_empty());
         Self::Pod {
@@ -35,10 +35,11 @@ impl PodWorkload {
         matches!(self, Self::Pod { .. })
     }
 
-    /// The workload, when it is known for certain.
+    /// The workload, when its name is known already.
     pub(super) fn reference(&self) -> Option<&WorkloadRef> {
         match self {
-            Self::Pod { reference, .. } | Self::Controller(reference) => reference.as_ref(),
+            Self::Pod { reference, .. } => reference.as_ref(),
+            Self::Other(workload) => Some(workload),
         }
     }
 
@@ -48,18 +49,7 @@ impl PodWorkload {
             Self::Pod { owner: Some(owner), .. } if request.secret_name.is_some() => {
                 Err(Refusal::SecretOfManyPods(owner.clone()))
             }
-            Self::Pod { .. } | Self::Controller(_) => Ok(()),
+            Self::Pod { .. } | Self::Other(_) => Ok(()),
         }
     }
-}
-
-/// The workload of a pod that `owner` controls: the one above the owner, when the pod's stamp names one.
-fn controller(owner: WorkloadRef, metadata: &Metadata<'_>) -> Option<WorkloadRef> {
-    if let Some(above) = metadata.stamped_owner(owner.kind) {
-        return Some(above);
-    }
-    // A ReplicaSet that is a workload of its own has a stamp that says so. Without one, a Deployment may be above it.
-    let is_known = owner.kind != WorkloadKind::ReplicaSet
-        || metadata.annotation(keys::WORKLOAD) == Some(&*owner.to_string());
-    is_known.then_some(owner)
 }

@@ -43,7 +43,7 @@ impl<'a> Workload<'a> {
     /// A Deployment's ReplicaSets and a CronJob's Jobs are not workloads of their own, though the
     /// Deployment controller copies annotations to its ReplicaSets.
     pub(super) fn is_controlled_by_workload(&self) -> bool {
-        self.metadata.controlling_workload(self.kind).is_some()
+        self.metadata.is_controlled_by_workload(self.kind)
     }
 
     /// Whether the owner that the template is stamped for is gone (`kubectl delete --cascade=orphan`). A new owner of
@@ -70,6 +70,15 @@ impl<'a> Workload<'a> {
 
     pub(super) fn template_annotation(&self, key: &str) -> Option<&str> {
         self.template_metadata()?.annotation(key)
+    }
+
+    pub(super) fn template_label(&self, key: &str) -> Option<&str> {
+        self.template_metadata()?.label(key)
+    }
+
+    /// Whether an earlier admission has written the template.
+    pub(super) fn is_stamped(&self) -> bool {
+        [keys::COPIED, keys::WORKLOAD].iter().any(|key| self.template_annotation(key).is_some())
     }
 
     pub(super) fn template_path(&self, last: &'static str) -> Vec<&'static str> {

@@ -1,8 +1,50 @@
 //! What is allowed but probably not meant.
 
 use super::reading::{Copies, Workload};
+use crate::Refusal;
 use certmint_contract::annotations::Renew;
 use certmint_contract::{Request, WorkloadKind, keys};
+
+/// A fault that is told and holds up nothing.
+pub(super) fn of(fault: &Refusal) -> String {
+    format!("certmint: {}: {fault}", fault.code())
+}
+
+/// `kubectl rollout undo` brings back an earlier template of a StatefulSet or DaemonSet, and no annotation of the
+/// object. What the annotation asks for is then put on the template again.
+pub(super) fn stays_in(
+    workload: &Workload<'_>,
+    before: Option<&Workload<'_>>,
+    namespace: &str,
+) -> Option<String> {
+    let lost = before?.is_stamped() && !workload.is_stamped();
+    let (kind, name) = (workload.kind, workload.metadata.name.as_deref()?);
+    let asks = workload.metadata.annotation(keys::INJECT) == Some(keys::TRUE);
+    (lost && asks).then(|| {
+        format!(
+            "certmint: Doubtful: to undo the opt-in: kubectl -n {namespace} annotate {}/{name} {}-; the annotation on the {kind} has put Certmint's keys back on the pod template",
+            kind.as_str().to_lowercase(),
+            keys::INJECT
+        )
+    })
+}
+
+/// The same when an earlier template had opted in.
+pub(super) fn stays_out(
+    workload: &Workload<'_>,
+    before: Option<&Workload<'_>>,
+    namespace: &str,
+) -> Option<String> {
+    let came_back = !before?.is_stamped() && workload.copied().contains(&keys::INJECT);
+    let (kind, name) = (workload.kind, workload.metadata.name.as_deref()?);
+    came_back.then(|| {
+        format!(
+            "certmint: Doubtful: to opt in again: kubectl -n {namespace} annotate {}/{name} {}=true; without that annotation on the {kind} Certmint's keys do not stay on the pod template",
+            kind.as_str().to_lowercase(),
+            keys::INJECT
+        )
+    })
+}
 
 pub(super) fn overridden(workload: &Workload<'_>, copies: &Copies<'_>) -> Vec<String> {
     let kind = workload.kind;

@@ -140,23 +140,26 @@ fn nameless() -> Object {
 fn the_secret_is_mounted_when_the_pods_workload_can_be_known() {
     assert_eq!(secret(&opted_in()).as_deref(), Some("payments-certmint-tls"));
     assert_eq!(secret(&opted_in().annotated("secret-name", "mine")).as_deref(), Some("mine"));
-    let owned = |kind, stamp: &str| opted_in().owned_by(kind, "web-abc").annotated("workload", stamp);
+    let hashed = |pod: Object| pod.with("/metadata/labels", "pod-template-hash", json!("abc"));
+    let owned = |kind, stamp: &str| hashed(opted_in().owned_by(kind, "web-abc").annotated("workload", stamp));
     for (kind, stamp, expected) in [
         ("ReplicaSet", "Deployment/web", Some("web-certmint-tls")),
         ("ReplicaSet", "ReplicaSet/web-abc", Some("web-abc-certmint-tls")),
         ("Job", "CronJob/web", Some("web-certmint-tls")),
         ("Job", "Job/web-abc", Some("web-abc-certmint-tls")),
         // A template that was copied from another workload.
-        ("ReplicaSet", "ReplicaSet/other", None),
-        ("ReplicaSet", "StatefulSet/web", None),
+        ("ReplicaSet", "Deployment/other", Some("web-certmint-tls")),
+        ("ReplicaSet", "ReplicaSet/other", Some("web-certmint-tls")),
         ("StatefulSet", "Deployment/web", Some("web-abc-certmint-tls")),
         ("DaemonSet", "DaemonSet/other", Some("web-abc-certmint-tls")),
         ("Job", "nonsense", Some("web-abc-certmint-tls")),
     ] {
         assert_eq!(secret(&owned(kind, stamp)).as_deref(), expected, "{kind}, {stamp}");
     }
-    // A Deployment may be above it that no webhook has seen.
-    assert_eq!(secret(&opted_in().owned_by("ReplicaSet", "web-abc")), None);
+    // Only a Deployment's ReplicaSet has the hash.
+    let unstamped = opted_in().owned_by("ReplicaSet", "web-abc");
+    assert_eq!(secret(&hashed(unstamped.clone())).as_deref(), Some("web-certmint-tls"));
+    assert_eq!(secret(&unstamped).as_deref(), Some("web-abc-certmint-tls"));
     assert_eq!(secret(&opted_in().owned_by("StatefulSet", "db")).as_deref(), Some("db-certmint-tls"));
     assert_eq!(secret(&nameless()), None);
     assert_eq!(secret(&nameless().annotated("secret-name", "mine")), None);
@@ -170,14 +173,18 @@ fn the_container_is_told_its_workload_exactly_when_it_mounts_the_secret() {
             .find(|variable| variable["name"] == "CERTMINT_WORKLOAD")
             .map(|one| one["value"].clone())
     };
-    let of_deployment = opted_in().owned_by("ReplicaSet", "web-abc").annotated("workload", "Deployment/web");
+    let of_deployment = opted_in().owned_by("ReplicaSet", "web-abc").with(
+        "/metadata/labels",
+        "pod-template-hash",
+        json!("abc"),
+    );
     let of_rollout = opted_in().controlled_by("argoproj.io/v1alpha1", "Rollout", "web");
     for (pod, expected) in [
         (opted_in(), Some("Pod/payments")),
         (of_deployment, Some("Deployment/web")),
         (opted_in().owned_by("StatefulSet", "web"), Some("StatefulSet/web")),
         (of_rollout, Some("Pod/payments")),
-        (opted_in().owned_by("ReplicaSet", "web-abc"), None),
+        (opted_in().owned_by("ReplicaSet", "web-abc"), Some("ReplicaSet/web-abc")),
         (nameless(), None),
         (nameless().annotated("secret-name", "mine"), None),
     ] {
@@ -342,4 +349,26 @@ fn annotating_a_running_pod_is_too_late() {
     assert!(admit(&created(&opted_in()), Some(&pod())).unwrap().patch.is_empty());
     let leaving = opted_in().with("/metadata", "deletionTimestamp", json!("2026-11-23T00:00:00Z"));
     assert!(admit(&leaving, Some(&pod())).unwrap().patch.is_empty());
+}
+
+#[test]
+fn a_pod_that_opts_in_by_a_label_is_answered_with_the_right_spelling() {
+    let labelled = |value: &str| pod().with("/metadata/labels", "certmint.dev/inject", value.into());
+    let rc = labelled("true").controlled_by("v1", "ReplicationController", "web");
+    for wrong in [labelled("true"), labelled("enabled"), rc] {
+        assert_eq!(
+            refusal(&wrong),
+            "WrittenAsLabel: label certmint.dev/inject does nothing, because Certmint reads annotations; move it from labels to annotations"
+        );
+    }
+    // Its template may be older than this answer, and a running app is not held up for that.
+    for right in [
+        labelled("true").owned_by("ReplicaSet", "web-abc"),
+        labelled("false"),
+        labelled("true").annotated("inject", "false"),
+    ] {
+        assert_eq!(admit(&right, None).unwrap(), Default::default());
+    }
+    assert_eq!(admit(&labelled("true"), Some(&pod())).unwrap_err().code().to_string(), "TooLate");
+    assert!(admit(&labelled("true"), Some(&labelled("true"))).unwrap().patch.is_empty());
 }

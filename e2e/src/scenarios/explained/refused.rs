@@ -26,6 +26,9 @@ pub(super) fn at_once(cluster: &Cluster, told: &Told<'_>) -> Result<()> {
     let misspelt = told.kubectl.run(&["annotate", "deployment/plain", "certmint.dev/injekt=true"]);
     explained(told, "UnknownAnnotation", "certmint.dev/injekt", misspelt)?;
 
+    let labelled = told.kubectl.run(&["label", "deployment/plain", "certmint.dev/inject=true"]);
+    explained(told, "WrittenAsLabel", "the opt-in as a label", labelled)?;
+
     let closed = cluster.kubectl().namespace("explained-closed");
     closed.apply(&told.deployment("plain", &json!({}), &json!({})).to_string())?;
     let refused = closed.run(&["annotate", "deployment/plain", "certmint.dev/inject=true"]);

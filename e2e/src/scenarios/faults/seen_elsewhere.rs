@@ -89,6 +89,8 @@ fn webhook_away(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     let scale = |replicas: &str| {
         ours.run(&["scale", &format!("deployment/{WEBHOOK}"), &format!("--replicas={replicas}")])
     };
+    kubectl.apply(&without_pods("stranger", &json!({})).to_string())?;
+    kubectl.apply(&without_pods("opted-in", &opting_in(&[])).to_string())?;
     let refused = step("without a webhook, a pod that opted in is refused, and another's is not", || {
         scale("0")?;
         ours.run(&[
@@ -104,10 +106,14 @@ fn webhook_away(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
         kubectl.apply(&manifest("pod", "stranger", "none", &json!({})).to_string())?;
         Ok(format!("{refused:#}"))
     });
+    let workloads = step("nor is an opt-in or opt-out taken unseen, and nothing else is held up", || {
+        workloads_without_webhook(kubectl)
+    });
     step("the webhook is back", || {
         scale(&replicas.to_string())?;
         installation::ready(cluster)
     })?;
+    workloads?;
     let refused = refused?;
     let answer = refused.lines().find(|line| line.contains("Error from server")).unwrap_or(&refused);
     ensure!(answer.contains("pods.certmint.dev"), "the refusal does not name the webhook: {answer}");
@@ -130,6 +136,49 @@ fn wiped_bundle(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     })?;
     ensure!(is_injected(&kubectl.get(&["pod", "healed"])?), "the pod was taken uninjected: {created}");
     Ok(())
+}
+
+/// Elsewhere, an annotation that no webhook has seen is taken, and has no effect.
+fn workloads_without_webhook(kubectl: &Kubectl<'_>) -> Result<()> {
+    for annotate in [
+        ["deployment/stranger", "certmint.dev/inject=true"],
+        ["deployment/opted-in", "certmint.dev/inject-"],
+        ["deployment/opted-in", "certmint.dev/duration=2h"],
+    ] {
+        let refused = kubectl.run(&[&["annotate"], annotate.as_slice()].concat()).err();
+        let refusal = format!("{:#}", refused.with_context(|| format!("{annotate:?} was taken"))?);
+        ensure!(refusal.contains("workloads.certmint.dev"), "{annotate:?} is refused with {refusal}");
+        note(refusal.lines().last().unwrap_or_default());
+    }
+    for (object, change) in [
+        ("deployment/stranger", json!({ "spec": { "template": { "spec": { "hostname": "a" } } } })),
+        // A rollback, or a new image: its pods wait for the webhook.
+        ("deployment/opted-in", json!({ "spec": { "template": { "spec": { "hostname": "a" } } } })),
+        ("deployment/opted-in", json!({ "metadata": { "annotations": { "example.com/note": "a" } } })),
+        ("deployment/opted-in", json!({ "spec": { "replicas": 0, "paused": false } })),
+    ] {
+        kubectl.run(&["patch", object, "--type=merge", "-p", &change.to_string()])?;
+    }
+    // Its controller scales the ReplicaSet and writes the revision; the autoscaler goes by way of the scale.
+    kubectl.run(&["scale", "deployment/opted-in", "--replicas=1"])?;
+    kubectl.apply(&autoscaler("opted-in").to_string())?;
+    kubectl.until("deployment/opted-in", "to be scaled by the autoscaler", PATIENCE, |seen| {
+        (seen["spec"]["replicas"] == 2).then_some(())
+    })?;
+    kubectl
+        .delete(&["horizontalpodautoscaler/opted-in", "deployment/opted-in", "deployment/stranger"])
+        .map(drop)
+}
+
+/// Two replicas, whatever they use.
+fn autoscaler(name: &str) -> Value {
+    let target = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": name });
+    json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": name },
+        "spec": { "scaleTargetRef": target, "minReplicas": 2, "maxReplicas": 3 },
+    })
 }
 
 /// Elsewhere, a pod that was created while no webhook was called runs without a certificate, and nothing says so.

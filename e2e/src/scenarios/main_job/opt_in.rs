@@ -1,9 +1,12 @@
 //! Opting in and out of every kind.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::command;
 use crate::images;
 use crate::kubectl::Kubectl;
 use crate::progress::step;
@@ -51,11 +54,48 @@ fn rolling(kubectl: &Kubectl<'_>, kind: &str, image: &str) -> Result<()> {
         sees_certificate(kubectl, &pod)?;
     }
     owned_secret(kubectl, kind)?;
+    recreated(kubectl, kind, image)?;
+    if kind != "deployment" {
+        undone(kubectl, &object)?;
+    }
 
     examples::opt_out(kubectl, &object)?;
     same_as_before(&before, &kubectl.get(&[&object])?)?;
     await_pods(kubectl, kind, false)?;
     secret_gone(kubectl, kind)
+}
+
+/// Deleted without its pods and created again, a workload takes them over as they are.
+fn recreated(kubectl: &Kubectl<'_>, kind: &str, image: &str) -> Result<()> {
+    let object = format!("{kind}/{kind}");
+    let before = uids(&await_pods(kubectl, kind, true)?);
+    kubectl.run(&["delete", &object, "--cascade=orphan"])?;
+    kubectl.apply(&manifest(kind, kind, image, &workload::opting_in(&[])).to_string())?;
+    kubectl.rolled_out(&object, PATIENCE)?;
+    let after = uids(&kubectl.list(&["pods", &format!("--selector=app={kind}")])?);
+    ensure!(before == after, "{kind} had the pods {before:?}, and made anew it has {after:?}");
+    let uid = kubectl.get(&[&object])?["metadata"]["uid"].clone();
+    let secret = format!("secret/{kind}-certmint-tls");
+    kubectl.until(&secret, "to belong to the new one", PATIENCE, |secret| {
+        (secret["metadata"]["ownerReferences"][0]["uid"] == uid).then_some(())
+    })
+}
+
+fn uids(pods: &[Value]) -> BTreeSet<String> {
+    pods.iter().filter_map(|pod| pod["metadata"]["uid"].as_str()).map(str::to_owned).collect()
+}
+
+/// kubectl brings back the template from before the opt-in, and leaves the annotation that asks for it.
+fn undone(kubectl: &Kubectl<'_>, object: &str) -> Result<()> {
+    kubectl.run(&["annotate", object, "certmint.dev/inject-"])?;
+    kubectl.run(&["annotate", object, "certmint.dev/inject=true"])?;
+    let undo = command::outcome(&mut kubectl.command(&["rollout", "undo", object]), "")?;
+    let told = String::from_utf8_lossy(&undo.stderr).into_owned();
+    let command = format!("kubectl -n opt-in annotate {object} certmint.dev/inject-");
+    ensure!(told.contains(&command), "kubectl rollout undo {object} does not say {command}: {told}");
+    let template = kubectl.get(&[object])?["spec"]["template"]["metadata"].clone();
+    ensure!(template["labels"]["certmint.dev/inject"] == "true", "{object} has the template {template}");
+    Ok(())
 }
 
 fn replicaset(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {

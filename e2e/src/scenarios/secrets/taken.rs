@@ -42,15 +42,34 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
         let shared = [("secret-name", "shared-tls")];
         scene.deploy("first", &image, 0, &shared)?;
         scene.good("shared-tls", is_of("Deployment/first"))?;
-        scene.deploy("second", &image, 0, &shared)?;
+        scene.deploy("second", &image, 1, &shared)?;
         let told = scene.is_told("Deployment/second", "SecretClaimed")?;
         note(&told);
         ensure!(told.contains("belongs to Deployment/first"), "it is told {told:?}");
         scene.good("shared-tls", is_of("Deployment/first")).map(drop)
     })?;
+    step(
+        "the other's pods do not start with the one's key, although they run under the same account",
+        || {
+            waiting(scene, "second", "SecretClaimed")?;
+            waiting(
+                scene,
+                "second",
+                "it was made for Deployment/first, and this pod belongs to Deployment/second",
+            )
+        },
+    )?;
     step("it passes to the other when the one opts out", || {
         kubectl.run(&["annotate", "deployment", "first", "certmint.dev/inject-"])?;
-        scene.good("shared-tls", is_of("Deployment/second")).map(drop)
+        scene.good("shared-tls", is_of("Deployment/second"))?;
+        workload::await_pods(kubectl, "second", true).map(drop)
+    })?;
+    step("a StatefulSet of a Deployment's name: its pods do not start with the Deployment's key", || {
+        scene.deploy("twin", &image, 0, &[])?;
+        scene.good("twin-certmint-tls", is_of("Deployment/twin"))?;
+        let twin = workload::manifest("statefulset", "twin", &image, &workload::opting_in(&[]));
+        kubectl.apply(&twin.to_string())?;
+        waiting(scene, "twin", "it was made for Deployment/twin, and this pod belongs to StatefulSet/twin")
     })
 }
 
@@ -58,11 +77,11 @@ fn is_of(workload: &str) -> impl Fn(&Value) -> bool {
     move |secret| secret["metadata"]["annotations"]["certmint.dev/workload"] == workload
 }
 
-/// Waits until `kubectl describe pod` says why the pod waits.
-fn waiting(scene: &Scene<'_>, name: &str, code: &str) -> Result<()> {
+/// Waits until `kubectl describe pod` says why the pod waits, by a code or other words.
+fn waiting(scene: &Scene<'_>, name: &str, words: &str) -> Result<()> {
     let selector = format!("--selector=app={name}");
-    wait::until(&format!("the pod of {name} to tell {code}"), PATIENCE, || {
+    wait::until(&format!("the pod of {name} to tell {words}"), PATIENCE, || {
         let described = scene.kubectl.run(&["describe", "pods", &selector])?;
-        Ok(if described.contains(code) { Observed::Yes(()) } else { Observed::NotYet(described) })
+        Ok(if described.contains(words) { Observed::Yes(()) } else { Observed::NotYet(described) })
     })
 }
