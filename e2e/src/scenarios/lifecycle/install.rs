@@ -48,9 +48,14 @@ fn broken(cluster: &Cluster, shop: &Kubectl<'_>) -> Result<()> {
         shop.run(&["rollout", "restart", "deployment/checkout"])?;
         workload::rolled_out(shop, "checkout").map(drop)
     })?;
-    step("a Deployment may be annotated", || {
-        shop.run(&["annotate", "deployment/checkout", "certmint.dev/inject=true", "--dry-run=server"])
-            .map(drop)
+    step("a Deployment is not annotated in vain", || {
+        let annotated = shop.run(&["annotate", "deployment/checkout", "certmint.dev/inject=true"]);
+        let refusal = annotated.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        ensure!(
+            refusal.contains("failed calling webhook \"workloads.certmint.dev\""),
+            "kubectl annotate said: {refusal}"
+        );
+        Ok(())
     })?;
     step("helm gives up and takes all of it back", || {
         failed(installation)?;

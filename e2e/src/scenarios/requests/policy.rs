@@ -157,8 +157,8 @@ fn outlawed(scene: &Scene<'_>) -> Result<()> {
         "Deployment/big in policy: annotation certmint.dev/key-algorithm: rsa-2048 is not allowed; the policy allows ecdsa-p256, ed25519",
     )?;
     let (taken, told) = said(&scene.kubectl, &["label", "deployment/big", "team=checkout"])?;
-    let warning = "Warning: certmint: NotAllowed: annotation certmint.dev/key-algorithm: rsa-2048 is not allowed; the policy allows ecdsa-p256, ed25519\n";
-    ensure!(taken && told == warning, "kubectl label said: {told}");
+    // No webhook is asked about a change that is not Certmint's.
+    ensure!(taken && told.is_empty(), "kubectl label said: {told}");
     ensure!(scene.now("big")? == before, "the certificate changed");
     Ok(())
 }
