@@ -9,6 +9,7 @@ mod monitoring;
 mod notes;
 mod objects;
 mod openapi;
+mod policies;
 mod privileges;
 pub(crate) mod prometheus;
 mod rendering;
@@ -65,6 +66,7 @@ pub fn test(cache: &Cache) -> Result<usize> {
     test("the schema takes no unknown key", &values::schema_is_closed)?;
     test("every value has a type, and a bad one is refused by name", &|| values::bad_ones_refused(&chart))?;
     test("what is required is missed by name", &|| required_values::missed(&chart))?;
+    test("a policy that the programs refuse, the chart refuses", &|| policies::agree(&chart))?;
     test("every value changes something", &|| values::each_used(&chart))?;
     test("every alert fires when it should, and only then", &|| prometheus::alerts_fire(cache))?;
     test("every expression of the dashboard is one", &|| prometheus::dashboard_parses(cache))?;

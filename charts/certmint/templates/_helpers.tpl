@@ -23,6 +23,20 @@
 {{ include "certmint.fullname" . }}-trust-bundle
 {{- end }}
 
+{{- define "certmint.lastValidPolicy" -}}
+{{ include "certmint.fullname" . }}-last-valid-policy
+{{- end }}
+
+{{/* A duration in seconds. Takes a text that the schema admits. */}}
+{{- define "certmint.seconds" -}}
+{{- $units := dict "d" 86400 "h" 3600 "m" 60 "s" 1 -}}
+{{- $total := 0 -}}
+{{- range regexFindAll "[0-9]+[dhms]" . -1 -}}
+{{- $total = add $total (mul (regexFind "[0-9]+" . | int64) (get $units (regexFind "[dhms]" .))) -}}
+{{- end -}}
+{{- $total -}}
+{{- end }}
+
 {{/* The name of a component's service account. Takes (dict "root" $ "component" name "values" component's values). */}}
 {{- define "certmint.serviceAccount" -}}
 {{ default (printf "%s-%s" (include "certmint.fullname" .root) .component) .values.serviceAccount.name }}

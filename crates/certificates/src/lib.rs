@@ -7,6 +7,8 @@
 #[cfg(feature = "issue")]
 pub mod ca;
 mod hex;
+#[cfg(feature = "issue")]
+mod issuer;
 pub mod key;
 #[cfg(feature = "issue")]
 pub mod leaf;

@@ -130,7 +130,7 @@ catalogue! {
         seen: [Event, Log], transient: true,
         remedy: "Find out who writes to the Secret, with `--show-managed-fields`, or which Service comes and goes. It is written once more when that ends."
     }
-    /// There is no CA to issue with: it is missing, damaged, swapped or expired. What is issued stays valid.
+    /// There is no CA to issue with: it is missing, or its root is damaged, swapped or expired. What is issued stays valid.
     CaUnavailable {
         seen: [Event, Answer, Termination, Log], transient: true,
         remedy: "Read the Events of the controller's Deployment: `kubectl describe deployment` in Certmint's namespace. Restore the CA's Secret from its backup."
@@ -139,6 +139,11 @@ catalogue! {
     CaEndsSoon {
         seen: [Event, Log], transient: false,
         remedy: "Choose a day before that end, and accept a new root as the book's page on the CA says."
+    }
+    /// The clock of a controller's node and the API server's differ by minutes. Certificates would begin too late or end too soon, so that controller signs nothing, and leaves the lead to another. What is issued stays valid.
+    ClockDiffers {
+        seen: [Event, Log], transient: true,
+        remedy: "Look at the time service (NTP) of the node that the controller runs on, then of the API server's machines."
     }
     /// A certificate could not be made, or what was made did not verify and was thrown away.
     IssuanceFailed {
@@ -225,9 +230,9 @@ catalogue! {
         seen: [Termination, Log], transient: false,
         remedy: "In a pod: delete it, so that it is injected anew. In Certmint's own: compare the Deployment with the chart's."
     }
-    /// The policy cannot be used. A server that has another goes on with that; one that starts ends.
+    /// The policy cannot be used. A server goes on with the last valid one, and begins with it when it starts. Where there never was a valid one it waits, and is not ready.
     InvalidPolicy {
-        seen: [Event, Termination, Log], transient: false,
+        seen: [Event, Log], transient: false,
         remedy: "Correct the chart's values under `policy` as the message says, and upgrade."
     }
     /// One of Certmint's own servers has no certificate of its own that is good.

@@ -1,12 +1,12 @@
 //! What the platform team allows: one policy for webhook and controller, read from one JSON file.
 
 use crate::{DnsName, KeyAlgorithm, Lifetime, Namespace, Quantity, Request, TrustDomain, keys};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The policy as it stands in the chart's ConfigMap under `policy.json`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
     /// The cluster's DNS domain; names end in it.
@@ -17,6 +17,9 @@ pub struct Policy {
     pub extra_dns_names: BTreeMap<Namespace, Vec<DnsName>>,
     /// Whether `<service>` and `<service>.<namespace>` are issued too.
     pub short_names: bool,
+    /// Whether the issuing CA is constrained to the names that the policy allows. Some verifiers refuse every
+    /// certificate below a CA with critical name constraints.
+    pub name_constraints: bool,
     /// What a workload gets that asks for no duration.
     pub default_duration: Lifetime,
     /// The shortest duration a workload may ask for.
@@ -32,7 +35,7 @@ pub struct Policy {
 }
 
 /// The bounds of the annotation `resources`, for requests and limits alike.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LargestResources {
     /// CPU.
@@ -40,6 +43,13 @@ pub struct LargestResources {
     /// Memory.
     pub memory: Quantity,
 }
+
+/// The most bytes that name constraints may take. They are in every chain, and Java takes 32 KiB in a handshake.
+pub const MAX_CONSTRAINTS: usize = 8 * 1024;
+/// What a name constraint takes beside its name, in DER.
+const CONSTRAINT_OVERHEAD: usize = 6;
+/// The longest cluster domain: `svc.` and it are a name of at most 253 characters.
+const MAX_CLUSTER_DOMAIN: usize = 249;
 
 /// Why a policy is not usable.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +68,19 @@ pub enum PolicyError {
         default: Lifetime,
         /// `longestDuration`
         longest: Lifetime,
+    },
+    /// The cluster's Services could not be named.
+    #[error(
+        "the policy's clusterDomain is longer than {MAX_CLUSTER_DOMAIN} characters, so no name of a Service fits below it"
+    )]
+    ClusterDomain,
+    /// The name constraints would be too long.
+    #[error(
+        "the policy's extraDnsNames make {bytes} bytes of name constraints, and at most {MAX_CONSTRAINTS} fit into what clients take in a TLS handshake: name a parent domain instead of many names below it, or set nameConstraints to false"
+    )]
+    Constraints {
+        /// What they would take.
+        bytes: usize,
     },
     /// No key algorithm is left.
     #[error("the policy allows no key algorithm: list at least one under keyAlgorithms")]
@@ -125,7 +148,28 @@ impl Policy {
         if policy.key_algorithms.is_empty() {
             return Err(PolicyError::NoKeyAlgorithm);
         }
+        if policy.cluster_domain.as_str().len() > MAX_CLUSTER_DOMAIN {
+            return Err(PolicyError::ClusterDomain);
+        }
+        let bytes = policy.permitted_dns().iter().map(|name| name.as_str().len() + CONSTRAINT_OVERHEAD).sum();
+        if bytes > MAX_CONSTRAINTS {
+            return Err(PolicyError::Constraints { bytes });
+        }
         Ok(policy)
+    }
+
+    /// The names that an issuing CA is constrained to, each with all below it: those of the cluster's Services and the
+    /// extra ones, sorted, and none that lies below another. Empty, which is no constraint, when the policy wants
+    /// none, or has short names: those lie below nothing.
+    pub fn permitted_dns(&self) -> Vec<DnsName> {
+        if self.short_names || !self.name_constraints {
+            return Vec::new();
+        }
+        let services = ["svc".into(), format!("svc.{}", self.cluster_domain)];
+        let services = services.iter().filter_map(|name| name.parse().ok());
+        let names: BTreeSet<DnsName> =
+            services.chain(self.extra_dns_names.values().flatten().cloned()).collect();
+        names.iter().filter(|name| !lies_below_another(name, &names)).cloned().collect()
     }
 
     /// Checks what a workload of that namespace asks for.
@@ -176,6 +220,11 @@ impl Policy {
     }
 }
 
+fn lies_below_another(name: &DnsName, names: &BTreeSet<DnsName>) -> bool {
+    let parents = name.as_str().match_indices('.').filter_map(|(dot, _)| name.as_str().get(dot + 1..));
+    parents.filter_map(|parent| parent.parse().ok()).any(|parent: DnsName| names.contains(&parent))
+}
+
 impl Default for Policy {
     fn default() -> Self {
         let is_dns_name = "a constant that DnsName's own tests accept";
@@ -185,6 +234,7 @@ impl Default for Policy {
             trust_domain: "cluster.local".parse().expect(is_dns_name),
             extra_dns_names: BTreeMap::new(),
             short_names: false,
+            name_constraints: true,
             default_duration: Lifetime::from_seconds(24 * 3_600),
             shortest_duration: Lifetime::from_seconds(600),
             longest_duration: Lifetime::from_seconds(30 * 86_400),
@@ -218,6 +268,52 @@ mod tests {
         assert!(error(r#"{"clusterDomian":"a"}"#).contains("unknown field `clusterDomian`"));
         assert!(error(r#"{"shortestDuration":"48h"}"#).contains("48h <= defaultDuration 24h"));
         assert!(error(r#"{"keyAlgorithms":[]}"#).contains("no key algorithm"));
+    }
+
+    #[test]
+    fn what_a_policy_says_reads_back() {
+        let policy = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]},"shortestDuration":"1h30m","keyAlgorithms":["rsa-2048"]}"#).unwrap();
+        let json = serde_json::to_vec(&policy).unwrap();
+        assert_eq!(Policy::from_json(&json).unwrap(), policy);
+    }
+
+    /// A policy with so many extra names, each of 30 characters.
+    fn with_names(count: usize, rest: &str) -> Result<Policy, PolicyError> {
+        let names: Vec<_> = (0..count).map(|number| format!("\"{number:018}.example.com\"")).collect();
+        Policy::from_json(
+            format!("{{\"extraDnsNames\":{{\"shop\":[{}]}}{rest}}}", names.join(",")).as_bytes(),
+        )
+    }
+
+    #[test]
+    fn name_constraints_have_a_bound_that_a_parent_domain_keeps() {
+        // 36 bytes each, beside 9 for "svc" and 23 for "svc.cluster.local".
+        assert!(with_names(226, "").is_ok());
+        let error = with_names(227, "").unwrap_err().to_string();
+        assert!(error.contains("8204 bytes") && error.contains("at most 8192"), "{error}");
+        for no_constraints in [r#","shortNames":true"#, r#","nameConstraints":false"#] {
+            assert!(with_names(1_000, no_constraints).unwrap().permitted_dns().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_name_below_another_is_no_constraint_of_its_own() {
+        let policy = Policy::from_json(
+            br#"{"extraDnsNames":{"a":["pay.example.com","eu.pay.example.com","x.svc"],"b":["repay.example.com","pay.example.com"]}}"#,
+        )
+        .unwrap();
+        let permitted = policy.permitted_dns();
+        let permitted: Vec<_> = permitted.iter().map(DnsName::as_str).collect();
+        assert_eq!(permitted, ["pay.example.com", "repay.example.com", "svc", "svc.cluster.local"]);
+    }
+
+    #[test]
+    fn a_cluster_domain_leaves_room_for_the_services() {
+        let domain = |length: usize| format!("{}a", "a.".repeat(length / 2));
+        let policy =
+            |length| Policy::from_json(format!(r#"{{"clusterDomain":"{}"}}"#, domain(length)).as_bytes());
+        assert_eq!(policy(249).unwrap().permitted_dns().len(), 2);
+        assert!(matches!(policy(251), Err(PolicyError::ClusterDomain)));
     }
 
     fn violations(policy: &str, request: &Request) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! Amounts of CPU and memory, as Kubernetes writes them.
 
 use crate::spelling::shown;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use std::{cmp::Ordering, fmt, str::FromStr};
 
 /// A Kubernetes quantity: a decimal number with an SI or binary suffix, like `5m` or `32Mi`. It keeps its spelling.
@@ -51,6 +51,12 @@ impl Quantity {
     /// Compares amounts, however they are spelled.
     pub fn compare(&self, other: &Self) -> Ordering {
         self.thousandths.cmp(&other.thousandths)
+    }
+}
+
+impl Serialize for Quantity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
     }
 }
 

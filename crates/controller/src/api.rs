@@ -2,6 +2,7 @@
 
 use certmint_contract::{ErrorCode, WorkloadKind};
 use kube::{
+    Client, Config,
     api::{ApiResource, PatchParams, PostParams},
     core::{GroupVersionKind, Status},
 };
@@ -12,6 +13,9 @@ pub(crate) const FIELD_MANAGER: &str = "certmint";
 
 /// The longest a single call may take. The lease is renewed several times within its life at this pace.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// A connection to the API server that is not there within this time is tried again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +56,7 @@ pub(crate) enum Fault {
     /// Not sent.
     #[error(transparent)]
     NotLeading(NotLeading),
-    /// 429: it has too much to do.
+    /// 429, 503, 504: it has too much to do, or what stands before it does not reach it.
     #[error("the API server is busy; this is tried again")]
     Busy,
     /// No answer.
@@ -85,6 +89,17 @@ impl ApiError {
             | Fault::Unreachable(_) => ErrorCode::Unavailable,
         }
     }
+}
+
+/// A client that sends each request once. The library would repeat what is answered 429, 503 or 504, seconds later:
+/// below the leader's fence, which would not be asked again, and below the waits between our own attempts.
+///
+/// # Errors
+/// When the configuration cannot be used.
+pub(crate) fn client(mut config: Config) -> Result<Client, kube::Error> {
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.default_retry = false;
+    Client::try_from(config)
 }
 
 /// Makes a call, within [`CALL_TIMEOUT`].
@@ -154,7 +169,7 @@ impl From<Status> for Fault {
             Self::NamespaceEnds
         } else if status.is_forbidden() {
             Self::Forbidden(status.message)
-        } else if status.code == 429 {
+        } else if matches!(status.code, 429 | 503 | 504) {
             Self::Busy
         } else {
             Self::Refused { code: status.code, message: status.message }
@@ -183,12 +198,32 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::RefusingServer;
+    use k8s_openapi::api::core::v1::Secret;
+    use kube::Api;
+
+    #[tokio::test]
+    async fn what_is_refused_for_the_moment_is_sent_once() {
+        for status in ["429 Too Many Requests", "503 Service Unavailable", "504 Gateway Timeout"] {
+            let server = RefusingServer::start(status).await;
+            let secrets = Api::<Secret>::namespaced(client(server.config()).unwrap(), "shop");
+            let read = call("get Secret shop/a".into(), secrets.get("a")).await.unwrap_err();
+            assert!(matches!(read.fault(), Fault::Busy), "{read}");
+            let (params, secret) = (post_params(), Secret::default());
+            let written = call("create Secret shop/a".into(), secrets.create(&params, &secret));
+            let written = written.await.unwrap_err();
+            assert!(matches!(written.fault(), Fault::Busy), "{written}");
+            assert_eq!(server.requests(), ["GET", "POST"], "{status}");
+        }
+    }
 
     #[test]
     fn an_api_server_that_is_busy_refuses_nothing() {
         // Priority and fairness answers with words, not with a Status; the client makes one of them.
-        let busy = Status { code: 429, message: "Too many requests".into(), ..Status::default() };
-        assert!(matches!(Fault::from(busy), Fault::Busy));
+        for code in [429, 503, 504] {
+            let busy = Status { code, message: "Too many requests".into(), ..Status::default() };
+            assert!(matches!(Fault::from(busy), Fault::Busy));
+        }
         let broken =
             Status { code: 500, message: "etcdserver: request timed out".into(), ..Status::default() };
         assert!(matches!(Fault::from(broken), Fault::Refused { code: 500, .. }));

@@ -28,6 +28,13 @@ pub struct Args {
     /// The policy, a JSON file. Read again when it changes; a broken one is not taken.
     #[arg(long, env = "CERTMINT_POLICY")]
     pub policy: PathBuf,
+    /// The last policy that was valid, as the controller keeps it: what the program begins with when the policy is
+    /// broken at its start.
+    #[arg(long, env = "CERTMINT_LAST_VALID_POLICY")]
+    pub last_valid_policy: Option<PathBuf>,
+    /// The ConfigMap in which the last valid policy is kept.
+    #[arg(long, env = "CERTMINT_LAST_VALID_POLICY_CONFIGMAP", default_value = "certmint-last-valid-policy")]
+    pub last_valid_policy_configmap: String,
     /// Where the issuance API is served over TLS.
     #[arg(long, env = "CERTMINT_LISTEN", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
@@ -70,6 +77,7 @@ pub struct Args {
 /// The flags, sorted by who needs them.
 pub(crate) struct Settings {
     pub(crate) policy: PolicyFile,
+    pub(crate) last_valid_policy: String,
     pub(crate) listen: SocketAddr,
     pub(crate) health_listen: SocketAddr,
     pub(crate) identity: String,
@@ -91,6 +99,8 @@ impl From<Args> for Settings {
             service_account,
             deployment,
             policy,
+            last_valid_policy,
+            last_valid_policy_configmap,
             listen,
             health_listen,
             controller_service,
@@ -107,7 +117,8 @@ impl From<Args> for Settings {
         let server =
             |service, service_account| Server { service, service_account, namespace: namespace.clone() };
         Self {
-            policy: PolicyFile { path: policy },
+            policy: PolicyFile { path: policy, last_valid: last_valid_policy },
+            last_valid_policy: last_valid_policy_configmap,
             listen,
             health_listen,
             concurrency: concurrency.into(),

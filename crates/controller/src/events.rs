@@ -5,7 +5,7 @@
 
 mod subject;
 
-use crate::api;
+use crate::api::{self, Fault};
 use certmint_contract::ErrorCode;
 use k8s_openapi::{api::events::v1::Event, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
 use kube::{Api, Client, api::ObjectMeta};
@@ -48,6 +48,9 @@ const BACKLOG: usize = 10_000;
 const SILENCE: Duration = Duration::from_secs(3600);
 /// Subjects remembered at most, then memory starts anew: whoever may create workloads may create many that are refused.
 const MOST_REMEMBERED: usize = 10_000;
+/// The waits between attempts while the API server is busy; then the Event is given up.
+const BUSY_WAITS: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 /// The longest note that the API server takes.
 const LONGEST_NOTE: usize = 1024;
 
@@ -126,9 +129,17 @@ pub(crate) async fn write(client: Client, mut backlog: mpsc::Receiver<Unwritten>
     while let Some(unwritten) = backlog.recv().await {
         let namespace = unwritten.subject.namespace.clone();
         let api = Api::<Event>::namespaced(client.clone(), &namespace);
-        let call = format!("create an Event in {namespace}");
-        if let Err(error) = api::call(call, api.create(&params, &unwritten.event())).await {
-            tracing::warn!(code = %error.code(), %error, "an Event was not written; the log line before it says the same");
+        let event = unwritten.event();
+        let mut waits = BUSY_WAITS.into_iter();
+        loop {
+            let call = format!("create an Event in {namespace}");
+            let Err(error) = api::call(call, api.create(&params, &event)).await else { break };
+            let busy = matches!(error.fault(), Fault::Busy);
+            let Some(wait) = waits.next().filter(|_| busy) else {
+                tracing::warn!(code = %error.code(), %error, "an Event was not written; the log line before it says the same");
+                break;
+            };
+            tokio::time::sleep(wait).await;
         }
     }
 }

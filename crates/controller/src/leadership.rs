@@ -8,7 +8,7 @@
 mod fence;
 mod lease;
 
-use crate::api::ApiError;
+use crate::{api::ApiError, clock::Clock};
 use lease::{Lease, Standing};
 use std::time::Duration;
 use tokio::{sync::watch, time::Instant};
@@ -27,27 +27,44 @@ const PACE: Duration = Duration::from_secs(2);
 /// Until when this replica leads; `None` while it does not.
 pub(crate) type Term = Option<Instant>;
 
-/// Takes part in the election until told to stop, and then gives the lease up.
-///
-/// The term in `terms` is moved forward with every renewal; once it has passed, this replica does not lead,
-/// whether or not `None` was sent yet.
-pub(crate) async fn campaign(
-    client: kube::Client,
-    name: LeaseName,
-    terms: watch::Sender<Term>,
-    shutdown: CancellationToken,
-) {
-    let mut lease = Lease::new(client, name);
-    while !shutdown.is_cancelled() {
-        let sent = Instant::now();
-        let term = standing_to_term(lease.attempt().await, sent, *terms.borrow());
-        announce(&terms, term);
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(PACE) => {}
+/// One replica's part in the election.
+pub(crate) struct Campaign {
+    /// The API server.
+    pub(crate) client: kube::Client,
+    /// Which lease, and as whom.
+    pub(crate) lease: LeaseName,
+    /// A replica whose clock differs from the API server's may not sign, so it leaves the lease to another.
+    pub(crate) clock: Clock,
+    /// Until when this replica leads. The term is moved forward with every renewal; once it has passed, this
+    /// replica does not lead, whether or not `None` was sent yet.
+    pub(crate) terms: watch::Sender<Term>,
+}
+
+impl Campaign {
+    /// Takes part in the election until told to stop, and then gives the lease up.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let Self { client, lease, clock, terms } = self;
+        let mut lease = Lease::new(client, lease);
+        while !shutdown.is_cancelled() {
+            if clock.agreed().is_ok() {
+                let sent = Instant::now();
+                let term = standing_to_term(lease.attempt().await, sent, *terms.borrow());
+                announce(&terms, term);
+            } else {
+                stand_down(&mut lease, &terms).await;
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(PACE) => {}
+            }
         }
+        stand_down(&mut lease, &terms).await;
     }
-    announce(&terms, None);
+}
+
+/// Stops leading, and only then lets another begin.
+async fn stand_down(lease: &mut Lease, terms: &watch::Sender<Term>) {
+    announce(terms, None);
     if let Err(error) = lease.release().await {
         tracing::warn!(code = %error.code(), %error, "the lease was not given up; another replica leads once it has run out");
     }

@@ -19,7 +19,7 @@
 //! | cluster | tokenreviews | create |
 //! | cluster | the one mutatingwebhookconfiguration | get patch |
 //! | own namespace | secrets | create; get patch on the CA's and the webhook's |
-//! | own namespace | configmaps | create; get on the trust bundle |
+//! | own namespace | configmaps | create; get on the trust bundle; get patch on the last valid policy |
 //! | own namespace | leases | create; get update on the one |
 //! | own namespace | the one deployment | get |
 //! | own namespace | events (events.k8s.io) | create |

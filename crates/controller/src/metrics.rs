@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     pub(crate) events_dropped: Counter,
     /// 1 while the policy file is broken and the last good policy is in force.
     pub(crate) policy_rejected: Gauge,
+    /// How far this machine's clock is ahead of the API server's.
+    pub(crate) clock_difference: Gauge,
     /// 1 while this replica leads.
     pub(crate) leading: Gauge,
     /// 1 while there is a CA to issue with.
@@ -70,6 +72,7 @@ impl Default for Metrics {
             ca_end: Family::default(),
             events_dropped: Counter::default(),
             policy_rejected: Gauge::default(),
+            clock_difference: Gauge::default(),
             leading: Gauge::default(),
             ca_usable: Gauge::default(),
             workloads: Gauge::default(),
@@ -158,6 +161,11 @@ impl Metrics {
             "events_dropped",
             "Events that were not written because too many waited",
             &self.events_dropped,
+        );
+        shown.add(
+            "clock_difference_seconds",
+            "How far this machine's clock is ahead of the API server's, or behind it when negative; 0 while they agree to the second",
+            &self.clock_difference,
         );
         shown.add(
             "policy_rejected",

@@ -9,7 +9,7 @@ pub(crate) use webhook::{WebhookCertificate, WebhookNames};
 use crate::{
     api::ApiError,
     ca::Ca,
-    clock,
+    clock::{Clock, ClockDiffers},
     random::{self, NoEntropy},
 };
 use certmint_certificates::{IssueError, Issued, KeyError, PrivateKey, Profile};
@@ -34,6 +34,9 @@ pub(crate) enum OwnCertificateError {
     /// There is no CA.
     #[error("there is no CA to sign it; see the line about the CA")]
     NoCa,
+    /// The clock cannot be relied on.
+    #[error(transparent)]
+    Clock(#[from] ClockDiffers),
     /// The name of the Service or service account is none.
     #[error(transparent)]
     Name(#[from] SpiffeError),
@@ -62,6 +65,7 @@ impl OwnCertificateError {
     fn code(&self) -> ErrorCode {
         match self {
             Self::NoCa => ErrorCode::CaUnavailable,
+            Self::Clock(_) => ErrorCode::ClockDiffers,
             Self::Api(error) => error.code(),
             Self::ForeignSecret(_) => ErrorCode::ForeignSecret,
             Self::Name(_) | Self::Issue(_) | Self::Key(_) | Self::NoEntropy(_) | Self::Identity(_) => {
@@ -79,12 +83,18 @@ impl Server {
         [short, long].iter().filter_map(|name| name.parse().ok()).collect()
     }
 
-    fn issue(&self, ca: &Ca, policy: &Policy, lifetime: Lifetime) -> Result<Issued, OwnCertificateError> {
+    fn issue(
+        &self,
+        ca: &Ca,
+        policy: &Policy,
+        lifetime: Lifetime,
+        clock: &Clock,
+    ) -> Result<Issued, OwnCertificateError> {
         let authority = ca.authority.as_ref().map_err(|_| OwnCertificateError::NoCa)?;
         let spiffe_id = SpiffeId::new(&policy.trust_domain, &self.namespace, &self.service_account)?;
         let dns_names = self.dns_names(policy);
         let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime };
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256)?;
-        Ok(authority.issue(&profile, &key, random::serial()?, clock::now())?)
+        Ok(authority.issue(&profile, &key, random::serial()?, clock.agreed()?)?)
     }
 }

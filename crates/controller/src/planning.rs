@@ -3,7 +3,7 @@
 use crate::{
     api::{self, ApiError},
     ca::Ca,
-    clock,
+    clock::{self, Clock},
     observe::{Observed, Seen, View, WorkloadKey},
 };
 use certmint_contract::Policy;
@@ -23,6 +23,8 @@ pub(crate) struct Planning {
     pub(crate) ca: watch::Receiver<Ca>,
     /// The policy in force.
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
+    /// What certificates are dated by.
+    pub(crate) clock: Clock,
 }
 
 impl Planning {

@@ -14,7 +14,7 @@ pub(crate) use work::work;
 
 use crate::{
     api::{ApiError, Fault},
-    clock,
+    clock::{self, ClockDiffers},
     events::{Events, Subject},
     metrics::Metrics,
     observe::{View, WorkloadKey},
@@ -41,6 +41,8 @@ use tokio::time::Instant;
 const LONGEST_REST: Duration = Duration::from_secs(3600);
 /// How soon is looked again at what no watch tells of: a Secret in the way, a namespace that was being deleted.
 const BLOCKED_REST: Duration = Duration::from_secs(5);
+/// How soon is looked again while this machine's clock differs from the API server's: by then another replica leads.
+const CLOCK_REST: Duration = Duration::from_secs(5);
 /// How often in a row a plan may be overtaken by events before it counts as a failure.
 const ROUNDS: usize = 5;
 
@@ -88,6 +90,9 @@ pub(crate) enum ReconcileError {
     /// There are no random numbers.
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),
+    /// The clock cannot be relied on.
+    #[error(transparent)]
+    Clock(#[from] ClockDiffers),
     /// What was planned was overtaken every time.
     #[error("the Secret changes faster than it can be written; this is tried again")]
     Overtaken,
@@ -105,6 +110,7 @@ impl ReconcileError {
         match self {
             Self::Api(error) => error.code(),
             Self::Issue(_) | Self::Key(_) | Self::NoEntropy(_) => ErrorCode::IssuanceFailed,
+            Self::Clock(_) => ErrorCode::ClockDiffers,
             Self::Overtaken | Self::CaChanges | Self::CaIsBehind(_) => ErrorCode::NotYetIssued,
         }
     }
@@ -120,6 +126,10 @@ impl Reconciler {
     }
 
     async fn try_reconcile(&self, key: &WorkloadKey) -> Result<Outcome, ReconcileError> {
+        // By a wrong clock every certificate looks expired, or not valid yet. Whoever looks after the CA tells of it.
+        if self.planning.clock.agreed().is_err() {
+            return Ok(Outcome::Again(Instant::now() + CLOCK_REST));
+        }
         let secrets = Secrets::new(self.client.clone(), key.namespace.as_str());
         let blocking = self.blocked.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         let mut in_the_way = match blocking {

@@ -4,8 +4,10 @@ mod parts;
 
 use self::parts::Parts;
 use crate::{
+    api,
     args::{Args, Settings},
     ca::Ca,
+    clock::{self, Clock},
     events::{self, Events},
     leadership,
     metrics::{self, Metrics},
@@ -14,17 +16,14 @@ use crate::{
     supervise::Supervised,
 };
 use certmint_contract::ErrorCode;
-use certmint_tls_server::{BindError, PolicyFileError, bind, observability::Observability, shutdown};
+use certmint_tls_server::{BindError, bind, observability::Observability, shutdown};
 use kube::Client;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Why the controller does not run, or no longer.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is no policy to begin with.
-    #[error(transparent)]
-    Policy(#[from] PolicyFileError),
     /// It is not known where the API server is, or how to prove who we are.
     #[error("no way to the API server: {0}; run in a pod with a service account, or set KUBECONFIG")]
     NoCluster(Box<kube::Error>),
@@ -43,29 +42,27 @@ impl RunError {
     /// The code it is reported under.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Policy(_) => ErrorCode::InvalidPolicy,
             Self::NoCluster(_) | Self::Listen(_) | Self::Signals(_) => ErrorCode::InvalidSettings,
             Self::TaskEnded(_) => ErrorCode::Internal,
         }
     }
 }
 
-/// A connection to the API server that is not there within this time is tried again.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Runs until SIGTERM or SIGINT, then ends what is under way and gives up the lease.
 ///
 /// # Errors
-/// When there is no policy or no way to the API server, a listener cannot be opened, or a task ends by
+/// When there is no way to the API server, a listener cannot be opened, or a task ends by
 /// itself.
 pub async fn run(args: Args) -> Result<(), RunError> {
     let settings = Settings::from(args);
-    let policy = settings.policy.read()?;
+    let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
+    let first = settings.policy.wait_for_first(settings.health_listen, &shutdown).await?;
+    let Some(policy) = first else { return Ok(()) };
     let (metrics, mut registry) = Metrics::new();
-    let client = metrics::counted(connect().await?, metrics.clone());
+    let clock = Clock::default();
+    let client = metrics::counted(clock::compared(connect().await?, clock.clone()), metrics.clone());
     let listener = bind(settings.listen).await?;
     let health = bind(settings.health_listen).await?;
-    let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
     let (events, backlog) = Events::new(&settings.identity);
     let events = events.counting(metrics.events_dropped.clone());
     let (ca, _) = Ca::unknown();
@@ -79,6 +76,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         observed: Observed::new(Arc::clone(&queue), sources.len()),
         queue,
         client,
+        clock,
         settings,
         ca,
         metrics,
@@ -116,7 +114,6 @@ pub async fn run(args: Args) -> Result<(), RunError> {
 
 async fn connect() -> Result<Client, RunError> {
     let no_cluster = |error: kube::Error| RunError::NoCluster(Box::new(error));
-    let mut config = kube::Config::infer().await.map_err(|why| no_cluster(kube::Error::InferConfig(why)))?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    Client::try_from(config).map_err(no_cluster)
+    let config = kube::Config::infer().await.map_err(|why| no_cluster(kube::Error::InferConfig(why)))?;
+    api::client(config).map_err(no_cluster)
 }

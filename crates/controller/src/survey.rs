@@ -2,7 +2,7 @@
 
 use crate::{
     ca::Ca,
-    clock,
+    clock::{self, Clock},
     leadership::{self, Term},
     metrics::Metrics,
     observe::{Observed, WorkloadKey},
@@ -27,6 +27,8 @@ pub(crate) struct Survey {
     pub(crate) terms: watch::Receiver<Term>,
     /// The issuance API's certificate.
     pub(crate) identity: Arc<Identity>,
+    /// This machine's clock, compared with the API server's.
+    pub(crate) clock: Clock,
     /// Where gauges are set.
     pub(crate) metrics: Metrics,
 }
@@ -67,6 +69,7 @@ impl Survey {
         metrics.overdue.set(count(census.overdue));
         metrics.leading.set(leading.into());
         metrics.queue.set(if leading { count(self.queue.depth()) } else { 0 });
+        metrics.clock_difference.set(self.clock.difference().whole_seconds());
         metrics.ca(self.ca.borrow().authority.as_deref().ok());
     }
 }

@@ -5,10 +5,18 @@ use futures::StreamExt;
 use http::{Request, Response, header::ACCEPT};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
-use kube::{Client, client::Body};
+use kube::{Client, Config, client::Body};
 use serde_json::{Value, json};
-use std::{io, time::Duration};
-use tokio::sync::{mpsc, oneshot};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, oneshot},
+};
 
 /// The other end of a [`Client`].
 pub(crate) struct ApiServer {
@@ -138,4 +146,68 @@ impl Call {
 
 fn whole(body: String) -> Answer {
     Full::from(body).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An API server on a port of its own that refuses everything: what the whole client does of it is seen here.
+pub(crate) struct RefusingServer {
+    port: u16,
+    seen: Seen,
+}
+
+/// The requests so far: when, and with which method.
+type Seen = Arc<Mutex<Vec<(Instant, String)>>>;
+
+impl RefusingServer {
+    /// Starts one that answers everything with that status.
+    pub(crate) async fn start(status: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Seen::default();
+        let noting = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(refuse(stream, status, Arc::clone(&noting)));
+            }
+        });
+        Self { port, seen }
+    }
+
+    /// How it is reached.
+    pub(crate) fn config(&self) -> Config {
+        Config::new(format!("http://127.0.0.1:{}", self.port).parse().unwrap())
+    }
+
+    /// The methods of the requests so far.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.seen.lock().unwrap().iter().map(|(_, method)| method.clone()).collect()
+    }
+
+    /// The times between the requests so far.
+    pub(crate) fn waits(&self) -> Vec<Duration> {
+        let seen = self.seen.lock().unwrap();
+        seen.windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
+    }
+}
+
+async fn refuse(stream: TcpStream, status: &str, seen: Seen) {
+    let (reading, mut writing) = stream.into_split();
+    let mut reading = BufReader::new(reading);
+    loop {
+        let (mut line, mut length, mut method) = (String::new(), 0, None);
+        while reading.read_line(&mut line).await.is_ok_and(|read| read > 0) && line.trim() != "" {
+            let header = line.trim().to_ascii_lowercase();
+            if let Some(value) = header.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            method.get_or_insert_with(|| line.split(' ').next().unwrap_or_default().to_owned());
+            line.clear();
+        }
+        let Some(method) = method else { return };
+        seen.lock().unwrap().push((Instant::now(), method));
+        reading.read_exact(&mut vec![0; length]).await.unwrap();
+        let answer = format!("HTTP/1.1 {status}\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n");
+        if writing.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
 }

@@ -22,10 +22,10 @@ pub struct CaObserved {
 pub enum CaSecret {
     /// It is not there.
     Absent,
-    /// It is there, but root or issuing CA cannot be used; why, in words.
+    /// It is there, but the root or its key cannot be used; why, in words.
     Unusable(String),
-    /// All is well, but that the issuing CA's time is over.
-    IssuingExpired,
+    /// Root and key are well, but the issuing CA cannot be used; why, in words.
+    IssuingUnusable(String),
     /// All is well.
     Usable(CaFacts),
 }
@@ -76,8 +76,8 @@ pub enum CaPlan {
 /// Why another issuing CA is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RotationReason {
-    /// Its time is over.
-    Expired,
+    /// The one there is cannot be used: it is expired, not valid yet, damaged or of another root.
+    Unusable(String),
     /// A third of its life is over.
     Due,
     /// The policy's names are not those of its constraints.
@@ -98,18 +98,6 @@ pub fn issuing_lifetime(policy: &Policy) -> Lifetime {
     ISSUING_LIFETIME.max(Lifetime::from_seconds(least))
 }
 
-/// The names a new issuing CA should be constrained to: the cluster's Services' and the policy's extra ones,
-/// sorted. Empty, which is no constraint, when the policy has short names: those lie below nothing.
-pub fn permitted_dns(policy: &Policy) -> Vec<DnsName> {
-    if policy.short_names {
-        return Vec::new();
-    }
-    let services = ["svc".into(), format!("svc.{}", policy.cluster_domain)];
-    let services = services.iter().filter_map(|name| name.parse().ok());
-    let extra = policy.extra_dns_names.values().flatten().cloned();
-    services.chain(extra).collect::<BTreeSet<_>>().into_iter().collect()
-}
-
 /// Decides what should happen with the CA at `now`.
 pub fn ca_plan(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> CaPlan {
     let facts = match (&observed.secret, observed.trust_bundle, &observed.trace) {
@@ -120,8 +108,8 @@ pub fn ca_plan(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> C
             return refuse(format!("the CA's Secret cannot be used: {why}"));
         }
         (_, TrustBundle::Differs, _) => return refuse(SWAPPED.into()),
-        (CaSecret::IssuingExpired, ..) => {
-            return CaPlan::RotateIssuing { reason: RotationReason::Expired };
+        (CaSecret::IssuingUnusable(why), ..) => {
+            return CaPlan::RotateIssuing { reason: RotationReason::Unusable(why.clone()) };
         }
         (CaSecret::Usable(facts), ..) => facts,
     };
@@ -136,7 +124,7 @@ const SWAPPED: &str = "the CA's Secret holds another root than the published tru
 /// Until when the issuing CA is right as it is, or why it is not.
 fn rotation(facts: &CaFacts, policy: &Policy, now: OffsetDateTime) -> Result<OffsetDateTime, RotationReason> {
     let permitted: BTreeSet<_> = facts.permitted_dns.iter().collect();
-    if permitted != permitted_dns(policy).iter().collect() {
+    if permitted != policy.permitted_dns().iter().collect() {
         return Err(RotationReason::NamesChanged);
     }
     // At the root's end a successor would end no later: rotating would gain nothing, ever faster.
@@ -165,7 +153,7 @@ fn refuse(message: String) -> CaPlan {
 impl fmt::Display for RotationReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Expired => "the issuing CA expired",
+            Self::Unusable(why) => return write!(f, "the issuing CA cannot be used: {why}"),
             Self::Due => "a third of the issuing CA's life is over",
             Self::NamesChanged => "the policy's names changed",
             Self::TooShort => "the policy's longest duration has outgrown the issuing CA's life",

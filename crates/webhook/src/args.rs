@@ -21,6 +21,10 @@ pub struct Args {
     /// The policy, a JSON file. Read again when it changes; a broken one is not taken.
     #[arg(long, env = "CERTMINT_POLICY")]
     pub policy: PathBuf,
+    /// The last policy that was valid, as the controller keeps it: what the program begins with when the policy is
+    /// broken at its start.
+    #[arg(long, env = "CERTMINT_LAST_VALID_POLICY")]
+    pub last_valid_policy: Option<PathBuf>,
     /// What goes into pods.
     #[command(flatten)]
     pub pods: PodArgs,

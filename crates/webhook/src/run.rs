@@ -5,7 +5,7 @@ use crate::{Admission, Args, Endpoint, Metrics};
 use certmint_contract::ErrorCode;
 use certmint_tls_server::observability::Observability;
 use certmint_tls_server::{
-    BindError, Identity, IdentityFiles, Limits, PolicyFile, PolicyFileError, Server, bind, files, shutdown,
+    BindError, Identity, IdentityFiles, Limits, PolicyFile, Server, bind, files, shutdown,
 };
 use prometheus_client::registry::Registry;
 use std::path::PathBuf;
@@ -16,9 +16,6 @@ use tokio_util::sync::CancellationToken;
 /// Why the webhook does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is no policy to begin with.
-    #[error(transparent)]
-    Policy(#[from] PolicyFileError),
     /// An address is not to be had.
     #[error(transparent)]
     Listen(#[from] BindError),
@@ -34,7 +31,6 @@ impl RunError {
     /// The code it is reported under.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Policy(_) => ErrorCode::InvalidPolicy,
             Self::Listen(_) | Self::Signals(_) => ErrorCode::InvalidSettings,
             Self::Tls(_) => ErrorCode::NoServingCertificate,
         }
@@ -44,14 +40,14 @@ impl RunError {
 /// Serves until SIGTERM or SIGINT, then ends what is under way.
 ///
 /// # Errors
-/// When the policy is broken at the start or a listener cannot be opened.
+/// When a listener cannot be opened.
 pub async fn run(args: Args) -> Result<(), RunError> {
-    let Args { listen, health_listen, tls_dir, policy, pods } = args;
-    let policy_file = PolicyFile { path: policy };
-    let policy = policy_file.read()?;
+    let Args { listen, health_listen, tls_dir, policy, last_valid_policy, pods } = args;
+    let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
+    let policy_file = PolicyFile { path: policy, last_valid: last_valid_policy };
+    let Some(policy) = policy_file.wait_for_first(health_listen, &shutdown).await? else { return Ok(()) };
     let listener = bind(listen).await?;
     let health = bind(health_listen).await?;
-    let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
 
     let identity = Arc::new(Identity::default());
     let mut registry = Registry::default();

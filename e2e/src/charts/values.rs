@@ -28,6 +28,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("policy.trustDomain", r#""prod.example""#),
     ("policy.extraDnsNames", r#"{"shop":["pay.example.com"]}"#),
     ("policy.shortNames", "true"),
+    ("policy.nameConstraints", "false"),
     ("policy.defaultDuration", r#""1h30m""#),
     ("policy.shortestDuration", r#""5m""#),
     ("policy.longestDuration", r#""48h""#),

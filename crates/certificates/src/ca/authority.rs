@@ -1,8 +1,10 @@
 //! Root and issuing CA together: what the controller holds.
 
 use super::{CaCertificate, CaError, Issuing, IssuingProfile, Root, RootProfile, Tier, root::fitting_key};
-use crate::{Expected, Identity, IssueError, Issued, PrivateKey, Profile, Serial, verify::verify_leaf};
-use certmint_contract::issuance::Bundle;
+use crate::{
+    Expected, Identity, IssueError, Issued, PrivateKey, Profile, Serial, verify, verify::verify_leaf,
+};
+use certmint_contract::{KeyAlgorithm, Lifetime, Namespace, SpiffeId, issuance::Bundle};
 use rustls_pki_types::TrustAnchor;
 use std::{fmt, slice, sync::Arc};
 use time::OffsetDateTime;
@@ -34,6 +36,9 @@ pub struct AuthorityPem {
     /// The issuing CA.
     pub issuing: CaPem,
 }
+
+/// A leaf that proves an issuing CA lives no longer than it takes to verify it.
+const PROOF_LIFETIME: Lifetime = Lifetime::from_seconds(60);
 
 impl Authority {
     /// Puts a root and an issuing CA together.
@@ -67,8 +72,41 @@ impl Authority {
         let (profile, key, serial) = root;
         let root = Arc::new(Root::create(profile, key, serial, now)?);
         let (profile, key, serial) = issuing;
+        Self::with_new_issuing(root, profile, key, serial, now)
+    }
+
+    /// A root with a new issuing CA, which is proven before anyone relies on it.
+    ///
+    /// # Errors
+    /// When the root is outside its time, the certificate cannot be encoded or signed, or what it signs does not
+    /// verify.
+    pub fn with_new_issuing(
+        root: Arc<Root>,
+        profile: &IssuingProfile<'_>,
+        key: PrivateKey,
+        serial: Serial,
+        now: OffsetDateTime,
+    ) -> Result<Self, CaError> {
         let issuing = root.sign_issuing(profile, key, serial, now)?;
-        Self::new(root, issuing)
+        let authority = Self::new(root, issuing)?;
+        authority.prove(profile, now)?;
+        Ok(authority)
+    }
+
+    /// Issues a leaf for nobody, with every name that the issuing CA is for, and has the verifier walk the whole chain.
+    fn prove(&self, profile: &IssuingProfile<'_>, now: OffsetDateTime) -> Result<(), CaError> {
+        let unproven = |why: &dyn fmt::Display| CaError::Unproven(why.to_string());
+        let namespace: Namespace = "default".parse().map_err(|why| unproven(&why))?;
+        let spiffe_id =
+            SpiffeId::new(profile.trust_domain, &namespace, "proof").map_err(|why| unproven(&why))?;
+        let dns_names = profile.permitted_dns;
+        let proof = Profile { dns_names, spiffe_id: &spiffe_id, lifetime: PROOF_LIFETIME };
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).map_err(|why| unproven(&why))?;
+        // It is shown to nobody, so its serial number needs no randomness.
+        let serial = Serial::from_random([0; 20]);
+        let issued = self.issue(&proof, &key, serial, now).map_err(|why| unproven(&why))?;
+        let expected = Expected { dns_names: Some(dns_names), identity: Identity::Id(&spiffe_id) };
+        verify(&issued.bundle, &expected, now).map(drop).map_err(|why| unproven(&why))
     }
 
     /// Reads both and checks everything: keys fit, both are CAs and valid at `now`, the chain holds.
@@ -77,10 +115,18 @@ impl Authority {
     /// The first of those that does not hold.
     pub fn from_pem(pem: &AuthorityPem, now: OffsetDateTime) -> Result<Self, CaError> {
         let root = Root::from_pem(&pem.root.certificate, &pem.root.private_key, now)?;
-        let certificate = CaCertificate::from_pem(Tier::Issuing, &pem.issuing.certificate)?;
-        let key = fitting_key(Tier::Issuing, &pem.issuing.private_key, &certificate)?;
+        Self::of_root(Arc::new(root), &pem.issuing, now)
+    }
+
+    /// Reads an issuing CA of that root, and checks everything about it.
+    ///
+    /// # Errors
+    /// The first thing that does not hold.
+    pub fn of_root(root: Arc<Root>, issuing: &CaPem, now: OffsetDateTime) -> Result<Self, CaError> {
+        let certificate = CaCertificate::from_pem(Tier::Issuing, &issuing.certificate)?;
+        let key = fitting_key(Tier::Issuing, &issuing.private_key, &certificate)?;
         certificate.check_time(now)?;
-        Self::new(Arc::new(root), Issuing::new(certificate, key)?)
+        Self::new(root, Issuing::new(certificate, key)?)
     }
 
     /// Both as PEM, keys included.
@@ -96,20 +142,6 @@ impl Authority {
             root: pem(Tier::Root, self.root.certificate(), self.root.key())?,
             issuing: pem(Tier::Issuing, self.issuing.certificate(), self.issuing.signer())?,
         })
-    }
-
-    /// The same root with a new issuing CA.
-    ///
-    /// # Errors
-    /// When the root is outside its time, or the certificate cannot be encoded or signed.
-    pub fn rotate_issuing(
-        &self,
-        profile: &IssuingProfile<'_>,
-        key: PrivateKey,
-        serial: Serial,
-        now: OffsetDateTime,
-    ) -> Result<Self, CaError> {
-        Self::new(Arc::clone(&self.root), self.root.sign_issuing(profile, key, serial, now)?)
     }
 
     /// Issues a leaf and verifies it: nothing leaves here that a peer would refuse.
@@ -137,7 +169,7 @@ impl Authority {
     }
 
     /// The root.
-    pub fn root(&self) -> &Root {
+    pub fn root(&self) -> &Arc<Root> {
         &self.root
     }
 

@@ -22,6 +22,7 @@ pub struct CaCertificate {
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
     key_identifier: KeyIdentifier,
+    subject: Vec<u8>,
     subject_public_key_info: Vec<u8>,
     permitted_dns: Vec<DnsName>,
 }
@@ -81,6 +82,7 @@ impl CaCertificate {
             not_before: validity.not_before.to_datetime(),
             not_after: validity.not_after.to_datetime(),
             key_identifier,
+            subject: certificate.subject().as_raw().to_vec(),
             subject_public_key_info: certificate.public_key().raw.to_vec(),
             permitted_dns,
             der,
@@ -122,6 +124,11 @@ impl CaCertificate {
         hex(digest(&SHA256, &self.der).as_ref())
     }
 
+    /// The DER of its subject, which stands as the issuer in what it signs.
+    pub(crate) fn subject(&self) -> &[u8] {
+        &self.subject
+    }
+
     pub(super) fn subject_public_key_info(&self) -> &[u8] {
         &self.subject_public_key_info
     }
@@ -155,7 +162,7 @@ impl KeyIdentifier {
         Self(digest(&SHA256, subject_public_key).as_ref().iter().copied().take(20).collect())
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -79,6 +79,11 @@ pub enum CaError {
         /// End of the root.
         root: OffsetDateTime,
     },
+    /// What a new issuing CA signs does not verify.
+    #[error(
+        "what a new issuing CA signs does not verify, so it was thrown away: {0}; see whether the root's certificate has name constraints"
+    )]
+    Unproven(String),
     /// The certificate could not be built or signed.
     #[error("the {tier}'s certificate could not be signed: {why}")]
     Sign {

@@ -1,16 +1,18 @@
 //! The issuing CA.
 
 use super::{CaCertificate, CaError, Tier};
-use crate::{IssueError, Leaf, PrivateKey, Profile, Serial, Signer, leaf, signer::ForRcgen};
+use crate::{
+    IssueError, Leaf, PrivateKey, Profile, Serial, Signer, issuer::NamedIssuer, leaf, signer::ForRcgen,
+};
 use certmint_contract::{DnsName, Lifetime, TrustDomain};
-use rcgen::{GeneralSubtree, Issuer, NameConstraints};
+use rcgen::{GeneralSubtree, NameConstraints, PublicKeyData};
 use std::fmt;
 use time::OffsetDateTime;
 
 /// The CA that signs leaves, through whatever holds its key.
 pub struct Issuing<S: Signer = PrivateKey> {
     certificate: CaCertificate,
-    issuer: Issuer<'static, ForRcgen<S>>,
+    issuer: NamedIssuer<S>,
 }
 
 /// What an issuing CA is made for.
@@ -28,15 +30,12 @@ impl<S: Signer> Issuing<S> {
     /// An issuing CA whose key is wherever `signer` has it.
     ///
     /// # Errors
-    /// When the signer's key is not the certificate's, or the certificate cannot be read.
+    /// When the signer's key is not the certificate's.
     pub fn new(certificate: CaCertificate, signer: S) -> Result<Self, CaError> {
-        use rcgen::PublicKeyData;
-        let signer = ForRcgen(signer);
-        if signer.subject_public_key_info() != certificate.subject_public_key_info() {
+        if ForRcgen(&signer).subject_public_key_info() != certificate.subject_public_key_info() {
             return Err(CaError::KeyDoesNotFit(Tier::Issuing));
         }
-        let issuer = Issuer::from_ca_cert_der(certificate.der(), signer)
-            .map_err(|why| CaError::Malformed { tier: Tier::Issuing, why: why.to_string() })?;
+        let issuer = NamedIssuer::new(&certificate, signer);
         Ok(Self { certificate, issuer })
     }
 
@@ -53,8 +52,7 @@ impl<S: Signer> Issuing<S> {
     ) -> Result<Leaf, IssueError> {
         self.certificate.check_time(now)?;
         let params = leaf::params(profile, serial, now, self.certificate.not_after())?;
-        let certificate = params.signed_by(&ForRcgen(key), &self.issuer)?;
-        Ok(Leaf::new(certificate.into(), &self.certificate))
+        Ok(Leaf::new(self.issuer.sign(&params, &ForRcgen(key))?, &self.certificate))
     }
 
     /// The certificate.
@@ -63,7 +61,7 @@ impl<S: Signer> Issuing<S> {
     }
 
     pub(super) fn signer(&self) -> &S {
-        &self.issuer.key().0
+        self.issuer.signer()
     }
 }
 

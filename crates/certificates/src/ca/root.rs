@@ -1,11 +1,11 @@
 //! The root.
 
 use super::{CaCertificate, CaError, Issuing, IssuingProfile, KeyIdentifier, Tier, issuing};
-use crate::{PrivateKey, Serial, Signer, signer::ForRcgen};
+use crate::{PrivateKey, Serial, Signer, issuer::NamedIssuer, signer::ForRcgen};
 use certmint_contract::{Lifetime, TrustDomain, lifetime::BACKDATE};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyIdMethod, KeyUsagePurpose,
+    SanType,
 };
 use time::OffsetDateTime;
 
@@ -78,10 +78,10 @@ impl Root {
         let now = now.truncate_to_second();
         params.not_before = (now - BACKDATE).max(self.certificate.not_before());
         params.not_after = (now + profile.lifetime.duration()).min(self.certificate.not_after());
-        let failed = |why| sign_error(Tier::Issuing, &why);
-        let issuer = Issuer::from_ca_cert_der(self.certificate.der(), ForRcgen(&self.key)).map_err(failed)?;
-        let certificate = params.signed_by(&ForRcgen(&key), &issuer).map_err(failed)?;
-        Issuing::new(CaCertificate::from_der(Tier::Issuing, certificate.into())?, key)
+        let issuer = NamedIssuer::new(&self.certificate, &self.key);
+        let certificate =
+            issuer.sign(&params, &ForRcgen(&key)).map_err(|why| sign_error(Tier::Issuing, &why))?;
+        Issuing::new(CaCertificate::from_der(Tier::Issuing, certificate)?, key)
     }
 
     /// The certificate.

@@ -1,11 +1,14 @@
 //! A CA is checked whole when it is read, and never signs past its own end.
 
-use crate::fixtures::{Ca, issue, leaf_alone, names, now, serial, service_names, spiffe_id, trust_domain};
+use crate::fixtures::{
+    Ca, Files, issue, leaf_alone, names, now, output_text, serial, service_names, spiffe_id, trust_domain,
+};
 use certmint_certificates::{
     Authority, AuthorityPem, CaError, IssueError, IssuingProfile, PrivateKey, Profile, Root, RootProfile,
     Tier, VerifyError,
 };
 use certmint_contract::{KeyAlgorithm, lifetime::BACKDATE};
+use std::{process::Command, sync::Arc};
 use time::Duration;
 
 #[test]
@@ -75,7 +78,14 @@ fn an_expired_root_signs_nothing() {
     let profile =
         IssuingProfile { trust_domain: &trust_domain, lifetime: "90d".parse().unwrap(), permitted_dns: &[] };
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
-    let error = authority.rotate_issuing(&profile, key, serial(2), ca.now + Duration::days(11)).unwrap_err();
+    let error = Authority::with_new_issuing(
+        Arc::clone(authority.root()),
+        &profile,
+        key,
+        serial(2),
+        ca.now + Duration::days(11),
+    )
+    .unwrap_err();
     assert!(matches!(error, CaError::Expired { tier: Tier::Root, .. }), "{error}");
 }
 
@@ -151,7 +161,8 @@ fn rotation_keeps_the_root_and_changes_the_issuing_ca() {
         permitted_dns: &permitted,
     };
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
-    let after = before.rotate_issuing(&profile, key, serial(9), now()).unwrap();
+    let after =
+        Authority::with_new_issuing(Arc::clone(before.root()), &profile, key, serial(9), now()).unwrap();
     assert_eq!(after.trust_bundle(), before.trust_bundle());
     assert_ne!(
         after.issuing().certificate().key_identifier(),
@@ -175,4 +186,73 @@ fn debug_shows_no_key() {
 
 fn pem(ca: &Ca) -> AuthorityPem {
     ca.make().to_pem().unwrap()
+}
+
+/// A root as a company makes it, with OpenSSL, and what lies below it.
+fn below_a_company_root(test: &str, subject: &str, extension: &str) -> Result<Authority, CaError> {
+    let directory = Files::directory_of(test);
+    let path = |file: &str| directory.join(file).to_str().unwrap().to_owned();
+    let mut command = Command::new("openssl");
+    command.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "30",
+    ]);
+    command.args([
+        "-utf8",
+        "-subj",
+        subject,
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",
+        "-addext",
+        extension,
+    ]);
+    command.args(["-keyout", &path("root.key"), "-out", &path("root.crt")]);
+    let made = command.output().unwrap();
+    assert!(made.status.success(), "{}", output_text(&made));
+    let read = |file: &str| std::fs::read_to_string(path(file)).unwrap();
+    let root = Root::from_pem(&read("root.crt"), &read("root.key"), now())?;
+    let (trust_domain, permitted) = (trust_domain(), names(&["svc", "svc.cluster.local"]));
+    let profile = IssuingProfile {
+        trust_domain: &trust_domain,
+        lifetime: "20d".parse().unwrap(),
+        permitted_dns: &permitted,
+    };
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    Authority::with_new_issuing(root.into(), &profile, key, serial(2), now())
+}
+
+#[test]
+fn a_company_roots_name_is_copied_octet_by_octet() {
+    for (test, subject) in [
+        ("repeated-component", "/DC=corp/DC=example/O=Example/CN=Example Root"),
+        ("two-units", "/O=Example/OU=Security/OU=Public Keys/CN=Example Root"),
+        ("several-in-one", "/O=Example/CN=Example Root+UID=17"),
+        ("not-ascii", "/C=DE/O=B\u{fc}cher/OU=B\u{fc}cher/emailAddress=pki@example.com"),
+    ] {
+        let authority = below_a_company_root(test, subject, "certificatePolicies=1.2.3.4").unwrap();
+        let files = Files::write(test, &issue(&authority, KeyAlgorithm::EcdsaP256, "24h", now()));
+        let output = Command::new("openssl")
+            .args(["verify", "-x509_strict", "-CAfile"])
+            .arg(files.path("ca.crt"))
+            .arg("-untrusted")
+            .args([files.path("tls.crt"), files.path("tls.crt")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{test}: {}", output_text(&output));
+    }
+}
+
+#[test]
+fn an_issuing_ca_whose_leaves_no_peer_would_take_is_thrown_away() {
+    let constraint = "nameConstraints=critical,permitted;DNS:corp.example.com";
+    let error = below_a_company_root("constrained-root", "/CN=Example Root", constraint).unwrap_err();
+    assert!(matches!(error, CaError::Unproven(_)), "{error}");
+    assert!(error.to_string().contains("name constraints"), "{error}");
 }

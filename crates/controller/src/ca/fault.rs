@@ -1,6 +1,6 @@
 //! Why there is no CA to issue with.
 
-use crate::{api::ApiError, random::NoEntropy};
+use crate::{api::ApiError, clock::ClockDiffers, random::NoEntropy};
 use certmint_certificates::{CaError, KeyError};
 use certmint_contract::ErrorCode;
 
@@ -20,6 +20,9 @@ pub(crate) enum CaFault {
         /// The cause and the next step.
         why: String,
     },
+    /// The clock cannot be relied on.
+    #[error(transparent)]
+    Clock(#[from] ClockDiffers),
     /// A certificate could not be made.
     #[error(transparent)]
     Certificate(#[from] CaError),
@@ -39,12 +42,13 @@ impl CaFault {
     pub(super) fn code(&self) -> ErrorCode {
         match self {
             Self::Api(error) => error.code(),
+            Self::Clock(_) => ErrorCode::ClockDiffers,
             _ => ErrorCode::CaUnavailable,
         }
     }
 
     /// Whether it passes by itself: the CA in use stays in use meanwhile.
     pub(super) fn is_passing(&self) -> bool {
-        matches!(self, Self::NotYet | Self::Api(_) | Self::NoEntropy(_))
+        matches!(self, Self::NotYet | Self::Clock(_) | Self::Api(_) | Self::NoEntropy(_))
     }
 }

@@ -36,13 +36,17 @@ pub(super) struct Stored {
     kind: String,
     /// Not checked yet.
     pub(super) pem: AuthorityPem,
+    /// The issuing CA that was replaced last; empty when there was none.
+    pub(super) previous: CaPem,
 }
 
-/// The four keys of the Secret.
+/// The keys of the Secret.
 const ROOT_CERTIFICATE: &str = "root.crt";
 const ROOT_KEY: &str = "root.key";
 const ISSUING_CERTIFICATE: &str = "issuing.crt";
 const ISSUING_KEY: &str = "issuing.key";
+const PREVIOUS_CERTIFICATE: &str = "previous-issuing.crt";
+const PREVIOUS_KEY: &str = "previous-issuing.key";
 
 impl Store {
     pub(crate) fn new(client: Client, names: CaNames) -> Self {
@@ -69,6 +73,7 @@ impl Store {
                 root: pair(&secret, ROOT_CERTIFICATE, ROOT_KEY),
                 issuing: pair(&secret, ISSUING_CERTIFICATE, ISSUING_KEY),
             },
+            previous: pair(&secret, PREVIOUS_CERTIFICATE, PREVIOUS_KEY),
             metadata: secret.metadata,
             kind: secret.kind,
         }))
@@ -77,15 +82,27 @@ impl Store {
     /// Writes a new CA, unless there is one ([`Fault::Exists`]).
     pub(super) async fn create(&self, authority: &Authority) -> Result<(), CaFault> {
         let pem = authority.to_pem()?;
-        self.secrets.create(&self.names.secret, Metadata::new(), &content("Opaque", &pem)).await?;
+        let content = NewContent { kind: "Opaque", data: data(&pem) };
+        self.secrets.create(&self.names.secret, Metadata::new(), &content).await?;
         Ok(())
     }
 
-    /// Replaces the CA that was read.
-    pub(super) async fn replace(&self, stored: &Stored, authority: &Authority) -> Result<(), CaFault> {
+    /// Replaces the CA that was read. Its issuing CA is kept as the previous one if it `was_usable`; else the previous
+    /// one stays as it is.
+    pub(super) async fn replace(
+        &self,
+        stored: &Stored,
+        was_usable: bool,
+        authority: &Authority,
+    ) -> Result<(), CaFault> {
         let pem = authority.to_pem()?;
+        let mut data = data(&pem);
+        if was_usable {
+            let CaPem { certificate, private_key } = &stored.pem.issuing;
+            data.extend([(PREVIOUS_CERTIFICATE, &**certificate), (PREVIOUS_KEY, private_key)]);
+        }
         // Whoever restored it may have given it another type.
-        let content = content(&stored.kind, &pem);
+        let content = NewContent { kind: &stored.kind, data };
         self.secrets.replace(&version_of(&stored.metadata), Metadata::new(), &content).await?;
         Ok(())
     }
@@ -121,12 +138,11 @@ fn pair(secret: &Secret, certificate: &str, key: &str) -> CaPem {
     CaPem { certificate: text(certificate), private_key: Zeroizing::new(text(key)) }
 }
 
-fn content<'a>(kind: &'a str, pem: &'a AuthorityPem) -> NewContent<'a> {
-    let data = vec![
+fn data(pem: &AuthorityPem) -> Vec<(&'static str, &str)> {
+    vec![
         (ROOT_CERTIFICATE, &*pem.root.certificate),
         (ROOT_KEY, &pem.root.private_key),
         (ISSUING_CERTIFICATE, &pem.issuing.certificate),
         (ISSUING_KEY, &pem.issuing.private_key),
-    ];
-    NewContent { kind, data }
+    ]
 }

@@ -104,7 +104,8 @@ async fn elect(seed: u64) -> usize {
         let (sender, receiver) = watch::channel(None);
         let dice = Dice((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (replica as u64 + 1));
         tasks.spawn(serve(replica, server, Arc::clone(&stored), dice));
-        tasks.spawn(campaign(client, name, sender, CancellationToken::new()));
+        let campaign = Campaign { client, lease: name, clock: Clock::default(), terms: sender };
+        tasks.spawn(campaign.run(CancellationToken::new()));
         terms.push(receiver);
     }
     let (start, mut dice, mut led, mut turns) = (Instant::now(), Dice(seed + 1), None, 0);

@@ -16,6 +16,10 @@ fn name() -> LeaseName {
     LeaseName { namespace: "certmint-system".into(), name: "certmint".into(), identity: "me".into() }
 }
 
+fn campaign(client: kube::Client, terms: watch::Sender<Term>) -> Campaign {
+    Campaign { client, lease: name(), clock: Clock::default(), terms }
+}
+
 fn held_by(holder: &str, version: &str) -> Value {
     json!({
         "metadata": { "name": "certmint", "resourceVersion": version },
@@ -80,7 +84,7 @@ async fn a_leader_that_cannot_renew_stops_before_its_lease_runs_out() {
     let (client, mut server) = api_server();
     let (terms, mut seen) = watch::channel(None);
     let shutdown = CancellationToken::new();
-    let campaign = tokio::spawn(campaign(client, name(), terms, shutdown.clone()));
+    let campaign = tokio::spawn(campaign(client, terms).run(shutdown.clone()));
     server.expect("GET", LEASE).await.fail(404, "NotFound");
     server.expect("POST", LEASES).await.written("1");
     let sent = Instant::now();
@@ -110,7 +114,7 @@ async fn a_lease_is_given_up_on_shutdown() {
     let (client, mut server) = api_server();
     let (terms, mut seen) = watch::channel(None);
     let shutdown = CancellationToken::new();
-    let campaign = tokio::spawn(campaign(client, name(), terms, shutdown.clone()));
+    let campaign = tokio::spawn(campaign(client, terms).run(shutdown.clone()));
     server.expect("GET", LEASE).await.fail(404, "NotFound");
     server.expect("POST", LEASES).await.written("1");
     seen.wait_for(Option::is_some).await.unwrap();
@@ -143,7 +147,7 @@ async fn a_lease_that_was_deleted_stays_its_holders_for_as_long_as_it_was_good()
 async fn a_lease_edited_to_another_holder_ends_the_term_at_the_next_look() {
     let (client, mut server) = api_server();
     let (terms, mut seen) = watch::channel(None);
-    let campaign = tokio::spawn(campaign(client, name(), terms, CancellationToken::new()));
+    let campaign = tokio::spawn(campaign(client, terms).run(CancellationToken::new()));
     server.expect("GET", LEASE).await.fail(404, "NotFound");
     server.expect("POST", LEASES).await.written("1");
     seen.wait_for(Option::is_some).await.unwrap();
@@ -159,7 +163,7 @@ async fn a_lease_edited_to_another_holder_ends_the_term_at_the_next_look() {
 async fn a_leader_that_may_no_longer_renew_stops_when_its_term_ends() {
     let (client, mut server) = api_server();
     let (terms, mut seen) = watch::channel(None);
-    let campaign = tokio::spawn(campaign(client, name(), terms, CancellationToken::new()));
+    let campaign = tokio::spawn(campaign(client, terms).run(CancellationToken::new()));
     server.expect("GET", LEASE).await.fail(404, "NotFound");
     server.expect("POST", LEASES).await.written("1");
     let sent = Instant::now();
@@ -211,4 +215,43 @@ async fn a_leader_makes_its_deleted_lease_anew() {
         });
         assert_eq!(standing.unwrap(), Standing::Holder);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_clock_differs_gives_the_lease_up_until_its_clock_is_right() {
+    let (client, mut server) = api_server();
+    let (terms, mut seen) = watch::channel(None);
+    let campaign = campaign(client, terms);
+    let clock = campaign.clock.clone();
+    let campaign = tokio::spawn(campaign.run(CancellationToken::new()));
+    server.expect("GET", LEASE).await.fail(404, "NotFound");
+    server.expect("POST", LEASES).await.written("1");
+    seen.wait_for(Option::is_some).await.unwrap();
+    clock.move_ahead(time::Duration::days(40));
+    let call = server.expect("PUT", LEASE).await;
+    assert!(!leads(&seen), "it still led when it gave the lease up");
+    assert_eq!(call.body["spec"]["holderIdentity"], "");
+    call.written("2");
+    // The other replica is free to take it, and this one does not try.
+    server.expect_silence().await;
+    clock.move_ahead(time::Duration::ZERO);
+    server.expect("GET", LEASE).await.ok(held_by("", "3"));
+    server.expect("PUT", LEASE).await.written("4");
+    seen.wait_for(Option::is_some).await.unwrap();
+    campaign.abort();
+}
+
+#[tokio::test]
+async fn the_fence_is_asked_before_each_attempt_and_nothing_below_it_repeats_one() {
+    let api = crate::testing::RefusingServer::start("503 Service Unavailable").await;
+    let client = crate::api::client(api.config()).unwrap();
+    let (terms, term) = watch::channel(Some(Instant::now() + RENEW_WITHIN));
+    let secrets = crate::secrets::Secrets::new(fenced(client, term), "shop");
+    let content = crate::secrets::NewContent { kind: "Opaque", data: Vec::new() };
+    let busy = secrets.create("a", Default::default(), &content).await.unwrap_err();
+    assert!(matches!(busy.fault(), crate::api::Fault::Busy), "{busy}");
+    terms.send_replace(None);
+    let refused = secrets.create("a", Default::default(), &content).await.unwrap_err();
+    assert!(matches!(refused.fault(), crate::api::Fault::NotLeading(_)), "{refused}");
+    assert_eq!(api.requests(), ["POST"]);
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     metrics::Metrics,
     queue::{Outcome, Queue},
-    testing::{ApiServer, api_server},
+    testing::{ApiServer, RefusingServer, api_server},
 };
 use certmint_contract::{WorkloadKind, WorkloadRef};
 use serde_json::{Value, json};
@@ -110,4 +110,24 @@ async fn answer_with(server: &mut ApiServer, name: &str, version: &str) {
         let items = [deployment(name, version)];
         call.ok(json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items }));
     }
+}
+
+#[tokio::test]
+async fn after_503_answers_a_watch_waits_as_long_as_its_own_patience_says_and_no_longer() {
+    let server = RefusingServer::start("503 Service Unavailable").await;
+    let client = crate::api::client(server.config()).unwrap();
+    let observed = Observed::new(Arc::new(Queue::default()), 1);
+    let source = sources(&[]).swap_remove(0);
+    let watching = tokio::spawn(watch(client, source, observed, Metrics::default()));
+    let third = async {
+        while server.requests().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), third).await.expect("three attempts take 1.5 s");
+    let slack = Duration::from_millis(400);
+    for (wait, own) in server.waits().into_iter().zip([500, 1_000].map(Duration::from_millis)) {
+        assert!(wait + slack / 4 >= own && wait < own + slack, "{wait:?} instead of {own:?}");
+    }
+    watching.abort();
 }

@@ -1,7 +1,10 @@
 //! The issuance API's certificate: each replica has its own, and its key is never written anywhere.
 
 use super::{OwnCertificateError, Server};
-use crate::{ca::Ca, clock};
+use crate::{
+    ca::Ca,
+    clock::{self, Clock},
+};
 use certmint_contract::{Lifetime, Policy, lifetime::renew_at};
 use certmint_tls_server::Identity;
 use std::{sync::Arc, time::Duration};
@@ -17,6 +20,7 @@ const PACE: Duration = Duration::from_secs(10);
 pub(crate) async fn keep_api_identity(
     identity: Arc<Identity>,
     server: Server,
+    clock: Clock,
     mut ca: watch::Receiver<Ca>,
     mut policy: watch::Receiver<Arc<Policy>>,
 ) {
@@ -24,9 +28,10 @@ pub(crate) async fn keep_api_identity(
     loop {
         if due.is_none_or(|due| clock::now() >= due) {
             let (ca, policy) = (ca.borrow_and_update().clone(), policy.borrow_and_update().clone());
-            match replace(&identity, &server, &ca, &policy) {
+            match replace(&identity, &server, &clock, &ca, &policy) {
                 Ok(next) => due = Some(next),
-                Err(OwnCertificateError::NoCa) => {}
+                // Whoever looks after the CA tells of both.
+                Err(OwnCertificateError::NoCa | OwnCertificateError::Clock(_)) => {}
                 Err(error) => {
                     tracing::error!(code = %error.code(), %error, "the issuance API has no new certificate; this is tried again");
                 }
@@ -43,10 +48,11 @@ pub(crate) async fn keep_api_identity(
 fn replace(
     identity: &Identity,
     server: &Server,
+    clock: &Clock,
     ca: &Ca,
     policy: &Policy,
 ) -> Result<OffsetDateTime, OwnCertificateError> {
-    let issued = server.issue(ca, policy, LIFETIME)?;
+    let issued = server.issue(ca, policy, LIFETIME, clock)?;
     identity.replace(issued.bundle.certificate.as_bytes(), issued.bundle.private_key.as_bytes())?;
     let facts = &issued.facts;
     tracing::info!(serial = facts.serial, not_after = %facts.not_after, "the issuance API has a new certificate");

@@ -5,7 +5,7 @@ use super::{OwnCertificateError, Server};
 use crate::{
     api::{self, ApiError, Fault},
     ca::Ca,
-    clock,
+    clock::{self, Clock},
     secrets::{Metadata, Secret, Secrets, content},
 };
 use certmint_certificates::{Expected, Identity, Issued};
@@ -38,6 +38,8 @@ pub(crate) struct WebhookCertificate {
     pub(crate) server: Server,
     /// What belongs to it.
     pub(crate) names: WebhookNames,
+    /// What certificates are dated by.
+    pub(crate) clock: Clock,
     /// What signs.
     pub(crate) ca: watch::Receiver<Ca>,
     /// The policy in force.
@@ -50,8 +52,12 @@ impl WebhookCertificate {
         let mut ca = self.ca.clone();
         loop {
             let now = ca.borrow_and_update().clone();
-            if let Err(error) = self.look(&now).await {
-                tracing::warn!(code = %error.code(), %error, "the webhook's certificate was not seen to; this is tried again");
+            match self.look(&now).await {
+                // Whoever looks after the CA tells of the clock.
+                Ok(()) | Err(OwnCertificateError::Clock(_)) => {}
+                Err(error) => {
+                    tracing::warn!(code = %error.code(), %error, "the webhook's certificate was not seen to; this is tried again");
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(PACE) => {}
@@ -77,7 +83,7 @@ impl WebhookCertificate {
             let name = format!("{}/{}", self.server.namespace, self.names.secret);
             return Err(OwnCertificateError::ForeignSecret(name));
         }
-        let issued = self.server.issue(ca, &policy, LIFETIME)?;
+        let issued = self.server.issue(ca, &policy, LIFETIME, &self.clock)?;
         let (metadata, content) = (metadata(&issued), content::of(&issued.bundle));
         match &found {
             None => secrets.create(&self.names.secret, metadata, &content).await?,

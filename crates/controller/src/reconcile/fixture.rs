@@ -3,7 +3,7 @@
 use super::{Pace, Reconciler};
 use crate::{
     ca::Ca,
-    clock,
+    clock::{self, Clock},
     events::Events,
     metrics::Metrics,
     observe::{Known, Observed, Seen, WorkloadKey},
@@ -105,7 +105,13 @@ pub(crate) fn fixture() -> Fixture {
     let (metrics, registry) = Metrics::new();
     Fixture {
         reconciler: Arc::new(Reconciler {
-            planning: Planning { client: client.clone(), observed: Arc::clone(&observed), ca, policy },
+            planning: Planning {
+                client: client.clone(),
+                observed: Arc::clone(&observed),
+                ca,
+                policy,
+                clock: Clock::default(),
+            },
             client,
             events,
             metrics,

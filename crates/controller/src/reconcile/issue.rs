@@ -3,7 +3,6 @@
 use super::{ReconcileError, Reconciler};
 use crate::{
     api::Fault,
-    clock,
     events::Subject,
     observe::{Known, WorkloadKey},
     random,
@@ -11,7 +10,7 @@ use crate::{
 };
 use certmint_certificates::{Authority, Issued, KeyError, PrivateKey, Profile};
 use certmint_contract::{ErrorCode, KeyAlgorithm, keys};
-use certmint_planner::{IssuedFacts, Order, Workload, ca::permitted_dns};
+use certmint_planner::{IssuedFacts, Order, Workload};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -94,9 +93,10 @@ impl Reconciler {
             Err(_) => return Err(ReconcileError::CaChanges),
         };
         let key = new_key(order.key_algorithm).await?;
+        let now = self.planning.clock.agreed()?;
         let profile =
             Profile { dns_names: &order.dns_names, spiffe_id: &order.spiffe_id, lifetime: order.lifetime };
-        let issued = match authority.issue(&profile, &key, random::serial()?, clock::now()) {
+        let issued = match authority.issue(&profile, &key, random::serial()?, now) {
             Err(error) if self.is_behind_policy(&authority) => return Err(ReconcileError::CaIsBehind(error)),
             issued => issued?,
         };
@@ -112,7 +112,7 @@ impl Reconciler {
 
     /// Whether the issuing CA is constrained to other names than the policy's; its keeper makes a new one.
     fn is_behind_policy(&self, authority: &Authority) -> bool {
-        let wanted = permitted_dns(&self.planning.policy.borrow());
+        let wanted = self.planning.policy.borrow().permitted_dns();
         authority.issuing().certificate().permitted_dns() != wanted
     }
 
@@ -173,7 +173,6 @@ mod tests {
         reconcile::fixture::{authority_for, fixture, seen, workload},
     };
     use certmint_contract::{Policy, WorkloadKind};
-    use certmint_planner::ca::permitted_dns;
     use std::{error::Error, sync::Arc};
 
     #[tokio::test(start_paused = true)]
@@ -181,7 +180,7 @@ mod tests {
      {
         let mut fixture = fixture();
         let ca_of = |policy: &Policy| {
-            let authority = authority_for(&permitted_dns(policy));
+            let authority = authority_for(&policy.permitted_dns());
             let roots = Some(authority.trust_bundle().into());
             Ca { authority: Ok(authority), roots }
         };
@@ -199,5 +198,19 @@ mod tests {
         fixture.ca.send_replace(ca_of(&wider));
         fixture.issue().await;
         assert_eq!(fixture.reasons(), ["Issued"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn by_a_clock_that_differs_nothing_is_issued_renewed_or_told_of_a_workload() {
+        let mut fixture = fixture();
+        let clock = fixture.reconciler.planning.clock.clone();
+        for days in [40, -40] {
+            clock.move_ahead(time::Duration::days(days));
+            assert!(matches!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Again(_)));
+            fixture.server.expect_silence().await;
+        }
+        assert_eq!(fixture.reasons(), [] as [&str; 0]);
+        clock.move_ahead(time::Duration::ZERO);
+        fixture.issue().await;
     }
 }

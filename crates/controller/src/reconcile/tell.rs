@@ -81,7 +81,8 @@ impl Reconciler {
         let code = error.code();
         tracing::warn!(workload = %key, %code, %error, "not done; it is tried again");
         // What passes within moments is no news, and an API server that is away takes no Event.
-        let news = !matches!(code, ErrorCode::Unavailable | ErrorCode::NotYetIssued);
+        let news =
+            !matches!(code, ErrorCode::Unavailable | ErrorCode::NotYetIssued | ErrorCode::ClockDiffers);
         if let (true, Some(workload)) = (news, self.planning.observed.workload(key)) {
             self.events.refused(&Subject::of(&workload), code, &error.to_string());
         }

@@ -3,15 +3,16 @@
 use crate::{
     args::Settings,
     ca::{self, Ca, Keeper},
+    clock::Clock,
     events::Events,
     issuance::Issuance,
-    leadership::{self, Term},
+    leadership::{self, Campaign, Term},
     metrics::Metrics,
     missed::{MissedPods, MissedWorkloads},
     observe::{self, Observed, Source, WorkloadKey},
     own_certificates::{WebhookCertificate, keep_api_identity},
     planning::Planning,
-    policy_file,
+    policy_file::{self, LastValidPolicy},
     queue::Queue,
     reconcile::{self, Pace, Reconciler},
     supervise::Supervised,
@@ -29,6 +30,7 @@ pub(super) struct Parts {
     pub(super) client: Client,
     /// Changes nothing unless this replica leads.
     pub(super) fenced: Client,
+    pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) observed: Arc<Observed>,
     pub(super) queue: Arc<Queue<WorkloadKey>>,
@@ -54,6 +56,7 @@ impl Parts {
             observed: Arc::clone(&self.observed),
             ca: self.ca.subscribe(),
             policy: self.policy.subscribe(),
+            clock: self.clock.clone(),
         }
     }
 
@@ -95,6 +98,7 @@ impl Parts {
             ca: self.ca.clone(),
             policy: self.policy.subscribe(),
             terms: self.terms.subscribe(),
+            clock: self.clock.clone(),
             trace,
             events: self.events.clone(),
             ourselves: self.settings.ourselves.clone(),
@@ -111,8 +115,8 @@ impl Parts {
     pub(super) fn start_own_certificates(&self, tasks: &mut Supervised) -> Arc<Identity> {
         let identity = Arc::new(Identity::default());
         let (ca, policy) = (self.ca.subscribe(), self.policy.subscribe());
-        let server = self.settings.api.clone();
-        tasks.start("api certificate", keep_api_identity(Arc::clone(&identity), server, ca, policy));
+        let (server, clock) = (self.settings.api.clone(), self.clock.clone());
+        tasks.start("api certificate", keep_api_identity(Arc::clone(&identity), server, clock, ca, policy));
         identity
     }
 
@@ -141,6 +145,7 @@ impl Parts {
             ca: self.ca.subscribe(),
             terms: self.terms.subscribe(),
             identity: Arc::clone(identity),
+            clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         });
         tasks.start("survey", Arc::clone(&survey).run());
@@ -149,12 +154,19 @@ impl Parts {
 
     pub(super) fn start_leading(&self, tasks: &mut Supervised) {
         let Self { client, settings, terms, shutdown, .. } = self;
-        let (lease, shutdown) = (settings.lease.clone(), shutdown.clone());
-        tasks.start("lease", leadership::campaign(client.clone(), lease, terms.clone(), shutdown.clone()));
+        let shutdown = shutdown.clone();
+        let campaign = Campaign {
+            client: client.clone(),
+            lease: settings.lease.clone(),
+            clock: self.clock.clone(),
+            terms: terms.clone(),
+        };
+        tasks.start("lease", campaign.run(shutdown.clone()));
         let webhook = Arc::new(WebhookCertificate {
             client: self.fenced.clone(),
             server: settings.webhook.clone(),
             names: settings.webhook_names.clone(),
+            clock: self.clock.clone(),
             ca: self.ca.subscribe(),
             policy: self.policy.subscribe(),
         });
@@ -163,14 +175,21 @@ impl Parts {
             namespaces: settings.watch_namespaces.to_vec(),
             events: self.events.clone(),
         });
+        let last_valid = Arc::new(LastValidPolicy::new(
+            self.fenced.clone(),
+            &settings.lease.namespace,
+            &settings.last_valid_policy,
+            self.policy.subscribe(),
+        ));
         let (reconciler, queue, terms) = (self.reconciler(), Arc::clone(&self.queue), terms.subscribe());
         let concurrency = settings.concurrency;
         tasks.start("work", async move {
             let work = || {
                 let work = reconcile::work(Arc::clone(&reconciler), Arc::clone(&queue), concurrency);
                 let (webhook, missed) = (Arc::clone(&webhook), Arc::clone(&missed));
+                let last_valid = Arc::clone(&last_valid);
                 async move {
-                    tokio::join!(work, webhook.keep(), missed.look());
+                    tokio::join!(work, webhook.keep(), missed.look(), last_valid.keep());
                 }
             };
             leadership::while_leading(terms, &shutdown, work).await;

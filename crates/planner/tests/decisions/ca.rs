@@ -3,9 +3,7 @@
 use crate::fixtures::{NOW, texts};
 use certmint_contract::{ErrorCode, Lifetime, Policy, lifetime::BACKDATE};
 use certmint_planner::{
-    CaFacts, CaObserved, CaPlan, CaSecret, RotationReason, TrustBundle,
-    ca::{issuing_lifetime, permitted_dns},
-    ca_plan,
+    CaFacts, CaObserved, CaPlan, CaSecret, RotationReason, TrustBundle, ca::issuing_lifetime, ca_plan,
 };
 use proptest::prelude::*;
 use time::{Duration, OffsetDateTime};
@@ -16,7 +14,7 @@ fn made(policy: &Policy, now: OffsetDateTime, root_not_after: OffsetDateTime) ->
         root_not_after,
         issuing_not_before: now - BACKDATE,
         issuing_not_after: (now + issuing_lifetime(policy).duration()).min(root_not_after),
-        permitted_dns: permitted_dns(policy),
+        permitted_dns: policy.permitted_dns(),
     };
     CaObserved { secret: CaSecret::Usable(facts), trust_bundle: TrustBundle::HasRoot, trace: None }
 }
@@ -55,7 +53,7 @@ fn a_damaged_or_swapped_ca_is_refused() {
     );
     let swapped = CaObserved { trust_bundle: TrustBundle::Differs, ..ca };
     assert!(refusal(&swapped).contains("another root than the published trust bundle"));
-    let expired = CaObserved { secret: CaSecret::IssuingExpired, ..swapped };
+    let expired = CaObserved { secret: CaSecret::IssuingUnusable("it expired".into()), ..swapped };
     assert!(refusal(&expired).contains("another root"));
 }
 
@@ -70,8 +68,9 @@ fn the_issuing_ca_is_rotated_when_its_time_its_names_or_its_length_say_so() {
     };
     assert_eq!(rotated(&ca, &policy, NOW + Duration::days(29)), None);
     assert_eq!(rotated(&ca, &policy, NOW + Duration::days(31)), Some(RotationReason::Due));
-    let expired = CaObserved { secret: CaSecret::IssuingExpired, ..ca.clone() };
-    assert_eq!(rotated(&expired, &policy, NOW), Some(RotationReason::Expired));
+    let future = "the issuing CA is valid from 2030 only";
+    let unusable = CaObserved { secret: CaSecret::IssuingUnusable(future.into()), ..ca.clone() };
+    assert_eq!(rotated(&unusable, &policy, NOW), Some(RotationReason::Unusable(future.into())));
     let named = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]}}"#).unwrap();
     assert_eq!(rotated(&ca, &named, NOW), Some(RotationReason::NamesChanged));
     let longer = Policy { longest_duration: "60d".parse().unwrap(), ..Policy::default() };
@@ -84,8 +83,8 @@ fn constraints_are_the_services_and_the_policys_names() {
         br#"{"clusterDomain":"k8s.example.org","extraDnsNames":{"b":["z.example","a.example"],"c":["a.example"]}}"#,
     )
     .unwrap();
-    assert_eq!(texts(&permitted_dns(&policy)), ["a.example", "svc", "svc.k8s.example.org", "z.example"]);
-    assert!(permitted_dns(&Policy { short_names: true, ..policy }).is_empty());
+    assert_eq!(texts(&policy.permitted_dns()), ["a.example", "svc", "svc.k8s.example.org", "z.example"]);
+    assert!(Policy { short_names: true, ..policy }.permitted_dns().is_empty());
 }
 
 proptest! {

@@ -46,7 +46,11 @@ fn show(cluster: &Cluster) -> Result<()> {
         book.through("kubectl create --namespace certmint-system")?;
         scene.as_before(&issued)
     })?;
-    step("damaged: a key cut in half", || scene.damaged())?;
+    step("its issuing CA damaged: the root signs another, and nothing is issued anew for that", || {
+        scene.issuing_damaged(&issued)
+    })?;
+    step("an issuing CA from the future: the same", || scene.issuing_from_the_future(&issued))?;
+    step("its root damaged: a key cut in half", || scene.damaged())?;
     step("put back as the book says", || {
         book.through("kubectl replace --namespace certmint-system")?;
         scene.usable()
@@ -100,12 +104,33 @@ impl Scene<'_> {
         self.unchanged("payments", issued)
     }
 
-    fn damaged(&self) -> Result<()> {
-        let stored = self.system.get(&["secret", "certmint-ca"])?;
+    fn issuing_damaged(&self, issued: &Issued) -> Result<()> {
+        let stored = self.stored()?;
         let cut = crafted::cut(&stored["data"]["issuing.key"])?;
-        let patch = json!({ "data": { "issuing.key": cut } }).to_string();
-        self.system.run(&["patch", "secret", "certmint-ca", "--patch", &patch])?;
-        self.refuses("the CA's Secret cannot be used: the issuing CA's key")
+        self.is_repaired(&json!({ "issuing.key": cut }), "the issuing CA's key")?;
+        self.opt_in("after-damage")?;
+        self.serves_as_before("after-damage", issued)
+    }
+
+    /// As a leader leaves it whose clock was 40 days ahead for a moment.
+    fn issuing_from_the_future(&self, issued: &Issued) -> Result<()> {
+        let future = crafted::issuing_signed_in(&self.stored()?, Duration::days(40))?;
+        self.is_repaired(&future, "the issuing CA is valid from")?;
+        self.opt_in("after-future")?;
+        self.serves_as_before("after-future", issued)
+    }
+
+    fn serves_as_before(&self, new: &str, issued: &Issued) -> Result<()> {
+        let new = self.issued(new)?;
+        ensure!(new.root == issued.root, "the root is another one");
+        self.usable()?;
+        self.unchanged("payments", issued)
+    }
+
+    fn damaged(&self) -> Result<()> {
+        let cut = crafted::cut(&self.stored()?["data"]["root.key"])?;
+        self.patch(&json!({ "root.key": cut }))?;
+        self.refuses("the CA's Secret cannot be used: the root CA's key")
     }
 
     fn swapped(&self) -> Result<()> {
@@ -147,6 +172,34 @@ impl Scene<'_> {
 
 /// What is asked and done on the way.
 impl Scene<'_> {
+    fn stored(&self) -> Result<Value> {
+        self.system.get(&["secret", "certmint-ca"])
+    }
+
+    /// Changes these keys of the CA's Secret.
+    fn patch(&self, data: &Value) -> Result<()> {
+        let patch = json!({ "data": data }).to_string();
+        self.system.run(&["patch", "secret", "certmint-ca", "--patch", &patch]).map(drop)
+    }
+
+    /// Spoils the issuing CA, and waits until there is another one of the same root, and an Event says why.
+    fn is_repaired(&self, spoilt: &Value, why: &str) -> Result<()> {
+        let before = self.stored()?;
+        self.patch(spoilt)?;
+        let deployment = "Deployment/certmint-controller";
+        let told = events::await_told(&self.system, deployment, "SecretDamaged", |note| note.contains(why))?;
+        note(&told);
+        let after = self.stored()?;
+        for key in ["root.crt", "root.key"] {
+            ensure!(after["data"][key] == before["data"][key], "{key} changed");
+        }
+        for key in ["issuing.crt", "issuing.key"] {
+            ensure!(after["data"][key] != before["data"][key], "{key} is the former one");
+            ensure!(after["data"][key] != spoilt[key], "{key} is still the spoilt one");
+        }
+        Ok(())
+    }
+
     /// A workload without pods: its Secret is what matters.
     fn opt_in(&self, name: &str) -> Result<()> {
         let deployment = workload::without_pods(name, &workload::opting_in(&[]));

@@ -1,8 +1,9 @@
 //! CAs as they should not be.
 
 use anyhow::{Context as _, Result};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use certmint_certificates::{
-    Authority, PrivateKey, Serial,
+    Authority, PrivateKey, Root, Serial,
     ca::{IssuingProfile, RootProfile},
 };
 use certmint_contract::{KeyAlgorithm, Policy};
@@ -23,6 +24,27 @@ pub(super) fn made_ago(ago: Duration) -> Result<Value> {
         "root.crt": pem.root.certificate, "root.key": *pem.root.private_key,
         "issuing.crt": pem.issuing.certificate, "issuing.key": *pem.issuing.private_key,
     })))
+}
+
+/// The issuing CA, as keys of the Secret's `data`, that the Secret's root signs when the clock is so far ahead.
+pub(super) fn issuing_signed_in(stored: &Value, ahead: Duration) -> Result<Value> {
+    let text = |key: &str| -> Result<String> {
+        let encoded = stored["data"][key].as_str().context("the CA's Secret lacks a key")?;
+        Ok(String::from_utf8(BASE64_STANDARD.decode(encoded)?)?)
+    };
+    let policy = Policy::default();
+    let now = OffsetDateTime::now_utc();
+    let root = Root::from_pem(&text("root.crt")?, &text("root.key")?, now)?;
+    let permitted_dns = &policy.permitted_dns();
+    let profile =
+        IssuingProfile { trust_domain: &policy.trust_domain, lifetime: "90d".parse()?, permitted_dns };
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256)?;
+    let private = key.to_pem()?;
+    let issuing = root.sign_issuing(&profile, key, Serial::from_random([3; 20]), now + ahead)?;
+    Ok(json!({
+        "issuing.crt": BASE64_STANDARD.encode(issuing.certificate().pem()),
+        "issuing.key": BASE64_STANDARD.encode(&*private),
+    }))
 }
 
 /// The Secret of a CA with that content.
