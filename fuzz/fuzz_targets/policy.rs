@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use certmint_contract::Policy;
+use certmint_contract::{Policy, policy::MAX_CONSTRAINTS};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| match Policy::from_json(json) {
@@ -12,6 +12,8 @@ fuzz_target!(|json: &[u8]| match Policy::from_json(json) {
         assert!(policy.shortest_duration <= policy.default_duration);
         assert!(policy.default_duration <= policy.longest_duration);
         assert!(!policy.key_algorithms.is_empty());
+        let bytes: usize = policy.permitted_dns().iter().map(|name| name.as_str().len()).sum();
+        assert!(bytes <= MAX_CONSTRAINTS);
         for (namespace, names) in &policy.extra_dns_names {
             assert!(names.iter().all(|name| policy.allows_extra_name(namespace, name)));
         }
