@@ -16,8 +16,8 @@ pub const BUNDLE_PATH: &str = "/v1/bundle";
 /// An answer is never longer: an RSA-4096 key and two chains are below 20 kB.
 pub const MAX_ANSWER_BYTES: usize = 128 * 1024;
 
-/// No token is longer; the API server's own are about 1 kB.
-pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// No token is longer; the API server's own are about 1 kB. It fits into the head of a request with room to spare.
+pub const MAX_TOKEN_BYTES: usize = 12 * 1024;
 
 /// What a pod needs: all PEM. Zeroized when dropped; Debug shows no key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]

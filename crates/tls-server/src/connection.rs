@@ -1,9 +1,9 @@
 //! One connection from its first byte to its end, over TLS or plain.
 
-use crate::Limits;
 use crate::body::{self, BodyError};
 use crate::callers::Place;
 use crate::handler::{Handler, Shared};
+use crate::limits::{Limits, MAX_HEAD_BYTES};
 use crate::lingering::Lingering;
 use bytes::Bytes;
 use certmint_contract::issuance::Failure;
@@ -11,9 +11,9 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,8 +35,7 @@ pub(crate) async fn serve<H: Handler>(
             Ok::<_, Infallible>(response)
         }
     });
-    let builder = builder(&shared.limits);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(Lingering::new(io)), service));
+    let mut connection = pin!(builder().serve_connection(TokioIo::new(Lingering::new(io)), service));
     let drain = tokio::select! {
         ended = connection.as_mut() => Err(ended),
         () = activity.idle(&shared.limits) => Ok(shared.limits.drain),
@@ -55,18 +54,10 @@ pub(crate) async fn serve<H: Handler>(
     }
 }
 
-fn builder(limits: &Limits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    // `Activity` watches the time of both protocols; hyper's own timeout knows HTTP/1 only.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(64 * 1024);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(16 * 1024)
-        // What a peer may have in flight unread, so what an unread body can hold.
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(256 * 1024);
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    // `Activity` watches the time; hyper's own timeout would count the time between two requests as well.
+    builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
     builder
 }
 
@@ -97,7 +88,7 @@ fn refusal(error: &BodyError) -> Response<Full<Bytes>> {
     if error.status() == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    // The rest of the body is not worth reading. (HTTP/2 resets the stream instead.)
+    // The rest of the body is not worth reading.
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -86,7 +86,9 @@ pub(crate) fn server_config(identity: Arc<Identity>) -> Result<ServerConfig, rus
         .with_cert_resolver(Arc::new(Resolver(identity)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // No caller needs HTTP/2: the API server calls webhooks over HTTP/1.1 on purpose (its issue 75791), and so does
+    // certmint-fetch. With HTTP/2 one connection could hold many heads, windows and header tables.
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 

@@ -20,6 +20,6 @@ pub mod shutdown;
 pub use files::{IdentityFiles, PolicyFile, PolicyFileError};
 pub use handler::Handler;
 pub use identity::{Identity, IdentityError, NotServing};
-pub use limits::Limits;
+pub use limits::{Limits, MAX_HEAD_BYTES};
 pub use rustls::Error as TlsError;
 pub use server::{BindError, Server, bind};

@@ -25,9 +25,10 @@ pub struct Limits {
     /// Of those, from one address. One more ends the one of that address that was quiet for longest: whoever shares
     /// an address with an attacker still gets in.
     pub connections_of_one: usize,
-    /// Requests at one time on one HTTP/2 connection.
-    pub streams: u32,
 }
+
+/// The longest head of a request; a longer one is answered with 431.
+pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -46,7 +47,6 @@ impl Default for Limits {
             connections: 512,
             // An API server needs one or two, a node's kubelet one at a time.
             connections_of_one: 64,
-            streams: 64,
         }
     }
 }
@@ -66,7 +66,6 @@ impl Limits {
             bodies_bytes: 1024 * 1024,
             connections: 128,
             connections_of_one: 16,
-            streams: 8,
             ..Self::default()
         }
     }

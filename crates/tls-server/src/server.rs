@@ -47,7 +47,7 @@ pub struct Server<H> {
 }
 
 impl<H: Handler> Server<H> {
-    /// Serves HTTP/1.1 and HTTP/2 over TLS 1.3 until shutdown, and returns when the last connection ended.
+    /// Serves HTTP/1.1 over TLS 1.3 until shutdown, and returns when the last connection ended.
     ///
     /// # Errors
     /// When the TLS provider cannot speak TLS 1.3; connections' own failures are logged.
@@ -64,7 +64,7 @@ impl<H: Handler> Server<H> {
         Ok(())
     }
 
-    /// Serves HTTP/1.1 and HTTP/2 without TLS, for probes and metrics.
+    /// Serves HTTP/1.1 without TLS, for probes and metrics.
     pub(crate) async fn serve_plain(self, listener: TcpListener) {
         self.accept(listener, connection::serve).await;
     }

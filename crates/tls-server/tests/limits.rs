@@ -2,7 +2,7 @@
 
 use certmint_contract::annotations::{LONGEST_VALUE, MOST_FAULTS, MOST_NAMES};
 use certmint_contract::issuance::{MAX_ANSWER_BYTES, MAX_TOKEN_BYTES};
-use certmint_tls_server::{Limits, observability::Observability};
+use certmint_tls_server::{Limits, MAX_HEAD_BYTES, observability::Observability};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -43,7 +43,6 @@ fn of_https() {
         bodies_bytes,
         connections,
         connections_of_one,
-        streams,
     } = Limits::default();
     let says = |limit, value: String| says("HTTPS", limit, &value);
     says("from the connection to the end of the TLS handshake", seconds(handshake));
@@ -55,7 +54,7 @@ fn of_https() {
     says("all bodies at one time", size(bodies_bytes));
     says("connections", connections.to_string());
     says("connections from one address", connections_of_one.to_string());
-    says("requests at one time on one HTTP/2 connection", streams.to_string());
+    says("a request's head", format!("{} and 100 headers", size(MAX_HEAD_BYTES)));
 }
 
 #[test]

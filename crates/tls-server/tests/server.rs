@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
-use certmint_tls_server::{Identity, IdentityFiles, Limits, Server};
+use certmint_tls_server::{Identity, IdentityFiles, Limits, MAX_HEAD_BYTES, Server};
 use http::{Request, Response};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, NamedGroup, ProtocolVersion, RootCertStore};
@@ -64,14 +64,23 @@ async fn connect_from(own: &str, address: SocketAddr, trusted: &Pair) -> TlsStre
 }
 
 async fn secured(stream: TcpStream, trusted: &Pair) -> std::io::Result<TlsStream<TcpStream>> {
+    offering(stream, trusted, &[]).await
+}
+
+async fn offering(
+    stream: TcpStream,
+    trusted: &Pair,
+    protocols: &[&str],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.certificate.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("a.svc").unwrap(), stream).await
 }
 
@@ -107,6 +116,36 @@ async fn only_tls_1_3_with_a_post_quantum_exchange_and_nothing_to_resume() {
     assert_eq!(session.protocol_version(), Some(ProtocolVersion::TLSv1_3));
     assert_eq!(session.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
     assert_eq!(session.tls13_tickets_received(), 0);
+}
+
+#[tokio::test]
+async fn http_2_is_not_spoken() {
+    let pair = pair();
+    let server = start(Limits::default(), &pair).await;
+    let offer = async |protocols: &[&str]| {
+        offering(TcpStream::connect(server.address).await.unwrap(), &pair, protocols).await
+    };
+    let refused = offer(&["h2"]).await.unwrap_err().to_string();
+    assert!(refused.contains("NoApplicationProtocol"), "{refused}");
+    let mut agreed = offer(&["h2", "http/1.1"]).await.unwrap();
+    assert!(post(&mut agreed, b"1").await.starts_with("HTTP/1.1 200"));
+    // One that does not ask first gets no answer either.
+    let mut unasked = offer(&[]).await.unwrap();
+    unasked.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    ends(&mut unasked).await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_answered_with_431() {
+    let pair = pair();
+    let server = start(Limits::default(), &pair).await;
+    for (length, status) in [(MAX_HEAD_BYTES - 200, "200"), (MAX_HEAD_BYTES, "431")] {
+        let mut stream = connect(server.address, &pair).await.unwrap();
+        let head = format!("POST / HTTP/1.1\r\nHost: a.svc\r\nX-Long: {}\r\n\r\n", "x".repeat(length));
+        let _ = stream.write_all(head.as_bytes()).await;
+        let answer = answer(&mut stream).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{length}: {answer}");
+    }
 }
 
 #[tokio::test]

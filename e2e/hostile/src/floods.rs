@@ -1,13 +1,11 @@
 //! What does harm by its number. After each, a caller that shares the address is still served.
 
 use crate::connection::{PATIENCE, Tls, answer, connect, exchange, tcp};
-use crate::frames::Frames;
-use crate::reviews::{review, with};
+use crate::reviews::review;
 use crate::transport::head as head_1;
 use crate::{Input, Server, TRIES, Target, is_impatience};
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use futures::future::join_all;
-use serde_json::{Value, json};
 use std::net::SocketAddr;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -39,35 +37,6 @@ pub(crate) const INPUTS: &[Input] = &[
     ("100 requests that withhold their bodies", |target| {
         Box::pin(async move {
             let held = join_all((0..WITHHOLDING).map(|_| withhold(target))).await;
-            let served = served(target).await;
-            drop(held);
-            served
-        })
-    }),
-    ("HTTP/2: 1,000 streams at a time", |target| {
-        Box::pin(async move {
-            let mut frames = Frames::open(target).await?;
-            for stream in (1..2000).step_by(2) {
-                if frames.headers(stream, target.server.path(), &[], false).await.is_err() {
-                    break;
-                }
-            }
-            let last = frames.outcome(1999).await?;
-            Ok(format!("{last}; then {}", served(target).await?))
-        })
-    }),
-    ("HTTP/2: rapid reset", |target| {
-        Box::pin(async move {
-            let mut frames = Frames::open(target).await?;
-            frames.rapid_reset(target.server.path(), 10_000).await?;
-            let outcome = frames.outcome(u32::MAX).await?;
-            Ok(format!("{outcome}; then {}", served(target).await?))
-        })
-    }),
-    ("HTTP/2: answers that are never read", |target| {
-        Box::pin(async move {
-            // SETTINGS_INITIAL_WINDOW_SIZE 0: no answer may be sent.
-            let held = join_all((0..20).map(|_| unread(target))).await;
             let served = served(target).await;
             drop(held);
             served
@@ -128,20 +97,4 @@ async fn withhold(target: Target) -> Result<Tls> {
     // It may end in the middle, for another's sake.
     let _ = timeout(PATIENCE, stream.write_all(&vec![b' '; length - 1])).await;
     Ok(stream)
-}
-
-/// Requests with long answers, none of which may be sent.
-async fn unread(target: Target) -> Result<Frames> {
-    const INITIAL_WINDOW_SIZE: u16 = 4;
-    let mut frames = Frames::open_with(target, &[(INITIAL_WINDOW_SIZE, 0)]).await?;
-    let containers: Vec<Value> =
-        (0..200).map(|number| json!({ "name": format!("c{number}"), "image": "x" })).collect();
-    let body = with("/request/object/spec/containers", containers.into());
-    ensure!(body.len() < 60_000, "the body is longer than what may be sent unasked");
-    for stream in (1..64).step_by(2) {
-        if frames.post(stream, target.server.path(), body.as_bytes()).await.is_err() {
-            break;
-        }
-    }
-    Ok(frames)
 }

@@ -5,7 +5,6 @@
 
 mod connection;
 mod floods;
-mod frames;
 mod reviews;
 mod transport;
 

@@ -1,7 +1,6 @@
 //! What is wrong below the body: methods, lengths, pace, TLS. For every TLS port.
 
 use crate::connection::{PATIENCE, answer, connect, exchange, handshake, tcp};
-use crate::frames::{self, Frames};
 use crate::{Input, Server, Target};
 use anyhow::Result;
 use rustls::version;
@@ -91,33 +90,22 @@ pub(crate) const INPUTS: &[Input] = &[
             })
         })
     }),
-    ("HTTP/2: 100 MB announced", |target| {
+    ("HTTP/2", |target| {
         Box::pin(async move {
-            let mut frames = Frames::open(target).await?;
-            frames.headers(1, target.server.path(), &[("content-length", "104857600")], false).await?;
-            frames.outcome(1).await
+            Ok(match connect(target, &["h2"]).await {
+                Ok(_) => "taken".to_owned(),
+                Err(error) => format!("{error:#}"),
+            })
         })
     }),
-    ("HTTP/2: 100 MB in disregard of flow control", |target| {
+    ("HTTP/2 that was not agreed upon", |target| {
         Box::pin(async move {
-            let mut frames = Frames::open(target).await?;
-            frames.headers(1, target.server.path(), &[], false).await?;
-            frames.flood_body(1, 100 * 1024 * 1024).await
-        })
-    }),
-    ("HTTP/2: huge header", |target| {
-        Box::pin(async move {
-            let mut frames = Frames::open(target).await?;
-            let long = "x".repeat(15_000);
-            let headers = [("x-a", long.as_str()), ("x-b", &long)];
-            frames.headers(1, target.server.path(), &headers, true).await?;
-            frames.outcome(1).await
-        })
-    }),
-    ("HTTP/2: endless CONTINUATION", |target| {
-        Box::pin(async move {
-            let mut frames = Frames::open(target).await?;
-            frames.continuation_flood().await
+            let mut stream = connect(target, &[]).await?;
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+            // SETTINGS, then the beginning of a head that never ends.
+            let frames = [[0, 0, 0, 4, 0, 0, 0, 0, 0], [0, 0x40, 0, 1, 0, 0, 0, 0, 1]].concat();
+            stream.write_all(&[preface.as_slice(), &frames, &[0; 0x4000]].concat()).await?;
+            answer(&mut stream).await
         })
     }),
 ];
@@ -146,20 +134,6 @@ pub(crate) const SLOW: &[Input] = &[
         Box::pin(
             async move { drip(&mut tcp(target.tls).await?, &[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]).await },
         )
-    }),
-    ("HTTP/2: half a head", |target| {
-        Box::pin(async move {
-            let mut frames = Frames::open(target).await?;
-            frames.send(frames::HEADERS, 0, 1, &frames::head(target.server.path(), &[])).await?;
-            frames.outcome(1).await
-        })
-    }),
-    ("HTTP/2: body that never comes", |target| {
-        Box::pin(async move {
-            let mut frames = Frames::open(target).await?;
-            frames.headers(1, target.server.path(), &[], false).await?;
-            frames.outcome(1).await
-        })
     }),
 ];
 
