@@ -61,8 +61,8 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     let (metrics, mut registry) = Metrics::new();
     let clock = Clock::default();
     let client = metrics::counted(clock::compared(connect().await?, clock.clone()), metrics.clone());
-    let listener = bind(settings.listen).await?;
-    let health = bind(settings.health_listen).await?;
+    let listener = bind(settings.listen)?;
+    let health = bind(settings.health_listen)?;
     let (events, backlog) = Events::new(&settings.identity);
     let events = events.counting(metrics.events_dropped.clone());
     let (ca, _) = Ca::unknown();

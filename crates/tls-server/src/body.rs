@@ -21,6 +21,8 @@ pub(crate) struct Held {
 pub(crate) enum BodyError {
     #[error("the body is longer than {0} bytes; send a shorter one")]
     TooLong(usize),
+    #[error("this request takes no body; send none")]
+    Unwanted,
     #[error("the body did not arrive within {0:?}; send it faster")]
     TooSlow(std::time::Duration),
     #[error("too many large requests at one time; try again")]
@@ -32,7 +34,7 @@ pub(crate) enum BodyError {
 impl BodyError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLong(_) | Self::Unwanted => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken(_) => StatusCode::BAD_REQUEST,
@@ -49,8 +51,13 @@ impl BodyError {
 }
 
 pub(crate) async fn read(body: Incoming, limits: &Limits, place: &Arc<Place>) -> Result<Bytes, BodyError> {
-    let size = body.size_hint();
-    let most = limits.body_bytes;
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let (size, most) = (body.size_hint(), limits.body_bytes);
+    if most == 0 {
+        return Err(BodyError::Unwanted);
+    }
     let fits = |length: u64| usize::try_from(length).ok().filter(|length| *length <= most);
     let announced = fits(size.lower()).ok_or(BodyError::TooLong(most))?;
     // What a sender announces is believed only as far as that it will not be more.

@@ -1,9 +1,10 @@
 //! Who holds how many connections and how many bytes, so that no caller shuts the others out.
 //!
-//! What is full is not refused to whoever comes next, because that may be the API server: the caller that holds
-//! most gives way, with a connection that was never of use, or else the one that was quiet for longest.
+//! A full server does not refuse whoever comes next, because that may be the API server. It ends the connection that is
+//! least useful: see [`Open::least_useful`].
 
 use crate::Limits;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,12 +13,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// What a connection of use has to finish what is under way, when it ends for another's sake.
+/// The time in which a connection of use may finish what is under way, when it ends for another's sake.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// So many connections of one address may be finishing at one time: they still hold their places, and whoever opens
-/// ever more must not fill all of them with farewells.
-const FAREWELLS: usize = 8;
-
+/// So many connections may be finishing at one time: they still hold their memory.
+pub(crate) const MAX_FAREWELLS: usize = 8;
+/// One address of so many may have its share of the seats before it loses first.
+const FEW: usize = 32;
+/// What a request weighs at the very beginning, as if it had been held for so long.
+const MIN_WEIGHT: Duration = Duration::from_millis(10);
 /// All connections of a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Callers(Arc<Shared>);
@@ -36,13 +39,23 @@ struct Open {
     connections: HashMap<u64, Connection>,
 }
 
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    /// Nothing was received.
+    Silent,
+    /// Something was received.
+    Begun,
+    /// A request was answered with success.
+    Useful,
+}
+
 #[derive(Debug)]
 struct Connection {
     address: IpAddr,
+    stage: Stage,
     /// When it was opened, or a request on it last began or ended.
     active: Instant,
-    /// Whether a request on it was answered: a flood of connections is not to end those that serve.
-    used: bool,
     bytes: usize,
     end: CancellationToken,
 }
@@ -52,6 +65,7 @@ struct Connection {
 pub(crate) struct Place {
     callers: Callers,
     id: u64,
+    address: IpAddr,
     end: CancellationToken,
 }
 
@@ -73,23 +87,22 @@ impl Callers {
         let address = address.to_canonical();
         let Limits { connections_of_one, connections, .. } = self.0.limits;
         let mut open = self.open();
-        let full =
-            if open.live().filter(|connection| connection.address == address).count() >= connections_of_one {
-                Some(address)
-            } else if open.live().count() >= connections {
-                open.first(|_| 1)
-            } else {
-                None
-            };
-        if let Some(quietest) = open.quietest(|_, connection| Some(connection.address) == full) {
-            quietest.end.cancel();
+        let own = |connection: &Connection| connection.address == address;
+        let victim = if open.live().filter(|connection| own(connection)).count() >= connections_of_one {
+            open.least_useful(own, connections_of_one)
+        } else if open.live().count() >= connections {
+            open.least_useful(|_| true, connections)
+        } else {
+            None
+        };
+        if let Some(victim) = victim {
+            victim.end.cancel();
         }
         let (id, end) = (open.next, CancellationToken::new());
         open.next += 1;
-        let connection =
-            Connection { address, active: Instant::now(), used: false, bytes: 0, end: end.clone() };
-        open.connections.insert(id, connection);
-        Place { callers: self.clone(), id, end }
+        let (stage, active, bytes) = (Stage::Silent, Instant::now(), 0);
+        open.connections.insert(id, Connection { address, stage, active, bytes, end: end.clone() });
+        Place { callers: self.clone(), id, address, end }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -98,14 +111,24 @@ impl Callers {
 }
 
 impl Place {
+    /// Whose connection it is.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Returns when the connection has to end for another's sake, with the time it has to finish what is under way.
     pub(crate) async fn ended(&self) -> Duration {
         self.end.cancelled().await;
         let open = self.callers.open();
-        let Some(own) = open.connections.get(&self.id) else { return Duration::ZERO };
-        let ending = open.connections.values().filter(|other| other.end.is_cancelled());
-        let of_this_address = ending.filter(|ending| ending.address == own.address).count();
-        if own.used && of_this_address <= FAREWELLS { FAREWELL } else { Duration::ZERO }
+        let useful = |connection: &Connection| connection.stage == Stage::Useful;
+        let own = open.connections.get(&self.id).is_some_and(useful);
+        let ending = open.connections.values().filter(|other| other.end.is_cancelled() && useful(other));
+        if own && ending.count() <= MAX_FAREWELLS { FAREWELL } else { Duration::ZERO }
+    }
+
+    /// Notes how far the connection has come.
+    pub(crate) fn reached(&self, stage: Stage) {
+        self.note(|connection| connection.stage = connection.stage.max(stage));
     }
 
     /// Notes that a request begins.
@@ -113,9 +136,12 @@ impl Place {
         self.note(|connection| connection.active = Instant::now());
     }
 
-    /// Notes that a request was answered.
-    pub(crate) fn answered(&self) {
-        self.note(|connection| (connection.active, connection.used) = (Instant::now(), true));
+    /// Notes that a request was answered, and whether with success: whoever only collects refusals is of no use.
+    pub(crate) fn answered(&self, with_success: bool) {
+        self.note(|connection| connection.active = Instant::now());
+        if with_success {
+            self.reached(Stage::Useful);
+        }
     }
 
     fn note(&self, change: impl FnOnce(&mut Connection)) {
@@ -147,11 +173,13 @@ impl Place {
         if open.connections.values().any(|connection| connection.bytes > 0 && connection.end.is_cancelled()) {
             return Err(Full::Soon);
         }
-        let heaviest = open.first(|connection| connection.bytes);
-        let gives = |id, connection: &Connection| {
-            id != self.id && connection.bytes > 0 && Some(connection.address) == heaviest
+        let heaviest = open.heaviest();
+        let gives = |(id, connection): &(&u64, &Connection)| {
+            **id != self.id && connection.bytes > 0 && Some(connection.address) == heaviest
         };
-        open.quietest(gives).ok_or(Full::Own)?.end.cancel();
+        let candidates = open.connections.iter().filter(gives).map(|(_, connection)| connection);
+        let victim = candidates.min_by_key(|connection| (connection.stage, connection.active));
+        victim.ok_or(Full::Own)?.end.cancel();
         Err(Full::Soon)
     }
 }
@@ -169,22 +197,52 @@ impl Open {
         self.connections.values().filter(|connection| !connection.end.is_cancelled())
     }
 
-    /// The address that has most, by a measure of each connection.
-    fn first(&self, measure: impl Fn(&Connection) -> usize) -> Option<IpAddr> {
-        let mut sums: HashMap<IpAddr, usize> = HashMap::new();
+    /// The address that holds most, by bytes and the time for which it has held them: an API server that sends much
+    /// and is done at once is not to give way to many who withhold a little each.
+    fn heaviest(&self) -> Option<IpAddr> {
+        let mut sums: HashMap<IpAddr, u128> = HashMap::new();
         for connection in self.live() {
-            *sums.entry(connection.address).or_default() += measure(connection);
+            let weight = connection.active.elapsed().as_millis() + MIN_WEIGHT.as_millis();
+            let bytes = u128::try_from(connection.bytes).unwrap_or(u128::MAX);
+            *sums.entry(connection.address).or_default() += bytes.saturating_mul(weight);
         }
         sums.into_iter().max_by_key(|(_, sum)| *sum).map(|(address, _)| address)
     }
 
-    /// Of those, the connection that is least worth keeping.
-    fn quietest(&self, of: impl Fn(u64, &Connection) -> bool) -> Option<&Connection> {
-        let live = self.connections.iter().filter(|(_, connection)| !connection.end.is_cancelled());
-        let candidates = live.filter(|(id, connection)| of(**id, connection));
-        candidates
-            .map(|(_, connection)| connection)
-            .min_by_key(|connection| (connection.used, connection.active))
+    /// Of those connections, which have so many seats, the one that is least worth keeping.
+    ///
+    /// Each stage has its seats, so that none can be crowded out by another: see [`Open::giving_stage`]. Among
+    /// equals an address with many connections loses first, then the connection on which nothing has happened for
+    /// longest.
+    fn least_useful(&self, of: impl Fn(&Connection) -> bool, seats: usize) -> Option<&Connection> {
+        let candidates: Vec<&Connection> = self.live().filter(|connection| of(connection)).collect();
+        let stage = Self::giving_stage(&candidates, seats);
+        let losers: Vec<&Connection> = candidates.into_iter().filter(|one| one.stage == stage).collect();
+        let mut of_address: HashMap<IpAddr, usize> = HashMap::new();
+        for loser in &losers {
+            *of_address.entry(loser.address).or_default() += 1;
+        }
+        losers.into_iter().min_by_key(|one| {
+            let of_address = of_address.get(&one.address).copied().unwrap_or_default();
+            (Reverse(of_address.saturating_sub(seats / FEW)), one.active)
+        })
+    }
+
+    /// The stage that loses a connection. Useful ones have three quarters of the seats, so that no flood ends those
+    /// that serve, and no more, so that they do not keep out whoever comes. Silent ones have a quarter: whoever comes
+    /// is silent for a moment, and an attacker may be for long.
+    fn giving_stage(candidates: &[&Connection], seats: usize) -> Stage {
+        let count = |stage| candidates.iter().filter(|connection| connection.stage == stage).count();
+        let [silent, begun, useful] = [Stage::Silent, Stage::Begun, Stage::Useful].map(count);
+        if useful > seats * 3 / 4 {
+            Stage::Useful
+        } else if silent > seats / 4 || (begun == 0 && silent > 0) {
+            Stage::Silent
+        } else if begun > 0 {
+            Stage::Begun
+        } else {
+            Stage::Useful
+        }
     }
 }
 

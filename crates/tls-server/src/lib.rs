@@ -4,6 +4,7 @@
 //! drains when it is told to stop. The TLS certificate is an [`Identity`] that is replaced while
 //! connections live on.
 
+mod activity;
 mod body;
 mod callers;
 mod connection;
@@ -14,12 +15,16 @@ mod limits;
 mod lingering;
 pub mod metrics;
 pub mod observability;
+mod rejections;
+mod repeats;
 mod server;
 pub mod shutdown;
 
 pub use files::{IdentityFiles, PolicyFile, PolicyFileError};
-pub use handler::Handler;
+pub use handler::{Handler, Peer, Rejected};
 pub use identity::{Identity, IdentityError, NotServing};
-pub use limits::{Limits, MAX_HEAD_BYTES};
+pub use limits::{CONNECTION_BYTES, Limits, MAX_HEAD_BYTES, MAX_SOCKET_BYTES};
+pub use rejections::INTERVAL as REJECTIONS_INTERVAL;
+pub use repeats::Repeats;
 pub use rustls::Error as TlsError;
 pub use server::{BindError, Server, bind};

@@ -4,8 +4,10 @@
 //! yet: the very answer that says why no more is read (RFC 9112 section 9.6). So the input is read for a while, and
 //! thrown away.
 
+use crate::activity::Activity;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,6 +21,7 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// A stream whose shutdown waits for the peer's.
 pub(crate) struct Lingering<S> {
     stream: S,
+    activity: Arc<Activity>,
     closing: Option<Closing>,
 }
 
@@ -28,8 +31,8 @@ struct Closing {
 }
 
 impl<S> Lingering<S> {
-    pub(crate) fn new(stream: S) -> Self {
-        Self { stream, closing: None }
+    pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, closing: None }
     }
 }
 
@@ -65,8 +68,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, closing } = &mut *self;
+        let Self { stream, activity, closing } = &mut *self;
         if closing.is_none() {
+            activity.close();
             ready!(pin!(&mut *stream).poll_shutdown(cx))?;
         }
         let deadline = || Box::pin(tokio::time::sleep_until(Instant::now() + PATIENCE));

@@ -3,6 +3,7 @@
 use crate::{Handler, Limits, Server};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -38,6 +39,11 @@ impl<R> Handler for Observability<R>
 where
     R: Fn() -> Result<(), String> + Send + Sync + 'static,
 {
+    /// A probe has no body: what is sent as one is not waited for.
+    fn answer_head(&self, head: &Parts) -> Option<Response<Bytes>> {
+        Some(self.answer(&head.method, head.uri.path()))
+    }
+
     fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send {
         ready(self.answer(request.method(), request.uri().path()))
     }

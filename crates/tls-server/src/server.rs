@@ -1,8 +1,11 @@
 //! Accepting connections within the limits, and ending them in order.
 
-use crate::callers::{Callers, Place};
+use crate::activity::{Activity, Heard};
+use crate::callers::{Callers, MAX_FAREWELLS, Place};
 use crate::handler::{Handler, Shared};
+use crate::limits::{MAX_SEND_BYTES, MAX_SOCKET_BYTES};
 use crate::lingering::Lingering;
+use crate::rejections::Rejections;
 use crate::{Identity, Limits, connection, identity};
 use certmint_contract::ErrorCode;
 use std::future::Future;
@@ -10,8 +13,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -27,12 +31,28 @@ pub struct BindError {
     pub why: std::io::Error,
 }
 
+/// Connections that the kernel may keep before they are accepted.
+const BACKLOG: u32 = 1024;
+/// More seats than connections, so that no connection waits for another's end.
+const SPARE_SEATS: usize = 8;
+/// How long is waited before a failed accept is tried again.
+const ACCEPT_REST: Duration = Duration::from_millis(500);
+
 /// Opens the listener that a [`Server`] serves on.
 ///
 /// # Errors
 /// When the address is taken or not to be had.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|why| BindError { address, why })
+pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    let listen = || {
+        let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+        socket.set_reuseaddr(true)?;
+        // Inherited by every connection: what the kernel keeps for it counts as the server's memory too.
+        socket.set_recv_buffer_size(MAX_SOCKET_BYTES)?;
+        socket.set_send_buffer_size(MAX_SOCKET_BYTES)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|why| BindError { address, why })
 }
 
 /// One listener's worth of serving.
@@ -66,7 +86,7 @@ impl<H: Handler> Server<H> {
 
     /// Serves HTTP/1.1 without TLS, for probes and metrics.
     pub(crate) async fn serve_plain(self, listener: TcpListener) {
-        self.accept(listener, connection::serve).await;
+        self.accept(listener, serve_plain).await;
     }
 
     async fn accept<C>(
@@ -78,16 +98,27 @@ impl<H: Handler> Server<H> {
     {
         let Self { handler, limits, shutdown } = self;
         let (callers, connections) = (Callers::new(limits), TaskTracker::new());
-        let seats = Arc::new(Semaphore::new(limits.connections));
-        let shared = Arc::new(Shared { handler, limits, shutdown: shutdown.clone() });
-        while let Some((stream, place, seat)) =
-            shutdown.run_until_cancelled(next(&listener, &callers, &seats)).await
-        {
-            let connection = serve(stream, Arc::clone(&shared), Arc::new(place));
-            connections.spawn(async move {
-                connection.await;
-                drop(seat);
-            });
+        // An evicted connection gives its seat back when its task runs next; only a few may take longer.
+        let seats = Arc::new(Semaphore::new(limits.connections + MAX_FAREWELLS + SPARE_SEATS));
+        let rejections = Rejections::default();
+        let shared = Arc::new(Shared { handler, limits, shutdown: shutdown.clone(), rejections });
+        let accepting = async {
+            // It is never closed.
+            while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
+                let (stream, place) = next(&listener, &callers).await;
+                let connection = serve(stream, Arc::clone(&shared), Arc::new(place));
+                connections.spawn(async move {
+                    connection.await;
+                    drop(seat);
+                });
+                // What is accepted is looked at before more is: it would be evicted unheard.
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = accepting => {}
+            () = shared.rejections.tell() => {}
         }
         drop(listener);
         connections.close();
@@ -95,27 +126,24 @@ impl<H: Handler> Server<H> {
     }
 }
 
-/// The next connection, its place and its seat. A place may be another's that ends; the seat is what that one has
-/// until it has really ended.
-async fn next(
-    listener: &TcpListener,
-    callers: &Callers,
-    seats: &Arc<Semaphore>,
-) -> (TcpStream, Place, Result<OwnedSemaphorePermit, AcquireError>) {
+/// The next connection and its place, which may be another's that ends.
+async fn next(listener: &TcpListener, callers: &Callers) -> (TcpStream, Place) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                let place = callers.place(peer.ip());
-                return (stream, place, Arc::clone(seats).acquire_owned().await);
-            }
+            Ok((stream, peer)) => return (stream, callers.place(peer.ip())),
             Err(error) => {
                 let code = ErrorCode::TooManyRequests;
                 tracing::warn!(%code, %error, "connection not accepted; it is tried again");
                 // Out of file descriptors, most likely: trying again at once would only spin.
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(ACCEPT_REST).await;
             }
         }
     }
+}
+
+async fn serve_plain<H: Handler>(stream: TcpStream, shared: Arc<Shared<H>>, place: Arc<Place>) {
+    let activity = Activity::of(&place);
+    connection::serve(Heard::new(stream, Arc::clone(&activity)), shared, place, activity).await;
 }
 
 async fn serve_tls<H: Handler>(
@@ -124,15 +152,17 @@ async fn serve_tls<H: Handler>(
     place: Arc<Place>,
     acceptor: TlsAcceptor,
 ) {
+    let activity = Activity::of(&place);
     let handshake = async {
         stream.set_nodelay(true)?;
         if speaks_plain_http(&stream).await? {
-            let mut stream = Lingering::new(stream);
+            let mut stream = Lingering::new(stream, Arc::clone(&activity));
             stream.write_all(PLAIN_HTTP).await?;
             stream.shutdown().await?;
             return Ok(None);
         }
-        acceptor.accept(stream).await.map(Some)
+        let heard = Heard::new(stream, Arc::clone(&activity));
+        acceptor.accept_with(heard, |tls| tls.set_buffer_limit(Some(MAX_SEND_BYTES))).await.map(Some)
     };
     let handshake = timeout(shared.limits.handshake, handshake);
     let outcome = tokio::select! {
@@ -141,7 +171,10 @@ async fn serve_tls<H: Handler>(
         _ = place.ended() => return,
     };
     match outcome {
-        Ok(Ok(Some(stream))) => connection::serve(stream, shared, place).await,
+        Ok(Ok(Some(stream))) => {
+            activity.open();
+            connection::serve(stream, shared, place, activity).await;
+        }
         Ok(Ok(None)) => {}
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),

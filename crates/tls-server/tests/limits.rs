@@ -2,7 +2,9 @@
 
 use certmint_contract::annotations::{LONGEST_VALUE, MOST_FAULTS, MOST_NAMES};
 use certmint_contract::issuance::{MAX_ANSWER_BYTES, MAX_TOKEN_BYTES};
-use certmint_tls_server::{Limits, MAX_HEAD_BYTES, observability::Observability};
+use certmint_tls_server::{
+    CONNECTION_BYTES, Limits, MAX_HEAD_BYTES, MAX_SOCKET_BYTES, observability::Observability,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -54,13 +56,18 @@ fn of_https() {
     says("all bodies at one time", size(bodies_bytes));
     says("connections", connections.to_string());
     says("connections from one address", connections_of_one.to_string());
+    says("what a connection holds beside a body, at most", size(CONNECTION_BYTES));
+    says("all that callers can make a server hold", size(Limits::default().bytes()));
+    let socket = size(usize::try_from(MAX_SOCKET_BYTES).unwrap());
+    says("what the kernel keeps for a connection, in each direction", socket);
     says("a request's head", format!("{} and 100 headers", size(MAX_HEAD_BYTES)));
 }
 
 #[test]
 fn of_the_issuance_api() {
     let issuance = Limits::issuance();
-    says("HTTPS", "a request's body, issuance API", &size(issuance.body_bytes));
+    assert_eq!(issuance.body_bytes, 0);
+    says("HTTPS", "a request's body, issuance API", "none");
     let body_bytes = Limits::default().body_bytes;
     assert_eq!(Limits { body_bytes, ..issuance }, Limits::default(), "the page has one row for both");
 }
@@ -86,7 +93,8 @@ async fn probes_are_served_within_their_own() {
 fn of_probes() {
     let Limits { body_bytes, connections, connections_of_one, .. } = Limits::probes();
     let says = |limit, value: String| says("Health", limit, &value);
-    says("a request's body", size(body_bytes));
+    assert_eq!(body_bytes, 0);
+    says("a request's body", "not read".to_owned());
     says("connections", connections.to_string());
     says("connections from one address", connections_of_one.to_string());
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
-use certmint_tls_server::{Identity, IdentityFiles, Limits, MAX_HEAD_BYTES, Server};
+use certmint_tls_server::{Handler, Identity, IdentityFiles, Limits, MAX_HEAD_BYTES, Server};
 use http::{Request, Response};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, NamedGroup, ProtocolVersion, RootCertStore};
@@ -42,12 +42,16 @@ async fn length(request: Request<Bytes>) -> Response<Bytes> {
 }
 
 async fn start(limits: Limits, pair: &Pair) -> Running {
+    start_with(length, limits, pair).await
+}
+
+async fn start_with(handler: impl Handler, limits: Limits, pair: &Pair) -> Running {
     let identity = Arc::new(Identity::default());
     identity.replace(pair.pem.as_bytes(), pair.key.as_bytes()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let server = Server { handler: length, limits, shutdown: shutdown.clone() };
+    let server = Server { handler, limits, shutdown: shutdown.clone() };
     let served = server.serve_tls(listener, Arc::clone(&identity));
     let task = tokio::spawn(async move { served.await.unwrap() });
     Running { address, identity, shutdown, task }
@@ -337,4 +341,111 @@ async fn shutdown_lets_a_request_under_way_finish() {
     assert!(answer(&mut stream).await.ends_with("\r\n\r\n2"));
     tokio::time::timeout(PATIENCE, server.task).await.unwrap().unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+/// Takes nothing but what its head says.
+struct HeadOnly;
+
+impl Handler for HeadOnly {
+    fn answer_head(&self, _head: &http::request::Parts) -> Option<Response<Bytes>> {
+        Some(Response::new("head".into()))
+    }
+
+    async fn handle(&self, _request: Request<Bytes>) -> Response<Bytes> {
+        Response::new("body".into())
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_body_that_does_not_matter() {
+    let pair = pair();
+    // No limit ends the request within our patience.
+    let limits = Limits { body: PATIENCE * 2, ..Limits::default() };
+    let server = start_with(HeadOnly, limits, &pair).await;
+    let mut stream = connect(server.address, &pair).await.unwrap();
+    withhold(&mut stream, 10).await;
+    assert!(answer(&mut stream).await.ends_with("\r\n\r\nhead"));
+    ends(&mut stream).await;
+}
+
+#[tokio::test]
+async fn where_no_body_is_taken_it_is_refused_at_once() {
+    let pair = pair();
+    let server = start(Limits { body_bytes: 0, body: PATIENCE * 2, ..Limits::default() }, &pair).await;
+    let mut stream = connect(server.address, &pair).await.unwrap();
+    withhold(&mut stream, 10).await;
+    assert!(answer(&mut stream).await.starts_with("HTTP/1.1 413"));
+    let mut without = connect(server.address, &pair).await.unwrap();
+    assert!(post(&mut without, b"").await.ends_with("\r\n\r\n0"));
+}
+
+#[tokio::test]
+async fn each_head_must_come_within_its_time_and_not_only_the_first() {
+    let pair = pair();
+    let server = start(Limits { header_read: SOON, ..Limits::default() }, &pair).await;
+    let mut stream = connect(server.address, &pair).await.unwrap();
+    assert!(post(&mut stream, b"1").await.starts_with("HTTP/1.1 200"));
+    stream.write_all(b"POST / HTTP/1.1\r\nHost:").await.unwrap();
+    ends(&mut stream).await;
+}
+
+#[tokio::test]
+async fn who_sends_much_and_asks_nothing_is_cut_off() {
+    let pair = pair();
+    let limits = Limits { handshake: PATIENCE * 2, ..Limits::default() };
+    let server = start(limits, &pair).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    // The first piece of a ClientHello of 60,000 bytes, in records of 16 KiB.
+    let record = [&[22, 3, 1, 0x40, 0, 1, 0, 0xea, 0x60][..], &[0; 0x4000 - 4]].concat();
+    let continued = [&[22, 3, 1, 0x40, 0][..], &[0; 0x4000]].concat();
+    let _ = stream.write_all(&[record, continued.clone(), continued].concat()).await;
+    ends(&mut stream).await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_answers_is_let_go() {
+    let pair = pair();
+    let long = async |_: Request<Bytes>| Response::new(Bytes::from(vec![b'x'; 20_000_000]));
+    let limits = Limits { body: SOON, bodies_bytes: 50_000_000, ..Limits::default() };
+    let server = start_with(long, limits, &pair).await;
+    let mut stream = connect(server.address, &pair).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a.svc\r\n\r\n").await.unwrap();
+    // Nothing is read for longer than the server waits, and then there is less than was promised.
+    tokio::time::sleep(SOON * 10).await;
+    let mut read = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut read)).await.unwrap();
+    assert!(read.len() < 20_000_000, "{}", read.len());
+}
+
+/// Opens connections from one address for as long as it is polled, and opens those anew that were ended.
+async fn hoard(own: [u8; 4], address: SocketAddr, count: usize) {
+    let keep = |_| async move {
+        loop {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from((own, 0))).unwrap();
+            if let Ok(mut stream) = socket.connect(address).await {
+                let _ = stream.read_u8().await;
+            }
+            // The machine of the tests has few cores, and the server is to have one of them.
+            tokio::time::sleep(SOON).await;
+        }
+    };
+    futures::future::join_all((0..count).map(keep)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_while_many_addresses_hold_every_seat_is_served_within_a_second() {
+    let pair = pair();
+    let limits = Limits { handshake: PATIENCE * 2, ..Limits::default() };
+    let server = start(limits, &pair).await;
+    let attack: Vec<_> =
+        (0..100).map(|number| tokio::spawn(hoard([127, 0, 1, number], server.address, 3))).collect();
+    tokio::time::sleep(SOON).await;
+    for number in 2..8 {
+        let begun = tokio::time::Instant::now();
+        let mut stream = connect_from(&format!("127.0.2.{number}"), server.address, &pair).await;
+        assert!(post(&mut stream, b"22").await.ends_with("\r\n\r\n2"));
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    attack.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -3,8 +3,9 @@
 use crate::metrics::{Metrics, Outcome};
 use crate::review::{self, Answer, Request, ReviewError};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use certmint_contract::{ErrorCode, Policy, WorkloadKind};
+use certmint_contract::{Policy, WorkloadKind};
 use certmint_injection::{Injection, Refusal, Settings, Subject, admit_pod, admit_workload};
+use certmint_tls_server::Rejected;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,6 +21,15 @@ pub struct Admission {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the trust bundle (ca.crt) is not loaded yet; the controller writes it into the webhook's Secret")]
 pub struct NotReady;
+
+/// The answer to a review.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    /// As it is sent.
+    pub(crate) json: Vec<u8>,
+    /// That the object was refused, for the log.
+    pub(crate) refused: Option<Rejected>,
+}
 
 /// Why a review has no answer of its own kind.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +67,7 @@ impl Admission {
     }
 
     /// Answers the body of a request.
-    pub(crate) fn answer(&self, body: &[u8]) -> Result<Vec<u8>, Unanswered> {
+    pub(crate) fn answer(&self, body: &[u8]) -> Result<Answered, Unanswered> {
         let started = Instant::now();
         let (kind, outcome, answer) = match review::read(body) {
             Ok(request) => self.answer_review(&request)?,
@@ -71,24 +81,25 @@ impl Admission {
     fn answer_review(
         &self,
         request: &Request<'_>,
-    ) -> Result<(Option<WorkloadKind>, Outcome, Result<Vec<u8>, Unanswered>), NotReady> {
+    ) -> Result<(Option<WorkloadKind>, Outcome, Result<Answered, Unanswered>), NotReady> {
         let settings = self.settings.load();
         let settings = settings.as_ref().ok_or(NotReady)?;
         let kind = kind(request);
-        let (outcome, answer) = match decide(kind, request, &self.policy.load(), settings) {
+        let (outcome, answer, refused) = match decide(kind, request, &self.policy.load(), settings) {
             Ok(injection) => {
                 let changed = !injection.patch.is_empty();
                 let outcome = if changed { Outcome::Patched } else { Outcome::Unchanged };
-                (outcome, Answer::allowed(&request.uid, &injection))
+                (outcome, Answer::allowed(&request.uid, &injection), None)
             }
             Err(refusal) => {
                 let (code, told) = (refusal.code(), review::told(&refusal));
-                log_refusal(request, code, &told);
                 self.metrics.refused(code);
-                (Outcome::Refused, Answer::denied(&request.uid, code, &told))
+                let rejected = Rejected { code, why: format!("{}: {told}", object(request)) };
+                (Outcome::Refused, Answer::denied(&request.uid, code, &told), Some(rejected))
             }
         };
-        Ok((kind, outcome, answer.json().map_err(Unanswered::Answer)))
+        let answered = answer.json().map(|json| Answered { json, refused });
+        Ok((kind, outcome, answered.map_err(Unanswered::Answer)))
     }
 }
 
@@ -132,7 +143,8 @@ fn not_ours(request: &Request<'_>) -> Injection {
     Injection { warnings: vec![warning], ..Injection::default() }
 }
 
-fn log_refusal(request: &Request<'_>, code: ErrorCode, refusal: &str) {
+/// The object of a review as a log line names it.
+fn object(request: &Request<'_>) -> String {
     let name = review::told(&request.name.as_deref().unwrap_or_default());
-    tracing::info!(kind = %request.kind, namespace = %request.namespace, name, %code, refusal, "refused");
+    format!("{} {}/{name}", review::told(&request.kind), review::told(&request.namespace))
 }

@@ -1,12 +1,13 @@
 //! The HTTP side: what is asked where, in which type, and what a body that is no review gets.
 
 use crate::Admission;
-use crate::admission::Unanswered;
+use crate::admission::{Answered, Unanswered};
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use certmint_contract::issuance::Failure;
-use certmint_tls_server::Handler;
+use certmint_tls_server::{Handler, Rejected};
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use std::future::{Future, ready};
 use std::sync::Arc;
@@ -20,28 +21,39 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub struct Endpoint(pub Arc<Admission>);
 
 impl Handler for Endpoint {
+    fn answer_head(&self, head: &Parts) -> Option<Response<Bytes>> {
+        if head.uri.path() != PATH {
+            return Some(failure(StatusCode::NOT_FOUND, ErrorCode::BadRequest, "ask POST /mutate".into()));
+        }
+        if head.method != Method::POST {
+            let message = "ask POST /mutate".into();
+            let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, message);
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return Some(response);
+        }
+        if !is_plain_json(&head.headers) {
+            let message = "send content type application/json without content encoding".into();
+            return Some(failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message));
+        }
+        None
+    }
+
     fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send {
-        ready(self.answer(&request))
+        let (head, body) = request.into_parts();
+        ready(self.answer_head(&head).unwrap_or_else(|| self.answer(&body)))
     }
 }
 
 impl Endpoint {
-    fn answer(&self, request: &Request<Bytes>) -> Response<Bytes> {
-        if request.uri().path() != PATH {
-            return failure(StatusCode::NOT_FOUND, ErrorCode::BadRequest, "ask POST /mutate".into());
-        }
-        if request.method() != Method::POST {
-            let message = "ask POST /mutate".into();
-            let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, message);
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-            return response;
-        }
-        if !is_plain_json(request.headers()) {
-            let message = "send content type application/json without content encoding".into();
-            return failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message);
-        }
-        match self.0.answer(request.body()) {
-            Ok(json) => response(StatusCode::OK, json),
+    fn answer(&self, body: &Bytes) -> Response<Bytes> {
+        match self.0.answer(body) {
+            Ok(Answered { json, refused }) => {
+                let mut response = response(StatusCode::OK, json);
+                if let Some(rejected) = refused {
+                    response.extensions_mut().insert(rejected);
+                }
+                response
+            }
             Err(error) => {
                 let (status, code) = match error {
                     Unanswered::Review(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadReview),
@@ -63,7 +75,10 @@ fn is_plain_json(headers: &HeaderMap) -> bool {
 }
 
 fn failure(status: StatusCode, code: ErrorCode, message: String) -> Response<Bytes> {
-    response(status, serde_json::to_vec(&Failure { code, message }).unwrap_or_default())
+    let rejected = Rejected { code, why: message.clone() };
+    let mut response = response(status, serde_json::to_vec(&Failure { code, message }).unwrap_or_default());
+    response.extensions_mut().insert(rejected);
+    response
 }
 
 fn response(status: StatusCode, json: Vec<u8>) -> Response<Bytes> {

@@ -46,8 +46,8 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
     let policy_file = PolicyFile { path: policy, last_valid: last_valid_policy };
     let Some(policy) = policy_file.wait_for_first(health_listen, &shutdown).await? else { return Ok(()) };
-    let listener = bind(listen).await?;
-    let health = bind(health_listen).await?;
+    let listener = bind(listen)?;
+    let health = bind(health_listen)?;
 
     let identity = Arc::new(Identity::default());
     let mut registry = Registry::default();

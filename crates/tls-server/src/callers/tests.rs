@@ -33,7 +33,7 @@ async fn an_address_over_its_share_loses_the_connection_that_was_quiet_for_longe
 async fn a_connection_of_use_is_the_last_to_end_and_has_time_for_it() {
     let callers = callers(9, 2, 9);
     let used = place(&callers, ONE).await;
-    used.answered();
+    used.answered(true);
     for _ in 0..9 {
         let idle = place(&callers, ONE).await;
         let _newer = place(&callers, ONE).await;
@@ -41,22 +41,22 @@ async fn a_connection_of_use_is_the_last_to_end_and_has_time_for_it() {
         assert_eq!(idle.ended().await, Duration::ZERO);
     }
     let other = place(&callers, ONE).await;
-    other.answered();
+    other.answered(true);
     let _newest = place(&callers, ONE).await;
     assert_eq!(used.ended().await, FAREWELL);
 }
 
 #[tokio::test(start_paused = true)]
-async fn few_of_one_address_have_time_for_farewells() {
+async fn few_have_time_for_farewells() {
     let callers = callers(99, 1, 9);
     let mut ended = Vec::new();
-    for _ in 0..FAREWELLS + 2 {
+    for _ in 0..MAX_FAREWELLS + 2 {
         let used = place(&callers, ONE).await;
-        used.answered();
+        used.answered(true);
         ended.push(used);
     }
     // The newest lives; the one before it is one too many among those that end.
-    let last = &ended[FAREWELLS];
+    let last = &ended[MAX_FAREWELLS];
     assert!(has_ended(last));
     assert_eq!(last.ended().await, Duration::ZERO);
 }
@@ -112,4 +112,96 @@ async fn who_asks_for_most_does_not_take_it_from_who_holds_little() {
     let _greedy = greedy.room(8).await.unwrap();
     assert!(greedy.room(1).await.is_none());
     assert!(!has_ended(&modest));
+}
+
+/// An address of its own for each number.
+fn address(number: u8) -> IpAddr {
+    std::net::Ipv4Addr::new(10, 0, 1, number).into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_addresses_that_hold_every_seat_give_way_to_a_new_one_and_it_is_not_the_next_to_go() {
+    let callers = callers(64, 64, 9);
+    let mut attack = Vec::new();
+    for number in 0..64 {
+        let place = place(&callers, address(number)).await;
+        place.reached(Stage::Begun);
+        attack.push(place);
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let new = place(&callers, ONE).await;
+    new.reached(Stage::Begun);
+    for number in 64..120 {
+        attack.push(place(&callers, address(number)).await);
+        assert!(!has_ended(&new), "after {number}");
+    }
+    assert!(attack.iter().take(10).all(|place| has_ended(place)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_connections_of_many_addresses_do_not_end_one_of_use() {
+    let callers = callers(16, 16, 9);
+    let used = place(&callers, ONE).await;
+    used.answered(true);
+    let mut attack = Vec::new();
+    for number in 0..200 {
+        attack.push(place(&callers, address(number)).await);
+    }
+    assert!(!has_ended(&used));
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_that_were_useful_once_leave_a_quarter_of_the_seats_to_who_comes() {
+    let callers = callers(16, 16, 9);
+    let mut attack = Vec::new();
+    for number in 0..100 {
+        let place = place(&callers, address(number)).await;
+        place.answered(true);
+        attack.push(place);
+    }
+    let new = place(&callers, ONE).await;
+    for number in 100..103 {
+        attack.push(place(&callers, address(number)).await);
+    }
+    assert!(!has_ended(&new));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_only_refused_is_not_of_use() {
+    let callers = callers(2, 2, 9);
+    let refused = place(&callers, OTHER).await;
+    refused.answered(false);
+    let used = place(&callers, ONE).await;
+    used.answered(true);
+    let _new = place(&callers, ONE).await;
+    assert!(has_ended(&refused) && !has_ended(&used));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_been_silent_goes_before_what_has_begun() {
+    let callers = callers(2, 2, 9);
+    let begun = place(&callers, ONE).await;
+    begun.reached(Stage::Begun);
+    let silent = place(&callers, OTHER).await;
+    let _new = place(&callers, address(1)).await;
+    assert!(has_ended(&silent) && !has_ended(&begun));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_who_withhold_a_little_give_way_to_one_who_sends_much_at_once() {
+    let callers = callers(99, 99, 100);
+    let mut withheld = Vec::new();
+    for number in 0..9 {
+        let place = place(&callers, address(number)).await;
+        withheld.push((place.room(10).await.unwrap(), place));
+    }
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let fast = place(&callers, ONE).await;
+    fast.begin();
+    let first = fast.room(10).await.unwrap();
+    let asking = tokio::spawn(async move { (first, fast.room(10).await.is_some()) });
+    let (room, place) = withheld.remove(0);
+    tokio::time::timeout(Duration::from_secs(60), place.ended()).await.unwrap();
+    drop((room, place));
+    assert!(asking.await.unwrap().1);
 }
