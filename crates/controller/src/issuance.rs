@@ -4,8 +4,12 @@
 //! handed out that does not verify at this moment.
 
 mod caller;
+mod claims;
+mod given;
 mod owner;
 mod refusal;
+mod remembered;
+mod turns;
 
 use crate::{
     api::CALL_TIMEOUT,
@@ -21,14 +25,23 @@ use certmint_contract::{
     issuance::{BUNDLE_PATH, Bundle, Failure},
 };
 use certmint_planner::{Plan, SecretFacts, Workload};
-use certmint_tls_server::Handler;
+use certmint_tls_server::{Handler, Peer, Rejected};
+use claims::claimed_pod;
+use given::Given;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use kube::Client;
 use owner::Owners;
 use refusal::{failure, status};
-use std::future::Future;
-use tokio::sync::Semaphore;
+use remembered::Rejections;
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv6Addr},
+};
+use turns::{NoTurn, Turns};
 use zeroize::Zeroizing;
+
+/// Whose a request is that came from nowhere, which only tests send.
+const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Answers requests for bundles.
 pub(crate) struct Issuance {
@@ -36,13 +49,13 @@ pub(crate) struct Issuance {
     planning: Planning,
     owners: Owners,
     metrics: Metrics,
-    /// Callers being served: anyone may send a token, and each costs the API server calls out of the same share
-    /// that the Lease and the watches live on.
-    callers: Semaphore,
+    /// Requests being served, and those that wait.
+    turns: Turns,
+    /// What was rejected of late.
+    rejections: Rejections,
+    /// What was given to whom, for the log.
+    given: Given,
 }
-
-/// Callers served at once; each takes milliseconds.
-const CALLERS: usize = 32;
 
 impl Issuance {
     pub(crate) fn new(client: Client, planning: Planning, metrics: Metrics) -> Self {
@@ -51,7 +64,9 @@ impl Issuance {
             client,
             planning,
             metrics,
-            callers: Semaphore::new(CALLERS),
+            turns: Turns::default(),
+            rejections: Rejections::default(),
+            given: Given::default(),
         }
     }
 
@@ -74,22 +89,37 @@ impl Issuance {
         self.metrics.bundle(bundle.as_ref().err().map(|failure| failure.code));
         match bundle {
             Ok(bundle) => json(StatusCode::OK, &bundle),
-            Err(failure) => {
-                tracing::info!(code = %failure.code, why = failure.message, "no bundle given");
-                json(status(failure.code), &failure)
-            }
+            Err(failure) => rejected(status(failure.code), failure),
         }
     }
 
     fn bad_request(&self, status: StatusCode, message: &str) -> Response<Bytes> {
         self.metrics.bundle(Some(ErrorCode::BadRequest));
-        json(status, &failure(ErrorCode::BadRequest, message.into()))
+        rejected(status, failure(ErrorCode::BadRequest, message.into()))
     }
 
     async fn bundle(&self, request: &Request<Bytes>) -> Result<Bundle, Failure> {
         let token = bearer_token(request.headers())?;
-        // It is never closed, so there is always a permit in the end, or the request's timeout.
-        let _permit = self.callers.acquire().await;
+        let pod = claimed_pod(token, crate::clock::now())?;
+        if let Some(failure) = self.rejections.of(token) {
+            return Err(failure);
+        }
+        let address = request.extensions().get::<Peer>().map_or(UNKNOWN, |Peer(address)| *address);
+        let turn = self.turns.wait_for_turn(address, pod).await;
+        let mut turn = turn.map_err(|NoTurn| {
+            failure(ErrorCode::TooManyRequests, "too many ask at this moment; ask again in a second".into())
+        })?;
+        let bundle = self.bundle_for(token).await;
+        if let Err(failure) = &bundle
+            && !failure.code.is_transient()
+        {
+            self.rejections.remember(token, failure);
+            turn.reject();
+        }
+        bundle
+    }
+
+    async fn bundle_for(&self, token: &str) -> Result<Bundle, Failure> {
         let caller = Caller::of_token(&self.client, token).await?;
         let pod = caller.pod(&self.client).await?;
         let top = self.owners.workload_of(&caller, &pod).await?;
@@ -109,7 +139,9 @@ impl Issuance {
             return Err(self.other_account(&key, &caller).await);
         }
         let bundle = self.bundle_of(&key, &workload, &caller).await?;
-        tracing::info!(workload = %key, pod = %caller.pod_name, "gave a bundle");
+        if self.given.is_new(&caller.pod_uid, &bundle.certificate) {
+            tracing::info!(workload = %key, pod = %caller.pod_name, "gave a bundle");
+        }
         Ok(bundle)
     }
 
@@ -217,6 +249,15 @@ impl Handler for Issuance {
 
 fn unavailable(error: &crate::api::ApiError) -> Failure {
     failure(error.code(), format!("{error}; ask again"))
+}
+
+fn rejected(status: StatusCode, failure: Failure) -> Response<Bytes> {
+    let mut response = json(status, &failure);
+    if failure.code == ErrorCode::TooManyRequests {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response.extensions_mut().insert(Rejected { code: failure.code, why: failure.message });
+    response
 }
 
 fn json<T: serde::Serialize>(status: StatusCode, body: &T) -> Response<Bytes> {

@@ -1,6 +1,6 @@
 //! Who asks: the pod that its token is bound to, as the API server vouches for it.
 
-use super::{refusal::failure, unavailable};
+use super::{claims::not_bound, refusal::failure, unavailable};
 use crate::api;
 use certmint_contract::{
     ErrorCode, Namespace,
@@ -88,7 +88,7 @@ impl Caller {
             status.user.username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
         let caller = account.zip(extra(POD_NAME)).zip(extra(POD_UID));
         let Some((((namespace, service_account), pod_name), pod_uid)) = caller else {
-            return Err(unauthenticated("the token is not bound to a pod: use a projected token"));
+            return Err(not_bound());
         };
         let namespace =
             namespace.parse().map_err(|_| unauthenticated("its namespace is not a valid name"))?;
@@ -110,7 +110,7 @@ impl Caller {
     }
 }
 
-fn unauthenticated(why: &str) -> Failure {
+pub(super) fn unauthenticated(why: &str) -> Failure {
     failure(ErrorCode::Unauthenticated, format!("the caller is not known: {why}"))
 }
 

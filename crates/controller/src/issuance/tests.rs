@@ -1,4 +1,4 @@
-use super::*;
+use super::{claims::tests::token, *};
 use crate::reconcile::{
     Reconciler,
     fixture::{DEPLOYMENT, Fixture, SECRET, fixture, workload},
@@ -16,7 +16,12 @@ fn issuance(fixture: &Fixture) -> Issuance {
 }
 
 fn request(method: &str, path: &str) -> Request<Bytes> {
-    let request = Request::builder().method(method).uri(path).header("authorization", "Bearer abc");
+    with_token(method, path, &token(|_| {}))
+}
+
+fn with_token(method: &str, path: &str, token: &str) -> Request<Bytes> {
+    let authorization = format!("Bearer {token}");
+    let request = Request::builder().method(method).uri(path).header("authorization", authorization);
     request.body(Bytes::new()).unwrap()
 }
 
@@ -178,4 +183,63 @@ async fn a_replica_that_knows_too_little_says_so() {
     fixture.ca.send_modify(|ca| ca.roots = None);
     let refused = answer(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap_err();
     assert!(refused.code.is_transient() && refused.message.contains("the CA is not loaded yet"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_a_good_token_costs_the_api_server_nothing() {
+    let mut fixture = fixture();
+    let issuance = issuance(&fixture);
+    let for_vault = token(|payload| payload["aud"] = json!(["vault"]));
+    for token in ["abc", "a.b.c", &for_vault] {
+        let response = issuance.answer(with_token("POST", BUNDLE_PATH, token)).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{token}");
+    }
+    fixture.server.expect_silence().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_token_is_reviewed_once_in_a_while() {
+    let mut fixture = fixture();
+    let issuance = issuance(&fixture);
+    for _ in 0..2 {
+        let (response, ()) = tokio::join!(issuance.answer(request("POST", BUNDLE_PATH)), async {
+            fixture.server.expect("POST", REVIEW).await.ok(json!({ "status": { "authenticated": false } }));
+        });
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        for _ in 0..10 {
+            let response = issuance.answer(request("POST", BUNDLE_PATH)).await;
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        }
+        fixture.server.expect_silence().await;
+        tokio::time::advance(remembered::REMEMBERED).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn invented_tokens_of_one_address_keep_nobody_else_waiting() {
+    let mut fixture = fixture();
+    let issuance = std::sync::Arc::new(issuance(&fixture));
+    let ask = |address: &str, uid: String| {
+        let token = token(|payload| payload["kubernetes.io"]["pod"]["uid"] = uid.into());
+        let mut request = with_token("POST", BUNDLE_PATH, &token);
+        request.extensions_mut().insert(Peer(address.parse().unwrap()));
+        let issuance = std::sync::Arc::clone(&issuance);
+        tokio::spawn(async move { issuance.answer(request).await.status() })
+    };
+    let invented: Vec<_> = (0..100).map(|number| ask("10.0.0.1", format!("p-{number}"))).collect();
+    // The API server holds back each of those reviews that reaches it.
+    let mut held = Vec::new();
+    for _ in 0..turns::MAX_OF_ONE {
+        held.push(fixture.server.expect("POST", REVIEW).await);
+    }
+    fixture.server.expect_silence().await;
+    let other = ask("10.0.0.2", "p-1".to_owned());
+    fixture.server.expect("POST", REVIEW).await.ok(json!({ "status": { "authenticated": false } }));
+    assert_eq!(other.await.unwrap(), StatusCode::UNAUTHORIZED);
+    // Most of the others are told to come again.
+    let mut refused = 0;
+    for invented in invented.into_iter().skip(turns::MAX_OF_ONE) {
+        refused += usize::from(invented.await.unwrap() == StatusCode::SERVICE_UNAVAILABLE);
+    }
+    assert_eq!(refused, 100 - turns::MAX_OF_ONE);
 }
