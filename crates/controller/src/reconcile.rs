@@ -4,11 +4,13 @@
 //! is followed by a fresh look and a new plan.
 
 mod issue;
+mod news;
 mod pace;
 mod tell;
 mod verify;
 mod work;
 
+pub(crate) use news::News;
 pub(crate) use pace::Pace;
 pub(crate) use work::work;
 
@@ -60,6 +62,8 @@ pub(crate) struct Reconciler {
     pub(crate) blocked: Mutex<HashMap<WorkloadKey, SecretName>>,
     /// How often Secrets were written of late.
     pub(crate) pace: Pace,
+    /// What was said of late.
+    pub(crate) news: News,
 }
 
 /// What a plan is carried out on.
@@ -180,7 +184,10 @@ impl Reconciler {
                 return Ok(Step::Break(self.wait(workload, &order.secret_name, until)));
             }
             // What is undone at once is not told each time.
-            (Plan::Keep { .. }, None) => self.events.forget(&Subject::of(workload)),
+            (Plan::Keep { .. }, None) => {
+                self.events.forget(&Subject::of(workload));
+                self.news.forget(key);
+            }
             _ => {}
         }
         self.execute(plan, Round { key, view: &view, workload, blocking, remove: &remove, secrets }).await
@@ -195,6 +202,7 @@ impl Reconciler {
             }
             Plan::NotWanted => {
                 self.remove(workload, remove, secrets).await?;
+                self.news.forget(key);
                 return Ok(Step::Break(Outcome::Settled));
             }
             Plan::Refuse(refusal) => {

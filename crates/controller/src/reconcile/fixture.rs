@@ -1,6 +1,6 @@
 //! A controller that observes one workload, for the tests of what it does.
 
-use super::{Pace, Reconciler};
+use super::{News, Pace, Reconciler};
 use crate::{
     ca::Ca,
     clock::{self, Clock},
@@ -117,6 +117,7 @@ pub(crate) fn fixture() -> Fixture {
             metrics,
             blocked: Mutex::default(),
             pace: Pace::default(),
+            news: News::default(),
         }),
         observed,
         server,

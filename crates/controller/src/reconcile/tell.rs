@@ -39,7 +39,9 @@ impl Reconciler {
     ) -> Outcome {
         let Refusal { code, message } = refusal;
         self.metrics.refused(*code);
-        tracing::warn!(workload = %workload, %code, message, "refused");
+        if self.news.is_news(key, *code, message) {
+            tracing::warn!(workload = %workload, %code, message, "refused");
+        }
         self.events.refused(&Subject::of(workload), *code, message);
         let rest = match (code, blocking) {
             (ErrorCode::ForeignSecret | ErrorCode::SecretClaimed, Some(Blocking { name, uid })) => {
@@ -79,7 +81,9 @@ impl Reconciler {
         }
         self.metrics.failed();
         let code = error.code();
-        tracing::warn!(workload = %key, %code, %error, "not done; it is tried again");
+        if self.news.is_news(key, code, &error.to_string()) {
+            tracing::warn!(workload = %key, %code, %error, "not done; it is tried again");
+        }
         // What passes within moments is no news, and an API server that is away takes no Event.
         let news =
             !matches!(code, ErrorCode::Unavailable | ErrorCode::NotYetIssued | ErrorCode::ClockDiffers);

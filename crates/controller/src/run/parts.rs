@@ -14,7 +14,7 @@ use crate::{
     planning::Planning,
     policy_file::{self, LastValidPolicy},
     queue::Queue,
-    reconcile::{self, Pace, Reconciler},
+    reconcile::{self, News, Pace, Reconciler},
     supervise::Supervised,
     survey::Survey,
 };
@@ -67,6 +67,7 @@ impl Parts {
             events: self.events.clone(),
             metrics: self.metrics.clone(),
             blocked: Mutex::default(),
+            news: News::default(),
             pace: Pace::default(),
         })
     }
