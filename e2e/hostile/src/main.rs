@@ -6,12 +6,13 @@
 mod connection;
 mod floods;
 mod reviews;
+mod siege;
 mod transport;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use futures::future::{join_all, try_join_all};
-use std::{future::Future, net::SocketAddr, pin::Pin};
+use std::{future::Future, net::SocketAddr, pin::Pin, time::Duration};
 
 /// What an input came to.
 type Outcome = Pin<Box<dyn Future<Output = Result<String>>>>;
@@ -49,6 +50,9 @@ struct Args {
     /// Which server runs there.
     #[arg(long)]
     server: Server,
+    /// Lay siege to them for so many seconds, in place of everything else.
+    #[arg(long)]
+    siege: Option<u64>,
     /// The servers' IP addresses.
     #[arg(required = true)]
     addresses: Vec<std::net::IpAddr>,
@@ -56,13 +60,17 @@ struct Args {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let Args { server, addresses } = Args::parse();
+    let Args { server, siege, addresses } = Args::parse();
     let target = |address| Target {
         tls: SocketAddr::new(address, 8443),
         probes: SocketAddr::new(address, 9402),
         server,
     };
     let targets: Vec<Target> = addresses.into_iter().map(target).collect();
+    if let Some(seconds) = siege {
+        siege::lay(&targets, Duration::from_secs(seconds)).await;
+        return Ok(());
+    }
     let reviews = if server == Server::Webhook { reviews::INPUTS } else { &[] };
     for input in reviews.iter().chain(transport::INPUTS) {
         attack(input, &targets, is_impatience).await?;

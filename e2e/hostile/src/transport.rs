@@ -16,6 +16,12 @@ pub(crate) const INPUTS: &[Input] = &[
             exchange(target, b"POST /else HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await
         })
     }),
+    ("a body that nobody asked for", |target| {
+        Box::pin(async move {
+            // It never comes.
+            exchange(target, &head(target, "GET", "Content-Length: 1000\r\n")).await
+        })
+    }),
     ("not HTTP", |target| Box::pin(async move { exchange(target, b"\x00\x01\x02 hello\r\n\r\n").await })),
     ("100 MB announced", |target| {
         Box::pin(async move {

@@ -29,12 +29,17 @@ pub(super) const WEBHOOK: &[Answer] = &[
     ("no content type", "415 BadRequest"),
     ("1,000 connections without a handshake", "200 patched"),
     ("100 requests that withhold their bodies", "200 patched"),
+    ("body a byte a second", "408 BadRequest"),
+    ("a body that nobody asked for", "405 BadRequest"),
 ];
 
 /// From the issuance API, which asks for a token first.
 pub(super) const CONTROLLER: &[Answer] = &[
     ("1,000 connections without a handshake", "401 Unauthenticated"),
     ("100 requests that withhold their bodies", "401 Unauthenticated"),
+    // It takes no body, so that it waits for none.
+    ("body a byte a second", "413 BadRequest"),
+    ("a body that nobody asked for", "413 BadRequest"),
 ];
 
 /// From both.
@@ -47,7 +52,6 @@ pub(super) const BOTH: &[Answer] = &[
     ("endless headers", "431"),
     ("1,000 headers", "431"),
     ("head a byte a second", "ended"),
-    ("body a byte a second", "408 BadRequest"),
     ("no request after the handshake", "ended"),
     ("no handshake", "ended"),
     ("handshake a byte a second", "ended"),

@@ -13,6 +13,7 @@ use crate::kubectl::Kubectl;
 use crate::progress::{note, step};
 use crate::story::admissions::Admissions;
 use crate::story::installation::{self, SYSTEM_NAMESPACE};
+use crate::story::workload::{await_pods, manifest};
 use crate::story::{PATIENCE, namespace};
 
 const NAME: &str = "bad-input";
@@ -20,14 +21,21 @@ const NAME: &str = "bad-input";
 const WEBHOOK_KIB: u64 = 16 * 1024;
 /// What a controller may hold after all of it.
 const CONTROLLER_KIB: u64 = 32 * 1024;
-/// What either may hold while the attacks run, far below the limits of their pods.
-const PEAK_KIB: u64 = 40 * 1024;
+/// What a webhook may hold while the attacks run, far below its pod's limit of 128 MiB.
+const WEBHOOK_PEAK_KIB: u64 = 32 * 1024;
+/// What a controller may hold while the attacks run, far below its pod's limit of 256 MiB.
+const CONTROLLER_PEAK_KIB: u64 = 40 * 1024;
+/// How many lay siege to each server, each from an address of its own: together they want more than every seat.
+const BESIEGERS: usize = 5;
+/// How long a siege lasts. A pod that is created meanwhile has to be ready before it is over.
+const SIEGE_SECONDS: u64 = 40;
 
 /// One of our servers.
 struct Server {
     component: &'static str,
     answers: BTreeMap<&'static str, &'static str>,
     most_kib: u64,
+    peak_kib: u64,
 }
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
@@ -35,8 +43,18 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     let kubectl = namespace(cluster, NAME, &[])?;
     let image = cluster.provide(&images::from_workspace(cluster.cache(), images::HOSTILE)?)?;
     let servers = [
-        Server { component: "webhook", answers: answers(WEBHOOK), most_kib: WEBHOOK_KIB },
-        Server { component: "controller", answers: answers(CONTROLLER), most_kib: CONTROLLER_KIB },
+        Server {
+            component: "webhook",
+            answers: answers(WEBHOOK),
+            most_kib: WEBHOOK_KIB,
+            peak_kib: WEBHOOK_PEAK_KIB,
+        },
+        Server {
+            component: "controller",
+            answers: answers(CONTROLLER),
+            most_kib: CONTROLLER_KIB,
+            peak_kib: CONTROLLER_PEAK_KIB,
+        },
     ];
     let before = servers.iter().map(|server| pods(cluster, server)).collect::<Result<Vec<_>>>()?;
     tell_memory(cluster, "before", &servers)?;
@@ -54,6 +72,10 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         attacks.iter().try_for_each(|(name, _)| ended(&kubectl, name))?;
         Ok(attacks)
     })?;
+    step(
+        "a pod that opts in while every seat is held from many addresses is ready before that ends",
+        || besieged(cluster, &kubectl, &image, &servers, &before),
+    )?;
     let admitted = admissions.stop()?;
     step("each pod that was created meanwhile was injected", || admitted.all_injected())?;
     note(&format!("{} pods", admitted.total()));
@@ -68,6 +90,47 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     }
     tell_memory(cluster, "after", &servers)?;
     step("memory is within its bounds", || bounded(cluster, &servers))
+}
+
+/// Lays siege to every server, and lets a pod opt in meanwhile.
+fn besieged(
+    cluster: &Cluster,
+    kubectl: &Kubectl<'_>,
+    hostile: &str,
+    servers: &[Server],
+    pods: &[Vec<Value>],
+) -> Result<()> {
+    let seconds = SIEGE_SECONDS.to_string();
+    let mut besiegers = Vec::new();
+    for (server, pods) in servers.iter().zip(pods) {
+        for number in 0..BESIEGERS {
+            let name = format!("{}-siege-{number}", server.component);
+            let mut besieger = attacker(&name, hostile, server, pods, false)?;
+            let arguments = besieger["spec"]["containers"][0]["args"].as_array_mut();
+            arguments.context("no arguments")?.extend(["--siege".into(), seconds.as_str().into()]);
+            kubectl.apply(&besieger.to_string())?;
+            besiegers.push(name);
+        }
+    }
+    let phase = |pod: &Value| pod["status"]["phase"].as_str().map(str::to_owned);
+    for name in &besiegers {
+        kubectl.until(&format!("pod/{name}"), "to run", PATIENCE, |pod| {
+            phase(pod).filter(|phase| phase == "Running").map(drop)
+        })?;
+    }
+    let image = cluster.provide(&images::tools(cluster.cache())?)?;
+    let opted_in = json!({ "certmint.dev/inject": "true" });
+    kubectl.apply(&manifest("pod", "payments", &image, &opted_in).to_string())?;
+    await_pods(kubectl, "payments", true)?;
+    for name in &besiegers {
+        let now = phase(&kubectl.get(&["pod", name])?).unwrap_or_default();
+        ensure!(now == "Running", "{name} was over before the pod was ready: {now}");
+    }
+    for name in &besiegers {
+        ended(kubectl, name)?;
+        note(&format!("{name}: {}", kubectl.logs(name, "hostile")?.trim().replace('\t', ": ")));
+    }
+    Ok(())
 }
 
 fn answers(own: &[(&'static str, &'static str)]) -> BTreeMap<&'static str, &'static str> {
@@ -165,9 +228,12 @@ fn bounded(cluster: &Cluster, servers: &[Server]) -> Result<()> {
     for server in servers {
         for pod in pods(cluster, server)? {
             let memory = cluster.memory(&pod, server.component)?;
-            let within = memory.resident_kib <= server.most_kib && memory.peak_kib <= PEAK_KIB;
-            let (component, most) = (server.component, server.most_kib);
-            ensure!(within, "the {component} holds {memory}; it may hold {most} KiB, and at most {PEAK_KIB}");
+            let within = memory.resident_kib <= server.most_kib && memory.peak_kib <= server.peak_kib;
+            let Server { component, most_kib, peak_kib, .. } = server;
+            ensure!(
+                within,
+                "the {component} holds {memory}; it may hold {most_kib} KiB, and at most {peak_kib}"
+            );
         }
     }
     Ok(())
