@@ -150,7 +150,12 @@ catalogue! {
         seen: [Event, Log], transient: true,
         remedy: "Follow the message. It is tried again by itself."
     }
-    /// The API server refused a call of the controller, for instance for a quota or another admission webhook.
+    /// The namespace has as many objects as its ResourceQuota allows, so that no Secret can be made in it.
+    QuotaExceeded {
+        seen: [Event, Answer, Termination, Log], transient: true,
+        remedy: "Raise the ResourceQuota that the message names, or delete what it counts and nobody needs. It is tried again by itself."
+    }
+    /// The API server refused a call of the controller, for instance for another admission webhook or a policy of the cluster.
     CallRefused {
         seen: [Event, Answer, Termination, Log], transient: true,
         remedy: "Do what the API server's sentence in the message says. It is tried again by itself."

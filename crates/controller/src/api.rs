@@ -39,9 +39,17 @@ pub(crate) enum Fault {
     /// 409 Conflict: it is not in the state the call was made for.
     #[error("it changed meanwhile")]
     Conflict,
-    /// 403
+    /// 403 of RBAC or another authorizer: the controller lacks a right.
     #[error("{0}; check the controller's ClusterRole and Role against the chart's")]
     Forbidden(String),
+    /// 403, because the namespace has as many objects as its ResourceQuota allows.
+    #[error("{0}; raise the namespace's ResourceQuota, or delete what it counts and nobody needs")]
+    OverQuota(String),
+    /// An admission plugin, webhook or policy of the cluster does not want the object.
+    #[error(
+        "{0}; this is a rule of the cluster and no lack of rights: whoever wrote it has to except Certmint's objects"
+    )]
+    NotAdmitted(String),
     /// 403, because of the namespace alone: nothing can be made in it any more.
     #[error("its namespace is being deleted")]
     NamespaceEnds,
@@ -79,7 +87,8 @@ impl ApiError {
     pub(crate) fn code(&self) -> ErrorCode {
         match self.fault {
             Fault::Forbidden(_) => ErrorCode::MissingPermission,
-            Fault::Refused { .. } => ErrorCode::CallRefused,
+            Fault::OverQuota(_) => ErrorCode::QuotaExceeded,
+            Fault::NotAdmitted(_) | Fault::Refused { .. } => ErrorCode::CallRefused,
             Fault::Absent
             | Fault::Exists
             | Fault::Conflict
@@ -167,13 +176,35 @@ impl From<Status> for Fault {
             Self::Conflict
         } else if has_cause(&status, "NamespaceTerminating") {
             Self::NamespaceEnds
+        } else if is_of_admission(&status.message) {
+            Self::NotAdmitted(status.message)
         } else if status.is_forbidden() {
-            Self::Forbidden(status.message)
+            forbidden(status.message)
         } else if matches!(status.code, 429 | 503 | 504) {
             Self::Busy
         } else {
             Self::Refused { code: status.code, message: status.message }
         }
+    }
+}
+
+/// Whether a webhook or a ValidatingAdmissionPolicy denied the request. They choose the status code themselves.
+fn is_of_admission(message: &str) -> bool {
+    let webhook = message.starts_with("admission webhook ") && message.contains(" denied the request");
+    webhook || message.contains(": ValidatingAdmissionPolicy ")
+}
+
+/// What a 403 is about. The API server gives all of them the same reason, so only its sentence tells.
+fn forbidden(message: String) -> Fault {
+    // `secrets is forbidden: User "…" cannot create resource "secrets" in API group "" …`, `forbidden: User "…" cannot
+    // get path "/…"`: what comes before a plugin's words is `secrets "NAME" is forbidden: ` as well.
+    let of_rights = message.split_once("forbidden: User ").is_some_and(|(_, rest)| rest.contains(" cannot "));
+    if of_rights || !message.contains("forbidden: ") {
+        Fault::Forbidden(message)
+    } else if message.contains("forbidden: exceeded quota: ") {
+        Fault::OverQuota(message)
+    } else {
+        Fault::NotAdmitted(message)
     }
 }
 
@@ -214,6 +245,41 @@ mod tests {
             let written = written.await.unwrap_err();
             assert!(matches!(written.fault(), Fault::Busy), "{written}");
             assert_eq!(server.requests(), ["GET", "POST"], "{status}");
+        }
+    }
+
+    fn refused(code: u16, message: &str) -> ErrorCode {
+        let reason = if code == 403 { "Forbidden" } else { "" };
+        let status = Status { code, message: message.into(), reason: reason.into(), ..Status::default() };
+        ApiError { call: "create Secret shop/payments-certmint-tls".into(), fault: Fault::from(status) }
+            .code()
+    }
+
+    #[test]
+    fn a_403_is_a_lack_of_rights_only_when_the_api_server_says_so() {
+        for message in [
+            r#"secrets is forbidden: User "system:serviceaccount:certmint-system:certmint-controller" cannot create resource "secrets" in API group "" in the namespace "shop""#,
+            r#"forbidden: User "system:anonymous" cannot get path "/api""#,
+            "Forbidden",
+        ] {
+            assert_eq!(refused(403, message), ErrorCode::MissingPermission, "{message}");
+        }
+        let quota = r#"secrets "payments-certmint-tls" is forbidden: exceeded quota: no-secrets, requested: secrets=1, used: secrets=0, limited: secrets=0"#;
+        assert_eq!(refused(403, quota), ErrorCode::QuotaExceeded);
+        for (code, message) in [
+            (403, r#"pods "x" is forbidden: maximum cpu usage per Container is 1, but limit is 2"#),
+            (403, r#"secrets "x" is forbidden: error looking up service account shop/default"#),
+            (
+                403,
+                r#"admission webhook "secrets.example.com" denied the request: User x cannot have secrets"#,
+            ),
+            (400, r#"admission webhook "secrets.example.com" denied the request: not here"#),
+            (
+                422,
+                r#"secrets "x" is forbidden: ValidatingAdmissionPolicy 'few' with binding 'few' denied request: no more"#,
+            ),
+        ] {
+            assert_eq!(refused(code, message), ErrorCode::CallRefused, "{message}");
         }
     }
 

@@ -130,9 +130,14 @@ impl Call {
 
     /// Answers with a failure, which is its own cause as well.
     pub(crate) fn fail(self, code: u16, reason: &str) {
+        self.refuse(code, reason, reason);
+    }
+
+    /// Answers with a failure and a sentence.
+    pub(crate) fn refuse(self, code: u16, reason: &str, message: &str) {
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "status": "Failure",
-            "code": code, "reason": reason, "message": reason, "details": { "causes": [{ "reason": reason }] },
+            "code": code, "reason": reason, "message": message, "details": { "causes": [{ "reason": reason }] },
         });
         self.send(code, status.to_string());
     }

@@ -272,6 +272,18 @@ async fn an_api_server_that_refuses_is_tried_again_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_quota_is_called_by_its_name_and_tried_again() {
+    let mut fixture = fixture();
+    let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
+        let call = fixture.server.expect("POST", SECRETS).await;
+        let message = r#"secrets "payments-certmint-tls" is forbidden: exceeded quota: few, requested: secrets=1, used: secrets=9, limited: secrets=9"#;
+        call.refuse(403, "Forbidden", message);
+    });
+    assert_eq!(outcome, Outcome::Failed);
+    assert_eq!(fixture.reasons(), ["QuotaExceeded"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_namespace_that_is_being_deleted_is_no_trouble_and_may_be_made_anew() {
     let mut fixture = fixture();
     let before = Instant::now();
