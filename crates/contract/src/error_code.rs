@@ -223,7 +223,7 @@ catalogue! {
     /// The new certificate is in place, but the app could not be told.
     ReloadFailed {
         seen: [Termination, Log], transient: false,
-        remedy: "Correct `certmint.dev/reload`, or what answers there in the app."
+        remedy: "Correct `certmint.dev/reload`, or what answers there in the app. It is tried again at least each minute."
     }
     /// There was no certificate within the deadline.
     DeadlineExceeded {

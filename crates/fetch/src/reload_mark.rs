@@ -24,7 +24,7 @@ pub fn is_set(tls_dir: &Path) -> bool {
     tls_dir.join(MARK).exists()
 }
 
-/// The app was told, or it was given up.
+/// The app was told.
 pub fn clear(tls_dir: &Path) {
     let _ = fs::remove_file(tls_dir.join(MARK));
 }

@@ -20,8 +20,9 @@ const POLL: Duration = Duration::from_secs(1);
 const LONGEST_GRACE: Duration = Duration::from_secs(90);
 /// A floor under that, so that the shortest-lived certificate does not make for a busy loop.
 const SHORTEST_GRACE: Duration = Duration::from_millis(100);
-/// The reload hook is tried this often, with pauses that double from this one on: half a minute in all.
-const RELOAD_TRIES: (usize, Duration) = (6, Duration::from_secs(1));
+/// The shortest and the longest pause between two tries of the reload hook. It is tried until the app was told or a newer
+/// certificate arrived: an app that was never told serves its certificate until that has expired.
+const RELOAD_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The long-lived half of the fetcher.
 #[derive(Debug)]
@@ -135,10 +136,8 @@ impl<'a> Sidecar<'a> {
             }
             Err(error) => {
                 self.reporter.failure(&FetchError::from(error).to_failure());
-                if let Some(pause) = pending.pauses.next() {
-                    pending.due = Instant::now() + pause;
-                    return;
-                }
+                pending.due = Instant::now() + pending.pauses.next().unwrap_or(RELOAD_PAUSES.1);
+                return;
             }
         }
         reload_mark::clear(&self.settings.paths.tls_dir);
@@ -179,8 +178,26 @@ impl Renewal {
 
 impl<'a> PendingReload<'a> {
     fn new(hook: &'a Reload) -> Self {
-        let (tries, first) = RELOAD_TRIES;
-        let pauses = ExponentialBuilder::new().with_min_delay(first).with_max_times(tries - 1);
+        let pauses = ExponentialBuilder::new()
+            .with_min_delay(RELOAD_PAUSES.0)
+            .with_max_delay(RELOAD_PAUSES.1)
+            .without_max_times();
         Self { hook, due: Instant::now(), pauses: pauses.build() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_hook_is_tried_for_ever_at_least_each_minute() {
+        let hook = "http://127.0.0.1:9999/reload".parse().unwrap();
+        let pauses: Vec<_> = PendingReload::new(&hook).pauses.take(10_000).collect();
+        assert_eq!(pauses.len(), 10_000);
+        assert_eq!(pauses.first(), Some(&RELOAD_PAUSES.0));
+        assert!(pauses.iter().all(|pause| *pause <= RELOAD_PAUSES.1), "{pauses:?}");
+        let half_a_minute: Duration = pauses.iter().take(5).sum();
+        assert_eq!(half_a_minute, Duration::from_secs(31), "the app may take a while to start");
     }
 }
