@@ -208,7 +208,7 @@ catalogue! {
     /// The pod cannot reach the issuance API.
     Unreachable {
         seen: [Termination, Log], transient: true,
-        remedy: "Check that the controller runs, and that NetworkPolicies and DNS let the pod reach the address in the message."
+        remedy: "Follow the message: it tells a name that the pod's DNS does not resolve from an address that does not answer."
     }
     /// What the pod was given did not pass verification, so it was not used.
     InvalidBundle {
@@ -225,10 +225,10 @@ catalogue! {
         seen: [Termination, Log], transient: false,
         remedy: "Correct `certmint.dev/reload`, or what answers there in the app. It is tried again at least each minute."
     }
-    /// There was no certificate within the deadline.
+    /// There was no certificate within the deadline. The pod goes on waiting.
     DeadlineExceeded {
-        seen: [Termination, Log], transient: true,
-        remedy: "See the code of the last cause, which the message ends with. kubelet tries again by itself."
+        seen: [Event, Log], transient: true,
+        remedy: "See the code of the last cause, which stands in the message. The container `certmint` tries again by itself."
     }
     /// What a program of Certmint was started with is wrong: a flag, a file or the container's environment.
     InvalidSettings {

@@ -36,6 +36,8 @@ pub const COMBINED_FILE: &str = "tls.pem";
 pub const ENV_PREFIX: &str = "CERTMINT_";
 /// Variable: the issuance API's origin, `https://HOST:PORT`.
 pub const ENV_API: &str = "CERTMINT_API";
+/// Variable: the cluster's DNS domain. With it the issuance API's name needs no search list.
+pub const ENV_CLUSTER_DOMAIN: &str = "CERTMINT_CLUSTER_DOMAIN";
 /// Variable: the roots (PEM) that the issuance API is checked against.
 pub const ENV_TRUST_BUNDLE: &str = "CERTMINT_TRUST_BUNDLE";
 /// Variable: the octal mode of the published files.
@@ -46,9 +48,9 @@ pub const ENV_RELOAD: &str = "CERTMINT_RELOAD";
 pub const ENV_IDENTITY: &str = "CERTMINT_IDENTITY";
 /// Variable: the pod's workload, which the Secret must be made for. It is not set while that is not known.
 pub const ENV_WORKLOAD: &str = "CERTMINT_WORKLOAD";
-/// Variable: seconds until `wait` and `once` give up.
+/// Variable: seconds until `wait` tells why there is no certificate yet.
 pub const ENV_DEADLINE: &str = "CERTMINT_DEADLINE_SECONDS";
 
-/// A pod deleted while it waits stays until `wait` returns, because kubelet does not interrupt a postStart
-/// hook: half a minute is what a pod's own grace period takes by default.
+/// The kubelet writes an Event with the reason each time that `wait` ends in vain. A certificate usually comes within
+/// seconds, so that a pod that still waits after half a minute is worth an Event.
 pub const DEFAULT_DEADLINE_SECONDS: u32 = 30;

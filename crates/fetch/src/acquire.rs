@@ -2,28 +2,29 @@
 
 use crate::delivery::Delivery;
 use crate::error::{FetchError, is_final};
-use crate::wait::deadline_exceeded;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use certmint_contract::issuance::Failure;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use time::OffsetDateTime;
 
 /// The pauses between attempts, before jitter, which lengthens each by up to as much again. The controller
-/// usually issues within milliseconds, so that the first pauses are short; the last one is what a node full
-/// of waiting pods may ask of the API.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// usually issues within milliseconds, so that the first pauses are short. The last one is what a cluster full of
+/// waiting pods may ask of controllers that come back, and how long such a pod then waits at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// How much longer each pause is than the one before. With jitter, a certificate that comes two seconds after the
+/// pod is in place about half a second later.
+const GROWTH: f32 = 1.5;
 
-/// Returns once a valid certificate is in place. Each failed attempt goes to `on_failure`.
+/// Returns once a valid certificate is in place, however long that takes. Each failed attempt goes to `on_failure`.
+///
+/// An end of the process would make the kubelet wait for up to five minutes before it starts the container again, and
+/// would fail a pod that is never restarted, for a cause that passes by itself.
 ///
 /// # Errors
-/// A final refusal at once; [`certmint_contract::ErrorCode::DeadlineExceeded`] when the time is up.
-pub fn acquire(
-    delivery: &mut Delivery<'_>,
-    deadline: Duration,
-    mut on_failure: impl FnMut(&Failure),
-) -> Result<(), Failure> {
-    let began = Instant::now();
+/// A final refusal at once.
+pub fn acquire(delivery: &mut Delivery<'_>, mut on_failure: impl FnMut(&Failure)) -> Result<(), Failure> {
     let pauses = ExponentialBuilder::new()
+        .with_factor(GROWTH)
         .with_min_delay(PAUSES.0)
         .with_max_delay(PAUSES.1)
         .with_jitter()
@@ -34,11 +35,7 @@ pub fn acquire(
         if is_final(failure.code) {
             return Err(failure);
         }
-        let left = deadline.saturating_sub(began.elapsed());
-        if left.is_zero() {
-            return Err(deadline_exceeded(deadline, &failure.to_string()));
-        }
-        std::thread::sleep(pause.min(left));
+        std::thread::sleep(pause);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::acquire::acquire;
 use crate::delivery::Delivery;
-use crate::error::FetchError;
+use crate::error::{FetchError, is_final};
 use crate::report::Reporter;
 use crate::settings::{Paths, Settings, SettingsError, parse_deadline};
 use crate::sidecar::{Sidecar, in_place};
@@ -12,13 +12,21 @@ use certmint_contract::{ErrorCode, issuance::Failure, pod_layout};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::{Arc, atomic::AtomicBool};
 use std::time::Duration;
 use time::OffsetDateTime;
 
 /// After giving up, the main process stays for a few looks of `wait`, which ends with its container.
 const LAST_LOOKS: Duration = Duration::from_millis(200);
+
+/// The exit code when another try may succeed although nobody changes anything (`EX_TEMPFAIL` of sysexits.h). Apps
+/// seldom use it or [`EXIT_FINAL`], so that a Job's `podFailurePolicy` can tell them from the app's own.
+const EXIT_TEMPORARY: u8 = 75;
+/// The exit code when somebody has to change something first (`EX_CONFIG` of sysexits.h).
+const EXIT_FINAL: u8 = 78;
+/// A shell's exit code for a command that was ended by a signal is this plus the signal's number.
+const EXIT_SIGNALLED: i32 = 128;
 
 /// What this container is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +35,7 @@ pub enum Command {
     Sidecar,
     /// Acquire, publish, end: the plain init container.
     Once,
-    /// Wait until the sidecar has published: its postStart hook.
+    /// Wait until the sidecar has published: its startupProbe.
     Wait,
 }
 
@@ -43,29 +51,39 @@ impl Command {
         args.next().is_none().then_some(command)
     }
 
-    /// Does it. Whether it worked is all that is left to say: everything else has been reported.
-    pub fn run(self) -> bool {
+    /// Does it, and returns the exit code. Everything else has been reported.
+    pub fn run(self) -> u8 {
         let paths = Paths::from_environment();
         let mut reporter = Reporter::new(&paths.termination_log);
         let outcome = match self {
             Self::Sidecar => sidecar(paths, &mut reporter).map(|never| match never {}),
             Self::Once => once(paths, &mut reporter),
-            Self::Wait => wait_for_sidecar(&paths),
+            Self::Wait => return wait_for_sidecar(&paths),
         };
-        if let Err(failure) = &outcome {
-            reporter.failure(failure);
+        match outcome {
+            Ok(()) => 0,
+            Err(failure) => {
+                reporter.failure(&failure);
+                exit_code(failure.code)
+            }
         }
-        outcome.is_ok()
     }
 }
 
-/// Reports arguments that are no command.
-pub fn misused() {
-    Reporter::new(&Paths::from_environment().termination_log).failure(&Failure {
+/// A pod that is being deleted may be replaced by one that gets its certificate.
+fn exit_code(code: ErrorCode) -> u8 {
+    if is_final(code) && code != ErrorCode::PodGone { EXIT_FINAL } else { EXIT_TEMPORARY }
+}
+
+/// Reports arguments that are no command, and returns the exit code.
+pub fn misused() -> u8 {
+    let failure = Failure {
         code: ErrorCode::InvalidSettings,
         message: "usage: certmint-fetch [once | wait]; in a pod, delete the pod to have it injected again"
             .into(),
-    });
+    };
+    Reporter::new(&Paths::from_environment().termination_log).failure(&failure);
+    exit_code(failure.code)
 }
 
 fn sidecar(paths: Paths, reporter: &mut Reporter) -> Result<Infallible, Failure> {
@@ -80,9 +98,9 @@ fn sidecar(paths: Paths, reporter: &mut Reporter) -> Result<Infallible, Failure>
 }
 
 fn stay(paths: Paths, state: &mut StateFile, reporter: &mut Reporter) -> Result<Infallible, Failure> {
-    let settings = settings(paths)?;
+    let settings = settings(paths, |_| 0)?;
     let mut delivery = open(&settings)?;
-    acquire(&mut delivery, settings.deadline, |failure| {
+    acquire(&mut delivery, |failure| {
         reporter.failure(failure);
         record(state, &Progress::Acquiring(Some(failure.clone())), reporter);
     })?;
@@ -92,21 +110,29 @@ fn stay(paths: Paths, state: &mut StateFile, reporter: &mut Reporter) -> Result<
 }
 
 fn once(paths: Paths, reporter: &mut Reporter) -> Result<(), Failure> {
-    let settings = settings(paths)?;
+    // Code 0 would make the kubelet start the app without a certificate.
+    let settings = settings(paths, |signal| EXIT_SIGNALLED + signal)?;
     let mut delivery = open(&settings)?;
-    acquire(&mut delivery, settings.deadline, |failure| reporter.failure(failure))?;
+    acquire(&mut delivery, |failure| reporter.failure(failure))?;
     arrived(&delivery, reporter);
     Ok(())
 }
 
-fn wait_for_sidecar(paths: &Paths) -> Result<(), Failure> {
+/// The kubelet puts what its probe prints into an Event, so this prints a sentence and not a line of the log. The
+/// termination message is the main process's.
+fn wait_for_sidecar(paths: &Paths) -> u8 {
     let deadline = parse_deadline(std::env::var(pod_layout::ENV_DEADLINE).ok());
-    wait(&paths.tls_dir, deadline.map_err(|error| FetchError::from(error).to_failure())?)
+    let deadline = deadline.map_err(|error| FetchError::from(error).to_failure());
+    let Err(failure) = deadline.and_then(|deadline| wait(&paths.tls_dir, deadline)) else { return 0 };
+    // Without a standard output there is nobody to tell.
+    let _ = writeln!(io::stdout(), "{failure}");
+    exit_code(failure.code)
 }
 
-fn settings(paths: Paths) -> Result<Settings, Failure> {
+/// Reads the settings, and lets signals end the process with the code that `exit_code` gives for each.
+fn settings(paths: Paths, exit_code: impl Fn(i32) -> i32) -> Result<Settings, Failure> {
     let read = || {
-        end_on_signals().map_err(SettingsError::Signals)?;
+        end_on_signals(exit_code).map_err(SettingsError::Signals)?;
         Settings::new(paths, |name| std::env::var(name).ok())
     };
     read().map_err(|error| FetchError::from(error).to_failure())
@@ -114,9 +140,9 @@ fn settings(paths: Paths) -> Result<Settings, Failure> {
 
 /// The first process of a container ignores signals that it has no handler for. Nothing needs winding up: what
 /// a sudden end leaves behind is removed by the next start.
-fn end_on_signals() -> io::Result<()> {
+fn end_on_signals(exit_code: impl Fn(i32) -> i32) -> io::Result<()> {
     for signal in [SIGTERM, SIGINT] {
-        register_conditional_shutdown(signal, 0, Arc::new(AtomicBool::new(true)))?;
+        register_conditional_shutdown(signal, exit_code(signal), Arc::new(AtomicBool::new(true)))?;
     }
     Ok(())
 }
@@ -132,7 +158,7 @@ fn arrived(delivery: &Delivery<'_>, reporter: &mut Reporter) {
     }
 }
 
-/// Without the state file `wait` runs into its deadline, and the volume is unusable anyway.
+/// Without the state file `wait` never succeeds, and the volume is unusable anyway.
 fn record(state: &mut StateFile, progress: &Progress, reporter: &mut Reporter) {
     if let Err(error) = state.record(progress) {
         reporter.failure(&FetchError::from(error).to_failure());
@@ -142,6 +168,16 @@ fn record(state: &mut StateFile, progress: &Progress, reporter: &mut Reporter) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_can_tell_what_may_be_tried_again() {
+        for code in [ErrorCode::Unreachable, ErrorCode::NotYetIssued, ErrorCode::PodGone] {
+            assert_eq!(exit_code(code), EXIT_TEMPORARY, "{code}");
+        }
+        for code in [ErrorCode::NotOptedIn, ErrorCode::NotAllowed, ErrorCode::InvalidSettings] {
+            assert_eq!(exit_code(code), EXIT_FINAL, "{code}");
+        }
+    }
 
     #[test]
     fn one_word_at_most() {

@@ -1,6 +1,9 @@
 //! Asks the issuance API for the bundle (`certmint_contract::issuance` has the wire).
 
-use crate::{http::client, trust::TrustAnchors};
+use crate::http::client;
+use crate::resolver::{NotResolved, ServiceResolver};
+use crate::trust::TrustAnchors;
+use certmint_contract::DnsName;
 use certmint_contract::issuance::{BUNDLE_PATH, Bundle, Failure, MAX_ANSWER_BYTES};
 use rustls::CertificateError;
 use std::io;
@@ -50,6 +53,16 @@ pub enum IssuanceError {
         /// What the verification said.
         cause: Box<CertificateError>,
     },
+    /// The name has no address.
+    #[error(
+        "the DNS of this pod does not resolve the name of {api} ({cause}); the pod's name server must know the Services of the cluster: set dnsPolicy ClusterFirst, or ClusterFirstWithHostNet with hostNetwork, or with dnsPolicy None list the cluster's name server in dnsConfig. If the pod has it, check that the cluster's DNS runs and has this Service"
+    )]
+    Unresolved {
+        /// The API's origin.
+        api: Uri,
+        /// What the resolver said.
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// No answer.
     #[error(
         "{api} cannot be reached: {cause}; check that the certmint controller runs and that no NetworkPolicy is in the way"
@@ -75,18 +88,29 @@ pub enum IssuanceError {
     Refused(Failure),
 }
 
+/// Where the issuance API is.
+#[derive(Clone, Copy, Debug)]
+pub struct Api<'a> {
+    /// Its origin.
+    pub origin: &'a Uri,
+    /// The cluster's DNS domain, when it is told.
+    pub cluster_domain: Option<&'a DnsName>,
+}
+
 /// Asks once.
 ///
 /// # Errors
 /// What went wrong; [`IssuanceError::Refused`] carries the API's own words.
-pub fn request_bundle(api: &Uri, token: &Path, anchors: &TrustAnchors) -> Result<Bundle, IssuanceError> {
+pub fn request_bundle(api: Api<'_>, token: &Path, anchors: &TrustAnchors) -> Result<Bundle, IssuanceError> {
+    let resolver = ServiceResolver { cluster_domain: api.cluster_domain.cloned() };
+    let api = api.origin;
     // Read at each attempt: the kubelet replaces it, and one from before a restart may have expired.
     let authorization = read_token(token)?;
     let roots: Vec<_> = anchors.roots().map(|root| Certificate::from_der(root).to_owned()).collect();
     let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots)));
     let url = format!("{}{BUNDLE_PATH}", api.to_string().trim_end_matches('/'));
     let failed = |cause| failure_of(api, cause);
-    let mut response = client(tls, REQUEST_TIMEOUT)
+    let mut response = client(tls, REQUEST_TIMEOUT, resolver)
         .post(&url)
         .header("authorization", authorization.as_str())
         .send_empty()
@@ -122,6 +146,10 @@ pub fn parse_answer(api: &Uri, status: u16, body: &[u8]) -> Result<Bundle, Issua
 
 fn failure_of(api: &Uri, cause: ureq::Error) -> IssuanceError {
     let api = api.clone();
+    let cause = match not_resolved(cause) {
+        Ok(cause) => return IssuanceError::Unresolved { api, cause: Box::new(cause) },
+        Err(other) => other,
+    };
     match certificate_error(&cause) {
         Some(cause) if is_of_time(&cause) => IssuanceError::Untimely { api, cause: Box::new(cause) },
         Some(cause) => IssuanceError::Untrusted { api, cause: Box::new(cause) },
@@ -137,6 +165,14 @@ fn is_of_time(cause: &CertificateError) -> bool {
             | CertificateError::NotValidYet
             | CertificateError::NotValidYetContext { .. }
     )
+}
+
+/// The resolver's words, which the client hands on as an I/O error; otherwise the same error.
+fn not_resolved(error: ureq::Error) -> Result<NotResolved, ureq::Error> {
+    match error {
+        ureq::Error::Io(io) => io.downcast().map_err(ureq::Error::Io),
+        other => Err(other),
+    }
 }
 
 /// The verification's words, which the client wraps in an I/O error.

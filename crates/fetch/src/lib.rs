@@ -13,6 +13,7 @@ pub mod publication;
 pub mod reload;
 pub mod reload_mark;
 pub mod report;
+mod resolver;
 pub mod settings;
 pub mod sidecar;
 pub mod state;

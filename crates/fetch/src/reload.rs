@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal as KernelSignal, kill_process};
 use std::fs;
 use std::time::Duration;
 use ureq::tls::TlsConfig;
+use ureq::unversioned::resolver::DefaultResolver;
 
 /// An app that takes longer to answer has its own way of reloading in the background.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -70,7 +71,7 @@ fn post(url: &LoopbackUrl) -> Result<(), ReloadError> {
     // carries no secret, and the certificate shown is often the very one that is about to be replaced.
     let tls = TlsConfig::builder().disable_verification(true);
     let url = url.to_string();
-    match client(tls, TIMEOUT).post(&url).send_empty() {
+    match client(tls, TIMEOUT, DefaultResolver::default()).post(&url).send_empty() {
         Ok(response) if response.status().is_success() => Ok(()),
         Ok(response) => Err(ReloadError::BadStatus { url, status: response.status().as_u16() }),
         Err(cause) => Err(ReloadError::NoAnswer { url, cause: Box::new(cause) }),

@@ -1,6 +1,6 @@
 //! What the injection webhook told this container, read once from its environment.
 
-use certmint_contract::{Reload, pod_layout};
+use certmint_contract::{DnsName, Reload, pod_layout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::http::Uri;
@@ -17,6 +17,8 @@ pub struct Settings {
     pub paths: Paths,
     /// The issuance API's origin, `https://HOST:PORT`.
     pub api: Uri,
+    /// The cluster's DNS domain, when it is told.
+    pub cluster_domain: Option<DnsName>,
     /// The roots (PEM) that the pod was injected with.
     pub trust_bundle: String,
     /// The mode of the published files.
@@ -27,8 +29,6 @@ pub struct Settings {
     pub identity: String,
     /// The pod's workload, as `Deployment/payments`, when it was known at injection.
     pub workload: Option<String>,
-    /// How long the first certificate may take.
-    pub deadline: Duration,
 }
 
 /// Where things lie in our container.
@@ -98,12 +98,12 @@ impl Settings {
         Ok(Self {
             paths,
             api: parse_origin(required(pod_layout::ENV_API)?)?,
+            cluster_domain: lookup(pod_layout::ENV_CLUSTER_DOMAIN).map(parse_cluster_domain).transpose()?,
             trust_bundle: required(pod_layout::ENV_TRUST_BUNDLE)?,
             file_mode: parse_file_mode(required(pod_layout::ENV_FILE_MODE)?)?,
             reload: lookup(pod_layout::ENV_RELOAD).map(|hook| hook.parse()).transpose()?,
             identity: required(pod_layout::ENV_IDENTITY)?,
             workload: lookup(pod_layout::ENV_WORKLOAD),
-            deadline: parse_deadline(lookup(pod_layout::ENV_DEADLINE))?,
         })
     }
 }
@@ -128,6 +128,10 @@ fn parse_origin(value: String) -> Result<Uri, SettingsError> {
         .ok()
         .filter(|uri| uri.scheme_str() == Some("https") && uri.authority().is_some() && uri.path() == "/");
     origin.ok_or_else(|| invalid(pod_layout::ENV_API, value, "an origin like https://HOST:PORT"))
+}
+
+fn parse_cluster_domain(value: String) -> Result<DnsName, SettingsError> {
+    value.parse().map_err(|_| invalid(pod_layout::ENV_CLUSTER_DOMAIN, value, "a DNS name like cluster.local"))
 }
 
 /// Nobody but the owner ever writes, nothing is executable, and the owner can read.
@@ -159,11 +163,21 @@ mod tests {
     fn what_the_webhook_writes_is_read() {
         let settings = settings_with("", None).unwrap();
         assert_eq!(settings.file_mode, 0o440);
-        assert_eq!(settings.deadline, Duration::from_secs(30));
+        assert_eq!(settings.cluster_domain, None);
         assert_eq!(settings.paths.token, Path::new(pod_layout::TOKEN_PATH));
         assert_eq!(settings.paths.termination_log, Path::new("/dev/termination-log"));
         let hooked = settings_with(pod_layout::ENV_RELOAD, Some("signal:SIGHUP:nginx")).unwrap();
         assert_eq!(hooked.reload.unwrap().to_string(), "signal:SIGHUP:nginx");
+    }
+
+    #[test]
+    fn a_deadline_is_a_number_of_seconds() {
+        assert_eq!(parse_deadline(None).unwrap(), Duration::from_secs(30));
+        assert_eq!(parse_deadline(Some("5".into())).unwrap(), Duration::from_secs(5));
+        for value in ["0", "soon"] {
+            let error = parse_deadline(Some(value.into())).unwrap_err().to_string();
+            assert!(error.contains(pod_layout::ENV_DEADLINE), "{error}");
+        }
     }
 
     #[test]
@@ -176,8 +190,7 @@ mod tests {
             (pod_layout::ENV_FILE_MODE, Some("0777")),
             (pod_layout::ENV_FILE_MODE, Some("0044")),
             (pod_layout::ENV_FILE_MODE, Some("rw")),
-            (pod_layout::ENV_DEADLINE, Some("0")),
-            (pod_layout::ENV_DEADLINE, Some("soon")),
+            (pod_layout::ENV_CLUSTER_DOMAIN, Some("not a name")),
         ] {
             let error = settings_with(name, value).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");

@@ -1,4 +1,5 @@
-//! `certmint-fetch wait`: holds back everything that starts after our container (its postStart hook).
+//! `certmint-fetch wait`: holds back everything that starts after our container. It is the container's startupProbe,
+//! which the kubelet repeats until it succeeds, also after a restart of the kubelet or of the container runtime.
 
 use crate::state::{Progress, observe};
 use certmint_contract::{ErrorCode, issuance::Failure};
@@ -34,12 +35,11 @@ pub fn wait(tls_dir: &Path, deadline: Duration) -> Result<(), Failure> {
     }
 }
 
-/// No certificate came in time.
-pub fn deadline_exceeded(deadline: Duration, last: &str) -> Failure {
+fn deadline_exceeded(deadline: Duration, last: &str) -> Failure {
     Failure {
         code: ErrorCode::DeadlineExceeded,
         message: format!(
-            "no certificate within {} seconds; the last cause was: {last}. The kubelet starts this container again by itself",
+            "no certificate within {} seconds; the last cause was: {last}. The container certmint goes on trying, and the pod starts as soon as it has one",
             deadline.as_secs()
         ),
     }

@@ -15,7 +15,7 @@ pub(crate) struct Container<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) restart_policy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) lifecycle: Option<Lifecycle<'a>>,
+    pub(crate) startup_probe: Option<Probe<'a>>,
     pub(crate) env: Vec<EnvVar<'a>>,
     pub(crate) resources: Resources<'a>,
     pub(crate) security_context: SecurityContext<'a>,
@@ -24,16 +24,19 @@ pub(crate) struct Container<'a> {
     pub(crate) volume_mounts: Vec<VolumeMount<'a>>,
 }
 
+/// A probe that runs a command in the container.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Lifecycle<'a> {
-    pub(crate) post_start: Hook<'a>,
+pub(crate) struct Probe<'a> {
+    pub(crate) exec: Exec<'a>,
+    pub(crate) period_seconds: u32,
+    pub(crate) timeout_seconds: u32,
+    pub(crate) failure_threshold: i32,
 }
 
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum Hook<'a> {
-    Exec { command: &'a [&'a str] },
+pub(crate) struct Exec<'a> {
+    pub(crate) command: &'a [&'a str],
 }
 
 #[derive(Debug, Serialize)]

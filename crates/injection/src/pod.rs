@@ -14,7 +14,7 @@ use crate::view::{Container, Metadata, Object, PodSpec};
 use crate::{Injection, Refusal, RunAsUser, Settings, Subject, labels};
 use certmint_contract::annotations::{self, Renew};
 use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY};
-use certmint_contract::{Namespace, OptIn, Policy, Reload, Request, SecretName, WorkloadRef, keys};
+use certmint_contract::{DnsName, Namespace, OptIn, Policy, Reload, Request, SecretName, WorkloadRef, keys};
 use reader::Reader;
 use workload::PodWorkload;
 
@@ -53,6 +53,7 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
         spec: &spec,
         request: &request,
         namespace: &namespace,
+        cluster_domain: &policy.cluster_domain,
         settings,
         workload: reference,
         metadata: Some(metadata),
@@ -78,6 +79,7 @@ pub(crate) struct Target<'a> {
     pub(crate) spec: &'a PodSpec<'a>,
     pub(crate) request: &'a Request,
     pub(crate) namespace: &'a Namespace,
+    pub(crate) cluster_domain: &'a DnsName,
     pub(crate) settings: &'a Settings,
     /// Whose certificate the pod gets, when that is known.
     pub(crate) workload: Option<&'a WorkloadRef>,

@@ -10,7 +10,9 @@ use crate::edits::{Edits, Wish};
 use crate::pod::{self, Target};
 use crate::view::PodSpec;
 use crate::{Injection, Patch, Refusal, Settings, Subject};
-use certmint_contract::{Namespace, OptIn, Policy, Request, WorkloadKind, WorkloadRef, annotations, keys};
+use certmint_contract::{
+    DnsName, Namespace, OptIn, Policy, Request, WorkloadKind, WorkloadRef, annotations, keys,
+};
 
 /// Decides about a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob that is created or changed.
 ///
@@ -76,7 +78,7 @@ fn decide(
         return Ok(Injection { patch, ..Injection::default() });
     }
     let spec = pod_spec(workload)?;
-    let mut warnings = preview(&spec, &request, &namespace, settings)?;
+    let mut warnings = preview(&spec, &request, &namespace, &policy.cluster_domain, settings)?;
     warnings.extend(warnings::overridden(workload, &copies));
     warnings.extend(warnings::never_renewed(workload.kind, &request));
     warnings.extend(warnings::stays_in(workload, before, subject.namespace));
@@ -100,9 +102,11 @@ fn preview(
     spec: &PodSpec<'_>,
     request: &Request,
     namespace: &Namespace,
+    cluster_domain: &DnsName,
     settings: &Settings,
 ) -> Result<Vec<String>, Refusal> {
-    let target = Target { spec, request, namespace, settings, workload: None, metadata: None };
+    let target =
+        Target { spec, request, namespace, cluster_domain, settings, workload: None, metadata: None };
     pod::inject(&target, None, &mut Edits::default())
 }
 

@@ -62,7 +62,7 @@ pub struct PodArgs {
     /// platform, as OpenShift needs it.
     #[arg(long, env = "CERTMINT_FETCH_RUN_AS_USER", default_value = "set", value_parser = ["set", "unset"])]
     pub fetch_run_as_user: String,
-    /// Seconds that a pod waits for its first certificate before it fails and is tried again.
+    /// Seconds that a pod waits for its first certificate before an Event says why there is none; it goes on waiting.
     #[arg(long, env = "CERTMINT_FETCH_DEADLINE_SECONDS", default_value_t = DEFAULT_DEADLINE_SECONDS,
           value_parser = clap::value_parser!(u32).range(1..=600))]
     pub fetch_deadline_seconds: u32,

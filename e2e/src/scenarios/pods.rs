@@ -10,6 +10,7 @@ mod second_webhook;
 mod shape;
 mod shapes;
 mod volume;
+mod waiting;
 
 use anyhow::Result;
 
@@ -43,6 +44,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "node-restart",
         shows: "After a restart of the node, pods come back with their certificate without the controller.",
         run: node_restart::run,
+    },
+    Scenario {
+        name: "waiting",
+        shows: "A pod waits for its certificate as long as it takes, through restarts of kubelet and containerd.",
+        run: waiting::run,
     },
     Scenario {
         name: "full-volume",

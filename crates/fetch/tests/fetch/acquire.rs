@@ -73,7 +73,7 @@ fn the_secret_of_another_workload_is_not_used_although_it_is_of_the_same_account
     let api = Api::start(&ca, move |_, _| refusal(403, ErrorCode::SecretClaimed, message));
     let pod = pod.with(pod_layout::ENV_API, api.origin());
     let (status, log) = pod.start(&["once"]).end();
-    assert_eq!(status.code(), Some(1), "{log}");
+    assert_eq!(status.code(), Some(78), "{log}");
     assert_eq!(pod.published(), None);
     let told = pod.termination_message();
     assert!(told.starts_with("SecretClaimed: StatefulSet/web: Secret web-certmint-tls"), "{told}");
@@ -105,11 +105,10 @@ fn the_secret_of_the_pods_own_workload_is_used_and_so_is_one_that_does_not_say_w
 #[test]
 fn a_root_slipped_into_the_secret_is_not_believed() {
     let (ca, other) = (Ca::new(), Ca::new());
-    let pod = Pod::new(&ca).with(pod_layout::ENV_DEADLINE, "1");
+    let pod = Pod::new(&ca);
     pod.write_secret(&with_root_of(&ca.bundle(), &other));
-    let (status, log) = pod.start(&["once"]).end();
-    assert!(!status.success());
-    assert!(log.contains("holds a root that is not known in this pod"), "{log}");
+    let process = pod.start(&["once"]);
+    process.until_logged("holds a root that is not known in this pod");
     assert_eq!(pod.published(), None);
 }
 
@@ -143,13 +142,11 @@ fn a_server_of_another_ca_is_refused_in_so_many_words() {
     let ca = Ca::new();
     let bundle = ca.bundle();
     let api = Api::start(&Ca::new(), move |_, _| ok(&bundle));
-    let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin()).with(pod_layout::ENV_DEADLINE, "1");
-    let (status, log) = pod.start(&["once"]).end();
-    assert_eq!(status.code(), Some(1));
-    assert!(log.contains("did not prove to be the issuance API"), "{log}");
-    let message = pod.termination_message();
-    assert!(message.starts_with("DeadlineExceeded: no certificate within 1 seconds"), "{message}");
-    assert!(message.contains("kubectl rollout restart"), "{message}");
+    let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
+    let process = pod.start(&["once"]);
+    process.until_logged("did not prove to be the issuance API");
+    pod.until_told("kubectl rollout restart");
+    assert!(pod.termination_message().starts_with("Unreachable: "), "{}", pod.termination_message());
     assert!(api.requests().is_empty(), "it got the token");
 }
 
@@ -158,9 +155,9 @@ fn a_server_without_tls_1_3_is_refused() {
     let ca = Ca::new();
     let bundle = ca.bundle();
     let api = Api::start_with(&ca, &rustls::version::TLS12, move |_, _| ok(&bundle));
-    let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin()).with(pod_layout::ENV_DEADLINE, "1");
-    let (status, log) = pod.start(&["once"]).end();
-    assert_eq!(status.code(), Some(1), "{log}");
+    let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
+    let process = pod.start(&["once"]);
+    process.until_logged("cannot be reached");
     assert!(api.requests().is_empty(), "it got the token");
 }
 
@@ -186,29 +183,54 @@ fn the_token_is_read_at_each_attempt() {
 #[test]
 fn a_final_refusal_ends_it_at_once() {
     let ca = Ca::new();
-    for code in [ErrorCode::NotOptedIn, ErrorCode::PodGone, ErrorCode::NotAllowed] {
+    for (code, exit) in [(ErrorCode::NotOptedIn, 78), (ErrorCode::PodGone, 75), (ErrorCode::NotAllowed, 78)] {
         let api = Api::start(&ca, move |_, _| refusal(403, code, "because; do this"));
         let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
         let (status, log) = pod.start(&["once"]).end();
-        assert_eq!(status.code(), Some(1), "{log}");
+        assert_eq!(status.code(), Some(exit), "{log}");
         assert_eq!(api.requests().len(), 1);
         assert_eq!(pod.termination_message(), format!("{code}: because; do this"));
     }
 }
 
 #[test]
-fn the_deadline_ends_it_with_the_last_cause() {
+fn what_may_pass_by_itself_is_waited_for_however_long_it_takes() {
     let ca = Ca::new();
-    let api = Api::start(&ca, |_, _| not_yet());
+    let bundle = ca.bundle();
+    let codes = [
+        ErrorCode::NotYetIssued,
+        ErrorCode::CaUnavailable,
+        ErrorCode::Unauthenticated,
+        ErrorCode::CallRefused,
+        ErrorCode::TooManyRequests,
+    ];
+    let api = Api::start(&ca, move |_, number| match codes.get(number) {
+        Some(code) => refusal(503, *code, "because; it is tried again"),
+        None => ok(&bundle),
+    });
+    // The deadline is for `wait`.
     let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin()).with(pod_layout::ENV_DEADLINE, "1");
-    let (status, _) = pod.start(&["once"]).end();
-    assert_eq!(status.code(), Some(1));
-    let message = pod.termination_message();
-    assert!(
-        message.contains("no certificate within 1 seconds; the last cause was: NotYetIssued"),
-        "{message}"
-    );
-    assert!(api.requests().len() > 3, "the first pauses are short: {}", api.requests().len());
+    let (status, log) = pod.start(&["once"]).end();
+    assert!(status.success(), "{log}");
+    assert_eq!(api.requests().len(), codes.len() + 1);
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_told_of_the_dns() {
+    // No DNS server needs to be asked: a label has at most 63 characters.
+    let api = format!("https://{}.certmint-system.svc", "a".repeat(64));
+    for domain in [None, Some("cluster.local")] {
+        let mut pod = Pod::new(&Ca::new()).with(pod_layout::ENV_API, &api);
+        if let Some(domain) = domain {
+            pod = pod.with(pod_layout::ENV_CLUSTER_DOMAIN, domain);
+        }
+        let process = pod.start(&["once"]);
+        process.until_logged("the DNS of this pod does not resolve the name");
+        let log = process.log();
+        assert!(log.contains("Unreachable") && log.contains("dnsPolicy ClusterFirst"), "{log}");
+        assert!(!log.contains("NetworkPolicy"), "{log}");
+        assert_eq!(log.contains("svc.cluster.local., aaa"), domain.is_some(), "{log}");
+    }
 }
 
 #[test]
@@ -222,10 +244,9 @@ fn answers_that_are_none_are_not_used() {
         (ok(&ca.bundle_of_another()), "answer was not used: the certificate is for"),
     ] {
         let api = Api::start(&ca, move |_, _| answer.clone());
-        let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin()).with(pod_layout::ENV_DEADLINE, "1");
-        let (status, log) = pod.start(&["once"]).end();
-        assert_eq!(status.code(), Some(1));
-        assert!(log.contains(says), "{says}: {log}");
+        let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
+        let process = pod.start(&["once"]);
+        process.until_logged(says);
         assert_eq!(pod.published(), None);
     }
 }
@@ -233,6 +254,14 @@ fn answers_that_are_none_are_not_used() {
 #[test]
 fn a_broken_environment_names_the_variable() {
     let pod = Pod::new(&Ca::new()).with(pod_layout::ENV_API, "http://plain:80");
-    assert_eq!(pod.start(&["once"]).end().0.code(), Some(1));
+    assert_eq!(pod.start(&["once"]).end().0.code(), Some(78));
     assert!(pod.termination_message().starts_with("InvalidSettings: the variable CERTMINT_API"));
+}
+
+#[test]
+fn a_command_that_is_none_ends_with_how_to_use_it() {
+    let pod = Pod::new(&Ca::new());
+    let (status, log) = pod.start(&["twice"]).end();
+    assert_eq!(status.code(), Some(78));
+    assert!(log.contains("usage: certmint-fetch [once | wait]"), "{log}");
 }

@@ -93,11 +93,11 @@ fn without_room_the_old_files_stay_and_the_app_starts() {
 #[test]
 fn without_room_for_the_first_files_the_pod_is_told() {
     let ca = Ca::new();
-    let pod = Pod::new(&ca).with(pod_layout::ENV_DEADLINE, "1");
+    let pod = Pod::new(&ca);
     pod.write_secret(&ca.bundle());
-    let (status, _) = pod.start_without_room().end();
-    assert_eq!(status.code(), Some(1));
-    assert!(pod.termination_message().contains("CannotPublish"), "{}", pod.termination_message());
+    let process = pod.start_without_room();
+    pod.until_told("CannotPublish");
+    drop(process);
     assert_eq!(pod.published(), None);
     assert!(
         !fs::read_dir(&pod.paths.tls_dir).unwrap().any(|entry| entry

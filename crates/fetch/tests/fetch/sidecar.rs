@@ -96,3 +96,32 @@ fn sigterm_ends_it_with_success_even_while_it_waits() {
     staying.terminate();
     assert_eq!(staying.end().0.code(), Some(0));
 }
+
+#[test]
+fn sigterm_ends_what_runs_once_without_the_success_that_would_start_the_app() {
+    let pod = Pod::new(&Ca::new());
+    let waiting = pod.start(&["once"]);
+    waiting.until_logged("cannot be reached");
+    waiting.terminate();
+    assert_eq!(waiting.end().0.code(), Some(128 + 15));
+}
+
+#[test]
+fn no_restart_goes_back_to_older_files() {
+    let ca = Ca::new();
+    let older = ca.bundle_of_age(90);
+    let lagging = ca.bundle();
+    let newest = with_root_of(&lagging, &Ca::new());
+    let given = newest.clone();
+    let api = Api::start(&ca, move |_, _| ok(&given));
+    let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
+    // From the API; the Secret volume lags behind from then on.
+    assert!(pod.start(&["once"]).end().0.success());
+    for (restart, secret) in [&older, &lagging, &older].into_iter().enumerate() {
+        pod.write_secret(secret);
+        let process = pod.start(&[]);
+        process.until_logged("valid until");
+        assert_eq!(pod.published(), Some(newest.clone()), "restart {restart}");
+        assert!(pod.start(&["wait"]).end().0.success());
+    }
+}

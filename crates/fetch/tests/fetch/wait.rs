@@ -1,4 +1,4 @@
-//! The postStart hook beside its main process.
+//! The startupProbe beside its main process.
 
 use crate::fixtures::api::{Api, refusal};
 use crate::fixtures::{Ca, Pod};
@@ -17,7 +17,7 @@ fn it_returns_once_this_run_has_published() {
     let (status, log) = wait.end();
     assert!(status.success(), "{log}");
     assert!(pod.published().is_some());
-    assert!(pod.start(&["wait"]).end().0.success(), "a second hook of the same run returns at once");
+    assert!(pod.start(&["wait"]).end().0.success(), "a second probe of the same run returns at once");
 }
 
 #[test]
@@ -29,8 +29,9 @@ fn what_an_earlier_run_left_does_not_count() {
     assert!(pod.start(&["wait"]).end().0.success());
     drop(sidecar);
     let (status, log) = pod.start(&["wait"]).end();
-    assert_eq!(status.code(), Some(1));
-    assert!(log.contains("DeadlineExceeded") && log.contains("has not started"), "{log}");
+    assert_eq!(status.code(), Some(75));
+    assert!(log.starts_with("DeadlineExceeded: no certificate within 1 seconds"), "{log}");
+    assert!(log.contains("has not started"), "{log}");
 }
 
 #[test]
@@ -44,7 +45,7 @@ fn a_restarted_container_is_ready_by_files_that_are_still_good_and_only_by_those
     let pod = Pod::new(&ca).with(pod_layout::ENV_DEADLINE, "1");
     pod.published_before(&ca.expired_bundle());
     let _sidecar = pod.start(&[]);
-    assert_eq!(pod.start(&["wait"]).end().0.code(), Some(1));
+    assert_eq!(pod.start(&["wait"]).end().0.code(), Some(75));
 }
 
 #[test]
@@ -57,10 +58,10 @@ fn it_ends_promptly_when_the_main_process_has_given_up() {
     let sidecar = pod.start(&[]);
     let began = Instant::now();
     let (status, log) = wait.end();
-    assert_eq!(status.code(), Some(1));
-    assert!(log.contains("PodGone"), "{log}");
+    assert_eq!(status.code(), Some(75));
+    assert!(log.starts_with("PodGone: the pod is being deleted"), "{log}");
     assert!(began.elapsed() < Duration::from_secs(10), "the deadline of 60 s had no part in it");
-    assert_eq!(sidecar.end().0.code(), Some(1));
+    assert_eq!(sidecar.end().0.code(), Some(75));
     assert_eq!(pod.termination_message(), "PodGone: the pod is being deleted; nothing to do");
 }
 
@@ -71,7 +72,23 @@ fn the_deadline_says_what_was_in_the_way() {
     let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
     let sidecar = pod.start(&[]);
     sidecar.until_logged("CaUnavailable");
-    let (status, log) = pod.with(pod_layout::ENV_DEADLINE, "1").start(&["wait"]).end();
-    assert_eq!(status.code(), Some(1));
+    let pod = pod.with(pod_layout::ENV_DEADLINE, "1");
+    let (status, log) = pod.start(&["wait"]).end();
+    assert_eq!(status.code(), Some(75));
+    assert!(pod.termination_message().starts_with("CaUnavailable"), "that of the main process stays");
     assert!(log.contains("the last cause was: CaUnavailable: the CA has expired; rotate it"), "{log}");
+}
+
+#[test]
+fn a_sidecar_goes_on_waiting_when_its_probe_has_failed() {
+    let ca = Ca::new();
+    let pod = Pod::new(&ca).with(pod_layout::ENV_DEADLINE, "1");
+    let mut sidecar = pod.start(&[]);
+    for _ in 0..2 {
+        assert_eq!(pod.start(&["wait"]).end().0.code(), Some(75));
+    }
+    assert!(sidecar.is_running(), "{}", sidecar.log());
+    pod.write_secret(&ca.bundle());
+    sidecar.until_logged("valid until");
+    assert!(pod.start(&["wait"]).end().0.success());
 }

@@ -6,14 +6,15 @@ use super::{Target, resources};
 use crate::edits::Edits;
 use crate::json::Traced;
 use crate::manifest::{
-    Capabilities, Container, EnvVar, Hook, Lifecycle, SeccompProfile, SecurityContext, VolumeMount,
+    Capabilities, Container, EnvVar, Exec, Probe, SeccompProfile, SecurityContext, VolumeMount,
 };
 use crate::{Refusal, RunAsUser};
 use certmint_contract::SpiffeId;
 use certmint_contract::annotations::{Order, Renew};
 use certmint_contract::pod_layout::{
-    CONTAINER, ENV_API, ENV_DEADLINE, ENV_FILE_MODE, ENV_IDENTITY, ENV_RELOAD, ENV_TRUST_BUNDLE,
-    ENV_WORKLOAD, FETCH_BINARY, SECRET_DIR, SECRET_VOLUME, TLS_DIR, TLS_VOLUME, TOKEN_PATH, TOKEN_VOLUME,
+    CONTAINER, ENV_API, ENV_CLUSTER_DOMAIN, ENV_DEADLINE, ENV_FILE_MODE, ENV_IDENTITY, ENV_RELOAD,
+    ENV_TRUST_BUNDLE, ENV_WORKLOAD, FETCH_BINARY, SECRET_DIR, SECRET_VOLUME, TLS_DIR, TLS_VOLUME, TOKEN_PATH,
+    TOKEN_VOLUME,
 };
 use std::borrow::Cow;
 
@@ -43,12 +44,8 @@ pub(super) fn edit(
 
 fn container<'a>(target: &Target<'a>, secret: bool, reader: &Reader) -> Container<'a> {
     let settings = target.settings;
-    let (command, restart_policy, lifecycle): (&[&str], _, _) = match target.request.renew {
-        Renew::Sidecar => {
-            // Kubelet starts nothing after us before this hook returns.
-            let wait = Lifecycle { post_start: Hook::Exec { command: &[FETCH_BINARY, "wait"] } };
-            (&[FETCH_BINARY], Some("Always"), Some(wait))
-        }
+    let (command, restart_policy, startup_probe): (&[&str], _, _) = match target.request.renew {
+        Renew::Sidecar => (&[FETCH_BINARY], Some("Always"), Some(startup_probe(settings.deadline_seconds))),
         Renew::Never => (&[FETCH_BINARY, "once"], None, None),
     };
     Container {
@@ -57,7 +54,7 @@ fn container<'a>(target: &Target<'a>, secret: bool, reader: &Reader) -> Containe
         image_pull_policy: &settings.pull_policy,
         command,
         restart_policy,
-        lifecycle,
+        startup_probe,
         env: environment(target, reader),
         resources: resources::of(target),
         security_context: security_context(target, reader),
@@ -67,19 +64,38 @@ fn container<'a>(target: &Target<'a>, secret: bool, reader: &Reader) -> Containe
     }
 }
 
+/// More time for a probe than the command in it takes at most: a busy node starts it late.
+const PROBE_MARGIN_SECONDS: u32 = 10;
+
+/// The kubelet starts nothing after our container before this probe has succeeded. A postStart hook would hold the rest
+/// back as well, and sooner, but the kubelet forgets it when it restarts, and cannot delete a pod while it runs.
+fn startup_probe(deadline_seconds: u32) -> Probe<'static> {
+    Probe {
+        exec: Exec { command: &[FETCH_BINARY, "wait"] },
+        // The shortest that there is: when the next one begins after one that failed.
+        period_seconds: 1,
+        timeout_seconds: deadline_seconds + PROBE_MARGIN_SECONDS,
+        // The kubelet would restart the container, with longer and longer pauses, although it tries by itself.
+        failure_threshold: i32::MAX,
+    }
+}
+
 fn environment<'a>(target: &Target<'a>, reader: &Reader) -> Vec<EnvVar<'a>> {
-    let Target { spec, request, namespace, settings, workload, .. } = target;
+    let Target { spec, request, namespace, cluster_domain, settings, workload, .. } = target;
     let account = spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
     let always: [(_, Cow<'_, str>); 5] = [
         (ENV_API, settings.api_url.as_str().into()),
+        (ENV_CLUSTER_DOMAIN, cluster_domain.as_str().into()),
         (ENV_TRUST_BUNDLE, settings.trust_bundle.as_str().into()),
         (ENV_IDENTITY, SpiffeId::path(namespace, account).into()),
         (ENV_FILE_MODE, reader.file_mode().into()),
-        (ENV_DEADLINE, settings.deadline_seconds.to_string().into()),
     ];
+    let stays = request.renew == Renew::Sidecar;
+    let deadline = stays.then(|| (ENV_DEADLINE, settings.deadline_seconds.to_string().into()));
     let workload = workload.map(|workload| (ENV_WORKLOAD, workload.to_string().into()));
     let reload = request.reload.as_ref().map(|reload| (ENV_RELOAD, reload.to_string().into()));
-    always.into_iter().chain(workload).chain(reload).map(|(name, value)| EnvVar { name, value }).collect()
+    let sometimes = deadline.into_iter().chain(workload).chain(reload);
+    always.into_iter().chain(sometimes).map(|(name, value)| EnvVar { name, value }).collect()
 }
 
 fn mounts(secret: bool) -> Vec<VolumeMount<'static>> {

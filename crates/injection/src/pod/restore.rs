@@ -31,7 +31,7 @@ pub(super) fn restored(found: Option<Value>, desired: &Container<'_>, reinvoked:
     }
     // Arguments would follow our command.
     restore_field(&mut container, "args", None);
-    restore_post_start(&mut container, desired.get("lifecycle"));
+    remove_post_start(&mut container);
     restore_environment(&mut container, list(&desired, "env"));
     restore_mounts(&mut container, list(&desired, "volumeMounts"));
     restore_security(&mut container, desired.get("securityContext"));
@@ -48,15 +48,15 @@ fn restore_field(object: &mut Object, field: &str, desired: Option<&Value>) {
     }
 }
 
-/// Kubelet starts nothing after us before the hook returns. Somebody else's `preStop` stays.
-fn restore_post_start(container: &mut Object, desired: Option<&Value>) {
-    let Some(desired) = desired.and_then(|lifecycle| lifecycle.get("postStart")) else {
-        return restore_field(container, "lifecycle", None);
-    };
-    // A hook has one handler, so what holds ours and something more is none of ours.
-    let mut lifecycle = take_object(container, "lifecycle");
-    lifecycle.insert("postStart".into(), desired.clone());
-    container.insert("lifecycle".into(), lifecycle.into());
+/// The kubelet restarts a container whose `postStart` hook fails, and deletes no pod while one runs. Ours has none.
+/// Somebody else's `preStop` stays.
+fn remove_post_start(container: &mut Object) {
+    if let Some(Value::Object(lifecycle)) = container.get_mut("lifecycle") {
+        lifecycle.remove("postStart");
+        if lifecycle.is_empty() {
+            container.remove("lifecycle");
+        }
+    }
 }
 
 /// Variables under our prefix are ours, each once, and no others; the rest is somebody else's and stays.

@@ -91,7 +91,18 @@ fn only_named_containers_get_the_files() {
 fn without_renewal_there_is_no_sidecar() {
     let ours = ours(&opted_in().annotated("renew", "false"));
     assert_eq!(ours["command"], json!(["/certmint-fetch", "once"]));
-    assert!(ours["restartPolicy"].is_null() && ours["lifecycle"].is_null());
+    assert!(ours["restartPolicy"].is_null() && ours["startupProbe"].is_null());
+}
+
+#[test]
+fn nothing_starts_before_the_probe_has_succeeded_and_no_failure_of_it_restarts_the_container() {
+    let ours = ours(&opted_in());
+    let probe = json!({
+        "exec": {"command": ["/certmint-fetch", "wait"]},
+        "periodSeconds": 1, "timeoutSeconds": 40, "failureThreshold": i32::MAX,
+    });
+    assert_eq!(ours["startupProbe"], probe);
+    assert!(ours["lifecycle"].is_null(), "a hook would keep the kubelet from deleting a pod that waits");
 }
 
 #[test]

@@ -57,7 +57,8 @@ fn what_makes_the_container_work_is_restored() {
     is_restored(|ours| ours["args"] = json!(["once"]));
     is_restored(|ours| drop(ours.as_object_mut().unwrap().remove("restartPolicy")));
     is_restored(|ours| ours["lifecycle"]["postStart"] = json!({"sleep": {"seconds": 1}}));
-    is_restored(|ours| drop(ours.as_object_mut().unwrap().remove("lifecycle")));
+    is_restored(|ours| drop(ours.as_object_mut().unwrap().remove("startupProbe")));
+    is_restored(|ours| ours["startupProbe"]["failureThreshold"] = json!(3));
     is_restored(|ours| ours["startupProbe"] = json!({"tcpSocket": {"port": 8080}}));
     is_restored(|ours| ours["env"][0]["value"] = "https://elsewhere.example.com".into());
     is_restored(|ours| {
@@ -111,7 +112,7 @@ fn a_container_that_was_there_before_the_first_call_gets_our_image() {
     let pod = opted_in().with_spec("initContainers", json!([foreign]));
     let (restored, expected) = (ours(&pod), ours(&opted_in()));
     for field in
-        ["image", "imagePullPolicy", "resources", "env", "volumeMounts", "securityContext", "lifecycle"]
+        ["image", "imagePullPolicy", "resources", "env", "volumeMounts", "securityContext", "startupProbe"]
     {
         assert_eq!(restored[field], expected[field], "{field}");
     }

@@ -111,7 +111,7 @@ fn the_fetchers_variables_and_commands_are_those_of_the_reference() {
         command.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect::<Vec<_>>().join(" ")
     };
     let once = ours(&opted_in().annotated("renew", "false"));
-    let hook = &stays["lifecycle"]["postStart"]["exec"]["command"];
-    let run = [&stays["command"], &once["command"], hook].map(typed);
+    let probe = &stays["startupProbe"]["exec"]["command"];
+    let run = [&stays["command"], &once["command"], probe].map(typed);
     assert_eq!(listed("| command | what it does |\n"), run);
 }

@@ -1,7 +1,7 @@
 //! What goes on while the controller is away, and what follows when it is back.
 
 use anyhow::{Result, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::cluster::Cluster;
 use crate::images;
@@ -33,7 +33,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         kubectl.apply(&workload::service("late").to_string())?;
         let annotations = json!({ "certmint.dev/inject": "true" });
         kubectl.apply(&manifest("deployment", "late", &image, &annotations).to_string())?;
-        gave_up(&kubectl, "late")
+        wait_for_reason(&kubectl, "late")
     })?;
     step("its pod tells why", || {
         note(&told);
@@ -44,22 +44,24 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("the rest follows", || await_pods(&kubectl, "late", true)).map(drop)
 }
 
-/// Waits until our container has given up once, and returns its last words, which `kubectl describe` shows.
-fn gave_up(kubectl: &Kubectl<'_>, name: &str) -> Result<String> {
-    let status = wait::until(&format!("{name} to wait for its certificate"), PATIENCE, || {
-        let pods = kubectl.list(&["pods", &format!("--selector=app={name}")])?;
-        let status = pods.first().map(|pod| pod["status"].clone()).unwrap_or_default();
-        let over = ended(&status["initContainerStatuses"][0]).is_some();
-        Ok(if over { Observed::Yes(status) } else { Observed::NotYet(status.to_string()) })
+/// Waits until the kubelet's Event tells why the pod waits, which `kubectl describe` shows, and returns it.
+fn wait_for_reason(kubectl: &Kubectl<'_>, name: &str) -> Result<String> {
+    let selector = format!("--selector=app={name}");
+    let (status, message) = wait::until(&format!("{name} to tell why it waits"), PATIENCE, || {
+        let pods = kubectl.list(&["pods", &selector])?;
+        let Some(pod) = pods.first() else { return Ok(Observed::NotYet("there is no pod".to_owned())) };
+        let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let of_pod = format!("--field-selector=involvedObject.name={pod_name},reason=Unhealthy");
+        let events = kubectl.list(&["events", &of_pod])?;
+        let message = events.first().and_then(|event| event["message"].as_str());
+        Ok(match message {
+            Some(message) => Observed::Yes((pod["status"].clone(), message.to_owned())),
+            None => Observed::NotYet(pod["status"].to_string()),
+        })
     })?;
     let app = &status["containerStatuses"][0];
     ensure!(app["state"]["waiting"].is_object() && app["restartCount"] == 0, "the app has started: {app}");
-    let message = ended(&status["initContainerStatuses"][0]).and_then(|end| end["message"].as_str());
-    Ok(message.unwrap_or_default().to_owned())
-}
-
-/// How a container ended, now or before it was started again.
-fn ended(container: &Value) -> Option<&Value> {
-    let ends = [&container["state"]["terminated"], &container["lastState"]["terminated"]];
-    ends.into_iter().find(|end| end.is_object())
+    let ours = &status["initContainerStatuses"][0];
+    ensure!(ours["restartCount"] == 0, "our container was restarted: {ours}");
+    Ok(message)
 }

@@ -14,12 +14,9 @@ use crate::story::{PATIENCE, installation, namespace};
 use crate::wait::{self, Observed};
 
 const NAME: &str = "deleted-while-waiting";
-/// The controller answers that the pod is being deleted, and the wait is over: a few attempts' pause on a
-/// loaded machine.
-const WITH_CONTROLLER: Duration = Duration::from_secs(20);
-/// kubelet does not interrupt a postStart hook, so the hook's own deadline (30 s) and then the pod's grace period
-/// (a second here) is the longest that a pod without a controller may take; the rest is for a loaded machine.
-const WITHOUT_CONTROLLER: Duration = Duration::from_secs(50);
+/// Nothing that waits for a certificate holds up the kubelet, so that the pod's grace period (a second here) is all that
+/// its deletion takes, with a controller or without; the rest is for a loaded machine.
+const LONGEST: Duration = Duration::from_secs(20);
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     installation::install(cluster, installation::SHORT_LIVED)?;
@@ -32,7 +29,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         kubectl.apply(&manifest("pod", "unserved", &image, &annotations).to_string())?;
         await_waiting(&kubectl, "unserved")
     })?;
-    step("it is deleted, and gone", || gone(&kubectl, "unserved", WITH_CONTROLLER))?;
+    step("it is deleted, and gone", || gone(&kubectl, "unserved"))?;
 
     step("a pod waits because the controller is away", || {
         installation::scale_controller(cluster, 0)?;
@@ -41,13 +38,12 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         )?;
         await_waiting(&kubectl, "early")
     })?;
-    let outcome = step("it is deleted, and gone", || gone(&kubectl, "early", WITHOUT_CONTROLLER));
+    let outcome = step("it is deleted, and gone", || gone(&kubectl, "early"));
     step("the controller is back", || installation::scale_controller(cluster, 2))?;
     outcome
 }
 
-/// Waits until our container runs. While its hook does, kubelet writes nothing into the pod's status: it is an
-/// Event that tells.
+/// Waits until our container runs.
 fn await_waiting(kubectl: &Kubectl<'_>, pod: &str) -> Result<()> {
     let of_pod = format!("--field-selector=involvedObject.name={pod},reason=Started");
     wait::until(&format!("the container of {pod} to start"), PATIENCE, || {
@@ -60,11 +56,11 @@ fn await_waiting(kubectl: &Kubectl<'_>, pod: &str) -> Result<()> {
     Ok(())
 }
 
-fn gone(kubectl: &Kubectl<'_>, pod: &str, within: Duration) -> Result<()> {
+fn gone(kubectl: &Kubectl<'_>, pod: &str) -> Result<()> {
     let start = Instant::now();
-    let timeout = format!("--timeout={}s", within.as_secs());
+    let timeout = format!("--timeout={}s", LONGEST.as_secs());
     kubectl.run(&["delete", "pod", pod, &timeout]).with_context(|| {
-        format!("pod {pod}, deleted while it waited, is still there after {} s", within.as_secs())
+        format!("pod {pod}, deleted while it waited, is still there after {} s", LONGEST.as_secs())
     })?;
     note(&format!("gone after {}", human(start.elapsed())));
     Ok(())
