@@ -16,6 +16,7 @@ pub mod local_cluster;
 mod main_job;
 mod observability;
 mod own_cluster;
+mod ownership;
 mod pods;
 mod requests;
 mod secrets;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Scenario> {
         pods::SCENARIOS,
         secrets::SCENARIOS,
         ca::SCENARIOS,
+        ownership::SCENARIOS,
         faults::SCENARIOS,
         bad_input::SCENARIOS,
         observability::SCENARIOS,

@@ -168,7 +168,17 @@ catalogue! {
     /// The workload has the annotation, but was not opted in: the webhook could not be asked at that time.
     OptInMissed {
         seen: [Event, Log], transient: false,
-        remedy: "Remove the annotation and write it again, now that the webhook answers."
+        remedy: "Run the command in the message, now that the webhook answers."
+    }
+    /// The workload lost the annotation, but was not opted out: the webhook could not be asked at that time.
+    OptOutMissed {
+        seen: [Event, Log], transient: false,
+        remedy: "Run the command in the message, now that the webhook answers."
+    }
+    /// An injected pod has a certificate of its own, because no workload that opted in has one for it.
+    ServedAlone {
+        seen: [Event, Log], transient: true,
+        remedy: "Nothing, if the pod is going to be replaced. Otherwise opt its workload in, or finish its rollout."
     }
     /// A pod that should be injected was created without the webhook, so it has no certificate.
     NotInjected {
@@ -182,12 +192,12 @@ catalogue! {
     }
     /// The pod, or its workload, did not opt in.
     NotOptedIn {
-        seen: [Answer, Termination, Log], transient: false,
+        seen: [Event, Answer, Termination, Log], transient: false,
         remedy: "Annotate the workload with `certmint.dev/inject=true`."
     }
     /// The pod runs under another service account than its workload's template names.
     WrongServiceAccount {
-        seen: [Answer, Termination, Log], transient: false,
+        seen: [Event, Answer, Termination, Log], transient: false,
         remedy: "Delete the pod, so that the workload makes it anew with the account of its template."
     }
     /// The pod is being deleted, or is gone.

@@ -10,34 +10,39 @@ mod owner;
 mod refusal;
 mod remembered;
 mod turns;
+mod unserved;
 
 use crate::{
     api::CALL_TIMEOUT,
+    events::{Events, Subject},
     metrics::Metrics,
-    observe::{Seen, WorkloadKey},
+    observe::{Seen, Standing, WorkloadKey, serves},
     planning::Planning,
     secrets::{Secret, Secrets, content},
 };
 use bytes::Bytes;
 use caller::{Caller, bearer_token};
 use certmint_contract::{
-    ErrorCode, OptIn, SpiffeId,
+    ErrorCode, OptIn, SpiffeId, WorkloadKind,
     issuance::{BUNDLE_PATH, Bundle, Failure},
+    keys,
 };
 use certmint_planner::{Plan, SecretFacts, Workload};
 use certmint_tls_server::{Handler, Peer, Rejected};
 use claims::claimed_pod;
 use given::Given;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use kube::Client;
-use owner::Owners;
+use kube::{Client, api::ObjectMeta};
+use owner::{End, Owners, Top};
 use refusal::{failure, status};
 use remembered::Rejections;
 use std::{
+    collections::BTreeMap,
     future::Future,
     net::{IpAddr, Ipv6Addr},
 };
 use turns::{NoTurn, Turns};
+use unserved::Unserved;
 use zeroize::Zeroizing;
 
 /// Whose a request is that came from nowhere, which only tests send.
@@ -48,6 +53,7 @@ pub(crate) struct Issuance {
     client: Client,
     planning: Planning,
     owners: Owners,
+    events: Events,
     metrics: Metrics,
     /// Requests being served, and those that wait.
     turns: Turns,
@@ -58,11 +64,12 @@ pub(crate) struct Issuance {
 }
 
 impl Issuance {
-    pub(crate) fn new(client: Client, planning: Planning, metrics: Metrics) -> Self {
+    pub(crate) fn new(client: Client, planning: Planning, events: Events, metrics: Metrics) -> Self {
         Self {
             owners: Owners::new(client.clone()),
             client,
             planning,
+            events,
             metrics,
             turns: Turns::default(),
             rejections: Rejections::default(),
@@ -81,7 +88,7 @@ impl Issuance {
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
             return response;
         }
-        // Three calls to the API server at most, and an owner or two the first time.
+        // Three calls to the API server at most, and an owner or two when its workload is not known.
         let bundle = tokio::time::timeout(CALL_TIMEOUT * 2, self.bundle(&request)).await;
         let bundle = bundle.unwrap_or_else(|_| {
             Err(failure(ErrorCode::Unavailable, "the API server takes too long; ask again".into()))
@@ -122,62 +129,107 @@ impl Issuance {
     async fn bundle_for(&self, token: &str) -> Result<Bundle, Failure> {
         let caller = Caller::of_token(&self.client, token).await?;
         let pod = caller.pod(&self.client).await?;
-        let top = self.owners.workload_of(&caller, &pod).await?;
         if !self.planning.observed.is_synced() {
             let message = "this replica has just started and does not know the cluster yet; ask again";
             return Err(failure(ErrorCode::Unavailable, message.into()));
         }
-        let key = WorkloadKey { namespace: caller.namespace.clone(), workload: top.workload };
-        let Some(workload) = self.planning.observed.workload(&key) else {
-            return Err(self.not_observed(&key).await);
+        let alone = self.planning.observed.alone(&caller.namespace, &caller.pod_name, &caller.pod_uid);
+        let workload = match alone {
+            Some(alone) => alone,
+            None => match self.workload_that_serves(&caller, &pod).await? {
+                Ok(workload) => workload,
+                Err(why) => self.pod_alone(&caller, &pod, why)?,
+            },
         };
-        if *workload.uid != *top.uid {
-            let message = format!("{key} was made anew, and one of the two is not known here; ask again");
-            return Err(failure(ErrorCode::Unavailable, message));
-        }
-        if *workload.service_account != *caller.service_account {
-            return Err(self.other_account(&key, &caller).await);
-        }
-        let bundle = self.bundle_of(&key, &workload, &caller).await?;
+        let key = WorkloadKey::of(&workload);
+        let bundle = self
+            .bundle_of(&key, &workload, &caller)
+            .await
+            .map_err(|refusal| self.told(&caller, None, refusal))?;
         if self.given.is_new(&caller.pod_uid, &bundle.certificate) {
             tracing::info!(workload = %key, pod = %caller.pod_name, "gave a bundle");
         }
         Ok(bundle)
     }
 
-    /// Why a workload that no watch has told of gets nothing. Nothing final is said of it before the API server
-    /// has said so: a watch may lag.
-    async fn not_observed(&self, key: &WorkloadKey) -> Failure {
-        match self.planning.live(key).await {
-            Err(error) => unavailable(&error),
-            Ok(Some(live)) if !matches!(live.request, Ok(OptIn::No)) => failure(
+    /// The workload that has a certificate for the pod, or why there is none. Nothing of that is said before the API
+    /// server has said so: a watch may lag.
+    async fn workload_that_serves(
+        &self,
+        caller: &Caller,
+        pod: &ObjectMeta,
+    ) -> Result<Result<Workload, Unserved>, Failure> {
+        let Caller { namespace, service_account, .. } = caller;
+        let observed = |top: &Top| {
+            let key = WorkloadKey { namespace: namespace.clone(), workload: top.workload.clone() };
+            self.planning.observed.workload(&key).filter(|known| *known.uid == *top.uid)
+        };
+        let top = match self.owners.workload_of(caller, pod, |top| observed(top).is_some()).await? {
+            End::Workload(top) => top,
+            End::Gone(owner) => return Ok(Err(Unserved::gone(&owner, caller))),
+        };
+        match observed(&top).filter(|known| serves(known, service_account)) {
+            Some(workload) => return Ok(Ok(workload)),
+            None if top.workload.kind == WorkloadKind::Pod => return Ok(Err(Unserved::itself(caller))),
+            None => {}
+        }
+        let key = WorkloadKey { namespace: namespace.clone(), workload: top.workload };
+        let found = self.planning.look(&key).await.map_err(|error| unavailable(&error))?;
+        let Some(found) = found.filter(|found| found.metadata.uid.as_deref() == Some(&*top.uid)) else {
+            return Ok(Err(Unserved::gone(&key.workload.to_string(), caller)));
+        };
+        let live = found.workload(key.workload.kind).ok().flatten();
+        Ok(Err(match live {
+            // A watch is going to tell of it.
+            Some(live) if found.is_managed() && serves(&live, service_account) => {
+                let message = format!(
+                    "{key} has just changed, and this replica has not been told yet; ask again in a moment"
+                );
+                return Err(failure(ErrorCode::NotYetIssued, message));
+            }
+            Some(live) if !matches!(live.request, Ok(OptIn::No)) && found.is_managed() => {
+                Unserved::other_account(&live, caller)
+            }
+            _ => Unserved::not_opted_in(&key, &top.uid),
+        }))
+    }
+
+    /// The pod as a workload of its own, if it asks for that: it gets what a pod without an owner would get.
+    fn pod_alone(&self, caller: &Caller, pod: &ObjectMeta, why: Unserved) -> Result<Workload, Failure> {
+        let Caller { namespace, pod_name, pod_uid, service_account, .. } = caller;
+        let is_true = |map: &Option<BTreeMap<String, String>>, key: &str| {
+            map.as_ref().and_then(|map| map.get(key)).is_some_and(|value| value == keys::TRUE)
+        };
+        if !is_true(&pod.labels, keys::INJECTED) || !is_true(&pod.annotations, keys::INJECT) {
+            return Err(self.told(caller, why.subject, failure(why.code, why.message)));
+        }
+        match self.planning.observed.stand_alone(namespace, pod_name, pod_uid) {
+            Standing::Alone(workload) if *workload.service_account == **service_account => Ok(*workload),
+            Standing::Alone(_) | Standing::Unknown => Err(failure(
                 ErrorCode::NotYetIssued,
-                format!("{key} has opted in, but this replica has not been told yet; ask again in a moment"),
-            ),
-            Ok(_) => failure(
-                ErrorCode::NotOptedIn,
-                format!("{key} did not opt in: annotate it with certmint.dev/inject=true"),
-            ),
+                format!(
+                    "this replica has not been told of Pod {namespace}/{pod_name} yet; ask again in a moment"
+                ),
+            )),
+            Standing::NoRoom => {
+                let message = format!(
+                    "Pod {namespace}/{pod_name} gets no certificate of its own, because its namespace has more injected pods than a controller keeps; {}",
+                    why.message
+                );
+                Err(self.told(caller, None, failure(ErrorCode::NotAllowed, message)))
+            }
         }
     }
 
-    /// Why a pod gets nothing that runs under another service account than is known of its workload: either that
-    /// has just changed, or the pod is of an earlier template, or only says that it is the workload's.
-    async fn other_account(&self, key: &WorkloadKey, caller: &Caller) -> Failure {
-        let Caller { namespace, pod_name, service_account, .. } = caller;
-        match self.planning.live(key).await {
-            Err(error) => unavailable(&error),
-            Ok(Some(live)) if *live.service_account == **service_account => failure(
-                ErrorCode::NotYetIssued,
-                format!("the service account of {key} has just changed; ask again in a moment"),
-            ),
-            Ok(_) => failure(
-                ErrorCode::WrongServiceAccount,
-                format!(
-                    "Pod {namespace}/{pod_name} runs as service account {service_account}, and {key} does not: its certificate is not this pod's"
-                ),
-            ),
+    /// The refusal, and when it is final an Event of it, on the pod and on its workload.
+    fn told(&self, caller: &Caller, workload: Option<Subject>, refusal: Failure) -> Failure {
+        if !refusal.code.is_transient() {
+            let pod = Subject::pod(&caller.namespace, &caller.pod_name, &caller.pod_uid);
+            for subject in std::iter::once(pod).chain(workload) {
+                self.events.refused(&subject, refusal.code, &refusal.message);
+            }
         }
+        refusal
     }
 
     /// The content of the workload's Secret, as it is now.

@@ -2,7 +2,8 @@
 //!
 //! Every replica observes the cluster (`observe`), loads the CA (`ca`) and serves the issuance API
 //! (`issuance`); the one that holds the Lease (`leadership`) also writes: Secrets as the planner decides
-//! (`reconcile`), the CA, and Certmint's own certificates (`own_certificates`).
+//! (`reconcile`), the CA, and Certmint's own certificates (`own_certificates`). What no webhook saw is told (`missed`),
+//! and injected pods that no workload serves are workloads of their own (`alone`).
 //!
 //! Invariant: nothing here decides what to issue; that is the planner's. Nothing here is kept on disk: a
 //! restart reads everything again, and what was written says what was issued.
@@ -24,6 +25,7 @@
 //! | own namespace | the one deployment | get |
 //! | own namespace | events (events.k8s.io) | create |
 
+mod alone;
 mod api;
 mod args;
 mod ca;

@@ -49,6 +49,12 @@ pub(crate) struct Metrics {
     pub(crate) overdue: Gauge,
     /// Pods that should have been injected and were not.
     pub(crate) missed_pods: Gauge,
+    /// Workloads that were annotated without the webhook.
+    pub(crate) missed_opt_ins: Gauge,
+    /// Workloads that opted out without the webhook.
+    pub(crate) missed_opt_outs: Gauge,
+    /// Injected pods that no workload serves.
+    pub(crate) pods_alone: Gauge,
     /// Workloads due to be looked at.
     pub(crate) queue: Gauge,
 }
@@ -81,6 +87,9 @@ impl Default for Metrics {
             life_elapsed: Gauge::default(),
             overdue: Gauge::default(),
             missed_pods: Gauge::default(),
+            missed_opt_ins: Gauge::default(),
+            missed_opt_outs: Gauge::default(),
+            pods_alone: Gauge::default(),
             queue: Gauge::default(),
         };
         metrics.begin_at_zero();
@@ -157,6 +166,21 @@ impl Metrics {
         );
         shown.add("watch_failures", "Watches interrupted, by what is watched", &self.watch_failures);
         shown.add("missed_pods", "Pods that should have been injected and were not", &self.missed_pods);
+        shown.add(
+            "missed_opt_ins",
+            "Workloads that were annotated while no webhook was asked, so that nothing happens; 0 on replicas that do not lead",
+            &self.missed_opt_ins,
+        );
+        shown.add(
+            "missed_opt_outs",
+            "Workloads that lost their annotation while no webhook was asked, so that their pods are still injected",
+            &self.missed_opt_outs,
+        );
+        shown.add(
+            "pods_alone",
+            "Injected pods that have certificates of their own, because no workload serves them",
+            &self.pods_alone,
+        );
         shown.add(
             "events_dropped",
             "Events that were not written because too many waited",

@@ -1,5 +1,6 @@
 //! What is observed of the cluster: compact watches and the state they keep in memory.
 
+mod alone;
 mod decode;
 mod index;
 mod pods;
@@ -8,7 +9,8 @@ mod state;
 mod tables;
 mod watch;
 
-pub(crate) use decode::{Seen, controller};
+pub(crate) use alone::{Alone, Standing, serves};
+pub(crate) use decode::{Seen, controller, is_controlled_by_workload};
 pub(crate) use index::WorkloadKey;
 pub(crate) use state::{Observed, View};
 pub(crate) use tables::Known;

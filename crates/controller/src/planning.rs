@@ -57,10 +57,15 @@ impl Planning {
     /// may drop while no webhook is there to put it back. Only what the workload itself says counts; a deleted
     /// one's Secret is the garbage collector's.
     pub(crate) async fn live(&self, key: &WorkloadKey) -> Result<Option<Workload>, ApiError> {
+        let found = self.look(key).await?;
+        Ok(found.and_then(|seen| seen.workload(key.workload.kind).ok().flatten()))
+    }
+
+    /// The object as it is now.
+    pub(crate) async fn look(&self, key: &WorkloadKey) -> Result<Option<Seen>, ApiError> {
         let kind = key.workload.kind;
         let (namespace, resource) = (key.namespace.as_str(), api::resource(kind));
         let api = Api::<Seen>::namespaced_with(self.client.clone(), namespace, &resource);
-        let found = api::call(format!("get {key}"), api.get(&key.workload.name)).await;
-        Ok(api::optional(found)?.and_then(|seen| seen.workload(kind).ok().flatten()))
+        api::optional(api::call(format!("get {key}"), api.get(&key.workload.name)).await)
     }
 }

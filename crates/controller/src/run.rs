@@ -89,6 +89,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     let (mut orderly, mut others) = (Supervised::default(), Supervised::default());
     parts.start_watches(&mut others, sources);
     parts.start_missed_pods(&mut others);
+    parts.start_alone_pods(&mut others);
     others.start("events", events::write(parts.client.clone(), backlog));
     parts.start_ca(&mut others);
     let identity = parts.start_own_certificates(&mut others);

@@ -67,6 +67,8 @@ impl Survey {
         metrics.soonest_end.set(census.first_end.map_or(0, |end| end.unix_timestamp()));
         metrics.life_elapsed.set(census.life_elapsed);
         metrics.overdue.set(count(census.overdue));
+        metrics.pods_alone.set(count(census.pods_alone));
+        metrics.missed_opt_outs.set(count(census.opt_outs_missed));
         metrics.leading.set(leading.into());
         metrics.queue.set(if leading { count(self.queue.depth()) } else { 0 });
         metrics.clock_difference.set(self.clock.difference().whole_seconds());

@@ -1,13 +1,14 @@
 {{/* What the controller may do where workloads are: in the whole cluster, or namespace by namespace. */}}
 {{- define "certmint.workloadRules" -}}
-# Workloads that opted in are watched; the owner chain of a pod that asks is read up to its workload.
+# Workloads that opted in are watched, and by their metadata those that do not have our label, to find annotations
+# that no webhook saw. The owner chain of a pod that asks is read up to its workload.
 - apiGroups: [apps]
   resources: [deployments, statefulsets, daemonsets, replicasets]
   verbs: [get, list, watch]
 - apiGroups: [batch]
   resources: [jobs, cronjobs]
   verbs: [get, list, watch]
-# The pod behind a token is read live; bare pods opt in themselves.
+# Injected pods are watched, so that each of them is served. The pod behind a token is read live.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]

@@ -1,7 +1,7 @@
 //! What an Event is about.
 
-use crate::api;
-use certmint_contract::Namespace;
+use crate::{api, observe::WorkloadKey};
+use certmint_contract::{Namespace, WorkloadKind, WorkloadRef};
 use certmint_planner::Workload;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::ObjectReference};
 use kube::{Api, Client};
@@ -36,6 +36,24 @@ impl Subject {
             name: workload.reference.name.clone(),
             uid: Some(workload.uid.clone()),
         }
+    }
+
+    /// The subject that a workload is of which only that is known.
+    pub(crate) fn of_key(key: &WorkloadKey, uid: &str) -> Self {
+        let (kind, namespace) = (key.workload.kind, &key.namespace);
+        Self {
+            api_version: kind.api_version(),
+            kind: kind.as_str(),
+            namespace: namespace.as_str().into(),
+            name: key.workload.name.clone(),
+            uid: Some(uid.into()),
+        }
+    }
+
+    /// The subject that a pod is.
+    pub(crate) fn pod(namespace: &Namespace, name: &str, uid: &str) -> Self {
+        let workload = WorkloadRef::new(WorkloadKind::Pod, name);
+        Self::of_key(&WorkloadKey { namespace: namespace.clone(), workload }, uid)
     }
 
     /// The subject that a Secret is. `kubectl events --for secret/NAME` shows its Events, `kubectl describe` does

@@ -11,8 +11,8 @@ const POD: &str = "/api/v1/namespaces/shop/pods/payments-1-x";
 const REPLICA_SET: &str = "/apis/apps/v1/namespaces/shop/replicasets/payments-1";
 
 fn issuance(fixture: &Fixture) -> Issuance {
-    let Reconciler { client, planning, metrics, .. } = &*fixture.reconciler;
-    Issuance::new(client.clone(), planning.clone(), metrics.clone())
+    let Reconciler { client, planning, events, metrics, .. } = &*fixture.reconciler;
+    Issuance::new(client.clone(), planning.clone(), events.clone(), metrics.clone())
 }
 
 fn request(method: &str, path: &str) -> Request<Bytes> {
@@ -29,8 +29,23 @@ fn owned_by(kind: &str, name: &str, uid: &str) -> Value {
     json!([{ "apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true }])
 }
 
+/// A pod of the fixture's Deployment that nobody has injected.
+fn fixture_pod() -> Value {
+    let owner = owned_by("ReplicaSet", "payments-1", "r-1");
+    json!({ "metadata": { "name": "payments-1-x", "uid": "p-1", "ownerReferences": owner } })
+}
+
+fn labelled(mut workload: Value) -> Value {
+    workload["metadata"]["labels"] = json!({ "certmint.dev/managed": "true" });
+    workload
+}
+
 /// Answers what is asked about a pod that runs as `account` and says that it is of the fixture's Deployment.
 async fn introduce(fixture: &mut Fixture, account: &str) {
+    introduce_pod(fixture, account, &fixture_pod()).await;
+}
+
+async fn review(fixture: &mut Fixture, account: &str) {
     fixture.server.expect("POST", REVIEW).await.ok(json!({ "status": {
         "authenticated": true, "audiences": ["certmint.dev"],
         "user": { "username": format!("system:serviceaccount:shop:{account}"), "extra": {
@@ -38,9 +53,11 @@ async fn introduce(fixture: &mut Fixture, account: &str) {
             "authentication.kubernetes.io/pod-uid": ["p-1"],
         }},
     }}));
-    let owner = owned_by("ReplicaSet", "payments-1", "r-1");
-    let pod = json!({ "metadata": { "name": "payments-1-x", "uid": "p-1", "ownerReferences": owner } });
-    fixture.server.expect("GET", POD).await.ok(pod);
+}
+
+async fn introduce_pod(fixture: &mut Fixture, account: &str, pod: &Value) {
+    review(fixture, account).await;
+    fixture.server.expect("GET", POD).await.ok(pod.clone());
     let owner = owned_by("Deployment", "payments", "w-1");
     let set = json!({ "metadata": { "name": "payments-1", "uid": "r-1", "ownerReferences": owner } });
     fixture.server.expect("GET", REPLICA_SET).await.ok(set);
@@ -138,11 +155,12 @@ async fn a_secret_that_is_not_there_is_awaited() {
 async fn another_service_account_is_refused_for_good_once_the_api_server_confirms_the_workloads() {
     let mut fixture = fixture();
     fixture.issue().await;
-    let refused = answer(&mut fixture, "mallory", &[(DEPLOYMENT, Ok(workload()))]).await.unwrap_err();
+    let live = labelled(workload());
+    let refused = answer(&mut fixture, "mallory", &[(DEPLOYMENT, Ok(live))]).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::WrongServiceAccount);
     assert!(!refused.code.is_transient());
     // The template has changed, and this replica was not told yet.
-    let mut changed = workload();
+    let mut changed = labelled(workload());
     changed["spec"]["template"]["spec"]["serviceAccountName"] = "clerk".into();
     let refused = answer(&mut fixture, "clerk", &[(DEPLOYMENT, Ok(changed))]).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotYetIssued);
@@ -152,16 +170,83 @@ async fn another_service_account_is_refused_for_good_once_the_api_server_confirm
 async fn that_a_workload_did_not_opt_in_is_said_only_when_it_says_so_itself() {
     let mut fixture = fixture();
     fixture.observed.unsee(WorkloadKind::Deployment, "shop", "payments");
-    let refused = answer(&mut fixture, "default", &[(DEPLOYMENT, Ok(workload()))]).await.unwrap_err();
+    let live = labelled(workload());
+    let refused = answer(&mut fixture, "default", &[(DEPLOYMENT, Ok(live))]).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotYetIssued);
-    let mut opted_out = workload();
+    let mut opted_out = labelled(workload());
     opted_out["metadata"]["annotations"] = json!({});
-    for live in [Ok(opted_out), Err(404)] {
+    // No watch is ever going to tell of one without our label.
+    for live in [Ok(workload()), Ok(opted_out), Err(404)] {
         let refused = answer(&mut fixture, "default", &[(DEPLOYMENT, live)]).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::NotOptedIn);
     }
     let refused = answer(&mut fixture, "default", &[(DEPLOYMENT, Err(503))]).await.unwrap_err();
     assert!(refused.code.is_transient(), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_injected_pod_that_its_workload_does_not_serve_gets_a_certificate_of_its_own() {
+    const OWN_SECRET: &str = "/api/v1/namespaces/shop/secrets/payments-1-x-certmint-tls";
+    let mut fixture = fixture();
+    let mut pod = fixture_pod();
+    pod["metadata"]["namespace"] = "shop".into();
+    pod["metadata"]["labels"] = json!({ "certmint.dev/injected": "true", "pod-template-hash": "1" });
+    pod["metadata"]["annotations"] = json!({ "certmint.dev/inject": "true" });
+    pod["spec"]["serviceAccountName"] = "clerk".into();
+    let issuance = issuance(&fixture);
+    let ask = || issuance.answer(request("POST", BUNDLE_PATH));
+    // The Deployment's pods run under another account by now; no watch has told of the pod.
+    let (response, ()) = tokio::join!(ask(), async {
+        introduce_pod(&mut fixture, "clerk", &pod).await;
+        fixture.server.expect("GET", DEPLOYMENT).await.ok(labelled(workload()));
+    });
+    let refused: Failure = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(refused.code, ErrorCode::NotYetIssued, "{refused}");
+
+    fixture.observed.see_pod(&crate::reconcile::fixture::seen(&pod));
+    let (response, ()) = tokio::join!(ask(), async {
+        review(&mut fixture, "clerk").await;
+        fixture.server.expect("GET", POD).await.ok(pod.clone());
+        // The owner is remembered.
+        fixture.server.expect("GET", DEPLOYMENT).await.ok(labelled(workload()));
+        fixture.server.expect("GET", OWN_SECRET).await.fail(404, "NotFound");
+    });
+    let refused: Failure = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(refused.code, ErrorCode::NotYetIssued, "{refused}");
+    let key = fixture.observed.pods_alone().pop().map(|alone| WorkloadKey::of(&alone.pod)).unwrap();
+    let (_, secret) = tokio::join!(fixture.reconciler.reconcile(&key), async {
+        let call = fixture.server.expect("POST", "/api/v1/namespaces/shop/secrets").await;
+        let mut secret = call.body.clone();
+        secret["metadata"]["resourceVersion"] = "1".into();
+        secret["metadata"]["namespace"] = "shop".into();
+        secret["metadata"]["uid"] = "s-1".into();
+        call.ok(secret.clone());
+        secret
+    });
+    assert_eq!(secret["metadata"]["ownerReferences"][0]["uid"], "p-1");
+    let spiffe_id = &secret["metadata"]["annotations"]["certmint.dev/spiffe-id"];
+    assert!(spiffe_id.as_str().unwrap().ends_with("/ns/shop/sa/clerk"), "{spiffe_id}");
+
+    // What is known of the pod is enough from now on.
+    let (response, ()) = tokio::join!(ask(), async {
+        review(&mut fixture, "clerk").await;
+        fixture.server.expect("GET", POD).await.ok(pod.clone());
+        fixture.server.expect("GET", OWN_SECRET).await.ok(secret);
+    });
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_final_refusal_is_told_on_the_pod_and_on_its_workload() {
+    let mut fixture = fixture();
+    fixture.observed.unsee(WorkloadKind::Deployment, "shop", "payments");
+    answer(&mut fixture, "default", &[(DEPLOYMENT, Ok(workload()))]).await.unwrap_err();
+    let told: Vec<_> = std::iter::from_fn(|| fixture.told.try_recv().ok()).collect();
+    let told: Vec<_> = told
+        .iter()
+        .map(|told| format!("{} {}/{}", told.reason, told.subject.kind, told.subject.name))
+        .collect();
+    assert_eq!(told, ["NotOptedIn Pod/payments-1-x", "NotOptedIn Deployment/payments"]);
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ pub(crate) struct MissedPods {
 const WATCH: &str = "missed Pod";
 /// As often as the other watches: what is silent for longer is dead.
 const WATCH_SECONDS: u32 = 60;
+/// Pods of one namespace that are known and told of at most: whoever may create pods may create many, with our label.
+const MAX_OF_NAMESPACE: usize = 1000;
 /// A kind, and a name of 253 characters.
 const LONGEST_REFERENCE: usize = 300;
 
@@ -55,22 +57,22 @@ impl MissedPods {
         let config = watcher::Config::default().timeout(WATCH_SECONDS).labels(&selector());
         let mut events = pin!(watcher(api, config).backoff(Patience::default()));
         self.metrics.watching(WATCH);
-        let (mut missed, mut listed) = (HashMap::new(), HashMap::new());
+        let (mut missed, mut listed) = (Missed::default(), Missed::default());
         let mut led = leadership::leads(&self.terms);
         loop {
-            let before = missed.len();
+            let before = missed.pods.len();
             tokio::select! {
                 // Whoever leads next tells of what it found as a follower.
                 () = leadership::turns(&mut self.terms, led) => {
                     led = leadership::leads(&self.terms);
-                    missed.values().for_each(|pod| self.tell(pod));
+                    missed.pods.values().for_each(|pod| self.tell(pod));
                 }
                 Some(event) = events.next() => match event {
-                    Ok(Event::Init) => listed.clear(),
+                    Ok(Event::Init) => listed = Missed::default(),
                     Ok(Event::InitApply(pod)) => self.note(&mut listed, pod),
                     Ok(Event::InitDone) => missed = std::mem::take(&mut listed),
                     Ok(Event::Apply(pod)) => self.note(&mut missed, pod),
-                    Ok(Event::Delete(pod)) => drop(missed.remove(&pod.metadata.uid)),
+                    Ok(Event::Delete(pod)) => missed.remove(&pod.metadata),
                     Err(error) => {
                         self.metrics.watch_failed(WATCH);
                         let code = ErrorCode::Unavailable;
@@ -78,20 +80,27 @@ impl MissedPods {
                     }
                 }
             }
-            let grown = i64::try_from(missed.len()).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
+            let grown = i64::try_from(missed.pods.len()).unwrap_or(0) - i64::try_from(before).unwrap_or(0);
             self.metrics.missed_pods.inc_by(grown);
         }
     }
 
     /// Keeps only what is told: a pod's metadata is as large as whoever makes it wants.
-    fn note(&self, pods: &mut HashMap<Option<String>, ObjectMeta>, pod: PartialObjectMeta<Pod>) {
+    fn note(&self, missed: &mut Missed, pod: PartialObjectMeta<Pod>) {
         let ObjectMeta { name, namespace, uid, annotations, .. } = pod.metadata;
         let workload = annotations.unwrap_or_default().remove_entry(keys::WORKLOAD);
         let annotations =
             workload.filter(|(_, value)| value.len() <= LONGEST_REFERENCE).map(|entry| [entry].into());
         let pod = ObjectMeta { name, namespace, uid, annotations, ..ObjectMeta::default() };
-        self.tell(&pod);
-        pods.insert(pod.uid.clone(), pod);
+        match missed.put(&pod) {
+            Room::Found => self.tell(&pod),
+            Room::JustFilled => {
+                let namespace = pod.namespace.as_deref().unwrap_or_default();
+                let code = ErrorCode::NotInjected;
+                tracing::warn!(%code, namespace, "more pods of this namespace were created without the webhook than are told of");
+            }
+            Room::Full => {}
+        }
     }
 
     fn tell(&self, pod: &ObjectMeta) {
@@ -115,6 +124,51 @@ impl MissedPods {
         self.events.refused(&subject, code, &note);
         if let Some(workload) = workload(pod).and_then(|key| self.observed.workload(&key)) {
             self.events.refused(&Subject::of(&workload), code, &note);
+        }
+    }
+}
+
+/// The pods that are known.
+#[derive(Default)]
+struct Missed {
+    pods: HashMap<Option<String>, ObjectMeta>,
+    of_namespace: HashMap<Option<String>, usize>,
+}
+
+/// Whether there was room for one more.
+enum Room {
+    Found,
+    /// It is the first one that finds none.
+    JustFilled,
+    Full,
+}
+
+impl Missed {
+    fn put(&mut self, pod: &ObjectMeta) -> Room {
+        if !self.pods.contains_key(&pod.uid) {
+            let count = self.of_namespace.entry(pod.namespace.clone()).or_default();
+            match *count {
+                MAX_OF_NAMESPACE => {
+                    *count += 1;
+                    return Room::JustFilled;
+                }
+                more if more > MAX_OF_NAMESPACE => return Room::Full,
+                _ => *count += 1,
+            }
+        }
+        self.pods.insert(pod.uid.clone(), pod.clone());
+        Room::Found
+    }
+
+    fn remove(&mut self, pod: &ObjectMeta) {
+        if self.pods.remove(&pod.uid).is_none() {
+            return;
+        }
+        if let Some(count) = self.of_namespace.get_mut(&pod.namespace) {
+            *count = (*count).min(MAX_OF_NAMESPACE).saturating_sub(1);
+            if *count == 0 {
+                self.of_namespace.remove(&pod.namespace);
+            }
         }
     }
 }
@@ -210,10 +264,44 @@ mod tests {
         let mut large = pod("payments-0");
         large["metadata"]["annotations"]["example.com/notes"] = "a".repeat(200_000).into();
         large["metadata"]["managedFields"] = json!([{ "manager": "kubectl" }]);
-        let mut pods = HashMap::new();
-        missed.note(&mut pods, serde_json::from_value(large).unwrap());
-        let kept = pods.remove(&Some("payments-0".to_owned())).unwrap();
+        let mut known = Missed::default();
+        missed.note(&mut known, serde_json::from_value(large).unwrap());
+        let kept = known.pods.remove(&Some("payments-0".to_owned())).unwrap();
         assert!(serde_json::to_string(&kept).unwrap().len() < 200, "{kept:?}");
         assert_eq!(workload(&kept).unwrap().workload.to_string(), "Deployment/payments");
+    }
+
+    #[tokio::test]
+    async fn a_namespace_full_of_forged_pods_leaves_room_for_the_others() {
+        let (events, mut backlog) = Events::new("controller-0");
+        let (_term, terms) = watch::channel(Some(Instant::now() + Duration::from_secs(3600)));
+        let observed = Observed::new(Arc::new(Queue::default()), 0);
+        let missed =
+            MissedPods { client: api_server().0, observed, terms, events, metrics: Metrics::default() };
+        let mut known = Missed::default();
+        let mut note = |namespace: &str, name: &str| {
+            let mut forged = pod(name);
+            forged["metadata"]["namespace"] = namespace.into();
+            missed.note(&mut known, serde_json::from_value(forged).unwrap());
+            known.pods.len()
+        };
+        for index in 0..3 * MAX_OF_NAMESPACE {
+            note("mallory", &format!("forged-{index}"));
+        }
+        assert_eq!(note("mallory", "forged-0"), MAX_OF_NAMESPACE);
+        assert_eq!(note("shop", "payments-0"), MAX_OF_NAMESPACE + 1);
+        let told = std::iter::from_fn(|| backlog.try_recv().ok()).filter(|told| told.subject.kind == "Pod");
+        assert_eq!(told.count(), MAX_OF_NAMESPACE + 1);
+        let of = |namespace: &str, name: &str| ObjectMeta {
+            namespace: Some(namespace.into()),
+            uid: Some(name.into()),
+            ..ObjectMeta::default()
+        };
+        known.remove(&of("mallory", "forged-7"));
+        known.remove(&of("shop", "payments-0"));
+        assert_eq!(known.of_namespace.len(), 1);
+        let freed: PartialObjectMeta<Pod> = serde_json::from_value(pod("freed")).unwrap();
+        missed.note(&mut known, freed);
+        assert_eq!(known.pods.len(), MAX_OF_NAMESPACE);
     }
 }

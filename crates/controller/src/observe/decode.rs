@@ -116,6 +116,8 @@ impl Seen {
         let ours = |key: &str| key.starts_with(keys::PREFIX) && !keys::OWN_KEYS.contains(&key);
         let facts = PodFacts {
             uid: self.metadata.uid.as_deref().unwrap_or_default().into(),
+            is_started: self.status()?.has("Initialized"),
+            is_deleted: self.metadata.deletion_timestamp.is_some(),
             hostname: spec.hostname.filter(|name| !name.is_empty()).map(Into::into),
             subdomain: spec.subdomain.filter(|name| !name.is_empty()).map(Into::into),
             service_account,
@@ -200,17 +202,33 @@ impl Seen {
 
     /// Whether it is a pod or Job that runs nothing any more, and never will.
     fn is_finished(&self, kind: WorkloadKind) -> Result<bool, Unreadable> {
-        if !matches!(kind, WorkloadKind::Pod | WorkloadKind::Job) {
-            return Ok(false);
-        }
-        let Some(status) = &self.status else { return Ok(false) };
-        let status: Status = serde_json::from_str(status.get()).map_err(Unreadable::Status)?;
         Ok(match kind {
-            WorkloadKind::Pod => matches!(&*status.phase, "Succeeded" | "Failed"),
-            _ => status.conditions.iter().any(|condition| {
-                matches!(&*condition.kind, "Complete" | "Failed") && condition.status == "True"
-            }),
+            WorkloadKind::Pod => matches!(&*self.status()?.phase, "Succeeded" | "Failed"),
+            WorkloadKind::Job => {
+                let status = self.status()?;
+                status.has("Complete") || status.has("Failed")
+            }
+            _ => false,
         })
+    }
+
+    /// Whether the pods that it makes are injected, whatever it says itself.
+    pub(crate) fn keeps_injecting(&self, kind: WorkloadKind) -> bool {
+        let template = self.template(kind).unwrap_or_default();
+        template.metadata.annotations.get(keys::INJECT).is_some_and(|value| value == keys::TRUE)
+    }
+
+    /// Whether it has the label by which the watches find it.
+    pub(crate) fn is_managed(&self) -> bool {
+        let labels = self.metadata.labels.as_ref();
+        labels.and_then(|labels| labels.get(keys::MANAGED)).is_some_and(|value| value == keys::TRUE)
+    }
+
+    fn status(&self) -> Result<Status, Unreadable> {
+        match &self.status {
+            Some(status) => serde_json::from_str(status.get()).map_err(Unreadable::Status),
+            None => Ok(Status::default()),
+        }
     }
 
     fn spec<T: for<'de> Deserialize<'de> + Default>(&self) -> Result<T, Unreadable> {
@@ -246,6 +264,13 @@ struct Status {
     phase: String,
     #[serde(deserialize_with = "null_is_default")]
     conditions: Vec<Condition>,
+}
+
+impl Status {
+    /// Whether the condition is true.
+    fn has(&self, kind: &str) -> bool {
+        self.conditions.iter().any(|condition| condition.kind == kind && condition.status == "True")
+    }
 }
 
 #[derive(Default, Deserialize)]

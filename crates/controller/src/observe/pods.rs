@@ -1,7 +1,7 @@
 //! Injected pods that have not finished. There may be tens of thousands, so only what decides is kept of each, and what
 //! the pods of one template have in common is kept once.
 
-use certmint_contract::{Namespace, WorkloadKind, WorkloadRef, annotations};
+use certmint_contract::{Namespace, OptIn, WorkloadKind, WorkloadRef, annotations, keys};
 use certmint_planner::{Labels, Workload};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -15,6 +15,10 @@ pub(crate) struct Pod {
     pub(crate) uid: Box<str>,
     /// `spec.hostname`
     pub(crate) hostname: Option<Box<str>>,
+    /// Its init containers have started, so that it had a certificate once.
+    pub(super) is_started: bool,
+    /// It has a `metadata.deletionTimestamp`.
+    pub(super) is_deleted: bool,
     /// What it has in common with the other pods of its template.
     pub(crate) shape: Arc<Shape>,
     /// Its values of [`OWN_LABELS`].
@@ -55,6 +59,8 @@ pub(crate) struct PodOwner {
 #[derive(Debug)]
 pub(super) struct PodFacts {
     pub(super) uid: Box<str>,
+    pub(super) is_started: bool,
+    pub(super) is_deleted: bool,
     pub(super) hostname: Option<Box<str>>,
     pub(super) subdomain: Option<Box<str>>,
     pub(super) service_account: Box<str>,
@@ -108,13 +114,13 @@ const LABEL_BYTES: usize = 64;
 
 impl Pod {
     pub(super) fn new(facts: PodFacts) -> Self {
-        let PodFacts { uid, hostname, subdomain, service_account, owner, workload, mut labels, annotations } =
-            facts;
+        let PodFacts { uid, is_started, is_deleted, hostname, .. } = facts;
+        let PodFacts { subdomain, service_account, owner, workload, mut labels, annotations, .. } = facts;
         let own_labels =
             OWN_LABELS.into_iter().filter_map(|key| Some((key, labels.remove(key)?.into()))).collect();
         let (labels, annotations) = (labels.into(), annotations.into());
         let shape = Shape { owner, workload, service_account, subdomain, labels, annotations };
-        Self { uid, hostname, shape: Arc::new(shape), own_labels }
+        Self { uid, hostname, is_started, is_deleted, shape: Arc::new(shape), own_labels }
     }
 
     /// Its labels, in no order.
@@ -123,11 +129,16 @@ impl Pod {
         self.shape.labels.iter().chain(own)
     }
 
+    /// Whether it asks for a certificate itself.
+    pub(super) fn asks(&self) -> bool {
+        self.shape.annotations.get(keys::INJECT) == Some(keys::TRUE)
+    }
+
     /// The pod as a workload of its own. A pod that has an owner shares its annotations with the owner's other pods,
     /// so the Secret that they name cannot be its own.
     pub(super) fn as_workload(&self, namespace: &Namespace, name: &str) -> Workload {
         let mut request = annotations::parse(self.shape.annotations.iter());
-        if let (Ok(certmint_contract::OptIn::Yes(request)), Some(_)) = (&mut request, &self.shape.owner) {
+        if let (Ok(OptIn::Yes(request)), Some(_)) = (&mut request, &self.shape.owner) {
             request.secret_name = None;
         }
         let labels = self.labels().map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -167,6 +178,16 @@ impl Pods {
         self.namespaces
             .iter()
             .flat_map(|(namespace, within)| within.pods.keys().map(move |name| (namespace, name)))
+    }
+
+    /// Those of one namespace.
+    pub(super) fn within(&self, namespace: &Namespace) -> impl Iterator<Item = (&Arc<str>, &Pod)> {
+        self.namespaces.get(namespace).into_iter().flat_map(|within| &within.pods)
+    }
+
+    /// Whether a pod of that namespace found no room, and none did since.
+    pub(super) fn is_full(&self, namespace: &Namespace) -> bool {
+        self.namespaces.get(namespace).is_some_and(|within| within.is_full)
     }
 
     /// The pods that belong to a workload, by what they themselves tell.
@@ -257,6 +278,8 @@ mod tests {
         };
         PodFacts {
             uid: uid.into(),
+            is_started: false,
+            is_deleted: false,
             hostname: None,
             subdomain: None,
             service_account: "web".into(),
@@ -295,6 +318,17 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_limits_says_so() {
+        let page = include_str!("../../../../docs/src/reference/limits.md");
+        for row in [
+            format!("the injected pods of one namespace | {} MiB,", MAX_BYTES_OF_NAMESPACE >> 20),
+            format!("all injected pods | {} MiB |", MAX_BYTES >> 20),
+        ] {
+            assert!(page.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
     fn a_pod_has_its_own_labels_and_those_of_its_template() {
         let mut own = facts("p-1");
         own.labels.insert("statefulset.kubernetes.io/pod-name".into(), "db-0".into());
@@ -306,7 +340,7 @@ mod tests {
         let workload = pod.as_workload(&namespace("shop"), "db-0");
         assert_eq!(workload.reference.to_string(), "Pod/db-0");
         assert_eq!(workload.template_labels.get("statefulset.kubernetes.io/pod-name"), Some("db-0"));
-        let Ok(certmint_contract::OptIn::Yes(request)) = workload.request else { panic!() };
+        let Ok(OptIn::Yes(request)) = workload.request else { panic!() };
         assert_eq!(request.secret_name, None, "all pods of the Deployment would want it");
     }
 

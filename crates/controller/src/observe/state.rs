@@ -50,6 +50,10 @@ pub(crate) struct Census {
     pub(crate) life_elapsed: f64,
     /// Certificates whose renewal is late.
     pub(crate) overdue: usize,
+    /// Pods that stand alone.
+    pub(crate) pods_alone: usize,
+    /// Workloads that opted out, but still make injected pods.
+    pub(crate) opt_outs_missed: usize,
 }
 
 impl Observed {
@@ -119,8 +123,12 @@ impl Observed {
             first_end: None,
             life_elapsed: 0.0,
             overdue: 0,
+            pods_alone: state.workloads.keys().filter(|key| state.is_alone(key)).count(),
+            opt_outs_missed: state.opt_outs_missed.len(),
         };
-        for record in state.secrets.values().filter_map(|known| known.facts.record.as_ref().ok()) {
+        let used =
+            state.secrets.iter().filter(|((namespace, _), known)| state.is_used(namespace, &known.facts));
+        for record in used.filter_map(|(_, known)| known.facts.record.as_ref().ok()) {
             let elapsed = life_elapsed(record.not_before, record.not_after, now);
             census.life_elapsed = census.life_elapsed.max(elapsed);
             census.overdue += usize::from(elapsed > OVERDUE);
@@ -213,12 +221,16 @@ impl Observed {
         names
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    pub(super) fn add(&self, key: WorkloadKey) {
+        self.queue.add(key);
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
         // A panic while the lock is held ends the process; there is no torn state to guard against.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -228,6 +240,11 @@ impl Observed {
     /// Takes in a workload, as its watch would.
     pub(crate) fn see(&self, kind: certmint_contract::WorkloadKind, seen: &Seen) {
         self.upsert(What::Workload(kind), seen).unwrap();
+    }
+
+    /// Takes in a pod, as its watch would.
+    pub(crate) fn see_pod(&self, seen: &Seen) {
+        self.upsert(What::Pod, seen).unwrap();
     }
 
     /// Takes in a Secret, as its watch would.

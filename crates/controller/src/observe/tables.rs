@@ -57,6 +57,14 @@ pub(super) struct State {
     pub(super) hosts: HashMap<WorkloadKey, Hosts>,
     pub(super) services: Services,
     pub(super) pods: Pods,
+    /// Namespaces in which a pod may be served by something else than before.
+    pub(super) unjudged: BTreeSet<Namespace>,
+    /// Pods that nothing serves, and since when; those that stand alone are among the workloads.
+    pub(super) unserved: BTreeMap<Name, Instant>,
+    /// Pods that stand alone, and nobody was told.
+    pub(super) untold: Vec<WorkloadKey>,
+    /// Workloads that opted out, but still make injected pods.
+    pub(super) opt_outs_missed: BTreeSet<WorkloadKey>,
     pub(super) secrets: BTreeMap<(Namespace, SecretName), Box<Known>>,
     /// The Secrets of each workload: one, but for moments.
     pub(super) claims: HashMap<WorkloadKey, Vec<SecretName>>,
@@ -70,8 +78,13 @@ pub(super) fn turn_of(uid: &str) -> Instant {
     Instant::now() + VERIFY_PACE / 2 + VERIFY_PACE / 2048 * part
 }
 
+/// The key of a pod that is a workload of its own.
+pub(super) fn pod_key(namespace: &Namespace, name: &str) -> WorkloadKey {
+    WorkloadKey { namespace: namespace.clone(), workload: WorkloadRef::new(WorkloadKind::Pod, name) }
+}
+
 impl State {
-    fn put_workload(&mut self, workload: Workload) -> Vec<WorkloadKey> {
+    pub(super) fn put_workload(&mut self, workload: Workload) -> Vec<WorkloadKey> {
         let key = WorkloadKey::of(&workload);
         let before = self.workloads.get(&key);
         if before.is_some_and(|before| **before == workload) {
@@ -80,6 +93,9 @@ impl State {
         if before.is_some_and(|before| before.uid != workload.uid) {
             self.hosts.remove(&key);
         }
+        if key.workload.kind != WorkloadKind::Pod {
+            self.unjudged.insert(key.namespace.clone());
+        }
         self.workloads.insert(key.clone(), Box::new(workload));
         vec![key]
     }
@@ -87,7 +103,10 @@ impl State {
     /// Takes in what a watch delivered; `None` when that is nothing to keep.
     pub(super) fn take(&mut self, what: What, seen: &Seen) -> Result<Option<Vec<WorkloadKey>>, Unreadable> {
         match what {
-            What::Workload(kind) => Ok(seen.workload(kind)?.map(|workload| self.put_workload(workload))),
+            What::Workload(kind) => Ok(seen.workload(kind)?.map(|workload| {
+                self.note_opt_out(&workload, seen.keeps_injecting(kind));
+                self.put_workload(workload)
+            })),
             What::Pod => match seen.pod()? {
                 Some((namespace, name, pod)) => self.put_pod(&namespace, name, pod).map(Some),
                 None => Ok(None),
@@ -108,8 +127,11 @@ impl State {
         name: &str,
         pod: Pod,
     ) -> Result<Vec<WorkloadKey>, Unreadable> {
-        let itself = pod.shape.workload.is_none().then(|| pod.as_workload(namespace, name));
-        self.pods.put(namespace, name, pod)?;
+        let is_own = pod.shape.workload.is_none() || self.workloads.contains_key(&pod_key(namespace, name));
+        let itself = is_own.then(|| pod.as_workload(namespace, name));
+        if self.pods.put(namespace, name, pod)? {
+            self.unjudged.insert(namespace.clone());
+        }
         Ok(itself.map(|itself| self.put_workload(itself)).unwrap_or_default())
     }
 
@@ -151,6 +173,17 @@ impl State {
         affected
     }
 
+    /// Whether somebody uses the Secret's certificate: that of a Job or pod that has finished is not renewed.
+    pub(super) fn is_used(&self, namespace: &Namespace, facts: &SecretFacts) -> bool {
+        let ends = |reference: &str| reference.starts_with("Job/") || reference.starts_with("Pod/");
+        if !facts.owner.as_ref().is_some_and(|owner| ends(&owner.reference)) {
+            return true;
+        }
+        claimed_by(facts).is_none_or(|workload| {
+            self.workloads.contains_key(&WorkloadKey { namespace: namespace.clone(), workload })
+        })
+    }
+
     pub(super) fn remove_secret(&mut self, name: &(Namespace, SecretName)) -> Vec<WorkloadKey> {
         let Some(known) = self.secrets.remove(name) else { return Vec::new() };
         let Some(workload) = claimed_by(&known.facts) else { return Vec::new() };
@@ -166,8 +199,16 @@ impl State {
 
     fn remove_workload(&mut self, kind: WorkloadKind, (namespace, name): &Name) -> Vec<WorkloadKey> {
         let key = WorkloadKey { namespace: namespace.clone(), workload: WorkloadRef::new(kind, name) };
-        self.hosts.remove(&key);
-        self.workloads.remove(&key).map(|_| key).into_iter().collect()
+        self.opt_outs_missed.remove(&key);
+        if kind != WorkloadKind::Pod {
+            self.unjudged.insert(namespace.clone());
+        }
+        if self.forget_workload(&key) { vec![key] } else { Vec::new() }
+    }
+
+    pub(super) fn forget_workload(&mut self, key: &WorkloadKey) -> bool {
+        self.hosts.remove(key);
+        self.workloads.remove(key).is_some()
     }
 
     pub(super) fn remove(&mut self, what: What, full_name: &Name) -> Vec<WorkloadKey> {
@@ -176,6 +217,7 @@ impl State {
             What::Workload(kind) => self.remove_workload(kind, full_name),
             What::Pod => {
                 self.pods.remove(namespace, name);
+                self.unserved.remove(full_name);
                 self.remove_workload(WorkloadKind::Pod, full_name)
             }
             What::Service => match self.services.remove(&(namespace.clone(), name.clone())) {

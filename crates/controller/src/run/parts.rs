@@ -1,6 +1,7 @@
 //! The tasks, each given what it needs.
 
 use crate::{
+    alone::AlonePods,
     args::Settings,
     ca::{self, Ca, Keeper},
     clock::Clock,
@@ -70,6 +71,16 @@ impl Parts {
             news: News::default(),
             pace: Pace::default(),
         })
+    }
+
+    pub(super) fn start_alone_pods(&self, tasks: &mut Supervised) {
+        let alone = AlonePods {
+            observed: Arc::clone(&self.observed),
+            planning: self.planning(),
+            terms: self.terms.subscribe(),
+            events: self.events.clone(),
+        };
+        tasks.start("pods alone", alone.run());
     }
 
     pub(super) fn start_missed_pods(&self, tasks: &mut Supervised) {
@@ -175,6 +186,7 @@ impl Parts {
             client: self.client.clone(),
             namespaces: settings.watch_namespaces.to_vec(),
             events: self.events.clone(),
+            metrics: self.metrics.clone(),
         });
         let last_valid = Arc::new(LastValidPolicy::new(
             self.fenced.clone(),
@@ -190,7 +202,7 @@ impl Parts {
                 let (webhook, missed) = (Arc::clone(&webhook), Arc::clone(&missed));
                 let last_valid = Arc::clone(&last_valid);
                 async move {
-                    tokio::join!(work, webhook.keep(), missed.look(), last_valid.keep());
+                    tokio::join!(work, webhook.keep(), missed.watch(), last_valid.keep());
                 }
             };
             leadership::while_leading(terms, &shutdown, work).await;
@@ -206,7 +218,12 @@ impl Parts {
     ) {
         let shutdown = self.shutdown.clone();
         let api = Server {
-            handler: Issuance::new(self.client.clone(), self.planning(), self.metrics.clone()),
+            handler: Issuance::new(
+                self.client.clone(),
+                self.planning(),
+                self.events.clone(),
+                self.metrics.clone(),
+            ),
             limits: Limits::issuance(),
             shutdown: shutdown.clone(),
         };
