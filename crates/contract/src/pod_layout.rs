@@ -54,3 +54,7 @@ pub const ENV_DEADLINE: &str = "CERTMINT_DEADLINE_SECONDS";
 /// The kubelet writes an Event with the reason each time that `wait` ends in vain. A certificate usually comes within
 /// seconds, so that a pod that still waits after half a minute is worth an Event.
 pub const DEFAULT_DEADLINE_SECONDS: u32 = 30;
+
+/// The annotation in which a pod names those of its volumes that the cluster autoscaler may lose with the pod, with commas
+/// between them and no spaces. A pod with another local volume keeps its node from being removed.
+pub const SAFE_TO_EVICT_VOLUMES: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";

@@ -1,6 +1,7 @@
 //! Reading JSON without owning it: what is borrowed costs nothing, what is unknown is passed over.
 
 use certmint_contract::ownership::TEMPLATE_HASH;
+use certmint_contract::pod_layout::SAFE_TO_EVICT_VOLUMES;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -38,7 +39,8 @@ impl Ours<'_> {
 }
 
 /// The annotations and labels of others that say something about a pod.
-const READ_OF_OTHERS: [&str; 3] = [crate::pod::MIRROR, crate::pod::LIMIT_RANGER, TEMPLATE_HASH];
+const READ_OF_OTHERS: [&str; 4] =
+    [crate::pod::MIRROR, crate::pod::LIMIT_RANGER, TEMPLATE_HASH, SAFE_TO_EVICT_VOLUMES];
 
 fn is_ours(key: &str) -> bool {
     key.starts_with(certmint_contract::keys::PREFIX)
@@ -196,6 +198,14 @@ mod tests {
         let ours: Ours<'_> =
             serde_json::from_str(r#"{"a":"b","certmint.dev/x":"1","certmint.dev/y":"\u0041"}"#).unwrap();
         assert_eq!(ours.iter().collect::<Vec<_>>(), [("certmint.dev/x", "1"), ("certmint.dev/y", "A")]);
+    }
+
+    #[test]
+    fn an_annotation_of_others_is_found_by_its_key_and_is_not_ours() {
+        let text = format!(r#"{{"certmint.dev/x":"1","{SAFE_TO_EVICT_VOLUMES}":"tmp,cache"}}"#);
+        let ours: Ours<'_> = serde_json::from_str(&text).unwrap();
+        assert_eq!(ours.get(SAFE_TO_EVICT_VOLUMES), Some("tmp,cache"));
+        assert_eq!(ours.iter().collect::<Vec<_>>(), [("certmint.dev/x", "1")]);
     }
 
     #[test]

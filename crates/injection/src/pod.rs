@@ -1,6 +1,7 @@
 //! A pod on its creation: our container, its volumes, and mounts for the app.
 
 mod container;
+mod eviction;
 mod mounts;
 mod reader;
 mod resources;
@@ -61,9 +62,13 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
     let mut edits = Edits::default();
     let secret = reference.map(|workload| request.secret_name_for(workload)).transpose()?;
     let warnings = inject(&target, secret.as_ref(), &mut edits)?;
-    let wishes = if spec.is_windows() { vec![NOT_MEANT] } else { marks(workload.is_the_pod()) };
-    let by = (!spec.is_windows()).then(|| (keys::INJECTED_BY, Some(settings.version.as_str().into())));
-    edits.metadata(&["metadata"], Some(metadata), &wishes, by.as_slice())?;
+    let (wishes, annotations) = if spec.is_windows() {
+        (vec![NOT_MEANT], Vec::new())
+    } else {
+        let by = (keys::INJECTED_BY, Some(settings.version.as_str().into()));
+        (marks(workload.is_the_pod()), vec![by, eviction::annotation(metadata)])
+    };
+    edits.metadata(&["metadata"], Some(metadata), &wishes, &annotations)?;
     Ok(Injection { patch: edits.into_patch()?, warnings })
 }
 

@@ -2,6 +2,7 @@
 
 mod common;
 
+use certmint_contract::pod_layout::{SAFE_TO_EVICT_VOLUMES, TLS_VOLUME};
 use certmint_testkit::{Object, workload};
 use common::{admit, created, operations, patched};
 use proptest::option;
@@ -65,10 +66,18 @@ fn annotations() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
 fn object() -> impl Strategy<Value = Object> {
     let kind =
         prop::sample::select(vec!["Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "CronJob"]);
-    (kind, pod_spec(), annotations()).prop_map(|(kind, spec, annotations)| {
+    let volumes =
+        option::of(prop::sample::select(vec!["", "tmp", "tmp,cache", "certmint-tls", "a,certmint-tls"]));
+    (kind, pod_spec(), annotations(), volumes).prop_map(|(kind, spec, annotations, volumes)| {
         let object = if kind == "Pod" { certmint_testkit::pod() } else { workload(kind) };
         let path = object.template_path();
         let object = object.with(&path, "spec", spec);
+        let object = match volumes.filter(|_| kind == "Pod") {
+            Some(volumes) => {
+                object.with("/metadata", "annotations", json!({ (SAFE_TO_EVICT_VOLUMES): volumes }))
+            }
+            None => object,
+        };
         annotations.into_iter().fold(object, |object, (key, value)| object.annotated(key, value))
     })
 }
@@ -95,6 +104,14 @@ fn users_own(object: &Object) -> Value {
             let Some(metadata) = value.pointer_mut(&metadata) else { continue };
             let mut entries = metadata[map].as_object().cloned().unwrap_or_default();
             entries.retain(|key, _| !key.starts_with("certmint.dev/"));
+            if let Some(volumes) = entries.remove(SAFE_TO_EVICT_VOLUMES) {
+                let volumes = volumes.as_str().unwrap_or_default().split(',');
+                let volumes: Vec<_> =
+                    volumes.filter(|name| !name.is_empty() && *name != TLS_VOLUME).collect();
+                if !volumes.is_empty() {
+                    entries.insert(SAFE_TO_EVICT_VOLUMES.into(), volumes.join(",").into());
+                }
+            }
             metadata[map] = entries.into();
         }
     }

@@ -51,6 +51,18 @@ fn warnings_do_not_grow_with_the_product_of_what_the_author_lists() {
 }
 
 #[test]
+fn the_cluster_autoscaler_may_evict_the_certificates_volume_and_those_that_the_user_listed() {
+    const KEY: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
+    let listed = |pod: &Object| created(pod).value()["metadata"]["annotations"][KEY].clone();
+    assert_eq!(listed(&opted_in()), "certmint-tls");
+    let pod = opted_in().with("/metadata/annotations", KEY, json!("tmp,cache"));
+    assert_eq!(listed(&pod), "tmp,cache,certmint-tls");
+    assert!(admit(&created(&pod), None).unwrap().patch.is_empty());
+    let left_alone = pod.annotated("inject", "false");
+    assert_eq!(created(&left_alone).value()["metadata"]["annotations"][KEY], "tmp,cache");
+}
+
+#[test]
 fn injection_goes_first_or_last() {
     let pod = opted_in().with_spec("initContainers", json!([{"name": "migrate"}]));
     let names = |pod: &Object| {
