@@ -35,11 +35,11 @@ pub struct Args {
     /// The ConfigMap in which the last valid policy is kept.
     #[arg(long, env = "CERTMINT_LAST_VALID_POLICY_CONFIGMAP", default_value = "certmint-last-valid-policy")]
     pub last_valid_policy_configmap: String,
-    /// Where the issuance API is served over TLS.
-    #[arg(long, env = "CERTMINT_LISTEN", default_value = "0.0.0.0:8443")]
+    /// Where the issuance API is served over TLS. `[::]` stands for every address, of IPv4 too.
+    #[arg(long, env = "CERTMINT_LISTEN", default_value = "[::]:8443")]
     pub listen: SocketAddr,
-    /// Where /healthz, /readyz and /metrics are served over plain HTTP.
-    #[arg(long, env = "CERTMINT_HEALTH_LISTEN", default_value = "0.0.0.0:9402")]
+    /// Where /healthz, /readyz and /metrics are served over plain HTTP. `[::]` stands for every address, of IPv4 too.
+    #[arg(long, env = "CERTMINT_HEALTH_LISTEN", default_value = "[::]:9402")]
     pub health_listen: SocketAddr,
     /// The Service of the issuance API.
     #[arg(long, env = "CERTMINT_CONTROLLER_SERVICE", default_value = "certmint-controller")]

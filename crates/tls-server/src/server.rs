@@ -3,17 +3,16 @@
 use crate::activity::{Activity, Heard};
 use crate::callers::{Callers, MAX_FAREWELLS, Place};
 use crate::handler::{Handler, Shared};
-use crate::limits::{MAX_SEND_BYTES, MAX_SOCKET_BYTES};
+use crate::limits::MAX_SEND_BYTES;
 use crate::lingering::Lingering;
 use crate::rejections::Rejections;
 use crate::{Identity, Limits, connection, identity};
 use certmint_contract::ErrorCode;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -21,39 +20,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// An address is not to be had.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {why}; is another process there?")]
-pub struct BindError {
-    /// The address.
-    pub address: SocketAddr,
-    /// What the system says.
-    pub why: std::io::Error,
-}
-
-/// Connections that the kernel may keep before they are accepted.
-const BACKLOG: u32 = 1024;
 /// More seats than connections, so that no connection waits for another's end.
 const SPARE_SEATS: usize = 8;
 /// How long is waited before a failed accept is tried again.
 const ACCEPT_REST: Duration = Duration::from_millis(500);
-
-/// Opens the listener that a [`Server`] serves on.
-///
-/// # Errors
-/// When the address is taken or not to be had.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    let listen = || {
-        let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
-        socket.set_reuseaddr(true)?;
-        // Inherited by every connection: what the kernel keeps for it counts as the server's memory too.
-        socket.set_recv_buffer_size(MAX_SOCKET_BYTES)?;
-        socket.set_send_buffer_size(MAX_SOCKET_BYTES)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listen().map_err(|why| BindError { address, why })
-}
 
 /// One listener's worth of serving.
 #[derive(Debug)]

@@ -2,17 +2,18 @@
 
 use certmint_contract::pod_layout::DEFAULT_DEADLINE_SECONDS;
 use certmint_injection::{ContainerResources, Quantity, RunAsUser, Settings};
+use http::uri::Authority;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Answers admission reviews of pods and workloads.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where POST /mutate is served over TLS.
-    #[arg(long, env = "CERTMINT_LISTEN", default_value = "0.0.0.0:8443")]
+    /// Where POST /mutate is served over TLS. `[::]` stands for every address, of IPv4 too.
+    #[arg(long, env = "CERTMINT_LISTEN", default_value = "[::]:8443")]
     pub listen: SocketAddr,
-    /// Where /healthz, /readyz and /metrics are served over plain HTTP.
-    #[arg(long, env = "CERTMINT_HEALTH_LISTEN", default_value = "0.0.0.0:9402")]
+    /// Where /healthz, /readyz and /metrics are served over plain HTTP. `[::]` stands for every address, of IPv4 too.
+    #[arg(long, env = "CERTMINT_HEALTH_LISTEN", default_value = "[::]:9402")]
     pub health_listen: SocketAddr,
     /// The mounted Secret of the webhook: tls.crt and tls.key to serve with, and ca.crt, which injected pods
     /// check the issuance API against. Read again when it changes.
@@ -103,6 +104,30 @@ impl PodArgs {
 }
 
 fn parse_origin(text: &str) -> Result<String, String> {
-    let origin = text.strip_prefix("https://").filter(|rest| !rest.is_empty() && !rest.contains('/'));
-    origin.map(|_| text.to_owned()).ok_or_else(|| "write https://HOST:PORT, without a path".into())
+    let authority = text.strip_prefix("https://").and_then(|rest| rest.parse::<Authority>().ok());
+    match authority.filter(|authority| !authority.host().is_empty() && !text.contains('@')) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("write https://HOST:PORT, without a path".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_of_the_issuance_api_is_a_name_or_an_address_of_either_family() {
+        for origin in [
+            "https://certmint-controller.certmint-system.svc:443",
+            "https://198.51.100.1:443",
+            "https://[2001:db8::1]:443",
+        ] {
+            assert_eq!(parse_origin(origin).as_deref(), Ok(origin));
+        }
+        for other in
+            ["", "https://", "http://a.svc:443", "https://a.svc:443/", "https://2001:db8::1", "https://a b"]
+        {
+            assert!(parse_origin(other).is_err(), "{other}");
+        }
+    }
 }

@@ -23,7 +23,7 @@ fn is_due(pod: &Pod) -> bool {
 
 #[test]
 fn each_renewal_is_one_post_and_the_first_certificate_none() {
-    for hook in [Hook::http(|_| 200), Hook::https(|_| 204)] {
+    for hook in [Hook::http(|_| 200), Hook::https(|_| 204), Hook::http_on_ipv6(|_| 200)] {
         let ca = Ca::new();
         let (pod, process) = sidecar(&ca, &hook.url);
         assert!(!is_due(&pod) && hook.calls().is_empty(), "there is no app yet");

@@ -70,7 +70,7 @@ impl PolicyFile {
             over.cancel();
             found
         };
-        let (found, ()) = tokio::join!(found, probes.serve(bind(health).await?, over.clone()));
+        let (found, ()) = tokio::join!(found, probes.serve(bind(health)?, over.clone()));
         Ok(found)
     }
 
@@ -170,7 +170,7 @@ mod tests {
         let policy = waiting.await.unwrap().expect("nobody shut it down");
         assert_eq!(policy.shortest_duration, "2h".parse().unwrap());
         // The address is free again.
-        drop(bind(port).await.unwrap());
+        drop(bind(port).unwrap());
         fs::write(&path, CONTRADICTION).unwrap();
         shutdown.cancel();
         assert_eq!(file.wait_for_first(port, &shutdown).await.unwrap(), None);
