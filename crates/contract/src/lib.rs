@@ -24,7 +24,7 @@ pub mod workload;
 pub use annotations::{OptIn, Request};
 pub use dns_name::DnsName;
 pub use error_code::ErrorCode;
-pub use instant::rfc3339;
+pub use instant::{rfc3339, rfc3339_of_seconds};
 pub use key_algorithm::KeyAlgorithm;
 pub use lifetime::Lifetime;
 pub use object_name::{Namespace, SecretName};

@@ -5,6 +5,7 @@ use crate::resolver::{NotResolved, ServiceResolver};
 use crate::trust::TrustAnchors;
 use certmint_contract::DnsName;
 use certmint_contract::issuance::{BUNDLE_PATH, Bundle, Failure, MAX_ANSWER_BYTES};
+use certmint_contract::rfc3339_of_seconds;
 use rustls::CertificateError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,8 +51,8 @@ pub enum IssuanceError {
     Untimely {
         /// The API's origin.
         api: Uri,
-        /// What the verification said.
-        cause: Box<CertificateError>,
+        /// Since when, or until when.
+        cause: String,
     },
     /// The name has no address.
     #[error(
@@ -150,21 +151,28 @@ fn failure_of(api: &Uri, cause: ureq::Error) -> IssuanceError {
         Ok(cause) => return IssuanceError::Unresolved { api, cause: Box::new(cause) },
         Err(other) => other,
     };
-    match certificate_error(&cause) {
-        Some(cause) if is_of_time(&cause) => IssuanceError::Untimely { api, cause: Box::new(cause) },
-        Some(cause) => IssuanceError::Untrusted { api, cause: Box::new(cause) },
-        None => IssuanceError::Unreachable { api, cause: Box::new(cause) },
+    let Some(verification) = certificate_error(&cause) else {
+        return IssuanceError::Unreachable { api, cause: Box::new(cause) };
+    };
+    match untimely(&verification) {
+        Some(cause) => IssuanceError::Untimely { api, cause },
+        None => IssuanceError::Untrusted { api, cause: Box::new(verification) },
     }
 }
 
-fn is_of_time(cause: &CertificateError) -> bool {
-    matches!(
-        cause,
-        CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. }
-    )
+/// What is wrong with the certificate's time, if that is the fault. The verification's own words count seconds since 1970.
+fn untimely(cause: &CertificateError) -> Option<String> {
+    match cause {
+        CertificateError::Expired => Some("it has expired".into()),
+        CertificateError::ExpiredContext { not_after, .. } => {
+            Some(format!("it expired at {}", rfc3339_of_seconds(not_after.as_secs())))
+        }
+        CertificateError::NotValidYet => Some("it is not valid yet".into()),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            Some(format!("it is valid from {} only", rfc3339_of_seconds(not_before.as_secs())))
+        }
+        _ => None,
+    }
 }
 
 /// The resolver's words, which the client hands on as an I/O error; otherwise the same error.

@@ -1,7 +1,7 @@
 //! What is wrong with a bundle.
 
 use crate::KeyError;
-use certmint_contract::rfc3339;
+use certmint_contract::{rfc3339, rfc3339_of_seconds};
 use time::OffsetDateTime;
 
 /// Why a bundle is not published.
@@ -39,7 +39,7 @@ pub enum VerifyError {
     #[error("the certificate is not for server and client use: its extended key usage must list both")]
     Usage,
     /// The chain does not verify.
-    #[error("the certificate does not chain to the trust bundle: {0}; it has to be issued again")]
+    #[error("the certificate does not chain to the trust bundle: {}; it has to be issued again", chain_fault(.0))]
     Untrusted(webpki::Error),
     /// The SPIFFE id is another's.
     #[error("the certificate is for {found}, not for {expected}")]
@@ -57,4 +57,37 @@ pub enum VerifyError {
         /// Sorted, comma separated.
         found: String,
     },
+}
+
+/// The verification's words, but for times: those it counts in seconds since 1970.
+fn chain_fault(cause: &webpki::Error) -> String {
+    match cause {
+        webpki::Error::CertExpired { not_after, .. } => {
+            format!("a certificate in the chain expired at {}", rfc3339_of_seconds(not_after.as_secs()))
+        }
+        webpki::Error::CertNotValidYet { not_before, .. } => {
+            format!(
+                "a certificate in the chain is valid from {} only",
+                rfc3339_of_seconds(not_before.as_secs())
+            )
+        }
+        cause => cause.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls_pki_types::UnixTime;
+    use std::time::Duration;
+
+    #[test]
+    fn a_chain_that_has_ended_is_told_with_its_date() {
+        let [time, not_after] =
+            [1_800_000_000, 1_700_000_000].map(|s| UnixTime::since_unix_epoch(Duration::from_secs(s)));
+        let error = VerifyError::Untrusted(webpki::Error::CertExpired { time, not_after }).to_string();
+        assert!(error.contains("a certificate in the chain expired at 2023-11-14T22:13:20Z;"), "{error}");
+        let error = VerifyError::Untrusted(webpki::Error::UnknownIssuer).to_string();
+        assert!(error.contains("trust bundle: UnknownIssuer;"), "{error}");
+    }
 }

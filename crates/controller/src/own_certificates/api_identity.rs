@@ -5,7 +5,7 @@ use crate::{
     ca::Ca,
     clock::{self, Clock},
 };
-use certmint_contract::{Lifetime, Policy, lifetime::renew_at};
+use certmint_contract::{Lifetime, Policy, lifetime::renew_at, rfc3339};
 use certmint_tls_server::Identity;
 use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
@@ -55,6 +55,10 @@ fn replace(
     let issued = server.issue(ca, policy, LIFETIME, clock)?;
     identity.replace(issued.bundle.certificate.as_bytes(), issued.bundle.private_key.as_bytes())?;
     let facts = &issued.facts;
-    tracing::info!(serial = facts.serial, not_after = %facts.not_after, "the issuance API has a new certificate");
+    tracing::info!(
+        serial = facts.serial,
+        not_after = rfc3339(facts.not_after),
+        "the issuance API has a new certificate"
+    );
     Ok(renew_at(facts.not_before, facts.not_after, 0))
 }

@@ -89,7 +89,11 @@ impl WebhookCertificate {
             None => secrets.create(&self.names.secret, metadata, &content).await?,
             Some(seen) => secrets.replace(&seen.version(), metadata, &content).await?,
         };
-        tracing::info!(serial = issued.facts.serial, not_after = %issued.facts.not_after, "the webhook has a new certificate");
+        tracing::info!(
+            serial = issued.facts.serial,
+            not_after = rfc3339(issued.facts.not_after),
+            "the webhook has a new certificate"
+        );
         Ok(())
     }
 

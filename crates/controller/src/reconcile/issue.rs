@@ -9,7 +9,7 @@ use crate::{
     secrets::{Metadata, Secrets, TLS, Version, content},
 };
 use certmint_certificates::{Authority, Issued, KeyError, PrivateKey, Profile};
-use certmint_contract::{ErrorCode, KeyAlgorithm, keys};
+use certmint_contract::{ErrorCode, KeyAlgorithm, keys, rfc3339};
 use certmint_planner::{IssuedFacts, Order, Workload};
 use serde_json::json;
 use tokio::time::Instant;
@@ -118,7 +118,8 @@ impl Reconciler {
 
     fn told(&self, workload: &Workload, order: &Order, issued: &Issued, event: &'static str) {
         let (reason, secret, facts) = (&order.reason, &order.secret_name, &issued.facts);
-        tracing::info!(%workload, %secret, serial = facts.serial, not_after = %facts.not_after, %reason, event);
+        let not_after = rfc3339(facts.not_after);
+        tracing::info!(%workload, %secret, serial = facts.serial, not_after, %reason, event);
         self.metrics.issued(reason);
         self.pace.wrote(&WorkloadKey::of(workload), Instant::now());
         let names: Vec<_> = order.dns_names.iter().map(|name| name.as_str()).collect();
@@ -127,7 +128,7 @@ impl Reconciler {
         } else {
             names.join(", ")
         };
-        let note = format!("Secret {secret} ({reason}), valid until {}, for {names}", facts.not_after);
+        let note = format!("Secret {secret} ({reason}), valid until {not_after}, for {names}");
         self.events.issued(&Subject::of(workload), event, &note);
     }
 }

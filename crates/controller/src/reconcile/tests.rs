@@ -104,6 +104,15 @@ async fn a_secret_that_cannot_be_changed_is_created_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_event_of_a_certificate_tells_its_end_as_the_secret_does() {
+    let mut fixture = fixture();
+    let secret = fixture.issue().await;
+    let note = fixture.told.try_recv().unwrap().note;
+    let end = secret["metadata"]["annotations"]["certmint.dev/not-after"].as_str().unwrap();
+    assert!(note.contains(&format!("valid until {end}, for ")), "{note}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_that_is_refused_for_another_reason_deletes_nothing() {
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;

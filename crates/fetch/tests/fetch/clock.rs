@@ -52,12 +52,14 @@ fn a_clock_an_hour_ahead_does_no_harm_to_what_lives_longer() {
 fn an_issuance_api_of_another_time_is_not_taken_for_an_impostor() {
     let ca = Ca::new();
     let bundle = ca.bundle();
-    for age in [-HOUR, 25 * HOUR] {
+    for (age, since) in [(-HOUR, "it is valid from 20"), (25 * HOUR, "it expired at 20")] {
         let given = bundle.clone();
         let api = Api::start_showing(&ca.server_bundle_of_age(age), &TLS13, move |_, _| ok(&given));
         let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
         let _process = pod.start(&["once"]);
         pod.until_told("Correct the clock of this pod's node");
+        let told = pod.termination_message();
+        assert!(told.contains(since), "{told}");
         assert_eq!(pod.published(), None);
     }
 }
