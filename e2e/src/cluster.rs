@@ -25,6 +25,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 
+pub use self::network::Addresses;
 use self::state::{INSIDE, State};
 use crate::cache::Cache;
 use crate::images::Image;

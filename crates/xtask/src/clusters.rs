@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use certmint_e2e::book::{self, HOW_TOS};
 use certmint_e2e::cache::Cache;
 use certmint_e2e::cluster::state::State;
-use certmint_e2e::cluster::{Cluster, Options, addons, supervisor};
+use certmint_e2e::cluster::{Addresses, Cluster, Options, addons, supervisor};
 use certmint_e2e::components::COMPONENTS;
 use certmint_e2e::images;
 use certmint_e2e::progress;
@@ -31,6 +31,9 @@ pub(crate) enum Command {
         /// Also load the images that the documentation names, ours included: its commands then run as they stand.
         #[arg(long, conflicts_with = "control_plane_only")]
         images: bool,
+        /// Of which families its addresses are: ipv4, ipv6, or dual-stack.
+        #[arg(long, default_value = "ipv4", value_parser = parse_addresses)]
+        addresses: Addresses,
     },
     /// Runs a command inside a cluster, for example: exec -- kubectl get pods
     Exec {
@@ -57,8 +60,8 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> Result<()> {
     let cache = Cache::open()?;
     match command {
-        Command::Up { name, control_plane_only, metrics_server, images } => {
-            let cluster = up(&cache, &Options { name: name.clone(), control_plane_only })?;
+        Command::Up { name, control_plane_only, metrics_server, images, addresses } => {
+            let cluster = up(&cache, &Options { name: name.clone(), control_plane_only }, addresses)?;
             if metrics_server {
                 addons::install_metrics_server(&cluster)?;
             }
@@ -93,8 +96,17 @@ pub(crate) fn run(command: Command) -> Result<()> {
     }
 }
 
-fn up(cache: &Cache, options: &Options) -> Result<Cluster> {
-    let cluster = Cluster::start(cache, options)?;
+fn parse_addresses(text: &str) -> Result<Addresses, String> {
+    match text {
+        "ipv4" => Ok(Addresses::Ipv4),
+        "ipv6" => Ok(Addresses::Ipv6),
+        "dual-stack" => Ok(Addresses::DualStack),
+        _ => Err("write ipv4, ipv6 or dual-stack".to_owned()),
+    }
+}
+
+fn up(cache: &Cache, options: &Options, addresses: Addresses) -> Result<Cluster> {
+    let cluster = Cluster::start_with(cache, options, addresses)?;
     if !options.control_plane_only {
         for image in [images::nginx(cache)?, images::tools(cache)?] {
             progress::note(&format!("image for pods: {}", cluster.provide(&image)?));

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::{Cluster, network};
+use super::Cluster;
+use super::network::Addresses;
 use crate::images::{self, Image};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -13,11 +14,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// When the API server refuses it or it does not become ready.
-pub(super) fn install_dns(cluster: &Cluster, images: &[Image]) -> Result<()> {
+pub(super) fn install_dns(cluster: &Cluster, images: &[Image], addresses: Addresses) -> Result<()> {
     let image = images.iter().find(|image| image.name == images::COREDNS).context("no CoreDNS image")?;
     let manifest = include_str!("coredns.yaml")
         .replace("IMAGE", &image.local_reference())
-        .replace("CLUSTER_IP", network::DNS_SERVICE);
+        .replace("CLUSTER_IP", addresses.primary().dns_service);
     let kubectl = cluster.kubectl().namespace("kube-system");
     kubectl.apply(&manifest)?;
     kubectl.rolled_out("deployment/coredns", PATIENCE)

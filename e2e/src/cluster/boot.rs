@@ -63,22 +63,23 @@ pub(super) fn path_variable(programs: &[PathBuf]) -> String {
 fn prepare(outside: &State) -> Result<(State, Spec)> {
     let spec = outside.spec()?;
     mounts::lay(outside, &spec.programs)?;
-    network::up(&spec.name)?;
+    network::up(&spec.name, spec.addresses)?;
     Ok((State::at(Path::new(INSIDE)), spec))
 }
 
 fn boot(state: &State, spec: &Spec, cgroup: &str) -> Result<Services> {
+    let addresses = spec.addresses;
     let services = Services::new(state.clone());
     let imported = if spec.control_plane_only {
         None
     } else {
-        services.start(node::containerd(state.directory(), &spec.pause_image)?)?;
+        services.start(node::containerd(state.directory(), &spec.pause_image, addresses)?)?;
         Some(import_images(spec.images, state))
     };
     services.start(control_plane::etcd(state.directory()))?;
-    let pki = Pki::make(&state.path("pki"), node::NAME)?;
+    let pki = Pki::make(&state.path("pki"), node::NAME, addresses)?;
     fs::copy(pki.kubeconfig_of("admin"), state.path("kubeconfig"))?;
-    services.start(control_plane::api_server(state.directory(), &pki)?)?;
+    services.start(control_plane::api_server(state.directory(), &pki, addresses)?)?;
     wait::until("the API server to be ready", PATIENCE, || {
         kubectl(state, &["get", "--raw", "/readyz"]).map(Observed::Yes)
     })?;
@@ -87,16 +88,20 @@ fn boot(state: &State, spec: &Spec, cgroup: &str) -> Result<Services> {
     let Some(imported) = imported else {
         return Ok(services);
     };
-    services.start(node::kubelet(state.directory(), &pki, cgroup)?)?;
-    services.start(node::kube_proxy(state.directory(), &pki)?)?;
+    services.start(node::kubelet(state.directory(), &pki, cgroup, addresses)?)?;
+    services.start(node::kube_proxy(state.directory(), &pki, addresses)?)?;
     imported.recv().context("the import of images ended early")??;
     wait::until("the node to be ready", PATIENCE, || {
         let node: Value = serde_json::from_str(&kubectl(state, &["get", "node", node::NAME, "-o", "json"])?)?;
-        let proxied = Command::new("nft").args(["list", "table", "ip", "kube-proxy"]).output()?;
+        let mut unproxied = Vec::new();
+        for family in addresses.families() {
+            let table = Command::new("nft").args(["list", "table", family.nft, "kube-proxy"]).output()?;
+            unproxied.extend((!table.status.success()).then_some(family.nft));
+        }
         Ok(if !is_true(&node, "Ready") {
             Observed::NotYet(format!("node conditions {}", node["status"]["conditions"]))
-        } else if !proxied.status.success() {
-            Observed::NotYet("kube-proxy has not set up Services".to_owned())
+        } else if !unproxied.is_empty() {
+            Observed::NotYet(format!("kube-proxy has not set up Services for {}", unproxied.join(", ")))
         } else {
             Observed::Yes(())
         })

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::network;
+use super::network::Addresses;
 use super::pki::Pki;
 use super::service::Service;
 use super::state::AUDIT_LOG;
@@ -30,13 +30,13 @@ pub(super) fn etcd(directory: &Path) -> Service {
 ///
 /// # Errors
 /// When the audit policy cannot be written.
-pub(super) fn api_server(directory: &Path, pki: &Pki) -> Result<Service> {
+pub(super) fn api_server(directory: &Path, pki: &Pki, addresses: Addresses) -> Result<Service> {
     let audit_policy = directory.join("audit-policy.yaml");
     fs::write(&audit_policy, AUDIT_POLICY).context("cannot write the audit policy")?;
     let certificate = |name: &str| pki.certificate(name).display().to_string();
     let key = |name: &str| pki.key(name).display().to_string();
     let options = [
-        ("advertise-address", network::NODE.to_owned()),
+        ("advertise-address", addresses.primary().node.to_owned()),
         ("allow-privileged", "true".to_owned()),
         // In MB; it is begun anew at 100 by default, and who reads it would miss what was before.
         ("audit-log-maxsize", "10000".to_owned()),
@@ -61,7 +61,7 @@ pub(super) fn api_server(directory: &Path, pki: &Pki) -> Result<Service> {
         ("service-account-issuer", "https://kubernetes.default.svc.cluster.local".to_owned()),
         ("service-account-key-file", key("service-accounts")),
         ("service-account-signing-key-file", key("service-accounts")),
-        ("service-cluster-ip-range", network::SERVICES.to_owned()),
+        ("service-cluster-ip-range", addresses.joined(|family| family.services)),
         ("tls-cert-file", certificate("apiserver")),
         ("tls-private-key-file", key("apiserver")),
     ];

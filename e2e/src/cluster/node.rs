@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::network;
+use super::network::{self, Addresses};
 use super::pki::Pki;
 use super::service::Service;
 use crate::machine;
@@ -20,9 +20,9 @@ pub(super) const RUNTIME_SOCKET: &str = "/run/containerd/containerd.sock";
 ///
 /// # Errors
 /// When its configuration cannot be written, or a package it needs is not installed.
-pub(super) fn containerd(directory: &Path, pause_image: &str) -> Result<Service> {
+pub(super) fn containerd(directory: &Path, pause_image: &str, addresses: Addresses) -> Result<Service> {
     let pod_network = directory.join("pod-network");
-    network::write_pod_network(&pod_network)?;
+    network::write_pod_network(&pod_network, addresses)?;
     let plugins = machine::located("containernetworking-plugins").and_then(Path::parent);
     let plugins = plugins.context("the Debian package containernetworking-plugins is not installed")?;
     let runc = machine::located("runc").context("the Debian package runc is not installed")?;
@@ -59,7 +59,7 @@ SystemdCgroup = false
 ///
 /// # Errors
 /// When its configuration cannot be written.
-pub(super) fn kubelet(directory: &Path, pki: &Pki, cgroup: &str) -> Result<Service> {
+pub(super) fn kubelet(directory: &Path, pki: &Pki, cgroup: &str, addresses: Addresses) -> Result<Service> {
     // Names outside of the cluster are nobody's business here.
     let resolver = write(directory, "resolv.conf", "")?;
     let config = json!({
@@ -73,7 +73,7 @@ pub(super) fn kubelet(directory: &Path, pki: &Pki, cgroup: &str) -> Result<Servi
         "authorization": { "mode": "Webhook" },
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": format!("/{cgroup}"),
-        "clusterDNS": [network::DNS_SERVICE],
+        "clusterDNS": [addresses.primary().dns_service],
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": format!("unix://{RUNTIME_SOCKET}"),
         "enforceNodeAllocatable": ["none"],
@@ -98,7 +98,7 @@ pub(super) fn kubelet(directory: &Path, pki: &Pki, cgroup: &str) -> Result<Servi
             format!("--config={}", config.display()),
             format!("--hostname-override={NAME}"),
             format!("--kubeconfig={}", pki.kubeconfig_of("node").display()),
-            format!("--node-ip={}", network::NODE),
+            format!("--node-ip={}", addresses.joined(|family| family.node)),
             format!("--root-dir={}", directory.join("kubelet").display()),
         ],
     })
@@ -108,12 +108,12 @@ pub(super) fn kubelet(directory: &Path, pki: &Pki, cgroup: &str) -> Result<Servi
 ///
 /// # Errors
 /// When its configuration cannot be written.
-pub(super) fn kube_proxy(directory: &Path, pki: &Pki) -> Result<Service> {
+pub(super) fn kube_proxy(directory: &Path, pki: &Pki, addresses: Addresses) -> Result<Service> {
     let config = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": { "kubeconfig": pki.kubeconfig_of("proxy") },
-        "clusterCIDR": network::PODS,
+        "clusterCIDR": addresses.joined(|family| family.pods),
         // Zero leaves the machine-wide limits alone, which cannot be written from a network namespace.
         "conntrack": {
             "maxPerCore": 0, "min": 0, "tcpCloseWaitTimeout": "0s", "tcpEstablishedTimeout": "0s",

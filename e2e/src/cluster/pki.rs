@@ -7,13 +7,14 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::network;
+use super::network::Addresses;
 use crate::command;
 
 /// A directory with the cluster's certificates and kubeconfigs.
 #[derive(Debug, Clone)]
 pub(super) struct Pki {
     directory: PathBuf,
+    addresses: Addresses,
 }
 
 /// Test clusters live for minutes; a month lets a forgotten one be looked at.
@@ -24,19 +25,21 @@ impl Pki {
     ///
     /// # Errors
     /// When openssl fails or a file cannot be written.
-    pub(super) fn make(directory: &Path, node: &str) -> Result<Self> {
+    pub(super) fn make(directory: &Path, node: &str, addresses: Addresses) -> Result<Self> {
         fs::create_dir_all(directory)?;
-        let pki = Self { directory: directory.to_path_buf() };
+        let pki = Self { directory: directory.to_path_buf(), addresses };
         pki.authority("ca", "/CN=kubernetes")?;
         pki.authority("front-proxy-ca", "/CN=front-proxy")?;
-        let api_names = format!(
-            "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,\
-             DNS:kubernetes.default.svc.cluster.local,DNS:localhost,IP:127.0.0.1,IP:{},IP:{}",
-            network::API_SERVICE,
-            network::NODE
-        );
+        let mut api_names = "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,\
+             DNS:kubernetes.default.svc.cluster.local,DNS:localhost,IP:127.0.0.1"
+            .to_owned();
+        let mut node_names = format!("DNS:{node}");
+        for family in addresses.families() {
+            api_names += &format!(",IP:{},IP:{}", family.api_service, family.node);
+            node_names += &format!(",IP:{}", family.node);
+        }
         pki.server("apiserver", "/CN=kube-apiserver", &api_names)?;
-        pki.server("kubelet", &format!("/CN={node}"), &format!("DNS:{node},IP:{}", network::NODE))?;
+        pki.server("kubelet", &format!("/CN={node}"), &node_names)?;
         pki.client("ca", "apiserver-kubelet-client", "/O=system:masters/CN=kube-apiserver")?;
         pki.client("front-proxy-ca", "front-proxy-client", "/CN=front-proxy-client")?;
         for (name, subject) in [
@@ -117,7 +120,7 @@ impl Pki {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{ "name": "local", "cluster": {
-                "server": format!("https://{}:6443", network::NODE),
+                "server": self.addresses.api_server(),
                 "certificate-authority": self.certificate("ca"),
             }}],
             "users": [{ "name": name, "user": {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use super::network::Addresses;
 use super::state::{Spec, State};
 use super::{Access, Cluster, Options, addons, service, supervisor};
 use crate::cache::Cache;
@@ -25,6 +26,14 @@ impl Cluster {
     /// # Errors
     /// When the machine lacks something, there is such a cluster already, or it does not come up.
     pub fn start(cache: &Cache, options: &Options) -> Result<Self> {
+        Self::start_with(cache, options, Addresses::default())
+    }
+
+    /// The same, with addresses of these families.
+    ///
+    /// # Errors
+    /// Those of [`Self::start`].
+    pub fn start_with(cache: &Cache, options: &Options, addresses: Addresses) -> Result<Self> {
         prepare(cache)?;
         check_name(&options.name)?;
         let programs = programs(cache)?;
@@ -51,6 +60,7 @@ impl Cluster {
                 programs,
                 images: images.len(),
                 pause_image: pause.map(Image::local_reference).unwrap_or_default(),
+                addresses,
             })?;
             supervisor::start(&state)?
         };
@@ -62,7 +72,9 @@ impl Cluster {
             access: Access::Local { state, namespaces, lifeline: Mutex::new(Some(lifeline)) },
         };
         if !options.control_plane_only {
-            progress::step("names are answered in the cluster", || addons::install_dns(&cluster, &images))?;
+            progress::step("names are answered in the cluster", || {
+                addons::install_dns(&cluster, &images, addresses)
+            })?;
         }
         Ok(cluster)
     }

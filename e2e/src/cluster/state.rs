@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::network::Addresses;
 use crate::cache::Cache;
 
 /// Where the cluster's own directory is seen inside its mount namespace.
@@ -31,6 +32,8 @@ pub struct Spec {
     pub images: usize,
     /// The name of the image that holds a pod's namespaces.
     pub pause_image: String,
+    /// Of which families its addresses are.
+    pub addresses: Addresses,
 }
 
 /// One cluster's directory.

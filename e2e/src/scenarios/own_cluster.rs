@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::cluster::{Cluster, Options};
+use crate::cluster::{Addresses, Cluster, Options};
 use crate::{progress, report};
 
 /// Runs `life` on a new cluster `name`, and reports on `namespaces` of it when that fails.
@@ -12,25 +12,38 @@ pub(super) fn own_cluster(
     namespaces: &[&str],
     life: impl FnOnce(&Cluster) -> Result<()>,
 ) -> Result<()> {
-    on(shared, &Options { name: name.to_owned(), control_plane_only: false }, namespaces, life)
+    own_cluster_with(shared, name, Addresses::default(), namespaces, life)
 }
 
-/// Runs `life` on a new cluster `name` without a node.
+/// The same on a cluster with addresses of these families.
+pub(super) fn own_cluster_with(
+    shared: &Cluster,
+    name: &str,
+    addresses: Addresses,
+    namespaces: &[&str],
+    life: impl FnOnce(&Cluster) -> Result<()>,
+) -> Result<()> {
+    on(shared, &Options { name: name.to_owned(), control_plane_only: false }, addresses, namespaces, life)
+}
+
+/// Runs `life` on a new cluster `name` without a node, whose Services can have addresses of both families.
 pub(super) fn own_control_plane(
     shared: &Cluster,
     name: &str,
     life: impl FnOnce(&Cluster) -> Result<()>,
 ) -> Result<()> {
-    on(shared, &Options { name: name.to_owned(), control_plane_only: true }, &[], life)
+    let options = Options { name: name.to_owned(), control_plane_only: true };
+    on(shared, &options, Addresses::DualStack, &[], life)
 }
 
 fn on(
     shared: &Cluster,
     options: &Options,
+    addresses: Addresses,
     namespaces: &[&str],
     life: impl FnOnce(&Cluster) -> Result<()>,
 ) -> Result<()> {
-    let cluster = Cluster::start(shared.cache(), options)?;
+    let cluster = Cluster::start_with(shared.cache(), options, addresses)?;
     let lived = life(&cluster);
     if lived.is_err() {
         let namespaces: Vec<String> = namespaces.iter().map(|&name| name.to_owned()).collect();
