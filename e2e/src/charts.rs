@@ -9,6 +9,7 @@ mod monitoring;
 mod notes;
 mod objects;
 mod openapi;
+mod parent;
 mod policies;
 mod privileges;
 pub(crate) mod prometheus;
@@ -70,12 +71,13 @@ pub fn test(cache: &Cache) -> Result<usize> {
     test("every value changes something", &|| values::each_used(&chart))?;
     test("every alert fires when it should, and only then", &|| prometheus::alerts_fire(cache))?;
     test("every expression of the dashboard is one", &|| prometheus::dashboard_parses(cache))?;
+    test("a parent chart leaves it in or out", &|| parent::leaves_it_in_or_out(&chart))?;
     test("the default policy is the one in the code", &|| rendering::policy_is_the_default(&chart))?;
     test("users are left to OpenShift", &|| rendering::users_are_left_to_openshift(&chart))?;
     for set in SETS {
         let manifest = chart.render(set.set)?;
         test(&format!("rendered well with {}", set.name), &|| rendering::check(&manifest, set))?;
-        test("  and Prometheus takes the rules", &|| monitoring::rules_parse(cache, &manifest))?;
+        test("  and Prometheus takes the rules", &|| monitoring::rules_parse(cache, &manifest, set))?;
         test("  and valid in every Kubernetes since 1.33", &|| schemas.check(&manifest))?;
         test("  and the notes tell what it means", &|| notes::check(&chart, set))?;
     }
@@ -93,6 +95,9 @@ pub fn test_on(cluster: &Cluster) -> Result<()> {
         progress::step(&what, || life::accepted(cluster, set))?;
     }
     progress::step("it is installed", || life::install(cluster))?;
+    progress::step("its Services have addresses of both families, or of one again", || {
+        life::dual_stack(cluster)
+    })?;
     progress::step("what is ours reaches the webhook, and nothing else", || admission::selects(cluster))?;
     progress::step("an upgrade keeps the caBundle", || life::upgrade_keeps_ca_bundle(cluster))?;
     progress::step("uninstalling leaves nothing outside its namespace", || life::uninstall(cluster))?;

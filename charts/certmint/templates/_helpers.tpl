@@ -77,13 +77,40 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if eq .Values.fetch.runAsUser "auto" }}{{ ternary "unset" "set" $openshift }}{{ else }}{{ .Values.fetch.runAsUser }}{{ end }}
 {{- end }}
 
-{{/* How a Deployment rolls, stops and is probed is the same for both components. */}}
+{{/* How a Deployment rolls. Takes (dict "values" component's values). */}}
 {{- define "certmint.strategy" -}}
-# A new pod is ready before an old one goes, so that there is always someone to answer.
 type: RollingUpdate
 rollingUpdate:
+  {{- if .values.hostNetwork }}
+  # Its ports are the node's: where each node has a pod, a new one can start only after an old one has gone.
+  maxSurge: 0
+  maxUnavailable: 1
+  {{- else }}
+  # A new pod is ready before an old one goes, so that there is always someone to answer.
   maxSurge: 1
   maxUnavailable: 0
+  {{- end }}
+{{- end }}
+
+{{/* The ports of a component's pods. Both take its values. */}}
+{{- define "certmint.port" -}}
+{{ .port | default 8443 | int }}
+{{- end }}
+
+{{- define "certmint.metricsPort" -}}
+{{ .metricsPort | default 9402 | int }}
+{{- end }}
+
+{{/* The part of a Service's spec that tells the families of its addresses. */}}
+{{- define "certmint.ipFamilies" -}}
+{{- with .Values.service }}
+{{- with .ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .ipFamilies }}
+ipFamilies: {{ toJson . }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "certmint.logArgs" -}}

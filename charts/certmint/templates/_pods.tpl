@@ -17,6 +17,11 @@ serviceAccountName: {{ include "certmint.serviceAccount" . }}
 # The controller speaks to the API server, the webhook never does; what the account says does not matter.
 automountServiceAccountToken: {{ eq .component "controller" }}
 enableServiceLinks: false
+{{- if .values.hostNetwork }}
+hostNetwork: true
+# Otherwise kubelet would give it the node's name servers, which do not know the names of Services.
+dnsPolicy: ClusterFirstWithHostNet
+{{- end }}
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
@@ -31,9 +36,9 @@ terminationGracePeriodSeconds: 30
 {{- define "certmint.containerTail" -}}
 ports:
   - name: https
-    containerPort: 8443
+    containerPort: {{ include "certmint.port" .values }}
   - name: metrics
-    containerPort: 9402
+    containerPort: {{ include "certmint.metricsPort" .values }}
 readinessProbe:
   httpGet:
     path: /readyz

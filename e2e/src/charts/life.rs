@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::manifest::items;
+use super::manifest::{items, title};
 use super::value_sets::ValueSet;
 use super::{NAMESPACE, RELEASE, kubernetes_schemas, with_values};
 use crate::cluster::Cluster;
@@ -47,6 +47,25 @@ pub(super) fn install(cluster: &Cluster) -> Result<()> {
     let mut helm = cluster.command("helm");
     helm.args(["install", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE, "--create-namespace"]);
     command::output(&mut helm).map(drop)
+}
+
+/// An upgrade gives the Services addresses of both families, and another takes the second one back.
+pub(super) fn dual_stack(cluster: &Cluster) -> Result<()> {
+    for (values, count) in [
+        (&[r#"service.ipFamilyPolicy="RequireDualStack""#][..], 2),
+        (&[], 2),
+        (&[r#"service.ipFamilyPolicy="SingleStack""#], 1),
+        (&[], 1),
+    ] {
+        upgrade(cluster, RELEASE, values)?;
+        let services = cluster.kubectl().namespace(NAMESPACE).list(&["services"])?;
+        ensure!(services.len() == 2, "there are {} Services", services.len());
+        for service in services {
+            let addresses = items(&service["spec"]["clusterIPs"]);
+            ensure!(addresses.len() == count, "with {values:?}, {} has {addresses:?}", title(&service));
+        }
+    }
+    Ok(())
 }
 
 /// An upgrade, by either of helm's ways of applying, leaves the field that the controller wrote.

@@ -35,14 +35,26 @@ pub(super) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
 }
 
 /// The rules that are rendered, the chart's and the user's, are such as a Prometheus loads.
-pub(super) fn rules_parse(cache: &Cache, manifest: &Manifest) -> Result<()> {
+pub(super) fn rules_parse(cache: &Cache, manifest: &Manifest, set: &ValueSet) -> Result<()> {
     for rule in manifest.of_kind("PrometheusRule") {
         let groups = items(&rule["spec"]["groups"]);
-        let ours: Value = serde_saphyr::from_str(&read(ALERTS)?).context("the alerts are not YAML")?;
+        let mut ours: Value = serde_saphyr::from_str(&read(ALERTS)?).context("the alerts are not YAML")?;
+        if set.mentions("runbookUrl") {
+            publish_runbooks(&mut ours);
+        }
         ensure!(groups.starts_with(items(&ours["groups"])), "{} lacks alerts of the chart", title(rule));
         prometheus::rules_parse(cache, &rule["spec"])?;
     }
     Ok(())
+}
+
+/// Has every alert name its runbook where it is published, as the value sets say it is.
+fn publish_runbooks(alerts: &mut Value) {
+    let groups = alerts["groups"].as_array_mut().into_iter().flatten();
+    for rule in groups.flat_map(|group| group["rules"].as_array_mut().into_iter().flatten()) {
+        let heading = rule["alert"].as_str().unwrap_or_default().to_lowercase();
+        rule["annotations"]["runbook_url"] = json!(format!("https://book.example/runbooks.html#{heading}"));
+    }
 }
 
 fn is_dashboard(map: &Value) -> bool {
@@ -71,23 +83,28 @@ fn fits(manifest: &Manifest, policy: &Value, set: &ValueSet) -> Result<()> {
     let open: Vec<_> = items(&deployment["spec"]["template"]["spec"]["containers"])
         .iter()
         .flat_map(|container| items(&container["ports"]))
-        .map(|port| &port["containerPort"])
         .collect();
+    let open_by_name =
+        |name: &str| open.iter().find(|port| port["name"] == name).map(|port| &port["containerPort"]);
     let ingress = items(&spec["ingress"]);
     for rule in ingress {
         for port in items(&rule["ports"]) {
-            ensure!(open.contains(&&port["port"]), "no container has the port {port}");
+            let found = open.iter().any(|open| open["containerPort"] == port["port"]);
+            ensure!(found, "no container has the port {port}");
         }
     }
-    let peers = |port: u16| {
+    let peers = |port: &str| {
+        let port = open_by_name(port)?;
         ingress
             .iter()
-            .find(|rule| items(&rule["ports"]).iter().any(|one| one["port"] == port))
+            .find(|rule| items(&rule["ports"]).iter().any(|one| one["port"] == *port))
             .map(|rule| &rule["from"])
     };
-    let serves = peers(8443).context("nobody may reach what it serves")?;
-    let metrics = peers(9402);
+    let serves = peers("https").context("nobody may reach what it serves")?;
+    let metrics = peers("metrics");
     ensure!(metrics.is_none_or(|from| !items(from).is_empty()), "anybody may read metrics");
+    let cut_off = set.mentions(r#""metricsFrom":[]"#);
+    ensure!(metrics.is_none() == cut_off, "without a word, a Prometheus may not read metrics: {ingress:?}");
     if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook" {
         ensure!(serves.is_null(), "an API server may come from anywhere, not only {serves}");
         ensure!(spec["egress"] == json!([]), "the webhook may speak to {}", spec["egress"]);

@@ -6,13 +6,15 @@ use super::value_sets::ValueSet;
 use super::{Chart, NAMESPACE};
 
 /// A warning, and the text among a set's values that calls for it.
-const WARNINGS: [(&str, &str); 6] = [
+const WARNINGS: [(&str, &str); 8] = [
     ("WARNING: webhook.failurePolicy is Ignore", r#""failurePolicy":"Ignore""#),
     ("WARNING: webhook.workloadFailurePolicy is Ignore", r#""workloadFailurePolicy":"Ignore""#),
     ("leave objects out", r#""objectSelector":"#),
     ("WARNING: webhook.replicas is 1", r#"webhook={"replicas":1"#),
     ("WARNING: policy.shortNames is on", r#""shortNames":true"#),
     ("WARNING: rbac.create is false", "rbac.create=false"),
+    ("WARNING: webhook.hostNetwork is on", r#""hostNetwork":true"#),
+    ("WARNING: networkPolicy.metricsFrom is empty", r#""metricsFrom":[]"#),
 ];
 
 pub(super) fn check(chart: &Chart, set: &ValueSet) -> Result<()> {
@@ -36,7 +38,7 @@ pub(super) fn check(chart: &Chart, set: &ValueSet) -> Result<()> {
         ensure!(notes.contains(&words), "the notes do not say \"{words}\":\n{notes}");
     }
     for (warning, cause) in WARNINGS {
-        let due = set.set.iter().any(|value| value.contains(cause));
+        let due = set.mentions(cause);
         ensure!(
             notes.contains(warning) == due,
             "the notes must say \"{warning}\" only with {cause}:\n{notes}"

@@ -21,6 +21,9 @@ pub(crate) const ALERTS: &str = "alerts.yaml";
 /// The chart's dashboard, as Grafana reads it.
 pub(crate) const DASHBOARD: &str = "dashboards/certmint.json";
 
+/// What to do about each alert, relative to the repository.
+const RUNBOOKS: &str = "docs/src/runbooks.md";
+
 /// Every alert says what to do next, fires on the series made for it, and none does on healthy ones.
 pub(super) fn alerts_fire(cache: &Cache) -> Result<()> {
     let alerts: Value = serde_saphyr::from_str(&read(ALERTS)?).context("the alerts are not YAML")?;
@@ -67,14 +70,9 @@ fn says_what_to_do(rule: &Value) -> Result<()> {
         let words = rule["annotations"][text].as_str().unwrap_or_default();
         ensure!(words.ends_with('.'), "its {text} is no sentence: {words:?}");
     }
-    let runbook = rule["annotations"]["runbook"].as_str().unwrap_or_default();
-    let (page, heading) = runbook.split_once('#').unwrap_or_default();
-    let page = fs::read_to_string(repository::root().join(page));
-    let page = page.with_context(|| format!("its runbook is no page: {runbook:?}"))?;
-    let has = page.lines().any(|line| {
-        line.strip_prefix("## ").is_some_and(|title| title.to_lowercase().replace(' ', "-") == heading)
-    });
-    ensure!(has, "its runbook names no heading of its page: {runbook:?}");
+    let runbook = rule["annotations"]["runbook_url"].as_str().unwrap_or_default();
+    let own = format!("{RUNBOOKS}#{}", rule["alert"].as_str().unwrap_or_default().to_lowercase());
+    ensure!(runbook == own, "its runbook_url is {runbook:?} instead of {own}");
     Ok(())
 }
 
@@ -153,6 +151,16 @@ mod tests {
             })
             .collect();
         assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn each_alert_has_one_heading_on_the_page_of_runbooks() {
+        let page = fs::read_to_string(repository::root().join(RUNBOOKS)).unwrap();
+        let headings: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        let alerts = fs::read_to_string(repository::chart().join(ALERTS)).unwrap();
+        let alerts: Vec<_> =
+            alerts.lines().filter_map(|line| line.trim_start().strip_prefix("- alert: ")).collect();
+        assert_eq!(headings, alerts);
     }
 
     #[test]

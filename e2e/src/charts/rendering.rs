@@ -8,7 +8,7 @@ use certmint_contract::{Policy, WorkloadKind, keys, pod_layout};
 use serde_json::{Value, json};
 
 use super::manifest::{Manifest, items, selects, title};
-use super::value_sets::ValueSet;
+use super::value_sets::{DEFAULTS, ValueSet};
 use super::{Chart, NAMESPACE, monitoring, privileges};
 
 /// Kinds that have no namespace.
@@ -19,14 +19,22 @@ pub(super) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
         lies_in_its_place(object, set).with_context(|| title(object))?;
     }
     for deployment in manifest.of_kind("Deployment") {
-        restricted(&deployment["spec"]["template"]["spec"])
+        let pod = &deployment["spec"]["template"]["spec"];
+        restricted(pod)
+            .and_then(|()| is_on_the_network_told(deployment, set))
+            .and_then(|()| is_on_nodes_for_its_image(pod, set))
             .and_then(|()| rolls_without_a_gap(deployment))
             .and_then(|()| is_reached(manifest, deployment, set))
             .with_context(|| title(deployment))?;
     }
     let tests: Vec<_> = manifest.of_kind("Pod").collect();
     let [test] = tests.as_slice() else { bail!("{} pods are rendered", tests.len()) };
-    proves_an_injection(test).with_context(|| title(test))?;
+    proves_an_injection(test)
+        .and_then(|()| is_on_nodes_for_its_image(&test["spec"], &DEFAULTS))
+        .with_context(|| title(test))?;
+    manifest
+        .of_kind("Service")
+        .try_for_each(|service| is_of_the_families_told(service, set).with_context(|| title(service)))?;
     privileges::check(manifest, set)?;
     monitoring::check(manifest, set)?;
     manifest.of_kind("MutatingWebhookConfiguration").try_for_each(|object| webhooks(manifest, object, set))
@@ -82,7 +90,7 @@ fn restricted(pod: &Value) -> Result<()> {
     let context = &pod["securityContext"];
     ensure!(context["runAsNonRoot"] == true && context["runAsUser"] != 0, "it may run as root: {context}");
     ensure!(context["seccompProfile"]["type"] == "RuntimeDefault", "it has no seccomp profile: {context}");
-    for field in ["hostNetwork", "hostPID", "hostIPC", "initContainers"] {
+    for field in ["hostPID", "hostIPC", "initContainers"] {
         ensure!(pod[field].is_null(), "it has {field}");
     }
     for volume in items(&pod["volumes"]) {
@@ -102,6 +110,44 @@ fn restricted(pod: &Value) -> Result<()> {
             ensure!(container["resources"].pointer(quantity).is_some(), "its container has no {quantity}");
         }
     }
+    Ok(())
+}
+
+/// Only the webhook is on its host's network, and only where that is asked for.
+fn is_on_the_network_told(deployment: &Value, set: &ValueSet) -> Result<()> {
+    let webhook = deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook";
+    let pod = &deployment["spec"]["template"]["spec"];
+    let (network, names) = (&pod["hostNetwork"], &pod["dnsPolicy"]);
+    let fits = if webhook && set.mentions(r#""hostNetwork":true"#) {
+        *network == true && *names == "ClusterFirstWithHostNet"
+    } else {
+        network.is_null() && names.is_null()
+    };
+    ensure!(fits, "it has hostNetwork {network} with dnsPolicy {names}");
+    Ok(())
+}
+
+/// The images are made for one operating system and one architecture; whoever says otherwise is believed.
+fn is_on_nodes_for_its_image(pod: &Value, set: &ValueSet) -> Result<()> {
+    let selector = &pod["nodeSelector"];
+    ensure!(selector["kubernetes.io/os"] == "linux", "it may run on nodes of any system: {selector}");
+    let (architecture, told) =
+        (&selector["kubernetes.io/arch"], set.mentions(r#""kubernetes.io/arch":null"#));
+    let fits = if told { architecture.is_null() } else { *architecture == "amd64" };
+    ensure!(fits, "it runs on nodes of the architecture {architecture}");
+    Ok(())
+}
+
+/// Its addresses are left to the cluster unless a family is asked for.
+fn is_of_the_families_told(service: &Value, set: &ValueSet) -> Result<()> {
+    let told = set.mentions("service=");
+    let (policy, families) = (&service["spec"]["ipFamilyPolicy"], &service["spec"]["ipFamilies"]);
+    let fits = if told {
+        *policy == "RequireDualStack" && *families == json!(["IPv6", "IPv4"])
+    } else {
+        policy.is_null() && families.is_null()
+    };
+    ensure!(fits, "it has ipFamilyPolicy {policy} and ipFamilies {families}");
     Ok(())
 }
 
@@ -129,8 +175,14 @@ fn proves_an_injection(pod: &Value) -> Result<()> {
 
 fn rolls_without_a_gap(deployment: &Value) -> Result<()> {
     let spec = &deployment["spec"];
-    ensure!(spec["strategy"]["rollingUpdate"]["maxUnavailable"] == 0, "a pod goes before another is ready");
     let pod = &spec["template"]["spec"];
+    // On its host's network a new pod has to wait for an old one's port; otherwise it comes first.
+    let (surge, unavailable) = if pod["hostNetwork"] == true { (0, 1) } else { (1, 0) };
+    let update = &spec["strategy"]["rollingUpdate"];
+    ensure!(
+        update["maxSurge"] == surge && update["maxUnavailable"] == unavailable,
+        "it is updated by {update}"
+    );
     let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap_or(0);
     for container in items(&pod["containers"]) {
         let pause = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap_or(0);

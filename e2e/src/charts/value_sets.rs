@@ -14,6 +14,11 @@ impl ValueSet {
     pub(super) fn gives(&self, value: &str) -> bool {
         self.set.contains(&value)
     }
+
+    /// Whether this text is anywhere in it.
+    pub(super) fn mentions(&self, text: &str) -> bool {
+        self.set.iter().any(|value| value.contains(text))
+    }
 }
 
 macro_rules! all_of {
@@ -22,7 +27,7 @@ macro_rules! all_of {
             $component,
             r#".priorityClassName="system-cluster-critical","#,
             $component,
-            r#".nodeSelector={"kubernetes.io/os":"linux"},"#,
+            r#".nodeSelector={"disk":"ssd","kubernetes.io/arch":null},"#,
             $component,
             r#".tolerations=[{"key":"a","operator":"Exists"}],"#,
             $component,
@@ -57,9 +62,12 @@ macro_rules! all_of {
 const ALL_OF_WEBHOOK: &str = all_of!("webhook");
 const ALL_OF_CONTROLLER: &str = all_of!("controller");
 
+/// Nothing set.
+pub(super) const DEFAULTS: ValueSet = ValueSet { name: "the defaults", set: &[], namespaces: &[] };
+
 /// Between them, every branch of every template.
 pub(super) const SETS: &[ValueSet] = &[
-    ValueSet { name: "the defaults", set: &[], namespaces: &[] },
+    DEFAULTS,
     ValueSet {
         name: "everything switched on",
         set: &[
@@ -68,9 +76,10 @@ pub(super) const SETS: &[ValueSet] = &[
             r#"fetch.image={"registry":"registry.example:5000/pki","tag":"1.2.3","pullPolicy":"Always"}"#,
             r#"imagePullSecrets=[{"name":"pull"}]"#,
             r#"policy={"extraDnsNames":{"shop":["pay.example.com"]},"excludedNamespaces":["legacy"],"shortNames":true}"#,
+            r#"service={"ipFamilyPolicy":"RequireDualStack","ipFamilies":["IPv6","IPv4"]}"#,
             r#"networkPolicy={"enabled":true,"metricsFrom":[{"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":"monitoring"}},"podSelector":{"matchLabels":{"app":"prometheus"}}}],"issuanceFrom":[{"ipBlock":{"cidr":"198.51.100.0/24","except":["198.51.100.9/32"]}}],"apiServer":[{"ipBlock":{"cidr":"198.51.100.1/32"}}]}"#,
             r#"serviceMonitor={"enabled":true,"labels":{"release":"prometheus"},"interval":"30s","scrapeTimeout":"10s","relabelings":[{"sourceLabels":["__meta_kubernetes_pod_node_name"],"targetLabel":"node"}],"metricRelabelings":[{"action":"drop","sourceLabels":["__name__"],"regex":"go_.*"}]}"#,
-            r#"prometheusRule={"enabled":true,"labels":{"release":"prometheus"},"additionalRules":[{"alert":"CertmintBusy","expr":"sum(certmint_queue_depth) > 100","for":"10m","labels":{"severity":"info"},"annotations":{"summary":"{{ $value }} workloads wait."}}]}"#,
+            r#"prometheusRule={"enabled":true,"labels":{"release":"prometheus"},"runbookUrl":"https://book.example/runbooks.html","additionalRules":[{"alert":"CertmintBusy","expr":"sum(certmint_queue_depth) > 100","for":"10m","labels":{"severity":"info"},"annotations":{"summary":"{{ $value }} workloads wait."}}]}"#,
             r#"grafanaDashboard={"enabled":true,"annotations":{"grafana_folder":"Security"}}"#,
             r#"webhook={"replicas":3,"failurePolicy":"Ignore","workloadFailurePolicy":"Ignore","namespaceSelector":{"matchLabels":{"tier":"prod"},"matchExpressions":[{"key":"legacy","operator":"DoesNotExist"}]},"objectSelector":{"matchExpressions":[{"key":"team","operator":"In","values":["a","b"]}]},"matchConditions":[{"name":"not-debug","expression":"!has(object.metadata.labels) || !('debug' in object.metadata.labels)"}]}"#,
             ALL_OF_WEBHOOK,
@@ -90,8 +99,20 @@ pub(super) const SETS: &[ValueSet] = &[
     },
     ValueSet {
         name: "two namespaces",
-        set: &[r#"namespaces=["default","kube-public"]"#, "networkPolicy.enabled=true"],
+        set: &[
+            r#"namespaces=["default","kube-public"]"#,
+            r#"networkPolicy={"enabled":true,"metricsFrom":[]}"#,
+        ],
         namespaces: &["default", "kube-public"],
+    },
+    ValueSet {
+        name: "the webhook on its host's network",
+        set: &[
+            r#"webhook={"hostNetwork":true,"port":10250,"metricsPort":10251}"#,
+            "networkPolicy.enabled=true",
+            "prometheusRule.enabled=true",
+        ],
+        namespaces: &[],
     },
     ValueSet {
         name: "accounts and rights made elsewhere",

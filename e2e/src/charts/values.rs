@@ -9,8 +9,12 @@ use serde_json::Value;
 use super::described;
 use super::{Chart, read};
 
+/// The value that helm looks at where the chart is a dependency; no template does, but to refuse it.
+const OF_A_PARENT: &str = "enabled";
+
 /// Every value but those of the two components, and another than its default.
 const OTHERS: &[(&str, &str)] = &[
+    (OF_A_PARENT, "false"),
     ("nameOverride", r#""pki""#),
     ("fullnameOverride", r#""pki""#),
     ("commonLabels", r#"{"team":"pki"}"#),
@@ -20,6 +24,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("image.digest", r#""sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef""#),
     ("image.pullPolicy", r#""Always""#),
     ("imagePullSecrets", r#"[{"name":"pull"}]"#),
+    ("service.ipFamilyPolicy", r#""PreferDualStack""#),
+    ("service.ipFamilies", r#"["IPv6"]"#),
     ("logLevel", r#""debug""#),
     ("logFormat", r#""text""#),
     ("namespaces", r#"["shop"]"#),
@@ -35,6 +41,9 @@ const OTHERS: &[(&str, &str)] = &[
     ("policy.keyAlgorithms", r#"["ed25519"]"#),
     ("policy.excludedNamespaces", r#"["legacy"]"#),
     ("policy.largestResources", r#"{"cpu":"500m","memory":"128Mi"}"#),
+    ("webhook.port", "10250"),
+    ("webhook.metricsPort", "9403"),
+    ("webhook.hostNetwork", "true"),
     ("webhook.failurePolicy", r#""Ignore""#),
     ("webhook.workloadFailurePolicy", r#""Ignore""#),
     ("webhook.timeoutSeconds", "3"),
@@ -51,7 +60,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("fetch.runAsUser", r#""unset""#),
     ("fetch.deadlineSeconds", "60"),
     ("networkPolicy.enabled", "true"),
-    ("networkPolicy.metricsFrom", r#"[{"namespaceSelector":{}}]"#),
+    ("networkPolicy.metricsFrom", r#"[{"podSelector":{}}]"#),
     ("networkPolicy.issuanceFrom", r#"[{"ipBlock":{"cidr":"198.51.100.0/24"}}]"#),
     ("networkPolicy.apiServer", r#"[{"ipBlock":{"cidr":"198.51.100.1/32"}}]"#),
     ("networkPolicy.apiServerPorts", "[8443]"),
@@ -63,16 +72,19 @@ const OTHERS: &[(&str, &str)] = &[
     ("serviceMonitor.metricRelabelings", r#"[{"targetLabel":"cluster","replacement":"one"}]"#),
     ("prometheusRule.enabled", "true"),
     ("prometheusRule.labels", r#"{"release":"prometheus"}"#),
+    ("prometheusRule.runbookUrl", r#""https://book.example/runbooks.html""#),
     ("prometheusRule.additionalRules", r#"[{"record":"certmint:due","expr":"sum(certmint_queue_depth)"}]"#),
     ("grafanaDashboard.enabled", "true"),
     ("grafanaDashboard.labels", r#"{"dashboards":"yes"}"#),
     ("grafanaDashboard.annotations", r#"{"grafana_folder":"Security"}"#),
     ("test.namespace", r#""shop""#),
+    ("test.nodeSelector", r#"{"disk":"ssd"}"#),
 ];
 
 /// Every value that webhook and controller both have, and another than its default.
 const OF_A_COMPONENT: &[(&str, &str)] = &[
     ("replicas", "3"),
+    ("revisionHistoryLimit", "2"),
     ("resources", r#"{"requests":{"cpu":1}}"#),
     ("priorityClassName", r#""high""#),
     ("affinity", r#"{"podAntiAffinity":{}}"#),
@@ -194,6 +206,18 @@ const BAD: &[(&str, &[&str])] = &[
         r#"grafanaDashboard.labels={"certmint.dev/managed":"true"}"#,
         &["at '/grafanaDashboard/labels/certmint.dev"],
     ),
+    ("enabled=false", &["enabled: false", "write condition: certmint.enabled"]),
+    (r#"service.ipFamilies=["IPv5"]"#, &["at '/service/ipFamilies/0'", "'IPv4', 'IPv6'"]),
+    (
+        r#"service={"ipFamilyPolicy":"SingleStack","ipFamilies":["IPv4","IPv6"]}"#,
+        &["service.ipFamilies: names two families", "SingleStack takes one"],
+    ),
+    ("webhook.port=443", &["at '/webhook/port'", "minimum: got 443"]),
+    ("webhook.port=9402", &["webhook.metricsPort: 9402 is webhook.port too"]),
+    (
+        r#"prometheusRule.runbookUrl="docs/src/runbooks.md""#,
+        &["at '/prometheusRule/runbookUrl'", "does not match pattern"],
+    ),
     (r#"namespaces=["kube-system"]"#, &["at '/namespaces/0'"]),
     (r#"namespaces=["certmint-system"]"#, &["certmint-system is the release's own namespace", "remove it"]),
     (
@@ -231,7 +255,7 @@ pub(super) fn schema_is_closed() -> Result<()> {
 /// Each value that is set to something else is to be seen in what is rendered.
 pub(super) fn each_used(chart: &Chart) -> Result<()> {
     let mut bases = HashMap::new();
-    for (path, other) in others() {
+    for (path, other) in others().filter(|(path, _)| path != OF_A_PARENT) {
         let base = needed_by(&path);
         let with = format!("{path}={other}");
         let base: Vec<&str> = base.iter().map(String::as_str).collect();
