@@ -3,6 +3,7 @@
 mod controller_down;
 mod deleted_while_waiting;
 mod dry_run;
+mod ipv6;
 mod mutual_tls;
 mod no_request_lost;
 mod opt_in;
@@ -47,6 +48,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "deleted-while-waiting",
         shows: "A pod deleted while it waits for its certificate is gone promptly.",
         run: deleted_while_waiting::run,
+    },
+    Scenario {
+        name: "ipv6",
+        shows: "Where there are addresses of IPv6 alone, an annotation gives mutual TLS as elsewhere.",
+        run: ipv6::run,
     },
     Scenario { name: "dry-run", shows: "A server-side dry run leaves nothing behind.", run: dry_run::run },
 ];

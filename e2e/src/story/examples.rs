@@ -19,6 +19,17 @@ pub fn apply_payments(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     kubectl.apply(&PAYMENTS.replace("nginxinc/nginx-unprivileged:stable", &image)).map(drop)
 }
 
+/// The same where there are no addresses of IPv4: it listens on IPv6.
+///
+/// # Errors
+/// When the image or the API server refuses.
+pub fn apply_payments_on_ipv6(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
+    let image = cluster.provide(&images::nginx(cluster.cache())?)?;
+    let payments = PAYMENTS.replace("listen 8443 ssl;", "listen [::]:8443 ssl;");
+    ensure!(payments != PAYMENTS, "the example no longer says where nginx listens");
+    kubectl.apply(&payments.replace("nginxinc/nginx-unprivileged:stable", &image)).map(drop)
+}
+
 /// A shell with curl, not yet opted in.
 ///
 /// # Errors
@@ -35,6 +46,14 @@ pub fn apply_checkout(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
 pub fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, annotations: &[&str]) -> Result<()> {
     apply_payments(cluster, kubectl)?;
     apply_checkout(cluster, kubectl)?;
+    opt_both_in(kubectl, annotations)
+}
+
+/// Opts both examples in, with `annotations` beside, and waits until they are ready.
+///
+/// # Errors
+/// When anything of it is refused or does not become ready.
+pub fn opt_both_in(kubectl: &Kubectl<'_>, annotations: &[&str]) -> Result<()> {
     for workload in ["deployment/payments", "deployment/checkout"] {
         opt_in(kubectl, workload, annotations)?;
     }
