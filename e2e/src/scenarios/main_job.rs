@@ -51,7 +51,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "ipv6",
-        shows: "Where there are addresses of IPv6 alone, an annotation gives mutual TLS as elsewhere.",
+        shows: "With addresses of IPv6 alone an annotation gives mutual TLS, and the webhook may be on its host's network.",
         run: ipv6::run,
     },
     Scenario { name: "dry-run", shows: "A server-side dry run leaves nothing behind.", run: dry_run::run },

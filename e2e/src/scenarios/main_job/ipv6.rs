@@ -1,8 +1,9 @@
-//! The main job where there is no address of IPv4.
+//! The main job where there is no address of IPv4, and with the webhook on its host's network.
 
 use std::net::Ipv6Addr;
 
 use anyhow::{Result, ensure};
+use serde_json::Value;
 
 use super::super::own_cluster::own_cluster_with;
 use crate::cluster::{Addresses, Cluster};
@@ -37,7 +38,22 @@ fn life(cluster: &Cluster) -> Result<()> {
     step("helm test passes", || {
         let mut helm = cluster.command("helm");
         command::output(helm.args(["test", RELEASE, "--namespace", SYSTEM_NAMESPACE])).map(drop)
-    })
+    })?;
+    step("a webhook on its host's network is called at a port of the node", || host_network(cluster))
+}
+
+/// There is one node, and so room for one webhook: an update must free its ports first.
+fn host_network(cluster: &Cluster) -> Result<()> {
+    let values =
+        ["webhook.hostNetwork=true", "webhook.replicas=1", "webhook.port=18443", "webhook.metricsPort=19402"];
+    installation::install(cluster, &values)?;
+    let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
+    kubectl.run(&["rollout", "restart", "deployment/certmint-webhook"])?;
+    installation::ready(cluster)?;
+    let pods = kubectl.list(&["pods", "--selector=app.kubernetes.io/component=webhook"])?;
+    let on_host = |pod: &&Value| pod["status"]["podIP"] == pod["status"]["hostIP"];
+    ensure!(pods.iter().any(|pod| on_host(&pod)), "no webhook has its node's address: {pods:?}");
+    Ok(())
 }
 
 fn assert_addresses(cluster: &Cluster) -> Result<()> {
