@@ -10,7 +10,7 @@ use crate::kubectl::Kubectl;
 use crate::progress::step;
 use crate::story::policy_file::PolicyFile;
 use crate::story::secret_files::SecretFiles;
-use crate::story::{PATIENCE, events, installation, metrics, namespace, workload};
+use crate::story::{events, installation, metrics, namespace, workload};
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     installation::install(cluster, installation::SHORT_LIVED)?;
