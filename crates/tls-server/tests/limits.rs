@@ -3,7 +3,8 @@
 use certmint_contract::annotations::{LONGEST_VALUE, MOST_FAULTS, MOST_NAMES};
 use certmint_contract::issuance::{MAX_ANSWER_BYTES, MAX_TOKEN_BYTES};
 use certmint_tls_server::{
-    CONNECTION_BYTES, Limits, MAX_HEAD_BYTES, MAX_SOCKET_BYTES, observability::Observability,
+    CONNECTION_BYTES, Limits, MAX_HEAD_BYTES, MAX_SOCKET_BYTES, REJECTIONS_INTERVAL,
+    observability::Observability,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,7 @@ fn of_https() {
     says("what is under way when a server stops", seconds(drain));
     says("a request's body, webhook", size(body_bytes));
     says("all bodies at one time", size(bodies_bytes));
+    assert!(PAGE.contains(&format!("once in {} s", REJECTIONS_INTERVAL.as_secs())));
     says("connections", connections.to_string());
     says("connections from one address", connections_of_one.to_string());
     says("what a connection holds beside a body, at most", size(CONNECTION_BYTES));

@@ -294,4 +294,18 @@ mod tests {
         assert_eq!(state.free, TURNS);
         assert!(state.held.is_empty() && state.of_pods.is_empty() && state.waiting.is_empty());
     }
+
+    #[test]
+    fn the_page_of_limits_says_so() {
+        let page = include_str!("../../../../docs/src/reference/limits.md");
+        let seconds = MAX_WAIT.as_secs();
+        for row in [
+            format!("| tokens under review at one time | {TURNS} | the others wait; {RESERVED} are for"),
+            format!("| of those, from one address | {MAX_OF_ONE} |"),
+            format!("| requests of one address that wait | {MAX_WAITING_OF_ONE} |"),
+            format!("| how long a request waits | {seconds} s |"),
+        ] {
+            assert!(page.contains(&row), "{row}");
+        }
+    }
 }
