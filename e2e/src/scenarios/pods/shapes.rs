@@ -70,6 +70,9 @@ fn users() -> Vec<Shape> {
             .spec("securityContext", json!({ "runAsUser": 0 }))
             .read_by("app", "0 440 65532:0")
             .warned(LOST_WITH_THE_USER),
+        shape("root-and-fs-group")
+            .spec("securityContext", json!({ "runAsUser": 0, "fsGroup": 3000 }))
+            .read_by("app", "0 440 65532:3000"),
         shape("root-without-capabilities")
             .containers(&[running("app", no_capabilities)])
             .read_by("app", "0 440 65532:0"),
@@ -182,6 +185,37 @@ fn surroundings() -> Vec<Shape> {
                 true,
             )])
             .order(&["certmint", "render"])
+            .read_by("app", IMAGE_USER),
+        shape("inside-a-host-path")
+            .annotated("mount-path", "/node/ssl")
+            .spec("volumes", json!([{ "name": "node", "hostPath": { "path": "/etc" } }]))
+            .containers(&[mounts(
+                json!([{ "name": "node", "mountPath": "/node", "readOnly": true }]),
+                false,
+            )])
+            .read_by("app", IMAGE_USER)
+            .warned("certmint: Doubtful: container \"app\" mounts volume \"node\" read-only at /node, above the certificate's place /node/ssl; it starts only if the volume has that directory already: otherwise choose another place with annotation certmint.dev/mount-path"),
+        shape("own-token")
+            .spec("automountServiceAccountToken", false.into())
+            .spec("volumes", json!([{ "name": "token", "projected": {
+                "sources": [{ "serviceAccountToken": { "path": "token" } }],
+            } }]))
+            .containers(&[mounts(
+                json!([{ "name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount" }]),
+                true,
+            )])
+            .read_by("app", IMAGE_USER),
+        shape("ends-by-itself")
+            .spec("activeDeadlineSeconds", 3000.into())
+            .spec("restartPolicy", "Never".into())
+            .spec("hostname", "ends".into())
+            .spec("subdomain", "pods".into())
+            .spec("setHostnameAsFQDN", true.into())
+            .read_by("app", IMAGE_USER),
+        shape("variables-like-ours")
+            .containers(&[container("app", json!({
+                "env": [{ "name": "CERTMINT_API", "value": "https://elsewhere.example.com" }],
+            }))])
             .read_by("app", IMAGE_USER),
         shape("host-processes").spec("hostPID", true.into()).read_by("app", IMAGE_USER),
         shape("no-api-token").spec("automountServiceAccountToken", false.into()).read_by("app", IMAGE_USER),
