@@ -1,9 +1,12 @@
 //! What a token says of itself. Nobody has vouched for it yet: it serves to turn away what cannot be good without
 //! asking the API server, and to share turns among pods.
 
-use super::caller::unauthenticated;
+use super::{caller::unauthenticated, refusal::failure};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use certmint_contract::issuance::{AUDIENCE, Failure};
+use certmint_contract::{
+    ErrorCode,
+    issuance::{AUDIENCE, Failure},
+};
 use serde::Deserialize;
 use time::{Duration, OffsetDateTime};
 
@@ -67,7 +70,9 @@ pub(super) fn claimed_pod(token: &str, now: OffsetDateTime) -> Result<ClaimedPod
         return Err(unauthenticated("the token is not for audience certmint.dev"));
     }
     if payload.exp < (now - SLACK).unix_timestamp() as f64 {
-        return Err(unauthenticated("the token is expired"));
+        // Or our clock is wrong: then the pod has to ask elsewhere, or later, and not to give up.
+        let message = "the token has expired by the clock of this replica; ask again";
+        return Err(failure(ErrorCode::Unavailable, message.into()));
     }
     let bound = payload.kubernetes.and_then(|of| Some((of.namespace, of.pod?, of.serviceaccount?)));
     let Some((namespace, pod, account)) = bound else {
@@ -88,7 +93,6 @@ pub(super) fn not_bound() -> Failure {
 pub(super) mod tests {
     use super::*;
     use crate::clock;
-    use certmint_contract::ErrorCode;
     use serde_json::{Value, json};
 
     /// A token of a pod as the API server makes them, signed by nobody.
@@ -132,10 +136,15 @@ pub(super) mod tests {
             assert!(why(text).contains("not a JWT"), "{text}");
         }
         assert!(why(&token(|payload| payload["aud"] = json!(["vault"]))).contains("not for audience"));
-        assert!(why(&token(|payload| payload["exp"] = 1.into())).contains("expired"));
         assert!(why(&token(|payload| payload["kubernetes.io"] = Value::Null)).contains("not bound to a pod"));
         let without_pod = |payload: &mut Value| payload["kubernetes.io"]["pod"] = Value::Null;
         assert!(why(&token(without_pod)).contains("not bound to a pod"));
+    }
+
+    #[test]
+    fn a_token_that_has_expired_is_no_reason_to_give_up_because_the_clock_may_be_wrong() {
+        let refused = claimed_pod(&token(|payload| payload["exp"] = 1.into()), clock::now()).unwrap_err();
+        assert!(refused.code.is_transient() && refused.message.contains("expired"), "{refused}");
     }
 
     #[test]
