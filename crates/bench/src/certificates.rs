@@ -21,7 +21,7 @@ pub(crate) fn secrets(run: &Run) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// The same Secrets written anew, because the policy's `defaultDuration` was changed: from the first that is seen to
+/// The same Secrets written anew, because the policy's `trustDomain` was changed: from the first that is seen to
 /// the last.
 pub(crate) fn reissue(run: &Run) -> Result<Vec<Figure>> {
     const ROW: &str = "reissue";

@@ -37,8 +37,8 @@ const LEADER: &str = "certmint_leader";
 const DUE: &str = "certmint_queue_depth";
 /// Who does nothing for so long has nothing to do.
 const QUIET: Duration = Duration::from_secs(1);
-/// Another length of life than the chart's.
-const DURATION: &str = "23h";
+/// Another trust domain, so that every identity changes: what can wait would be spread over an hour.
+const TRUST_DOMAIN: &str = "bench.example.org";
 
 /// The cluster, with the figures of its way there.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Filled {
         let climb = thread::scope(|scope| {
             let climb = scope.spawn(|| climb(&self.cluster, issued, self.count));
             // Waiting for servers to take it would mean reading their logs beside what is measured.
-            policy.begin_change(&json!({ "defaultDuration": DURATION }))?;
+            policy.begin_change(&json!({ "trustDomain": TRUST_DOMAIN }))?;
             joined(climb)
         })?;
         let requests = settled(&self.cluster, mark)?;

@@ -33,7 +33,7 @@ pub struct Request {
     /// Length of life, subject to policy.
     pub duration: Option<Lifetime>,
     /// Kind of key, subject to policy.
-    pub key_algorithm: KeyAlgorithm,
+    pub key_algorithm: Option<KeyAlgorithm>,
     /// Where the app's containers find the files.
     pub mount_path: MountPath,
     /// Which containers get them.
@@ -94,7 +94,9 @@ pub fn parse<'a>(
             }
             keys::DNS_NAMES => value_of(key, value, parse_list).map(|names| request.dns_names = names),
             keys::DURATION => value_of(key, value, str::parse).map(|life| request.duration = Some(life)),
-            keys::KEY_ALGORITHM => value_of(key, value, str::parse).map(|kind| request.key_algorithm = kind),
+            keys::KEY_ALGORITHM => {
+                value_of(key, value, str::parse).map(|kind| request.key_algorithm = Some(kind))
+            }
             keys::MOUNT_PATH => value_of(key, value, str::parse).map(|path| request.mount_path = path),
             keys::CONTAINERS => value_of(key, value, str::parse).map(|which| request.containers = which),
             keys::RENEW => value_of(key, value, parse_bool)

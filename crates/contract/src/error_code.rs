@@ -130,6 +130,17 @@ catalogue! {
         seen: [Event, Log], transient: true,
         remedy: "Find out who writes to the Secret, with `--show-managed-fields`, or which Service comes and goes. It is written once more when that ends."
     }
+    /// An object, or all objects of a namespace, are more than Certmint keeps. What exceeds it is left out.
+    TooLarge {
+        seen: [Event, Log], transient: false,
+        remedy: "Make the object smaller, or remove from its namespace what nobody needs. Other namespaces are not affected."
+    }
+    /// A certificate has no room for all names of its workload, or not all of the workload's labels are read. It has the
+    /// most important ones, and is renewed.
+    NamesLeftOut {
+        seen: [Event, Log], transient: false,
+        remedy: "Split the workload, or take it out of some Services. The page on names says in which order names are left out."
+    }
     /// There is no CA to issue with: it is missing, or its root is damaged, swapped or expired. What is issued stays valid.
     CaUnavailable {
         seen: [Event, Answer, Termination, Log], transient: true,

@@ -185,7 +185,7 @@ impl Policy {
         if let Some(asked) = request.duration.filter(|asked| *asked < shortest || *asked > longest) {
             violations.push(Violation::Duration { asked, shortest, longest });
         }
-        let asked = request.key_algorithm;
+        let asked = request.key_algorithm.unwrap_or_default();
         if !self.key_algorithms.contains(&asked) {
             let allowed: Vec<_> = self.key_algorithms.iter().map(|allowed| allowed.as_str()).collect();
             violations.push(Violation::KeyAlgorithm { asked, allowed: allowed.join(", ") });
@@ -328,7 +328,7 @@ mod tests {
         assert!(violations(policy, &Request::default()).is_empty());
         let request = Request {
             duration: Some("5m".parse().unwrap()),
-            key_algorithm: KeyAlgorithm::Rsa4096,
+            key_algorithm: Some(KeyAlgorithm::Rsa4096),
             dns_names: vec!["eu.pay.example.com".parse().unwrap(), "example.com".parse().unwrap()],
             ..Request::default()
         };

@@ -69,6 +69,8 @@ fn every_default_is_what_counts_without_the_annotation() {
                 assert_eq!(SecretName::of_workload("payments").unwrap().as_str(), named);
             }
             keys::DURATION => assert_eq!(policy.default_duration, default.parse().unwrap()),
+            // Asking for the default is asking: another default is not waited for then.
+            keys::KEY_ALGORITHM => assert_eq!(KeyAlgorithm::default(), default.parse().unwrap()),
             keys::INJECT => assert_eq!(annotations::parse([]), Ok(OptIn::No)),
             key => assert_eq!(parse(key, default), Ok(OptIn::Yes(Box::<Request>::default())), "{key}"),
         }

@@ -55,6 +55,8 @@ pub(crate) struct Metrics {
     pub(crate) missed_opt_outs: Gauge,
     /// Injected pods that no workload serves.
     pub(crate) pods_alone: Gauge,
+    /// Objects that are more than is kept.
+    pub(crate) left_out: Gauge,
     /// Workloads due to be looked at.
     pub(crate) queue: Gauge,
 }
@@ -90,6 +92,7 @@ impl Default for Metrics {
             missed_opt_ins: Gauge::default(),
             missed_opt_outs: Gauge::default(),
             pods_alone: Gauge::default(),
+            left_out: Gauge::default(),
             queue: Gauge::default(),
         };
         metrics.begin_at_zero();
@@ -180,6 +183,11 @@ impl Metrics {
             "pods_alone",
             "Injected pods that have certificates of their own, because no workload serves them",
             &self.pods_alone,
+        );
+        shown.add(
+            "objects_left_out",
+            "Services, workloads and Secrets that are left out because they, or all of their namespace, are too large; at most 20 of a namespace are counted",
+            &self.left_out,
         );
         shown.add(
             "events_dropped",

@@ -1,8 +1,14 @@
 //! What is observed of the cluster: compact watches and the state they keep in memory.
 
 mod alone;
+mod bounded;
+mod changes;
 mod decode;
+mod in_use;
 mod index;
+mod ledger;
+mod left_out;
+mod pieces;
 mod pods;
 mod services;
 mod state;
@@ -12,9 +18,10 @@ mod watch;
 pub(crate) use alone::{Alone, Standing, serves};
 pub(crate) use decode::{Seen, controller, is_controlled_by_workload};
 pub(crate) use index::WorkloadKey;
+pub(crate) use left_out::LeftOutTeller;
 pub(crate) use state::{Observed, View};
 pub(crate) use tables::Known;
-pub(crate) use watch::{Patience, Source, sources, watch};
+pub(crate) use watch::{Patience, Source, list_services, sources, watch};
 
 #[cfg(test)]
 mod fault_tests;

@@ -7,10 +7,13 @@ use crate::{
     observe::{Observed, Seen, View, WorkloadKey},
 };
 use certmint_contract::Policy;
-use certmint_planner::{Decision, IssuerFacts, SecretFacts, Workload, plan};
+use certmint_planner::{Decision, IssuerFacts, Plan, Pods, SecretFacts, Workload, plan};
 use kube::{Api, Client};
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// How soon is looked again when the Services of a namespace that has just come into use are not listed yet.
+const SERVICES_FOLLOW_WITHIN: time::Duration = time::Duration::seconds(5);
 
 /// Looks and asks the planner; changes nothing.
 #[derive(Clone)]
@@ -35,6 +38,12 @@ impl Planning {
         view: &View,
         in_the_way: Option<SecretFacts>,
     ) -> Decision {
+        let now = clock::now();
+        let Some((services, running)) = self.observed.pods_of(workload) else {
+            // Without its Services a certificate would lack their names. Who waits is told when they are known.
+            let plan = Plan::Keep { until: now + SERVICES_FOLLOW_WITHIN };
+            return Decision { plan, remove: Vec::new(), hosts: view.hosts.clone(), lacks: None };
+        };
         let policy = self.policy.borrow().clone();
         let issuer = self.ca.borrow().authority.as_ref().ok().map(|authority| IssuerFacts {
             root: authority.root().certificate().key_identifier().to_string(),
@@ -44,13 +53,13 @@ impl Planning {
             view.secrets.iter().map(|known| known.facts.clone()).chain(in_the_way).collect();
         let observed = certmint_planner::Observed {
             workload,
-            services: &self.observed.services_of(workload),
+            pods: Pods { services: &services, running: &running },
             hosts: &view.hosts,
             secrets: &secrets,
             issuer: issuer.as_ref(),
             policy: &policy,
         };
-        plan(&observed, clock::now())
+        plan(&observed, now)
     }
 
     /// A workload as it is now, which no watch tells of: opted out, or without our label, which whoever writes it

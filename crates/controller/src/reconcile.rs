@@ -177,7 +177,7 @@ impl Reconciler {
             (None, _) => {}
         }
         let blocking = Blocking::of(&view, in_the_way.as_ref());
-        let Decision { plan, remove, hosts } = self.planning.decide(workload, &view, in_the_way);
+        let Decision { plan, remove, hosts, lacks } = self.planning.decide(workload, &view, in_the_way);
         self.planning.observed.remember(workload, hosts);
         match (&plan, pause) {
             (Plan::Issue(order) | Plan::Renew(order), Some(until)) => {
@@ -185,7 +185,10 @@ impl Reconciler {
             }
             // What is undone at once is not told each time.
             (Plan::Keep { .. }, None) => {
-                self.events.forget(&Subject::of(workload));
+                match &lacks {
+                    Some(lacks) => self.tell_lack(workload, lacks),
+                    None => self.events.forget(&Subject::of(workload)),
+                }
                 self.news.forget(key);
             }
             _ => {}

@@ -88,6 +88,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     // What ends on shutdown by itself, and what is simply dropped then.
     let (mut orderly, mut others) = (Supervised::default(), Supervised::default());
     parts.start_watches(&mut others, sources);
+    parts.start_telling_what_is_left_out(&mut others);
     parts.start_missed_pods(&mut others);
     parts.start_alone_pods(&mut others);
     others.start("events", events::write(parts.client.clone(), backlog));

@@ -4,29 +4,56 @@ use std::collections::BTreeMap;
 
 /// The labels of pods, or a selector by labels that must all be there. Sorted by key, each key once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Labels(Box<[(Box<str>, Box<str>)]>);
+pub struct Labels {
+    pairs: Box<[(Box<str>, Box<str>)]>,
+    cut: bool,
+}
 
 impl Labels {
     /// The value of a label.
     pub fn get(&self, key: &str) -> Option<&str> {
-        let index = self.0.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
-        self.0.get(index).map(|(_, value)| &**value)
+        let index = self.pairs.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
+        self.pairs.get(index).map(|(_, value)| &**value)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pairs.is_empty()
     }
 
     /// Keys and values, sorted.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
+        self.pairs.iter().map(|(key, value)| (&**key, &**value))
+    }
+}
+
+impl Labels {
+    /// The same labels, of which there were more than are kept.
+    pub fn cut(self) -> Self {
+        Self { cut: true, ..self }
+    }
+
+    /// Whether there were more than are kept. Pods have at least those that are kept; a selector of which a part is
+    /// missing selects nothing that is known.
+    pub fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// The bytes of keys and values.
+    pub fn bytes(&self) -> usize {
+        self.pairs.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.pairs.len()
     }
 }
 
 impl From<BTreeMap<String, String>> for Labels {
     fn from(labels: BTreeMap<String, String>) -> Self {
-        Self(labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+        let pairs = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        Self { pairs, cut: false }
     }
 }
 

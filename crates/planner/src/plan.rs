@@ -1,8 +1,10 @@
 //! From what was observed of one workload to what should happen.
 
 use crate::{
-    Hosts, MAX_NAMES, Order, Reason, Record, SecretFacts, Service, Workload,
+    Hosts, MAX_NAME_BYTES, MAX_NAMES, Order, Pods, Reason, Record, SecretFacts, Workload,
+    names::Names,
     secret::Claim,
+    spread::wait_for_turn,
     terms::{Terms, terms},
 };
 use certmint_contract::{
@@ -15,8 +17,8 @@ use time::{Duration, OffsetDateTime};
 pub struct Observed<'a> {
     /// The workload.
     pub workload: &'a Workload,
-    /// Services; those of other namespaces are passed over.
-    pub services: &'a [Service],
+    /// What leads to its pods.
+    pub pods: Pods<'a>,
     /// The workload's hosts as the plan before left them; none when there was none.
     pub hosts: &'a Hosts,
     /// The Secret of the wanted name, whosever it is, and every other that claims to be the workload's.
@@ -45,6 +47,8 @@ pub struct Decision {
     pub remove: Vec<Removal>,
     /// What the next plan is to be given.
     pub hosts: Hosts,
+    /// What the certificate lacks, and why. It holds nothing up.
+    pub lacks: Option<Refusal>,
 }
 
 /// What should happen with a workload's Secret.
@@ -85,13 +89,34 @@ pub struct Removal {
 
 /// Decides what should happen for one workload at `now`.
 pub fn plan(observed: &Observed<'_>, now: OffsetDateTime) -> Decision {
-    let hosts = observed.hosts.observed(observed.workload, observed.services, now);
+    let hosts = observed.hosts.observed(observed.workload, &observed.pods, now);
+    let mut lacks = None;
     let (plan, remove) = match terms(observed.workload, &hosts, observed.policy) {
-        Ok(Some(terms)) => with_terms(observed, terms, &hosts, now),
+        Ok(Some(terms)) => {
+            lacks = lack(observed.workload, &terms);
+            with_terms(observed, terms, &hosts, now)
+        }
         Ok(None) => (Plan::NotWanted, own(observed, None)),
         Err(refusal) => (Plan::Refuse(refusal), Vec::new()),
     };
-    Decision { plan, remove, hosts }
+    Decision { plan, remove, hosts, lacks }
+}
+
+/// What the certificate has no room for, or cannot be known to have.
+fn lack(workload: &Workload, terms: &Terms) -> Option<Refusal> {
+    let message = if let Some(left_out) = &terms.left_out {
+        let (count, first) = (left_out.count, &left_out.first);
+        format!(
+            "{workload}: one certificate has {MAX_NAMES} DNS names of {MAX_NAME_BYTES} bytes together at most, so {count} of its Services, replicas and extra names are not in it, beginning with {first}; split the workload or take it out of some Services"
+        )
+    } else if workload.template_labels.is_cut() {
+        format!(
+            "{workload}: its template has more labels than Certmint reads, so Services that select by the last of them give it no names; remove labels"
+        )
+    } else {
+        return None;
+    };
+    Some(Refusal { code: ErrorCode::NamesLeftOut, message })
 }
 
 fn with_terms(
@@ -129,7 +154,7 @@ fn services_may_follow(workload: &Workload, hosts: &Hosts, now: OffsetDateTime) 
             | WorkloadKind::DaemonSet
             | WorkloadKind::ReplicaSet
     );
-    if !serves || hosts.present().next().is_some() {
+    if !serves || hosts.there().next().is_some() {
         return None;
     }
     let created = (*created)?;
@@ -173,13 +198,17 @@ fn with_secret(observed: &Observed<'_>, terms: Terms, secret: &SecretFacts, now:
 fn with_gone_names(mut terms: Terms, secret: &SecretFacts) -> (Terms, Option<OffsetDateTime>) {
     let Ok(record) = &secret.record else { return (terms, None) };
     let kept = terms.gone_names.iter().filter(|(name, _)| record.dns_names.contains(name));
-    let (names, ends): (Vec<_>, Vec<_>) = kept.map(|(name, until)| (name.clone(), *until)).unzip();
-    if terms.dns_names.len() + names.len() <= MAX_NAMES {
-        terms.dns_names.extend(names);
-        terms.dns_names.sort_unstable();
-        (terms, ends.into_iter().min())
-    } else {
-        (terms, None)
+    let (gone, ends): (Vec<_>, Vec<_>) = kept.map(|(name, until)| (name.clone(), *until)).unzip();
+    let with_gone = |names: &[DnsName]| {
+        let mut all = Names::default();
+        all.add(names.iter().cloned().chain(gone.iter().cloned())).then(|| all.into_vec())
+    };
+    match (with_gone(&terms.dns_names), with_gone(&terms.needed_names)) {
+        (Some(dns_names), Some(needed_names)) => {
+            (terms.dns_names, terms.needed_names) = (dns_names, needed_names);
+            (terms, ends.into_iter().min())
+        }
+        _ => (terms, None),
     }
 }
 
@@ -200,23 +229,27 @@ fn reason(
     if let Some(damage) = &secret.damage {
         return Err(Reason::Damaged(damage.clone()));
     }
-    if let Some(changed) = changed(terms, record, observed.issuer) {
-        return Err(changed);
-    }
+    let turn = match changed(terms, record, observed.issuer) {
+        Some(reason) => Some(wait_for_turn(observed.workload, &reason, terms.asked, now).ok_or(reason)?),
+        None => None,
+    };
     if now < record.not_before {
         return Err(Reason::Damaged("the certificate is not valid yet".into()));
     }
     // What would end no later is not worth a renewal: towards the end of a CA they would come ever faster.
     if now < record.not_after && observed.issuer.is_some_and(|issuer| issuer.not_after <= record.not_after) {
-        return Ok(record.not_after);
+        return Ok(turn.map_or(record.not_after, |turn| turn.min(record.not_after)));
     }
     // Whatever the annotation says, renewal is never later than two thirds of the certificate's life.
     let until = record.renew_at.min(renew_at(record.not_before, record.not_after, 0)).min(record.not_after);
-    if now < until { Ok(until) } else { Err(Reason::RenewalDue) }
+    if now < until { Ok(turn.map_or(until, |turn| turn.min(until))) } else { Err(Reason::RenewalDue) }
 }
 
 fn changed(terms: &Terms, record: &Record, issuer: Option<&IssuerFacts>) -> Option<Reason> {
-    if record.dns_names != terms.dns_names {
+    let has = |name: &DnsName| record.dns_names.binary_search(name).is_ok();
+    let may_have =
+        |name: &DnsName| terms.dns_names.binary_search(name).is_ok() || terms.spare_names.contains(name);
+    if !terms.needed_names.iter().all(has) || !record.dns_names.iter().all(may_have) {
         let beyond = |these: &[DnsName], those: &[DnsName]| {
             these.iter().filter(|name| !those.contains(name)).cloned().collect()
         };
@@ -256,7 +289,7 @@ fn ordered(
             unavailable(format!("the issuing CA expired at {end}; see the controller's Events and log"))
         }
         Some(_) => {
-            let Terms { secret_name, dns_names, gone_names: _, spiffe_id, key_algorithm, lifetime } = terms;
+            let Terms { secret_name, dns_names, spiffe_id, key_algorithm, lifetime, .. } = terms;
             plan(Order { secret_name, dns_names, spiffe_id, key_algorithm, lifetime, reason })
         }
     }

@@ -1,9 +1,12 @@
 //! What stands on a Secret about its certificate: the only memory there is of what was issued.
 
-use crate::MAX_NAMES;
+use crate::{MAX_NAME_BYTES, MAX_NAMES};
 use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, WorkloadRef, keys, rfc3339};
 use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// The longest SPIFFE id, and more than a serial number or a key's identifier has.
+const MAX_TEXT: usize = 2048;
 
 /// The annotations of a Secret of ours, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,12 +62,12 @@ impl Record {
         Ok(Self {
             workload: parsed(keys::WORKLOAD, text(keys::WORKLOAD)?)?,
             dns_names: names(text(keys::DNS_NAMES)?)?,
-            spiffe_id: text(keys::SPIFFE_ID)?.into(),
+            spiffe_id: short(keys::SPIFFE_ID, text(keys::SPIFFE_ID)?)?,
             key_algorithm: parsed(keys::KEY_ALGORITHM, text(keys::KEY_ALGORITHM)?)?,
             lifetime: parsed(keys::DURATION, text(keys::DURATION)?)?,
-            issuer: text(keys::ISSUER)?.into(),
-            root: text(keys::ROOT)?.into(),
-            serial: text(keys::SERIAL)?.into(),
+            issuer: short(keys::ISSUER, text(keys::ISSUER)?)?,
+            root: short(keys::ROOT, text(keys::ROOT)?)?,
+            serial: short(keys::SERIAL, text(keys::SERIAL)?)?,
             not_before: instant(keys::NOT_BEFORE)?,
             not_after: instant(keys::NOT_AFTER)?,
             renew_at: instant(keys::RENEW_AT)?,
@@ -92,10 +95,21 @@ impl Record {
     }
 }
 
+/// What is longer is not ours.
+fn short(key: &'static str, text: &str) -> Result<Box<str>, RecordError> {
+    if text.len() > MAX_TEXT {
+        return Err(unreadable(key, &format!("more than {MAX_TEXT} bytes")));
+    }
+    Ok(text.into())
+}
+
 /// More than there can be are not ours, and would take memory for whatever somebody wrote.
 fn names(list: &str) -> Result<Vec<DnsName>, RecordError> {
     if list.split_terminator(',').nth(MAX_NAMES).is_some() {
         return Err(unreadable(keys::DNS_NAMES, &format!("more than {MAX_NAMES} names")));
+    }
+    if list.len() > MAX_NAME_BYTES + MAX_NAMES {
+        return Err(unreadable(keys::DNS_NAMES, &format!("more than {MAX_NAME_BYTES} bytes")));
     }
     list.split_terminator(',').map(|name| parsed(keys::DNS_NAMES, name)).collect()
 }

@@ -22,17 +22,46 @@ pub struct Workload {
     pub template_labels: Labels,
     /// What its annotations ask for, or what is wrong with them.
     pub request: Result<OptIn, Vec<AnnotationError>>,
-    /// Of a StatefulSet only.
+    /// Of a StatefulSet and of an Indexed Job, whose pods are numbered.
     pub replicas: Option<Replicas>,
+    /// What its template calls its pods in DNS.
+    pub host: Option<PodHost>,
 }
 
-/// The pods of a StatefulSet, which have names of their own.
+/// Pods that are numbered and have names of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replicas {
-    /// `spec.serviceName`
+    /// A StatefulSet's `spec.serviceName`, or the `subdomain` of a Job's template.
     pub governing_service: Box<str>,
-    /// From `spec.ordinals.start`, as many as `spec.replicas`.
+    /// From a StatefulSet's `spec.ordinals.start`, as many as `spec.replicas`; of a Job as many as `completions`.
     pub ordinals: Range<u32>,
+}
+
+/// What a pod is called in DNS, below a headless Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodHost {
+    /// `spec.hostname`
+    pub hostname: Box<str>,
+    /// `spec.subdomain`: the name of the Service.
+    pub subdomain: Box<str>,
+}
+
+/// What is observed of a pod that runs and belongs to the workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningPod {
+    /// Its labels, those that were set at run time among them.
+    pub labels: Labels,
+    /// What it is called in DNS.
+    pub host: Option<PodHost>,
+}
+
+/// What leads to a workload's pods, and those that run.
+#[derive(Clone, Copy, Debug)]
+pub struct Pods<'a> {
+    /// Services; those of other namespaces are passed over.
+    pub services: &'a [Service],
+    /// Pods of the workload: at least one for each Service that selects any, and each that has a host of its own.
+    pub running: &'a [RunningPod],
 }
 
 /// A Service.
@@ -60,11 +89,18 @@ pub enum ServiceKind {
 }
 
 impl Service {
-    /// Whether it really selects the workload's pods: the selector is there and each of its labels matches.
-    pub fn selects(&self, workload: &Workload) -> bool {
+    /// Whether it may select pods of the workload at all: it is in the same namespace and has a selector.
+    pub fn may_select(&self, workload: &Workload) -> bool {
         self.namespace == workload.namespace
             && self.kind != ServiceKind::ExternalName
             && !self.selector.is_empty()
+            && !self.selector.is_cut()
+    }
+
+    /// Whether it really selects all the workload's pods: the selector is there and each of its labels is one of the
+    /// template's.
+    pub fn selects(&self, workload: &Workload) -> bool {
+        self.may_select(workload)
             && self.selector.iter().all(|(key, value)| workload.template_labels.get(key) == Some(value))
     }
 }

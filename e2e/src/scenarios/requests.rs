@@ -5,6 +5,7 @@ mod follow;
 mod key_algorithms;
 mod policy;
 mod scene;
+mod single_pods;
 
 use super::Scenario;
 
@@ -17,7 +18,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "names",
-        shows: "A certificate's names follow the Services, and it is issued again for that and nothing less.",
+        shows: "A certificate's names follow the Services and what single pods are called, and it is issued again for that and nothing less.",
         run: follow::run,
     },
     Scenario {

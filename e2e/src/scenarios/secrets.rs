@@ -1,5 +1,6 @@
 //! Secrets under attack and accident.
 
+mod crowd;
 mod damage;
 mod forged;
 mod scene;
@@ -15,7 +16,7 @@ use scene::Scene;
 /// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "secrets-under-attack",
-    shows: "Whatever is done to a Secret, it is healed if it is ours and left alone if it is not; forged pods get none.",
+    shows: "Whatever is done to a Secret, it is healed if it is ours and left alone if it is not; forged pods get none, and a crowd of them costs little.",
     run,
 }];
 
@@ -24,5 +25,6 @@ fn run(cluster: &Cluster) -> Result<()> {
     let scene = Scene { cluster, kubectl: namespace(cluster, "secrets-under-attack", &[])? };
     taken::run(&scene)?;
     damage::run(&scene)?;
-    forged::run(&scene)
+    forged::run(&scene)?;
+    crowd::run(&scene)
 }

@@ -6,8 +6,8 @@ use std::hint::black_box;
 use anyhow::{Result, bail, ensure};
 use certmint_contract::{Policy, WorkloadKind, WorkloadRef, annotations, keys};
 use certmint_planner::{
-    Decision, Hosts, IssuedFacts, IssuerFacts, Labels, Observed, Order, Owner, Plan, SecretFacts, Service,
-    ServiceKind, Workload, plan,
+    Decision, Hosts, IssuedFacts, IssuerFacts, Labels, Observed, Order, Owner, Plan, Pods, SecretFacts,
+    Service, ServiceKind, Workload, plan,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -60,7 +60,8 @@ impl Common {
     fn decide(&self, case: &Case) -> Decision {
         let Case { workload, services, hosts, secrets } = case;
         let Self { issuer, policy, now } = self;
-        plan(&Observed { workload, services, hosts, secrets, issuer: Some(issuer), policy }, *now)
+        let pods = Pods { services, running: &[] };
+        plan(&Observed { workload, pods, hosts, secrets, issuer: Some(issuer), policy }, *now)
     }
 }
 
@@ -98,6 +99,7 @@ fn workload(index: usize) -> Result<Workload> {
         template_labels: labels(index),
         request: annotations::parse([(keys::INJECT, keys::TRUE)]),
         replicas: None,
+        host: None,
     })
 }
 

@@ -38,7 +38,7 @@ fn every_key_is_read() {
         secret_name: Some("tls".parse().unwrap()),
         dns_names: vec!["pay.example.com".parse().unwrap(), "api.example.com".parse().unwrap()],
         duration: Some(Lifetime::from_seconds(5400)),
-        key_algorithm: KeyAlgorithm::Ed25519,
+        key_algorithm: Some(KeyAlgorithm::Ed25519),
         mount_path: "/etc/tls".parse().unwrap(),
         containers: Containers::Named(vec!["app".into(), "proxy".into()]),
         renew: Renew::Never,

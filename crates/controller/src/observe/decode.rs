@@ -1,35 +1,54 @@
 //! From what a watch delivers to what is kept.
 
-use super::pods::{Full, Pod, PodFacts, PodOwner};
-use crate::api::FIELD_MANAGER;
+use super::{
+    bounded::{Fill, LabelMap, MAX_LABEL_BYTES, MAX_LABELS, Metadata, OurAnnotations},
+    pieces::Piece,
+    pods::{Full, Pod, PodFacts, PodOwner},
+};
 use certmint_contract::{
     Namespace, SecretName, WorkloadKind, WorkloadRef, annotations, keys,
     ownership::{TEMPLATE_HASH, controlling_workload, workload_of_pod},
-    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE, WORKLOAD_FILE},
 };
-use certmint_planner::{Owner, Replicas, SecretFacts, Service, ServiceKind, Workload};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use certmint_planner::{Labels, Owner, PodHost, Replicas, SecretFacts, Service, ServiceKind, Workload};
 use kube::{
     Resource,
     api::{ApiResource, DynamicObject, ObjectMeta, PartialObjectMeta},
-    core::DynamicResourceScope,
+    core::{DynamicResourceScope, Status as Failure},
 };
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 use time::OffsetDateTime;
 
 /// An object as its watch delivers it. The spec stays text until its kind is known, so that an object that
-/// cannot be read does not break the list or the watch it came with.
-#[derive(Clone, Debug, Deserialize)]
+/// cannot be read does not break the list or the watch it came with. Of labels, annotations and owners no more is
+/// kept than is needed and bounded.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
-    /// Metadata.
-    #[serde(default)]
+    /// Metadata, with annotations of ours only and the controlling owner only.
     pub(crate) metadata: ObjectMeta,
-    #[serde(default)]
+    labels_cut: bool,
+    written_by_us: bool,
     spec: Option<Box<RawValue>>,
-    #[serde(default)]
     status: Option<Box<RawValue>>,
+    /// How long its text is, when that was too long to be kept.
+    too_long: Option<usize>,
+}
+
+/// What one line of a watch tells.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// An object is there, or has changed.
+    Apply(Seen),
+    /// An object is gone.
+    Delete(Seen),
+    /// Nothing but how far the watch has come.
+    Bookmark(Seen),
+    /// The watch cannot go on, or not as it is.
+    Error(Box<Failure>),
 }
 
 /// Why an object is passed over.
@@ -47,15 +66,54 @@ pub(crate) enum Unreadable {
     /// There are too many injected pods.
     #[error(transparent)]
     NoRoom(#[from] Full),
+    /// It is larger than what is kept of an object.
+    #[error(transparent)]
+    Excess(#[from] Excess),
 }
 
-/// The annotations that only the certificate itself can confirm.
-const RECORDED: [&str; 4] = [keys::SERIAL, keys::ISSUER, keys::NOT_BEFORE, keys::NOT_AFTER];
+/// What of an object, or of all objects of a namespace, is more than is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Excess {
+    /// The whole object.
+    #[error("it has {0} bytes, which is more than Certmint reads of one object; make it smaller")]
+    Object(usize),
+    /// A Service's selector.
+    #[error(
+        "its selector has more than {MAX_LABELS} labels or {MAX_LABEL_BYTES} bytes, so no certificate gets its names; select by fewer labels"
+    )]
+    Selector,
+    /// All objects of the namespace.
+    #[error(
+        "its namespace holds more Services, workloads and Secrets for Certmint than its share of the controller's memory; remove what nobody needs, or raise controller.resources.limits.memory"
+    )]
+    Namespace,
+}
 
 impl Seen {
     /// An object of which only metadata matters.
     pub(crate) fn from_metadata(metadata: ObjectMeta) -> Self {
-        Self { metadata, spec: None, status: None }
+        Self { metadata, ..Self::default() }
+    }
+
+    /// Reads an object's text. Of one that is too long, what its text begins with.
+    pub(super) fn read(piece: &Piece<'_>) -> Result<Self, serde_json::Error> {
+        let mut seen = Self::default();
+        let mut text = serde_json::Deserializer::from_slice(piece.text);
+        let read = FillSeen(&mut seen).deserialize(&mut text);
+        seen.settle(piece, read)
+    }
+
+    fn settle(
+        mut self,
+        piece: &Piece<'_>,
+        read: Result<(), serde_json::Error>,
+    ) -> Result<Self, serde_json::Error> {
+        if piece.text.len() < piece.length {
+            self.too_long = Some(piece.length);
+        } else {
+            read?;
+        }
+        Ok(self)
     }
 
     /// Namespace and name, if there are both.
@@ -74,13 +132,22 @@ impl Seen {
             return Ok(None);
         }
         let (namespace, name) = self.namespace_and_name()?;
+        self.check_length()?;
         let template = self.template(kind)?;
         let spec: ReplicaSpec = self.spec()?;
+        let replicas = match kind {
+            WorkloadKind::StatefulSet => spec.replicas(),
+            WorkloadKind::Job => spec.completions(template.spec.subdomain.as_deref()),
+            _ => None,
+        };
+        // Where pods are numbered, their controller overwrites what the template calls them.
+        let host = if replicas.is_none() { template.spec.host() } else { None };
         let own = self.metadata.annotations.iter().flatten();
         // What was copied goes with the object's own annotation, also where the template is fixed, as a Job's.
-        let copied = template.metadata.annotations.get(keys::COPIED).map(String::as_str).unwrap_or_default();
+        let annotations_of_template = &template.metadata.annotations.0;
+        let copied = annotations_of_template.get(keys::COPIED).map(String::as_str).unwrap_or_default();
         let copied: Vec<&str> = annotations::copied(copied).collect();
-        let written = template.metadata.annotations.iter().filter(|(key, _)| !copied.contains(&key.as_str()));
+        let written = annotations_of_template.iter().filter(|(key, _)| !copied.contains(&key.as_str()));
         let mut merged: BTreeMap<&str, &str> = BTreeMap::new();
         for (key, value) in written.chain(own) {
             merged.insert(key, value);
@@ -93,7 +160,8 @@ impl Seen {
             service_account: template.spec.account().into(),
             request: annotations::parse(merged),
             template_labels: template.metadata.labels.into(),
-            replicas: (kind == WorkloadKind::StatefulSet).then(|| spec.replicas()).flatten(),
+            replicas,
+            host,
         }))
     }
 
@@ -103,6 +171,7 @@ impl Seen {
             return Ok(None);
         }
         let (namespace, name) = self.namespace_and_name()?;
+        self.check_length()?;
         let spec: PodSpec = self.spec()?;
         let service_account = spec.account().into();
         let owner = controller(&self.metadata);
@@ -137,19 +206,26 @@ impl Seen {
     /// The object as a Service.
     pub(crate) fn service(&self) -> Result<Service, Unreadable> {
         let (namespace, name) = self.namespace_and_name()?;
+        self.check_length()?;
         let spec: ServiceSpec = self.spec()?;
         let kind = match (spec.kind.as_deref(), spec.cluster_ip.as_deref()) {
             (Some("ExternalName"), _) => ServiceKind::ExternalName,
             (_, Some("None")) => ServiceKind::Headless,
             _ => ServiceKind::ClusterIp,
         };
-        Ok(Service { name: name.into(), namespace, selector: spec.selector.unwrap_or_default().into(), kind })
+        let selector = spec.selector.unwrap_or_default();
+        if selector.cut {
+            // What is left of it would select more pods than it does.
+            return Err(Excess::Selector.into());
+        }
+        Ok(Service { name: name.into(), namespace, selector: selector.into(), kind })
     }
 
     /// The object as the facts of a Secret.
     pub(crate) fn secret(&self) -> Result<(Namespace, SecretFacts), Unreadable> {
         let (namespace, name) = self.namespace_and_name()?;
         let name: SecretName = name.parse().map_err(|why| Unreadable::Name(format!("{why}")))?;
+        self.check_length()?;
         let ObjectMeta { uid, labels, annotations, .. } = &self.metadata;
         let owner = controller(&self.metadata).map(|owner| Owner {
             reference: format!("{}/{}", owner.kind, owner.name).into(),
@@ -164,19 +240,11 @@ impl Seen {
     /// Whether the content of a Secret, and what stands on it about that, was last written by us alone, as its
     /// `managedFields` tell: whoever changes a field takes it over.
     pub(crate) fn was_written_by_us(&self) -> bool {
-        let entries = self.metadata.managed_fields.iter().flatten();
-        let (ours, others): (Vec<_>, Vec<_>) =
-            entries.partition(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
-        let own = |entries: &[&ManagedFieldsEntry], path: &[&str], key: &str| {
-            entries.iter().filter_map(|entry| entry.fields_v1.as_ref()).any(|fields| {
-                let within = path.iter().try_fold(&fields.0, |fields, step| fields.get(step));
-                within.is_some_and(|fields| fields.get(format!("f:{key}")).is_some())
-            })
-        };
-        [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE].iter().all(|key| own(&ours, &["f:data"], key))
-            && RECORDED.iter().all(|key| own(&ours, &["f:metadata", "f:annotations"], key))
-            // What an earlier version wrote has none.
-            && !own(&others, &["f:data"], WORKLOAD_FILE)
+        self.written_by_us
+    }
+
+    fn check_length(&self) -> Result<(), Excess> {
+        self.too_long.map_or(Ok(()), |length| Err(Excess::Object(length)))
     }
 
     fn created(&self) -> Option<OffsetDateTime> {
@@ -187,8 +255,9 @@ impl Seen {
     fn template(&self, kind: WorkloadKind) -> Result<Template, Unreadable> {
         match kind {
             WorkloadKind::Pod => {
-                let labels = self.metadata.labels.clone().unwrap_or_default();
-                let metadata = TemplateMeta { labels, annotations: BTreeMap::new() };
+                let kept = self.metadata.labels.clone().unwrap_or_default();
+                let labels = LabelMap { kept, cut: self.labels_cut };
+                let metadata = TemplateMeta { labels, annotations: OurAnnotations::default() };
                 Ok(Template { metadata, spec: self.spec()? })
             }
             WorkloadKind::CronJob => Ok(self.spec::<CronJobSpec>()?.job_template.spec.template),
@@ -215,7 +284,7 @@ impl Seen {
     /// Whether the pods that it makes are injected, whatever it says itself.
     pub(crate) fn keeps_injecting(&self, kind: WorkloadKind) -> bool {
         let template = self.template(kind).unwrap_or_default();
-        template.metadata.annotations.get(keys::INJECT).is_some_and(|value| value == keys::TRUE)
+        template.metadata.annotations.0.get(keys::INJECT).is_some_and(|value| value == keys::TRUE)
     }
 
     /// Whether it has the label by which the watches find it.
@@ -309,10 +378,8 @@ struct Template {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TemplateMeta {
-    #[serde(deserialize_with = "null_is_default")]
-    labels: BTreeMap<String, String>,
-    #[serde(deserialize_with = "null_is_default")]
-    annotations: BTreeMap<String, String>,
+    labels: LabelMap,
+    annotations: OurAnnotations,
 }
 
 #[derive(Default, Deserialize)]
@@ -329,6 +396,8 @@ struct ReplicaSpec {
     replicas: Option<i32>,
     service_name: Option<String>,
     ordinals: Option<Ordinals>,
+    completions: Option<u32>,
+    completion_mode: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -344,7 +413,7 @@ struct ServiceSpec {
     kind: Option<String>,
     #[serde(rename = "clusterIP")]
     cluster_ip: Option<String>,
-    selector: Option<BTreeMap<String, String>>,
+    selector: Option<LabelMap>,
 }
 
 impl PodSpec {
@@ -354,7 +423,22 @@ impl PodSpec {
     }
 }
 
+impl PodSpec {
+    /// What its pods are called in DNS.
+    fn host(&self) -> Option<PodHost> {
+        let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty()).map(Into::into);
+        Some(PodHost { hostname: text(&self.hostname)?, subdomain: text(&self.subdomain)? })
+    }
+}
+
 impl ReplicaSpec {
+    /// The pods of an Indexed Job, which are named after their numbers.
+    fn completions(&self, subdomain: Option<&str>) -> Option<Replicas> {
+        let is_indexed = self.completion_mode.as_deref() == Some("Indexed");
+        let governing_service = subdomain.filter(|name| is_indexed && !name.is_empty())?.into();
+        Some(Replicas { governing_service, ordinals: 0..self.completions.unwrap_or(1) })
+    }
+
     fn replicas(self) -> Option<Replicas> {
         let start = self.ordinals.map_or(0, |ordinals| ordinals.start).try_into().unwrap_or(0_u32);
         let count = self.replicas.unwrap_or(1).try_into().unwrap_or(0_u32);
@@ -367,6 +451,119 @@ fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'d
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl From<LabelMap> for Labels {
+    fn from(map: LabelMap) -> Self {
+        let labels = Self::from(map.kept);
+        if map.cut { labels.cut() } else { labels }
+    }
+}
+
+/// Fills in an object, so that what was read before an error is not lost.
+struct FillSeen<'a>(&'a mut Seen);
+
+impl<'de> DeserializeSeed<'de> for FillSeen<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FillSeen<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let seen = self.0;
+        while let Some(key) = map.next_key::<String>()? {
+            match &*key {
+                "metadata" => {
+                    let mut metadata = Metadata::default();
+                    let read = map.next_value_seed(Fill(&mut metadata));
+                    seen.metadata = metadata.object;
+                    seen.labels_cut = metadata.labels_cut;
+                    seen.written_by_us = metadata.written_by_us;
+                    read?;
+                }
+                "spec" => seen.spec = map.next_value()?,
+                "status" => seen.status = map.next_value()?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Seen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut seen = Self::default();
+        FillSeen(&mut seen).deserialize(deserializer)?;
+        Ok(seen)
+    }
+}
+
+impl Told {
+    /// Reads a line of a watch; `None` for a kind of event that is not known.
+    pub(super) fn read(piece: &Piece<'_>) -> Result<Option<Self>, serde_json::Error> {
+        let (mut kind, mut seen) = (String::new(), Seen::default());
+        let mut text = serde_json::Deserializer::from_slice(piece.text);
+        let read = FillEvent { kind: &mut kind, seen: &mut seen }.deserialize(&mut text);
+        if kind == "ERROR" {
+            let error: ErrorEvent = serde_json::from_slice(piece.text)?;
+            return Ok(Some(Self::Error(Box::new(error.object))));
+        }
+        let seen = seen.settle(piece, read)?;
+        Ok(match &*kind {
+            "ADDED" | "MODIFIED" => Some(Self::Apply(seen)),
+            "DELETED" => Some(Self::Delete(seen)),
+            "BOOKMARK" => Some(Self::Bookmark(seen)),
+            _ => None,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct ErrorEvent {
+    object: Failure,
+}
+
+/// Fills in an event of a watch.
+struct FillEvent<'a> {
+    kind: &'a mut String,
+    seen: &'a mut Seen,
+}
+
+impl<'de> DeserializeSeed<'de> for FillEvent<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FillEvent<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self { kind, seen } = self;
+        while let Some(key) = map.next_key::<String>()? {
+            match &*key {
+                "type" => *kind = map.next_value()?,
+                "object" => map.next_value_seed(FillSeen(seen))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Resource for Seen {

@@ -2,9 +2,9 @@
 //! the pods of one template have in common is kept once.
 
 use certmint_contract::{Namespace, OptIn, WorkloadKind, WorkloadRef, annotations, keys};
-use certmint_planner::{Labels, Workload};
+use certmint_planner::{Labels, PodHost, RunningPod, Service, Workload};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -96,7 +96,7 @@ pub(crate) struct Full {
 }
 
 /// Labels by which Kubernetes tells the pods of one workload apart.
-const OWN_LABELS: [&str; 3] = [
+pub(super) const OWN_LABELS: [&str; 3] = [
     "statefulset.kubernetes.io/pod-name",
     "apps.kubernetes.io/pod-index",
     "batch.kubernetes.io/job-completion-index",
@@ -134,6 +134,36 @@ impl Pod {
         self.shape.annotations.get(keys::INJECT) == Some(keys::TRUE)
     }
 
+    /// What it is called in DNS, when it has a name of its own.
+    pub(super) fn host(&self) -> Option<PodHost> {
+        let subdomain = self.shape.subdomain.clone()?;
+        Some(PodHost { hostname: self.hostname.clone()?, subdomain })
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        let own = self.own_labels.iter().find(|(own, _)| *own == key).map(|(_, value)| &**value);
+        own.or_else(|| self.shape.labels.get(key))
+    }
+
+    /// Whether a Service of its namespace selects it.
+    pub(super) fn is_selected_by(&self, service: &Service) -> bool {
+        !service.selector.is_empty()
+            && !service.selector.is_cut()
+            && service.selector.iter().all(|(key, value)| self.label(key) == Some(value))
+    }
+
+    /// Whether it belongs to exactly this workload, as far as it tells itself: names are used again.
+    fn is_of(&self, workload: &Workload) -> bool {
+        let owner = self.shape.owner.as_ref();
+        let names_it = owner.is_some_and(|owner| *owner.kind == *workload.reference.kind.as_str());
+        !names_it || owner.is_some_and(|owner| owner.uid == workload.uid)
+    }
+
+    fn running(&self) -> RunningPod {
+        let labels = self.labels().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        RunningPod { labels: labels.collect::<BTreeMap<_, _>>().into(), host: self.host() }
+    }
+
     /// The pod as a workload of its own. A pod that has an owner shares its annotations with the owner's other pods,
     /// so the Secret that they name cannot be its own.
     pub(super) fn as_workload(&self, namespace: &Namespace, name: &str) -> Workload {
@@ -151,6 +181,7 @@ impl Pod {
             template_labels: labels.collect::<BTreeMap<_, _>>().into(),
             request,
             replicas: None,
+            host: self.host(),
         }
     }
 
@@ -162,6 +193,12 @@ impl Pod {
 }
 
 impl Shape {
+    /// Whether a Service may select a pod of this shape, by all but what tells such pods apart.
+    fn may_be_selected_by(&self, service: &Service) -> bool {
+        let mut shared = service.selector.iter().filter(|(key, _)| !OWN_LABELS.contains(key));
+        shared.all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+
     fn bytes(&self) -> usize {
         let texts = self.labels.iter().chain(self.annotations.iter());
         SHAPE_BYTES + texts.map(|(key, value)| key.len() + value.len() + LABEL_BYTES).sum::<usize>()
@@ -191,10 +228,6 @@ impl Pods {
     }
 
     /// The pods that belong to a workload, by what they themselves tell.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "names are going to follow from the pods that a Service selects")
-    )]
     pub(super) fn of_workload(
         &self,
         namespace: &Namespace,
@@ -203,6 +236,52 @@ impl Pods {
         let within = self.namespaces.get(namespace);
         let names = within.and_then(|within| within.of_workload.get(workload)).into_iter().flatten();
         names.filter_map(move |name| Some((name, within?.pods.get(name)?)))
+    }
+
+    /// Pods that stand for all of a workload's: of those that differ in nothing but [`OWN_LABELS`] one, unless `all`.
+    fn distinct<'a>(&'a self, workload: &'a Workload, all: bool) -> impl Iterator<Item = &'a Pod> {
+        let mut shapes = HashSet::new();
+        let pods = self.of_workload(&workload.namespace, &workload.reference).map(|(_, pod)| pod);
+        pods.filter(move |pod| pod.is_of(workload) && (shapes.insert(Arc::as_ptr(&pod.shape)) || all))
+    }
+
+    /// Every label that pods of a workload have.
+    pub(super) fn labels_of<'a>(&'a self, workload: &'a Workload) -> BTreeSet<(&'a str, &'a str)> {
+        let shared = self.distinct(workload, false).flat_map(|pod| pod.shape.labels.iter());
+        let own = self.distinct(workload, true).flat_map(|pod| pod.own_labels.iter());
+        shared.chain(own.map(|(key, value)| (*key, &**value))).collect()
+    }
+
+    /// A pod of the workload that a Service of its namespace selects.
+    pub(super) fn selected(&self, workload: &Workload, service: &Service) -> Option<RunningPod> {
+        let tells_apart = service.selector.iter().any(|(key, _)| OWN_LABELS.contains(&key));
+        let mut pods = self.distinct(workload, tells_apart);
+        pods.find(|pod| pod.is_selected_by(service)).map(Pod::running)
+    }
+
+    /// What pods of the workload are called in DNS, as many as that; those that its numbers tell are left out.
+    pub(super) fn hosts_of(&self, workload: &Workload, most: usize) -> BTreeSet<PodHost> {
+        let replicas = workload.replicas.as_ref();
+        let is_numbered =
+            |host: &PodHost| replicas.is_some_and(|replicas| replicas.governing_service == host.subdomain);
+        let with_subdomain = self.distinct(workload, false).any(|pod| pod.shape.subdomain.is_some());
+        let pods = with_subdomain.then(|| self.distinct(workload, true)).into_iter().flatten();
+        pods.filter_map(Pod::host).filter(|host| !is_numbered(host)).take(most).collect()
+    }
+
+    /// The workloads of which a Service of the namespace selects a pod.
+    pub(super) fn workloads_selected_by(&self, service: &Service) -> HashSet<WorkloadRef> {
+        let Some(within) = self.namespaces.get(&service.namespace) else { return HashSet::new() };
+        let tells_apart = service.selector.iter().any(|(key, _)| OWN_LABELS.contains(&key));
+        let shapes = within.shapes.keys().filter(|shape| shape.may_be_selected_by(service));
+        if service.selector.is_empty() {
+            HashSet::new()
+        } else if !tells_apart {
+            shapes.filter_map(|shape| shape.workload.clone()).collect()
+        } else {
+            let pods = within.pods.values().filter(|pod| pod.is_selected_by(service));
+            pods.filter_map(|pod| pod.shape.workload.clone()).collect()
+        }
     }
 
     /// Puts a pod in the place of the one of its name. Returns whether anything changed.

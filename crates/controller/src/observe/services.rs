@@ -28,6 +28,13 @@ impl Services {
         self.by_name.keys()
     }
 
+    /// Those of one namespace.
+    pub(super) fn names_in(&self, namespace: &Namespace) -> Vec<Name> {
+        let first = (namespace.clone(), Arc::from(""));
+        let all = self.by_name.range(first..).map(|(name, _)| name);
+        all.take_while(|(of, _)| of == namespace).cloned().collect()
+    }
+
     /// Puts a Service in the place of the one of its name, which is returned.
     pub(super) fn put(&mut self, service: Service) -> Option<Service> {
         let name = (service.namespace.clone(), service.name.clone());
@@ -54,15 +61,18 @@ impl Services {
         Some(gone)
     }
 
-    /// Those that select the workload's pods; one more than can be named is enough to be told of it.
+    /// Those that select all pods of the workload; one more than can be named is enough to be told of it.
     pub(super) fn selecting(&self, workload: &Workload) -> Vec<Service> {
-        let selecting = self.candidates(workload).filter(|service| service.selects(workload));
-        selecting.take(MAX_NAMES + 1).cloned().collect()
+        let candidates = self.candidates(&workload.namespace, workload.template_labels.iter());
+        candidates.filter(|service| service.selects(workload)).take(MAX_NAMES + 1).cloned().collect()
     }
 
-    fn candidates(&self, workload: &Workload) -> impl Iterator<Item = &Service> {
-        let labels = workload.template_labels.iter();
-        let namespace = &workload.namespace;
+    /// Those that may select a pod that has some of these labels, each once.
+    pub(super) fn candidates<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> impl Iterator<Item = &'a Service> {
         let names = labels.filter_map(move |(key, value)| {
             self.by_label.get(&(namespace.clone(), key.to_owned(), value.to_owned()))
         });
@@ -98,6 +108,7 @@ mod tests {
             template_labels: template_labels.into(),
             request: Ok(OptIn::No),
             replicas: None,
+            host: None,
         }
     }
 
@@ -116,7 +127,8 @@ mod tests {
         }
         let labels = pairs(&[("a/part-of", "shop"), ("app", "app-77"), ("tier", "back"), ("version", "1")]);
         let workload = workload(labels);
-        assert!(services.candidates(&workload).count() < 5, "{}", services.candidates(&workload).count());
+        let candidates = services.candidates(&workload.namespace, workload.template_labels.iter()).count();
+        assert!(candidates < 5, "{candidates}");
         let found: Vec<_> = services.selecting(&workload).into_iter().map(|service| service.name).collect();
         assert_eq!(found, ["app-77".into()]);
     }

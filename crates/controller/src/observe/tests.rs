@@ -280,3 +280,339 @@ async fn a_replica_set_that_a_deployment_adopts_is_no_workload_any_more() {
     assert_eq!(queue.next().await, key);
     assert_eq!(observed.workload(&key), None);
 }
+
+fn service(name: &str, version: &str, selector: Value) -> Value {
+    json!({
+        "metadata": { "name": name, "namespace": "shop", "uid": format!("u-{name}"), "resourceVersion": version },
+        "spec": { "type": "ClusterIP", "clusterIP": "10.0.0.1", "selector": selector },
+    })
+}
+
+fn selectors(count: usize) -> Value {
+    (0..count).map(|index| (format!("label-{index}"), json!("x"))).collect()
+}
+
+fn services_of(
+    observed: &Observed,
+    workload: &certmint_planner::Workload,
+) -> Option<Vec<certmint_planner::Service>> {
+    observed.pods_of(workload).map(|(services, _)| services)
+}
+
+fn named(services: &[certmint_planner::Service]) -> Vec<&str> {
+    services.iter().map(|service| &*service.name).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_of_a_namespace_without_a_workload_are_not_kept_and_listed_when_it_has_one() {
+    let (client, mut server) = api_server();
+    let queue = Arc::new(Queue::default());
+    let observed = Observed::new(Arc::clone(&queue), 1);
+    let source = sources(&[]).swap_remove(7);
+    tokio::spawn(watch(client.clone(), source, Arc::clone(&observed), Metrics::default()));
+    tokio::spawn(list_services(client, Arc::clone(&observed), Metrics::default()));
+    let front = service("front", "1", json!({ "app": "payments" }));
+    let call = server.expect("GET", SERVICES).await;
+    call.ok(list(&[front.clone(), service("back", "2", json!({ "app": "payments" }))], "3"));
+    observed.synced().await;
+    assert!(observed.names(tables::What::Service, None).is_empty());
+
+    let workload: Seen =
+        serde_json::from_str(&deployment("payments", "4", template("payments")).to_string()).unwrap();
+    observed.upsert(tables::What::Workload(WorkloadKind::Deployment), &workload).unwrap();
+    let workload = observed.workload(&key("payments")).unwrap();
+    // Without its Services, nothing is decided about it.
+    assert_eq!(services_of(&observed, &workload), None);
+    let key = queue.next().await;
+    queue.done(key, crate::queue::Outcome::Settled);
+    // The watch tells that one is gone before the list, which is older, has come.
+    let mut calls = [server.any().await, server.any().await];
+    calls.sort_by_key(|call| call.path.clone());
+    let [listing, watch] = calls;
+    assert!(listing.path.starts_with("/api/v1/namespaces/shop/services?"), "{}", listing.path);
+    watch.events(&[("DELETED", service("back", "5", json!({ "app": "payments" })))]);
+    // After its events the watch ends and goes on, so they have been told.
+    server.expect("GET", SERVICES).await.unfinished("", false);
+    listing.ok(list(&[front, service("back", "2", json!({ "app": "payments" }))], "4"));
+    assert_eq!(queue.next().await, self::key("payments"));
+    assert_eq!(named(&services_of(&observed, &workload).unwrap()), ["front"]);
+    // With the last workload of the namespace its Services go.
+    observed.unsee(WorkloadKind::Deployment, "shop", "payments");
+    assert!(observed.names(tables::What::Service, None).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_selector_is_too_large_gives_no_name_and_is_left_out_until_it_is_smaller() {
+    let (observed, _queue, mut server) = watching(7);
+    let seen: Seen = serde_json::from_str(
+        &deployment("payments", "1", json!({ "template": { "metadata": { "labels": selectors(64) } } }))
+            .to_string(),
+    )
+    .unwrap();
+    observed.upsert(tables::What::Workload(WorkloadKind::Deployment), &seen).unwrap();
+    let workload = observed.workload(&key("payments")).unwrap();
+    server.expect("GET", SERVICES).await.ok(list(&[service("large", "1", selectors(20_000))], "3"));
+    observed.synced().await;
+    // Cut off after the labels that the pods have, it would select them.
+    assert_eq!(services_of(&observed, &workload), Some(Vec::new()));
+    let left_out = observed.left_out();
+    assert_eq!((left_out.len(), left_out[0].0.to_string()), (1, "Service shop/large".to_owned()));
+    assert!(left_out[0].1.to_string().contains("more than 64 labels"), "{}", left_out[0].1);
+    server.expect("GET", SERVICES).await.events(&[("MODIFIED", service("large", "4", selectors(3)))]);
+    while !observed.left_out().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(named(&services_of(&observed, &workload).unwrap()), ["large"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_of_many_megabytes_is_told_by_its_name_and_the_next_is_read() {
+    let (observed, _queue, mut server) = watching(0);
+    let mut large = template("payments");
+    large["template"]["spec"]["containers"] = json!([{ "env": [{ "value": "x".repeat(3 << 20) }] }]);
+    let objects = [deployment("large", "1", large), deployment("payments", "2", template("payments"))];
+    server.expect("GET", DEPLOYMENTS).await.ok(list(&objects, "3"));
+    observed.synced().await;
+    assert_eq!(observed.workload(&key("large")), None);
+    assert!(observed.workload(&key("payments")).is_some());
+    let left_out = observed.left_out();
+    assert_eq!((left_out.len(), left_out[0].0.to_string()), (1, "Deployment shop/large".to_owned()));
+}
+
+#[test]
+fn what_a_namespace_has_beyond_its_share_is_left_out_and_the_others_lose_nothing() {
+    let observed = Observed::new(Arc::default(), 0);
+    observed.limit_to(200_000);
+    let forged = |namespace: &str, index: usize| -> Seen {
+        let names: Vec<String> = (0..100).map(|name| format!("a{name}.b{index}.example.com")).collect();
+        let mut annotations = json!({
+            "certmint.dev/workload": "Deployment/payments", "certmint.dev/dns-names": names.join(","),
+            "certmint.dev/spiffe-id": "s", "certmint.dev/key-algorithm": "ecdsa-p256", "certmint.dev/duration": "1h",
+            "certmint.dev/issuer": "i", "certmint.dev/root": "r", "certmint.dev/serial": "0",
+        });
+        for key in ["not-before", "not-after", "renew-at"] {
+            annotations[format!("certmint.dev/{key}")] = "2026-01-01T00:00:00Z".into();
+        }
+        let metadata = json!({
+            "name": format!("s{index}"), "namespace": namespace, "uid": format!("{index}"), "resourceVersion": "1",
+            "labels": { "certmint.dev/managed": "true" }, "annotations": annotations,
+        });
+        serde_json::from_str(&json!({ "metadata": metadata }).to_string()).unwrap()
+    };
+    for index in 0..1_000 {
+        observed.see_secret(&forged("evil", index));
+    }
+    let kept = observed.names(tables::What::Secret, None).len();
+    assert!((1..20).contains(&kept), "{kept}");
+    assert!(observed.wants_room(tables::What::Secret));
+    assert!(observed.left_out().iter().all(|(subject, _)| &*subject.namespace == "evil"));
+    observed.see_secret(&forged("shop", 0));
+    let seen: Seen =
+        serde_json::from_str(&deployment("payments", "1", template("payments")).to_string()).unwrap();
+    observed.see(WorkloadKind::Deployment, &seen);
+    assert!(observed.workload(&key("payments")).is_some());
+    assert_eq!(observed.view(&key("payments")).secrets.len(), 1);
+}
+
+#[test]
+fn certificates_that_find_no_room_end_with_their_workloads_being_left_out() {
+    let observed = Observed::new(Arc::default(), 0);
+    observed.limit_to(100_000);
+    let workload = |index: usize| -> Seen {
+        serde_json::from_str(&deployment(&format!("w{index}"), "1", template("payments")).to_string())
+            .unwrap()
+    };
+    for index in 0..20 {
+        observed.see(WorkloadKind::Deployment, &workload(index));
+        let owner = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": format!("w{index}"), "uid": format!("w{index}"), "controller": true });
+        let names: Vec<String> = (0..100).map(|name| format!("a{name}.b{index}.example.com")).collect();
+        let mut annotations = json!({
+            "certmint.dev/workload": format!("Deployment/w{index}"), "certmint.dev/dns-names": names.join(","),
+            "certmint.dev/spiffe-id": "s", "certmint.dev/key-algorithm": "ecdsa-p256", "certmint.dev/duration": "1h",
+            "certmint.dev/issuer": "i", "certmint.dev/root": "r", "certmint.dev/serial": "0",
+        });
+        for key in ["not-before", "not-after", "renew-at"] {
+            annotations[format!("certmint.dev/{key}")] = "2026-01-01T00:00:00Z".into();
+        }
+        let metadata = json!({
+            "name": format!("s{index}"), "namespace": "shop", "uid": format!("{index}"), "resourceVersion": "1",
+            "labels": { "certmint.dev/managed": "true" }, "annotations": annotations, "ownerReferences": [owner],
+        });
+        observed.note_secret(serde_json::from_value(metadata).unwrap(), None);
+    }
+    let what = tables::What::Workload(WorkloadKind::Deployment);
+    let (workloads, secrets) =
+        (observed.names(what, None).len(), observed.names(tables::What::Secret, None).len());
+    assert!((1..15).contains(&secrets) && workloads == secrets, "{workloads} {secrets}");
+    assert!(observed.wants_room(what) && !observed.left_out().is_empty());
+}
+
+#[test]
+fn however_many_secrets_claim_a_workload_few_are_looked_at_and_the_wanted_one_is_among_them() {
+    let observed = Observed::new(Arc::default(), 0);
+    let seen: Seen =
+        serde_json::from_str(&deployment("payments", "1", template("payments")).to_string()).unwrap();
+    observed.see(WorkloadKind::Deployment, &seen);
+    for index in 0..100 {
+        let name = if index == 50 { "payments-certmint-tls".to_owned() } else { format!("s{index}") };
+        let owner = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": "payments", "uid": "payments", "controller": true });
+        let metadata = json!({
+            "name": name, "namespace": "shop", "uid": format!("{index}"), "resourceVersion": "1",
+            "labels": { "certmint.dev/managed": "true" }, "ownerReferences": [owner],
+        });
+        observed.see_secret(&serde_json::from_str(&json!({ "metadata": metadata }).to_string()).unwrap());
+    }
+    let secrets = observed.view(&key("payments")).secrets;
+    assert!(secrets.len() < 20);
+    assert!(secrets.iter().any(|known| known.facts.name.as_str() == "payments-certmint-tls"));
+}
+
+/// A pod of StatefulSet `db`.
+fn replica(index: u32, more: Value) -> Seen {
+    let mut labels = json!({
+        "app": "db", "statefulset.kubernetes.io/pod-name": format!("db-{index}"), "certmint.dev/injected": "true",
+    });
+    labels.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let owner = json!({ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "db", "controller": true });
+    seen(&json!({
+        "metadata": {
+            "name": format!("db-{index}"), "namespace": "shop", "uid": format!("p-{index}"), "resourceVersion": "1",
+            "labels": labels, "ownerReferences": [owner],
+        },
+        "spec": { "hostname": format!("db-{index}"), "subdomain": "peers" },
+        "status": { "phase": "Running" },
+    }))
+}
+
+/// StatefulSet `db` of two replicas is observed, with these Services.
+fn observing(services: &[Value]) -> (Arc<Observed>, Arc<Queue<WorkloadKey>>, certmint_planner::Workload) {
+    let queue = Arc::new(Queue::default());
+    let observed = Observed::new(Arc::clone(&queue), 1);
+    let mut set = deployment("db", "1", template("db"));
+    set["spec"]["serviceName"] = "peers".into();
+    set["spec"]["replicas"] = 2.into();
+    observed.see(WorkloadKind::StatefulSet, &seen(&set));
+    for service in services {
+        observed.upsert(tables::What::Service, &seen(service)).unwrap();
+    }
+    observed.first_list_done(None);
+    let workload = WorkloadRef::new(WorkloadKind::StatefulSet, "db");
+    let key = WorkloadKey { namespace: "shop".parse().unwrap(), workload };
+    let workload = observed.workload(&key).unwrap();
+    (observed, queue, workload)
+}
+
+/// Whether a workload is to be looked at, once.
+fn is_due(queue: &Queue<WorkloadKey>) -> bool {
+    let is_due = queue.depth() > 0;
+    if let Some(key) = futures::FutureExt::now_or_never(queue.next()) {
+        queue.done(key, crate::queue::Outcome::Settled);
+    }
+    is_due
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_label_that_a_pod_gets_while_it_runs_counts_and_others_cause_no_work() {
+    let leader = service("leader", "1", json!({ "app": "db", "role": "leader" }));
+    let (observed, queue, workload) = observing(&[leader]);
+    is_due(&queue);
+    assert!(named(&services_of(&observed, &workload).unwrap()).is_empty());
+    for (index, labels, due) in [
+        (0, json!({}), false),
+        (1, json!({ "role": "replica" }), false),
+        (0, json!({ "role": "leader" }), true),
+        (0, json!({ "role": "leader", "patroni": "1" }), false),
+        (1, json!({ "role": "leader" }), true),
+    ] {
+        observed.upsert(tables::What::Pod, &replica(index, labels.clone())).unwrap();
+        assert_eq!(is_due(&queue), due, "{index} {labels}");
+    }
+    let (services, running) = observed.pods_of(&workload).unwrap();
+    assert_eq!((named(&services), running.len()), (vec!["leader"], 1));
+    for index in 0..2 {
+        observed.remove(tables::What::Pod, &("shop".parse().unwrap(), format!("db-{index}").into()));
+        assert!(is_due(&queue));
+    }
+    assert!(services_of(&observed, &workload).unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_of_one_replica_or_of_one_pod_concerns_its_workload() {
+    let (observed, queue, workload) = observing(&[]);
+    is_due(&queue);
+    observed.upsert(tables::What::Pod, &replica(0, json!({ "zone": "a" }))).unwrap();
+    let services = [
+        ("first", json!({ "app": "db", "statefulset.kubernetes.io/pod-name": "db-0" })),
+        ("next", json!({ "app": "db", "statefulset.kubernetes.io/pod-name": "db-2" })),
+        ("zone", json!({ "zone": "a" })),
+    ];
+    for (name, selector) in &services {
+        observed.upsert(tables::What::Service, &seen(&service(name, "1", selector.clone()))).unwrap();
+        assert!(is_due(&queue), "{name}");
+    }
+    for (name, selector) in [
+        ("later", json!({ "statefulset.kubernetes.io/pod-name": "db-7" })),
+        ("other", json!({ "app": "db", "zone": "b" })),
+    ] {
+        observed.upsert(tables::What::Service, &seen(&service(name, "1", selector))).unwrap();
+        assert!(!is_due(&queue), "{name}");
+    }
+    let found = services_of(&observed, &workload).unwrap();
+    let mut found = named(&found);
+    found.sort_unstable();
+    assert_eq!(found, ["first", "next", "zone"]);
+}
+
+#[test]
+fn a_pod_of_a_workload_made_anew_under_its_name_says_nothing_of_it() {
+    let (observed, _queue, mut workload) = observing(&[service("leader", "1", json!({ "role": "leader" }))]);
+    observed.upsert(tables::What::Pod, &replica(0, json!({ "role": "leader" }))).unwrap();
+    assert_eq!(named(&services_of(&observed, &workload).unwrap()), ["leader"]);
+    workload.uid = "another".into();
+    assert!(services_of(&observed, &workload).unwrap().is_empty());
+}
+
+#[test]
+fn what_templates_call_their_pods_is_read() {
+    let read = |kind, mut object: Value, spec: Value| {
+        object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        seen(&object).workload(kind).unwrap().unwrap()
+    };
+    let template = |pod: Value| deployment("train", "1", json!({ "template": { "spec": pod } }));
+    let indexed = json!({ "completionMode": "Indexed", "completions": 3 });
+    let job = read(
+        WorkloadKind::Job,
+        template(json!({ "subdomain": "workers", "hostname": "x" })),
+        indexed.clone(),
+    );
+    let replicas = job.replicas.unwrap();
+    assert_eq!((&*replicas.governing_service, replicas.ordinals, job.host), ("workers", 0..3, None));
+    for (pod, spec) in [
+        (json!({}), indexed),
+        (json!({ "subdomain": "workers" }), json!({ "completions": 3 })),
+        (json!({ "subdomain": "" }), json!({ "completionMode": "Indexed" })),
+    ] {
+        assert_eq!(read(WorkloadKind::Job, template(pod), spec).replicas, None);
+    }
+    let one = template(json!({ "subdomain": "sub", "hostname": "one" }));
+    let host = read(WorkloadKind::Deployment, one, json!({})).host.unwrap();
+    assert_eq!((&*host.hostname, &*host.subdomain), ("one", "sub"));
+}
+
+#[test]
+fn the_page_of_limits_says_what_is_kept() {
+    let page = include_str!("../../../../docs/src/reference/limits.md");
+    let (labels, bytes) = (bounded::MAX_LABELS, bounded::MAX_LABEL_BYTES);
+    let (names, name_bytes) = (certmint_planner::MAX_NAMES, certmint_planner::MAX_NAME_BYTES);
+    let spread = certmint_planner::SPREAD.whole_seconds();
+    for row in [
+        format!("| labels of a Service's selector | {labels}, and {bytes} bytes |"),
+        format!("| labels of a pod template | {labels}, and {bytes} bytes |"),
+        format!("| text of one object in memory while it is read | {} MiB |", pieces::MAX_TEXT >> 20),
+        format!("| names in the record on a Secret | {names}, and {name_bytes} bytes |"),
+        format!("| names of one certificate | {names}, and {name_bytes} bytes |"),
+        format!("carried out for all workloads | within {spread} s |"),
+    ] {
+        assert!(page.contains(&row), "{row}");
+    }
+}

@@ -54,6 +54,14 @@ impl Reconciler {
         Outcome::Again(Instant::now() + rest)
     }
 
+    /// The certificate is as it should be, but for what it has no room for.
+    pub(super) fn tell_lack(&self, workload: &Workload, lacks: &Refusal) {
+        let Refusal { code, message } = lacks;
+        if self.events.refused(&Subject::of(workload), *code, message) {
+            tracing::warn!(%workload, %code, message, "a certificate lacks names");
+        }
+    }
+
     /// Writes nothing before `until`, because something changes the Secret, or what it depends on, without end.
     pub(super) fn wait(&self, workload: &Workload, secret: &SecretName, until: Instant) -> Outcome {
         let code = ErrorCode::WrittenTooOften;

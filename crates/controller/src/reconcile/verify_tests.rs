@@ -120,7 +120,7 @@ async fn the_hosts_of_a_workload_are_not_those_of_one_made_anew_under_its_name()
     let policy = Policy::default();
     let known = certmint_planner::Observed {
         workload: &before,
-        services: &services,
+        pods: certmint_planner::Pods { services: &services, running: &[] },
         hosts: &Hosts::default(),
         secrets: &[],
         issuer: None,

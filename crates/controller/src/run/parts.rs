@@ -10,7 +10,7 @@ use crate::{
     leadership::{self, Campaign, Term},
     metrics::Metrics,
     missed::{MissedPods, MissedWorkloads},
-    observe::{self, Observed, Source, WorkloadKey},
+    observe::{self, LeftOutTeller, Observed, Source, WorkloadKey},
     own_certificates::{WebhookCertificate, keep_api_identity},
     planning::Planning,
     policy_file::{self, LastValidPolicy},
@@ -49,6 +49,19 @@ impl Parts {
             let (client, metrics) = (self.client.clone(), self.metrics.clone());
             tasks.start(source.name(), observe::watch(client, source, Arc::clone(&self.observed), metrics));
         }
+        let (client, metrics) = (self.client.clone(), self.metrics.clone());
+        let listing = observe::list_services(client, Arc::clone(&self.observed), metrics);
+        tasks.start("Services of namespaces", listing);
+    }
+
+    pub(super) fn start_telling_what_is_left_out(&self, tasks: &mut Supervised) {
+        let teller = LeftOutTeller {
+            observed: Arc::clone(&self.observed),
+            terms: self.terms.subscribe(),
+            events: self.events.clone(),
+            metrics: self.metrics.clone(),
+        };
+        tasks.start("left out", teller.run());
     }
 
     fn planning(&self) -> Planning {

@@ -4,8 +4,8 @@ use certmint_contract::{
     DnsName, OptIn, Policy, WorkloadKind, WorkloadRef, annotations, keys, lifetime::BACKDATE,
 };
 use certmint_planner::{
-    Decision, Hosts, IssuedFacts, IssuerFacts, Labels, Observed, Order, Owner, Plan, SecretFacts, Service,
-    ServiceKind, Workload, plan,
+    Decision, Hosts, IssuedFacts, IssuerFacts, Labels, Observed, Order, Owner, Plan, Pods, RunningPod,
+    SecretFacts, Service, ServiceKind, Workload, plan,
 };
 use std::collections::BTreeMap;
 use time::{Duration, OffsetDateTime, macros::datetime};
@@ -17,6 +17,7 @@ pub(crate) const NOW: OffsetDateTime = datetime!(2026-03-01 12:00 UTC);
 pub(crate) struct World {
     pub(crate) workload: Workload,
     pub(crate) services: Vec<Service>,
+    pub(crate) running: Vec<RunningPod>,
     pub(crate) hosts: Hosts,
     pub(crate) secrets: Vec<SecretFacts>,
     pub(crate) issuer: Option<IssuerFacts>,
@@ -29,6 +30,7 @@ impl Default for World {
         Self {
             workload: deployment("payments"),
             services: vec![service("payments")],
+            running: Vec::new(),
             hosts: Hosts::default(),
             secrets: Vec::new(),
             issuer: Some(IssuerFacts { root: "ab01".into(), not_after: NOW + Duration::days(60) }),
@@ -40,8 +42,9 @@ impl Default for World {
 
 impl World {
     pub(crate) fn decide(&self) -> Decision {
-        let Self { workload, services, hosts, secrets, issuer, policy, now } = self;
-        plan(&Observed { workload, services, hosts, secrets, issuer: issuer.as_ref(), policy }, *now)
+        let Self { workload, services, running, hosts, secrets, issuer, policy, now } = self;
+        let pods = Pods { services, running };
+        plan(&Observed { workload, pods, hosts, secrets, issuer: issuer.as_ref(), policy }, *now)
     }
 
     /// Annotates the workload, in words without the prefix, beside `inject: "true"`.
@@ -84,6 +87,21 @@ impl World {
         });
     }
 
+    pub(crate) fn planned(mut self) -> Self {
+        let decision = self.decide();
+        self.carry_out(&decision, 128);
+        self
+    }
+
+    pub(crate) fn later(mut self, by: Duration) -> Self {
+        self.now += by;
+        self.planned()
+    }
+
+    pub(crate) fn certified(&self) -> Vec<&str> {
+        texts(&self.secrets[0].record.as_ref().unwrap().dns_names)
+    }
+
     /// Decides and carries out until it is settled.
     pub(crate) fn settled(mut self) -> Self {
         for _ in 0..2 {
@@ -120,6 +138,7 @@ pub(crate) fn deployment(name: &str) -> Workload {
         template_labels: labels(&[("app", name), ("tier", "back")]),
         request: annotations::parse([(keys::INJECT, "true")]),
         replicas: None,
+        host: None,
     }
 }
 

@@ -11,4 +11,7 @@ mod convergence;
 mod fixtures;
 mod grace;
 mod names;
+mod pods;
+mod scaling;
 mod secrets;
+mod spread;

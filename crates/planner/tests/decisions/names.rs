@@ -2,7 +2,7 @@
 
 use crate::fixtures::{NOW, World, deployment, labels, service, texts};
 use certmint_contract::{ErrorCode, WorkloadKind, WorkloadRef};
-use certmint_planner::{Labels, MAX_NAMES, Plan, Replicas, Service, ServiceKind, Workload};
+use certmint_planner::{Labels, MAX_NAME_BYTES, MAX_NAMES, Plan, Replicas, Service, ServiceKind, Workload};
 use proptest::prelude::*;
 use time::Duration;
 
@@ -100,6 +100,9 @@ fn a_stateful_sets_governing_service_names_each_replica_and_the_next() {
             "payments-1.peers.shop.svc.cluster.local",
             "payments-2.peers.shop.svc",
             "payments-2.peers.shop.svc.cluster.local",
+            // So that the next ones need no other certificate.
+            "payments-3.peers.shop.svc",
+            "payments-3.peers.shop.svc.cluster.local",
             "peers.shop.svc",
             "peers.shop.svc.cluster.local",
         ]
@@ -140,12 +143,66 @@ fn what_no_dns_server_can_have_is_left_out() {
 }
 
 #[test]
-fn too_many_names_are_refused_in_so_many_words() {
+fn what_a_certificate_has_no_room_for_is_left_out_and_told() {
     let mut world = stateful_set();
     world.workload.replicas.as_mut().unwrap().ordinals = 0..u32::MAX;
-    let Plan::Refuse(refusal) = world.decide().plan else { panic!("{:?}", world.decide()) };
-    assert_eq!(refusal.code, ErrorCode::NotAllowed);
-    assert!(refusal.message.contains("more than 500 DNS names"), "{}", refusal.message);
+    assert_eq!(names(&world).len(), MAX_NAMES);
+    let lacks = world.decide().lacks.unwrap();
+    assert_eq!(lacks.code, ErrorCode::NamesLeftOut);
+    assert!(lacks.message.contains("beginning with payments-249.peers"), "{}", lacks.message);
+    // Services come before replicas, and names that were asked for before Services.
+    let mut world = world
+        .with_policy(r#"{"extraDnsNames":{"shop":["z.example.com"]}}"#)
+        .annotated(&[("dns-names", "z.example.com")]);
+    world.services.push(service("zebra"));
+    world.services.last_mut().unwrap().selector = world.services[0].selector.clone();
+    let found = names(&world);
+    for name in ["zebra.shop.svc", "peers.shop.svc", "z.example.com", "payments-246.peers.shop.svc"] {
+        assert!(found.contains(&name.to_owned()), "{name}");
+    }
+    assert!(!found.contains(&"payments-248.peers.shop.svc".to_owned()));
+}
+
+#[test]
+fn a_workload_with_more_hosts_than_a_certificate_has_names_is_renewed() {
+    let mut world = stateful_set();
+    world.workload.replicas.as_mut().unwrap().ordinals = 0..400;
+    let mut world = world.settled();
+    let Plan::Keep { until } = world.decide().plan else { panic!("{:?}", world.decide().plan) };
+    assert!(world.decide().lacks.is_some());
+    world.now = until;
+    assert!(matches!(world.decide().plan, Plan::Renew(_)));
+    world.workload.replicas.as_mut().unwrap().ordinals = 0..401;
+    world.now = NOW;
+    assert!(matches!(world.decide().plan, Plan::Keep { .. }), "one more changes nothing");
+}
+
+#[test]
+fn all_names_fit_into_a_handshake() {
+    let mut world = World::default();
+    let long = |index: usize| Service {
+        name: format!("{index:03}{}", "x".repeat(60)).into(),
+        ..service("payments")
+    };
+    world.services = (0..250).map(long).collect();
+    let bytes: usize = names(&world).iter().map(String::len).sum();
+    assert!((MAX_NAME_BYTES - 200..=MAX_NAME_BYTES).contains(&bytes), "{bytes}");
+    assert!(world.decide().lacks.is_some());
+    let settled = world.settled().decide().plan;
+    assert!(matches!(settled, Plan::Keep { .. }), "{settled:?}");
+}
+
+#[test]
+fn labels_that_are_not_known_give_no_name_and_are_told() {
+    let mut world = World::default();
+    world.workload.template_labels = world.workload.template_labels.cut();
+    assert_eq!(names(&world).len(), 2);
+    let lacks = world.decide().lacks.unwrap();
+    assert!(lacks.message.contains("more labels than Certmint reads"), "{}", lacks.message);
+    // Of a selector that is not known as a whole, what is known is not enough.
+    let selector = world.services[0].selector.clone();
+    world.services[0].selector = selector.cut();
+    assert!(names(&world).is_empty());
 }
 
 #[test]
@@ -222,13 +279,14 @@ proptest! {
         services in prop::collection::vec(any_service(), 0..6),
     ) {
         let world = World { workload, services, ..World::default() };
-        match world.decide().plan {
-            Plan::Issue(order) => prop_assert!(order.dns_names.len() <= MAX_NAMES),
-            Plan::Refuse(_) => {
-                let replicas = world.workload.replicas.as_ref().map_or(0, |replicas| replicas.ordinals.len());
-                prop_assert!(2 * (replicas + 1 + world.services.len()) > MAX_NAMES);
-            }
-            other => prop_assert!(false, "{other:?}"),
+        let decision = world.decide();
+        let Plan::Issue(order) = decision.plan else { panic!("{:?}", decision.plan) };
+        prop_assert!(order.dns_names.len() <= MAX_NAMES);
+        let replicas = world.workload.replicas.as_ref().map_or(0, |replicas| replicas.ordinals.len());
+        if decision.lacks.is_some() {
+            prop_assert!(2 * (replicas + 1 + world.services.len()) > MAX_NAMES);
         }
+        let settled = world.settled().decide();
+        prop_assert!(matches!(settled.plan, Plan::Keep { .. }), "{settled:?}");
     }
 }

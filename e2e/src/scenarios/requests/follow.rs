@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::scene::{Scene, deployment};
+use super::single_pods;
 use crate::cluster::Cluster;
 use crate::machine;
 use crate::progress::{note, step};
@@ -44,7 +45,8 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
             scene.serve("payments", &json!({ "selector": { "app": "refunds" } }))
         })
     })?;
-    step("a StatefulSet's replicas have names of their own, the next one too", || replicas(&scene))?;
+    step("a StatefulSet's replicas have names of their own, the next ones too", || replicas(&scene))?;
+    single_pods::run(&scene)?;
     step("the minute over, the name is gone, and what came back within it is not", || {
         let found = scene.named("payments", &["front"])?;
         let gone = "names changed: -payments.names.svc -payments.names.svc.cluster.local";
@@ -100,11 +102,16 @@ fn replicas(scene: &Scene<'_>) -> Result<()> {
     set["spec"]["template"]["spec"]["nodeSelector"] = json!({ "certmint-test/none": "true" });
     scene.serve("peers", &json!({ "selector": { "app": "db" }, "clusterIP": "None" }))?;
     scene.kubectl.apply(&set.to_string())?;
-    scene.named("db", &["peers", "db-0.peers", "db-1.peers", "db-2.peers"])?;
-    scene.kubectl.run(&["scale", "statefulset/db", "--replicas=3"])?;
-    let found = scene.named("db", &["peers", "db-0.peers", "db-1.peers", "db-2.peers", "db-3.peers"])?;
-    ensure!(found.reason.starts_with("names changed: +db-3.peers.names.svc"), "{}", found.reason);
-    scene.leaves_alone("db", "a replica less", || {
-        scene.kubectl.run(&["scale", "statefulset/db", "--replicas=2"]).map(drop)
-    })
+    let named = |replicas: u32| {
+        let hosts: Vec<String> = (0..replicas).map(|replica| format!("db-{replica}.peers")).collect();
+        let hosts: Vec<&str> = hosts.iter().map(String::as_str).chain(["peers"]).collect();
+        scene.named("db", &hosts)
+    };
+    let scale = |replicas: &str| scene.kubectl.run(&["scale", "statefulset/db", replicas]).map(drop);
+    named(4)?;
+    scene.leaves_alone("db", "a replica more", || scale("--replicas=3"))?;
+    scale("--replicas=4")?;
+    let found = named(8)?;
+    ensure!(found.reason.starts_with("names changed: +db-4.peers.names.svc"), "{}", found.reason);
+    scene.leaves_alone("db", "a replica less", || scale("--replicas=2"))
 }

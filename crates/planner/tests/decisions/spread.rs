@@ -1,0 +1,67 @@
+//! Changes of the policy that can wait.
+
+use crate::fixtures::{NOW, World, deployment};
+use certmint_contract::{KeyAlgorithm, Lifetime};
+use certmint_planner::{Plan, SPREAD};
+use time::Duration;
+
+/// Workloads whose certificates were issued an hour before the policy's default changes.
+fn workloads() -> Vec<World> {
+    let of = |index: usize| {
+        let mut world = World { workload: deployment("payments"), ..World::default() };
+        world.workload.uid = format!("0b9a1f3e-2f55-4b6c-9d0e-{index:012}").into();
+        let mut world = world.settled();
+        world.policy.default_duration = Lifetime::from_seconds(12 * 3600);
+        world
+    };
+    (0..1_000).map(of).collect()
+}
+
+#[test]
+fn another_default_is_carried_out_within_an_hour_and_not_at_once() {
+    let mut worlds = workloads();
+    let mut issued = Vec::new();
+    for _ in 0..=60 {
+        let due = worlds.iter_mut().filter(|world| matches!(world.decide().plan, Plan::Renew(_)));
+        issued.push(due.count());
+        for world in &mut worlds {
+            let decision = world.decide();
+            world.carry_out(&decision, 0);
+            world.now += Duration::MINUTE;
+        }
+    }
+    let most = issued.iter().max().unwrap();
+    assert!(*most < 50, "{issued:?}");
+    assert_eq!(issued.iter().sum::<usize>(), worlds.len(), "{issued:?}");
+}
+
+#[test]
+fn each_workload_is_looked_at_when_its_turn_comes() {
+    for mut world in workloads().into_iter().take(100) {
+        if let Plan::Keep { until } = world.decide().plan {
+            assert!(until > NOW && until <= NOW + SPREAD);
+            world.now = until;
+        }
+        let plan = world.decide().plan;
+        assert!(matches!(plan, Plan::Renew(_)), "{plan:?}");
+    }
+}
+
+#[test]
+fn what_the_workload_itself_asks_for_counts_at_once() {
+    let world = workloads().swap_remove(0);
+    for asks in [("duration", "6h"), ("key-algorithm", "ed25519")] {
+        let plan = world.clone().annotated(&[asks]).decide().plan;
+        assert!(matches!(plan, Plan::Renew(_)), "{asks:?}: {plan:?}");
+    }
+}
+
+#[test]
+fn names_and_identities_do_not_wait_for_it() {
+    let mut world =
+        workloads().into_iter().find(|world| matches!(world.decide().plan, Plan::Keep { .. })).unwrap();
+    world.workload.service_account = "clerk".into();
+    let Plan::Renew(order) = world.decide().plan else { panic!("{:?}", world.decide().plan) };
+    assert_eq!(order.lifetime, Lifetime::from_seconds(12 * 3600));
+    assert_eq!(order.key_algorithm, KeyAlgorithm::default());
+}
