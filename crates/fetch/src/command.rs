@@ -3,6 +3,7 @@
 use crate::acquire::acquire;
 use crate::delivery::Delivery;
 use crate::error::{FetchError, is_final};
+use crate::probe;
 use crate::report::Reporter;
 use crate::settings::{Paths, Settings, SettingsError, parse_deadline};
 use crate::sidecar::{Sidecar, in_place};
@@ -13,10 +14,15 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag::register_conditional_shutdown;
 use std::convert::Infallible;
 use std::io::{self, Write as _};
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use std::time::Duration;
 use time::OffsetDateTime;
 
+/// How often the main process looks whether its probe was killed. A kubelet takes much longer to come back.
+const PROBE_LOOKS: Duration = Duration::from_millis(50);
 /// After giving up, the main process stays for a few looks of `wait`, which ends with its container.
 const LAST_LOOKS: Duration = Duration::from_millis(200);
 
@@ -88,8 +94,11 @@ pub fn misused() -> u8 {
 
 fn sidecar(paths: Paths, reporter: &mut Reporter) -> Result<Infallible, Failure> {
     let mut state = StateFile::new(&paths.tls_dir);
+    probe::clear(&paths.tls_dir);
     record(&mut state, &Progress::Acquiring(None), reporter);
-    let outcome = stay(paths, &mut state, reporter);
+    let is_published = Arc::new(AtomicBool::new(false));
+    end_when_the_probe_is_killed(&paths, Arc::clone(&is_published));
+    let outcome = stay(paths, &mut state, &is_published, reporter);
     if let Err(failure) = &outcome {
         record(&mut state, &Progress::Failed(failure.clone()), reporter);
         std::thread::sleep(LAST_LOOKS);
@@ -97,13 +106,41 @@ fn sidecar(paths: Paths, reporter: &mut Reporter) -> Result<Infallible, Failure>
     outcome
 }
 
-fn stay(paths: Paths, state: &mut StateFile, reporter: &mut Reporter) -> Result<Infallible, Failure> {
+/// Until there is a certificate, the app may only start by way of the probe (see [`crate::probe`]).
+fn end_when_the_probe_is_killed(paths: &Paths, is_published: Arc<AtomicBool>) {
+    let Paths { tls_dir, termination_log, .. } = paths.clone();
+    std::thread::spawn(move || {
+        while !is_published.load(Ordering::Relaxed) {
+            if probe::was_killed(&tls_dir) {
+                Reporter::new(&termination_log).failure(&probe_killed());
+                std::process::exit(EXIT_TEMPORARY.into());
+            }
+            std::thread::sleep(PROBE_LOOKS);
+        }
+    });
+}
+
+fn probe_killed() -> Failure {
+    Failure {
+        code: ErrorCode::Unavailable,
+        message: "the kubelet restarted while the pod waited for its certificate; this container ends, so that the kubelet starts it again and the app after it"
+            .into(),
+    }
+}
+
+fn stay(
+    paths: Paths,
+    state: &mut StateFile,
+    is_published: &AtomicBool,
+    reporter: &mut Reporter,
+) -> Result<Infallible, Failure> {
     let settings = settings(paths, |_| 0)?;
     let mut delivery = open(&settings)?;
     acquire(&mut delivery, |failure| {
         reporter.failure(failure);
         record(state, &Progress::Acquiring(Some(failure.clone())), reporter);
     })?;
+    is_published.store(true, Ordering::Relaxed);
     record(state, &Progress::Published, reporter);
     arrived(&delivery, reporter);
     Sidecar::new(&settings, delivery, reporter, OffsetDateTime::now_utc()).run()

@@ -1,6 +1,6 @@
 //! `certmint-fetch`: puts the certificate in place before anything else in the pod starts, then keeps it fresh.
 //!
-//! One process, one thread, blocking calls: it sleeps nearly always, and every pod pays for its memory.
+//! One process, one thread once the files are in place, blocking calls: it sleeps nearly always, and every pod pays for its memory.
 
 pub mod acquire;
 pub mod atomic_dir;
@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod error;
 mod http;
 pub mod issuance;
+pub mod probe;
 pub mod publication;
 pub mod reload;
 pub mod reload_mark;

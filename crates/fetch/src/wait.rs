@@ -1,6 +1,7 @@
 //! `certmint-fetch wait`: holds back everything that starts after our container. It is the container's startupProbe,
 //! which the kubelet repeats until it succeeds, also after a restart of the kubelet or of the container runtime.
 
+use crate::probe::Waiting;
 use crate::state::{Progress, observe};
 use certmint_contract::{ErrorCode, issuance::Failure};
 use std::path::Path;
@@ -16,6 +17,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_m
 /// What the main process gave up on, or [`ErrorCode::DeadlineExceeded`] with the last cause it met.
 pub fn wait(tls_dir: &Path, deadline: Duration) -> Result<(), Failure> {
     let began = Instant::now();
+    // Where the volume cannot be written, as in the container of a test that only looks, nobody needs to be told.
+    let _waiting = Waiting::begin(tls_dir);
     let mut last = "the main process of this container has not started".to_owned();
     loop {
         match observe(tls_dir) {

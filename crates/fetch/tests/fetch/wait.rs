@@ -1,7 +1,7 @@
 //! The startupProbe beside its main process.
 
 use crate::fixtures::api::{Api, refusal};
-use crate::fixtures::{Ca, Pod};
+use crate::fixtures::{Ca, Pod, until};
 use certmint_contract::{ErrorCode, pod_layout};
 use std::time::{Duration, Instant};
 
@@ -91,4 +91,28 @@ fn a_sidecar_goes_on_waiting_when_its_probe_has_failed() {
     pod.write_secret(&ca.bundle());
     sidecar.until_logged("valid until");
     assert!(pod.start(&["wait"]).end().0.success());
+}
+
+#[test]
+fn a_sidecar_ends_when_its_probe_is_killed_as_by_a_restart_of_the_kubelet() {
+    let ca = Ca::new();
+    let pod = Pod::new(&ca);
+    for _ in 0..2 {
+        let mut sidecar = pod.start(&[]);
+        sidecar.until_logged("cannot be reached");
+        let wait = pod.start(&["wait"]);
+        until("the probe to wait", || pod.paths.tls_dir.join(".waiting").exists());
+        assert!(sidecar.is_running(), "{}", sidecar.log());
+        drop(wait);
+        let (status, log) = sidecar.end();
+        assert_eq!(status.code(), Some(75), "{log}");
+        assert!(pod.termination_message().starts_with("Unavailable: the kubelet restarted"), "{log}");
+    }
+    // With files in place there is nothing to hold back.
+    pod.write_secret(&ca.bundle());
+    let mut sidecar = pod.start(&[]);
+    assert!(pod.start(&["wait"]).end().0.success());
+    drop(pod.start(&["wait"]));
+    sidecar.until_logged("holds nothing newer");
+    assert!(sidecar.is_running(), "{}", sidecar.log());
 }
