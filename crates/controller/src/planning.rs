@@ -66,8 +66,11 @@ impl Planning {
     /// may drop while no webhook is there to put it back. Only what the workload itself says counts; a deleted
     /// one's Secret is the garbage collector's.
     pub(crate) async fn live(&self, key: &WorkloadKey) -> Result<Option<Workload>, ApiError> {
-        let found = self.look(key).await?;
-        Ok(found.and_then(|seen| seen.workload(key.workload.kind).ok().flatten()))
+        let (found, kind) = (self.look(key).await?, key.workload.kind);
+        Ok(found.and_then(|seen| {
+            let workload = seen.workload(kind).ok().flatten();
+            workload.or_else(|| seen.opted_out(kind).ok().flatten())
+        }))
     }
 
     /// The object as it is now.

@@ -6,7 +6,7 @@ use super::{
     pods::{Full, Pod, PodFacts, PodOwner},
 };
 use certmint_contract::{
-    Namespace, SecretName, WorkloadKind, WorkloadRef, annotations, keys,
+    Namespace, OptIn, SecretName, WorkloadKind, WorkloadRef, annotations, keys,
     ownership::{TEMPLATE_HASH, controlling_workload, workload_of_pod},
 };
 use certmint_planner::{Labels, Owner, PodHost, Replicas, SecretFacts, Service, ServiceKind, Workload};
@@ -131,6 +131,19 @@ impl Seen {
         if is_controlled_by_workload(kind, &self.metadata) || self.is_finished(kind)? {
             return Ok(None);
         }
+        self.described(kind).map(Some)
+    }
+
+    /// The object as a workload that opted out, also when it has finished: its Secret is not wanted any more.
+    pub(crate) fn opted_out(&self, kind: WorkloadKind) -> Result<Option<Workload>, Unreadable> {
+        if is_controlled_by_workload(kind, &self.metadata) {
+            return Ok(None);
+        }
+        let workload = self.described(kind)?;
+        Ok((workload.request == Ok(OptIn::No)).then_some(workload))
+    }
+
+    fn described(&self, kind: WorkloadKind) -> Result<Workload, Unreadable> {
         let (namespace, name) = self.namespace_and_name()?;
         self.check_length()?;
         let template = self.template(kind)?;
@@ -152,7 +165,7 @@ impl Seen {
         for (key, value) in written.chain(own) {
             merged.insert(key, value);
         }
-        Ok(Some(Workload {
+        Ok(Workload {
             reference: WorkloadRef::new(kind, name),
             namespace,
             uid: self.metadata.uid.as_deref().unwrap_or_default().into(),
@@ -162,7 +175,7 @@ impl Seen {
             template_labels: template.metadata.labels.into(),
             replicas,
             host,
-        }))
+        })
     }
 
     /// The object as an injected pod; `None` for one that has finished.

@@ -441,7 +441,9 @@ impl State {
         if kind != WorkloadKind::Pod {
             self.unjudged.insert(namespace.clone());
         }
-        if self.forget_workload(&key) { vec![key] } else { Vec::new() }
+        // A Job or pod that has finished was forgotten before, and may opt out all the same.
+        let concerns = self.forget_workload(&key) || self.claims.contains_key(&key);
+        concerns.then_some(key).into_iter().collect()
     }
 
     pub(super) fn remove(&mut self, what: What, full_name: &Name) -> Vec<WorkloadKey> {

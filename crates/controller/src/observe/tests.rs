@@ -129,6 +129,34 @@ fn only_what_another_workload_controls_is_no_workload() {
     assert!(of(WorkloadKind::Job, "jobset.x-k8s.io/v1alpha2", "JobSet"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_job_that_opts_out_after_it_has_finished_is_looked_at_again() {
+    let queue = Arc::new(Queue::default());
+    let observed = Observed::new(Arc::clone(&queue), 0);
+    let job = WorkloadKey {
+        namespace: "shop".parse().unwrap(),
+        workload: WorkloadRef::new(WorkloadKind::Job, "payments"),
+    };
+    let owner = json!([{
+        "apiVersion": "batch/v1", "kind": "Job", "name": "payments", "uid": "j-1", "controller": true,
+    }]);
+    observed.see_secret(&seen(&json!({ "metadata": {
+        "name": "payments-certmint-tls", "namespace": "shop", "uid": "s-1", "resourceVersion": "1",
+        "labels": { "certmint.dev/managed": "true" }, "ownerReferences": owner,
+    }})));
+    assert_eq!(queue.next().await, job);
+    queue.done(job.clone(), crate::queue::Outcome::Settled);
+    observed.unsee(WorkloadKind::Job, "shop", "payments");
+    assert_eq!(queue.next().await, job);
+
+    let mut finished = deployment("payments", "1", template("a"));
+    finished["status"] = json!({ "conditions": [{ "type": "Complete", "status": "True" }] });
+    let opted_out = |object: &Value| seen(object).opted_out(WorkloadKind::Job).unwrap().is_some();
+    assert!(!opted_out(&finished), "it keeps its Secret");
+    finished["metadata"]["annotations"] = json!({});
+    assert!(opted_out(&finished));
+}
+
 #[test]
 fn what_has_finished_is_no_workload() {
     let of = |kind, status: Value| {
