@@ -72,11 +72,11 @@ const REFUSED: [(&str, &str); 16] = [
     ),
     (
         "durration=1h",
-        r#"UnknownAnnotation: annotation certmint.dev/durration does not exist (did you mean "certmint.dev/duration"?); known: inject, mode, secret-name, dns-names, duration, key-algorithm, mount-path, containers, renew, reload, order"#,
+        r#"UnknownAnnotation: annotation certmint.dev/durration does not exist (did you mean "certmint.dev/duration"?); known: inject, mode, secret-name, dns-names, duration, key-algorithm, mount-path, containers, renew, reload, order, resources"#,
     ),
     (
         "colour=blue",
-        "UnknownAnnotation: annotation certmint.dev/colour does not exist; known: inject, mode, secret-name, dns-names, duration, key-algorithm, mount-path, containers, renew, reload, order",
+        "UnknownAnnotation: annotation certmint.dev/colour does not exist; known: inject, mode, secret-name, dns-names, duration, key-algorithm, mount-path, containers, renew, reload, order, resources",
     ),
 ];
 
