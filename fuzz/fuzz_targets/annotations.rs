@@ -18,7 +18,7 @@ fuzz_target!(|text: &str| {
     match annotations::parse(pairs) {
         Ok(OptIn::No) => {}
         Ok(OptIn::Yes(request)) => {
-            reads_back::<KeyAlgorithm>(&request.key_algorithm);
+            request.key_algorithm.as_ref().map(reads_back::<KeyAlgorithm>);
             reads_back::<annotations::MountPath>(&request.mount_path);
             request.duration.as_ref().map(reads_back::<Lifetime>);
             request.reload.as_ref().map(reads_back::<Reload>);
