@@ -165,7 +165,7 @@ mod tests {
     fn a_code_keeps_its_messages_and_gets_its_introduction() {
         let page = ErrorPage::parse("### `PodGone`\n\nStale.\n\n- `it is … gone`: Nothing.\n");
         let codes = page.codes().unwrap();
-        let section = "### `PodGone`\n\nThe pod is being deleted, or is gone.\n\nSeen in: answers over HTTPS, termination messages, logs. It does not pass by itself.\n\nWhat to do: Nothing.\n\n- `it is … gone`: Nothing.\n\n### `NotYetIssued`\n";
+        let section = "### `PodGone`\n\nThe pod is being deleted, or does not exist any more.\n\nSeen in: answers over HTTPS, termination messages, logs. It does not pass by itself.\n\nWhat to do: No action is needed.\n\n- `it is … gone`: Nothing.\n\n### `NotYetIssued`\n";
         assert!(codes.contains(section), "{codes}");
     }
 

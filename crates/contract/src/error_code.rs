@@ -70,231 +70,230 @@ catalogue! {
         seen: [Refusal, Warning, Event, Answer, Termination, Log], transient: false,
         remedy: "Write one of the values that the message lists, and annotate again."
     }
-    /// There is no annotation of that name under `certmint.dev/`.
+    /// An annotation under `certmint.dev/` has a name that Certmint does not know.
     UnknownAnnotation {
         seen: [Refusal, Event, Answer, Termination, Log], transient: false,
         remedy: "Correct the key as the message suggests, and remove the wrong one."
     }
-    /// A label was written where an annotation belongs. Labels of that name have no effect.
+    /// A label is in the place of an annotation. Certmint does not read labels of that name.
     WrittenAsLabel {
         seen: [Refusal, Warning], transient: false,
         remedy: "Remove the label, and write the same key and value as an annotation."
     }
-    /// That `certmint.dev/mode` is not supported.
+    /// The value of `certmint.dev/mode` is not supported.
     UnsupportedMode {
         seen: [Refusal, Event, Answer, Termination, Log], transient: false,
         remedy: "Remove the annotation, or write `secret`."
     }
-    /// The object cannot change any more, so annotating it has no effect.
+    /// The object cannot be changed any more, so the annotation would have no effect.
     TooLate {
         seen: [Refusal], transient: false,
-        remedy: "Annotate the workload that makes the pods, or delete the object and create it with the annotation."
+        remedy: "Annotate the workload that creates the pods, or delete the object and create it with the annotation."
     }
-    /// The pod cannot be injected as it is: a container, volume or mount of its own is in the way.
+    /// The pod cannot be injected as it is: one of its containers, volumes or mounts conflicts with what Certmint adds.
     PodConflict {
         seen: [Refusal, Warning], transient: false,
-        remedy: "Rename what the message names, or choose another `certmint.dev/mount-path`."
+        remedy: "Rename the container or volume that the message names, or choose another `certmint.dev/mount-path`."
     }
-    /// The policy does not allow what was asked for.
+    /// The policy does not allow what the workload or pod requests.
     NotAllowed {
         seen: [Refusal, Warning, Event, Answer, Termination, Log], transient: false,
-        remedy: "Ask for what the message allows, or ask whoever runs Certmint to change the chart's values under `policy`."
+        remedy: "Request what the message allows, or ask the platform engineers who run Certmint to change the chart's values under `policy`."
     }
-    /// The object is taken, but an annotation has no effect, or probably not the one that was meant.
+    /// The API server accepts the object, but an annotation has no effect, or probably not the intended one.
     Doubtful {
         seen: [Warning], transient: false,
-        remedy: "Follow the message, or leave it as it is if it is meant."
+        remedy: "Follow the message, or leave the object as it is if that is your intention."
     }
-    /// The object is taken, and Certmint does nothing with it.
+    /// The API server accepts the object, and Certmint does nothing with it.
     LeftAlone {
         seen: [Warning], transient: false,
-        remedy: "Nothing, or what the message says about the webhook's rules."
+        remedy: "No action is needed, unless the message mentions the webhook's rules."
     }
-    /// A Secret of that name exists that Certmint did not create. It stays as it is.
+    /// A Secret of that name exists that Certmint did not create. Certmint does not change it.
     ForeignSecret {
         seen: [Event, Answer, Termination, Log], transient: false,
         remedy: "Choose another name with `certmint.dev/secret-name`, or delete the Secret if nothing needs it."
     }
-    /// Another workload has that Secret.
+    /// Another workload already uses that Secret.
     SecretClaimed {
         seen: [Event, Answer, Termination, Log], transient: false,
         remedy: "Give one of the two workloads another `certmint.dev/secret-name`."
     }
-    /// Somebody else changed the Secret, so that it does not verify any more. It is written anew.
+    /// A user or program other than Certmint changed the Secret, so it does not verify any more. The controller rewrites it.
     SecretDamaged {
         seen: [Event, Log], transient: true,
-        remedy: "Nothing: the Secret is issued again at once. If it comes back, find out who writes to it."
+        remedy: "No action is needed: the controller reissues the certificate at once. If it happens again, find out what writes to the Secret."
     }
-    /// Something changes a Secret, or what its certificate depends on, again and again. It is written less often.
+    /// A Secret, or something that its certificate depends on, changes again and again. The controller writes the Secret less often.
     WrittenTooOften {
         seen: [Event, Log], transient: true,
-        remedy: "Find out who writes to the Secret, with `--show-managed-fields`, or which Service comes and goes. It is written once more when that ends."
+        remedy: "Find out what writes to the Secret, with `--show-managed-fields`, or which Service is created and deleted again and again. The controller writes the Secret once more when that ends."
     }
-    /// An object, or all objects of a namespace, are more than Certmint keeps. What exceeds it is left out.
+    /// An object, or all objects of a namespace together, exceed what Certmint keeps. The controller ignores the excess.
     TooLarge {
         seen: [Event, Log], transient: false,
-        remedy: "Make the object smaller, or remove from its namespace what nobody needs. Other namespaces are not affected."
+        remedy: "Make the object smaller, or remove objects that are not needed from its namespace. Other namespaces are not affected."
     }
-    /// A certificate has no room for all names of its workload, or not all of the workload's labels are read. It has the
-    /// most important ones, and is renewed.
+    /// A certificate has no space for all names of its workload, or the controller does not read all of the workload's labels. The certificate has the most important names, and is renewed.
     NamesLeftOut {
         seen: [Event, Log], transient: false,
-        remedy: "Split the workload, or take it out of some Services. The page on names says in which order names are left out."
+        remedy: "Split the workload, or take it out of some Services. The page on names describes the order in which names are left out."
     }
-    /// There is no CA to issue with: it is missing, or its root is damaged, swapped or expired. What is issued stays valid.
+    /// The controller has no CA to issue with: the CA is missing, or its root is damaged, replaced or expired. Certificates that are already issued stay valid.
     CaUnavailable {
         seen: [Event, Answer, Termination, Log], transient: true,
         remedy: "Read the Events of the controller's Deployment: `kubectl describe deployment` in Certmint's namespace. Restore the CA's Secret from its backup."
     }
-    /// The root ends within months, and with it every certificate.
+    /// The root CA expires within months, and every certificate with it.
     CaEndsSoon {
         seen: [Event, Log], transient: false,
-        remedy: "Choose a day before that end, and accept a new root as the book's page on the CA says."
+        remedy: "Choose a day before the root expires, and accept a new root as the book's page on the CA describes."
     }
-    /// The clock of a controller's node and the API server's differ by minutes. Certificates would begin too late or end too soon, so that controller signs nothing, and leaves the lead to another. What is issued stays valid.
+    /// The clock of a controller's node and the clock of the API server differ by minutes. Certificates would begin too late or end too soon. So this controller signs nothing, and lets another one lead. Certificates that are already issued stay valid.
     ClockDiffers {
         seen: [Event, Log], transient: true,
-        remedy: "Look at the time service (NTP) of the node that the controller runs on, then of the API server's machines."
+        remedy: "Check the time service (NTP) of the node that the controller runs on, then that of the API server's machines."
     }
-    /// A certificate could not be made, or what was made did not verify and was thrown away.
+    /// The controller could not create a certificate, or the new certificate did not verify and was discarded.
     IssuanceFailed {
         seen: [Event, Log], transient: true,
-        remedy: "Follow the message. It is tried again by itself."
+        remedy: "Follow the message. The controller retries."
     }
-    /// The namespace has as many objects as its ResourceQuota allows, so that no Secret can be made in it.
+    /// The namespace has as many objects as its ResourceQuota allows, so the controller cannot create a Secret in it.
     QuotaExceeded {
         seen: [Event, Answer, Termination, Log], transient: true,
-        remedy: "Raise the ResourceQuota that the message names, or delete what it counts and nobody needs. It is tried again by itself."
+        remedy: "Raise the ResourceQuota that the message names, or delete objects that count towards it and are not needed. The controller retries."
     }
-    /// The API server refused a call of the controller, for instance for another admission webhook or a policy of the cluster.
+    /// The API server rejected a call of the controller, for instance because of another admission webhook or a policy of the cluster.
     CallRefused {
         seen: [Event, Answer, Termination, Log], transient: true,
-        remedy: "Do what the API server's sentence in the message says. It is tried again by itself."
+        remedy: "Do what the API server's text in the message says. The controller retries."
     }
-    /// The controller lacks a permission that the chart gives it.
+    /// The controller lacks a permission that the chart grants.
     MissingPermission {
         seen: [Event, Answer, Termination, Log], transient: true,
         remedy: "Compare the controller's ClusterRole and Roles with the chart's: `helm upgrade` restores them."
     }
-    /// The workload has the annotation, but was not opted in: the webhook could not be asked at that time.
+    /// The workload has the annotation, but is not opted in: the API server could not call the webhook when the annotation was written.
     OptInMissed {
         seen: [Event, Log], transient: false,
         remedy: "Run the command in the message, now that the webhook answers."
     }
-    /// The workload lost the annotation, but was not opted out: the webhook could not be asked at that time.
+    /// The annotation was removed, but the workload is not opted out: the API server could not call the webhook at that time.
     OptOutMissed {
         seen: [Event, Log], transient: false,
         remedy: "Run the command in the message, now that the webhook answers."
     }
-    /// An injected pod has a certificate of its own, because no workload that opted in has one for it.
+    /// An injected pod has a certificate of its own, because no workload that opted in has a certificate for it.
     ServedAlone {
         seen: [Event, Log], transient: true,
-        remedy: "Nothing, if the pod is going to be replaced. Otherwise opt its workload in, or finish its rollout."
+        remedy: "No action is needed if the pod is about to be replaced. Otherwise opt in its workload, or finish the rollout."
     }
     /// A pod that should be injected was created without the webhook, so it has no certificate.
     NotInjected {
         seen: [Event, Log], transient: false,
-        remedy: "Delete the pod, so that it is made anew."
+        remedy: "Delete the pod, so that its owner recreates it."
     }
-    /// The pod's token is missing, expired, or not one for Certmint.
+    /// The pod's token is missing, expired, or not issued for Certmint.
     Unauthenticated {
         seen: [Answer, Termination, Log], transient: false,
-        remedy: "Nothing, if it passes: kubelet replaces tokens. Otherwise check that the pod was injected by this installation."
+        remedy: "No action is needed if it resolves on its own: the kubelet replaces tokens. Otherwise check that this installation injected the pod."
     }
-    /// The pod, or its workload, did not opt in.
+    /// The pod or its workload did not opt in.
     NotOptedIn {
         seen: [Event, Answer, Termination, Log], transient: false,
         remedy: "Annotate the workload with `certmint.dev/inject=true`."
     }
-    /// The pod runs under another service account than its workload's template names.
+    /// The pod runs under another service account than its workload's pod template names.
     WrongServiceAccount {
         seen: [Event, Answer, Termination, Log], transient: false,
-        remedy: "Delete the pod, so that the workload makes it anew with the account of its template."
+        remedy: "Delete the pod, so that the workload recreates it with the service account of its template."
     }
-    /// The pod is being deleted, or is gone.
+    /// The pod is being deleted, or does not exist any more.
     PodGone {
         seen: [Answer, Termination, Log], transient: false,
-        remedy: "Nothing."
+        remedy: "No action is needed."
     }
-    /// The certificate is not there yet.
+    /// The controller has not issued the certificate yet.
     NotYetIssued {
         seen: [Answer, Termination, Log], transient: true,
-        remedy: "Wait a moment. If it stays, `kubectl describe` the workload: its Events say why."
+        remedy: "Wait a moment. If it persists, run `kubectl describe` on the workload: its Events say why."
     }
     /// The controller, the webhook or the API server behind it cannot answer at the moment.
     Unavailable {
         seen: [Event, Answer, Termination, Log], transient: true,
-        remedy: "Wait a moment. If it stays, look at the pods in Certmint's namespace."
+        remedy: "Wait a moment. If it persists, check the pods in Certmint's namespace."
     }
     /// The pod cannot reach the issuance API.
     Unreachable {
         seen: [Termination, Log], transient: true,
-        remedy: "Follow the message: it tells a name that the pod's DNS does not resolve from an address that does not answer."
+        remedy: "Follow the message. It distinguishes a name that the pod's DNS does not resolve from an address that does not answer."
     }
-    /// What the pod was given did not pass verification, so it was not used.
+    /// The bundle that the pod received did not pass verification, so certmint-fetch did not use it.
     InvalidBundle {
         seen: [Termination, Log], transient: false,
-        remedy: "If the message names the Secret, delete it: it is issued again at once."
+        remedy: "If the message names the Secret, delete it: the controller reissues the certificate at once."
     }
-    /// The files could not be written.
+    /// certmint-fetch could not write the certificate files.
     CannotPublish {
         seen: [Termination, Log], transient: false,
-        remedy: "Look for what the message says about the volume: usually it is full."
+        remedy: "Read what the message says about the volume: usually it is full."
     }
-    /// The new certificate is in place, but the app could not be told.
+    /// The new certificate is in place, but certmint-fetch could not notify the application.
     ReloadFailed {
         seen: [Termination, Log], transient: false,
-        remedy: "Correct `certmint.dev/reload`, or what answers there in the app. It is tried again at least each minute."
+        remedy: "Correct `certmint.dev/reload`, or the part of the application that receives the reload. certmint-fetch retries at least every minute."
     }
-    /// There was no certificate within the deadline. The pod goes on waiting.
+    /// The pod got no certificate within the deadline. It continues to wait.
     DeadlineExceeded {
         seen: [Event, Log], transient: true,
-        remedy: "See the code of the last cause, which stands in the message. The container `certmint` tries again by itself."
+        remedy: "Look up the code of the last cause in the message. The certmint-fetch container retries on its own."
     }
-    /// What a program of Certmint was started with is wrong: a flag, a file or the container's environment.
+    /// A program of Certmint was started with a wrong flag, file or environment variable.
     InvalidSettings {
         seen: [Termination, Log], transient: false,
-        remedy: "In a pod: delete it, so that it is injected anew. In Certmint's own: compare the Deployment with the chart's."
+        remedy: "In an injected pod: delete the pod, so that it is injected again. In Certmint's own pods: compare the Deployment with the chart's."
     }
-    /// The policy cannot be used. A server goes on with the last valid one, and begins with it when it starts. Where there never was a valid one it waits, and is not ready.
+    /// The policy is not valid. A server uses the last valid policy, also when it starts. If there never was a valid policy, the server waits and is not ready.
     InvalidPolicy {
         seen: [Event, Log], transient: false,
-        remedy: "Correct the chart's values under `policy` as the message says, and upgrade."
+        remedy: "Correct the chart's values under `policy` as the message says, and upgrade the release."
     }
-    /// One of Certmint's own servers has no certificate of its own that is good.
+    /// A server of Certmint has no valid serving certificate.
     NoServingCertificate {
         seen: [Event, Log], transient: true,
-        remedy: "Look at the controller's log: its leader makes them from the CA."
+        remedy: "Read the controller's log: the leader issues the serving certificates from the CA."
     }
-    /// There is no webhook configuration of ours, so nothing is injected.
+    /// Certmint's webhook configuration does not exist, so nothing is injected.
     WebhookMissing {
         seen: [Event, Log], transient: false,
-        remedy: "`helm upgrade` restores it."
+        remedy: "Run `helm upgrade`, which restores it."
     }
-    /// An object of the cluster cannot be read, so it is passed over.
+    /// The controller cannot read an object of the cluster, so it skips the object.
     UnreadableObject {
         seen: [Log], transient: false,
         remedy: "Correct the field that the message names."
     }
-    /// What was asked is no AdmissionReview of a kind that the webhook handles, or not of an object that can be read.
+    /// The request is not an AdmissionReview of a kind that the webhook handles, or the object in it cannot be read.
     BadReview {
         seen: [Refusal, Answer, Log], transient: false,
-        remedy: "Only an API server should ask. If it does, compare the webhook configuration with the chart's."
+        remedy: "Only an API server should call the webhook. If it does, compare the webhook configuration with the chart's."
     }
-    /// The HTTP request is not one that is answered here: path, method, type or size.
+    /// The server does not answer this HTTP request, because of its path, method, content type or size.
     BadRequest {
         seen: [Answer, Log], transient: false,
-        remedy: "Ask as the message says."
+        remedy: "Send the request as the message says."
     }
-    /// Too many requests at one time.
+    /// The server has too many requests at one time.
     TooManyRequests {
         seen: [Answer, Termination, Log], transient: true,
-        remedy: "Ask again after the seconds in `Retry-After`."
+        remedy: "Retry after the number of seconds in `Retry-After`."
     }
     /// A fault in Certmint itself.
     Internal {
         seen: [Answer, Log], transient: false,
-        remedy: "Report it, with the message."
+        remedy: "Report a bug, with the message."
     }
 }
 
