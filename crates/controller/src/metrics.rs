@@ -112,33 +112,37 @@ impl Metrics {
     fn register_certificates(&self, registry: &mut Registry) {
         let mut shown = Shown(registry);
         shown.add("certificates_issued", "Certificates issued, by reason", &self.issued);
-        shown.add("refusals", "Plans that ended in a refusal, by error code", &self.refused);
+        shown.add(
+            "refusals",
+            "Certificates that the controller refused to issue, by error code",
+            &self.refused,
+        );
         shown.add("workloads", "Workloads that opted in", &self.workloads);
         shown.add("certificates", "Secrets with a certificate", &self.certificates);
         shown.add(
             "certificates_soonest_expiration_timestamp_seconds",
-            "When the first certificate ends, in seconds since 1970; 0 while there is none",
+            "Time at which the next certificate expires, in seconds since 1970; 0 without certificates",
             &self.soonest_end,
         );
         shown.add(
             "certificates_life_elapsed_ratio_max",
-            "How much of its life has passed for the certificate with the least left: 1 is its end",
+            "Largest elapsed part of a certificate's lifetime; 1 means that the certificate has expired",
             &self.life_elapsed,
         );
         shown.add(
             "certificates_overdue",
-            "Certificates past three quarters of their life, which are renewed at two thirds at the latest",
+            "Certificates past three quarters of their lifetime; the controller renews at two thirds at the latest",
             &self.overdue,
         );
-        shown.add("ca_usable", "1 while there is a CA to issue with", &self.ca_usable);
+        shown.add("ca_usable", "1 while the controller has a CA that it can sign with", &self.ca_usable);
         shown.add(
             "ca_not_before_timestamp_seconds",
-            "Beginning of the validity of the CA's certificates, in seconds since 1970; absent while there is no usable CA",
+            "Beginning of the validity of the CA's certificates, in seconds since 1970; absent without a usable CA",
             &self.ca_begin,
         );
         shown.add(
             "ca_expiration_timestamp_seconds",
-            "End of the CA's certificates, in seconds since 1970; absent while there is no usable CA",
+            "End of the validity of the CA's certificates, in seconds since 1970; absent without a usable CA",
             &self.ca_end,
         );
     }
@@ -148,7 +152,7 @@ impl Metrics {
         shown.add("leader", "1 while this replica leads", &self.leading);
         shown.add(
             "queue_depth",
-            "Workloads due to be looked at; 0 on replicas that do not lead",
+            "Workloads that wait to be processed; 0 on replicas that do not lead",
             &self.queue,
         );
         shown.add(
@@ -156,10 +160,10 @@ impl Metrics {
             "Time to bring one workload's Secret up to date",
             &self.reconcile,
         );
-        shown.add("reconcile_failures", "Attempts that failed and are repeated", &self.failures);
+        shown.add("reconcile_failures", "Failed attempts, which the controller retries", &self.failures);
         shown.add(
             "issuance_requests",
-            "Answers of the issuance API, by error code (OK when a bundle was given)",
+            "Answers of the issuance API, by error code (OK for a delivered bundle)",
             &self.issuance,
         );
         shown.add(
@@ -167,41 +171,45 @@ impl Metrics {
             "Requests to the API server, by verb, resource and HTTP status (error when there was no answer)",
             &self.api_requests,
         );
-        shown.add("watch_failures", "Watches interrupted, by what is watched", &self.watch_failures);
-        shown.add("missed_pods", "Pods that should have been injected and were not", &self.missed_pods);
+        shown.add("watch_failures", "Interrupted watches, by kind of object", &self.watch_failures);
+        shown.add(
+            "missed_pods",
+            "Pods that opted in but were created without the webhook",
+            &self.missed_pods,
+        );
         shown.add(
             "missed_opt_ins",
-            "Workloads that were annotated while no webhook was asked, so that nothing happens; 0 on replicas that do not lead",
+            "Workloads that were annotated without the webhook, so that they are not opted in; 0 on replicas that do not lead",
             &self.missed_opt_ins,
         );
         shown.add(
             "missed_opt_outs",
-            "Workloads that lost their annotation while no webhook was asked, so that their pods are still injected",
+            "Workloads whose annotation was removed without the webhook, so that their pods are still injected",
             &self.missed_opt_outs,
         );
         shown.add(
             "pods_alone",
-            "Injected pods that have certificates of their own, because no workload serves them",
+            "Injected pods that have certificates of their own, because no workload has one for them",
             &self.pods_alone,
         );
         shown.add(
             "objects_left_out",
-            "Services, workloads and Secrets that are left out because they, or all of their namespace, are too large; at most 20 of a namespace are counted",
+            "Services, workloads and Secrets that the controller ignores, because they or their namespace exceed a limit; at most 20 are counted for each namespace",
             &self.left_out,
         );
         shown.add(
             "events_dropped",
-            "Events that were not written because too many waited",
+            "Events that were dropped because the queue was full",
             &self.events_dropped,
         );
         shown.add(
             "clock_difference_seconds",
-            "How far this machine's clock is ahead of the API server's, or behind it when negative; 0 while they agree to the second",
+            "Seconds by which the clock of this replica's node is ahead of the API server's; negative if it is behind, 0 if they agree to the second",
             &self.clock_difference,
         );
         shown.add(
             "policy_rejected",
-            "1 while the policy file is broken and the last good one is in force",
+            "1 while the policy file is not valid and the last valid policy is in use",
             &self.policy_rejected,
         );
     }

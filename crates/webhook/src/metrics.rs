@@ -74,17 +74,17 @@ impl Metrics {
         );
         registry.register(
             "certmint_webhook_refusals",
-            "Objects refused, by error code",
+            "Objects that the webhook rejected, by error code",
             metrics.refusals.clone(),
         );
         registry.register(
             "certmint_webhook_review_duration_seconds",
-            "Own time of one admission review, by outcome",
+            "Time that the webhook needs for one admission review, by outcome",
             metrics.durations.clone(),
         );
         registry.register(
             "certmint_policy_rejected",
-            "1 while the policy file is broken and the last good one is in force",
+            "1 while the policy file is not valid and the last valid policy is in use",
             metrics.policy_rejected.clone(),
         );
         metrics
