@@ -5,10 +5,10 @@ use tracing_subscriber::EnvFilter;
 /// How the process logs.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogArgs {
-    /// What is logged: error, warn, info, debug, trace, or a filter like info,certmint_webhook=debug.
+    /// Log level: error, warn, info, debug or trace, or a filter like info,certmint_webhook=debug.
     #[arg(long, global = true, env = "CERTMINT_LOG_LEVEL", default_value = "info")]
     log_level: EnvFilter,
-    /// How it is written.
+    /// Log format.
     #[arg(long, global = true, env = "CERTMINT_LOG_FORMAT", value_enum, default_value = "json")]
     log_format: LogFormat,
 }

@@ -13,63 +13,64 @@ use std::{net::SocketAddr, path::PathBuf};
 /// Holds the CA, issues and renews certificates, serves the issuance API.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The controller's own namespace.
+    /// Namespace of the controller.
     #[arg(long, env = "CERTMINT_NAMESPACE")]
     pub namespace: Namespace,
-    /// This replica's name in the Lease: the name of its pod.
+    /// Name of this replica in the Lease: the name of its pod.
     #[arg(long, env = "CERTMINT_IDENTITY")]
     pub identity: String,
-    /// The controller's service account.
+    /// Service account of the controller.
     #[arg(long, env = "CERTMINT_SERVICE_ACCOUNT", default_value = "certmint-controller")]
     pub service_account: String,
-    /// The controller's Deployment, on which faults of the CA are told.
+    /// Deployment of the controller. Events about the CA refer to it.
     #[arg(long, env = "CERTMINT_DEPLOYMENT", default_value = "certmint-controller")]
     pub deployment: String,
-    /// The policy, a JSON file. Read again when it changes; a broken one is not taken.
+    /// JSON file with the policy. The program reloads it when it changes, and ignores it while it is not valid.
     #[arg(long, env = "CERTMINT_POLICY")]
     pub policy: PathBuf,
-    /// The last policy that was valid, as the controller keeps it: what the program begins with when the policy is
-    /// broken at its start.
+    /// File with the last valid policy, which the controller keeps. The program starts with it while the policy is
+    /// not valid.
     #[arg(long, env = "CERTMINT_LAST_VALID_POLICY")]
     pub last_valid_policy: Option<PathBuf>,
-    /// The ConfigMap in which the last valid policy is kept.
+    /// ConfigMap in which the controller keeps the last valid policy.
     #[arg(long, env = "CERTMINT_LAST_VALID_POLICY_CONFIGMAP", default_value = "certmint-last-valid-policy")]
     pub last_valid_policy_configmap: String,
-    /// Where the issuance API is served over TLS. `[::]` stands for every address, of IPv4 too.
+    /// Address on which the controller serves the issuance API over TLS. `[::]` means every address, including IPv4.
     #[arg(long, env = "CERTMINT_LISTEN", default_value = "[::]:8443")]
     pub listen: SocketAddr,
-    /// Where /healthz, /readyz and /metrics are served over plain HTTP. `[::]` stands for every address, of IPv4 too.
+    /// Address on which the program serves /healthz, /readyz and /metrics over plain HTTP. `[::]` means every
+    /// address, including IPv4.
     #[arg(long, env = "CERTMINT_HEALTH_LISTEN", default_value = "[::]:9402")]
     pub health_listen: SocketAddr,
-    /// The Service of the issuance API.
+    /// Service of the issuance API.
     #[arg(long, env = "CERTMINT_CONTROLLER_SERVICE", default_value = "certmint-controller")]
     pub controller_service: String,
-    /// The Secret with the CA's keys.
+    /// Secret with the keys of the CA.
     #[arg(long, env = "CERTMINT_CA_SECRET", default_value = "certmint-ca")]
     pub ca_secret: String,
-    /// The public ConfigMap with the roots.
+    /// Public ConfigMap with the root certificates.
     #[arg(long, env = "CERTMINT_TRUST_BUNDLE_CONFIGMAP", default_value = "certmint-trust-bundle")]
     pub trust_bundle_configmap: String,
-    /// The Secret with the webhook's serving certificate.
+    /// Secret with the webhook's serving certificate.
     #[arg(long, env = "CERTMINT_WEBHOOK_SECRET", default_value = "certmint-webhook-tls")]
     pub webhook_secret: String,
-    /// The MutatingWebhookConfiguration whose caBundle is kept right.
+    /// MutatingWebhookConfiguration whose caBundle the controller keeps up to date.
     #[arg(long, env = "CERTMINT_WEBHOOK_CONFIGURATION", default_value = "certmint")]
     pub webhook_configuration: String,
-    /// The webhook's Service.
+    /// Service of the webhook.
     #[arg(long, env = "CERTMINT_WEBHOOK_SERVICE", default_value = "certmint-webhook")]
     pub webhook_service: String,
-    /// The webhook's service account.
+    /// Service account of the webhook.
     #[arg(long, env = "CERTMINT_WEBHOOK_SERVICE_ACCOUNT", default_value = "certmint-webhook")]
     pub webhook_service_account: String,
-    /// The Lease that decides which replica writes.
+    /// Lease that decides which replica leads.
     #[arg(long, env = "CERTMINT_LEASE", default_value = "certmint-controller")]
     pub lease: String,
-    /// How many workloads are worked on at one time.
+    /// Number of workloads that the controller processes at one time.
     #[arg(long, env = "CERTMINT_CONCURRENCY", default_value_t = 16,
           value_parser = clap::value_parser!(u16).range(1..=512))]
     pub concurrency: u16,
-    /// The namespaces to look after, comma separated; all of them when there is none.
+    /// Comma-separated namespaces that the controller serves. Without this flag it serves all namespaces.
     #[arg(long, env = "CERTMINT_WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespaces: Vec<Namespace>,
 }

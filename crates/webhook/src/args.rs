@@ -9,21 +9,22 @@ use std::path::PathBuf;
 /// Answers admission reviews of pods and workloads.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Where POST /mutate is served over TLS. `[::]` stands for every address, of IPv4 too.
+    /// Address on which the webhook serves POST /mutate over TLS. `[::]` means every address, including IPv4.
     #[arg(long, env = "CERTMINT_LISTEN", default_value = "[::]:8443")]
     pub listen: SocketAddr,
-    /// Where /healthz, /readyz and /metrics are served over plain HTTP. `[::]` stands for every address, of IPv4 too.
+    /// Address on which the program serves /healthz, /readyz and /metrics over plain HTTP. `[::]` means every
+    /// address, including IPv4.
     #[arg(long, env = "CERTMINT_HEALTH_LISTEN", default_value = "[::]:9402")]
     pub health_listen: SocketAddr,
-    /// The mounted Secret of the webhook: tls.crt and tls.key to serve with, and ca.crt, which injected pods
-    /// check the issuance API against. Read again when it changes.
+    /// Directory with the webhook's mounted Secret: tls.crt and tls.key for the webhook itself, and ca.crt, with
+    /// which injected pods verify the issuance API. The webhook reloads the files when they change.
     #[arg(long, env = "CERTMINT_TLS_DIR")]
     pub tls_dir: PathBuf,
-    /// The policy, a JSON file. Read again when it changes; a broken one is not taken.
+    /// JSON file with the policy. The program reloads it when it changes, and ignores it while it is not valid.
     #[arg(long, env = "CERTMINT_POLICY")]
     pub policy: PathBuf,
-    /// The last policy that was valid, as the controller keeps it: what the program begins with when the policy is
-    /// broken at its start.
+    /// File with the last valid policy, which the controller keeps. The program starts with it while the policy is
+    /// not valid.
     #[arg(long, env = "CERTMINT_LAST_VALID_POLICY")]
     pub last_valid_policy: Option<PathBuf>,
     /// What goes into pods.
@@ -34,36 +35,37 @@ pub struct Args {
 /// What the webhook puts into pods.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PodArgs {
-    /// The issuance API's origin as pods reach it, https://HOST:PORT.
+    /// Origin of the issuance API as pods reach it, https://HOST:PORT.
     #[arg(long, alias = "api", env = "CERTMINT_API_URL", value_parser = parse_origin)]
     pub api_url: String,
-    /// The image of the injected container.
+    /// Image of the certmint-fetch container.
     #[arg(long, env = "CERTMINT_FETCH_IMAGE")]
     pub fetch_image: String,
-    /// The injected container's imagePullPolicy.
+    /// imagePullPolicy of the certmint-fetch container.
     #[arg(long, env = "CERTMINT_FETCH_IMAGE_PULL_POLICY", default_value = "IfNotPresent",
           value_parser = ["Always", "IfNotPresent", "Never"])]
     pub fetch_image_pull_policy: String,
-    /// The injected container's CPU request.
+    /// CPU request of the certmint-fetch container.
     #[arg(long, env = "CERTMINT_FETCH_CPU_REQUEST", default_value = "5m")]
     pub fetch_cpu_request: Quantity,
-    /// The injected container's memory request.
+    /// Memory request of the certmint-fetch container.
     #[arg(long, env = "CERTMINT_FETCH_MEMORY_REQUEST", default_value = "8Mi")]
     pub fetch_memory_request: Quantity,
-    /// The injected container's CPU limit in pods each of whose containers has one.
+    /// CPU limit of the certmint-fetch container in pods whose containers all have a CPU limit.
     #[arg(long, env = "CERTMINT_FETCH_CPU_LIMIT", default_value = "200m")]
     pub fetch_cpu_limit: Quantity,
-    /// The injected container's memory limit.
+    /// Memory limit of the certmint-fetch container.
     #[arg(long, env = "CERTMINT_FETCH_MEMORY_LIMIT", default_value = "32Mi")]
     pub fetch_memory_limit: Quantity,
-    /// The injected container's CPU request and limit in pods of QoS class Guaranteed.
+    /// CPU request and limit of the certmint-fetch container in pods of QoS class Guaranteed.
     #[arg(long, env = "CERTMINT_FETCH_GUARANTEED_CPU", default_value = "50m")]
     pub fetch_guaranteed_cpu: Quantity,
-    /// Who decides about the injected container's runAsUser: set it from the pod's spec, or leave it unset for the
-    /// platform, as OpenShift needs it.
+    /// Whether the webhook sets runAsUser of the certmint-fetch container from the pod's spec (set), or leaves it to
+    /// the platform (unset), as OpenShift requires.
     #[arg(long, env = "CERTMINT_FETCH_RUN_AS_USER", default_value = "set", value_parser = ["set", "unset"])]
     pub fetch_run_as_user: String,
-    /// Seconds that a pod waits for its first certificate before an Event says why there is none; it goes on waiting.
+    /// Seconds that a pod waits for its first certificate before an Event reports why there is none. The pod
+    /// continues to wait.
     #[arg(long, env = "CERTMINT_FETCH_DEADLINE_SECONDS", default_value_t = DEFAULT_DEADLINE_SECONDS,
           value_parser = clap::value_parser!(u32).range(1..=600))]
     pub fetch_deadline_seconds: u32,
