@@ -52,16 +52,16 @@ fn of_https() {
     says("from there to the end of the first request's head", seconds(header_read));
     says("from a request's head to the end of its body", seconds(body));
     says("between two requests", seconds(idle));
-    says("what is under way when a server stops", seconds(drain));
+    says("requests in progress when a server stops", seconds(drain));
     says("a request's body, webhook", size(body_bytes));
     says("all bodies at one time", size(bodies_bytes));
     assert!(PAGE.contains(&format!("once in {} s", REJECTIONS_INTERVAL.as_secs())));
     says("connections", connections.to_string());
     says("connections from one address", connections_of_one.to_string());
-    says("what a connection holds beside a body, at most", size(CONNECTION_BYTES));
-    says("all that callers can make a server hold", size(Limits::default().bytes()));
+    says("memory of a connection in addition to a body", size(CONNECTION_BYTES));
+    says("memory that all callers together can occupy", size(Limits::default().bytes()));
     let socket = size(usize::try_from(MAX_SOCKET_BYTES).unwrap());
-    says("what the kernel keeps for a connection, in each direction", socket);
+    says("kernel buffer of a connection, in each direction", socket);
     says("a request's head", format!("{} and 100 headers", size(MAX_HEAD_BYTES)));
 }
 
@@ -105,7 +105,7 @@ fn of_probes() {
 fn of_reviews_and_tokens() {
     says("Reviews", "value of one annotation", &format!("{LONGEST_VALUE} bytes"));
     says("Reviews", "names in `dns-names`", &MOST_NAMES.to_string());
-    says("Reviews", "faults that are told at once", &MOST_FAULTS.to_string());
+    says("Reviews", "faults in one message", &MOST_FAULTS.to_string());
     says("The issuance API", "a token", &format!("{MAX_TOKEN_BYTES} bytes"));
     says("The issuance API", "an answer, as `certmint-fetch` reads it", &format!("{MAX_ANSWER_BYTES} bytes"));
 }
