@@ -51,7 +51,7 @@ fn the_reference_has_every_case_with_its_mode() {
             "`runAsUser: 1000`, and `fsGroup: 3000`",
             with(json!({"runAsUser": 1000, "fsGroup": 3000}), json!([app(none())])),
         ),
-        ("user 1000 beside root", with(none(), json!([app(user(1000)), proxy(user(0))]))),
+        ("user 1000 and root", with(none(), json!([app(user(1000)), proxy(user(0))]))),
         (
             "users 1000 and 2000, `fsGroup: 3000`",
             with(json!({"fsGroup": 3000}), json!([app(user(1000)), proxy(user(2000))])),
