@@ -1,4 +1,4 @@
-{{/* The prefix of every object's name: the release's name, and the chart's unless that says it already. */}}
+{{/* Prefix of every object's name: the release's name, followed by the chart's name unless the release's name contains it. */}}
 {{- define "certmint.fullname" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- if .Values.fullnameOverride -}}
@@ -10,7 +10,7 @@
 {{- end -}}
 {{- end }}
 
-{{/* What the controller makes, and keeps when the chart is uninstalled. */}}
+{{/* Names of the objects that the controller creates. helm uninstall keeps them. */}}
 {{- define "certmint.caSecret" -}}
 {{ include "certmint.fullname" . }}-ca
 {{- end }}
@@ -27,7 +27,7 @@
 {{ include "certmint.fullname" . }}-last-valid-policy
 {{- end }}
 
-{{/* A duration in seconds. Takes a text that the schema admits. */}}
+{{/* Duration in seconds. Takes a string that the schema allows. */}}
 {{- define "certmint.seconds" -}}
 {{- $units := dict "d" 86400 "h" 3600 "m" 60 "s" 1 -}}
 {{- $total := 0 -}}
@@ -37,7 +37,7 @@
 {{- $total -}}
 {{- end }}
 
-{{/* The name of a component's service account. Takes (dict "root" $ "component" name "values" component's values). */}}
+{{/* Name of a component's service account. Takes (dict "root" $ "component" name "values" component's values). */}}
 {{- define "certmint.serviceAccount" -}}
 {{ default (printf "%s-%s" (include "certmint.fullname" .root) .component) .values.serviceAccount.name }}
 {{- end }}
@@ -46,14 +46,14 @@
 {{ include "certmint.serviceAccount" (dict "root" . "component" "controller" "values" .Values.controller) }}
 {{- end }}
 
-{{/* What a component's pods are selected by; it can never change between versions. Takes (dict "root" $ "component" name). */}}
+{{/* Selector of a component's pods; it must never change between versions. Takes (dict "root" $ "component" name). */}}
 {{- define "certmint.selectorLabels" -}}
 app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* The labels of every object. Takes (dict "root" $ "component" name). */}}
+{{/* Labels of every object. Takes (dict "root" $ "component" name). */}}
 {{- define "certmint.labels" -}}
 {{ include "certmint.selectorLabels" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
@@ -64,35 +64,35 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* An image's reference; a digest wins over the tag. Takes (dict "root" $ "image" values). */}}
+{{/* Image reference; the digest takes precedence over the tag. Takes (dict "root" $ "image" values). */}}
 {{- define "certmint.image" -}}
 {{- with .image.registry }}{{ . }}/{{ end -}}
 {{- .image.repository -}}
 {{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default .root.Chart.AppVersion .image.tag }}{{ end -}}
 {{- end }}
 
-{{/* Whether the injected container's user is set, or left to the platform. */}}
+{{/* Whether the webhook sets the user of the certmint-fetch container (set) or the platform does (unset). */}}
 {{- define "certmint.fetchRunAsUser" -}}
 {{- $openshift := .Capabilities.APIVersions.Has "security.openshift.io/v1" -}}
 {{- if eq .Values.fetch.runAsUser "auto" }}{{ ternary "unset" "set" $openshift }}{{ else }}{{ .Values.fetch.runAsUser }}{{ end }}
 {{- end }}
 
-{{/* How a Deployment rolls. Takes (dict "values" component's values). */}}
+{{/* Update strategy of a Deployment. Takes (dict "values" component's values). */}}
 {{- define "certmint.strategy" -}}
 type: RollingUpdate
 rollingUpdate:
   {{- if .values.hostNetwork }}
-  # Its ports are the node's: where each node has a pod, a new one can start only after an old one has gone.
+  # The pods use ports of their nodes. If every node has a pod, a new pod can start only after an old pod has ended.
   maxSurge: 0
   maxUnavailable: 1
   {{- else }}
-  # A new pod is ready before an old one goes, so that there is always someone to answer.
+  # A new pod is ready before an old pod ends, so that requests are always answered.
   maxSurge: 1
   maxUnavailable: 0
   {{- end }}
 {{- end }}
 
-{{/* The ports of a component's pods. Both take its values. */}}
+{{/* HTTPS port and metrics port of a component's pods. Both take the component's values. */}}
 {{- define "certmint.port" -}}
 {{ .port | default 8443 | int }}
 {{- end }}
@@ -101,7 +101,7 @@ rollingUpdate:
 {{ .metricsPort | default 9402 | int }}
 {{- end }}
 
-{{/* The part of a Service's spec that tells the families of its addresses. */}}
+{{/* IP families in a Service's spec. */}}
 {{- define "certmint.ipFamilies" -}}
 {{- with .Values.service }}
 {{- with .ipFamilyPolicy }}

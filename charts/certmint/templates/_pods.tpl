@@ -1,9 +1,9 @@
-{{/* Pieces that the pods of both components have. All take (dict "root" $ "component" name "values" component's values). */}}
+{{/* Parts that the pods of both components share. All take (dict "root" $ "component" name "values" component's values). */}}
 
 {{- define "certmint.podMetadata" -}}
 labels:
   {{- include "certmint.selectorLabels" . | nindent 2 }}
-  {{- /* Of a key that is given twice, the pods' own counts. */}}
+  {{- /* podLabels take precedence over commonLabels. */}}
   {{- with merge (dict) .values.podLabels .root.Values.commonLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -11,15 +11,15 @@ annotations:
   {{- merge (dict) .values.podAnnotations (dict "kubectl.kubernetes.io/default-container" .component) | toYaml | nindent 2 }}
 {{- end }}
 
-{{/* What a pod begins with. */}}
-{{- define "certmint.podHead" -}}
+{{/* Fields of the pod's spec before its containers. */}}
+{{- define "certmint.podSpec" -}}
 serviceAccountName: {{ include "certmint.serviceAccount" . }}
-# The controller speaks to the API server, the webhook never does; what the account says does not matter.
+# Only the controller calls the API server. This overrides the setting of the service account.
 automountServiceAccountToken: {{ eq .component "controller" }}
 enableServiceLinks: false
 {{- if .values.hostNetwork }}
 hostNetwork: true
-# Otherwise kubelet would give it the node's name servers, which do not know the names of Services.
+# With the default, the kubelet would use the node's name servers, which cannot resolve Services.
 dnsPolicy: ClusterFirstWithHostNet
 {{- end }}
 {{- with .root.Values.imagePullSecrets }}
@@ -32,8 +32,8 @@ terminationGracePeriodSeconds: 30
 {{- include "certmint.scheduling" . }}
 {{- end }}
 
-{{/* What a container ends with, before its volume mounts. */}}
-{{- define "certmint.containerTail" -}}
+{{/* Fields of a container's spec between its arguments and its volume mounts. */}}
+{{- define "certmint.containerSpec" -}}
 ports:
   - name: https
     containerPort: {{ include "certmint.port" .values }}
@@ -54,7 +54,7 @@ livenessProbe:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 lifecycle:
-  # Every node's kube-proxy needs a moment to stop sending connections here; SIGTERM comes after that.
+  # The kube-proxy of every node needs time to stop routing connections to this pod. SIGTERM follows after that.
   preStop:
     sleep:
       seconds: 5
@@ -65,7 +65,7 @@ securityContext:
 terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 
-{{/* Where a component's pods may and should run. */}}
+{{/* Scheduling of a component's pods. */}}
 {{- define "certmint.scheduling" -}}
 {{- $selector := fromYaml (include "certmint.selectorLabels" .) -}}
 {{- with .values.priorityClassName }}
@@ -84,7 +84,7 @@ affinity:
   {{- toYaml . | nindent 2 }}
   {{- else }}
   podAntiAffinity:
-    # Preferred only: a single node must be able to run everything.
+    # Preferred, not required: a cluster with a single node must be able to run all pods.
     preferredDuringSchedulingIgnoredDuringExecution:
       - weight: 100
         podAffinityTerm:
@@ -101,7 +101,7 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
-{{/* A component's whole service account. */}}
+{{/* ServiceAccount of a component. */}}
 {{- define "certmint.serviceAccountObject" -}}
 apiVersion: v1
 kind: ServiceAccount
@@ -117,7 +117,7 @@ metadata:
 automountServiceAccountToken: {{ .values.serviceAccount.automount }}
 {{- end }}
 
-{{/* A component's whole PodDisruptionBudget. */}}
+{{/* PodDisruptionBudget of a component. */}}
 {{- define "certmint.podDisruptionBudget" -}}
 {{- $budget := .values.podDisruptionBudget -}}
 apiVersion: policy/v1
@@ -131,10 +131,10 @@ spec:
   {{- if ne (toString $budget.minAvailable) "" }}
   minAvailable: {{ $budget.minAvailable }}
   {{- else }}
-  # Counted down from the replicas, not up to a minimum: a single replica must not hold up a node's drain.
+  # maxUnavailable instead of minAvailable: a single replica must not block the drain of a node.
   maxUnavailable: {{ $budget.maxUnavailable }}
   {{- end }}
-  # A pod that cannot become ready protects nobody.
+  # A pod that is not ready serves no requests, so it may always be evicted.
   unhealthyPodEvictionPolicy: AlwaysAllow
   selector:
     matchLabels:

@@ -115,23 +115,23 @@ pub(super) fn second_release(cluster: &Cluster) -> Result<()> {
     };
     upgrade(cluster, RELEASE, &[])?;
     let whole =
-        "the release certmint-system/certmint serves this whole cluster already; upgrade or uninstall";
+        "the release certmint-system/certmint already serves the whole cluster; upgrade or uninstall";
     refused("other", &[], whole)?;
     refused("other", &[r#"namespaces=["bank"]"#], whole)?;
     upgrade(cluster, RELEASE, &[r#"namespaces=["shop"]"#])?;
     refused(
         "other",
         &[r#"fullnameOverride="pki""#],
-        "serves shop already, and this one would serve the whole cluster",
+        "already serves shop, and this release would serve the whole cluster",
     )?;
     refused(
         "other",
         &[r#"namespaces=["bank","shop"]"#],
-        "the release certmint-system/certmint serves shop already",
+        "the release certmint-system/certmint already serves shop",
     )?;
     upgrade(cluster, "other", &[r#"namespaces=["bank"]"#])?;
     upgrade(cluster, RELEASE, &[r#"namespaces=["shop"]"#])?;
-    refused(RELEASE, &[r#"namespaces=["shop","bank"]"#], "the release other/other serves bank already")?;
+    refused(RELEASE, &[r#"namespaces=["shop","bank"]"#], "the release other/other already serves bank")?;
     ["other", RELEASE].into_iter().try_for_each(|release| {
         let namespace = namespace_of(release);
         command::output(cluster.command("helm").args(["uninstall", release, "--namespace", namespace]))

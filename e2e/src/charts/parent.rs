@@ -39,7 +39,7 @@ fn in_a_parent(directory: &Path, ours: &Chart) -> Result<()> {
         bail!("certmint.enabled is false without a condition, and helm says nothing")
     };
     let error = error.to_string();
-    ensure!(error.contains("write condition: certmint.enabled beside it"), "the refusal is {error}");
+    ensure!(error.contains("write condition: certmint.enabled for it"), "the refusal is {error}");
     Ok(())
 }
 

@@ -127,7 +127,7 @@ const BAD: &[(&str, &[&str])] = &[
     (r#"webhook.workloadFailurePolicy="fail""#, &["at '/webhook/workloadFailurePolicy'", "'Fail', 'Ignore'"]),
     (r#"webhook.failurePolicy="ignore""#, &["at '/webhook/failurePolicy'", "'Fail', 'Ignore'"]),
     (
-        r#"webhook.matchConditions=[{"name":"ours","expression":"true"}]"#,
+        r#"webhook.matchConditions=[{"name":"certmint-keys","expression":"true"}]"#,
         &["at '/webhook/matchConditions/0/name'"],
     ),
     (r#"webhook.resources={"limit":{}}"#, &["at '/webhook/resources'", "'limit' not allowed"]),
@@ -168,11 +168,11 @@ const BAD: &[(&str, &[&str])] = &[
     ),
     (
         "webhook.serviceAccount.create=false",
-        &["webhook.serviceAccount.name: say which account", "serviceAccount.create is false"],
+        &["webhook.serviceAccount.name: name a service account", "serviceAccount.create is false"],
     ),
     (
         r#"webhook.serviceAccount.name="certmint-controller""#,
-        &["certmint-controller is the controller's account too", "different ones"],
+        &["certmint-controller is also the controller's service account", "different accounts"],
     ),
     (
         r#"webhook.podDisruptionBudget.minAvailable="half""#,
@@ -210,10 +210,10 @@ const BAD: &[(&str, &[&str])] = &[
     (r#"service.ipFamilies=["IPv5"]"#, &["at '/service/ipFamilies/0'", "'IPv4', 'IPv6'"]),
     (
         r#"service={"ipFamilyPolicy":"SingleStack","ipFamilies":["IPv4","IPv6"]}"#,
-        &["service.ipFamilies: names two families", "SingleStack takes one"],
+        &["service.ipFamilies: lists two families", "SingleStack allows one"],
     ),
     ("webhook.port=443", &["at '/webhook/port'", "minimum: got 443"]),
-    ("webhook.port=9402", &["webhook.metricsPort: 9402 is webhook.port too"]),
+    ("webhook.port=9402", &["webhook.metricsPort: 9402 is also webhook.port"]),
     (
         r#"prometheusRule.runbookUrl="docs/src/runbooks.md""#,
         &["at '/prometheusRule/runbookUrl'", "does not match pattern"],
@@ -222,7 +222,7 @@ const BAD: &[(&str, &[&str])] = &[
     (r#"namespaces=["certmint-system"]"#, &["certmint-system is the release's own namespace", "remove it"]),
     (
         r#"namespaces=["shop"],test.namespace="bank""#,
-        &["test.namespace: bank is none of namespaces (shop)", "choose one of them"],
+        &["test.namespace: bank is not in namespaces (shop)", "choose one of these"],
     ),
     (r#"test.namespace="certmint-system""#, &["certmint-system is the release's own namespace"]),
 ];

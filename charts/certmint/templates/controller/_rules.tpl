@@ -1,26 +1,27 @@
-{{/* What the controller may do where workloads are: in the whole cluster, or namespace by namespace. */}}
+{{/* RBAC rules of the controller for workloads, either for the whole cluster or for each served namespace. */}}
 {{- define "certmint.workloadRules" -}}
-# Workloads that opted in are watched, and by their metadata those that do not have our label, to find annotations
-# that no webhook saw. The owner chain of a pod that asks is read up to its workload.
+# The controller watches workloads that opted in. It watches the metadata of the other workloads to find annotations that the
+# webhook did not see. For a pod that calls the issuance API, it reads the chain of owners up to the workload.
 - apiGroups: [apps]
   resources: [deployments, statefulsets, daemonsets, replicasets]
   verbs: [get, list, watch]
 - apiGroups: [batch]
   resources: [jobs, cronjobs]
   verbs: [get, list, watch]
-# Injected pods are watched, so that each of them is served. The pod behind a token is read live.
+# The controller watches injected pods, so that each of them gets a certificate. It reads the pod of a token from the API server.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
-# A workload's names are those of the Services that select its pods.
+# A workload's certificate has the names of the Services that select its pods.
 - apiGroups: [""]
   resources: [services]
   verbs: [list, watch]
-# Certificates are delivered in Secrets: watched as metadata by our label, read and written one at a time.
+# Secrets deliver the certificates. The controller watches the metadata of those with Certmint's label, and reads and writes single
+# Secrets.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]
-# What is wrong with a workload is said where kubectl describe shows it.
+# Events report problems of a workload, where kubectl describe shows them.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]

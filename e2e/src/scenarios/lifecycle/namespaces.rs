@@ -42,7 +42,7 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
             [FIRST, SECOND].iter().try_for_each(|release| installed(cluster, release))
         })?;
         step("a third for one of these, or for all, is refused", || {
-            refused(cluster, &["--set=namespaces={team-b}"], "second-system/second serves team-b already")?;
+            refused(cluster, &["--set=namespaces={team-b}"], "second-system/second already serves team-b")?;
             refused(cluster, &[], "this one would serve the whole cluster")
         })?;
         step("each issues in its own namespace, from its own CA", || {
