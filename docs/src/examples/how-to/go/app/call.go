@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// caller calls with the newest certificate.
+// caller calls a server with the newest certificate.
 type caller struct {
 	source  *Source
 	version string
 	client  *http.Client
 }
 
-// call prints the answer of url, and whether that was 200.
+// call prints the response of url, and returns whether its status is 200.
 func (c *caller) call(url string) bool {
 	client, err := c.newest()
 	if err != nil {
@@ -40,8 +40,8 @@ func (c *caller) call(url string) bool {
 	return answer.StatusCode == http.StatusOK
 }
 
-// newest is a client with the newest certificate. A client keeps connections and what they were opened with, so a renewed
-// certificate takes a new one.
+// newest returns a client with the newest certificate. A client keeps its connections with the certificate with which they were
+// opened, so a renewed certificate needs a new client.
 func (c *caller) newest() (*http.Client, error) {
 	current, err := c.source.Current()
 	if err != nil || current.Version == c.version {

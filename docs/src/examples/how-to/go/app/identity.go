@@ -12,20 +12,20 @@ import (
 
 const directory = "/var/run/secrets/certmint.dev"
 
-// Identity is one version of this pod's certificate, and whom it trusts.
+// Identity is one version of this pod's certificate and its trusted roots.
 type Identity struct {
 	Version     string
 	Certificate tls.Certificate
 	Roots       *x509.CertPool
 }
 
-// Source reads the files that Certmint keeps in the pod, again when they were renewed.
+// Source reads Certmint's files in the pod, and reads them again after a renewal.
 type Source struct {
 	mutex   sync.Mutex
 	current *Identity
 }
 
-// Current is the newest identity, for the next connection.
+// Current returns the newest identity, for the next connection.
 func (s *Source) Current() (*Identity, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -33,7 +33,7 @@ func (s *Source) Current() (*Identity, error) {
 	if err == nil {
 		s.current = newest
 	} else if s.current != nil {
-		// Replaced again at this very moment: the next connection finds it.
+		// The files were replaced during the read. The next connection reads them.
 		log.Printf("keeping the certificate read before: %v", err)
 	} else {
 		return nil, err
@@ -42,8 +42,8 @@ func (s *Source) Current() (*Identity, error) {
 }
 
 func (s *Source) newest() (*Identity, error) {
-	// tls.crt is a link into a directory that is replaced as a whole. Where it leads to is the version, and what is
-	// read there belongs together.
+	// tls.crt is a symbolic link into a directory that is replaced as a whole. The link's target is the version. All
+	// files in that directory belong to the same version.
 	path, err := filepath.EvalSymlinks(filepath.Join(directory, "tls.crt"))
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (s *Source) newest() (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A pool of our own: the certificate authorities of the operating system are not trusted.
+	// A separate pool, so that the operating system's certificate authorities are not trusted.
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, errors.New("no certificate in ca.crt")

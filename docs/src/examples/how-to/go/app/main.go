@@ -1,7 +1,7 @@
 // A payment service and its caller.
 //
 //	payments-go serve
-//	payments-go call https://HOST [SECONDS]   once, or again every so many seconds
+//	payments-go call https://HOST [SECONDS]   once, or repeatedly every SECONDS seconds
 package main
 
 import (

@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-// versionKey is where a connection's context keeps the version that it was opened with.
+// versionKey is the key of a connection's context for the version with which it was opened.
 type versionKey struct{}
 
-// serve answers the callers named in ALLOWED_CALLERS, and nobody else.
+// serve accepts the callers in ALLOWED_CALLERS, and no others.
 func serve(source *Source) error {
 	if _, err := source.Current(); err != nil {
 		return err
@@ -46,12 +46,12 @@ func serve(source *Source) error {
 	case err := <-failed:
 		return err
 	case <-stop.Done():
-		// Ends what it has begun.
+		// Finishes open requests.
 		return server.Shutdown(context.Background())
 	}
 }
 
-// serverConfig is asked for at each handshake.
+// serverConfig returns the TLS configuration for a handshake.
 func serverConfig(source *Source) (*tls.Config, error) {
 	current, err := source.Current()
 	if err != nil {
@@ -63,7 +63,7 @@ func serverConfig(source *Source) (*tls.Config, error) {
 		Certificates: []tls.Certificate{current.Certificate},
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 		ClientCAs:    current.Roots,
-		// No resumption: every connection shows its certificate.
+		// Without resumption every connection presents its certificate.
 		SessionTicketsDisabled: true,
 	}, nil
 }
@@ -71,7 +71,7 @@ func serverConfig(source *Source) (*tls.Config, error) {
 func payments(source *Source, allowed []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if current, _ := source.Current(); current.Version != r.Context().Value(versionKey{}) {
-			// The certificate was renewed since: this is the connection's last answer.
+			// The certificate was renewed since, so this is the connection's last response.
 			w.Header().Set("Connection", "close")
 		}
 		certificate := r.TLS.PeerCertificates[0]
@@ -87,7 +87,7 @@ func payments(source *Source, allowed []string) http.Handler {
 	})
 }
 
-// spiffeID is the one URI in the certificate.
+// spiffeID returns the only URI in the certificate.
 func spiffeID(certificate *x509.Certificate) string {
 	if len(certificate.URIs) != 1 {
 		return ""

@@ -40,7 +40,7 @@ import javax.net.ssl.X509TrustManager;
  *
  * <pre>
  * java Payments.java serve
- * java Payments.java call https://HOST [SECONDS]   once, or again every so many seconds
+ * java Payments.java call https://HOST [SECONDS]   once, or repeatedly every SECONDS seconds
  * </pre>
  */
 public class Payments {
@@ -64,12 +64,12 @@ public class Payments {
     }
 
     // ANCHOR: server
-    /** Answers the callers named in ALLOWED_CALLERS, and nobody else. */
+    /** Accepts the callers in ALLOWED_CALLERS, and no others. */
     static void serve(Identities identities) throws Exception {
         List<String> allowed = List.of(System.getenv("ALLOWED_CALLERS").split(","));
         SSLContext context = identities.context();
-        // No resumption: every connection shows its certificate. A ticket may live for seven days (RFC 8446), and where
-        // sessions are to live longer, the JDK gives none.
+        // Without resumption every connection presents its certificate. A ticket is valid for at most seven days (RFC 8446),
+        // so the JDK issues none if the session timeout is longer.
         context.getServerSessionContext().setSessionTimeout((int) Duration.ofDays(8).toSeconds());
         HttpsServer server = HttpsServer.create(new InetSocketAddress(8443), 0);
         server.setHttpsConfigurator(new HttpsConfigurator(context) {
@@ -81,11 +81,11 @@ public class Payments {
                 connection.setSSLParameters(parameters);
             }
         });
-        // By default one thread does everything, handshakes too, and a slow caller holds up all others.
+        // By default one thread does everything, including handshakes, so a slow caller would block all others.
         server.setExecutor(Executors.newCachedThreadPool());
         server.createContext("/", exchange -> answer((HttpsExchange) exchange, identities, allowed));
         server.start();
-        // Ends what it has begun.
+        // Finishes open requests.
         Runtime.getRuntime().addShutdownHook(new Thread(() -> server.stop(3)));
     }
 
@@ -99,7 +99,7 @@ public class Payments {
             : caller + " may not pay";
         System.out.println(status + " " + sentence);
         if (session.getCreationTime() < identities.current().since()) {
-            // The certificate was renewed since: this is the connection's last answer.
+            // The certificate was renewed since, so this is the connection's last response.
             exchange.getResponseHeaders().set("Connection", "close");
         }
         byte[] body = (sentence + "\n").getBytes();
@@ -108,7 +108,7 @@ public class Payments {
         exchange.close();
     }
 
-    /** The one URI in the certificate. */
+    /** Returns the only URI in the certificate. */
     static String spiffeId(X509Certificate certificate) {
         try {
             final Integer uri = 6;
@@ -122,7 +122,7 @@ public class Payments {
 }
 
 // ANCHOR: client
-/** Calls with the newest certificate. */
+/** Calls a server with the newest certificate. */
 class Caller {
     private final Identities identities;
     private final URI url;
@@ -134,7 +134,7 @@ class Caller {
         this.url = url;
     }
 
-    /** Prints the answer, and returns whether it was 200. */
+    /** Prints the response, and returns whether its status is 200. */
     boolean call() throws InterruptedException {
         try {
             HttpRequest request = HttpRequest.newBuilder(url).timeout(Duration.ofSeconds(10)).build();
@@ -149,11 +149,11 @@ class Caller {
         }
     }
 
-    /** A client keeps connections and what they were opened with, so a renewed certificate takes a new one. */
+    /** A client keeps its connections with the old certificate, so a renewed certificate needs a new client. */
     private HttpClient newest() throws GeneralSecurityException, IOException {
         if (identity != identities.current()) {
             identity = identities.current();
-            // By itself the context would speak TLS 1.2 too.
+            // By default the context also speaks TLS 1.2.
             SSLParameters parameters = new SSLParameters();
             parameters.setProtocols(new String[] {"TLSv1.3"});
             client = HttpClient.newBuilder().sslContext(identities.context()).sslParameters(parameters).build();
@@ -164,15 +164,15 @@ class Caller {
 // ANCHOR_END: client
 
 // ANCHOR: identity
-/** One version of this pod's certificate, and whom it trusts. */
+/** One version of this pod's certificate and its trusted roots. */
 record Identity(Path version, long since, PrivateKey key, X509Certificate[] chain, X509TrustManager trust) {
     static Identity read(Path version) throws IOException, GeneralSecurityException {
         X509Certificate[] chain = certificates(version.resolve("tls.crt"));
-        // tls.key is PKCS#8, of whatever algorithm the certificate is.
+        // tls.key is PKCS#8, for every key algorithm.
         String pem = Files.readString(version.resolve("tls.key")).replaceAll("-----[A-Z ]+-----", "");
         PrivateKey key = KeyFactory.getInstance(chain[0].getPublicKey().getAlgorithm())
             .generatePrivate(new PKCS8EncodedKeySpec(Base64.getMimeDecoder().decode(pem)));
-        // A truststore of our own: the JDK's, with the certificate authorities of the web, is not used.
+        // A separate truststore, so that the JDK's public certificate authorities are not trusted.
         KeyStore roots = KeyStore.getInstance(KeyStore.getDefaultType());
         roots.load(null, null);
         for (X509Certificate root : certificates(version.resolve("ca.crt"))) {
@@ -191,17 +191,17 @@ record Identity(Path version, long since, PrivateKey key, X509Certificate[] chai
     }
 }
 
-/** Reads the files that Certmint keeps in the pod, again when they were renewed. */
+/** Reads Certmint's files in the pod, and reads them again after a renewal. */
 class Identities extends X509ExtendedKeyManager implements X509TrustManager {
     private static final Path CERTIFICATE = Path.of("/var/run/secrets/certmint.dev/tls.crt");
     private volatile Identity current;
     private volatile Identity former;
 
-    /** The newest identity, for the next connection. */
+    /** Returns the newest identity, for the next connection. */
     synchronized Identity current() {
         try {
-            // tls.crt is a link into a directory that is replaced as a whole. Where it leads to is the version, and what
-            // is read there belongs together.
+            // tls.crt is a symbolic link into a directory that is replaced as a whole. The link's target is the version.
+            // All files in that directory belong to the same version.
             Path version = CERTIFICATE.toRealPath().getParent();
             if (current == null || !current.version().equals(version)) {
                 if (current != null) {
@@ -215,20 +215,20 @@ class Identities extends X509ExtendedKeyManager implements X509TrustManager {
             if (current == null) {
                 throw new IllegalStateException("no certificate", error);
             }
-            // Replaced again at this very moment: the next connection finds it.
+            // The files were replaced during the read. The next connection reads them.
             System.out.println("keeping the certificate read before: " + error);
         }
         return current;
     }
 
-    /** Takes certificate and trust from here at each handshake. */
+    /** Returns a context that uses the newest certificate and roots at each handshake. */
     SSLContext context() throws GeneralSecurityException {
         SSLContext context = SSLContext.getInstance("TLSv1.3");
         context.init(new KeyManager[] {this}, new TrustManager[] {this}, null);
         return context;
     }
 
-    /** A handshake chooses an alias, then asks for its key and chain: they must be of one version. */
+    /** A handshake chooses an alias, then gets its key and chain, which must be of the same version. */
     private Identity of(String alias) {
         Identity chosen = current;
         return chosen.version().toString().equals(alias) ? chosen : former;
@@ -277,7 +277,7 @@ class Identities extends X509ExtendedKeyManager implements X509TrustManager {
 
     // ANCHOR_END: identity
 
-    // Of sockets, which neither HttpsServer nor HttpClient uses.
+    // Methods for sockets, which neither HttpsServer nor HttpClient uses.
 
     @Override
     public String[] getClientAliases(String keyType, Principal[] issuers) {

@@ -1,18 +1,18 @@
-// Calls a payment service: client.js https://HOST [SECONDS], once, or again every so many seconds.
+// Calls a payment service: client.js https://HOST [SECONDS], once, or repeatedly every SECONDS seconds.
 
 const https = require('node:https');
 const { follow } = require('./identity');
 
 const [url, seconds] = process.argv.slice(2);
 
-// An agent keeps connections and what they were opened with. A renewed certificate takes a new one; the former ends
-// when its calls have.
+// An agent keeps its connections with the certificate with which they were opened, so a renewed certificate needs a new
+// agent. The old one is destroyed when its calls have ended.
 let agent;
 follow((settings) => {
   agent = new https.Agent(settings);
 });
 
-// Resolves to whether it was paid.
+// Resolves to true if the payment succeeded.
 const call = () => new Promise((resolve) => {
   const request = https.get(url, { agent, timeout: 10_000 }, (response) => {
     const server = response.socket.getPeerCertificate().serialNumber.toLowerCase();

@@ -1,18 +1,18 @@
-// This pod's certificate, as Certmint keeps it in the pod.
+// This pod's certificate, from Certmint's files in the pod.
 
 const fs = require('node:fs');
 const path = require('node:path');
 
 const DIRECTORY = '/var/run/secrets/certmint.dev';
 
-// Which version of the files is the newest. tls.crt is a link into a directory that is replaced as a whole: where it leads
-// to is the version, and what is read there belongs together.
+// Newest version of the files. tls.crt is a symbolic link into a directory that is replaced as a whole. The link's target is
+// the version. All files in that directory belong to the same version.
 const version = () => path.dirname(fs.realpathSync(`${DIRECTORY}/tls.crt`));
 
 const read = (version) => ({
   cert: fs.readFileSync(`${version}/tls.crt`),
   key: fs.readFileSync(`${version}/tls.key`),
-  // With a ca of its own, Node does not trust the certificate authorities that it brings along.
+  // With the option ca, Node does not trust its built-in certificate authorities.
   ca: fs.readFileSync(`${version}/ca.crt`),
   minVersion: 'TLSv1.3',
 });
@@ -29,7 +29,7 @@ exports.follow = (use) => {
       use(read(newest));
       current = newest;
     } catch (error) {
-      // Replaced again at this very moment: the next look finds it.
+      // The files were replaced during the read. The next check reads them.
       console.log(`keeping the certificate read before: ${error.message}`);
     }
   }, 1000).unref();

@@ -1,4 +1,4 @@
-// A payment service that answers the callers named in ALLOWED_CALLERS, and nobody else.
+// A payment service that accepts the callers in ALLOWED_CALLERS, and no others.
 
 const https = require('node:https');
 const { constants } = require('node:crypto');
@@ -12,7 +12,7 @@ const spiffeId = (certificate) => {
 };
 
 const server = https.createServer({
-  // Node's servers ask for no certificate unless they are told to.
+  // By default Node's servers request no certificate.
   requestCert: true,
   rejectUnauthorized: true,
 });
@@ -28,12 +28,12 @@ server.on('request', (request, response) => {
   console.log(response.statusCode, sentence);
 });
 
-server.on('tlsClientError', (error) => console.log('refused', error.code));
+server.on('tlsClientError', (error) => console.log('rejected', error.code));
 
-// Connections that are open go on with what they began with. Without tickets there is no resumption: every connection
-// shows its certificate.
+// Open connections keep their certificate. Without tickets there is no resumption, so every connection presents its
+// certificate.
 follow((settings) => server.setSecureContext({ ...settings, secureOptions: constants.SSL_OP_NO_TICKET }));
 server.listen(8443);
 
-// Ends what it has begun.
+// Finishes open requests.
 process.on('SIGTERM', () => server.close());

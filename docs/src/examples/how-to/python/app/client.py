@@ -1,4 +1,4 @@
-"""Calls a payment service: client.py https://HOST [SECONDS], once, or again every so many seconds."""
+"""Calls a payment service: client.py https://HOST [SECONDS], once, or repeatedly every SECONDS seconds."""
 
 import signal
 import ssl
@@ -13,7 +13,7 @@ from identity import Identity
 def call(url, identity):
     connection = HTTPSConnection(url.hostname, url.port, timeout=10, context=identity.context())
     try:
-        # Checks the server's certificate, for this very host name.
+        # Verifies the server's certificate for this host name.
         connection.connect()
         server = connection.sock.getpeercert()["serialNumber"].lower()
         connection.request("GET", url.path or "/")

@@ -1,4 +1,4 @@
-"""A payment service that answers the callers named in ALLOWED_CALLERS, and nobody else."""
+"""A payment service that accepts the callers in ALLOWED_CALLERS, and no others."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ class Payments(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_request(self, code="-", size="-"):
-        """answer() logs what matters."""
+        """Logs nothing, because answer() logs each request."""
 
 
 class Server(ThreadingHTTPServer):
@@ -40,18 +40,18 @@ class Server(ThreadingHTTPServer):
     identity = Identity(ssl.Purpose.CLIENT_AUTH)
 
     def finish_request(self, request, client_address):
-        """Runs in a thread of the connection's own, so that a slow handshake holds up no other."""
+        """Runs in a thread for each connection, so that a slow handshake does not block others."""
         request.settimeout(10)
         with self.identity.context().wrap_socket(request, server_side=True) as connection:
             super().finish_request(connection, client_address)
 
     def handle_error(self, request, client_address):
-        print("refused", client_address[0], sys.exc_info()[1], flush=True)
+        print("rejected", client_address[0], sys.exc_info()[1], flush=True)
 
 
 server = Server(("", 8443), Payments)
 server.identity.context()
 signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
 server.serve_forever()
-# Ends what it has begun.
+# Finishes open requests.
 server.server_close()
