@@ -1,7 +1,7 @@
-# The images of certmint and certmint-fetch, for those who have a container engine:
+# Builds the images certmint and certmint-fetch with a container engine:
 #   docker build --target certmint --tag registry.example.com/certmint:dev .
 #   docker build --target certmint-fetch --tag registry.example.com/certmint-fetch:dev .
-# `cargo xtask image` makes the same without one.
+# `cargo xtask image` builds the same images without a container engine.
 
 FROM docker.io/library/rust:1.95-bookworm AS build
 RUN apt-get update \
