@@ -43,8 +43,8 @@ const NAMESPACE: &str = "certmint-system";
 pub(crate) fn documents(cache: &Cache) -> Result<Vec<Document>> {
     let rights = privileges::page(&Chart::open(cache)?.template(&[])?)?;
     Ok(vec![
-        Document { path: "charts/certmint/README.md", heading: "Values", text: described::table()? },
-        Document { path: "docs/src/reference/values.md", heading: "The values", text: described::page()? },
+        Document { path: "charts/certmint/README.md", heading: "Values", text: described::tables()? },
+        Document { path: "docs/src/reference/values.md", heading: "The values", text: described::tables()? },
         Document { path: "docs/src/reference/rbac.md", heading: "The rules", text: rights },
     ])
 }

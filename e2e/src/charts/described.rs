@@ -10,44 +10,66 @@ use super::read;
 pub(super) struct Described {
     pub(super) path: String,
     comment: String,
+    /// Title of the `##` line above it in its group.
+    subgroup: Option<String>,
 }
 
-/// What a table of values begins with.
-const HEAD: &str = "| value | default | what it is |\n|---|---|---|\n";
+/// Head of a table of values.
+const HEAD: &str = "| value | default | description |\n|---|---|---|\n";
 
 /// The innermost commented entries of `values.yaml`. One without a comment must lie above or below one with.
 pub(super) fn values() -> Result<Vec<Described>> {
     commented(&read("values.yaml")?).map(innermost)
 }
 
-/// One table of all values.
-pub(super) fn table() -> Result<String> {
+/// Tables of all values, for each group below a heading and the comment on the group. Groups with `##` lines have a
+/// table for each of these subgroups. Values outside groups come first.
+pub(super) fn tables() -> Result<String> {
     let defaults = defaults()?;
-    let rows = values()?.iter().map(|value| row(value, &defaults)).collect::<Result<String>>()?;
-    Ok(format!("{HEAD}{rows}"))
-}
-
-/// A table for each group of values, below a heading and the comment on the group; first what is in none.
-pub(super) fn page() -> Result<String> {
-    let defaults = defaults()?;
-    let comments = commented(&read("values.yaml")?)?;
-    let mut sections: Vec<(String, String)> = vec![("In general".to_owned(), HEAD.to_owned())];
-    for value in &innermost(comments.clone()) {
-        let title = value.path.split_once('.').map(|(group, _)| group);
-        let heading = title.map_or_else(|| "In general".to_owned(), |group| format!("`{group}`"));
+    let entries = commented(&read("values.yaml")?)?;
+    let mut groups: Vec<Group> = Vec::new();
+    for value in &innermost(entries.clone()) {
+        let name = value.path.split_once('.').map(|(group, _)| group);
+        let heading = name.map_or_else(|| "General".to_owned(), |group| format!("`{group}`"));
         let row = row(value, &defaults)?;
-        match sections.iter_mut().find(|(known, _)| *known == heading) {
-            Some((_, table)) => table.push_str(&row),
-            None => {
-                let about = comments.iter().find(|one| Some(one.path.as_str()) == title);
-                let about = about.map(|one| format!("{}\n\n", one.comment)).unwrap_or_default();
-                sections.push((heading, format!("{about}{HEAD}{row}")));
-            }
+        if let Some(group) = groups.iter_mut().find(|group| group.heading == heading) {
+            group.add(value.subgroup.as_deref(), &row);
+        } else {
+            let comment = entries.iter().find(|entry| Some(entry.path.as_str()) == name);
+            let text = comment.map(|entry| format!("{}\n\n", entry.comment)).unwrap_or_default();
+            let mut group = Group { heading, text, subgroup: None, has_rows: false };
+            group.add(value.subgroup.as_deref(), &row);
+            groups.push(group);
         }
     }
-    let sections: Vec<_> =
-        sections.into_iter().map(|(heading, text)| format!("### {heading}\n\n{text}")).collect();
-    Ok(sections.join("\n"))
+    let texts: Vec<_> =
+        groups.into_iter().map(|Group { heading, text, .. }| format!("### {heading}\n\n{text}")).collect();
+    Ok(texts.join("\n"))
+}
+
+/// A group of values, and its Markdown so far.
+struct Group {
+    heading: String,
+    text: String,
+    /// Subgroup of the last row.
+    subgroup: Option<String>,
+    has_rows: bool,
+}
+
+impl Group {
+    /// Adds the row of a value, below a new heading if the value begins another subgroup.
+    fn add(&mut self, subgroup: Option<&str>, row: &str) {
+        if subgroup.is_some() && subgroup != self.subgroup.as_deref() {
+            let title = subgroup.unwrap_or_default();
+            let gap = if self.has_rows { "\n" } else { "" };
+            self.text.push_str(&format!("{gap}#### {title}\n\n{HEAD}"));
+            self.subgroup = Some(title.to_owned());
+        } else if !self.has_rows {
+            self.text.push_str(HEAD);
+        }
+        self.has_rows = true;
+        self.text.push_str(row);
+    }
 }
 
 /// `values.yaml`.
@@ -69,20 +91,30 @@ fn row(value: &Described, defaults: &Value) -> Result<String> {
 fn commented(text: &str) -> Result<Vec<Described>> {
     let (mut entries, mut parents, mut comment) = (Vec::<Described>::new(), Vec::<(usize, &str)>::new(), "");
     let mut uncommented = Vec::new();
+    let mut subgroup = None;
     for line in text.lines() {
         let body = line.trim_start();
+        if let Some(title) = body.strip_prefix("## ") {
+            subgroup = Some(title.to_owned());
+            continue;
+        }
         if let Some(words) = body.strip_prefix("# ") {
             comment = words;
             continue;
         }
         let Some((key, _)) = body.split_once(':') else { continue };
         let indent = line.len() - body.len();
+        if indent == 0 {
+            subgroup = None;
+        }
         parents.retain(|(outer, _)| *outer < indent);
         parents.push((indent, key));
         let path = parents.iter().map(|(_, key)| *key).collect::<Vec<_>>().join(".");
         match std::mem::take(&mut comment) {
             "" => uncommented.push(path),
-            words => entries.push(Described { path, comment: words.to_owned() }),
+            words => {
+                entries.push(Described { path, comment: words.to_owned(), subgroup: subgroup.clone() });
+            }
         }
     }
     let innermost = innermost(entries.clone());
@@ -114,6 +146,14 @@ mod tests {
         let described = innermost(commented("# Group.\na:\n  # One.\n  b: 1\n# Two.\nc:\n  d: 1\n").unwrap());
         let found: Vec<_> = described.iter().map(|one| (one.path.as_str(), one.comment.as_str())).collect();
         assert_eq!(found, [("a.b", "One."), ("c", "Two.")]);
+    }
+
+    #[test]
+    fn a_subgroup_ends_with_its_group() {
+        let entries = commented("a:\n  ## Ports\n  # One.\n  b: 1\n# Two.\nc: 2\n").unwrap();
+        let found: Vec<_> =
+            entries.iter().map(|entry| (entry.path.as_str(), entry.subgroup.as_deref())).collect();
+        assert_eq!(found, [("a.b", Some("Ports")), ("c", None)]);
     }
 
     #[test]
