@@ -78,7 +78,7 @@ pub(super) fn defaults() -> Result<Value> {
 }
 
 fn row(value: &Described, defaults: &Value) -> Result<String> {
-    let Described { path, comment } = value;
+    let Described { path, comment, .. } = value;
     let pointer = format!("/{}", path.replace('.', "/"));
     let default = defaults.pointer(&pointer).with_context(|| format!("values.yaml has no {path}"))?;
     // In one line, with spaces where a narrow table may break it.
