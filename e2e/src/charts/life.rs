@@ -114,8 +114,7 @@ pub(super) fn second_release(cluster: &Cluster) -> Result<()> {
         }
     };
     upgrade(cluster, RELEASE, &[])?;
-    let whole =
-        "the release certmint-system/certmint already serves the whole cluster; upgrade or uninstall";
+    let whole = "the release certmint-system/certmint already serves the whole cluster; upgrade or uninstall";
     refused("other", &[], whole)?;
     refused("other", &[r#"namespaces=["bank"]"#], whole)?;
     upgrade(cluster, RELEASE, &[r#"namespaces=["shop"]"#])?;

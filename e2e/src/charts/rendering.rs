@@ -268,10 +268,12 @@ fn webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) -> Resul
         // What a user adds comes after, and can only leave out more.
         ensure!(items(selected).starts_with(&expected), "{webhook} selects namespaces by {selected}");
         let ours = &webhook["matchConditions"][0]["name"];
-        ensure!(*ours == "certmint-keys", "{webhook} sees everybody's objects: its first condition is {ours}");
-        let own = items(&webhook["matchConditions"])
-            .iter()
-            .find(|condition| condition["name"] == "not-controlled");
+        ensure!(
+            *ours == "certmint-keys",
+            "{webhook} sees everybody's objects: its first condition is {ours}"
+        );
+        let own =
+            items(&webhook["matchConditions"]).iter().find(|condition| condition["name"] == "not-controlled");
         // A pod that is created is asked about whoever controls it.
         ensure!(own.is_some() == (webhook["name"] != "pods.certmint.dev"), "{webhook} asks about owners");
         own.map_or(Ok(()), |condition| leaves_to_owners(&condition["expression"]))?;
