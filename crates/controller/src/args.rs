@@ -1,14 +1,15 @@
-//! The flags of `certmint controller`. Each can be given as an environment variable too.
+//! Flags of `certmint controller`. Each can be given as an environment variable too.
 
-use crate::{
-    ca::CaNames,
-    events::Subject,
-    leadership::LeaseName,
-    own_certificates::{Server, WebhookNames},
-};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use certmint_contract::Namespace;
 use certmint_tls_server::PolicyFile;
-use std::{net::SocketAddr, path::PathBuf};
+
+use crate::ca::CaNames;
+use crate::events::Subject;
+use crate::leadership::LeaseName;
+use crate::own_certificates::{Server, WebhookNames};
 
 /// Holds the CA, issues and renews certificates, serves the issuance API.
 #[derive(Clone, Debug, clap::Args)]
@@ -75,8 +76,8 @@ pub struct Args {
     pub watch_namespaces: Vec<Namespace>,
 }
 
-/// The flags, sorted by who needs them.
-pub(crate) struct Settings {
+/// Flags, grouped by the part of the controller that needs them.
+pub(crate) struct ControllerSettings {
     pub(crate) policy: PolicyFile,
     pub(crate) last_valid_policy: String,
     pub(crate) listen: SocketAddr,
@@ -92,7 +93,7 @@ pub(crate) struct Settings {
     pub(crate) ourselves: Subject,
 }
 
-impl From<Args> for Settings {
+impl From<Args> for ControllerSettings {
     fn from(args: Args) -> Self {
         let Args {
             namespace,

@@ -1,89 +1,93 @@
-//! The clock that certificates are dated by: this machine's, while the API server's agrees with it.
+//! Clock that certificates are dated by: this machine's clock, as long as it agrees with the API server's.
 //!
-//! A clock that jumps by weeks for a few seconds would be enough to replace every certificate by one that is not
-//! valid yet. Each answer of the API server carries its time in the header `Date`, so to compare costs no call.
+//! If a clock jumped by weeks for a few seconds, the controller would replace every certificate by one that is not
+//! valid yet. Each response of the API server has its time in the header `Date`, so the comparison costs no call.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use certmint_contract::lifetime::BACKDATE;
 use http::{Request, Response, StatusCode, header};
-use kube::{Client, client::Body};
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
-use time::{Duration, OffsetDateTime, format_description::well_known::Rfc2822};
+use kube::Client;
+use kube::client::Body;
+use time::format_description::well_known::Rfc2822;
+use time::{Duration, OffsetDateTime};
 
-/// How far this machine's clock may be from the API server's. Certificates begin so long before they are made, so
-/// within this bound none begins after the API server's time.
+/// Maximum difference between this machine's clock and the API server's. Certificates are backdated by the same time,
+/// so within this limit no certificate begins after the API server's time.
 pub(crate) const MAX_DIFFERENCE: Duration = BACKDATE;
 
-/// The moment, by the machine's clock alone: for what nothing is signed or written by.
+/// Returns the time of this machine's clock, without comparing it. For code that does not sign or write by it.
 pub(crate) fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
 
-/// This machine's clock, compared with the API server's. Clones share what was read.
+/// This machine's clock, compared with the API server's. Clones share the last time of the API server.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clock {
-    latest: Arc<Mutex<Option<Reading>>>,
+    latest: Arc<Mutex<Option<ServerTime>>>,
 }
 
-/// The API server's clock, as one answer told it. Between readings it goes on by the monotonic clock, which nobody
-/// can set.
+/// Time of the API server, from one response. From then on it advances with the monotonic clock, which cannot be set.
 #[derive(Clone, Copy, Debug)]
-struct Reading {
-    /// Cut to the second.
+struct ServerTime {
+    /// Header `Date`, rounded down to the second.
     date: OffsetDateTime,
-    /// The API server wrote the date between these two moments.
+    /// Time of the request. The API server wrote the date between this and `answered`.
     asked: Instant,
+    /// Time of the response.
     answered: Instant,
 }
 
-/// The two clocks differ by too much to sign.
+/// Error: the two clocks differ by too much to sign. The value is how far this machine's clock is ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this machine's clock is {} the API server's: nothing is signed while they differ by more than {} minutes; set the clock of this pod's node, or that of the API server's machine",
-    Apart(*.0),
+    DisplayedDifference(*.0),
     MAX_DIFFERENCE.whole_minutes()
 )]
 pub(crate) struct ClockDiffers(Duration);
 
 impl Clock {
-    /// The moment to date a certificate by.
+    /// Returns the time to date a certificate by.
     ///
     /// # Errors
-    /// When the API server's clock shows another time. An API server that tells no time is not compared with.
-    pub(crate) fn agreed(&self) -> Result<OffsetDateTime, ClockDiffers> {
-        let now = now();
-        self.agreed_at(now, Instant::now())
+    /// When the API server's clock differs by more than [`MAX_DIFFERENCE`]. Before the first response that has a date,
+    /// the clocks are not compared.
+    pub(crate) fn trusted_now(&self) -> Result<OffsetDateTime, ClockDiffers> {
+        self.trusted_at(now(), Instant::now())
     }
 
-    /// How far this machine's clock is ahead of the API server's, or behind it when negative, as far as that is
-    /// certain.
+    /// Returns how far this machine's clock is ahead of the API server's, or behind it when negative. Zero unless the
+    /// clocks certainly differ.
     pub(crate) fn difference(&self) -> Duration {
         self.difference_at(now(), Instant::now())
     }
 
-    fn agreed_at(&self, now: OffsetDateTime, at: Instant) -> Result<OffsetDateTime, ClockDiffers> {
+    fn trusted_at(&self, now: OffsetDateTime, at: Instant) -> Result<OffsetDateTime, ClockDiffers> {
         let difference = self.difference_at(now, at);
         if difference.abs() > MAX_DIFFERENCE { Err(ClockDiffers(difference)) } else { Ok(now) }
     }
 
     fn difference_at(&self, now: OffsetDateTime, at: Instant) -> Duration {
         let latest = *self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.map_or(Duration::ZERO, |reading| reading.difference(now, at))
+        latest.map_or(Duration::ZERO, |server_time| server_time.difference(now, at))
     }
 
-    fn note(&self, reading: Reading) {
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
+    fn note(&self, server_time: ServerTime) {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(server_time);
     }
 }
 
-impl Reading {
+impl ServerTime {
+    /// Returns how far `now` certainly differs from the API server's time at the instant `at`.
     fn difference(&self, now: OffsetDateTime, at: Instant) -> Duration {
-        let since = |moment: Instant| {
-            Duration::try_from(at.saturating_duration_since(moment)).unwrap_or(Duration::MAX)
+        let since = |instant: Instant| {
+            Duration::try_from(at.saturating_duration_since(instant)).unwrap_or(Duration::MAX)
         };
+        // The date was written when the response arrived at the latest, and when the request was sent at the
+        // earliest; and it lacks a part of a second.
         let earliest = self.date.saturating_add(since(self.answered));
         let latest = self.date.saturating_add(since(self.asked) + Duration::SECOND);
         if now > latest {
@@ -96,43 +100,45 @@ impl Reading {
     }
 }
 
-/// The same API server, with the time that its answers tell noted.
-pub(crate) fn compared(client: Client, clock: Clock) -> Client {
+/// Returns a client for the same API server that notes the time of each response in `clock`.
+pub(crate) fn with_clock(client: Client, clock: Clock) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {
         let (client, clock) = (client.clone(), clock.clone());
         async move {
             let asked = Instant::now();
-            let answer = client.send(request).await?;
-            if let Some(date) = date(&answer) {
-                clock.note(Reading { date, asked, answered: Instant::now() });
+            let response = client.send(request).await?;
+            if let Some(date) = date_of(&response) {
+                clock.note(ServerTime { date, asked, answered: Instant::now() });
             }
-            Ok::<_, kube::Error>(answer)
+            Ok::<_, kube::Error>(response)
         }
     });
     Client::new(service, namespace)
 }
 
-/// The API server's time. What a load balancer says in its stead, when it is away or busy, is not its time.
-fn date<B>(answer: &Response<B>) -> Option<OffsetDateTime> {
-    if answer.status().is_server_error() || answer.status() == StatusCode::TOO_MANY_REQUESTS {
+/// Returns the API server's time. A response that a load balancer may have sent instead, because the API server is busy
+/// or down, does not count.
+fn date_of<B>(response: &Response<B>) -> Option<OffsetDateTime> {
+    if response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS {
         return None;
     }
-    let date = answer.headers().get(header::DATE)?.to_str().ok()?;
+    let date = response.headers().get(header::DATE)?.to_str().ok()?;
     OffsetDateTime::parse(date, &Rfc2822).ok()
 }
 
-/// A difference in words, rounded to its largest unit: a message that changed each second would be told each second.
-struct Apart(Duration);
+/// Displays a difference in its largest unit. Events and logs repeat a message that changes, so it must not change
+/// every second.
+struct DisplayedDifference(Duration);
 
-impl fmt::Display for Apart {
+impl fmt::Display for DisplayedDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let apart = self.0.abs();
+        let difference = self.0.abs();
         let rounded =
-            |unit: Duration| (apart.whole_seconds() + unit.whole_seconds() / 2) / unit.whole_seconds();
-        if apart >= Duration::days(2) {
+            |unit: Duration| (difference.whole_seconds() + unit.whole_seconds() / 2) / unit.whole_seconds();
+        if difference >= Duration::days(2) {
             write!(f, "{} days", rounded(Duration::DAY))?;
-        } else if apart >= Duration::hours(2) {
+        } else if difference >= Duration::hours(2) {
             write!(f, "{} hours", rounded(Duration::HOUR))?;
         } else {
             write!(f, "{} minutes", rounded(Duration::MINUTE))?;
@@ -143,24 +149,25 @@ impl fmt::Display for Apart {
 
 #[cfg(test)]
 impl Clock {
-    /// A clock that is so far ahead of the API server's.
+    /// Creates a clock that is ahead of the API server's.
     pub(crate) fn ahead_by(difference: Duration) -> Self {
         let clock = Self::default();
         clock.move_ahead(difference);
         clock
     }
 
-    /// From now on the clock is so far ahead.
+    /// Makes the clock be ahead of the API server's from now on.
     pub(crate) fn move_ahead(&self, difference: Duration) {
         let at = Instant::now();
-        self.note(Reading { date: now() - difference, asked: at, answered: at });
+        self.note(ServerTime { date: now() - difference, asked: at, answered: at });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use time::macros::datetime;
+
+    use super::*;
 
     const NOON: OffsetDateTime = datetime!(2026-11-28 12:00:00 UTC);
 
@@ -168,13 +175,13 @@ mod tests {
         let asked = Instant::now();
         let answered = asked + std::time::Duration::from_secs(took);
         let at = answered + std::time::Duration::from_secs(later);
-        Reading { date: NOON, asked, answered }.difference(now, at)
+        ServerTime { date: NOON, asked, answered }.difference(now, at)
     }
 
     #[test]
-    fn only_a_difference_that_is_certain_counts() {
+    fn counts_only_differences_that_are_certain() {
         let seconds = Duration::seconds;
-        // The date is cut to the second, and was written at some moment while the call took place.
+        // The date is rounded down to the second, and the API server wrote it at some time during the call.
         assert_eq!(difference(NOON, 0, 0), Duration::ZERO);
         assert_eq!(difference(NOON + seconds(1), 0, 0), Duration::ZERO);
         assert_eq!(difference(NOON + seconds(9), 8, 0), Duration::ZERO);
@@ -183,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn between_two_answers_the_api_servers_clock_goes_on() {
+    fn the_api_servers_clock_advances_between_responses() {
         let later = NOON + Duration::minutes(30);
         assert_eq!(difference(later, 0, 1_800), Duration::ZERO);
         assert_eq!(difference(later + Duration::days(40), 0, 1_800), Duration::days(40) - Duration::SECOND);
@@ -191,38 +198,38 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_differs_by_more_than_the_backdating_signs_nothing() {
+    fn does_not_trust_a_clock_that_differs_too_much() {
         let (clock, at) = (Clock::default(), Instant::now());
-        assert_eq!(clock.agreed_at(NOON, at), Ok(NOON), "an API server that tells no time");
-        clock.note(Reading { date: NOON, asked: at, answered: at });
-        for (now, agreed) in [
+        assert_eq!(clock.trusted_at(NOON, at), Ok(NOON), "without a time of the API server");
+        clock.note(ServerTime { date: NOON, asked: at, answered: at });
+        for (now, is_trusted) in [
             (NOON + MAX_DIFFERENCE, true),
             (NOON - MAX_DIFFERENCE, true),
             (NOON + MAX_DIFFERENCE + Duration::seconds(2), false),
             (NOON - MAX_DIFFERENCE - Duration::seconds(1), false),
         ] {
-            assert_eq!(clock.agreed_at(now, at).is_ok(), agreed, "{now}");
+            assert_eq!(clock.trusted_at(now, at).is_ok(), is_trusted, "{now}");
         }
-        let words = |now| clock.agreed_at(now, at).unwrap_err().to_string();
-        let ahead = words(NOON + Duration::days(40) + Duration::minutes(1));
+        let message = |now| clock.trusted_at(now, at).unwrap_err().to_string();
+        let ahead = message(NOON + Duration::days(40) + Duration::minutes(1));
         assert!(ahead.starts_with("this machine's clock is 40 days ahead of the API server's: "), "{ahead}");
         assert!(ahead.contains("by more than 5 minutes"), "{ahead}");
-        let behind = words(NOON - Duration::hours(3));
+        let behind = message(NOON - Duration::hours(3));
         assert!(behind.starts_with("this machine's clock is 3 hours behind the API server's"), "{behind}");
     }
 
     #[test]
-    fn the_time_is_read_from_what_the_api_server_itself_answers() {
-        let answer = |status: u16, value: &str| {
-            date(&Response::builder().status(status).header("Date", value).body(()).unwrap())
+    fn reads_the_time_from_responses_of_the_api_server_only() {
+        let date_of_status = |status: u16, value: &str| {
+            date_of(&Response::builder().status(status).header("Date", value).body(()).unwrap())
         };
         for status in [200, 201, 404, 409] {
-            assert_eq!(answer(status, "Sat, 28 Nov 2026 12:00:00 GMT"), Some(NOON));
+            assert_eq!(date_of_status(status, "Sat, 28 Nov 2026 12:00:00 GMT"), Some(NOON));
         }
         for status in [429, 502, 503, 504] {
-            assert_eq!(answer(status, "Sat, 28 Nov 2026 12:00:00 GMT"), None);
+            assert_eq!(date_of_status(status, "Sat, 28 Nov 2026 12:00:00 GMT"), None);
         }
-        assert_eq!(answer(200, "yesterday"), None);
-        assert_eq!(date(&Response::new(())), None);
+        assert_eq!(date_of_status(200, "yesterday"), None);
+        assert_eq!(date_of(&Response::new(())), None);
     }
 }

@@ -1,97 +1,89 @@
-//! The issuance API: `POST /v1/bundle`, on every replica.
+//! Issuance API: `POST /v1/bundle`, which every replica serves.
 //!
-//! Invariant: who gets what follows from the token alone, as the API server vouches for it now; nothing is
-//! handed out that does not verify at this moment.
+//! Invariants: what a pod gets follows from its token alone, which the API server confirms for each request. A bundle
+//! is verified immediately before it is delivered.
+//!
+//! A request passes these steps: claims of the token ([`claims`]), a slot ([`slots`]), the API server's review of the
+//! token ([`caller`]), the workload that serves the pod ([`lookup`] and [`owner`]), and the content of its Secret
+//! ([`bundle`]).
 
+mod bundle;
 mod caller;
 mod claims;
-mod given;
+mod delivered;
+mod lookup;
 mod owner;
-mod refusal;
-mod remembered;
-mod turns;
+mod recent_rejections;
+mod response;
+mod slots;
 mod unserved;
 
-use crate::{
-    api::CALL_TIMEOUT,
-    events::{Events, Subject},
-    metrics::Metrics,
-    observe::{Seen, Standing, WorkloadKey, serves},
-    planning::Planning,
-    secrets::{Secret, Secrets, content},
-};
+use std::future::Future;
+use std::net::{IpAddr, Ipv6Addr};
+
 use bytes::Bytes;
-use caller::{Caller, bearer_token};
-use certmint_contract::{
-    ErrorCode, OptIn, SpiffeId, WorkloadKind,
-    issuance::{BUNDLE_PATH, Bundle, Failure},
-    keys,
-};
-use certmint_planner::{Plan, SecretFacts, Workload};
-use certmint_tls_server::{Handler, Peer, Rejected};
-use claims::claimed_pod;
-use given::Given;
+use certmint_contract::ErrorCode;
+use certmint_contract::issuance::{BUNDLE_PATH, Bundle, Failure};
+use certmint_tls_server::{Handler, Peer};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use kube::{Client, api::ObjectMeta};
-use owner::{End, Owners, Top};
-use refusal::{failure, status};
-use remembered::Rejections;
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    net::{IpAddr, Ipv6Addr},
-};
-use turns::{NoTurn, Turns};
-use unserved::Unserved;
-use zeroize::Zeroizing;
+use kube::Client;
 
-/// Whose a request is that came from nowhere, which only tests send.
-const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+use self::caller::{Caller, bearer_token};
+use self::claims::claimed_pod;
+use self::delivered::DeliveredBundles;
+use self::owner::OwnerResolver;
+use self::recent_rejections::RecentRejections;
+use self::response::{failure, json, rejected, status};
+use self::slots::{NoFreeSlot, RequestSlots};
+use crate::api::CALL_TIMEOUT;
+use crate::events::{Events, Subject};
+use crate::metrics::Metrics;
+use crate::observe::WorkloadKey;
+use crate::planning::Planning;
 
-/// Answers requests for bundles.
-pub(crate) struct Issuance {
+/// Address of a request without a peer. Only tests send such requests.
+const UNKNOWN_ADDRESS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
+/// Handler of requests for bundles.
+pub(crate) struct IssuanceApi {
     client: Client,
     planning: Planning,
-    owners: Owners,
+    owners: OwnerResolver,
     events: Events,
     metrics: Metrics,
-    /// Requests being served, and those that wait.
-    turns: Turns,
-    /// What was rejected of late.
-    rejections: Rejections,
-    /// What was given to whom, for the log.
-    given: Given,
+    slots: RequestSlots,
+    rejections: RecentRejections,
+    delivered: DeliveredBundles,
 }
 
-impl Issuance {
+impl IssuanceApi {
     pub(crate) fn new(client: Client, planning: Planning, events: Events, metrics: Metrics) -> Self {
         Self {
-            owners: Owners::new(client.clone()),
+            owners: OwnerResolver::new(client.clone()),
             client,
             planning,
             events,
             metrics,
-            turns: Turns::default(),
-            rejections: Rejections::default(),
-            given: Given::default(),
+            slots: RequestSlots::default(),
+            rejections: RecentRejections::default(),
+            delivered: DeliveredBundles::default(),
         }
     }
 
     async fn answer(&self, request: Request<Bytes>) -> Response<Bytes> {
         if request.uri().path() != BUNDLE_PATH {
-            return self
-                .bad_request(StatusCode::NOT_FOUND, "there is nothing here: ask with POST /v1/bundle");
+            return self.bad_request(StatusCode::NOT_FOUND, "unknown path: use POST /v1/bundle");
         }
         if request.method() != Method::POST {
-            let mut response =
-                self.bad_request(StatusCode::METHOD_NOT_ALLOWED, "ask for /v1/bundle with POST");
+            let mut response = self.bad_request(StatusCode::METHOD_NOT_ALLOWED, "use POST for /v1/bundle");
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
             return response;
         }
-        // Three calls to the API server at most, and an owner or two when its workload is not known.
+        // A bundle takes three calls to the API server at most, and one or two more when the workload of the pod is
+        // not known.
         let bundle = tokio::time::timeout(CALL_TIMEOUT * 2, self.bundle(&request)).await;
         let bundle = bundle.unwrap_or_else(|_| {
-            Err(failure(ErrorCode::Unavailable, "the API server takes too long; ask again".into()))
+            Err(failure(ErrorCode::Unavailable, "the API server takes too long; retry".into()))
         });
         self.metrics.bundle(bundle.as_ref().err().map(|failure| failure.code));
         match bundle {
@@ -105,23 +97,24 @@ impl Issuance {
         rejected(status, failure(ErrorCode::BadRequest, message.into()))
     }
 
+    /// Limits what a request costs the API server, and then finds the bundle.
     async fn bundle(&self, request: &Request<Bytes>) -> Result<Bundle, Failure> {
         let token = bearer_token(request.headers())?;
         let pod = claimed_pod(token, crate::clock::now())?;
         if let Some(failure) = self.rejections.of(token) {
             return Err(failure);
         }
-        let address = request.extensions().get::<Peer>().map_or(UNKNOWN, |Peer(address)| *address);
-        let turn = self.turns.wait_for_turn(address, pod).await;
-        let mut turn = turn.map_err(|NoTurn| {
-            failure(ErrorCode::TooManyRequests, "too many ask at this moment; ask again in a second".into())
+        let address = request.extensions().get::<Peer>().map_or(UNKNOWN_ADDRESS, |Peer(address)| *address);
+        let slot = self.slots.wait_for_slot(address, pod).await;
+        let mut slot = slot.map_err(|NoFreeSlot| {
+            failure(ErrorCode::TooManyRequests, "too many requests at this time; retry after a second".into())
         })?;
         let bundle = self.bundle_for(token).await;
         if let Err(failure) = &bundle
             && !failure.code.is_transient()
         {
             self.rejections.remember(token, failure);
-            turn.reject();
+            slot.mark_rejected();
         }
         bundle
     }
@@ -129,198 +122,38 @@ impl Issuance {
     async fn bundle_for(&self, token: &str) -> Result<Bundle, Failure> {
         let caller = Caller::of_token(&self.client, token).await?;
         let pod = caller.pod(&self.client).await?;
-        if !self.planning.observed.is_synced() {
-            let message = "this replica has just started and does not know the cluster yet; ask again";
+        if !self.planning.cache.is_synced() {
+            let message = "this replica has just started and has not read the cluster yet; retry";
             return Err(failure(ErrorCode::Unavailable, message.into()));
         }
-        let alone = self.planning.observed.alone(&caller.namespace, &caller.pod_name, &caller.pod_uid);
-        let workload = match alone {
-            Some(alone) => alone,
-            None => match self.workload_that_serves(&caller, &pod).await? {
-                Ok(workload) => workload,
-                Err(why) => self.pod_alone(&caller, &pod, why)?,
-            },
-        };
+        let workload = self.workload_for(&caller, &pod).await?;
         let key = WorkloadKey::of(&workload);
         let bundle = self
             .bundle_of(&key, &workload, &caller)
             .await
-            .map_err(|refusal| self.told(&caller, None, refusal))?;
-        if self.given.is_new(&caller.pod_uid, &bundle.certificate) {
-            tracing::info!(workload = %key, pod = %caller.pod_name, "gave a bundle");
+            .map_err(|failure| self.report_final(&caller, None, failure))?;
+        if self.delivered.is_new(&caller.pod_uid, &bundle.certificate) {
+            tracing::info!(workload = %key, pod = %caller.pod_name, "delivered a bundle");
         }
         Ok(bundle)
     }
 
-    /// The workload that has a certificate for the pod, or why there is none. Nothing of that is said before the API
-    /// server has said so: a watch may lag.
-    async fn workload_that_serves(
-        &self,
-        caller: &Caller,
-        pod: &ObjectMeta,
-    ) -> Result<Result<Workload, Unserved>, Failure> {
-        let Caller { namespace, service_account, .. } = caller;
-        let observed = |top: &Top| {
-            let key = WorkloadKey { namespace: namespace.clone(), workload: top.workload.clone() };
-            self.planning.observed.workload(&key).filter(|known| *known.uid == *top.uid)
-        };
-        let top = match self.owners.workload_of(caller, pod, |top| observed(top).is_some()).await? {
-            End::Workload(top) => top,
-            End::Gone(owner) => return Ok(Err(Unserved::gone(&owner, caller))),
-        };
-        match observed(&top).filter(|known| serves(known, service_account)) {
-            Some(workload) => return Ok(Ok(workload)),
-            None if top.workload.kind == WorkloadKind::Pod => return Ok(Err(Unserved::itself(caller))),
-            None => {}
-        }
-        let key = WorkloadKey { namespace: namespace.clone(), workload: top.workload };
-        let found = self.planning.look(&key).await.map_err(|error| unavailable(&error))?;
-        let Some(found) = found.filter(|found| found.metadata.uid.as_deref() == Some(&*top.uid)) else {
-            return Ok(Err(Unserved::gone(&key.workload.to_string(), caller)));
-        };
-        let live = found.workload(key.workload.kind).ok().flatten();
-        Ok(Err(match live {
-            // A watch is going to tell of it.
-            Some(live) if found.is_managed() && serves(&live, service_account) => {
-                let message = format!(
-                    "{key} has just changed, and this replica has not been told yet; ask again in a moment"
-                );
-                return Err(failure(ErrorCode::NotYetIssued, message));
-            }
-            Some(live) if !matches!(live.request, Ok(OptIn::No)) && found.is_managed() => {
-                Unserved::other_account(&live, caller)
-            }
-            _ => Unserved::not_opted_in(&key, &top.uid),
-        }))
-    }
-
-    /// The pod as a workload of its own, if it asks for that: it gets what a pod without an owner would get.
-    fn pod_alone(&self, caller: &Caller, pod: &ObjectMeta, why: Unserved) -> Result<Workload, Failure> {
-        let Caller { namespace, pod_name, pod_uid, service_account, .. } = caller;
-        let is_true = |map: &Option<BTreeMap<String, String>>, key: &str| {
-            map.as_ref().and_then(|map| map.get(key)).is_some_and(|value| value == keys::TRUE)
-        };
-        if !is_true(&pod.labels, keys::INJECTED) || !is_true(&pod.annotations, keys::INJECT) {
-            return Err(self.told(caller, why.subject, failure(why.code, why.message)));
-        }
-        match self.planning.observed.stand_alone(namespace, pod_name, pod_uid) {
-            Standing::Alone(workload) if *workload.service_account == **service_account => Ok(*workload),
-            Standing::Alone(_) | Standing::Unknown => Err(failure(
-                ErrorCode::NotYetIssued,
-                format!(
-                    "this replica has not been told of Pod {namespace}/{pod_name} yet; ask again in a moment"
-                ),
-            )),
-            Standing::NoRoom => {
-                let message = format!(
-                    "Pod {namespace}/{pod_name} gets no certificate of its own, because its namespace has more injected pods than a controller keeps; {}",
-                    why.message
-                );
-                Err(self.told(caller, None, failure(ErrorCode::NotAllowed, message)))
-            }
-        }
-    }
-
-    /// The refusal, and when it is final an Event of it, on the pod and on its workload.
-    fn told(&self, caller: &Caller, workload: Option<Subject>, refusal: Failure) -> Failure {
-        if !refusal.code.is_transient() {
+    /// Returns the failure. If it is final, reports it in an Event on the pod, and on its workload if given.
+    fn report_final(&self, caller: &Caller, workload: Option<Subject>, failure: Failure) -> Failure {
+        if !failure.code.is_transient() {
             let pod = Subject::pod(&caller.namespace, &caller.pod_name, &caller.pod_uid);
             for subject in std::iter::once(pod).chain(workload) {
-                self.events.refused(&subject, refusal.code, &refusal.message);
+                self.events.refused(&subject, failure.code, &failure.message);
             }
         }
-        refusal
-    }
-
-    /// The content of the workload's Secret, as it is now.
-    async fn bundle_of(
-        &self,
-        key: &WorkloadKey,
-        workload: &Workload,
-        caller: &Caller,
-    ) -> Result<Bundle, Failure> {
-        let view = self.planning.observed.view(key);
-        let name = view.wanted.clone();
-        let name = name.ok_or_else(|| self.explain(key, workload, None, "it has no Secret name"))?;
-        let secrets = Secrets::new(self.client.clone(), key.namespace.as_str());
-        let found = secrets.get(name.as_str()).await.map_err(|error| unavailable(&error))?;
-        let Some(secret) = found else {
-            return Err(self.explain(key, workload, None, "its Secret is not there yet"));
-        };
-        let facts = Seen::from_metadata(secret.metadata.clone()).secret();
-        let Ok((_, facts)) = facts else {
-            return Err(self.explain(key, workload, None, "its Secret cannot be read"));
-        };
-        self.verified(&secret, &facts, workload, caller)
-            .map_err(|why| self.explain(key, workload, Some(facts), &why))
-    }
-
-    fn verified(
-        &self,
-        secret: &Secret,
-        facts: &SecretFacts,
-        workload: &Workload,
-        caller: &Caller,
-    ) -> Result<Bundle, String> {
-        let owned = facts.owner.as_ref().is_some_and(|owner| owner.uid == workload.uid);
-        if !facts.managed || !owned {
-            return Err("its Secret was not made for it".into());
-        }
-        let record = facts.record.as_ref().map_err(ToString::to_string)?;
-        let roots = self.planning.ca.borrow().roots.clone().ok_or("the CA is not loaded yet")?;
-        let path = SpiffeId::path(&caller.namespace, &caller.service_account);
-        content::recorded(secret, record, &path, &roots, crate::clock::now())
-    }
-
-    /// Why there is no good bundle: the planner's refusal, or that it is on its way.
-    fn explain(
-        &self,
-        key: &WorkloadKey,
-        workload: &Workload,
-        live: Option<SecretFacts>,
-        why: &str,
-    ) -> Failure {
-        let mut view = self.planning.observed.view(key);
-        // The leader looks again at once, if this is it; else the pod's next attempt may reach it.
-        self.planning.observed.doubt(key, view.wanted.as_ref());
-        if let Some(live) = &live {
-            view.secrets.retain(|known| known.facts.name != live.name);
-        }
-        match self.planning.decide(workload, &view, live).plan {
-            Plan::Refuse(refusal) => failure(refusal.code, refusal.message),
-            _ => failure(ErrorCode::NotYetIssued, format!("{key}: {why}; ask again in a moment")),
-        }
+        failure
     }
 }
 
-impl Handler for Issuance {
+impl Handler for IssuanceApi {
     fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send {
         self.answer(request)
     }
-}
-
-fn unavailable(error: &crate::api::ApiError) -> Failure {
-    failure(error.code(), format!("{error}; ask again"))
-}
-
-fn rejected(status: StatusCode, failure: Failure) -> Response<Bytes> {
-    let mut response = json(status, &failure);
-    if failure.code == ErrorCode::TooManyRequests {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response.extensions_mut().insert(Rejected { code: failure.code, why: failure.message });
-    response
-}
-
-fn json<T: serde::Serialize>(status: StatusCode, body: &T) -> Response<Bytes> {
-    // These types always encode. The key's copy in the response goes with the connection's buffers.
-    let body = Zeroizing::new(serde_json::to_vec(body).unwrap_or_default());
-    let mut response = Response::new(Bytes::copy_from_slice(&body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl Campaign {
         let Self { client, lease, clock, terms } = self;
         let mut lease = Lease::new(client, lease);
         while !shutdown.is_cancelled() {
-            if clock.agreed().is_ok() {
+            if clock.trusted_now().is_ok() {
                 let sent = Instant::now();
                 let term = standing_to_term(lease.attempt().await, sent, *terms.borrow());
                 announce(&terms, term);

@@ -2,8 +2,8 @@
 //!
 //! Every replica observes the cluster (`observe`), loads the CA (`ca`) and serves the issuance API
 //! (`issuance`); the one that holds the Lease (`leadership`) also writes: Secrets as the planner decides
-//! (`reconcile`), the CA, and Certmint's own certificates (`own_certificates`). What no webhook saw is told (`missed`),
-//! and injected pods that no workload serves are workloads of their own (`alone`).
+//! (`reconcile`), the CA, and Certmint's own certificates (`own_certificates`). It reports missed injection
+//! (`missed_injection`), and makes injected pods that no workload serves workloads of their own (`standalone`).
 //!
 //! Invariant: nothing here decides what to issue; that is the planner's. Nothing here is kept on disk: a
 //! restart reads everything again, and what was written says what was issued.
@@ -25,7 +25,6 @@
 //! | own namespace | the one deployment | get |
 //! | own namespace | events (events.k8s.io) | create |
 
-mod alone;
 mod api;
 mod args;
 mod ca;
@@ -34,7 +33,7 @@ mod events;
 mod issuance;
 mod leadership;
 mod metrics;
-mod missed;
+mod missed_injection;
 mod observe;
 mod own_certificates;
 mod planning;
@@ -44,7 +43,8 @@ mod random;
 mod reconcile;
 mod run;
 mod secrets;
-mod supervise;
+mod standalone;
+mod supervisor;
 mod survey;
 #[cfg(test)]
 mod testing;

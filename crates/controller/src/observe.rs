@@ -1,29 +1,40 @@
-//! What is observed of the cluster: compact watches and the state they keep in memory.
+//! Observes the cluster: watches that keep memory bounded, and the cache that they fill.
+//!
+//! A watch ([`watch()`]) reads objects through a [`Query`] as [`WatchedObject`]s and stores them in the [`Cache`]. The
+//! cache keeps only the fields that decisions need, gives each namespace a share of the memory, and adds the workloads
+//! that a change may affect to the work queue.
 
-mod alone;
-mod bounded;
-mod changes;
-mod decode;
-mod in_use;
-mod index;
-mod ledger;
+mod backoff;
+mod cache;
+mod keys;
+mod kind;
 mod left_out;
-mod pieces;
-mod pods;
-mod services;
+mod memory_budget;
+mod metadata;
+mod namespaces_in_use;
+mod object;
+mod object_stream;
+mod pod;
+mod pod_index;
+mod query;
+mod service_index;
+mod service_lists;
+mod source;
+mod standalone;
 mod state;
-mod tables;
 mod watch;
 
-pub(crate) use alone::{Alone, Standing, serves};
-pub(crate) use decode::{Seen, controller, is_controlled_by_workload};
-pub(crate) use index::WorkloadKey;
-pub(crate) use left_out::LeftOutTeller;
-pub(crate) use state::{Observed, View};
-pub(crate) use tables::Known;
-pub(crate) use watch::{Patience, Source, list_services, sources, watch};
+pub(crate) use backoff::WatchBackoff;
+pub(crate) use cache::{Cache, WorkloadView};
+pub(crate) use keys::WorkloadKey;
+pub(crate) use left_out::LeftOutReporter;
+pub(crate) use object::{WatchedObject, controlling_owner, is_controlled_by_workload};
+pub(crate) use query::Query;
+pub(crate) use service_lists::list_services;
+pub(crate) use source::{WatchSource, watch_sources};
+pub(crate) use standalone::{StandaloneOutcome, StandalonePod, has_certificate_for};
+pub(crate) use state::{NameSources, TrackedSecret};
+pub(crate) use watch::watch;
 
-#[cfg(test)]
-mod fault_tests;
 #[cfg(test)]
 mod tests;

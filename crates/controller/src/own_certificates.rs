@@ -95,6 +95,6 @@ impl Server {
         let dns_names = self.dns_names(policy);
         let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime };
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256)?;
-        Ok(authority.issue(&profile, &key, random::serial()?, clock.agreed()?)?)
+        Ok(authority.issue(&profile, &key, random::serial()?, clock.trusted_now()?)?)
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     api::{self, ApiError},
     ca::Ca,
     clock::{self, Clock},
-    observe::{Observed, Seen, View, WorkloadKey},
+    observe::{Cache, NameSources, WatchedObject, WorkloadKey, WorkloadView},
 };
 use certmint_contract::Policy;
 use certmint_planner::{Decision, IssuerFacts, Plan, Pods, SecretFacts, Workload, plan};
@@ -21,7 +21,7 @@ pub(crate) struct Planning {
     /// The API server, which is only read from.
     pub(crate) client: Client,
     /// What is observed.
-    pub(crate) observed: Arc<Observed>,
+    pub(crate) cache: Arc<Cache>,
     /// What signs.
     pub(crate) ca: watch::Receiver<Ca>,
     /// The policy in force.
@@ -35,11 +35,11 @@ impl Planning {
     pub(crate) fn decide(
         &self,
         workload: &Workload,
-        view: &View,
+        view: &WorkloadView,
         in_the_way: Option<SecretFacts>,
     ) -> Decision {
         let now = clock::now();
-        let Some((services, running)) = self.observed.pods_of(workload) else {
+        let Some(NameSources { services, running_pods }) = self.cache.name_sources(workload) else {
             // Without its Services a certificate would lack their names. Who waits is told when they are known.
             let plan = Plan::Keep { until: now + SERVICES_FOLLOW_WITHIN };
             return Decision { plan, remove: Vec::new(), hosts: view.hosts.clone(), lacks: None };
@@ -53,7 +53,7 @@ impl Planning {
             view.secrets.iter().map(|known| known.facts.clone()).chain(in_the_way).collect();
         let observed = certmint_planner::Observed {
             workload,
-            pods: Pods { services: &services, running: &running },
+            pods: Pods { services: &services, running: &running_pods },
             hosts: &view.hosts,
             secrets: &secrets,
             issuer: issuer.as_ref(),
@@ -74,10 +74,10 @@ impl Planning {
     }
 
     /// The object as it is now.
-    pub(crate) async fn look(&self, key: &WorkloadKey) -> Result<Option<Seen>, ApiError> {
+    pub(crate) async fn look(&self, key: &WorkloadKey) -> Result<Option<WatchedObject>, ApiError> {
         let kind = key.workload.kind;
         let (namespace, resource) = (key.namespace.as_str(), api::resource(kind));
-        let api = Api::<Seen>::namespaced_with(self.client.clone(), namespace, &resource);
+        let api = Api::<WatchedObject>::namespaced_with(self.client.clone(), namespace, &resource);
         api::optional(api::call(format!("get {key}"), api.get(&key.workload.name)).await)
     }
 }

@@ -1,62 +1,75 @@
-//! The work queue: each key at most once, at its time, and never in two hands at once.
+//! Work queue of keys. It holds each key at most once and hands it out at its time, to one worker at a time.
 //!
-//! Invariant: a key is handed out again only after [`Queue::done`]; what is added meanwhile is kept, so
-//! that no change is lost between the look at the world and the end of the work.
+//! Invariant: a key that a worker has is handed out again only after [`Queue::done`]. A key that is added in between is
+//! remembered. So a change is not lost when it happens after the worker read the cluster and before it ends.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
-use tokio::{sync::Notify, time::Instant};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// The first wait after a failure; it doubles with each further one.
-const FIRST_BACKOFF: Duration = Duration::from_millis(200);
-/// The longest wait: an API server that comes back is noticed within this time.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
-/// A deduplicated queue of timed keys.
+/// Wait after the first failure. It doubles with each further failure in a row.
+const MIN_BACKOFF: Duration = Duration::from_millis(200);
+/// Maximum wait after a failure: an API server that comes back is noticed within this time.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// Queue of keys that become due at certain times.
 #[derive(Debug)]
 pub(crate) struct Queue<K> {
-    inner: Mutex<Inner<K>>,
+    state: Mutex<QueueState<K>>,
     added: Notify,
 }
 
-/// How the work on a key ended.
+/// Result of the work on a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Nothing more to do until something changes.
+pub(crate) enum WorkOutcome {
+    /// The work is done until something changes.
     Settled,
-    /// Look again at that moment.
-    Again(Instant),
-    /// It failed: look again after a wait that grows with each failure in a row.
+    /// The key is due again at this time.
+    CheckAt(Instant),
+    /// The work failed. The key is due again after a wait that grows with each failure in a row.
     Failed,
 }
 
 #[derive(Debug)]
-struct Inner<K> {
+struct QueueState<K> {
+    /// Keys that no worker has, in the order of their times.
     due: BTreeSet<(Instant, K)>,
     entries: HashMap<K, Entry>,
-    closed: bool,
+    is_closed: bool,
 }
 
-/// While it lives, its queue is open.
+/// Keeps its queue open. The queue closes when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Open<'a, K: Clone + Ord + Hash>(&'a Queue<K>);
+pub(crate) struct OpenQueue<'a, K: Clone + Ord + Hash>(&'a Queue<K>);
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// When it is due, as in `due` unless it is in hand.
+    /// Time at which the key is due; `None` when it is in progress and was not added again.
     at: Option<Instant>,
-    in_hand: bool,
+    /// A worker has the key.
+    in_progress: bool,
+    /// Number of failures in a row.
     failures: u32,
+}
+
+/// First key of the queue.
+enum FirstKey<K> {
+    /// The key is due.
+    Due(K),
+    /// The key becomes due at this time.
+    DueAt(Instant),
+    /// The queue is empty.
+    None,
 }
 
 impl<K> Default for Queue<K> {
     fn default() -> Self {
         Self {
-            inner: Mutex::new(Inner { due: BTreeSet::new(), entries: HashMap::new(), closed: false }),
+            state: Mutex::new(QueueState { due: BTreeSet::new(), entries: HashMap::new(), is_closed: false }),
             added: Notify::new(),
         }
     }
@@ -68,76 +81,74 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         self.add_at(key, Instant::now());
     }
 
-    /// Makes a key due at a moment, or earlier if it already was.
+    /// Makes a key due at a time, or at its earlier time if it has one.
     pub(crate) fn add_at(&self, key: K, at: Instant) {
         self.lock().schedule(key, at);
         self.added.notify_one();
     }
 
-    /// Hands out the key that is due longest, waiting until there is one.
+    /// Hands out the key that has been due for longest. Waits until a key is due.
     pub(crate) async fn next(&self) -> K {
         loop {
-            let wake_at = match self.lock().take(Instant::now()) {
-                Ok(key) => return key,
-                Err(wake_at) => wake_at,
-            };
-            match wake_at {
-                Some(at) => {
+            let first = self.lock().take_first(Instant::now());
+            match first {
+                FirstKey::Due(key) => return key,
+                FirstKey::DueAt(at) => {
                     tokio::select! {
                         () = tokio::time::sleep_until(at) => {}
                         () = self.added.notified() => {}
                     }
                 }
-                None => self.added.notified().await,
+                FirstKey::None => self.added.notified().await,
             }
         }
     }
 
-    /// Takes a key back.
-    pub(crate) fn done(&self, key: K, outcome: Outcome) {
+    /// Takes back a key that was handed out.
+    pub(crate) fn done(&self, key: K, outcome: WorkOutcome) {
         self.lock().put_back(key, outcome, Instant::now());
         self.added.notify_one();
     }
 
-    /// One that takes nothing before it is opened.
+    /// Creates a queue that ignores added keys until it is opened.
     pub(crate) fn closed() -> Self {
         let queue = Self::default();
-        queue.lock().closed = true;
+        queue.lock().is_closed = true;
         queue
     }
 
-    /// Takes what is added from now on, until what is returned is dropped: then every key is forgotten, in hand or
-    /// not. Who does not work would keep the key of all that ever changed.
-    pub(crate) fn open(&self) -> Open<'_, K> {
-        self.lock().closed = false;
-        Open(self)
+    /// Opens the queue until the returned value is dropped. Then it forgets every key, also those in progress. A replica
+    /// that does not work would otherwise keep the key of everything that ever changed.
+    pub(crate) fn open(&self) -> OpenQueue<'_, K> {
+        self.lock().is_closed = false;
+        OpenQueue(self)
     }
 
-    /// How many keys are due now, in hand or not.
+    /// Returns the number of keys that are due now or in progress.
     pub(crate) fn depth(&self) -> usize {
         let now = Instant::now();
-        let inner = self.lock();
-        inner.due.iter().take_while(|(at, _)| *at <= now).count()
-            + inner.entries.values().filter(|entry| entry.in_hand).count()
+        let state = self.lock();
+        state.due.iter().take_while(|(at, _)| *at <= now).count()
+            + state.entries.values().filter(|entry| entry.in_progress).count()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<K>> {
-        // A panic while the lock is held ends the process; the state behind it is never half changed.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, QueueState<K>> {
+        // A panic while the lock is held ends the process, so the state is never seen half changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K: Clone + Ord + Hash> Inner<K> {
+impl<K: Clone + Ord + Hash> QueueState<K> {
     fn schedule(&mut self, key: K, at: Instant) {
-        if self.closed {
+        if self.is_closed {
             return;
         }
         let entry = self.entries.entry(key.clone()).or_default();
-        if entry.at.is_some_and(|sooner| sooner <= at) {
+        if entry.at.is_some_and(|earlier| earlier <= at) {
             return;
         }
         let before = entry.at.replace(at);
-        if entry.in_hand {
+        if entry.in_progress {
             return;
         }
         if let Some(before) = before {
@@ -146,33 +157,33 @@ impl<K: Clone + Ord + Hash> Inner<K> {
         self.due.insert((at, key));
     }
 
-    /// The first key due by now, or the moment at which the next will be.
-    fn take(&mut self, now: Instant) -> Result<K, Option<Instant>> {
-        let Some((at, _)) = self.due.first() else { return Err(None) };
-        if *at > now {
-            return Err(Some(*at));
+    /// Takes the first key, if it is due.
+    fn take_first(&mut self, now: Instant) -> FirstKey<K> {
+        match self.due.first() {
+            Some((at, _)) if *at > now => return FirstKey::DueAt(*at),
+            _ => {}
         }
-        let Some((_, key)) = self.due.pop_first() else { return Err(None) };
+        let Some((_, key)) = self.due.pop_first() else { return FirstKey::None };
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.at = None;
-            entry.in_hand = true;
+            entry.in_progress = true;
         }
-        Ok(key)
+        FirstKey::Due(key)
     }
 
-    fn put_back(&mut self, key: K, outcome: Outcome, now: Instant) {
+    fn put_back(&mut self, key: K, outcome: WorkOutcome, now: Instant) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        entry.in_hand = false;
+        entry.in_progress = false;
         let wanted = match outcome {
-            Outcome::Settled => None,
-            Outcome::Again(at) => Some(at),
-            Outcome::Failed => Some(now + backoff(entry.failures)),
+            WorkOutcome::Settled => None,
+            WorkOutcome::CheckAt(at) => Some(at),
+            WorkOutcome::Failed => Some(now + backoff(entry.failures)),
         };
-        entry.failures = if outcome == Outcome::Failed { entry.failures.saturating_add(1) } else { 0 };
-        // What was added meanwhile counts, except that a change does not shorten the wait after a failure:
-        // a failing key that changes all the time would otherwise be retried all the time.
+        entry.failures = if outcome == WorkOutcome::Failed { entry.failures.saturating_add(1) } else { 0 };
+        // The key may have been added while it was in progress; then the earlier time counts. After a failure the wait
+        // is not shortened: a failing key that changes all the time would be retried all the time.
         let at = match (outcome, entry.at, wanted) {
-            (Outcome::Failed, _, wanted) => wanted,
+            (WorkOutcome::Failed, _, wanted) => wanted,
             (_, Some(added), Some(wanted)) => Some(added.min(wanted)),
             (_, added, wanted) => added.or(wanted),
         };
@@ -188,27 +199,26 @@ impl<K: Clone + Ord + Hash> Inner<K> {
     }
 }
 
-impl<K: Clone + Ord + Hash> Drop for Open<'_, K> {
+impl<K: Clone + Ord + Hash> Drop for OpenQueue<'_, K> {
     fn drop(&mut self) {
-        *self.0.lock() = Inner { due: BTreeSet::new(), entries: HashMap::new(), closed: true };
+        *self.0.lock() = QueueState { due: BTreeSet::new(), entries: HashMap::new(), is_closed: true };
     }
 }
 
 fn backoff(failures: u32) -> Duration {
-    FIRST_BACKOFF.saturating_mul(1 << failures.min(16)).min(LONGEST_BACKOFF)
+    MIN_BACKOFF.saturating_mul(1 << failures.min(16)).min(MAX_BACKOFF)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_added_twice_is_handed_out_once() {
+    async fn hands_out_a_key_once_that_was_added_twice() {
         let queue = Queue::default();
         queue.add("a");
         queue.add("a");
@@ -217,20 +227,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_during_the_work_is_kept_until_the_work_ends() {
+    async fn remembers_a_key_that_is_added_while_in_progress() {
         let queue = Queue::default();
         queue.add("a");
         let key = queue.next().await;
         queue.add("a");
         assert!(tokio::time::timeout(ms(100), queue.next()).await.is_err());
-        queue.done(key, Outcome::Settled);
+        queue.done(key, WorkOutcome::Settled);
         assert_eq!(queue.next().await, "a");
-        queue.done("a", Outcome::Settled);
+        queue.done("a", WorkOutcome::Settled);
         assert!(queue.lock().entries.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_sooner_moment_wins() {
+    async fn the_earlier_time_counts() {
         let queue = Queue::default();
         let start = Instant::now();
         queue.add_at("later", start + ms(900));
@@ -239,13 +249,13 @@ mod tests {
         queue.add_at("a", start + ms(300));
         assert_eq!(queue.next().await, "a");
         assert_eq!(start.elapsed(), ms(100));
-        queue.done("a", Outcome::Again(start + ms(200)));
+        queue.done("a", WorkOutcome::CheckAt(start + ms(200)));
         assert_eq!(queue.next().await, "a");
         assert_eq!(start.elapsed(), ms(200));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_addition_wakes_whoever_waits_for_a_later_key() {
+    async fn an_added_key_wakes_a_worker_that_waits_for_a_later_one() {
         let queue = std::sync::Arc::new(Queue::default());
         queue.add_at("later", Instant::now() + Duration::from_secs(3600));
         let waiting = tokio::spawn({
@@ -258,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_wait_longer_each_time_and_success_forgets_them() {
+    async fn waits_longer_after_each_failure_until_a_success() {
         let queue = Queue::default();
         queue.add("a");
         let mut waits = Vec::new();
@@ -267,17 +277,17 @@ mod tests {
             let key = queue.next().await;
             waits.push(start.elapsed());
             queue.add("a");
-            queue.done(key, Outcome::Failed);
+            queue.done(key, WorkOutcome::Failed);
         }
         assert_eq!(waits[..4], [ms(0), ms(200), ms(400), ms(800)]);
-        assert_eq!(waits[11], LONGEST_BACKOFF);
+        assert_eq!(waits[11], MAX_BACKOFF);
         assert_eq!(queue.next().await, "a");
-        queue.done("a", Outcome::Settled);
+        queue.done("a", WorkOutcome::Settled);
         assert!(queue.lock().entries.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn between_terms_nothing_piles_up_and_what_was_held_is_handed_out_again() {
+    async fn a_closed_queue_is_empty_and_forgets_keys_in_progress() {
         let queue = Queue::closed();
         queue.add("a");
         assert_eq!(queue.depth(), 0);

@@ -19,9 +19,9 @@ use crate::{
     clock::{self, ClockDiffers},
     events::{Events, Subject},
     metrics::Metrics,
-    observe::{View, WorkloadKey},
+    observe::{WorkloadKey, WorkloadView},
     planning::Planning,
-    queue::Outcome,
+    queue::WorkOutcome,
     random::NoEntropy,
     secrets::Secrets,
 };
@@ -69,7 +69,7 @@ pub(crate) struct Reconciler {
 /// What a plan is carried out on.
 struct Round<'a> {
     key: &'a WorkloadKey,
-    view: &'a View,
+    view: &'a WorkloadView,
     workload: &'a Workload,
     blocking: Option<Blocking>,
     remove: &'a [Removal],
@@ -77,7 +77,7 @@ struct Round<'a> {
 }
 
 /// Whether that is all, or what follows must be looked at anew, with the Secret in the way that no watch tells of.
-type Step = ControlFlow<Outcome, Option<SecretFacts>>;
+type Step = ControlFlow<WorkOutcome, Option<SecretFacts>>;
 
 /// Why a plan could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -122,17 +122,17 @@ impl ReconcileError {
 
 impl Reconciler {
     /// Looks at one workload, and does what is to be done about its Secret.
-    pub(crate) async fn reconcile(&self, key: &WorkloadKey) -> Outcome {
+    pub(crate) async fn reconcile(&self, key: &WorkloadKey) -> WorkOutcome {
         let begun = Instant::now();
         let tried = self.try_reconcile(key).await;
         self.metrics.reconciled(begun.elapsed());
         tried.unwrap_or_else(|error| self.fail(key, &error))
     }
 
-    async fn try_reconcile(&self, key: &WorkloadKey) -> Result<Outcome, ReconcileError> {
+    async fn try_reconcile(&self, key: &WorkloadKey) -> Result<WorkOutcome, ReconcileError> {
         // By a wrong clock every certificate looks expired, or not valid yet. Whoever looks after the CA tells of it.
-        if self.planning.clock.agreed().is_err() {
-            return Ok(Outcome::Again(Instant::now() + CLOCK_REST));
+        if self.planning.clock.trusted_now().is_err() {
+            return Ok(WorkOutcome::CheckAt(Instant::now() + CLOCK_REST));
         }
         let secrets = Secrets::new(self.client.clone(), key.namespace.as_str());
         let blocking = self.blocked.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
@@ -156,13 +156,13 @@ impl Reconciler {
         in_the_way: Option<SecretFacts>,
         secrets: &Secrets,
     ) -> Result<Step, ReconcileError> {
-        let view = self.planning.observed.view(key);
+        let view = self.planning.cache.view(key);
         let unlabelled = match &view.workload {
             None if !view.secrets.is_empty() => self.planning.live(key).await?,
             _ => None,
         };
         let Some(workload) = view.workload.as_ref().or(unlabelled.as_ref()) else {
-            return Ok(Step::Break(Outcome::Settled));
+            return Ok(Step::Break(WorkOutcome::Settled));
         };
         let (suspects, pause) = (self.suspects(&view, workload), self.pace.pause(key, Instant::now()));
         match (suspects.first(), pause) {
@@ -178,7 +178,7 @@ impl Reconciler {
         }
         let blocking = Blocking::of(&view, in_the_way.as_ref());
         let Decision { plan, remove, hosts, lacks } = self.planning.decide(workload, &view, in_the_way);
-        self.planning.observed.remember(workload, hosts);
+        self.planning.cache.remember_hosts(workload, hosts);
         match (&plan, pause) {
             (Plan::Issue(order) | Plan::Renew(order), Some(until)) => {
                 return Ok(Step::Break(self.wait(workload, &order.secret_name, until)));
@@ -206,7 +206,7 @@ impl Reconciler {
             Plan::NotWanted => {
                 self.remove(workload, remove, secrets).await?;
                 self.news.forget(key);
-                return Ok(Step::Break(Outcome::Settled));
+                return Ok(Step::Break(WorkOutcome::Settled));
             }
             Plan::Refuse(refusal) => {
                 return Ok(Step::Break(self.refuse(key, workload, &refusal, blocking)));
@@ -227,14 +227,14 @@ impl Reconciler {
 
     /// Until the next plan is due, or the next look at a Secret's content; before there are roots to hold it
     /// against, nothing is looked at, and with them everything is planned again.
-    fn rest_until(&self, until: OffsetDateTime, view: &View, workload: &Workload) -> Outcome {
+    fn rest_until(&self, until: OffsetDateTime, view: &WorkloadView, workload: &Workload) -> WorkOutcome {
         let rest = Duration::try_from(until - clock::now()).unwrap_or_default();
         let planned = Instant::now() + rest.min(LONGEST_REST);
         if self.planning.ca.borrow().roots.is_none() {
-            return Outcome::Again(planned);
+            return WorkOutcome::CheckAt(planned);
         }
         let turns = verify::verifiable(view, workload).map(|known| known.verify_at);
-        Outcome::Again(turns.fold(planned, Instant::min))
+        WorkOutcome::CheckAt(turns.fold(planned, Instant::min))
     }
 
     async fn remove(
@@ -248,7 +248,7 @@ impl Reconciler {
                 Err(error) if !matches!(error.fault(), Fault::Conflict) => return Err(error.into()),
                 _ => {}
             }
-            self.planning.observed.forget_secret(&workload.namespace, name);
+            self.planning.cache.forget_secret(&workload.namespace, name);
             tracing::info!(%workload, secret = %name, "removed: it is not wanted any more");
         }
         Ok(())

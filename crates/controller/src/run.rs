@@ -1,45 +1,46 @@
-//! The running controller: which tasks there are, and how they end.
+//! Running controller: its tasks, and how they end.
 
-mod parts;
+mod tasks;
 
-use self::parts::Parts;
-use crate::{
-    api,
-    args::{Args, Settings},
-    ca::Ca,
-    clock::{self, Clock},
-    events::{self, Events},
-    leadership,
-    metrics::{self, Metrics},
-    observe::{self, Observed},
-    queue::Queue,
-    supervise::Supervised,
-};
-use certmint_contract::ErrorCode;
-use certmint_tls_server::{BindError, bind, observability::Observability, shutdown};
-use kube::Client;
 use std::sync::Arc;
+
+use certmint_contract::ErrorCode;
+use certmint_tls_server::observability::Observability;
+use certmint_tls_server::{BindError, bind, shutdown};
+use kube::Client;
 use tokio::sync::watch;
 
-/// Why the controller does not run, or no longer.
+use self::tasks::TaskContext;
+use crate::api;
+use crate::args::{Args, ControllerSettings};
+use crate::ca::Ca;
+use crate::clock::{self, Clock};
+use crate::events::{self, Events};
+use crate::leadership;
+use crate::metrics::{self, Metrics};
+use crate::observe::{self, Cache};
+use crate::queue::Queue;
+use crate::supervisor::TaskSet;
+
+/// Reason why the controller does not start, or ends.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// It is not known where the API server is, or how to prove who we are.
-    #[error("no way to the API server: {0}; run in a pod with a service account, or set KUBECONFIG")]
+    /// The address of the API server, or the credentials for it, are not known.
+    #[error("cannot reach the API server: {0}; run in a pod with a service account, or set KUBECONFIG")]
     NoCluster(Box<kube::Error>),
-    /// An address is not to be had.
+    /// A listener cannot be opened.
     #[error(transparent)]
     Listen(#[from] BindError),
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
-    /// A task ended that is meant to run for ever.
-    #[error("the task \"{0}\" ended, which it never should; see the log before this line")]
+    /// A task ended that should never end.
+    #[error("the task \"{0}\" ended, which should never happen; see the log before this line")]
     TaskEnded(&'static str),
 }
 
 impl RunError {
-    /// The code it is reported under.
+    /// Returns the code under which the error is reported.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::NoCluster(_) | Self::Listen(_) | Self::Signals(_) => ErrorCode::InvalidSettings,
@@ -48,32 +49,31 @@ impl RunError {
     }
 }
 
-/// Runs until SIGTERM or SIGINT, then ends what is under way and gives up the lease.
+/// Runs until SIGTERM or SIGINT, then ends the work in progress and gives up the lease.
 ///
 /// # Errors
-/// When there is no way to the API server, a listener cannot be opened, or a task ends by
-/// itself.
+/// When the API server cannot be reached, a listener cannot be opened, or a task ends that should not.
 pub async fn run(args: Args) -> Result<(), RunError> {
-    let settings = Settings::from(args);
+    let settings = ControllerSettings::from(args);
     let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
     let first = settings.policy.wait_for_first(settings.health_listen, &shutdown).await?;
     let Some(policy) = first else { return Ok(()) };
     let (metrics, mut registry) = Metrics::new();
     let clock = Clock::default();
-    let client = metrics::counted(clock::compared(connect().await?, clock.clone()), metrics.clone());
+    let client = metrics::counted(clock::with_clock(connect().await?, clock.clone()), metrics.clone());
     let listener = bind(settings.listen)?;
     let health = bind(settings.health_listen)?;
     let (events, backlog) = Events::new(&settings.identity);
     let events = events.counting(metrics.events_dropped.clone());
     let (ca, _) = Ca::unknown();
     let terms = watch::Sender::new(None);
-    let sources = observe::sources(&settings.watch_namespaces);
+    let sources = observe::watch_sources(&settings.watch_namespaces);
     let queue = Arc::new(Queue::closed());
-    let parts = Parts {
+    let context = TaskContext {
         fenced: leadership::fenced(client.clone(), terms.subscribe()),
         policy: watch::Sender::new(Arc::new(policy)),
         terms,
-        observed: Observed::new(Arc::clone(&queue), sources.len()),
+        cache: Cache::new(Arc::clone(&queue), sources.len()),
         queue,
         client,
         clock,
@@ -83,37 +83,38 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         events,
         shutdown: shutdown.clone(),
     };
-    tracing::info!(listen = %parts.settings.listen, identity = parts.settings.identity, "controller started");
+    tracing::info!(listen = %context.settings.listen, identity = context.settings.identity, "controller started");
 
-    // What ends on shutdown by itself, and what is simply dropped then.
-    let (mut orderly, mut others) = (Supervised::default(), Supervised::default());
-    parts.start_watches(&mut others, sources);
-    parts.start_telling_what_is_left_out(&mut others);
-    parts.start_missed_pods(&mut others);
-    parts.start_alone_pods(&mut others);
-    others.start("events", events::write(parts.client.clone(), backlog));
-    parts.start_ca(&mut others);
-    let identity = parts.start_own_certificates(&mut others);
+    // Orderly tasks end on shutdown and are awaited then. The others are dropped.
+    let (mut orderly, mut others) = (TaskSet::default(), TaskSet::default());
+    context.start_watches(&mut others, sources);
+    context.start_left_out_reporter(&mut others);
+    context.start_missed_pods(&mut others);
+    context.start_standalone_pods(&mut others);
+    others.start("events", events::write(context.client.clone(), backlog));
+    context.start_ca(&mut others);
+    let identity = context.start_own_certificates(&mut others);
     certmint_tls_server::metrics::register(&mut registry, Arc::clone(&identity));
-    let survey = parts.start_survey(&mut others, &identity);
+    let survey = context.start_survey(&mut others, &identity);
     let probes = Observability { registry: Arc::new(registry), ready: move || survey.ready() };
-    orderly.start("policy", parts.follow_policy());
-    parts.start_leading(&mut orderly);
-    parts.start_servers(&mut orderly, identity, (listener, health), probes);
+    orderly.start("policy", context.follow_policy());
+    context.start_leading(&mut orderly);
+    context.start_servers(&mut orderly, identity, (listener, health), probes);
 
     let ended = tokio::select! {
         () = shutdown.cancelled() => None,
-        name = orderly.first_to_end() => Some(name),
-        name = others.first_to_end() => Some(name),
+        name = orderly.wait_for_first_end() => Some(name),
+        name = others.wait_for_first_end() => Some(name),
     };
-    // On shutdown, tasks may end before the token is seen here.
+    // On shutdown a task may end before this select sees the token.
     let failed = ended.filter(|_| !shutdown.is_cancelled());
     shutdown.cancel();
-    orderly.all().await;
+    orderly.wait_for_all().await;
     tracing::info!("controller ended");
     failed.map_or(Ok(()), |name| Err(RunError::TaskEnded(name)))
 }
 
+/// Creates the client for the API server.
 async fn connect() -> Result<Client, RunError> {
     let no_cluster = |error: kube::Error| RunError::NoCluster(Box::new(error));
     let config = kube::Config::infer().await.map_err(|why| no_cluster(kube::Error::InferConfig(why)))?;

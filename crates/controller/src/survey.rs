@@ -5,7 +5,7 @@ use crate::{
     clock::{self, Clock},
     leadership::{self, Term},
     metrics::Metrics,
-    observe::{Observed, WorkloadKey},
+    observe::{Cache, WorkloadKey},
     queue::Queue,
 };
 use certmint_tls_server::Identity;
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 /// What readiness and gauges are read from.
 pub(crate) struct Survey {
     /// The caches.
-    pub(crate) observed: Arc<Observed>,
+    pub(crate) cache: Arc<Cache>,
     /// The work.
     pub(crate) queue: Arc<Queue<WorkloadKey>>,
     /// The CA.
@@ -39,7 +39,7 @@ const PACE: Duration = Duration::from_secs(1);
 impl Survey {
     /// Whether requests for bundles can be answered; else what is missing.
     pub(crate) fn ready(&self) -> Result<(), String> {
-        if !self.observed.is_synced() {
+        if !self.cache.is_synced() {
             return Err("the caches are not filled yet".into());
         }
         let ca = self.ca.borrow().clone();
@@ -61,14 +61,14 @@ impl Survey {
     fn measure(&self) {
         let (metrics, leading) = (&self.metrics, leadership::leads(&self.terms));
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        let census = self.observed.census(clock::now());
-        metrics.workloads.set(count(census.workloads));
-        metrics.certificates.set(count(census.certificates));
-        metrics.soonest_end.set(census.first_end.map_or(0, |end| end.unix_timestamp()));
-        metrics.life_elapsed.set(census.life_elapsed);
-        metrics.overdue.set(count(census.overdue));
-        metrics.pods_alone.set(count(census.pods_alone));
-        metrics.missed_opt_outs.set(count(census.opt_outs_missed));
+        let totals = self.cache.totals(clock::now());
+        metrics.workloads.set(count(totals.workloads));
+        metrics.certificates.set(count(totals.certificates));
+        metrics.soonest_end.set(totals.first_expiry.map_or(0, |end| end.unix_timestamp()));
+        metrics.life_elapsed.set(totals.life_elapsed);
+        metrics.overdue.set(count(totals.overdue));
+        metrics.pods_alone.set(count(totals.standalone_pods));
+        metrics.missed_opt_outs.set(count(totals.missed_opt_outs));
         metrics.leading.set(leading.into());
         metrics.queue.set(if leading { count(self.queue.depth()) } else { 0 });
         metrics.clock_difference.set(self.clock.difference().whole_seconds());

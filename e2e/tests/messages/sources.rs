@@ -60,9 +60,9 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        if path.is_dir() {
+        if path.is_dir() && name != "tests" {
             found.extend(files(&path));
-        } else if !OTHERS.contains(&name) && !name.ends_with("_tests.rs") {
+        } else if path.is_file() && !OTHERS.contains(&name) && !name.ends_with("_tests.rs") {
             found.push(path);
         }
     }

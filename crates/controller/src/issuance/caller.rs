@@ -1,24 +1,24 @@
-//! Who asks: the pod that its token is bound to, as the API server vouches for it.
+//! Caller of the issuance API: the pod that the token is bound to, as the API server confirms it.
 
-use super::{claims::not_bound, refusal::failure, unavailable};
-use crate::api;
-use certmint_contract::{
-    ErrorCode, Namespace,
-    issuance::{self, AUDIENCE, Failure},
-};
+use std::collections::HashMap;
+
+use certmint_contract::issuance::{self, AUDIENCE, Failure};
+use certmint_contract::{ErrorCode, Namespace};
 use http::{HeaderMap, HeaderValue, header};
-use k8s_openapi::api::{authentication::v1::TokenReview, core::v1::Pod};
-use kube::{
-    Api, Client, Resource,
-    api::{ObjectMeta, PostParams},
-    core::Request,
-};
+use k8s_openapi::api::authentication::v1::TokenReview;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ObjectMeta, PostParams};
+use kube::core::Request;
+use kube::{Api, Client, Resource};
 use serde::Deserialize;
 use serde_json::json;
-use std::collections::HashMap;
 use zeroize::Zeroizing;
 
-/// A pod that proved which one it is.
+use super::claims::not_bound_to_pod;
+use super::response::{failure, unavailable};
+use crate::api;
+
+/// Pod that has proved its identity with a token.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Caller {
     pub(super) namespace: Namespace,
@@ -27,10 +27,10 @@ pub(super) struct Caller {
     pub(super) pod_uid: String,
 }
 
-/// The answer to a TokenReview; the token that it repeats is never decoded.
+/// Response to a TokenReview. The token that it repeats is not decoded.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Reviewed {
+struct ReviewResponse {
     status: ReviewStatus,
 }
 
@@ -52,7 +52,7 @@ struct User {
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
-/// The token of a request.
+/// Returns the token of a request.
 pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, Failure> {
     issuance::bearer_token(headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes))
         .ok_or_else(|| {
@@ -61,26 +61,26 @@ pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, Failure> {
 }
 
 impl Caller {
-    /// Has the API server review a token for our audience.
+    /// Lets the API server review a token for Certmint's audience.
     pub(super) async fn of_token(client: &Client, token: &str) -> Result<Self, Failure> {
         let review = json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
             "spec": { "token": token, "audiences": [AUDIENCE] },
         });
-        let reviewed = api::call("have the API server review a token".into(), async {
+        let response = api::call("have the API server review a token".into(), async {
             let request = Request::new(TokenReview::url_path(&(), None));
             let request = request.create(&PostParams::default(), review.to_string().into_bytes());
-            // Not through the typed client, which logs an answer that it cannot read, token and all.
-            let answer = client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
-            serde_json::from_str::<Reviewed>(&Zeroizing::new(answer)).map_err(kube::Error::SerdeError)
+            // The typed client would log a response that it cannot read, with the token in it.
+            let text = client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
+            serde_json::from_str::<ReviewResponse>(&Zeroizing::new(text)).map_err(kube::Error::SerdeError)
         });
-        Self::from_review(reviewed.await.map_err(|error| unavailable(&error))?.status)
+        Self::from_review(response.await.map_err(|error| unavailable(&error))?.status)
     }
 
     fn from_review(status: ReviewStatus) -> Result<Self, Failure> {
         if !status.authenticated || !status.audiences.iter().any(|audience| audience == AUDIENCE) {
             return Err(unauthenticated(
-                "the token is expired, or is not one of a pod for audience certmint.dev",
+                "the token has expired, or is not a pod's token for audience certmint.dev",
             ));
         }
         let extra = |key| status.user.extra.get(key).and_then(|values| values.first()).cloned();
@@ -88,30 +88,34 @@ impl Caller {
             status.user.username.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
         let caller = account.zip(extra(POD_NAME)).zip(extra(POD_UID));
         let Some((((namespace, service_account), pod_name), pod_uid)) = caller else {
-            return Err(not_bound());
+            return Err(not_bound_to_pod());
         };
         let namespace =
             namespace.parse().map_err(|_| unauthenticated("its namespace is not a valid name"))?;
         Ok(Self { namespace, service_account: service_account.into(), pod_name, pod_uid })
     }
 
-    /// The pod's metadata, as long as it lives.
+    /// Reads the pod's metadata. Fails when the pod is gone or is being deleted.
     pub(super) async fn pod(&self, client: &Client) -> Result<ObjectMeta, Failure> {
         let pods = Api::<Pod>::namespaced(client.clone(), self.namespace.as_str());
         let call = format!("get Pod {}/{}", self.namespace, self.pod_name);
         let found = api::optional(api::call(call, pods.get_metadata(&self.pod_name)).await);
         let found = found.map_err(|error| unavailable(&error))?.map(|pod| pod.metadata);
-        let lives =
+        let is_alive =
             |pod: &ObjectMeta| pod.uid.as_deref() == Some(&*self.pod_uid) && pod.deletion_timestamp.is_none();
-        found.filter(lives).ok_or_else(|| {
-            let message = format!("Pod {}/{} is being deleted or gone", self.namespace, self.pod_name);
+        found.filter(is_alive).ok_or_else(|| {
+            let message = format!(
+                "Pod {}/{} is being deleted or does not exist any more",
+                self.namespace, self.pod_name
+            );
             failure(ErrorCode::PodGone, message)
         })
     }
 }
 
+/// Returns the failure of a caller whose token is not accepted.
 pub(super) fn unauthenticated(why: &str) -> Failure {
-    failure(ErrorCode::Unauthenticated, format!("the caller is not known: {why}"))
+    failure(ErrorCode::Unauthenticated, format!("the caller is not authenticated: {why}"))
 }
 
 #[cfg(test)]
@@ -131,25 +135,28 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_bound_token_tells_pod_and_account() {
+    fn a_token_bound_to_a_pod_names_pod_and_account() {
         let caller = review(|_| {}).unwrap();
         assert_eq!((caller.namespace.as_str(), &*caller.service_account), ("shop", "payments"));
         assert_eq!((&*caller.pod_name, &*caller.pod_uid), ("payments-0", "u-1"));
     }
 
     #[test]
-    fn every_other_token_is_refused() {
-        let refused = Err(ErrorCode::Unauthenticated);
-        assert_eq!(review(|status| status["authenticated"] = false.into()), refused);
-        assert_eq!(review(|status| status["audiences"] = json!(["https://kubernetes.default.svc"])), refused);
-        assert_eq!(review(|status| status["audiences"] = json!([])), refused);
-        assert_eq!(review(|status| status["user"]["username"] = "admin".into()), refused);
-        assert_eq!(review(|status| status["user"]["extra"] = json!({})), refused);
-        assert_eq!(review(|status| *status = json!({})), refused);
+    fn rejects_every_other_token() {
+        let rejected = Err(ErrorCode::Unauthenticated);
+        assert_eq!(review(|status| status["authenticated"] = false.into()), rejected);
+        assert_eq!(
+            review(|status| status["audiences"] = json!(["https://kubernetes.default.svc"])),
+            rejected
+        );
+        assert_eq!(review(|status| status["audiences"] = json!([])), rejected);
+        assert_eq!(review(|status| status["user"]["username"] = "admin".into()), rejected);
+        assert_eq!(review(|status| status["user"]["extra"] = json!({})), rejected);
+        assert_eq!(review(|status| *status = json!({})), rejected);
     }
 
     #[test]
-    fn a_request_without_one_bearer_token_is_refused() {
+    fn rejects_requests_without_exactly_one_bearer_token() {
         let mut headers = HeaderMap::new();
         assert!(bearer_token(&headers).is_err());
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer abc"));

@@ -1,19 +1,22 @@
-//! What a token says of itself. Nobody has vouched for it yet: it serves to turn away what cannot be good without
-//! asking the API server, and to share turns among pods.
+//! Claims of a token, which the API server has not confirmed yet.
+//!
+//! They serve to reject tokens that cannot be valid without a call to the API server, and to share slots among pods.
 
-use super::{caller::unauthenticated, refusal::failure};
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use certmint_contract::{
-    ErrorCode,
-    issuance::{AUDIENCE, Failure},
-};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use certmint_contract::ErrorCode;
+use certmint_contract::issuance::{AUDIENCE, Failure};
 use serde::Deserialize;
 use time::{Duration, OffsetDateTime};
 
-/// How far the API server's clock, which judges in the end, may be behind ours.
-const SLACK: Duration = Duration::minutes(5);
+use super::caller::unauthenticated;
+use super::response::failure;
 
-/// The pod that a token claims to be bound to.
+/// Time by which the API server's clock may be behind this replica's. The API server decides whether a token has
+/// expired.
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::minutes(5);
+
+/// Pod that a token claims to be bound to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClaimedPod {
     pub(super) namespace: String,
@@ -25,7 +28,7 @@ struct Payload {
     aud: Audiences,
     exp: f64,
     #[serde(rename = "kubernetes.io")]
-    kubernetes: Option<Kubernetes>,
+    kubernetes: Option<KubernetesClaim>,
 }
 
 #[derive(Deserialize)]
@@ -36,66 +39,68 @@ enum Audiences {
 }
 
 #[derive(Deserialize)]
-struct Kubernetes {
+struct KubernetesClaim {
     namespace: String,
-    pod: Option<Object>,
-    serviceaccount: Option<Object>,
+    pod: Option<ObjectClaim>,
+    serviceaccount: Option<ObjectClaim>,
 }
 
 #[derive(Deserialize)]
-struct Object {
+struct ObjectClaim {
     name: String,
     uid: String,
 }
 
-/// Reads the pod from a token that may be good: three parts, for us, not expired, bound to a pod.
+/// Reads the pod from a token that may be valid: a JWT for Certmint's audience that is not expired and bound to a pod.
 pub(super) fn claimed_pod(token: &str, now: OffsetDateTime) -> Result<ClaimedPod, Failure> {
-    let no_jwt = || unauthenticated("the token is not a JWT: send the pod's projected token");
+    let not_a_jwt = || unauthenticated("the token is not a JWT: send the pod's projected token");
     let mut parts = token.split('.');
     let (Some(head), Some(payload), Some(signature), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
     else {
-        return Err(no_jwt());
+        return Err(not_a_jwt());
     };
-    let decoded = BASE64_URL_SAFE_NO_PAD.decode(payload).map_err(|_| no_jwt())?;
+    let decoded = BASE64_URL_SAFE_NO_PAD.decode(payload).map_err(|_| not_a_jwt())?;
     if head.is_empty() || signature.is_empty() {
-        return Err(no_jwt());
+        return Err(not_a_jwt());
     }
-    let payload: Payload = serde_json::from_slice(&decoded).map_err(|_| no_jwt())?;
-    let is_ours = match &payload.aud {
+    let payload: Payload = serde_json::from_slice(&decoded).map_err(|_| not_a_jwt())?;
+    let is_for_certmint = match &payload.aud {
         Audiences::One(audience) => audience == AUDIENCE,
         Audiences::Several(audiences) => audiences.iter().any(|audience| audience == AUDIENCE),
     };
-    if !is_ours {
+    if !is_for_certmint {
         return Err(unauthenticated("the token is not for audience certmint.dev"));
     }
-    if payload.exp < (now - SLACK).unix_timestamp() as f64 {
-        // Or our clock is wrong: then the pod has to ask elsewhere, or later, and not to give up.
-        let message = "the token has expired by the clock of this replica; ask again";
+    if payload.exp < (now - MAX_CLOCK_DIFFERENCE).unix_timestamp() as f64 {
+        // This replica's clock may be wrong. So the failure is transient: the pod retries, perhaps at another replica.
+        let message = "the token has expired by the clock of this replica; retry";
         return Err(failure(ErrorCode::Unavailable, message.into()));
     }
-    let bound = payload.kubernetes.and_then(|of| Some((of.namespace, of.pod?, of.serviceaccount?)));
+    let bound =
+        payload.kubernetes.and_then(|claim| Some((claim.namespace, claim.pod?, claim.serviceaccount?)));
     let Some((namespace, pod, account)) = bound else {
-        return Err(not_bound());
+        return Err(not_bound_to_pod());
     };
     if [&namespace, &pod.name, &pod.uid, &account.name, &account.uid].iter().any(|part| part.is_empty()) {
-        return Err(not_bound());
+        return Err(not_bound_to_pod());
     }
     Ok(ClaimedPod { namespace, name: pod.name })
 }
 
-/// The refusal of a token of a service account alone.
-pub(super) fn not_bound() -> Failure {
+/// Returns the failure of a token that is bound to a service account only.
+pub(super) fn not_bound_to_pod() -> Failure {
     unauthenticated("the token is not bound to a pod: use a projected token")
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
-    use crate::clock;
     use serde_json::{Value, json};
 
-    /// A token of a pod as the API server makes them, signed by nobody.
+    use super::*;
+    use crate::clock;
+
+    /// Returns a pod's token as the API server makes it, except for the signature.
     pub(crate) fn token(change: impl FnOnce(&mut Value)) -> String {
         let mut payload = json!({
             "iss": "https://kubernetes.default.svc.cluster.local", "aud": [AUDIENCE],
@@ -113,10 +118,10 @@ pub(super) mod tests {
         format!("{}.{}.{}", encode(head), encode(payload), encode("signature".to_owned()))
     }
 
-    fn why(token: &str) -> String {
-        let refused = claimed_pod(token, clock::now()).unwrap_err();
-        assert_eq!(refused.code, ErrorCode::Unauthenticated);
-        refused.message
+    fn rejection(token: &str) -> String {
+        let failure = claimed_pod(token, clock::now()).unwrap_err();
+        assert_eq!(failure.code, ErrorCode::Unauthenticated);
+        failure.message
     }
 
     #[test]
@@ -127,29 +132,32 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_cannot_be_good_is_refused_with_its_fault() {
+    fn rejects_tokens_that_cannot_be_valid() {
         let good = token(|_| {});
         let (unsigned, _) = good.rsplit_once('.').unwrap();
         for text in
             ["abc", "a.b.c", &format!("{good}.x"), unsigned, &format!("{unsigned}."), "..", "e30.e30.x"]
         {
-            assert!(why(text).contains("not a JWT"), "{text}");
+            assert!(rejection(text).contains("not a JWT"), "{text}");
         }
-        assert!(why(&token(|payload| payload["aud"] = json!(["vault"]))).contains("not for audience"));
-        assert!(why(&token(|payload| payload["kubernetes.io"] = Value::Null)).contains("not bound to a pod"));
+        assert!(rejection(&token(|payload| payload["aud"] = json!(["vault"]))).contains("not for audience"));
+        assert!(
+            rejection(&token(|payload| payload["kubernetes.io"] = Value::Null))
+                .contains("not bound to a pod")
+        );
         let without_pod = |payload: &mut Value| payload["kubernetes.io"]["pod"] = Value::Null;
-        assert!(why(&token(without_pod)).contains("not bound to a pod"));
+        assert!(rejection(&token(without_pod)).contains("not bound to a pod"));
     }
 
     #[test]
-    fn a_token_that_has_expired_is_no_reason_to_give_up_because_the_clock_may_be_wrong() {
-        let refused = claimed_pod(&token(|payload| payload["exp"] = 1.into()), clock::now()).unwrap_err();
-        assert!(refused.code.is_transient() && refused.message.contains("expired"), "{refused}");
+    fn an_expired_token_is_a_transient_failure() {
+        let failure = claimed_pod(&token(|payload| payload["exp"] = 1.into()), clock::now()).unwrap_err();
+        assert!(failure.code.is_transient() && failure.message.contains("expired"), "{failure}");
     }
 
     #[test]
-    fn a_token_that_has_just_expired_is_for_the_api_server_to_judge() {
-        let lately = clock::now().unix_timestamp() - 60;
-        assert!(claimed_pod(&token(|payload| payload["exp"] = lately.into()), clock::now()).is_ok());
+    fn accepts_a_token_that_has_just_expired() {
+        let a_minute_ago = clock::now().unix_timestamp() - 60;
+        assert!(claimed_pod(&token(|payload| payload["exp"] = a_minute_ago.into()), clock::now()).is_ok());
     }
 }

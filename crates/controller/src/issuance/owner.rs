@@ -1,77 +1,88 @@
-//! Which workload a pod belongs to: up the chain of controlling owners.
+//! Finds the workload that a pod belongs to, up the chain of controlling owners.
 
-use super::{caller::Caller, unavailable};
-use crate::{api, observe::controller};
-use certmint_contract::{WorkloadKind, WorkloadRef, issuance::Failure, ownership::controlling_workload};
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{apps::v1::ReplicaSet, batch::v1::Job},
-    apimachinery::pkg::apis::meta::v1::OwnerReference,
-};
-use kube::{Api, Client, Resource, api::ObjectMeta};
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
+
+use certmint_contract::issuance::Failure;
+use certmint_contract::ownership::controlling_workload;
+use certmint_contract::{WorkloadKind, WorkloadRef};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::ObjectMeta;
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use std::{
-    collections::HashMap,
-    fmt::Debug,
-    sync::{Mutex, PoisonError},
-};
 
-/// The workload of a pod, exactly the one that owns it: names are used again, uids are not.
+use super::caller::Caller;
+use super::response::unavailable;
+use crate::api;
+use crate::observe::controlling_owner;
+
+/// Workload that owns a pod. The uid identifies it, because an object's name can be used again after its deletion.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Top {
+pub(super) struct OwningWorkload {
     pub(super) workload: WorkloadRef,
     pub(super) uid: String,
 }
 
-/// Where the chain of owners ends.
+/// End of the chain of owners.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// At a workload.
-    Workload(Top),
-    /// At an object that is gone, as `ReplicaSet/payments-7c9f`.
-    Gone(String),
+pub(super) enum OwnerChainEnd {
+    /// The chain ends at a workload.
+    Workload(OwningWorkload),
+    /// The chain ends at an object that does not exist any more, as `ReplicaSet/payments-7c9f`.
+    OwnerGone(String),
 }
 
-/// Finds workloads, and remembers the owners of ReplicaSets and Jobs by their uid, for they rarely change.
-pub(super) struct Owners {
+/// Finds the workloads of pods. It remembers the owners of ReplicaSets and Jobs by their uid, because they rarely
+/// change.
+pub(super) struct OwnerResolver {
     client: Client,
-    known: Mutex<HashMap<String, Top>>,
+    known: Mutex<HashMap<String, OwningWorkload>>,
 }
 
-/// More than one for every pod of a large cluster's roll-out; then memory starts anew.
-const REMEMBERED: usize = 10_000;
+/// Maximum number of remembered owners. A rollout in a large cluster has fewer. Beyond it all owners are forgotten.
+const MAX_REMEMBERED: usize = 10_000;
 
-impl Owners {
+impl OwnerResolver {
     pub(super) fn new(client: Client) -> Self {
         Self { client, known: Mutex::default() }
     }
 
-    /// The workload of a pod. What is remembered counts only when it is `confirmed`: a ReplicaSet that its Deployment
-    /// left behind is adopted by the next one of that name.
+    /// Returns the workload of a pod. A remembered workload counts only if `is_confirmed` accepts it: a ReplicaSet that
+    /// outlives its Deployment is adopted by the next Deployment of that name.
     pub(super) async fn workload_of(
         &self,
         caller: &Caller,
         pod: &ObjectMeta,
-        confirmed: impl Fn(&Top) -> bool,
-    ) -> Result<End, Failure> {
-        let owner = controller(pod).and_then(|owner| Some((owner, top(WorkloadKind::Pod, owner)?)));
+        is_confirmed: impl Fn(&OwningWorkload) -> bool,
+    ) -> Result<OwnerChainEnd, Failure> {
+        let owner = controlling_owner(pod)
+            .and_then(|owner| Some((owner, owning_workload(WorkloadKind::Pod, owner)?)));
         let Some((owner, direct)) = owner else {
             let workload = WorkloadRef::new(WorkloadKind::Pod, &caller.pod_name);
-            return Ok(End::Workload(Top { workload, uid: caller.pod_uid.clone() }));
+            return Ok(OwnerChainEnd::Workload(OwningWorkload { workload, uid: caller.pod_uid.clone() }));
         };
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&owner.uid).cloned();
-        if let Some(known) = known.filter(confirmed) {
-            return Ok(End::Workload(known));
+        if let Some(known) = known.filter(is_confirmed) {
+            return Ok(OwnerChainEnd::Workload(known));
         }
         match direct.workload.kind {
-            WorkloadKind::ReplicaSet => self.above::<ReplicaSet>(caller, owner, direct).await,
-            WorkloadKind::Job => self.above::<Job>(caller, owner, direct).await,
-            _ => Ok(End::Workload(direct)),
+            WorkloadKind::ReplicaSet => self.owner_above::<ReplicaSet>(caller, owner, direct).await,
+            WorkloadKind::Job => self.owner_above::<Job>(caller, owner, direct).await,
+            _ => Ok(OwnerChainEnd::Workload(direct)),
         }
     }
 
-    /// The owner's own owner, or the owner itself when no workload controls it.
-    async fn above<K>(&self, caller: &Caller, owner: &OwnerReference, direct: Top) -> Result<End, Failure>
+    /// Returns the workload that controls the owner, or the owner itself when no workload controls it.
+    async fn owner_above<K>(
+        &self,
+        caller: &Caller,
+        owner: &OwnerReference,
+        direct: OwningWorkload,
+    ) -> Result<OwnerChainEnd, Failure>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
     {
@@ -80,32 +91,34 @@ impl Owners {
         let call = format!("get {} {namespace}/{}", owner.kind, owner.name);
         let found = api::optional(api::call(call, owners.get_metadata(&owner.name)).await);
         let found = found.map_err(|error| unavailable(&error))?.map(|found| found.metadata);
-        // An owner of another uid is another owner: the pod was left behind.
+        // An object with the owner's name but another uid is not the pod's owner.
         let Some(found) = found.filter(|found| found.uid.as_deref() == Some(&*owner.uid)) else {
-            return Ok(End::Gone(direct.workload.to_string()));
+            return Ok(OwnerChainEnd::OwnerGone(direct.workload.to_string()));
         };
         let kind = direct.workload.kind;
-        let found = controller(&found).and_then(|above| top(kind, above)).unwrap_or(direct);
+        let found =
+            controlling_owner(&found).and_then(|above| owning_workload(kind, above)).unwrap_or(direct);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= REMEMBERED {
+        if known.len() >= MAX_REMEMBERED {
             known.clear();
         }
         known.insert(owner.uid.clone(), found.clone());
-        Ok(End::Workload(found))
+        Ok(OwnerChainEnd::Workload(found))
     }
 }
 
-/// The owner as a workload, if it is of a kind that really controls objects of `kind`.
-fn top(kind: WorkloadKind, owner: &OwnerReference) -> Option<Top> {
+/// Returns the owner as a workload, if its kind controls objects of `kind`.
+fn owning_workload(kind: WorkloadKind, owner: &OwnerReference) -> Option<OwningWorkload> {
     let kind = controlling_workload(kind, &owner.api_version, &owner.kind)?;
-    Some(Top { workload: WorkloadRef::new(kind, &owner.name), uid: owner.uid.clone() })
+    Some(OwningWorkload { workload: WorkloadRef::new(kind, &owner.name), uid: owner.uid.clone() })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::testing::api_server;
     use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::{ApiServer, api_server};
 
     const REPLICA_SET: &str = "/apis/apps/v1/namespaces/shop/replicasets/pay-1";
 
@@ -125,59 +138,62 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn deployment(uid: &str) -> End {
+    fn deployment(uid: &str) -> OwnerChainEnd {
         let workload = WorkloadRef::new(WorkloadKind::Deployment, "pay");
-        End::Workload(Top { workload, uid: uid.into() })
+        OwnerChainEnd::Workload(OwningWorkload { workload, uid: uid.into() })
     }
 
-    /// Answers that the ReplicaSet is controlled by the Deployment of that uid.
-    async fn controlled_by(server: &mut crate::testing::ApiServer, uid: &str) {
+    /// Answers that the Deployment with that uid controls the ReplicaSet.
+    async fn answer_controlled_by(server: &mut ApiServer, uid: &str) {
         let mut replica_set = owned_by("apps/v1", "Deployment", "pay", uid);
         replica_set["uid"] = "r-1".into();
         server.expect("GET", REPLICA_SET).await.ok(json!({ "metadata": replica_set }));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_replica_set_leads_to_its_deployment_and_is_asked_once() {
+    async fn looks_up_a_replica_sets_deployment_once() {
         let (client, mut server) = api_server();
-        let (owners, caller) = (Owners::new(client), caller());
+        let (owners, caller) = (OwnerResolver::new(client), caller());
         let pod = metadata(owned_by("apps/v1", "ReplicaSet", "pay-1", "r-1"));
-        let known = |top: &Top| top.uid == "d-1";
-        let (found, ()) =
-            tokio::join!(owners.workload_of(&caller, &pod, known), controlled_by(&mut server, "d-1"));
+        let is_known = |owning: &OwningWorkload| owning.uid == "d-1";
+        let (found, ()) = tokio::join!(
+            owners.workload_of(&caller, &pod, is_known),
+            answer_controlled_by(&mut server, "d-1")
+        );
         assert_eq!(found, Ok(deployment("d-1")));
-        assert_eq!(owners.workload_of(&caller, &pod, known).await, Ok(deployment("d-1")));
+        assert_eq!(owners.workload_of(&caller, &pod, is_known).await, Ok(deployment("d-1")));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_remembered_owner_that_is_not_the_observed_one_is_looked_up_again() {
+    async fn looks_up_an_unconfirmed_owner_again() {
         let (client, mut server) = api_server();
-        let (owners, caller) = (Owners::new(client), caller());
+        let (owners, caller) = (OwnerResolver::new(client), caller());
         let pod = metadata(owned_by("apps/v1", "ReplicaSet", "pay-1", "r-1"));
         for uid in ["d-1", "d-2"] {
-            let asked = owners.workload_of(&caller, &pod, |top| top.uid == uid);
-            let (found, ()) = tokio::join!(asked, controlled_by(&mut server, uid));
+            let asked = owners.workload_of(&caller, &pod, |owning| owning.uid == uid);
+            let (found, ()) = tokio::join!(asked, answer_controlled_by(&mut server, uid));
             assert_eq!(found, Ok(deployment(uid)));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_owner_of_another_uid_is_another_owner() {
+    async fn an_object_with_another_uid_is_not_the_owner() {
         let (client, mut server) = api_server();
-        let (owners, caller) = (Owners::new(client), caller());
+        let (owners, caller) = (OwnerResolver::new(client), caller());
         let pod = metadata(owned_by("apps/v1", "ReplicaSet", "pay-1", "r-0"));
         let (found, ()) = tokio::join!(owners.workload_of(&caller, &pod, |_| true), async {
             server.expect("GET", REPLICA_SET).await.ok(json!({ "metadata": { "uid": "r-1" } }));
         });
-        assert_eq!(found, Ok(End::Gone("ReplicaSet/pay-1".into())));
+        assert_eq!(found, Ok(OwnerChainEnd::OwnerGone("ReplicaSet/pay-1".into())));
     }
 
     #[tokio::test]
-    async fn a_pod_that_no_workload_controls_is_its_own_workload() {
-        let owners = Owners::new(api_server().0);
-        let own = Top { workload: WorkloadRef::new(WorkloadKind::Pod, "pay-1-x"), uid: "p-1".into() };
+    async fn a_pod_without_a_workload_is_its_own_workload() {
+        let owners = OwnerResolver::new(api_server().0);
+        let own =
+            OwningWorkload { workload: WorkloadRef::new(WorkloadKind::Pod, "pay-1-x"), uid: "p-1".into() };
         let bare = owners.workload_of(&caller(), &ObjectMeta::default(), |_| true).await;
-        assert_eq!(bare, Ok(End::Workload(own.clone())));
+        assert_eq!(bare, Ok(OwnerChainEnd::Workload(own.clone())));
         for (version, kind) in [
             ("apps/v1", "Deployment"),
             ("batch/v1", "CronJob"),
@@ -186,7 +202,7 @@ mod tests {
         ] {
             let pod = metadata(owned_by(version, kind, "pay", "u-1"));
             let found = owners.workload_of(&caller(), &pod, |_| true).await;
-            assert_eq!(found, Ok(End::Workload(own.clone())), "{kind}");
+            assert_eq!(found, Ok(OwnerChainEnd::Workload(own.clone())), "{kind}");
         }
     }
 }

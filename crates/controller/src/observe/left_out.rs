@@ -1,128 +1,141 @@
-//! Objects that are left out because they, or all of their namespace, are more than is kept.
+//! Objects that the cache leaves out because they, or all objects of their namespace, exceed a limit.
 
-use super::{decode::Excess, index::Name, tables::What};
-use crate::{
-    events::{Events, Subject},
-    leadership::{self, Term},
-    metrics::Metrics,
-    observe::Observed,
-};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
 use certmint_contract::{ErrorCode, Namespace};
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
 use tokio::sync::watch;
 
-/// Objects of one namespace that are told by name: who has more of them needs no more to understand.
-const MAX_TOLD_OF_ONE: usize = 20;
-/// Namespaces of which any are.
-const MAX_NAMESPACES: usize = 500;
-/// How soon it is told.
-const PACE: Duration = Duration::from_secs(2);
+use super::cache::Cache;
+use super::keys::ObjectKey;
+use super::kind::WatchedKind;
+use super::object::Excess;
+use crate::events::{Events, Subject};
+use crate::leadership::{self, Term};
+use crate::metrics::Metrics;
 
-/// What is left out, as far as it is told.
+/// Maximum number of left-out objects that are remembered of one namespace. More Events would not help its users.
+const MAX_OBJECTS_PER_NAMESPACE: usize = 20;
+/// Maximum number of namespaces with left-out objects that are remembered.
+const MAX_NAMESPACES: usize = 500;
+/// Time between two reports of the left-out objects.
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Left-out objects, as far as they are remembered.
 #[derive(Default)]
-pub(super) struct LeftOut {
-    objects: BTreeMap<Namespace, BTreeMap<Object, Why>>,
-    /// Of what something was left out since the last list, because its namespace had no room.
-    without_room: HashSet<What>,
+pub(super) struct LeftOutObjects {
+    by_namespace: BTreeMap<Namespace, BTreeMap<KindAndName, LeftOutObject>>,
+    /// Kinds of which an object was left out since the last list because its namespace had no room.
+    kinds_without_room: HashSet<WatchedKind>,
 }
 
-/// An object of a namespace, by its name.
-type Object = (What, Arc<str>);
+/// Key of an object in its namespace.
+type KindAndName = (WatchedKind, Arc<str>);
 
-/// Why it is left out.
-struct Why {
+/// Object that is left out.
+struct LeftOutObject {
     uid: Box<str>,
     excess: Excess,
 }
 
-impl LeftOut {
-    pub(super) fn put(&mut self, what: What, (namespace, name): &Name, uid: &str, excess: Excess) {
+impl LeftOutObjects {
+    /// Remembers an object and the limit that it exceeds.
+    pub(super) fn put(&mut self, kind: WatchedKind, key: &ObjectKey, uid: &str, excess: Excess) {
         if excess == Excess::Namespace {
-            self.without_room.insert(what);
+            self.kinds_without_room.insert(kind);
         }
-        let has_room = self.objects.len() < MAX_NAMESPACES || self.objects.contains_key(namespace);
+        let has_room =
+            self.by_namespace.len() < MAX_NAMESPACES || self.by_namespace.contains_key(&key.namespace);
         if !has_room {
             return;
         }
-        let told = self.objects.entry(namespace.clone()).or_default();
-        let key = (what, name.clone());
-        if told.len() < MAX_TOLD_OF_ONE || told.contains_key(&key) {
-            told.insert(key, Why { uid: uid.into(), excess });
+        let objects = self.by_namespace.entry(key.namespace.clone()).or_default();
+        let name = (kind, key.name.clone());
+        if objects.len() < MAX_OBJECTS_PER_NAMESPACE || objects.contains_key(&name) {
+            objects.insert(name, LeftOutObject { uid: uid.into(), excess });
         }
     }
 
-    pub(super) fn remove(&mut self, what: What, (namespace, name): &Name) {
-        let Some(told) = self.objects.get_mut(namespace) else { return };
-        told.remove(&(what, name.clone()));
-        if told.is_empty() {
-            self.objects.remove(namespace);
+    /// Forgets an object that is gone or within the limits now.
+    pub(super) fn remove(&mut self, kind: WatchedKind, key: &ObjectKey) {
+        let Some(objects) = self.by_namespace.get_mut(&key.namespace) else { return };
+        objects.remove(&(kind, key.name.clone()));
+        if objects.is_empty() {
+            self.by_namespace.remove(&key.namespace);
         }
     }
 
-    /// A list of all begins, which tells anew of what is left out.
-    pub(super) fn list_begins(&mut self, what: What, scope: Option<&Namespace>) {
-        self.without_room.remove(&what);
+    /// Forgets the objects of a watch that begins a full list. The list delivers them again.
+    pub(super) fn full_list_begins(&mut self, kind: WatchedKind, scope: Option<&Namespace>) {
+        self.kinds_without_room.remove(&kind);
         let is_listed = |namespace: &Namespace| scope.is_none_or(|scope| scope == namespace);
-        for (_, told) in self.objects.iter_mut().filter(|(namespace, _)| is_listed(namespace)) {
-            told.retain(|(of, _), _| *of != what);
+        for (_, objects) in self.by_namespace.iter_mut().filter(|(namespace, _)| is_listed(namespace)) {
+            objects.retain(|(known, _), _| *known != kind);
         }
-        self.objects.retain(|_, told| !told.is_empty());
+        self.by_namespace.retain(|_, objects| !objects.is_empty());
     }
 
-    /// The Services of a namespace are not kept any more.
+    /// Forgets the Services of a namespace whose Services are not kept any more.
     pub(super) fn forget_services(&mut self, namespace: &Namespace) {
-        if let Some(told) = self.objects.get_mut(namespace) {
-            told.retain(|(of, _), _| *of != What::Service);
+        if let Some(objects) = self.by_namespace.get_mut(namespace) {
+            objects.retain(|(kind, _), _| *kind != WatchedKind::Service);
         }
-        self.objects.retain(|_, told| !told.is_empty());
+        self.by_namespace.retain(|_, objects| !objects.is_empty());
     }
 
-    /// Whether something of that kind may find room later.
-    pub(super) fn wants_room(&self, what: What) -> bool {
-        self.without_room.contains(&what)
+    /// Returns whether an object of the kind was left out that may have room later.
+    pub(super) fn lacks_room(&self, kind: WatchedKind) -> bool {
+        self.kinds_without_room.contains(&kind)
     }
 
+    /// Returns all remembered objects and the limits that they exceed.
     pub(super) fn all(&self) -> Vec<(Subject, Excess)> {
-        self.objects.iter().flat_map(|(namespace, told)| subjects(namespace, told)).collect()
+        let by_namespace = self.by_namespace.iter();
+        by_namespace.flat_map(|(namespace, objects)| event_subjects(namespace, objects)).collect()
     }
 }
 
-fn subjects(namespace: &Namespace, told: &BTreeMap<Object, Why>) -> Vec<(Subject, Excess)> {
-    let subject = |((what, name), Why { uid, excess }): (&Object, &Why)| {
-        let (api_version, kind) = what.api_version_and_kind();
-        let (namespace, uid) = (namespace.as_str().into(), Some(uid.clone()));
-        (Subject { api_version, kind, namespace, name: name.clone(), uid }, *excess)
+fn event_subjects(
+    namespace: &Namespace,
+    objects: &BTreeMap<KindAndName, LeftOutObject>,
+) -> Vec<(Subject, Excess)> {
+    let subject = |((kind, name), LeftOutObject { uid, excess }): (&KindAndName, &LeftOutObject)| {
+        let subject = Subject {
+            api_version: kind.api_version(),
+            kind: kind.as_str(),
+            namespace: namespace.as_str().into(),
+            name: name.clone(),
+            uid: Some(uid.clone()),
+        };
+        (subject, *excess)
     };
-    told.iter().map(subject).collect()
+    objects.iter().map(subject).collect()
 }
 
-/// Tells of what is left out.
-pub(crate) struct LeftOutTeller {
-    /// Where it is known.
-    pub(crate) observed: Arc<Observed>,
-    /// Whether this replica is the one that tells.
+/// Reports left-out objects: on every replica in a metric, on the leader also in Events and the log.
+pub(crate) struct LeftOutReporter {
+    /// Cache that leaves objects out.
+    pub(crate) cache: Arc<Cache>,
+    /// Leadership of this replica.
     pub(crate) terms: watch::Receiver<Term>,
-    /// Where it is told.
+    /// Writer of the Events about left-out objects.
     pub(crate) events: Events,
-    /// Where it is counted.
+    /// Has the gauge of left-out objects.
     pub(crate) metrics: Metrics,
 }
 
-impl LeftOutTeller {
-    /// Never returns.
+impl LeftOutReporter {
+    /// Reports until it is dropped; never returns.
     pub(crate) async fn run(self) {
         loop {
-            self.tell();
-            tokio::time::sleep(PACE).await;
+            self.report();
+            tokio::time::sleep(REPORT_INTERVAL).await;
         }
     }
 
-    fn tell(&self) {
-        let left_out = self.observed.left_out();
+    fn report(&self) {
+        let left_out = self.cache.left_out();
         self.metrics.left_out.set(left_out.len().try_into().unwrap_or(i64::MAX));
         if !leadership::leads(&self.terms) {
             return;
@@ -141,33 +154,33 @@ impl LeftOutTeller {
 mod tests {
     use super::*;
 
-    fn name(namespace: usize, object: usize) -> Name {
-        (format!("n{namespace}").parse().unwrap(), format!("o{object}").into())
+    fn key(namespace: usize, object: usize) -> ObjectKey {
+        ObjectKey::new(&format!("n{namespace}").parse().unwrap(), format!("o{object}"))
     }
 
     #[test]
-    fn however_much_is_left_out_little_is_remembered_and_each_namespace_is_told() {
-        let mut left_out = LeftOut::default();
+    fn remembers_few_objects_of_many_namespaces() {
+        let mut left_out = LeftOutObjects::default();
         for object in 0..1_000 {
-            left_out.put(What::Service, &name(0, object), "u", Excess::Selector);
+            left_out.put(WatchedKind::Service, &key(0, object), "u", Excess::Selector);
         }
         for namespace in 1..1_000 {
-            left_out.put(What::Service, &name(namespace, 0), "u", Excess::Selector);
+            left_out.put(WatchedKind::Service, &key(namespace, 0), "u", Excess::Selector);
         }
-        assert_eq!(left_out.all().len(), MAX_TOLD_OF_ONE + MAX_NAMESPACES - 1);
-        assert!(!left_out.wants_room(What::Service));
+        assert_eq!(left_out.all().len(), MAX_OBJECTS_PER_NAMESPACE + MAX_NAMESPACES - 1);
+        assert!(!left_out.lacks_room(WatchedKind::Service));
         for object in 0..1_000 {
-            left_out.remove(What::Service, &name(0, object));
+            left_out.remove(WatchedKind::Service, &key(0, object));
         }
         assert_eq!(left_out.all().len(), MAX_NAMESPACES - 1);
     }
 
     #[test]
-    fn what_found_no_room_is_looked_for_until_the_next_list() {
-        let mut left_out = LeftOut::default();
-        left_out.put(What::Secret, &name(0, 0), "u", Excess::Namespace);
-        assert!(left_out.wants_room(What::Secret) && !left_out.wants_room(What::Service));
-        left_out.list_begins(What::Secret, None);
-        assert!(!left_out.wants_room(What::Secret) && left_out.all().is_empty());
+    fn a_kind_lacks_room_until_its_next_list() {
+        let mut left_out = LeftOutObjects::default();
+        left_out.put(WatchedKind::Secret, &key(0, 0), "u", Excess::Namespace);
+        assert!(left_out.lacks_room(WatchedKind::Secret) && !left_out.lacks_room(WatchedKind::Service));
+        left_out.full_list_begins(WatchedKind::Secret, None);
+        assert!(!left_out.lacks_room(WatchedKind::Secret) && left_out.all().is_empty());
     }
 }

@@ -1,236 +1,132 @@
-//! One watch: list, then follow, for ever; whatever goes wrong is tried again.
+//! Watches that fill the cache: each lists its objects and then follows their changes, and retries after any failure.
 
-use super::{
-    changes::Query,
-    decode::{Seen, UNFINISHED, Unreadable, injected_selector, managed_selector},
-    index::Name,
-    state::Observed,
-    tables::What,
-};
-use crate::{api, metrics::Metrics};
-use certmint_contract::{ErrorCode, Namespace, WorkloadKind};
+use std::collections::HashSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certmint_contract::ErrorCode;
 use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{Secret, Service};
-use kube::{
-    Client,
-    api::ApiResource,
-    runtime::{
-        WatchStreamExt,
-        utils::Backoff,
-        watcher::{self, Event},
-    },
-};
-use std::{
-    collections::HashSet,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tokio::task::JoinSet;
+use kube::Client;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use tokio::time::Instant;
 
-/// What is watched, and where.
-#[derive(Clone, Debug)]
-pub(crate) struct Source {
-    what: What,
-    /// One namespace, or all.
-    namespace: Option<Namespace>,
-    /// It begins when no more watches than that have yet to deliver their first list.
-    begins_with: usize,
-}
+use super::backoff::WatchBackoff;
+use super::cache::Cache;
+use super::keys::ObjectKey;
+use super::kind::WatchedKind;
+use super::object::{Unreadable, WatchedObject};
+use super::source::WatchSource;
+use crate::metrics::Metrics;
 
-/// The waits between failures in a row: a watch that ran for a while starts again with the shortest.
-pub(crate) struct Patience {
-    next: Duration,
-    last: Instant,
-}
+/// Time after which the controller goes on without a namespace that it cannot read. When a namespace is deleted, the
+/// RoleBinding in it is deleted too, and the other namespaces must not wait for it.
+const UNREADABLE_AFTER: Duration = Duration::from_secs(30);
+/// Time after which a watch lists again because an object had no room: other objects may be gone since then.
+const RELIST_FOR_ROOM_INTERVAL: Duration = Duration::from_secs(300);
 
-/// How long a named namespace may stay closed to us before everything else goes on without it: with a namespace goes
-/// the RoleBinding in it, and the other namespaces must not wait for one that is gone.
-const CLOSED_AFTER: Duration = Duration::from_secs(30);
-const SHORTEST_WAIT: Duration = Duration::from_millis(500);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// How soon all is listed again when something of it found no room: what took the room may be gone.
-const ROOM_PACE: Duration = Duration::from_secs(300);
-/// What the watch of Services is called.
-const WATCH_OF_SERVICES: &str = "Service";
-/// How soon Services are listed again after that failed.
-const LISTING_PAUSE: Duration = Duration::from_secs(5);
-/// Namespaces whose Services are listed at one time.
-const MAX_LISTINGS: usize = 4;
-
-/// Every watch there is to be: per namespace when some are named, else for the whole cluster.
-pub(crate) fn sources(namespaces: &[Namespace]) -> Vec<Source> {
-    let scopes: Vec<_> = match namespaces {
-        [] => vec![None],
-        some => some.iter().cloned().map(Some).collect(),
-    };
-    let whats = WorkloadKind::ALL.into_iter().map(What::of).chain([What::Service, What::Secret]);
-    // Which Services are kept depends on everything else.
-    let begins_with = |what| if what == What::Service { scopes.len() } else { usize::MAX };
-    let source = |what, namespace| Source { what, namespace, begins_with: begins_with(what) };
-    whats.flat_map(|what| scopes.iter().cloned().map(move |namespace| source(what, namespace))).collect()
-}
-
-impl Source {
-    /// What the watch is called in logs and metrics.
-    pub(crate) fn name(&self) -> &'static str {
-        match self.what {
-            What::Workload(kind) => kind.as_str(),
-            What::Pod => WorkloadKind::Pod.as_str(),
-            What::Service => WATCH_OF_SERVICES,
-            What::Secret => "Secret",
-        }
-    }
-
-    fn query(&self, client: &Client) -> Query {
-        let query = |resource: &ApiResource| Query::new(client.clone(), resource, self.namespace.as_ref());
-        match self.what {
-            // Never the Secrets themselves: their metadata says all that decisions need.
-            What::Secret => {
-                query(&ApiResource::erase::<Secret>(&())).metadata_only().labelled(managed_selector())
-            }
-            What::Service => query(&ApiResource::erase::<Service>(&())),
-            What::Pod => {
-                query(&api::resource(WorkloadKind::Pod)).labelled(injected_selector()).with_fields(UNFINISHED)
-            }
-            What::Workload(kind) => query(&api::resource(kind)).labelled(managed_selector()),
-        }
-    }
-}
-
-/// Watches until dropped; never returns.
-pub(crate) async fn watch(client: Client, source: Source, observed: Arc<Observed>, metrics: Metrics) {
-    metrics.watching(source.name());
-    observed.wait_for_lists_but(source.begins_with).await;
-    let begun = tokio::time::Instant::now();
-    let mut watched = Watched { source: &source, observed: &observed, metrics, first: true, begun };
-    loop {
-        tokio::select! {
-            () = watched.follow(source.query(&client).changes()) => {}
-            () = wait_for_want_of_room(source.what, &observed) => {}
-        }
-    }
-}
-
-/// Lists the Services of namespaces that come into use; never returns.
-pub(crate) async fn list_services(client: Client, observed: Arc<Observed>, metrics: Metrics) {
-    let mut listings = JoinSet::new();
-    loop {
-        tokio::select! {
-            next = observed.next_to_list(), if listings.len() < MAX_LISTINGS => {
-                listings.spawn(list_services_of(client.clone(), next, Arc::clone(&observed), metrics.clone()));
-            }
-            Some(ended) = listings.join_next() => {
-                if let Err(panic) = ended.map_err(tokio::task::JoinError::into_panic) {
-                    std::panic::resume_unwind(panic);
-                }
-            }
-        }
-    }
-}
-
-async fn list_services_of(
-    client: Client,
-    listing: (Namespace, u64),
-    observed: Arc<Observed>,
+/// Watch with its progress.
+struct Watch<'a> {
+    source: &'a WatchSource,
+    cache: &'a Cache,
     metrics: Metrics,
-) {
-    let query = Query::new(client, &ApiResource::erase::<Service>(&()), Some(&listing.0));
-    let listed = query.list(|seen| observed.listing_told(&listing, seen)).await;
-    if let Err(error) = &listed {
-        metrics.watch_failed(WATCH_OF_SERVICES);
-        let (code, namespace) = (ErrorCode::Unavailable, &listing.0);
-        tracing::warn!(%code, %namespace, %error, "the namespace's Services cannot be listed; its workloads wait, and this is tried again");
-        tokio::time::sleep(LISTING_PAUSE).await;
-    }
-    observed.listing_ended(&listing, listed.is_ok());
+    /// The first list is not complete yet.
+    is_first_list: bool,
+    started: Instant,
 }
 
-/// Waits until all is to be listed again, because something found no room.
-async fn wait_for_want_of_room(what: What, observed: &Observed) {
+/// Runs a watch until it is dropped; never returns.
+pub(crate) async fn watch(client: Client, source: WatchSource, cache: Arc<Cache>, metrics: Metrics) {
+    metrics.watching(source.name());
+    cache.wait_for_unsynced(source.starts_at_unsynced).await;
+    let mut watch =
+        Watch { source: &source, cache: &cache, metrics, is_first_list: true, started: Instant::now() };
     loop {
-        tokio::time::sleep(ROOM_PACE).await;
-        if observed.wants_room(what) {
+        // A new stream begins with a new list.
+        tokio::select! {
+            () = watch.follow(source.query(&client).changes()) => {}
+            () = wait_until_relist_for_room(source.kind, &cache) => {}
+        }
+    }
+}
+
+/// Waits until it is time to list again because an object had no room.
+async fn wait_until_relist_for_room(kind: WatchedKind, cache: &Cache) {
+    loop {
+        tokio::time::sleep(RELIST_FOR_ROOM_INTERVAL).await;
+        if cache.lacks_room(kind) {
             return;
         }
     }
 }
 
-/// A watch, from one list to the next.
-struct Watched<'a> {
-    source: &'a Source,
-    observed: &'a Observed,
-    metrics: Metrics,
-    /// The first list is not complete yet.
-    first: bool,
-    begun: tokio::time::Instant,
-}
-
-impl Watched<'_> {
-    async fn follow(&mut self, changes: impl Stream<Item = watcher::Result<Event<Seen>>>) {
-        let (what, scope) = (self.source.what, self.source.namespace.as_ref());
-        let mut changes = pin!(changes.backoff(Patience::default()));
+impl Watch<'_> {
+    async fn follow(&mut self, changes: impl Stream<Item = watcher::Result<Event<WatchedObject>>>) {
+        let (kind, scope) = (self.source.kind, self.source.namespace.as_ref());
+        let mut changes = pin!(changes.backoff(WatchBackoff::default()));
         let mut listed = HashSet::new();
         // The stream does not end.
         while let Some(change) = changes.next().await {
             match change {
                 Ok(Event::Init) => {
                     listed.clear();
-                    self.observed.list_begins(what, scope);
+                    self.cache.full_list_begins(kind, scope);
                 }
-                Ok(Event::InitApply(seen)) => listed.extend(self.upsert(&seen)),
+                Ok(Event::InitApply(object)) => listed.extend(self.upsert(&object)),
                 Ok(Event::InitDone) => {
-                    self.observed.list_ended(what, scope, &std::mem::take(&mut listed));
-                    if std::mem::take(&mut self.first) {
-                        self.observed.first_list_done(None);
+                    self.cache.full_list_ended(kind, scope, &std::mem::take(&mut listed));
+                    if std::mem::take(&mut self.is_first_list) {
+                        self.cache.first_list_done(None);
                     }
                 }
-                Ok(Event::Apply(seen)) => drop(self.upsert(&seen)),
-                Ok(Event::Delete(seen)) => {
-                    if let Ok((namespace, name)) = seen.namespace_and_name() {
-                        self.observed.remove(what, &(namespace, name.into()));
+                Ok(Event::Apply(object)) => drop(self.upsert(&object)),
+                Ok(Event::Delete(object)) => {
+                    if let Ok((namespace, name)) = object.namespace_and_name() {
+                        self.cache.remove(kind, &ObjectKey::new(&namespace, name));
                     }
                 }
-                Err(error) => self.failed(&error),
+                Err(error) => self.note_failure(&error),
             }
         }
     }
 
-    fn failed(&mut self, error: &watcher::Error) {
+    fn note_failure(&mut self, error: &watcher::Error) {
         let (code, watch) = (ErrorCode::Unavailable, self.source.name());
         self.metrics.watch_failed(watch);
-        tracing::warn!(%code, watch, %error, "watch interrupted; it is tried again");
+        tracing::warn!(%code, watch, %error, "watch interrupted; the controller retries");
         if let Some(namespace) = &self.source.namespace
-            && self.first
+            && self.is_first_list
             && is_forbidden(error)
-            && self.begun.elapsed() > CLOSED_AFTER
+            && self.started.elapsed() > UNREADABLE_AFTER
         {
-            self.first = false;
+            self.is_first_list = false;
             tracing::error!(
                 code = %ErrorCode::MissingPermission,
                 %namespace,
                 watch,
-                "this namespace cannot be read, and the others go on without it; if it is gone, take it from the chart's value namespaces, else run helm upgrade, which gives the rights in it again"
+                "the controller cannot read this namespace and goes on without it; if the namespace is gone, remove it from the chart's value namespaces, else run helm upgrade, which grants the permissions in it again"
             );
-            self.observed.first_list_done(Some(namespace));
+            self.cache.first_list_done(Some(namespace));
         }
     }
 
-    fn upsert(&self, seen: &Seen) -> Option<Name> {
-        match self.observed.upsert(self.source.what, seen) {
-            Ok(name) => name,
-            Err(Unreadable::NoRoom(full)) => {
-                if full.is_news {
-                    let namespace = seen.metadata.namespace.as_deref().unwrap_or_default();
+    /// Stores an object. Returns its key, or `None` when it is not kept.
+    fn upsert(&self, object: &WatchedObject) -> Option<ObjectKey> {
+        match self.cache.upsert(self.source.kind, object) {
+            Ok(key) => key,
+            Err(Unreadable::NamespaceFull(full)) => {
+                if full.is_first {
+                    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
                     let code = ErrorCode::UnreadableObject;
-                    tracing::warn!(%code, namespace, "the namespace has more injected pods than a controller keeps; the others are served by their workload only");
+                    tracing::warn!(%code, namespace, "the namespace has more injected pods than a controller keeps; the other pods cannot have certificates of their own");
                 }
                 None
             }
             Err(error) => {
-                let (namespace, name) = (&seen.metadata.namespace, &seen.metadata.name);
+                let (namespace, name) = (&object.metadata.namespace, &object.metadata.name);
                 let (code, kind) = (ErrorCode::UnreadableObject, self.source.name());
-                tracing::warn!(%code, kind, ?namespace, ?name, %error, "passed over: it cannot be read; correct it");
+                tracing::warn!(%code, kind, ?namespace, ?name, %error, "skipped an object that cannot be read; correct it");
                 None
             }
         }
@@ -240,29 +136,4 @@ impl Watched<'_> {
 fn is_forbidden(error: &watcher::Error) -> bool {
     let watcher::Error::InitialListFailed(error) = error else { return false };
     matches!(error, kube::Error::Api(status) if status.code == 403)
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { next: SHORTEST_WAIT, last: Instant::now() }
-    }
-}
-
-impl Iterator for Patience {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        if self.last.elapsed() > LONGEST_WAIT * 6 {
-            self.next = SHORTEST_WAIT;
-        }
-        self.last = Instant::now();
-        let wait = self.next;
-        self.next = (wait * 2).min(LONGEST_WAIT);
-        Some(wait)
-    }
-}
-
-impl Backoff for Patience {
-    /// Every list begins with an event that counts as a success, so a success says nothing: time does.
-    fn reset(&mut self) {}
 }

@@ -6,9 +6,9 @@ use crate::{
     clock::{self, Clock},
     events::Events,
     metrics::Metrics,
-    observe::{Known, Observed, Seen, WorkloadKey},
+    observe::{Cache, TrackedSecret, WatchedObject, WorkloadKey},
     planning::Planning,
-    queue::{Outcome, Queue},
+    queue::{Queue, WorkOutcome},
     random,
     testing::{ApiServer, Call, api_server},
 };
@@ -28,7 +28,7 @@ pub(crate) const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/p
 /// The controller, and who talks to it.
 pub(crate) struct Fixture {
     pub(crate) reconciler: Arc<Reconciler>,
-    pub(crate) observed: Arc<Observed>,
+    pub(crate) cache: Arc<Cache>,
     pub(crate) server: ApiServer,
     pub(crate) told: tokio::sync::mpsc::Receiver<crate::events::Unwritten>,
     pub(crate) key: WorkloadKey,
@@ -64,7 +64,7 @@ pub(crate) fn workload() -> Value {
     })
 }
 
-pub(crate) fn seen(object: &Value) -> Seen {
+pub(crate) fn seen(object: &Value) -> WatchedObject {
     serde_json::from_str(&object.to_string()).unwrap()
 }
 
@@ -95,8 +95,8 @@ pub(crate) fn replaced(call: Call) {
 pub(crate) fn fixture() -> Fixture {
     let (client, server) = api_server();
     let queue = Arc::new(Queue::default());
-    let observed = Observed::new(Arc::clone(&queue), 0);
-    observed.see(WorkloadKind::Deployment, &seen(&workload()));
+    let cache = Cache::new(Arc::clone(&queue), 0);
+    cache.insert_workload(WorkloadKind::Deployment, &seen(&workload()));
     let (events, told) = Events::new("controller-0");
     let authority = authority();
     let roots = Some(authority.trust_bundle().into());
@@ -107,7 +107,7 @@ pub(crate) fn fixture() -> Fixture {
         reconciler: Arc::new(Reconciler {
             planning: Planning {
                 client: client.clone(),
-                observed: Arc::clone(&observed),
+                cache: Arc::clone(&cache),
                 ca,
                 policy,
                 clock: Clock::default(),
@@ -119,7 +119,7 @@ pub(crate) fn fixture() -> Fixture {
             pace: Pace::default(),
             news: News::default(),
         }),
-        observed,
+        cache,
         server,
         queue,
         told,
@@ -149,11 +149,11 @@ impl Fixture {
             call.ok(secret.clone());
             secret
         });
-        assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+        assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
         secret
     }
 
-    pub(crate) fn known(&self) -> Known {
-        self.observed.view(&self.key).secrets.pop().unwrap()
+    pub(crate) fn known(&self) -> TrackedSecret {
+        self.cache.view(&self.key).secrets.pop().unwrap()
     }
 }

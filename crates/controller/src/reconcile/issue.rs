@@ -4,7 +4,7 @@ use super::{ReconcileError, Reconciler};
 use crate::{
     api::Fault,
     events::Subject,
-    observe::{Known, WorkloadKey},
+    observe::{TrackedSecret, WorkloadKey},
     random,
     secrets::{Metadata, Secrets, TLS, Version, content},
 };
@@ -28,7 +28,7 @@ impl Reconciler {
         let content = content::of_workload(&issued.bundle, &reference);
         match secrets.create(order.secret_name.as_str(), metadata, &content).await {
             Ok(written) => {
-                self.planning.observed.note_secret(written, None);
+                self.planning.cache.note_secret(written, None);
                 self.told(workload, order, &issued, "Issued");
                 Ok(true)
             }
@@ -42,7 +42,7 @@ impl Reconciler {
         &self,
         workload: &Workload,
         order: &Order,
-        seen: &Known,
+        seen: &TrackedSecret,
         secrets: &Secrets,
     ) -> Result<bool, ReconcileError> {
         let (issued, facts) = self.make(order).await?;
@@ -56,7 +56,7 @@ impl Reconciler {
         let content = content::of_workload(&issued.bundle, &reference);
         match secrets.replace(&seen, metadata, &content).await {
             Ok(written) => {
-                self.planning.observed.note_secret(written, None);
+                self.planning.cache.note_secret(written, None);
                 self.told(workload, order, &issued, "Renewed");
                 Ok(true)
             }
@@ -93,7 +93,7 @@ impl Reconciler {
             Err(_) => return Err(ReconcileError::CaChanges),
         };
         let key = new_key(order.key_algorithm).await?;
-        let now = self.planning.clock.agreed()?;
+        let now = self.planning.clock.trusted_now()?;
         let profile =
             Profile { dns_names: &order.dns_names, spiffe_id: &order.spiffe_id, lifetime: order.lifetime };
         let issued = match authority.issue(&profile, &key, random::serial()?, now) {
@@ -170,7 +170,7 @@ fn metadata(workload: &Workload, order: &Order, facts: IssuedFacts) -> Result<Me
 mod tests {
     use crate::{
         ca::Ca,
-        queue::Outcome,
+        queue::WorkOutcome,
         reconcile::fixture::{authority_for, fixture, seen, workload},
     };
     use certmint_contract::{Policy, WorkloadKind};
@@ -188,10 +188,10 @@ mod tests {
         fixture.ca.send_replace(ca_of(&Policy::default()));
         let mut asking = workload();
         asking["metadata"]["annotations"]["certmint.dev/dns-names"] = "pay.example.com".into();
-        fixture.observed.see(WorkloadKind::Deployment, &seen(&asking));
+        fixture.cache.insert_workload(WorkloadKind::Deployment, &seen(&asking));
         let wider = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]}}"#).unwrap();
         fixture.policy.send_replace(Arc::new(wider.clone()));
-        assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Failed);
+        assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, WorkOutcome::Failed);
         assert_eq!(fixture.reasons(), [] as [&str; 0]);
         let error = fixture.reconciler.try_reconcile(&fixture.key).await.unwrap_err();
         let why = error.source().unwrap().to_string();
@@ -207,7 +207,7 @@ mod tests {
         let clock = fixture.reconciler.planning.clock.clone();
         for days in [40, -40] {
             clock.move_ahead(time::Duration::days(days));
-            assert!(matches!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Again(_)));
+            assert!(matches!(fixture.reconciler.reconcile(&fixture.key).await, WorkOutcome::CheckAt(_)));
             fixture.server.expect_silence().await;
         }
         assert_eq!(fixture.reasons(), [] as [&str; 0]);

@@ -11,7 +11,7 @@ async fn a_secret_that_is_damaged_again_and_again_is_written_less_often() {
     for round in 1.. {
         secret["metadata"]["resourceVersion"] = (10 * round).to_string().into();
         secret["data"]["tls.key"] = "aHVzaA==".into();
-        fixture.observed.see_secret(&seen(&secret));
+        fixture.cache.insert_secret(&seen(&secret));
         let now = Instant::now();
         let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
             if round < pace::BURST {
@@ -20,7 +20,7 @@ async fn a_secret_that_is_damaged_again_and_again_is_written_less_often() {
             }
         });
         if round == pace::BURST {
-            assert_eq!(outcome, Outcome::Again(now + pace::INTERVAL));
+            assert_eq!(outcome, WorkOutcome::CheckAt(now + pace::INTERVAL));
             break;
         }
     }
@@ -29,10 +29,10 @@ async fn a_secret_that_is_damaged_again_and_again_is_written_less_often() {
     let until = Instant::now() + pace::INTERVAL;
     let name = fixture.known().facts.name;
     secret["metadata"]["resourceVersion"] = "1000".into();
-    fixture.observed.see_secret(&seen(&secret));
-    assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Again(until));
-    fixture.observed.doubt(&fixture.key, Some(&name));
-    assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Again(until));
+    fixture.cache.insert_secret(&seen(&secret));
+    assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, WorkOutcome::CheckAt(until));
+    fixture.cache.recheck(&fixture.key, Some(&name));
+    assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, WorkOutcome::CheckAt(until));
     assert_eq!(fixture.reasons(), [] as [&str; 0]);
     fixture.server.expect_silence().await;
     // When the time has come, one write mends it.
@@ -41,7 +41,7 @@ async fn a_secret_that_is_damaged_again_and_again_is_written_less_often() {
         fixture.server.expect("GET", SECRET).await.ok(secret.clone());
         replaced(fixture.server.expect("PATCH", SECRET).await);
     });
-    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     assert_eq!(fixture.reasons(), ["SecretDamaged", "Renewed"]);
 }
 
@@ -54,13 +54,13 @@ async fn a_workload_that_is_changed_to_and_fro_is_told_so_once() {
     for (round, algorithm) in (1..pace::BURST + 5).zip(algorithms) {
         let mut changed = workload();
         changed["metadata"]["annotations"]["certmint.dev/key-algorithm"] = algorithm.into();
-        fixture.observed.see(WorkloadKind::Deployment, &seen(&changed));
+        fixture.cache.insert_workload(WorkloadKind::Deployment, &seen(&changed));
         let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
             if round < pace::BURST {
                 replaced(fixture.server.expect("PATCH", SECRET).await);
             }
         });
-        assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+        assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
         told.extend(fixture.reasons());
     }
     assert_eq!(told.iter().filter(|reason| **reason == "WrittenTooOften").count(), 1);

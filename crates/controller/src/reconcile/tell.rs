@@ -4,8 +4,8 @@ use super::{BLOCKED_REST, LONGEST_REST, ReconcileError, Reconciler, pace};
 use crate::{
     api::Fault,
     events::Subject,
-    observe::{View, WorkloadKey},
-    queue::Outcome,
+    observe::{WorkloadKey, WorkloadView},
+    queue::WorkOutcome,
 };
 use certmint_contract::{ErrorCode, SecretName};
 use certmint_planner::{Refusal, SecretFacts, Workload};
@@ -20,7 +20,7 @@ pub(super) struct Blocking {
 
 impl Blocking {
     /// The Secret of the wanted name, which may turn out to be in the way.
-    pub(super) fn of(view: &View, in_the_way: Option<&SecretFacts>) -> Option<Self> {
+    pub(super) fn of(view: &WorkloadView, in_the_way: Option<&SecretFacts>) -> Option<Self> {
         let known = view.secrets.iter().map(|known| &known.facts);
         let facts = in_the_way
             .or_else(|| known.into_iter().find(|facts| view.wanted.as_ref() == Some(&facts.name)))?;
@@ -36,7 +36,7 @@ impl Reconciler {
         workload: &Workload,
         refusal: &Refusal,
         blocking: Option<Blocking>,
-    ) -> Outcome {
+    ) -> WorkOutcome {
         let Refusal { code, message } = refusal;
         self.metrics.refused(*code);
         if self.news.is_news(key, *code, message) {
@@ -51,7 +51,7 @@ impl Reconciler {
             }
             _ => LONGEST_REST,
         };
-        Outcome::Again(Instant::now() + rest)
+        WorkOutcome::CheckAt(Instant::now() + rest)
     }
 
     /// The certificate is as it should be, but for what it has no room for.
@@ -63,7 +63,7 @@ impl Reconciler {
     }
 
     /// Writes nothing before `until`, because something changes the Secret, or what it depends on, without end.
-    pub(super) fn wait(&self, workload: &Workload, secret: &SecretName, until: Instant) -> Outcome {
+    pub(super) fn wait(&self, workload: &Workload, secret: &SecretName, until: Instant) -> WorkOutcome {
         let code = ErrorCode::WrittenTooOften;
         let note = format!(
             "Secret {secret} had to be written more than {} times within minutes, so it is written every {} s now; kubectl get secret {secret} --output yaml --show-managed-fields tells who changes it",
@@ -75,17 +75,17 @@ impl Reconciler {
         if self.events.refused(&Subject::of(workload), code, &note) {
             tracing::warn!(%workload, %code, note, "written too often");
         }
-        Outcome::Again(until)
+        WorkOutcome::CheckAt(until)
     }
 
     /// Something went wrong on the way.
-    pub(super) fn fail(&self, key: &WorkloadKey, error: &ReconcileError) -> Outcome {
+    pub(super) fn fail(&self, key: &WorkloadKey, error: &ReconcileError) -> WorkOutcome {
         if let ReconcileError::Api(error) = error
             && matches!(error.fault(), Fault::NamespaceEnds)
         {
             // The workload goes with it, most often, and nobody can do anything about that. But the answer may be
             // older than the workload, in a namespace made anew: no watch will tell of either again.
-            return Outcome::Again(Instant::now() + BLOCKED_REST);
+            return WorkOutcome::CheckAt(Instant::now() + BLOCKED_REST);
         }
         self.metrics.failed();
         let code = error.code();
@@ -95,9 +95,9 @@ impl Reconciler {
         // What passes within moments is no news, and an API server that is away takes no Event.
         let news =
             !matches!(code, ErrorCode::Unavailable | ErrorCode::NotYetIssued | ErrorCode::ClockDiffers);
-        if let (true, Some(workload)) = (news, self.planning.observed.workload(key)) {
+        if let (true, Some(workload)) = (news, self.planning.cache.workload(key)) {
             self.events.refused(&Subject::of(&workload), code, &error.to_string());
         }
-        Outcome::Failed
+        WorkOutcome::Failed
     }
 }

@@ -21,7 +21,7 @@ async fn a_new_workload_costs_one_write_and_an_event() {
     );
     assert_eq!(fixture.reasons(), ["Issued"]);
     // The write itself was taken note of: nothing is left to do, whether or not the watch told of it.
-    assert!(matches!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Again(_)));
+    assert!(matches!(fixture.reconciler.reconcile(&fixture.key).await, WorkOutcome::CheckAt(_)));
     fixture.server.expect_silence().await;
 }
 
@@ -40,7 +40,7 @@ async fn a_foreign_secret_of_that_name_is_read_and_left_alone_until_it_is_gone()
             }
             fixture.server.expect("GET", SECRET).await.ok(foreign.clone());
         });
-        assert_eq!(outcome, Outcome::Again(before + BLOCKED_REST));
+        assert_eq!(outcome, WorkOutcome::CheckAt(before + BLOCKED_REST));
     }
     let told: Vec<_> = std::iter::from_fn(|| fixture.told.try_recv().ok()).collect();
     let about: Vec<_> = told.iter().map(|event| event.subject.kind).collect();
@@ -51,7 +51,7 @@ async fn a_foreign_secret_of_that_name_is_read_and_left_alone_until_it_is_gone()
         fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
         fixture.server.expect("POST", SECRETS).await.written("2");
     });
-    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     assert_eq!(fixture.reasons(), ["Issued"]);
     fixture.server.expect_silence().await;
 }
@@ -64,7 +64,7 @@ async fn a_secret_that_lost_our_label_gets_it_back() {
     secret["metadata"]["resourceVersion"] = "2".into();
     // The watch selects by the label, so that to it the Secret is gone.
     let name = "payments-certmint-tls".parse().unwrap();
-    fixture.observed.forget_secret(&fixture.key.namespace, &name);
+    fixture.cache.forget_secret(&fixture.key.namespace, &name);
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("POST", SECRETS).await.fail(409, "AlreadyExists");
         fixture.server.expect("GET", SECRET).await.ok(secret);
@@ -73,7 +73,7 @@ async fn a_secret_that_lost_our_label_gets_it_back() {
         assert_eq!(call.body["metadata"]["resourceVersion"], "2");
         replaced(call);
     });
-    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     fixture.server.expect_silence().await;
 }
 
@@ -85,7 +85,7 @@ async fn a_secret_that_cannot_be_changed_is_created_anew() {
         secret["metadata"]["resourceVersion"] = "2".into();
         secret["data"]["tls.key"] = "aHVzaA==".into();
         secret[fixed] = value;
-        fixture.observed.see_secret(&seen(&secret));
+        fixture.cache.insert_secret(&seen(&secret));
         let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
             fixture.server.expect("GET", SECRET).await.ok(secret.clone());
             let call = fixture.server.expect("PATCH", SECRET).await;
@@ -98,7 +98,7 @@ async fn a_secret_that_cannot_be_changed_is_created_anew() {
             fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
             fixture.server.expect("POST", SECRETS).await.written("3");
         });
-        assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+        assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
         assert_eq!(fixture.reasons(), ["Issued", "SecretDamaged", "SecretDamaged", "Issued"]);
     }
 }
@@ -118,13 +118,13 @@ async fn a_write_that_is_refused_for_another_reason_deletes_nothing() {
     let mut secret = fixture.issue().await;
     secret["metadata"]["resourceVersion"] = "2".into();
     secret["data"]["tls.key"] = "aHVzaA==".into();
-    fixture.observed.see_secret(&seen(&secret));
+    fixture.cache.insert_secret(&seen(&secret));
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.ok(secret.clone());
         fixture.server.expect("PATCH", SECRET).await.fail(422, "Invalid");
         fixture.server.expect("GET", SECRET).await.ok(secret.clone());
     });
-    assert_eq!(outcome, Outcome::Failed);
+    assert_eq!(outcome, WorkOutcome::Failed);
     fixture.server.expect_silence().await;
 }
 
@@ -134,7 +134,7 @@ async fn at_the_start_only_what_others_wrote_is_read_at_once_and_the_rest_within
     for (ours, seen_first) in [(true, written_by_us(&secret)), (false, secret)] {
         // Another process, which has not seen it before; the roots are of another CA, so that a look shows.
         let mut fixture = fixture();
-        fixture.observed.see_secret(&seen(&seen_first));
+        fixture.cache.insert_secret(&seen(&seen_first));
         let wait = fixture.known().verify_at.saturating_duration_since(Instant::now());
         assert_eq!(wait >= Duration::from_secs(1_800), ours);
         assert!(wait <= Duration::from_secs(3_600));
@@ -143,7 +143,7 @@ async fn at_the_start_only_what_others_wrote_is_read_at_once_and_the_rest_within
             fixture.server.expect("GET", SECRET).await.fail(500, "InternalError");
         };
         let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), read);
-        assert_eq!(outcome, Outcome::Failed);
+        assert_eq!(outcome, WorkOutcome::Failed);
     }
 }
 
@@ -160,7 +160,7 @@ async fn who_writes_only_whose_a_secret_is_has_it_read_and_written_anew() {
     others["fieldsV1"] = json!({ "f:data": { "f:workload": taken } });
     secret["metadata"]["managedFields"].as_array_mut().unwrap().push(others);
     let fixture = fixture();
-    fixture.observed.see_secret(&seen(&secret));
+    fixture.cache.insert_secret(&seen(&secret));
     assert!(fixture.known().verify_at <= Instant::now());
 }
 
@@ -168,12 +168,12 @@ async fn who_writes_only_whose_a_secret_is_has_it_read_and_written_anew() {
 async fn a_certificate_that_another_leader_issued_meanwhile_is_kept() {
     let mut fixture = fixture();
     let secret = fixture.issue().await;
-    fixture.observed.forget_secret(&fixture.key.namespace, &"payments-certmint-tls".parse().unwrap());
+    fixture.cache.forget_secret(&fixture.key.namespace, &"payments-certmint-tls".parse().unwrap());
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("POST", SECRETS).await.fail(409, "AlreadyExists");
         fixture.server.expect("GET", SECRET).await.ok(secret);
     });
-    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     assert_eq!(fixture.reasons(), ["Issued"]);
     fixture.server.expect_silence().await;
 }
@@ -184,7 +184,7 @@ async fn a_secret_changed_by_hand_is_read_and_replaced_exactly_as_it_was_seen() 
     let mut secret = fixture.issue().await;
     secret["metadata"]["resourceVersion"] = "2".into();
     secret["data"]["tls.key"] = "aHVzaA==".into();
-    fixture.observed.see_secret(&seen(&secret));
+    fixture.cache.insert_secret(&seen(&secret));
     assert_eq!(fixture.known().verify_at, Instant::now());
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.ok(secret.clone());
@@ -202,7 +202,7 @@ async fn a_secret_changed_by_hand_is_read_and_replaced_exactly_as_it_was_seen() 
         assert!(reason.as_str().unwrap().starts_with("damaged: "), "{reason}");
         replaced(call);
     });
-    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     assert_eq!(fixture.reasons(), ["Issued", "SecretDamaged", "SecretDamaged", "Renewed"]);
 }
 
@@ -212,11 +212,11 @@ async fn an_untouched_secret_that_only_got_a_label_is_kept() {
     let mut secret = fixture.issue().await;
     secret["metadata"]["resourceVersion"] = "2".into();
     secret["metadata"]["labels"]["team"] = "checkout".into();
-    fixture.observed.see_secret(&seen(&secret));
+    fixture.cache.insert_secret(&seen(&secret));
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.ok(secret);
     });
-    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     assert!(fixture.known().verify_at > Instant::now());
     fixture.server.expect_silence().await;
 }
@@ -229,11 +229,11 @@ async fn a_watch_that_lags_behind_our_own_writes_renews_nothing() {
     let mut earlier = secret.clone();
     earlier["metadata"]["resourceVersion"] = "0".into();
     earlier["metadata"]["annotations"]["certmint.dev/serial"] = "0badcafe".into();
-    fixture.observed.see_secret(&seen(&earlier));
+    fixture.cache.insert_secret(&seen(&earlier));
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.ok(secret);
     });
-    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     assert_eq!(fixture.reasons(), ["Issued"]);
     fixture.server.expect_silence().await;
 }
@@ -242,12 +242,12 @@ async fn a_watch_that_lags_behind_our_own_writes_renews_nothing() {
 async fn a_secret_goes_only_when_its_workload_says_so_itself() {
     let mut fixture = fixture();
     fixture.issue().await;
-    fixture.observed.unsee(WorkloadKind::Deployment, "shop", "payments");
+    fixture.cache.remove_workload(WorkloadKind::Deployment, "shop", "payments");
     // The label is gone, but the workload still asks: it is looked at again when renewal is due.
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", DEPLOYMENT).await.ok(workload());
     });
-    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     fixture.server.expect_silence().await;
     // It opted out.
     let mut opted_out = workload();
@@ -265,7 +265,7 @@ async fn a_secret_goes_only_when_its_workload_says_so_itself() {
 async fn without_a_ca_nothing_is_written_and_the_workload_is_told() {
     let mut fixture = fixture();
     fixture.ca.send_modify(|ca| ca.authority = Err(Arc::new(crate::ca::CaFault::NotYet)));
-    assert!(matches!(fixture.reconciler.reconcile(&fixture.key).await, Outcome::Again(_)));
+    assert!(matches!(fixture.reconciler.reconcile(&fixture.key).await, WorkOutcome::CheckAt(_)));
     assert_eq!(fixture.reasons(), ["CaUnavailable"]);
     fixture.server.expect_silence().await;
 }
@@ -276,7 +276,7 @@ async fn an_api_server_that_refuses_is_tried_again_later() {
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("POST", SECRETS).await.fail(500, "InternalError");
     });
-    assert_eq!(outcome, Outcome::Failed);
+    assert_eq!(outcome, WorkOutcome::Failed);
     assert_eq!(fixture.reasons(), ["CallRefused"]);
 }
 
@@ -288,7 +288,7 @@ async fn a_quota_is_called_by_its_name_and_tried_again() {
         let message = r#"secrets "payments-certmint-tls" is forbidden: exceeded quota: few, requested: secrets=1, used: secrets=9, limited: secrets=9"#;
         call.refuse(403, "Forbidden", message);
     });
-    assert_eq!(outcome, Outcome::Failed);
+    assert_eq!(outcome, WorkOutcome::Failed);
     assert_eq!(fixture.reasons(), ["QuotaExceeded"]);
 }
 
@@ -299,7 +299,7 @@ async fn a_namespace_that_is_being_deleted_is_no_trouble_and_may_be_made_anew() 
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("POST", SECRETS).await.fail(403, "NamespaceTerminating");
     });
-    assert_eq!(outcome, Outcome::Again(before + BLOCKED_REST));
+    assert_eq!(outcome, WorkOutcome::CheckAt(before + BLOCKED_REST));
     assert!(fixture.reasons().is_empty(), "{:?}", fixture.reasons());
     fixture.server.expect_silence().await;
     fixture.issue().await;

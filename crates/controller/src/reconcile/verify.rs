@@ -4,7 +4,7 @@ use super::{ReconcileError, Reconciler};
 use crate::{
     clock,
     events::Subject,
-    observe::{Known, Seen, View, WorkloadKey},
+    observe::{TrackedSecret, WatchedObject, WorkloadKey, WorkloadView},
     secrets::{Secret, Secrets, Version, content},
 };
 use certmint_contract::{ErrorCode, SecretName, SpiffeId};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 impl Reconciler {
     /// The workload's Secrets whose content is to be verified now; none while there are no roots to hold it against.
-    pub(super) fn suspects<'a>(&self, view: &'a View, workload: &Workload) -> Vec<&'a Known> {
+    pub(super) fn suspects<'a>(&self, view: &'a WorkloadView, workload: &Workload) -> Vec<&'a TrackedSecret> {
         if self.planning.ca.borrow().roots.is_none() {
             return Vec::new();
         }
@@ -24,7 +24,7 @@ impl Reconciler {
     /// Reads Secrets of the workload, and takes note of what they hold.
     pub(super) async fn verify(
         &self,
-        suspects: &[&Known],
+        suspects: &[&TrackedSecret],
         workload: &Workload,
         secrets: &Secrets,
     ) -> Result<(), ReconcileError> {
@@ -32,7 +32,7 @@ impl Reconciler {
             let name = &suspect.facts.name;
             match secrets.get(name.as_str()).await? {
                 Some(secret) => self.take_note(secret, workload),
-                None => self.planning.observed.forget_secret(&workload.namespace, name),
+                None => self.planning.cache.forget_secret(&workload.namespace, name),
             }
         }
         Ok(())
@@ -47,18 +47,19 @@ impl Reconciler {
         secrets: &Secrets,
     ) -> Result<Option<SecretFacts>, ReconcileError> {
         let Some(secret) = secrets.get(name.as_str()).await? else {
-            self.planning.observed.forget_secret(&key.namespace, name);
+            self.planning.cache.forget_secret(&key.namespace, name);
             return Ok(None);
         };
-        let facts = Seen::from_metadata(secret.metadata.clone()).secret().ok().map(|(_, facts)| facts);
-        let workload = self.planning.observed.workload(key);
+        let facts =
+            WatchedObject::from_metadata(secret.metadata.clone()).secret().ok().map(|(_, facts)| facts);
+        let workload = self.planning.cache.workload(key);
         match (&facts, workload) {
             (Some(facts), Some(workload)) if facts.was_made_for(&workload) => {
                 self.take_note(secret, &workload)
             }
-            (Some(facts), _) if facts.managed => self.planning.observed.note_secret(secret.metadata, None),
+            (Some(facts), _) if facts.managed => self.planning.cache.note_secret(secret.metadata, None),
             _ => {
-                self.planning.observed.forget_secret(&key.namespace, name);
+                self.planning.cache.forget_secret(&key.namespace, name);
                 return Ok(facts);
             }
         }
@@ -76,7 +77,7 @@ impl Reconciler {
             self.events.refused(&Subject::secret(&workload.namespace, name, uid), code, &note);
             tracing::warn!(%code, %workload, secret = name, damage, "the Secret was changed by others; it is issued again");
         }
-        self.planning.observed.note_secret(secret.metadata, damage.map(Into::into));
+        self.planning.cache.note_secret(secret.metadata, damage.map(Into::into));
     }
 
     /// What is wrong with the content of a Secret of the workload, by the record that came with it: a watch that
@@ -84,7 +85,7 @@ impl Reconciler {
     fn damage(&self, secret: &Secret, workload: &Workload) -> Option<String> {
         let (roots, now) = (self.planning.ca.borrow().roots.clone()?, clock::now());
         let path = SpiffeId::path(&workload.namespace, &workload.service_account);
-        let (_, facts) = Seen::from_metadata(secret.metadata.clone()).secret().ok()?;
+        let (_, facts) = WatchedObject::from_metadata(secret.metadata.clone()).secret().ok()?;
         // What the record itself tells of another workload, identity or time the planner sees, and nobody has
         // changed anything.
         let record = facts.was_made_for(workload).then_some(facts.record)?.ok()?;
@@ -96,6 +97,9 @@ impl Reconciler {
 
 /// The Secrets whose content can be held against what the workload was given. That of another, which may have
 /// the wanted name, is looked at when its own workload's turn comes.
-pub(super) fn verifiable<'a>(view: &'a View, workload: &Workload) -> impl Iterator<Item = &'a Known> {
+pub(super) fn verifiable<'a>(
+    view: &'a WorkloadView,
+    workload: &Workload,
+) -> impl Iterator<Item = &'a TrackedSecret> {
     view.secrets.iter().filter(|known| known.facts.was_made_for(workload))
 }

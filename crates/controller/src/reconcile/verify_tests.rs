@@ -12,14 +12,14 @@ async fn a_secret_that_was_put_back_with_another_key_is_replaced_before_its_watc
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;
     let name = "payments-certmint-tls".parse().unwrap();
-    fixture.observed.forget_secret(&fixture.key.namespace, &name);
+    fixture.cache.forget_secret(&fixture.key.namespace, &name);
     secret["data"]["tls.key"] = "aHVzaA==".into();
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("POST", SECRETS).await.fail(409, "AlreadyExists");
         fixture.server.expect("GET", SECRET).await.ok(secret.clone());
         replaced(fixture.server.expect("PATCH", SECRET).await);
     });
-    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     assert_eq!(fixture.reasons(), ["Issued", "SecretDamaged", "SecretDamaged", "Renewed"]);
 }
 
@@ -37,7 +37,7 @@ async fn a_secret_that_says_it_is_anothers_is_replaced_and_one_that_does_not_say
             None => data.remove("workload"),
         };
         secret["metadata"]["resourceVersion"] = "2".into();
-        fixture.observed.see_secret(&seen(&secret));
+        fixture.cache.insert_secret(&seen(&secret));
         let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
             fixture.server.expect("GET", SECRET).await.ok(secret.clone());
             if !kept {
@@ -46,7 +46,7 @@ async fn a_secret_that_says_it_is_anothers_is_replaced_and_one_that_does_not_say
                 replaced(call);
             }
         });
-        assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+        assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
         let expected: &[&str] = if kept { &[] } else { &["SecretDamaged", "SecretDamaged", "Renewed"] };
         assert_eq!(fixture.reasons(), expected, "{workload:?}");
     }
@@ -57,19 +57,19 @@ async fn the_secret_of_another_is_not_damaged_because_a_workload_wants_its_name(
     let mut fixture = fixture();
     let secret = fixture.issue().await;
     fixture.reasons();
-    fixture.observed.see_secret(&seen(&secret));
+    fixture.cache.insert_secret(&seen(&secret));
     let mut other = workload();
     other["metadata"]["name"] = "orders".into();
     other["metadata"]["uid"] = "w-2".into();
     other["metadata"]["annotations"]["certmint.dev/secret-name"] = "payments-certmint-tls".into();
     other["spec"]["template"]["spec"]["serviceAccountName"] = "orders".into();
-    fixture.observed.see(WorkloadKind::Deployment, &seen(&other));
+    fixture.cache.insert_workload(WorkloadKind::Deployment, &seen(&other));
     let workload = WorkloadRef::new(WorkloadKind::Deployment, "orders");
     let key = WorkloadKey { workload, ..fixture.key.clone() };
     // As when a pod of that workload asks for a bundle.
-    fixture.observed.doubt(&key, Some(&fixture.known().facts.name));
+    fixture.cache.recheck(&key, Some(&fixture.known().facts.name));
     let before = Instant::now();
-    assert_eq!(fixture.reconciler.reconcile(&key).await, Outcome::Again(before + BLOCKED_REST));
+    assert_eq!(fixture.reconciler.reconcile(&key).await, WorkOutcome::CheckAt(before + BLOCKED_REST));
     assert_eq!(fixture.reasons(), ["SecretClaimed", "SecretClaimed"]);
     assert_eq!(fixture.known().facts.damage, None);
 }
@@ -79,14 +79,14 @@ async fn a_secret_is_not_looked_at_again_and_again_while_there_are_no_roots() {
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;
     secret["metadata"]["resourceVersion"] = "2".into();
-    fixture.observed.see_secret(&seen(&secret));
+    fixture.cache.insert_secret(&seen(&secret));
     fixture.ca.send_modify(|ca| {
         ca.authority = Err(Arc::new(crate::ca::CaFault::NotYet));
         ca.roots = None;
     });
     let before = Instant::now();
     let outcome = fixture.reconciler.reconcile(&fixture.key).await;
-    assert_eq!(outcome, Outcome::Again(before + LONGEST_REST));
+    assert_eq!(outcome, WorkOutcome::CheckAt(before + LONGEST_REST));
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,24 +99,24 @@ async fn a_certificate_that_ended_was_changed_by_nobody() {
     annotations["certmint.dev/not-before"] = "2020-01-01T00:00:00Z".into();
     annotations["certmint.dev/not-after"] = "2020-01-02T00:00:00Z".into();
     ended["metadata"]["resourceVersion"] = "2".into();
-    fixture.observed.see_secret(&seen(&ended));
+    fixture.cache.insert_secret(&seen(&ended));
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.ok(ended.clone());
         replaced(fixture.server.expect("PATCH", SECRET).await);
     });
-    assert!(matches!(outcome, Outcome::Again(_)), "{outcome:?}");
+    assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     assert_eq!(fixture.reasons(), ["Renewed"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_hosts_of_a_workload_are_not_those_of_one_made_anew_under_its_name() {
     let fixture = fixture();
-    let observed = &fixture.observed;
+    let cache = &fixture.cache;
     let service = json!({
         "metadata": { "name": "front", "namespace": "shop" }, "spec": { "selector": { "app": "payments" } },
     });
     let services = [seen(&service).service().unwrap()];
-    let before = observed.workload(&fixture.key).unwrap();
+    let before = cache.workload(&fixture.key).unwrap();
     let policy = Policy::default();
     let known = certmint_planner::Observed {
         workload: &before,
@@ -129,11 +129,11 @@ async fn the_hosts_of_a_workload_are_not_those_of_one_made_anew_under_its_name()
     let hosts = plan(&known, clock::now()).hosts;
     let mut anew = workload();
     anew["metadata"]["uid"] = "w-2".into();
-    observed.see(WorkloadKind::Deployment, &seen(&anew));
-    observed.remember(&before, hosts.clone());
-    assert_eq!(observed.view(&fixture.key).hosts, Hosts::default());
-    observed.remember(&observed.workload(&fixture.key).unwrap(), hosts.clone());
-    assert_eq!(observed.view(&fixture.key).hosts, hosts);
-    observed.forget_hosts();
-    assert_eq!(observed.view(&fixture.key).hosts, Hosts::default());
+    cache.insert_workload(WorkloadKind::Deployment, &seen(&anew));
+    cache.remember_hosts(&before, hosts.clone());
+    assert_eq!(cache.view(&fixture.key).hosts, Hosts::default());
+    cache.remember_hosts(&cache.workload(&fixture.key).unwrap(), hosts.clone());
+    assert_eq!(cache.view(&fixture.key).hosts, hosts);
+    cache.forget_hosts();
+    assert_eq!(cache.view(&fixture.key).hosts, Hosts::default());
 }

@@ -4,7 +4,7 @@ use super::Reconciler;
 use crate::{
     clock,
     observe::WorkloadKey,
-    queue::{Outcome, Queue},
+    queue::{Queue, WorkOutcome},
 };
 use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
@@ -21,7 +21,7 @@ const CLOCK_SLACK: Duration = Duration::from_secs(5);
 /// Works until dropped: what is in hand then is aborted, and everything is planned again by whoever works next.
 pub(crate) async fn work(reconciler: Arc<Reconciler>, queue: Arc<Queue<WorkloadKey>>, concurrency: usize) {
     let _open = queue.open();
-    reconciler.planning.observed.synced().await;
+    reconciler.planning.cache.wait_for_sync().await;
     let mut ca = reconciler.planning.ca.clone();
     // While the CA is on its way nothing can be issued, and refusing everything would only be noise.
     if ca.wait_for(|ca| !ca.is_on_its_way()).await.is_err() {
@@ -29,8 +29,8 @@ pub(crate) async fn work(reconciler: Arc<Reconciler>, queue: Arc<Queue<WorkloadK
     }
     let replan = replan(&reconciler);
     // Another replica may have planned meanwhile.
-    reconciler.planning.observed.forget_hosts();
-    reconciler.planning.observed.replan_all();
+    reconciler.planning.cache.forget_hosts();
+    reconciler.planning.cache.replan_all();
     tokio::join!(hand_out(&reconciler, &queue, concurrency), replan);
 }
 
@@ -50,7 +50,7 @@ async fn hand_out(reconciler: &Arc<Reconciler>, queue: &Queue<WorkloadKey>, conc
     }
 }
 
-fn put_back(queue: &Queue<WorkloadKey>, done: Result<(WorkloadKey, Outcome), tokio::task::JoinError>) {
+fn put_back(queue: &Queue<WorkloadKey>, done: Result<(WorkloadKey, WorkOutcome), tokio::task::JoinError>) {
     match done {
         Ok((key, outcome)) => queue.done(key, outcome),
         // A fault of ours: the supervisor ends the process with it, rather than losing a workload silently.
@@ -73,13 +73,13 @@ async fn replan(reconciler: &Reconciler) {
     let mut before = clocks();
     loop {
         tokio::select! {
-            Ok(()) = ca.changed() => reconciler.planning.observed.replan_all(),
-            Ok(()) = policy.changed() => reconciler.planning.observed.replan_all(),
+            Ok(()) = ca.changed() => reconciler.planning.cache.replan_all(),
+            Ok(()) = policy.changed() => reconciler.planning.cache.replan_all(),
             _ = tick.tick() => {
                 let now = clocks();
                 if parted(before, now) {
                     tracing::info!("the clock was set or the machine slept: planning everything again");
-                    reconciler.planning.observed.replan_all();
+                    reconciler.planning.cache.replan_all();
                 }
                 before = now;
             }

@@ -1,0 +1,217 @@
+//! Cache of the cluster, which the watches fill and every part of the controller reads.
+//!
+//! Each change puts the workloads that it may affect into the work queue.
+
+mod lists;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use certmint_contract::lifetime::life_elapsed;
+use certmint_contract::{Namespace, SecretName};
+use certmint_planner::{Hosts, Workload};
+use kube::api::ObjectMeta;
+use time::OffsetDateTime;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::keys::{WorkloadKey, wanted_secret};
+use super::object::{Excess, WatchedObject};
+use super::state::{NameSources, SecretKey, State, TrackedSecret};
+use crate::events::Subject;
+use crate::queue::Queue;
+
+/// Cache of the cluster. All watches and all work share it.
+pub(crate) struct Cache {
+    state: RwLock<State>,
+    queue: Arc<Queue<WorkloadKey>>,
+    /// Number of watches that have not delivered their first list.
+    unsynced: watch::Sender<usize>,
+    /// Wakes the task that lists Services: a namespace may have come into use.
+    came_into_use: Notify,
+}
+
+/// Maximum number of Secrets of one workload that a decision takes into account. A workload wants one Secret, and few
+/// others claim to belong to it, unless an attacker forges them.
+const MAX_SECRETS: usize = 16;
+/// Part of a certificate's lifetime after which its renewal is late. Renewal is due after two thirds at the latest.
+const OVERDUE: f64 = 0.75;
+
+/// Everything that the cache knows about one workload.
+#[derive(Debug)]
+pub(crate) struct WorkloadView {
+    /// The workload, while it is opted in.
+    pub(crate) workload: Option<Workload>,
+    /// Hosts of the workload after its last plan.
+    pub(crate) hosts: Hosts,
+    /// Name of the Secret that the workload wants.
+    pub(crate) wanted: Option<SecretName>,
+    /// The wanted Secret, and Secrets that claim to belong to the workload.
+    pub(crate) secrets: Vec<TrackedSecret>,
+}
+
+/// Numbers about the whole cluster, for the metrics.
+pub(crate) struct Totals {
+    /// Number of workloads that opted in.
+    pub(crate) workloads: usize,
+    /// Number of Secrets that Certmint created.
+    pub(crate) certificates: usize,
+    /// Time when the first of their certificates expires.
+    pub(crate) first_expiry: Option<OffsetDateTime>,
+    /// Highest elapsed part of a certificate's lifetime, from 0 to 1; 0 without a certificate.
+    pub(crate) life_elapsed: f64,
+    /// Number of certificates whose renewal is late.
+    pub(crate) overdue: usize,
+    /// Number of standalone pods.
+    pub(crate) standalone_pods: usize,
+    /// Number of workloads that opted out while their template is still injected.
+    pub(crate) missed_opt_outs: usize,
+}
+
+impl Cache {
+    /// Creates an empty cache that `watches` watches fill, and that adds changed workloads to the queue.
+    pub(crate) fn new(queue: Arc<Queue<WorkloadKey>>, watches: usize) -> Arc<Self> {
+        let (unsynced, came_into_use) = (watch::Sender::new(watches), Notify::new());
+        Arc::new(Self { state: RwLock::default(), queue, unsynced, came_into_use })
+    }
+
+    /// Returns everything about one workload.
+    pub(crate) fn view(&self, key: &WorkloadKey) -> WorkloadView {
+        let state = self.read();
+        let workload = state.workloads.get(key).map(|workload| Workload::clone(workload));
+        let claims = state.claims.get(key).into_iter().flatten();
+        let mut names: BTreeSet<_> = claims.take(MAX_SECRETS).cloned().collect();
+        let wanted = workload.as_ref().and_then(wanted_secret);
+        names.extend(wanted.clone());
+        let keys = names.into_iter().map(|name| SecretKey { namespace: key.namespace.clone(), name });
+        let secrets =
+            keys.filter_map(|key| state.secrets.get(&key).map(|secret| TrackedSecret::clone(secret)));
+        WorkloadView {
+            secrets: secrets.collect(),
+            hosts: state.hosts.get(key).cloned().unwrap_or_default(),
+            workload,
+            wanted,
+        }
+    }
+
+    /// Returns the workload with that key, while it is opted in.
+    pub(crate) fn workload(&self, key: &WorkloadKey) -> Option<Workload> {
+        self.read().workloads.get(key).map(|workload| Workload::clone(workload))
+    }
+
+    /// Returns the Services and pods from which a workload's names follow; `None` while the Services of its namespace
+    /// are not known.
+    pub(crate) fn name_sources(&self, workload: &Workload) -> Option<NameSources> {
+        let state = self.read();
+        let is_known = state.namespaces_in_use.knows_services(&workload.namespace);
+        is_known.then(|| state.name_sources(workload))
+    }
+
+    /// Returns the objects that are left out, with the limits that they exceed.
+    pub(super) fn left_out(&self) -> Vec<(Subject, Excess)> {
+        self.read().left_out.all()
+    }
+
+    /// Remembers a workload's hosts for its next plan, while it is opted in. A workload that was recreated under the
+    /// same name starts without hosts.
+    pub(crate) fn remember_hosts(&self, workload: &Workload, hosts: Hosts) {
+        let (key, mut state) = (WorkloadKey::of(workload), self.write());
+        if state.workloads.get(&key).is_some_and(|known| known.uid == workload.uid) {
+            state.put_hosts(key, hosts);
+        }
+    }
+
+    /// Forgets the hosts of all workloads. A replica that has not planned for a while does not know when a host
+    /// disappeared.
+    pub(crate) fn forget_hosts(&self) {
+        self.write().forget_hosts();
+    }
+
+    /// Counts workloads, certificates and pods.
+    pub(crate) fn totals(&self, now: OffsetDateTime) -> Totals {
+        let state = self.read();
+        let mut totals = Totals {
+            workloads: state.workloads.len(),
+            certificates: state.secrets.len(),
+            first_expiry: None,
+            life_elapsed: 0.0,
+            overdue: 0,
+            standalone_pods: state.workloads.keys().filter(|key| state.is_standalone(key)).count(),
+            missed_opt_outs: state.missed_opt_outs.len(),
+        };
+        let used = state.secrets.iter().filter(|(key, secret)| state.is_used(&key.namespace, &secret.facts));
+        for record in used.filter_map(|(_, secret)| secret.facts.record.as_ref().ok()) {
+            let elapsed = life_elapsed(record.not_before, record.not_after, now);
+            totals.life_elapsed = totals.life_elapsed.max(elapsed);
+            totals.overdue += usize::from(elapsed > OVERDUE);
+            let first_expiry = totals.first_expiry.map_or(record.not_after, |end| end.min(record.not_after));
+            totals.first_expiry = Some(first_expiry);
+        }
+        totals
+    }
+
+    /// Returns the name of an object that shows that a CA of Certmint has signed before, or that may hide such an
+    /// object. A Secret shows it with its owner and a complete record: any client can set the label alone.
+    pub(crate) fn trace_of_ca(&self) -> Option<String> {
+        let state = self.read();
+        if let Some(namespace) = state.unreadable_namespaces.first() {
+            return Some(format!("namespace {namespace}, which cannot be read and may have a Secret of it,"));
+        }
+        let is_signed = |secret: &TrackedSecret| secret.facts.owner.is_some() && secret.facts.record.is_ok();
+        let (SecretKey { namespace, name }, _) =
+            state.secrets.iter().find(|(_, secret)| is_signed(secret))?;
+        Some(format!("Secret {namespace}/{name}"))
+    }
+
+    /// Adds all workloads to the queue, including workloads that only Secrets claim to belong to.
+    pub(crate) fn replan_all(&self) {
+        let state = self.read();
+        for key in state.workloads.keys().chain(state.claims.keys()) {
+            self.queue.add(key.clone());
+        }
+    }
+
+    /// Stores a Secret that the controller has just verified or written. `damage` says what is wrong with its content,
+    /// if anything is.
+    pub(crate) fn note_secret(&self, metadata: ObjectMeta, damage: Option<Box<str>>) {
+        let object = WatchedObject::from_metadata(metadata);
+        if let Ok((namespace, mut facts)) = object.secret() {
+            facts.damage = damage;
+            let version = object.metadata.resource_version.unwrap_or_default().into();
+            self.write().put_own_secret(namespace, TrackedSecret::verified(facts, version));
+            self.came_into_use.notify_one();
+        }
+    }
+
+    /// Adds a workload to the queue, and has the content of its Secret verified, because the Secret was found to be
+    /// missing or wrong.
+    pub(crate) fn recheck(&self, key: &WorkloadKey, secret: Option<&SecretName>) {
+        if let Some(name) = secret {
+            let secret_key = SecretKey { namespace: key.namespace.clone(), name: name.clone() };
+            if let Some(secret) = self.write().secrets.get_mut(&secret_key) {
+                secret.verify_at = Instant::now();
+            }
+        }
+        self.queue.add(key.clone());
+    }
+
+    /// Forgets a Secret that is gone or is not Certmint's.
+    pub(crate) fn forget_secret(&self, namespace: &Namespace, name: &SecretName) {
+        let key = SecretKey { namespace: namespace.clone(), name: name.clone() };
+        self.write().remove_secret(&key);
+    }
+
+    /// Adds workloads to the queue.
+    pub(super) fn enqueue(&self, keys: impl IntoIterator<Item = WorkloadKey>) {
+        keys.into_iter().for_each(|key| self.queue.add(key));
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
+        // A panic while the lock is held ends the process, so the state is never seen half changed.
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,262 @@
+//! Tasks of the controller, and what each of them needs.
+
+use std::sync::{Arc, Mutex};
+
+use certmint_contract::{ErrorCode, Policy};
+use certmint_tls_server::observability::Observability;
+use certmint_tls_server::{Identity, Limits, Server};
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::ControllerSettings;
+use crate::ca::{self, Ca, Keeper};
+use crate::clock::Clock;
+use crate::events::Events;
+use crate::issuance::IssuanceApi;
+use crate::leadership::{self, Campaign, Term};
+use crate::metrics::Metrics;
+use crate::missed_injection::{MissedPodWatch, MissedWorkloadWatch};
+use crate::observe::{self, Cache, LeftOutReporter, WatchSource, WorkloadKey};
+use crate::own_certificates::{WebhookCertificate, keep_api_identity};
+use crate::planning::Planning;
+use crate::policy_file::{self, LastValidPolicy};
+use crate::queue::Queue;
+use crate::reconcile::{self, News, Pace, Reconciler};
+use crate::standalone::StandalonePodReporter;
+use crate::supervisor::TaskSet;
+use crate::survey::Survey;
+
+/// Values that tasks share. Each task gets clones of what it needs.
+pub(super) struct TaskContext {
+    pub(super) client: Client,
+    /// Client for the API server whose writes fail unless this replica leads.
+    pub(super) fenced: Client,
+    pub(super) clock: Clock,
+    pub(super) settings: ControllerSettings,
+    pub(super) cache: Arc<Cache>,
+    pub(super) queue: Arc<Queue<WorkloadKey>>,
+    pub(super) policy: watch::Sender<Arc<Policy>>,
+    pub(super) ca: watch::Sender<Ca>,
+    pub(super) terms: watch::Sender<Term>,
+    pub(super) metrics: Metrics,
+    pub(super) events: Events,
+    pub(super) shutdown: CancellationToken,
+}
+
+impl TaskContext {
+    /// Starts the watches that fill the cache.
+    pub(super) fn start_watches(&self, tasks: &mut TaskSet, sources: Vec<WatchSource>) {
+        for source in sources {
+            let (client, metrics) = (self.client.clone(), self.metrics.clone());
+            tasks.start(source.name(), observe::watch(client, source, Arc::clone(&self.cache), metrics));
+        }
+        let (client, metrics) = (self.client.clone(), self.metrics.clone());
+        let listing = observe::list_services(client, Arc::clone(&self.cache), metrics);
+        tasks.start("Services of namespaces", listing);
+    }
+
+    /// Starts the reports of objects that the cache leaves out.
+    pub(super) fn start_left_out_reporter(&self, tasks: &mut TaskSet) {
+        let reporter = LeftOutReporter {
+            cache: Arc::clone(&self.cache),
+            terms: self.terms.subscribe(),
+            events: self.events.clone(),
+            metrics: self.metrics.clone(),
+        };
+        tasks.start("left out", reporter.run());
+    }
+
+    fn planning(&self) -> Planning {
+        Planning {
+            client: self.client.clone(),
+            cache: Arc::clone(&self.cache),
+            ca: self.ca.subscribe(),
+            policy: self.policy.subscribe(),
+            clock: self.clock.clone(),
+        }
+    }
+
+    fn reconciler(&self) -> Arc<Reconciler> {
+        Arc::new(Reconciler {
+            client: self.fenced.clone(),
+            planning: self.planning(),
+            events: self.events.clone(),
+            metrics: self.metrics.clone(),
+            blocked: Mutex::default(),
+            news: News::default(),
+            pace: Pace::default(),
+        })
+    }
+
+    /// Starts making pods standalone, and reporting them.
+    pub(super) fn start_standalone_pods(&self, tasks: &mut TaskSet) {
+        let reporter = StandalonePodReporter {
+            cache: Arc::clone(&self.cache),
+            planning: self.planning(),
+            terms: self.terms.subscribe(),
+            events: self.events.clone(),
+        };
+        tasks.start("standalone pods", reporter.run());
+    }
+
+    /// Starts the watches for pods that were not injected.
+    pub(super) fn start_missed_pods(&self, tasks: &mut TaskSet) {
+        let missed = MissedPodWatch {
+            client: self.client.clone(),
+            cache: Arc::clone(&self.cache),
+            terms: self.terms.subscribe(),
+            events: self.events.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let scopes: Vec<_> = match &*self.settings.watch_namespaces {
+            [] => vec![None],
+            some => some.iter().cloned().map(Some).collect(),
+        };
+        for scope in scopes {
+            tasks.start("missed pods", missed.clone().watch(scope));
+        }
+    }
+
+    /// Starts the task that creates, loads and rotates the CA.
+    pub(super) fn start_ca(&self, tasks: &mut TaskSet) {
+        let trace = {
+            let cache = Arc::clone(&self.cache);
+            move || cache.trace_of_ca()
+        };
+        let mut keeper = Keeper {
+            store: ca::Store::new(self.fenced.clone(), self.settings.ca.clone()),
+            ca: self.ca.clone(),
+            policy: self.policy.subscribe(),
+            terms: self.terms.subscribe(),
+            clock: self.clock.clone(),
+            trace,
+            events: self.events.clone(),
+            ourselves: self.settings.ourselves.clone(),
+        };
+        let (client, cache) = (self.client.clone(), Arc::clone(&self.cache));
+        tasks.start("ca", async move {
+            // Only after that is it known whether there are Secrets of an earlier CA.
+            cache.wait_for_sync().await;
+            keeper.ourselves = keeper.ourselves.identified(&client).await;
+            keeper.run().await;
+        });
+    }
+
+    /// Starts the task that renews the issuance API's certificate.
+    pub(super) fn start_own_certificates(&self, tasks: &mut TaskSet) -> Arc<Identity> {
+        let identity = Arc::new(Identity::default());
+        let (ca, policy) = (self.ca.subscribe(), self.policy.subscribe());
+        let (server, clock) = (self.settings.api.clone(), self.clock.clone());
+        tasks.start("api certificate", keep_api_identity(Arc::clone(&identity), server, clock, ca, policy));
+        identity
+    }
+
+    /// Follows the policy file. Every replica has the file mounted, so every replica reports what is wrong with it.
+    pub(super) fn follow_policy(&self) -> impl Future<Output = ()> + use<> {
+        let (file, policy) = (self.settings.policy.clone(), self.policy.clone());
+        let (metrics, events) = (self.metrics.clone(), self.events.clone());
+        let (ourselves, client) = (self.settings.ourselves.clone(), self.client.clone());
+        let shutdown = self.shutdown.clone();
+        async move {
+            let ourselves = ourselves.identified(&client).await;
+            let report = |outcome: Result<(), &str>| {
+                metrics.policy_rejected.set(outcome.is_err().into());
+                if let Err(why) = outcome {
+                    events.refused(&ourselves, ErrorCode::InvalidPolicy, why);
+                }
+            };
+            policy_file::follow(file, policy, report, shutdown).await;
+        }
+    }
+
+    /// Starts the task that sets the gauges.
+    pub(super) fn start_survey(&self, tasks: &mut TaskSet, identity: &Arc<Identity>) -> Arc<Survey> {
+        let survey = Arc::new(Survey {
+            cache: Arc::clone(&self.cache),
+            queue: Arc::clone(&self.queue),
+            ca: self.ca.subscribe(),
+            terms: self.terms.subscribe(),
+            identity: Arc::clone(identity),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+        });
+        tasks.start("survey", Arc::clone(&survey).run());
+        survey
+    }
+
+    /// Starts the election and the work of the leader.
+    pub(super) fn start_leading(&self, tasks: &mut TaskSet) {
+        let Self { client, settings, terms, shutdown, .. } = self;
+        let shutdown = shutdown.clone();
+        let campaign = Campaign {
+            client: client.clone(),
+            lease: settings.lease.clone(),
+            clock: self.clock.clone(),
+            terms: terms.clone(),
+        };
+        tasks.start("lease", campaign.run(shutdown.clone()));
+        let webhook = Arc::new(WebhookCertificate {
+            client: self.fenced.clone(),
+            server: settings.webhook.clone(),
+            names: settings.webhook_names.clone(),
+            clock: self.clock.clone(),
+            ca: self.ca.subscribe(),
+            policy: self.policy.subscribe(),
+        });
+        let missed = Arc::new(MissedWorkloadWatch {
+            client: self.client.clone(),
+            namespaces: settings.watch_namespaces.to_vec(),
+            events: self.events.clone(),
+            metrics: self.metrics.clone(),
+        });
+        let last_valid = Arc::new(LastValidPolicy::new(
+            self.fenced.clone(),
+            &settings.lease.namespace,
+            &settings.last_valid_policy,
+            self.policy.subscribe(),
+        ));
+        let (reconciler, queue, terms) = (self.reconciler(), Arc::clone(&self.queue), terms.subscribe());
+        let concurrency = settings.concurrency;
+        tasks.start("work", async move {
+            let work = || {
+                let work = reconcile::work(Arc::clone(&reconciler), Arc::clone(&queue), concurrency);
+                let (webhook, missed) = (Arc::clone(&webhook), Arc::clone(&missed));
+                let last_valid = Arc::clone(&last_valid);
+                async move {
+                    tokio::join!(work, webhook.keep(), missed.watch(), last_valid.keep());
+                }
+            };
+            leadership::while_leading(terms, &shutdown, work).await;
+        });
+    }
+
+    /// Starts the issuance API and the health and metrics listener.
+    pub(super) fn start_servers<R: Fn() -> Result<(), String> + Send + Sync + 'static>(
+        &self,
+        tasks: &mut TaskSet,
+        identity: Arc<Identity>,
+        (listener, health): (TcpListener, TcpListener),
+        probes: Observability<R>,
+    ) {
+        let shutdown = self.shutdown.clone();
+        let api = Server {
+            handler: IssuanceApi::new(
+                self.client.clone(),
+                self.planning(),
+                self.events.clone(),
+                self.metrics.clone(),
+            ),
+            limits: Limits::issuance(),
+            shutdown: shutdown.clone(),
+        };
+        tasks.start("issuance API", async move {
+            if let Err(error) = api.serve_tls(listener, identity).await {
+                let code = ErrorCode::NoServingCertificate;
+                tracing::error!(%code, %error, "cannot serve the issuance API; the process ends, and Kubernetes restarts it");
+            }
+        });
+        tasks.start("probes", probes.serve(health, shutdown));
+    }
+}
