@@ -1,15 +1,17 @@
 //! `cargo xtask demo`: the main job from nothing to renewals under traffic, told step by step.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::cluster::{Cluster, Options};
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{heading, note, step};
+use certmint_local_cluster::workload;
 
-use crate::cache::Cache;
-use crate::cluster::{Cluster, Options};
-use crate::kubectl::Kubectl;
-use crate::progress::{heading, note, step};
 use crate::story::call::{self, Caller};
-use crate::story::installation::SYSTEM_NAMESPACE;
+use crate::story::examples;
 use crate::story::traffic::{Tally, Traffic};
-use crate::story::{examples, installation, namespace, workload};
 
 /// How the demo is to go.
 #[derive(Debug, Clone)]

@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::workload::{is_well, template};
 use serde_json::Value;
-
-use crate::cluster::Cluster;
-use crate::kubectl::Kubectl;
-use crate::story::workload::{is_well, template};
 
 /// How much of each container's log is shown.
 const LOG_LINES: usize = 25;

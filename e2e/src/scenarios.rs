@@ -1,6 +1,6 @@
 //! What is shown to work on a real cluster, one named scenario at a time.
 //!
-//! A scenario keeps to namespaces of [ours](crate::story::namespace) that bear its name (`opt-in`,
+//! A scenario keeps to namespaces of [ours](certmint_local_cluster::namespaces::namespace) that bear its name (`opt-in`,
 //! `opt-in-restricted`): those are reported on when it fails, and removed when it ends.
 
 mod access;
@@ -25,11 +25,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
+use certmint_local_cluster::namespaces;
+use certmint_local_cluster::progress::{self, human};
 
-use crate::cluster::Cluster;
-use crate::progress::{self, human};
-use crate::story::installation::SYSTEM_NAMESPACE;
-use crate::{report, story};
+use crate::report;
 
 /// One thing that is shown.
 #[derive(Debug, Clone, Copy)]
@@ -165,7 +166,7 @@ fn run_one(cluster: &Cluster, scenario: &Scenario) -> Tally {
 }
 
 fn namespaces_of(cluster: &Cluster, scenario: &Scenario) -> Vec<String> {
-    let all = cluster.kubectl().list(&["namespaces", &story::selector()]).unwrap_or_default();
+    let all = cluster.kubectl().list(&["namespaces", &namespaces::selector()]).unwrap_or_default();
     let names = all.iter().filter_map(|namespace| namespace["metadata"]["name"].as_str());
     names.filter(|name| belongs(name, scenario.name)).map(str::to_owned).collect()
 }

@@ -1,8 +1,8 @@
 //! What the controller asked the API server, by the API server's own account.
 
 use anyhow::Result;
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::cluster::audit::{self, Request};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::cluster::audit::{self, Request};
 
 /// A place in the audit log.
 #[derive(Debug, Clone, Copy)]

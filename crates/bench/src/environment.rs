@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use certmint_e2e::components::KUBERNETES;
-use certmint_e2e::images;
+use certmint_local_cluster::components::KUBERNETES;
+use certmint_local_cluster::images;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

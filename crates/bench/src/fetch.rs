@@ -6,7 +6,7 @@
 //! for seconds whose a token is.
 
 use anyhow::Result;
-use certmint_e2e::cluster::Cluster;
+use certmint_local_cluster::cluster::Cluster;
 
 use crate::figure::{Figure, Target};
 use crate::inside::{Pace, Pod, Start, Starts, Task, Tokens};

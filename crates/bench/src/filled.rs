@@ -6,19 +6,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::cluster::process::Memory;
-use certmint_e2e::progress;
-use certmint_e2e::story::installation::{self, SYSTEM_NAMESPACE};
-use certmint_e2e::story::policy_file::PolicyFile;
-use certmint_e2e::story::{PATIENCE, namespace};
-use certmint_e2e::wait::{self, Observed};
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::cluster::process::Memory;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::policy_file::PolicyFile;
+use certmint_local_cluster::progress;
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
 use serde_json::json;
 
 use crate::audit::{Mark, Requests};
 use crate::inside::{Climb, Counter, Pace, Ready, Task, Value, Verb};
 use crate::process::{CONTROLLER, Process};
-use crate::run::Run;
 use crate::shared;
 
 /// As many as the controller works on at one time.
@@ -73,9 +73,9 @@ pub(crate) struct Issuance {
 
 impl Filled {
     /// Starts a cluster and fills it.
-    pub(crate) fn start(run: &Run) -> Result<Self> {
-        let count = if run.quick { 200 } else { 10_000 };
-        let (cluster, way) = shared::start(&run.cache, "filled", |cluster| Way::of(cluster, count))?;
+    pub(crate) fn start(cache: &Cache, quick: bool) -> Result<Self> {
+        let count = if quick { 200 } else { 10_000 };
+        let (cluster, way) = shared::start(cache, "filled", |cluster| Way::of(cluster, count))?;
         let Way { idle, raw, first, from_scale_up, managed } = way;
         Ok(Self { cluster, count, idle, raw, first, from_scale_up, managed })
     }
@@ -120,7 +120,7 @@ impl Filled {
     /// Waits until the controller leads and has looked at everything.
     pub(crate) fn rested(&self) -> Result<()> {
         let mut since = None;
-        wait::until("the controller to have nothing to do", PATIENCE, || {
+        wait::until("the controller to have nothing to do", DEFAULT_TIMEOUT, || {
             let (leads, due) = (shown(&self.cluster, LEADER)?, shown(&self.cluster, DUE)?);
             if leads != 1.0 || due != 0.0 {
                 since = None;
@@ -203,7 +203,7 @@ fn controller(cluster: &Cluster) -> Result<Process<'_>> {
 fn first_workload(cluster: &Cluster) -> Result<()> {
     let kubectl = namespace(cluster, PATTERN, &[])?;
     kubectl.apply(&objects::pattern().to_string())?;
-    wait::until("the first Secret", PATIENCE, || pattern(cluster).map(|_| Observed::Yes(())))
+    wait::until("the first Secret", DEFAULT_TIMEOUT, || pattern(cluster).map(|_| Observed::Yes(())))
 }
 
 /// That Secret.
@@ -218,7 +218,7 @@ fn scale_up(cluster: &Cluster) -> Result<()> {
 
 /// The controller's number, once there is one.
 fn started(cluster: &Cluster) -> Result<u32> {
-    wait::until("the controller to start", PATIENCE, || Ok(Observed::Yes(controller(cluster)?.pid())))
+    wait::until("the controller to start", DEFAULT_TIMEOUT, || Ok(Observed::Yes(controller(cluster)?.pid())))
 }
 
 /// What the controller shows under that name.
@@ -243,7 +243,7 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
 /// The controller's requests since `mark`, once it makes no more: its Events are written after the Secrets.
 fn settled(cluster: &Cluster, mark: Mark) -> Result<Requests> {
     let (mut last, mut at) = (mark.since(cluster)?, Instant::now());
-    wait::until("the controller to have written all", PATIENCE, || {
+    wait::until("the controller to have written all", DEFAULT_TIMEOUT, || {
         if at.elapsed() < QUIET {
             return Ok(Observed::NotYet("it has just written".to_owned()));
         }

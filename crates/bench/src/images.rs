@@ -1,7 +1,7 @@
 //! What a node has to pull: our images, as they are released, uncompressed.
 
 use anyhow::Result;
-use certmint_e2e::images;
+use certmint_local_cluster::images;
 
 use crate::figure::{Figure, Target};
 use crate::run::Run;

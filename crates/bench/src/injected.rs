@@ -1,10 +1,10 @@
 //! A pod of a Deployment that opted in, and the certmint-fetch in it.
 
 use anyhow::{Context as _, Result};
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::images;
-use certmint_e2e::kubectl::Kubectl;
-use certmint_e2e::story::{PATIENCE, workload};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
+use certmint_local_cluster::{images, workload};
 use serde_json::{Value, json};
 
 use crate::inside::Pod;
@@ -22,7 +22,7 @@ pub(crate) fn deployment(cluster: &Cluster, name: &str, inject: bool) -> Result<
 
 /// Returns when the Deployment's Secret is there.
 pub(crate) fn await_secret(kubectl: &Kubectl<'_>, deployment: &str) -> Result<()> {
-    let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+    let timeout = format!("--timeout={}s", DEFAULT_TIMEOUT.as_secs());
     kubectl.run(&["wait", "--for=create", &format!("secret/{deployment}-certmint-tls"), &timeout]).map(drop)
 }
 

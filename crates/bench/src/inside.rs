@@ -13,8 +13,8 @@ use std::ops::Range;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::command;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::command;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

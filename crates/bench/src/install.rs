@@ -5,10 +5,11 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::story::installation::{self, RELEASE, SYSTEM_NAMESPACE};
-use certmint_e2e::story::{PATIENCE, namespace};
-use certmint_e2e::{command, images, repository};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::{self, RELEASE, SYSTEM_NAMESPACE};
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
+use certmint_local_cluster::{command, images, repository};
 use serde_json::{Value, json};
 
 use crate::figure::{Figure, Target};
@@ -62,7 +63,7 @@ fn plain(cluster: &Cluster) -> Result<f64> {
     let items = PLAIN.into_iter().map(deployment).collect::<Result<Vec<_>>>()?;
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
     let [one, other] = PLAIN;
-    let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+    let timeout = format!("--timeout={}s", DEFAULT_TIMEOUT.as_secs());
     shared::within(cluster, PLAIN_NAMESPACE, |kubectl| {
         let begun = Instant::now();
         kubectl.apply(&list)?;

@@ -31,15 +31,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
-use certmint_e2e::cache::Cache;
-use certmint_e2e::cluster::role;
-use certmint_e2e::progress;
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::cluster::run_as_cluster_process;
+use certmint_local_cluster::progress;
 use clap::Parser as _;
 
-use environment::Environment;
-use figure::Figure;
-use report::Report;
-use run::{Place, Run};
+use crate::environment::Environment;
+use crate::figure::Figure;
+use crate::report::Report;
+use crate::run::{Place, Run};
 
 /// Measures.
 #[derive(Debug, clap::Parser)]
@@ -81,7 +81,7 @@ const ROWS: &[Row] = &[
 ];
 
 fn main() -> ExitCode {
-    match role::play().or_else(inside::play).unwrap_or_else(|| run(&Arguments::parse())) {
+    match run_as_cluster_process().or_else(inside::play).unwrap_or_else(|| run(&Arguments::parse())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -2,7 +2,7 @@
 //! its limit has to allow.
 
 use anyhow::Result;
-use certmint_e2e::cluster::process::Memory;
+use certmint_local_cluster::cluster::process::Memory;
 
 use crate::figure::{Figure, Target};
 use crate::filled::Filled;

@@ -7,8 +7,8 @@
 //! injection adds that first one to a pod without any, which is measured too.
 
 use anyhow::Result;
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::kubectl::Kubectl;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
 use serde_json::json;
 
 use crate::figure::{Figure, Target};

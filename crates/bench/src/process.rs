@@ -1,9 +1,9 @@
 //! A process in a cluster, as its kernel counts it.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::cluster::process::Memory;
-use certmint_e2e::command;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::cluster::process::Memory;
+use certmint_local_cluster::command;
 
 /// The controller's command line.
 pub(crate) const CONTROLLER: &str = "^/certmint controller";

@@ -3,10 +3,9 @@
 use std::cell::OnceCell;
 
 use anyhow::{Result, anyhow};
-use certmint_e2e::cache::Cache;
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::progress;
-use certmint_e2e::story::installation;
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::{installation, progress};
 
 use crate::filled::Filled;
 use crate::shared;
@@ -53,7 +52,9 @@ impl Run {
     /// A cluster with thousands of workloads, which the first call starts and fills.
     pub(crate) fn filled(&self) -> Result<&Filled> {
         // What failed once takes minutes to fail again.
-        let filled = self.filled.get_or_init(|| Filled::start(self).map_err(|error| format!("{error:#}")));
+        let filled = self
+            .filled
+            .get_or_init(|| Filled::start(&self.cache, self.quick).map_err(|error| format!("{error:#}")));
         filled.as_ref().map_err(|error| anyhow!("the cluster could not be filled: {error}"))
     }
 

@@ -1,11 +1,11 @@
 //! What rows have in common: clusters that end, namespaces that go, where a server is.
 
 use anyhow::{Context as _, Result};
-use certmint_e2e::cache::Cache;
-use certmint_e2e::cluster::{Cluster, Options};
-use certmint_e2e::kubectl::Kubectl;
-use certmint_e2e::machine::{self, Requirement};
-use certmint_e2e::story::namespace;
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::cluster::{Cluster, Options};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::machine::{self, Requirement};
+use certmint_local_cluster::namespaces::namespace;
 
 /// What measures, besides this program.
 const TOOLS: &[Requirement] = &[

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::Result;
-use certmint_e2e::cluster::Cluster;
+use certmint_local_cluster::cluster::Cluster;
 
 use crate::figure::{Figure, Target};
 use crate::inside::Pod;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use certmint_contract::{WorkloadKind, keys};
-use certmint_e2e::cluster::Cluster;
+use certmint_local_cluster::cluster::Cluster;
 
 use crate::figure::{Figure, Target};
 use crate::inside::{Answer, Call, Pace, Rounds, Task, Verb};

@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use certmint_contract::issuance::AUDIENCE;
 use certmint_contract::keys;
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::kubectl::Kubectl;
-use certmint_e2e::progress;
-use certmint_e2e::story::installation::SYSTEM_NAMESPACE;
-use certmint_e2e::story::{PATIENCE, workload};
-use certmint_e2e::wait::{self, Observed};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::{progress, workload};
 use serde_json::json;
 
 use crate::audit::Mark;
@@ -122,7 +121,7 @@ fn pods(kubectl: &Kubectl<'_>) -> Result<Vec<Pod>> {
         json!([{ "name": "bench.certmint.dev/never" }]);
     kubectl.apply(&deployment.to_string())?;
     kubectl.apply(&workload::service("payments").to_string())?;
-    let pods = wait::until("the pods and their Secret", PATIENCE, || {
+    let pods = wait::until("the pods and their Secret", DEFAULT_TIMEOUT, || {
         let pods = kubectl.list(&["pods"])?;
         let secret = kubectl.get(&["secret", SECRET])?;
         let named = secret["metadata"]["annotations"][keys::DNS_NAMES].is_string();

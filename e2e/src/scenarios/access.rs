@@ -7,16 +7,16 @@ mod limits;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::cluster::audit::{Mark, Request};
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::wait::{self, Observed};
 
+use self::grants::Grant;
 use super::Scenario;
 use super::own_cluster::own_cluster;
-use crate::cluster::Cluster;
-use crate::cluster::audit::{Mark, Request};
-use crate::progress::{note, step};
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::namespace;
-use crate::wait::{self, Observed};
-use grants::Grant;
 
 /// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {

@@ -1,13 +1,13 @@
 //! The book's commands, as a reader would type them.
 
 use anyhow::Result;
+use certmint_docs_tests::book::{self, Page, Reader};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
+use certmint_local_cluster::progress::step;
 
 use super::Scenario;
 use super::own_cluster::own_cluster;
-use crate::book::{self, Page, Reader};
-use crate::cluster::Cluster;
-use crate::progress::step;
-use crate::story::installation::SYSTEM_NAMESPACE;
 
 /// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] =

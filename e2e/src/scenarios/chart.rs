@@ -1,11 +1,10 @@
-//! The chart on an API server; its tests are in [`charts`].
+//! The chart on an API server; its tests are in [`certmint_chart_tests`].
 
 use anyhow::Result;
+use certmint_local_cluster::cluster::Cluster;
 
 use super::Scenario;
 use super::own_cluster::own_control_plane;
-use crate::charts;
-use crate::cluster::Cluster;
 
 /// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
@@ -17,5 +16,5 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 /// On a cluster of its own: nothing runs there, so that what the webhook configuration lets through can be told by what
 /// is refused.
 fn run(shared: &Cluster) -> Result<()> {
-    own_control_plane(shared, "chart", charts::test_on)
+    own_control_plane(shared, "chart", certmint_chart_tests::test_on)
 }

@@ -5,16 +5,16 @@ mod stopped;
 mod told;
 
 use anyhow::Result;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::images;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::step;
 use serde_json::json;
 
 use self::told::Told;
 use super::Scenario;
 use super::own_cluster::own_cluster;
-use crate::cluster::Cluster;
-use crate::images;
-use crate::progress::step;
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::namespace;
 
 /// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {

@@ -1,14 +1,14 @@
 //! The how-to pages for servers and clients, each run with the real thing.
 
 use anyhow::{Result, ensure};
+use certmint_docs_tests::book::{self, HOW_TOS, HowTo, Reader};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::progress::{self, step};
 
 use super::Scenario;
 use super::own_cluster::own_cluster;
-use crate::book::{self, HOW_TOS, HowTo, Reader};
-use crate::cluster::Cluster;
-use crate::progress::{self, step};
 use crate::report;
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
 
 /// What is shown of them.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {

@@ -5,11 +5,11 @@ mod namespaces;
 mod release;
 
 use anyhow::Result;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::wait::{self, Observed};
 
 use super::Scenario;
-use crate::cluster::Cluster;
 use crate::story::PATIENCE;
-use crate::wait::{self, Observed};
 
 /// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[

@@ -1,9 +1,10 @@
 //! A cluster of a scenario's own, for what would end an installation that others use.
 
 use anyhow::Result;
+use certmint_local_cluster::cluster::{Addresses, Cluster, Options};
+use certmint_local_cluster::progress;
 
-use crate::cluster::{Addresses, Cluster, Options};
-use crate::{progress, report};
+use crate::report;
 
 /// Runs `life` on a new cluster `name`, and reports on `namespaces` of it when that fails.
 pub(super) fn own_cluster(

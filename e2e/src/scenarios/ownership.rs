@@ -6,17 +6,17 @@ mod owners;
 mod without_webhook;
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::{manifest, template};
+use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
 use super::Scenario;
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::step;
-use crate::story::installation;
-use crate::story::workload::{manifest, template};
-use crate::story::{PATIENCE, namespace};
-use crate::wait::{self, Observed};
+use crate::story::PATIENCE;
 
 /// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {

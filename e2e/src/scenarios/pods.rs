@@ -13,10 +13,10 @@ mod volume;
 mod waiting;
 
 use anyhow::Result;
+use certmint_local_cluster::command;
+use certmint_local_cluster::kubectl::Kubectl;
 
 use super::Scenario;
-use crate::command;
-use crate::kubectl::Kubectl;
 
 /// What is shown of pods.
 pub(super) const SCENARIOS: &[Scenario] = &[

@@ -7,11 +7,12 @@ mod scene;
 mod taken;
 
 use anyhow::Result;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation;
+use certmint_local_cluster::namespaces::namespace;
 
+use self::scene::Scene;
 use super::Scenario;
-use crate::cluster::Cluster;
-use crate::story::{installation, namespace};
-use scene::Scene;
 
 /// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {

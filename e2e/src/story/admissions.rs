@@ -1,13 +1,13 @@
 //! Pods that opt in, created (as a dry run) one after the other without a pause, and what the API server answers to each.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::{images, workload};
 use serde_json::{Value, json};
 
-use super::{PATIENCE, workload};
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::wait::{self, Observed};
+use super::PATIENCE;
 
 /// The pod that creates the others.
 const CREATOR: &str = "admissions";

@@ -1,8 +1,7 @@
 //! One call of the payment service with curl, from the checkout pod.
 
 use anyhow::{Context as _, Result, bail};
-
-use crate::kubectl::Kubectl;
+use certmint_local_cluster::kubectl::Kubectl;
 
 /// Where Certmint puts the files.
 const TLS: &str = "/var/run/secrets/certmint.dev";

@@ -1,10 +1,10 @@
 //! Events, which tell people what became of their workload.
 
 use anyhow::Result;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::wait::{self, Observed};
 
 use super::PATIENCE;
-use crate::kubectl::Kubectl;
-use crate::wait::{self, Observed};
 
 /// Waits until there is such an Event about the object (`Kind/name`) whose note `wanted` is content with, and returns the
 /// note.

@@ -1,11 +1,9 @@
 //! The examples of the documentation, applied as they stand but for the images, which are our own.
 
 use anyhow::{Result, ensure};
-
-use super::workload;
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::{images, workload};
 
 const PAYMENTS: &str = include_str!("../../../docs/src/examples/payments.yaml");
 const CHECKOUT: &str = include_str!("../../../docs/src/examples/checkout.yaml");

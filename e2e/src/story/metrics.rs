@@ -1,10 +1,9 @@
 //! Metrics, read from a pod of ours through the API server.
 
 use anyhow::{Context as _, Result};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
 use serde_json::Value;
-
-use super::installation::SYSTEM_NAMESPACE;
-use crate::cluster::Cluster;
 
 /// The value of a metric without labels; none when the pod does not show it.
 ///

@@ -1,13 +1,12 @@
 //! A Secret of ours as files, for programs that check certificates.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{fs, process};
+use std::process::{self, Command};
 
 use anyhow::{Context as _, Result, ensure};
-
-use crate::command;
-use crate::kubectl::Kubectl;
+use certmint_local_cluster::command;
+use certmint_local_cluster::kubectl::Kubectl;
 
 /// `tls.crt`, `tls.key` and `ca.crt` in a directory, which is removed in the end.
 #[derive(Debug)]

@@ -4,14 +4,14 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::{images, workload};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{PATIENCE, workload};
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::wait::{self, Observed};
+use super::PATIENCE;
 
 const WORKLOAD: &str = "deployment/traffic";
 /// How many failed requests are shown: the first tell the cause, the rest how long it lasted.

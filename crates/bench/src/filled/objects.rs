@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use anyhow::Result;
 use certmint_contract::keys;
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::story::workload;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::workload;
 use serde_json::{Value, json};
 
 use super::{CLIENTS, PATTERN};

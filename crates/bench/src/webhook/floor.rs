@@ -1,10 +1,9 @@
 //! The floor of transport: nginx that reads the same requests over TLS and returns as many bytes, and decides nothing.
 
 use anyhow::{Context as _, Result};
-use certmint_e2e::cluster::Cluster;
-use certmint_e2e::kubectl::Kubectl;
-use certmint_e2e::story::workload;
-use certmint_e2e::{command, images};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::{command, images, workload};
 use serde_json::json;
 
 use crate::shared::{PORT, address};

@@ -3,11 +3,10 @@
 use std::fmt;
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::cluster::audit::Request;
+use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
 use serde_json::Value;
-
-use crate::cluster::Cluster;
-use crate::cluster::audit::Request;
-use crate::story::installation::SYSTEM_NAMESPACE;
 
 /// One right.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,16 +1,16 @@
 //! What makes the controller use each of its rights at least once.
 
 use anyhow::Result;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::images;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::{self, manifest};
 use serde_json::json;
 
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::step;
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::workload::{self, manifest};
 use crate::story::{PATIENCE, examples};
-use crate::wait::{self, Observed};
 
 /// The one that keeps its certificate, so that it is renewed.
 const STAYS: &str = "stays";

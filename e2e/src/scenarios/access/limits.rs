@@ -1,13 +1,13 @@
 //! What the accounts may not do.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::progress::{note, step};
 use serde_json::Value;
 
 use super::SHOP;
-use crate::cluster::Cluster;
-use crate::kubectl::Kubectl;
-use crate::progress::{note, step};
-use crate::story::installation::SYSTEM_NAMESPACE;
 
 const CONTROLLER: (&str, &str) = (SYSTEM_NAMESPACE, "certmint-controller");
 const WEBHOOK: (&str, &str) = (SYSTEM_NAMESPACE, "certmint-webhook");

@@ -4,17 +4,18 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::images;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::workload::{await_pods, manifest};
 use serde_json::{Value, json};
 
 use super::answers::{BOTH, CONTROLLER, WEBHOOK};
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::{note, step};
+use crate::story::PATIENCE;
 use crate::story::admissions::Admissions;
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::workload::{await_pods, manifest};
-use crate::story::{PATIENCE, namespace};
 
 const NAME: &str = "bad-input";
 /// What a webhook may hold after all of it.

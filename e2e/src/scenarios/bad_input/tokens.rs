@@ -1,15 +1,16 @@
 //! Tokens at the issuance API, each reviewed by a real API server.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::workload::{await_pods, manifest};
+use certmint_local_cluster::{command, images};
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::{note, step};
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::workload::{await_pods, manifest};
-use crate::story::{PATIENCE, namespace};
+use crate::story::PATIENCE;
 
 const NAME: &str = "bad-tokens";
 /// The audience of the projected token.
@@ -186,7 +187,7 @@ impl Attacker<'_> {
 
     fn shell(&self, script: &str, input: &str) -> Result<String> {
         let arguments = ["exec", "--stdin", "plain", "--container", "app", "--", "sh", "-c", script];
-        crate::command::output_with_input(&mut self.kubectl.command(&arguments), input)
+        command::output_with_input(&mut self.kubectl.command(&arguments), input)
     }
 }
 

@@ -4,19 +4,20 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_docs_tests::book::Guide;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::kubectl::{Kubectl, is_true};
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::{command, workload};
 use serde_json::{Value, json};
 use time::Duration;
 
 use super::super::own_cluster::own_cluster;
 use super::crafted;
-use crate::book::Guide;
-use crate::cluster::Cluster;
-use crate::command;
-use crate::kubectl::{Kubectl, is_true};
-use crate::progress::{note, step};
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::{PATIENCE, events, metrics, namespace, workload};
-use crate::wait::{self, Observed};
+use crate::story::{PATIENCE, events, metrics};
 
 const NAMESPACE: &str = "ca-accidents";
 const CONTROLLERS: &str = "--selector=app.kubernetes.io/component=controller";

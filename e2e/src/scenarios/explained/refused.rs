@@ -1,10 +1,10 @@
 //! What `kubectl annotate` refuses.
 
 use anyhow::{Result, bail};
+use certmint_local_cluster::cluster::Cluster;
 use serde_json::json;
 
 use super::told::Told;
-use crate::cluster::Cluster;
 
 /// Each with its code: what is annotated beside `inject=true`.
 const WRONG: [(&str, &str); 7] = [

@@ -1,12 +1,13 @@
 //! What keeps a certificate away after the annotation was taken.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload;
 use serde_json::json;
 
 use super::told::Told;
-use crate::kubectl::Kubectl;
-use crate::story::{PATIENCE, workload};
-use crate::wait::{self, Observed};
+use crate::story::PATIENCE;
 
 /// What a webhook that was there would have refused or changed.
 pub(super) fn early(told: &Told<'_>) -> Result<()> {

@@ -2,13 +2,13 @@
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_contract::ErrorCode;
+use certmint_docs_tests::error_page::ErrorPage;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload;
 use serde_json::{Value, json};
 
-use crate::error_page::ErrorPage;
-use crate::kubectl::Kubectl;
 use crate::story::PATIENCE;
-use crate::story::workload;
-use crate::wait::{self, Observed};
 
 /// kubectl, and the page that explains what it says.
 pub(super) struct Told<'a> {

@@ -3,16 +3,17 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{human, note, step};
+use certmint_local_cluster::wait::{self, Observed};
 use serde_json::Value;
 
 use super::controllers::{self, said};
-use crate::cluster::Cluster;
-use crate::kubectl::Kubectl;
-use crate::progress::{human, note, step};
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
 use crate::story::traffic::Traffic;
-use crate::story::{PATIENCE, examples, namespace};
-use crate::wait::{self, Observed};
+use crate::story::{PATIENCE, examples};
 
 const NAME: &str = "api-server-away";
 const API_SERVER: &str = "kube-apiserver";

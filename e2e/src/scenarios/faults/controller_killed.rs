@@ -4,17 +4,18 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::cluster::process::Signal;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::machine;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::wait::{self, Observed};
 
 use super::controllers::{self, CONTAINER};
 use super::history::History;
 use super::many;
-use crate::cluster::Cluster;
-use crate::cluster::process::Signal;
-use crate::machine;
-use crate::progress::{note, step};
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::{PATIENCE, namespace};
-use crate::wait::{self, Observed};
+use crate::story::PATIENCE;
 
 const NAME: &str = "controller-killed";
 const WORKLOADS: usize = 200;

@@ -1,12 +1,12 @@
 //! The controller's replicas, and which of them leads.
 
 use anyhow::{Context as _, Result};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
+use certmint_local_cluster::wait::{self, Observed};
 use serde_json::Value;
 
-use crate::cluster::Cluster;
 use crate::story::PATIENCE;
-use crate::story::installation::SYSTEM_NAMESPACE;
-use crate::wait::{self, Observed};
 
 /// The container of a controller's pod.
 pub(super) const CONTAINER: &str = "controller";

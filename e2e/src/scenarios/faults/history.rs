@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::wait::{self, Observed};
 use serde_json::Value;
 
-use crate::kubectl::Kubectl;
 use crate::story::PATIENCE;
-use crate::wait::{self, Observed};
 
 /// A watch that remembers.
 #[derive(Debug)]

@@ -5,11 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::command;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::workload::{opting_in, without_pods};
 use serde_json::{Value, json};
-
-use crate::command;
-use crate::kubectl::Kubectl;
-use crate::story::workload::{opting_in, without_pods};
 
 /// The marks between what `go-template` prints of each Secret.
 const TEMPLATE: &str = concat!(

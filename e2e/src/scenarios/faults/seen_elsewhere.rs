@@ -2,19 +2,20 @@
 //! table in `docs/src/explanation/failure.md` names each.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::cluster::audit::{Mark, Request};
+use certmint_local_cluster::command;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::{is_injected, manifest, opting_in, without_pods};
 use serde_json::{Value, json};
 
 use super::history::History;
 use super::{controllers, many};
-use crate::cluster::Cluster;
-use crate::cluster::audit::{Mark, Request};
-use crate::command;
-use crate::kubectl::Kubectl;
-use crate::progress::{note, step};
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::workload::{is_injected, manifest, opting_in, without_pods};
-use crate::story::{PATIENCE, metrics, namespace};
-use crate::wait::{self, Observed};
+use crate::story::{PATIENCE, metrics};
 
 const NAME: &str = "seen-elsewhere";
 const WEBHOOK: &str = "certmint-webhook";

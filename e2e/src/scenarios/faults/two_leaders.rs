@@ -3,20 +3,21 @@
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::cluster::audit::{Mark, Request};
+use certmint_local_cluster::cluster::process::Signal;
+use certmint_local_cluster::command;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::wait::{self, Observed};
 use serde_json::Value;
 
 use super::controllers::{self, CONTAINER, await_other_leader, leader, leading_pod, said};
 use super::history::History;
 use super::many;
-use crate::cluster::Cluster;
-use crate::cluster::audit::{Mark, Request};
-use crate::cluster::process::Signal;
-use crate::command;
-use crate::kubectl::Kubectl;
-use crate::progress::{note, step};
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::{PATIENCE, namespace};
-use crate::wait::{self, Observed};
+use crate::story::PATIENCE;
 
 const NAME: &str = "two-leaders";
 const WORKLOADS: usize = 60;

@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::cluster::process::Signal;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::kubectl::{Kubectl, is_true};
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::workload::{self, is_injected, manifest};
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
-use crate::cluster::process::Signal;
-use crate::kubectl::{Kubectl, is_true};
-use crate::progress::{note, step};
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::workload::{self, is_injected, manifest};
-use crate::story::{PATIENCE, namespace};
+use crate::story::PATIENCE;
 
 const NAME: &str = "webhook-rollout";
 const WEBHOOK: &str = "certmint-webhook";

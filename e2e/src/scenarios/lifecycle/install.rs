@@ -3,18 +3,19 @@
 use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use certmint_docs_tests::book::{self, Guide};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::{self, RELEASE, SYSTEM_NAMESPACE};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::{command, repository, workload};
 use serde_json::json;
 
 use super::super::own_cluster::own_cluster;
 use super::removed;
-use crate::book::{self, Guide};
-use crate::cluster::Cluster;
-use crate::kubectl::Kubectl;
-use crate::progress::{note, step};
-use crate::story::installation::{self, RELEASE, SYSTEM_NAMESPACE};
-use crate::story::{PATIENCE, examples, namespace, workload};
-use crate::wait::{self, Observed};
-use crate::{command, repository};
+use crate::story::{PATIENCE, examples};
 
 /// Long enough to look around while helm waits, for what will not happen.
 const GIVES_UP: &str = "--timeout=15s";

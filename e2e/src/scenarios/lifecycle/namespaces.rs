@@ -1,16 +1,17 @@
 //! Two installations, each limited to a namespace.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use certmint_docs_tests::book;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::workload::{self, manifest};
+use certmint_local_cluster::{command, images, repository};
 use serde_json::{Value, json};
 
 use super::super::own_cluster::own_cluster;
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::{note, step};
-use crate::story::workload::{self, manifest};
-use crate::story::{PATIENCE, examples, namespace};
-use crate::{book, command, repository};
+use crate::story::{PATIENCE, examples};
 
 /// An installation that is limited.
 struct Limited {

@@ -1,20 +1,21 @@
 //! A release by the book, under constant traffic and with pods created all the time.
 
 use anyhow::{Result, ensure};
+use certmint_docs_tests::book::{self, Guide};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::kubectl::{Kubectl, is_true};
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::{images, workload};
 use serde_json::Value;
 
 use super::super::own_cluster::own_cluster;
 use super::removed;
-use crate::book::{self, Guide};
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::{Kubectl, is_true};
-use crate::progress::{note, step};
 use crate::story::admissions::{Admissions, Answers};
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
 use crate::story::traffic::Traffic;
-use crate::story::{PATIENCE, examples, namespace, workload};
-use crate::wait::{self, Observed};
+use crate::story::{PATIENCE, examples};
 
 /// The namespace of the documentation's examples.
 const SHOP: &str = "shop";

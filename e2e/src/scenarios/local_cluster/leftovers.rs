@@ -5,9 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-
-use crate::cluster::cgroups;
-use crate::cluster::state::State;
+use certmint_local_cluster::cluster::cgroups;
+use certmint_local_cluster::cluster::state::State;
 
 /// Where container runtimes, kubelet or this program could leave something on the machine. Others work on
 /// it too, so that whole directories such as /tmp or /run tell nothing.

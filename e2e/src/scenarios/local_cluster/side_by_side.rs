@@ -8,14 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::cluster::state::State;
+use certmint_local_cluster::cluster::{Cluster, Options};
+use certmint_local_cluster::images;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::wait::{self, Observed};
 
 use super::leftovers::{self, Traces};
-use crate::cache::Cache;
-use crate::cluster::state::State;
-use crate::cluster::{Cluster, Options};
-use crate::images;
-use crate::progress::step;
-use crate::wait::{self, Observed};
 
 /// The command that runs [`runner`].
 pub const RUNNER: &str = "cluster-runner";

@@ -1,15 +1,16 @@
 //! What goes on while the controller is away, and what follows when it is back.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::{self, await_pods, manifest};
+use certmint_local_cluster::{images, installation};
 use serde_json::json;
 
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::{note, step};
-use crate::story::workload::{self, await_pods, manifest};
-use crate::story::{PATIENCE, call, examples, installation, namespace};
-use crate::wait::{self, Observed};
+use crate::story::{PATIENCE, call, examples};
 
 const HOST: &str = "payments.controller-down.svc";
 

@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{human, note, step};
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::manifest;
+use certmint_local_cluster::{images, installation};
 use serde_json::json;
 
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::{human, note, step};
-use crate::story::workload::manifest;
-use crate::story::{PATIENCE, installation, namespace};
-use crate::wait::{self, Observed};
+use crate::story::PATIENCE;
 
 const NAME: &str = "deleted-while-waiting";
 /// Nothing that waits for a certificate holds up the kubelet, so that the pod's grace period (a second here) is all that

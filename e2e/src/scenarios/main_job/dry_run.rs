@@ -1,15 +1,16 @@
 //! A server-side dry run goes through the webhook, and leaves nothing behind.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::cluster::audit::{Mark, Request};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::workload::{is_injected, manifest, opting_in, without_pods};
+use certmint_local_cluster::{command, installation};
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
-use crate::cluster::audit::{Mark, Request};
-use crate::command;
-use crate::kubectl::Kubectl;
-use crate::progress::step;
-use crate::story::workload::{is_injected, manifest, opting_in, without_pods};
-use crate::story::{PATIENCE, installation, namespace};
+use crate::story::PATIENCE;
 
 const NAME: &str = "dry-run";
 

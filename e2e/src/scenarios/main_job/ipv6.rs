@@ -3,15 +3,16 @@
 use std::net::Ipv6Addr;
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::cluster::{Addresses, Cluster};
+use certmint_local_cluster::command;
+use certmint_local_cluster::installation::{self, RELEASE, SYSTEM_NAMESPACE};
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
 use serde_json::Value;
 
 use super::super::own_cluster::own_cluster_with;
-use crate::cluster::{Addresses, Cluster};
-use crate::command;
-use crate::progress::{note, step};
 use crate::story::call::{self, Caller};
-use crate::story::installation::{self, RELEASE, SYSTEM_NAMESPACE};
-use crate::story::{examples, namespace};
+use crate::story::examples;
 
 const HOST: &str = "payments.ipv6.svc";
 

@@ -1,12 +1,14 @@
 //! nginx that asks for client certificates, called by its Service's name.
 
 use anyhow::{Result, bail, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
 
-use crate::cluster::Cluster;
-use crate::kubectl::Kubectl;
-use crate::progress::{note, step};
 use crate::story::call::{self, Caller};
-use crate::story::{examples, installation, namespace};
+use crate::story::examples;
 
 const HOSTS: [&str; 2] = ["payments.mutual-tls.svc", "payments.mutual-tls.svc.cluster.local"];
 

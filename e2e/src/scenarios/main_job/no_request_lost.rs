@@ -1,13 +1,15 @@
 //! A scale-out, a rolling update and renewals under constant traffic.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::cluster::{Cluster, addons};
+use certmint_local_cluster::kubectl::{Kubectl, is_true};
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::{installation, workload};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, addons};
-use crate::kubectl::{Kubectl, is_true};
-use crate::progress::{note, step};
 use crate::story::traffic::Traffic;
-use crate::story::{PATIENCE, examples, installation, namespace, workload};
+use crate::story::{PATIENCE, examples};
 
 const NAME: &str = "no-request-lost";
 /// Requests per second: enough to make nginx busy by the figures of its Deployment, on a small machine too.

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, bail, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::{self, await_pods, manifest, sees_certificate, template};
+use certmint_local_cluster::{command, images, installation};
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
-use crate::command;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::step;
-use crate::story::workload::{self, await_pods, manifest, sees_certificate, template};
-use crate::story::{PATIENCE, examples, installation, namespace};
-use crate::wait::{self, Observed};
+use crate::story::{PATIENCE, examples};
 
 /// What does not opt in, by name and annotations.
 const PLAIN: [(&str, &str); 2] = [("plain", "{}"), ("declined", r#"{ "certmint.dev/inject": "false" }"#)];

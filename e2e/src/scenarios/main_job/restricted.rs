@@ -1,13 +1,14 @@
 //! A namespace that admits only what the Pod Security Standard `restricted` allows.
 
 use anyhow::{Result, bail, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::{images, installation, workload};
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::step;
-use crate::story::{call, examples, installation, namespace, workload};
+use crate::story::{call, examples};
 
 const NAME: &str = "restricted";
 

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::{command, installation, machine, workload};
 
-use crate::cluster::Cluster;
-use crate::kubectl::Kubectl;
-use crate::progress::{note, step};
+use crate::story::examples;
 use crate::story::secret_files::SecretFiles;
-use crate::story::{examples, installation, namespace, workload};
-use crate::{command, machine};
 
 const NAMESPACE: &str = "secret";
 const SECRET: &str = "payments-certmint-tls";

@@ -5,18 +5,19 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use certmint_chart_tests::prometheus;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::prometheus::programs;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::{command, images, repository, workload};
 use serde_json::{Value, json};
 
 use super::server::Server;
-use crate::charts::prometheus;
-use crate::cluster::Cluster;
-use crate::kubectl::Kubectl;
-use crate::progress::step;
-use crate::prometheus::programs;
-use crate::story::installation::{self, SYSTEM_NAMESPACE};
-use crate::story::{PATIENCE, namespace, workload};
-use crate::wait::{self, Observed};
-use crate::{command, repository};
+use crate::story::PATIENCE;
 
 const NAME: &str = "metrics";
 /// Many evaluations of a second each, on a loaded machine.
@@ -108,7 +109,7 @@ fn passes_lint(cluster: &Cluster, pod: &Value) -> Result<()> {
 
 /// A workload opts in, and another is refused; Prometheus sees both as increases.
 fn something_happens(cluster: &Cluster, kubectl: &Kubectl<'_>, server: &Server<'_>) -> Result<()> {
-    let image = cluster.provide(&crate::images::tools(cluster.cache())?)?;
+    let image = cluster.provide(&images::tools(cluster.cache())?)?;
     let opted_in = json!({ "certmint.dev/inject": "true" });
     kubectl.apply(&workload::manifest("deployment", NAME, &image, &opted_in).to_string())?;
     workload::rolled_out(kubectl, NAME)?;

@@ -4,13 +4,13 @@ use std::fs;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::cluster::state::INSIDE;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::{command, prometheus};
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
-use crate::cluster::state::INSIDE;
 use crate::story::PATIENCE;
-use crate::wait::{self, Observed};
-use crate::{command, prometheus};
 
 /// Where it listens, within the cluster's network.
 const ADDRESS: &str = "127.0.0.1:9090";

@@ -1,12 +1,12 @@
 //! A pod that runs under another service account than its workload's pods are to run.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::{await_pods, opting_in};
 use serde_json::json;
 
 use super::{Scene, first_name};
 use crate::story::PATIENCE;
-use crate::story::workload::{await_pods, opting_in};
-use crate::wait::{self, Observed};
 
 /// Changes the account to one that does not exist, so that there is no new pod and the old one stays.
 pub(super) fn stall(scene: &Scene<'_>) -> Result<()> {

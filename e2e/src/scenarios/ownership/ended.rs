@@ -1,13 +1,13 @@
 //! What ends: Jobs that finish, and CronJobs that opt out while a Job of theirs is tried again.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::kubectl::is_true;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::{is_injected, opting_in, without_pods};
 use serde_json::json;
 
 use super::Scene;
-use crate::kubectl::is_true;
 use crate::story::PATIENCE;
-use crate::story::workload::{is_injected, opting_in, without_pods};
-use crate::wait::{self, Observed};
 
 /// Begins a Job that fails at its first try, and opts its CronJob out before the second.
 pub(super) fn opt_out_between_tries(scene: &Scene<'_>) -> Result<()> {

@@ -1,13 +1,13 @@
 //! Owners that cannot opt in: custom resources of operators, and a kind that nobody uses any more.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::kubectl::is_true;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::{self, await_pods, opting_in};
 use serde_json::json;
 
 use super::{Scene, first_name, templated};
-use crate::kubectl::is_true;
 use crate::story::PATIENCE;
-use crate::story::workload::{self, await_pods, opting_in};
-use crate::wait::{self, Observed};
 
 /// Deployments that a custom resource controls, from the beginning and later.
 pub(super) fn controlled(scene: &Scene<'_>) -> Result<()> {

@@ -1,13 +1,12 @@
 //! Opting in and out while no webhook is asked. A command in an Event is run exactly as it stands there.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::workload::{await_pods, opting_in, rolled_out};
+use certmint_local_cluster::{command, installation};
 use serde_json::{Value, json};
 
 use super::{Scene, first_name, templated};
-use crate::command;
-use crate::progress::{note, step};
-use crate::story::installation;
-use crate::story::workload::{await_pods, opting_in, rolled_out};
 
 const CONFIGURATION: [&str; 2] = ["mutatingwebhookconfiguration", "certmint"];
 

@@ -2,17 +2,18 @@
 //! for injected pods too. Each has a namespace of its own.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::await_pods;
+use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
 use super::shape::{Shape, container, shape};
 use super::{Heard, create};
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::step;
-use crate::story::workload::await_pods;
-use crate::story::{PATIENCE, installation, namespace};
-use crate::wait::{self, Observed};
+use crate::story::PATIENCE;
 
 /// What our policies are labelled with: they are no namespace's, so they do not go with ours.
 const LABEL: (&str, &str) = ("certmint-e2e", "admission-controllers");

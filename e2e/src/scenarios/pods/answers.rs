@@ -1,11 +1,12 @@
 //! The table of pods that are refused or left alone, each with its sentence, asked for by dry run.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::workload::is_injected;
 use serde_json::{Value, json};
 
 use super::create;
 use super::shape::{Shape, container, shape};
-use crate::kubectl::Kubectl;
 
 /// What comes back.
 enum Answer {
@@ -43,7 +44,7 @@ fn answered(kubectl: &Kubectl<'_>, shape: &Shape, answer: &Answer, image: &str) 
     let expected: Vec<String> = shape.warnings.iter().map(|warning| format!("Warning: {warning}")).collect();
     ensure!(heard.told == expected, "kubectl told {:?} instead of {expected:?}", heard.told);
     let pod: Value = serde_json::from_str(&heard.printed)?;
-    let injected = crate::story::workload::is_injected(&pod);
+    let injected = is_injected(&pod);
     let touched = pod["spec"].to_string().contains("certmint");
     match answer {
         Answer::Injected => ensure!(injected, "it was not injected"),

@@ -1,17 +1,18 @@
 //! The table of shapes, all created at once.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::{Kubectl, is_true};
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::await_pods;
+use certmint_local_cluster::{images, installation};
 use serde_json::Value;
 
 use super::shape::{APP, Shape};
 use super::{answers, create, shapes};
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::step;
-use crate::story::workload::await_pods;
-use crate::story::{PATIENCE, installation, namespace};
-use crate::wait::{self, Observed};
+use crate::story::PATIENCE;
 
 /// What the API server mounts into containers, unless something is there.
 const API_TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -127,7 +128,7 @@ fn debugged(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     let pod = kubectl.get(&["pod", pod])?;
     let mounts = pod["spec"]["ephemeralContainers"][0]["volumeMounts"].to_string();
     ensure!(!mounts.contains("certmint"), "the debugging container mounts {mounts}");
-    ensure!(crate::kubectl::is_true(&pod, "Ready"), "the pod is no longer ready");
+    ensure!(is_true(&pod, "Ready"), "the pod is no longer ready");
     Ok(())
 }
 

@@ -1,14 +1,15 @@
 //! Jobs of every ending. All run at once.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::workload::{self, manifest};
+use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::step;
-use crate::story::workload::{self, manifest};
-use crate::story::{PATIENCE, installation, namespace};
+use crate::story::PATIENCE;
 
 /// A Job and its end.
 struct Case {

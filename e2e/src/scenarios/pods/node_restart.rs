@@ -1,16 +1,17 @@
 //! A node that restarts: kubelet and every container of the namespace end, and what was in memory is gone.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::{Kubectl, is_true};
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::{await_pods, manifest};
+use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
 use super::volume;
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::{Kubectl, is_true};
-use crate::progress::step;
-use crate::story::workload::{await_pods, manifest};
-use crate::story::{PATIENCE, installation, namespace};
-use crate::wait::{self, Observed};
+use crate::story::PATIENCE;
 
 const NAME: &str = "node-restart";
 /// One pod with the sidecar, one whose container runs once.

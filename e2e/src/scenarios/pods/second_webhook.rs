@@ -2,17 +2,18 @@
 //! again, as it does our webhook, whenever something has changed the pod.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::workload::await_pods;
+use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
 use super::create;
 use super::shape::{Shape, shape};
-use crate::cluster::Cluster;
-use crate::images;
-use crate::kubectl::Kubectl;
-use crate::progress::step;
-use crate::story::workload::await_pods;
-use crate::story::{PATIENCE, installation, namespace};
-use crate::wait::{self, Observed};
+use crate::story::PATIENCE;
 
 const NAME: &str = "second-webhook";
 const KEY: &str = "/var/run/secrets/certmint.dev/tls.key";

@@ -1,10 +1,9 @@
 //! A pod's tmpfs volume, from the node's side.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::cluster::state::INSIDE;
 use serde_json::Value;
-
-use crate::cluster::Cluster;
-use crate::cluster::state::INSIDE;
 
 /// Where the node has it.
 pub(super) fn path(pod: &Value) -> Result<String> {

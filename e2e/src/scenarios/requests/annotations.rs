@@ -1,13 +1,12 @@
 //! What kubectl prints to whoever annotates.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::{command, installation};
 use serde_json::json;
 
 use super::scene::{Scene, both_streams, deployment, said};
-use crate::cluster::Cluster;
-use crate::command;
-use crate::progress::step;
-use crate::story::installation;
 
 /// What kubectl puts before the sentence of a refusal.
 const DENIED: &str = "Error from server: admission webhook \"workloads.certmint.dev\" denied the request: ";

@@ -3,14 +3,13 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::{installation, machine, workload};
 use serde_json::json;
 
 use super::scene::{Scene, deployment};
 use super::single_pods;
-use crate::cluster::Cluster;
-use crate::machine;
-use crate::progress::{note, step};
-use crate::story::{installation, workload};
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     machine::install(machine::VERIFIERS)?;

@@ -4,14 +4,13 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::{command, installation, machine};
 use serde_json::json;
 
 use super::scene::{Scene, both_streams};
-use crate::cluster::Cluster;
-use crate::progress::step;
-use crate::story::installation;
 use crate::story::secret_files::SecretFiles;
-use crate::{command, machine};
 
 /// An algorithm, and how OpenSSL prints such a key.
 const ALGORITHMS: [(&str, [&str; 2]); 6] = [

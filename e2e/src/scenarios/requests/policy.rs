@@ -1,16 +1,17 @@
 //! What the policy decides, while everything runs on.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::policy_file::PolicyFile;
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::{command, installation, workload};
 use serde_json::json;
 
 use super::scene::{Scene, deployment, said};
-use crate::cluster::Cluster;
-use crate::command;
-use crate::kubectl::Kubectl;
-use crate::progress::step;
-use crate::story::policy_file::PolicyFile;
 use crate::story::secret_files::SecretFiles;
-use crate::story::{events, installation, metrics, namespace, workload};
+use crate::story::{events, metrics};
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     installation::install(cluster, installation::SHORT_LIVED)?;

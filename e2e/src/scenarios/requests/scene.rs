@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::{command, workload};
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
-use crate::command;
-use crate::kubectl::Kubectl;
-use crate::story::{PATIENCE, namespace, workload};
-use crate::wait::{self, Observed};
+use crate::story::PATIENCE;
 
 /// The cluster, and kubectl in the scenario's namespace.
 pub(super) struct Scene<'a> {

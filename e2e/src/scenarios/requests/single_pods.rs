@@ -1,12 +1,11 @@
 //! Services and names by which single pods of a workload are reached.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::{images, workload};
 use serde_json::{Value, json};
 
 use super::scene::Scene;
-use crate::images;
-use crate::progress::{note, step};
-use crate::story::workload;
 
 const LEADER: &str = "broker-leader";
 

@@ -2,14 +2,15 @@
 //! gets it, and the neighbour is told what is left out.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::{command, workload};
 use serde_json::{Value, json};
 
 use super::scene::Scene;
-use crate::command;
-use crate::kubectl::Kubectl;
-use crate::progress::{note, step};
-use crate::story::installation::SYSTEM_NAMESPACE;
-use crate::story::{events, namespace, workload};
+use crate::story::events;
 
 const NAME: &str = "crowd";
 /// Services, each with a selector of 780 kB.

@@ -1,12 +1,11 @@
 //! Everything that can be done to a Secret of ours, and each time a good certificate comes back.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::progress::step;
+use certmint_local_cluster::{command, installation};
 use serde_json::{Value, json};
 
 use super::scene::{Scene, serial};
-use crate::command;
-use crate::progress::step;
-use crate::story::installation;
 
 const VICTIM: &str = "victim";
 const SECRET: &str = "victim-certmint-tls";

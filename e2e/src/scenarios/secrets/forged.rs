@@ -1,13 +1,13 @@
 //! Pods that say they are another workload's, and ask for its certificate with a token of their own.
 
 use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::{images, workload};
 use serde_json::{Value, json};
 
 use super::scene::Scene;
-use crate::images;
-use crate::progress::{note, step};
-use crate::story::{PATIENCE, workload};
-use crate::wait::{self, Observed};
+use crate::story::PATIENCE;
 
 const API: &str = "https://certmint-controller.certmint-system.svc";
 

@@ -1,13 +1,13 @@
 //! What the parts of the scenario look at.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::{command, workload};
 use serde_json::Value;
 
-use crate::cluster::Cluster;
-use crate::command;
-use crate::kubectl::Kubectl;
-use crate::story::{PATIENCE, events, workload};
-use crate::wait::{self, Observed};
+use crate::story::{PATIENCE, events};
 
 /// The cluster, and kubectl in the scenario's namespace.
 pub(super) struct Scene<'a> {

@@ -1,13 +1,13 @@
 //! A name that is taken: by somebody's own Secret, or by another workload's.
 
 use anyhow::{Result, ensure};
+use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::{images, workload};
 use serde_json::Value;
 
 use super::scene::Scene;
-use crate::images;
-use crate::progress::{note, step};
-use crate::story::{PATIENCE, workload};
-use crate::wait::{self, Observed};
+use crate::story::PATIENCE;
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let kubectl = &scene.kubectl;

@@ -1,0 +1,167 @@
+//! The values of the chart as `values.yaml` describes them, and the tables made of that.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::read;
+
+/// One commented entry of `values.yaml`.
+#[derive(Clone)]
+pub(crate) struct Described {
+    pub(crate) path: String,
+    comment: String,
+    /// Title of the `##` line above it in its group.
+    subgroup: Option<String>,
+}
+
+/// Head of a table of values.
+const HEAD: &str = "| value | default | description |\n|---|---|---|\n";
+
+/// The innermost commented entries of `values.yaml`. One without a comment must lie above or below one with.
+pub(crate) fn values() -> Result<Vec<Described>> {
+    commented(&read("values.yaml")?).map(innermost)
+}
+
+/// Returns Markdown tables of all values, for each group below a heading and the comment on the group. Groups with `##`
+/// lines have a table for each of these subgroups. Values outside groups come first.
+///
+/// # Errors
+/// When `values.yaml` cannot be read, or has a value without a comment.
+pub fn tables() -> Result<String> {
+    let defaults = defaults()?;
+    let entries = commented(&read("values.yaml")?)?;
+    let mut groups: Vec<Group> = Vec::new();
+    for value in &innermost(entries.clone()) {
+        let name = value.path.split_once('.').map(|(group, _)| group);
+        let heading = name.map_or_else(|| "General".to_owned(), |group| format!("`{group}`"));
+        let row = row(value, &defaults)?;
+        if let Some(group) = groups.iter_mut().find(|group| group.heading == heading) {
+            group.add(value.subgroup.as_deref(), &row);
+        } else {
+            let comment = entries.iter().find(|entry| Some(entry.path.as_str()) == name);
+            let text = comment.map(|entry| format!("{}\n\n", entry.comment)).unwrap_or_default();
+            let mut group = Group { heading, text, subgroup: None, has_rows: false };
+            group.add(value.subgroup.as_deref(), &row);
+            groups.push(group);
+        }
+    }
+    let texts: Vec<_> =
+        groups.into_iter().map(|Group { heading, text, .. }| format!("### {heading}\n\n{text}")).collect();
+    Ok(texts.join("\n"))
+}
+
+/// A group of values, and its Markdown so far.
+struct Group {
+    heading: String,
+    text: String,
+    /// Subgroup of the last row.
+    subgroup: Option<String>,
+    has_rows: bool,
+}
+
+impl Group {
+    /// Adds the row of a value, below a new heading if the value begins another subgroup.
+    fn add(&mut self, subgroup: Option<&str>, row: &str) {
+        if subgroup.is_some() && subgroup != self.subgroup.as_deref() {
+            let title = subgroup.unwrap_or_default();
+            let gap = if self.has_rows { "\n" } else { "" };
+            self.text.push_str(&format!("{gap}#### {title}\n\n{HEAD}"));
+            self.subgroup = Some(title.to_owned());
+        } else if !self.has_rows {
+            self.text.push_str(HEAD);
+        }
+        self.has_rows = true;
+        self.text.push_str(row);
+    }
+}
+
+/// `values.yaml`.
+pub(crate) fn defaults() -> Result<Value> {
+    serde_saphyr::from_str(&read("values.yaml")?).context("values.yaml is not YAML")
+}
+
+fn row(value: &Described, defaults: &Value) -> Result<String> {
+    let Described { path, comment, .. } = value;
+    let pointer = format!("/{}", path.replace('.', "/"));
+    let default = defaults.pointer(&pointer).with_context(|| format!("values.yaml has no {path}"))?;
+    // In one line, with spaces where a narrow table may break it.
+    let default = serde_json::to_string_pretty(default)?;
+    let default = default.split_whitespace().collect::<Vec<_>>().join(" ");
+    Ok(format!("| `{path}` | `{default}` | {comment} |\n"))
+}
+
+/// Every entry with a comment, groups included.
+fn commented(text: &str) -> Result<Vec<Described>> {
+    let (mut entries, mut parents, mut comment) = (Vec::<Described>::new(), Vec::<(usize, &str)>::new(), "");
+    let mut uncommented = Vec::new();
+    let mut subgroup = None;
+    for line in text.lines() {
+        let body = line.trim_start();
+        if let Some(title) = body.strip_prefix("## ") {
+            subgroup = Some(title.to_owned());
+            continue;
+        }
+        if let Some(words) = body.strip_prefix("# ") {
+            comment = words;
+            continue;
+        }
+        let Some((key, _)) = body.split_once(':') else { continue };
+        let indent = line.len() - body.len();
+        if indent == 0 {
+            subgroup = None;
+        }
+        parents.retain(|(outer, _)| *outer < indent);
+        parents.push((indent, key));
+        let path = parents.iter().map(|(_, key)| *key).collect::<Vec<_>>().join(".");
+        match std::mem::take(&mut comment) {
+            "" => uncommented.push(path),
+            words => {
+                entries.push(Described { path, comment: words.to_owned(), subgroup: subgroup.clone() });
+            }
+        }
+    }
+    let innermost = innermost(entries.clone());
+    for path in uncommented {
+        let known =
+            innermost.iter().any(|entry| lies_below(&path, &entry.path) || lies_below(&entry.path, &path));
+        ensure!(known, "values.yaml says nothing about {path}: write a comment above it");
+    }
+    Ok(entries)
+}
+
+/// Those that no other lies below.
+fn innermost(mut entries: Vec<Described>) -> Vec<Described> {
+    let paths: Vec<String> = entries.iter().map(|entry| entry.path.clone()).collect();
+    entries.retain(|entry| !paths.iter().any(|path| lies_below(path, &entry.path)));
+    entries
+}
+
+fn lies_below(path: &str, parent: &str) -> bool {
+    path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_comments_describe_the_values() {
+        let described = innermost(commented("# Group.\na:\n  # One.\n  b: 1\n# Two.\nc:\n  d: 1\n").unwrap());
+        let found: Vec<_> = described.iter().map(|one| (one.path.as_str(), one.comment.as_str())).collect();
+        assert_eq!(found, [("a.b", "One."), ("c", "Two.")]);
+    }
+
+    #[test]
+    fn a_subgroup_ends_with_its_group() {
+        let entries = commented("a:\n  ## Ports\n  # One.\n  b: 1\n# Two.\nc: 2\n").unwrap();
+        let found: Vec<_> =
+            entries.iter().map(|entry| (entry.path.as_str(), entry.subgroup.as_deref())).collect();
+        assert_eq!(found, [("a.b", Some("Ports")), ("c", None)]);
+    }
+
+    #[test]
+    fn a_value_without_a_comment_is_named() {
+        let error = commented("a:\n  # One.\n  b: 1\n  c: 2\n").err().unwrap().to_string();
+        assert!(error.contains("a.c"), "{error}");
+    }
+}

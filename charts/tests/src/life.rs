@@ -1,0 +1,162 @@
+//! A release's life on a real API server: accepted, installed, upgraded, uninstalled.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::command;
+use certmint_local_cluster::kubectl::is_true;
+use certmint_local_cluster::repository::chart;
+use serde_json::{Value, json};
+
+use crate::manifest::{items, title};
+use crate::value_sets::ValueSet;
+use crate::{NAMESPACE, RELEASE, kubernetes_schemas, with_values};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Stands in for the controller's CA: the API server takes only certificates it can parse.
+const CA_BUNDLE: &str = include_str!("../testdata/ca-bundle.base64");
+
+/// Every rendered object passes the API server's own schema (unknown and duplicate fields refused),
+/// validation and, for the match conditions, compilation.
+pub(crate) fn accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
+    let mut helm = cluster.command("helm");
+    // The release's namespace does not exist yet, and a dry run makes none; this one always exists.
+    helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", "kube-node-lease"]);
+    let rendered = command::output(with_values(&mut helm, set.set))?;
+    let mut kubectl =
+        cluster.kubectl().command(&["create", "--dry-run=server", "--validate=strict", "-f", "-"]);
+    command::output_with_input(&mut kubectl, &rendered).map(drop)
+}
+
+/// Makes ServiceMonitors and PrometheusRules known to the API server, by the definitions that the Prometheus operator
+/// ships.
+pub(crate) fn define_monitoring(cluster: &Cluster) -> Result<()> {
+    for file in kubernetes_schemas::monitoring(cluster.cache())? {
+        // Their description is longer than what kubectl's client-side apply would note down on them.
+        let file = file.to_string_lossy();
+        let name = cluster.kubectl().run(&["create", "--output=name", "--filename", &file])?;
+        let served = |crd: &Value| is_true(crd, "Established").then_some(());
+        cluster.kubectl().until(name.trim(), "to be served", PATIENCE, served)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn install(cluster: &Cluster) -> Result<()> {
+    let mut helm = cluster.command("helm");
+    helm.args(["install", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE, "--create-namespace"]);
+    command::output(&mut helm).map(drop)
+}
+
+/// An upgrade gives the Services addresses of both families, and another takes the second one back.
+pub(crate) fn dual_stack(cluster: &Cluster) -> Result<()> {
+    for (values, count) in [
+        (&[r#"service.ipFamilyPolicy="RequireDualStack""#][..], 2),
+        (&[], 2),
+        (&[r#"service.ipFamilyPolicy="SingleStack""#], 1),
+        (&[], 1),
+    ] {
+        upgrade(cluster, RELEASE, values)?;
+        let services = cluster.kubectl().namespace(NAMESPACE).list(&["services"])?;
+        ensure!(services.len() == 2, "there are {} Services", services.len());
+        for service in services {
+            let addresses = items(&service["spec"]["clusterIPs"]);
+            ensure!(addresses.len() == count, "with {values:?}, {} has {addresses:?}", title(&service));
+        }
+    }
+    Ok(())
+}
+
+/// An upgrade, by either of helm's ways of applying, leaves the field that the controller wrote.
+pub(crate) fn upgrade_keeps_ca_bundle(cluster: &Cluster) -> Result<()> {
+    patch_each_webhook(cluster, "add", "clientConfig/caBundle", &json!(CA_BUNDLE.trim()))?;
+    for (seconds, server_side) in [(4, true), (3, false)] {
+        let mut helm = cluster.command("helm");
+        helm.args(["upgrade", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE]);
+        helm.arg(format!("--server-side={server_side}"))
+            .arg(format!("--set=webhook.timeoutSeconds={seconds}"));
+        // The admission test took this field over.
+        helm.args(server_side.then_some("--force-conflicts"));
+        command::output(&mut helm)?;
+        let configuration = cluster.kubectl().get(&["mutatingwebhookconfiguration", RELEASE])?;
+        for webhook in items(&configuration["webhooks"]) {
+            ensure!(webhook["timeoutSeconds"] == seconds, "the upgrade did not reach {webhook}");
+            let kept = webhook["clientConfig"]["caBundle"] == CA_BUNDLE.trim();
+            ensure!(kept, "helm upgrade --server-side={server_side} lost the caBundle of {webhook}");
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn uninstall(cluster: &Cluster) -> Result<()> {
+    command::output(cluster.command("helm").args(["uninstall", RELEASE, "--namespace", NAMESPACE]))?;
+    let kinds = "mutatingwebhookconfigurations,clusterroles,clusterrolebindings";
+    let left = cluster.kubectl().list(&[kinds, "--selector=app.kubernetes.io/instance=certmint"])?;
+    ensure!(left.is_empty(), "helm uninstall left {left:?}");
+    Ok(())
+}
+
+/// A second release is refused for every namespace that the first one serves, and let in beside it for others.
+pub(crate) fn second_release(cluster: &Cluster) -> Result<()> {
+    for namespace in ["shop", "bank"] {
+        let _there_already = cluster.kubectl().run(&["create", "namespace", namespace]);
+    }
+    let refused = |release: &str, set: &[&str], words: &str| match upgrade(cluster, release, set) {
+        Ok(_) => bail!("helm installs {release} with {set:?} beside another"),
+        Err(error) => {
+            let error = error.to_string();
+            ensure!(
+                error.contains(words),
+                "helm refuses {release} with {set:?}, but not with \"{words}\": {error}"
+            );
+            Ok(())
+        }
+    };
+    upgrade(cluster, RELEASE, &[])?;
+    let whole = "the release certmint-system/certmint already serves the whole cluster; upgrade or uninstall";
+    refused("other", &[], whole)?;
+    refused("other", &[r#"namespaces=["bank"]"#], whole)?;
+    upgrade(cluster, RELEASE, &[r#"namespaces=["shop"]"#])?;
+    refused(
+        "other",
+        &[r#"fullnameOverride="pki""#],
+        "already serves shop, and this release would serve the whole cluster",
+    )?;
+    refused(
+        "other",
+        &[r#"namespaces=["bank","shop"]"#],
+        "the release certmint-system/certmint already serves shop",
+    )?;
+    upgrade(cluster, "other", &[r#"namespaces=["bank"]"#])?;
+    upgrade(cluster, RELEASE, &[r#"namespaces=["shop"]"#])?;
+    refused(RELEASE, &[r#"namespaces=["shop","bank"]"#], "the release other/other already serves bank")?;
+    ["other", RELEASE].into_iter().try_for_each(|release| {
+        let namespace = namespace_of(release);
+        command::output(cluster.command("helm").args(["uninstall", release, "--namespace", namespace]))
+            .map(drop)
+    })
+}
+
+/// Installs a release, or upgrades it to exactly these values.
+fn upgrade(cluster: &Cluster, release: &str, set: &[&str]) -> Result<String> {
+    let mut helm = cluster.command("helm");
+    helm.args(["upgrade", "--install", "--reset-values", release]).arg(chart());
+    helm.args(["--namespace", namespace_of(release), "--create-namespace"]);
+    command::output(with_values(&mut helm, set))
+}
+
+fn namespace_of(release: &str) -> &str {
+    if release == RELEASE { NAMESPACE } else { release }
+}
+
+/// Sets one field of every webhook in the configuration, as the JSON patch operation `op`.
+pub(crate) fn patch_each_webhook(cluster: &Cluster, op: &str, field: &str, value: &Value) -> Result<()> {
+    let kubectl = cluster.kubectl();
+    let configuration = kubectl.get(&["mutatingwebhookconfiguration", RELEASE])?;
+    let operations: Vec<Value> = (0..items(&configuration["webhooks"]).len())
+        .map(|index| json!({ "op": op, "path": format!("/webhooks/{index}/{field}"), "value": value }))
+        .collect();
+    let patch = Value::from(operations).to_string();
+    kubectl.run(&["patch", "mutatingwebhookconfiguration", RELEASE, "--type=json", "-p", &patch]).map(drop)
+}

@@ -1,0 +1,147 @@
+//! What lets packets and metrics through, and is made of them: NetworkPolicies and the ServiceMonitor fit the pods that
+//! are rendered, rules and dashboard are the chart's.
+//!
+//! No network of a local cluster goes by a NetworkPolicy, so that their ports and selectors are all there is to see.
+
+use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::cache::Cache;
+use serde_json::{Value, json};
+
+use crate::manifest::{Manifest, items, selects, title};
+use crate::prometheus::{self, ALERTS, DASHBOARD};
+use crate::read;
+use crate::value_sets::ValueSet;
+
+pub(crate) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
+    let policies: Vec<_> = manifest.of_kind("NetworkPolicy").collect();
+    let on = set.set.iter().any(|value| value.starts_with("networkPolicy"));
+    ensure!(policies.len() == if on { 2 } else { 0 }, "there are {} NetworkPolicies", policies.len());
+    for policy in policies {
+        fits(manifest, policy, set).with_context(|| title(policy))?;
+    }
+    let on = set.set.iter().any(|value| value.starts_with("serviceMonitor"));
+    let monitors: Vec<_> = manifest.of_kind("ServiceMonitor").collect();
+    ensure!(monitors.len() == usize::from(on), "there are {} ServiceMonitors", monitors.len());
+    monitors
+        .into_iter()
+        .try_for_each(|monitor| scrapes(manifest, monitor).with_context(|| title(monitor)))?;
+    let on = set.set.iter().any(|value| value.starts_with("prometheusRule"));
+    let rules = manifest.of_kind("PrometheusRule").count();
+    ensure!(rules == usize::from(on), "there are {rules} PrometheusRules");
+    let on = set.set.iter().any(|value| value.starts_with("grafanaDashboard"));
+    let dashboards: Vec<_> = manifest.of_kind("ConfigMap").filter(|map| is_dashboard(map)).collect();
+    ensure!(dashboards.len() == usize::from(on), "there are {} dashboards", dashboards.len());
+    dashboards.into_iter().try_for_each(|map| shows(map).with_context(|| title(map)))
+}
+
+/// The rules that are rendered, the chart's and the user's, are such as a Prometheus loads.
+pub(crate) fn rules_parse(cache: &Cache, manifest: &Manifest, set: &ValueSet) -> Result<()> {
+    for rule in manifest.of_kind("PrometheusRule") {
+        let groups = items(&rule["spec"]["groups"]);
+        let mut ours: Value = serde_saphyr::from_str(&read(ALERTS)?).context("the alerts are not YAML")?;
+        if set.mentions("runbookUrl") {
+            publish_runbooks(&mut ours);
+        }
+        ensure!(groups.starts_with(items(&ours["groups"])), "{} lacks alerts of the chart", title(rule));
+        prometheus::rules_parse(cache, &rule["spec"])?;
+    }
+    Ok(())
+}
+
+/// Has every alert name its runbook where it is published, as the value sets say it is.
+fn publish_runbooks(alerts: &mut Value) {
+    let groups = alerts["groups"].as_array_mut().into_iter().flatten();
+    for rule in groups.flat_map(|group| group["rules"].as_array_mut().into_iter().flatten()) {
+        let heading = rule["alert"].as_str().unwrap_or_default().to_lowercase();
+        rule["annotations"]["runbook_url"] = json!(format!("https://book.example/runbooks.html#{heading}"));
+    }
+}
+
+fn is_dashboard(map: &Value) -> bool {
+    map["metadata"]["labels"]["grafana_dashboard"] == "1"
+}
+
+/// The file is the chart's, which Grafana finds by the end of its name.
+fn shows(map: &Value) -> Result<()> {
+    let file = map["data"]["certmint.json"].as_str().context("it has no certmint.json")?;
+    ensure!(file.trim_end() == read(DASHBOARD)?.trim_end(), "it is not {DASHBOARD}");
+    Ok(())
+}
+
+fn fits(manifest: &Manifest, policy: &Value, set: &ValueSet) -> Result<()> {
+    let spec = &policy["spec"];
+    let selected: Vec<_> = manifest
+        .of_kind("Deployment")
+        .filter(|one| {
+            selects(&spec["podSelector"]["matchLabels"], &one["spec"]["template"]["metadata"]["labels"])
+        })
+        .collect();
+    let [deployment] = selected.as_slice() else {
+        anyhow::bail!("it selects {} Deployments", selected.len())
+    };
+    ensure!(spec["policyTypes"] == json!(["Ingress", "Egress"]), "it leaves a direction open");
+    let open: Vec<_> = items(&deployment["spec"]["template"]["spec"]["containers"])
+        .iter()
+        .flat_map(|container| items(&container["ports"]))
+        .collect();
+    let open_by_name =
+        |name: &str| open.iter().find(|port| port["name"] == name).map(|port| &port["containerPort"]);
+    let ingress = items(&spec["ingress"]);
+    for rule in ingress {
+        for port in items(&rule["ports"]) {
+            let found = open.iter().any(|open| open["containerPort"] == port["port"]);
+            ensure!(found, "no container has the port {port}");
+        }
+    }
+    let peers = |port: &str| {
+        let port = open_by_name(port)?;
+        ingress
+            .iter()
+            .find(|rule| items(&rule["ports"]).iter().any(|one| one["port"] == *port))
+            .map(|rule| &rule["from"])
+    };
+    let serves = peers("https").context("nobody may reach what it serves")?;
+    let metrics = peers("metrics");
+    ensure!(metrics.is_none_or(|from| !items(from).is_empty()), "anybody may read metrics");
+    let cut_off = set.mentions(r#""metricsFrom":[]"#);
+    ensure!(metrics.is_none() == cut_off, "without a word, a Prometheus may not read metrics: {ingress:?}");
+    if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook" {
+        ensure!(serves.is_null(), "an API server may come from anywhere, not only {serves}");
+        ensure!(spec["egress"] == json!([]), "the webhook may speak to {}", spec["egress"]);
+        return Ok(());
+    }
+    let callers = match set.namespaces {
+        [] => json!({ "namespaceSelector": {} }),
+        some => json!({ "namespaceSelector": { "matchExpressions": [
+            { "key": "kubernetes.io/metadata.name", "operator": "In", "values": some },
+        ] } }),
+    };
+    ensure!(
+        items(serves).first() == Some(&callers),
+        "pods that are served may not ask for certificates: {serves}"
+    );
+    let out: Vec<_> = items(&spec["egress"])
+        .iter()
+        .flat_map(|rule| items(&rule["ports"]))
+        .map(|port| &port["port"])
+        .collect();
+    ensure!(out == [443, 6443, 53, 53], "the controller may speak to the ports {out:?}");
+    Ok(())
+}
+
+/// It finds one Service of each component, and a port of that name on it.
+fn scrapes(manifest: &Manifest, monitor: &Value) -> Result<()> {
+    let selector = &monitor["spec"]["selector"]["matchLabels"];
+    let found: Vec<_> = manifest
+        .of_kind("Service")
+        .filter(|service| selects(selector, &service["metadata"]["labels"]))
+        .collect();
+    ensure!(found.len() == 2, "it selects {} Services", found.len());
+    for endpoint in items(&monitor["spec"]["endpoints"]) {
+        for service in &found {
+            let named = items(&service["spec"]["ports"]).iter().any(|port| port["name"] == endpoint["port"]);
+            ensure!(named, "{} has no port {}", title(service), endpoint["port"]);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! What `helm install` says in the end: the next commands, what stays, and what a value costs.
+
+use anyhow::{Result, ensure};
+
+use crate::value_sets::ValueSet;
+use crate::{Chart, NAMESPACE};
+
+/// A warning, and the text among a set's values that calls for it.
+const WARNINGS: [(&str, &str); 8] = [
+    ("WARNING: webhook.failurePolicy is Ignore", r#""failurePolicy":"Ignore""#),
+    ("WARNING: webhook.workloadFailurePolicy is Ignore", r#""workloadFailurePolicy":"Ignore""#),
+    ("leave objects out", r#""objectSelector":"#),
+    ("WARNING: webhook.replicas is 1", r#"webhook={"replicas":1"#),
+    ("WARNING: policy.shortNames is on", r#""shortNames":true"#),
+    ("WARNING: rbac.create is false", "rbac.create=false"),
+    ("WARNING: webhook.hostNetwork is on", r#""hostNetwork":true"#),
+    ("WARNING: networkPolicy.metricsFrom is empty", r#""metricsFrom":[]"#),
+];
+
+pub(crate) fn check(chart: &Chart, set: &ValueSet) -> Result<()> {
+    let notes = chart.notes(set.set)?;
+    let name = if set.gives(r#"fullnameOverride="pki""#) { "pki" } else { "certmint" };
+    let mut expected = vec![
+        format!("helm test certmint -n {NAMESPACE}"),
+        "helm uninstall keeps the CA".to_owned(),
+        format!("kubectl -n {NAMESPACE} delete secret {name}-ca {name}-webhook-tls"),
+        format!("delete configmap/{name}-trust-bundle lease/{name}-controller"),
+    ];
+    match set.namespaces {
+        [] => expected.push("kubectl delete secret -A -l certmint.dev/managed=true".to_owned()),
+        some => {
+            expected.push(format!("Only workloads in {} are served", some.join(", ")));
+            let removed = |one| format!("kubectl delete secret -n {one} -l certmint.dev/managed=true");
+            expected.extend(some.iter().map(removed));
+        }
+    }
+    for words in expected {
+        ensure!(notes.contains(&words), "the notes do not say \"{words}\":\n{notes}");
+    }
+    for (warning, cause) in WARNINGS {
+        let due = set.mentions(cause);
+        ensure!(
+            notes.contains(warning) == due,
+            "the notes must say \"{warning}\" only with {cause}:\n{notes}"
+        );
+    }
+    Ok(())
+}

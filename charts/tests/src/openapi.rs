@@ -1,0 +1,151 @@
+//! As much of OpenAPI's schemas as Kubernetes uses, gone by more strictly: a field that a schema does not name is
+//! a fault, as it is to an API server that validates strictly.
+
+use serde_json::{Map, Value};
+
+/// A schema, with the definitions that it refers to.
+#[derive(Clone, Copy)]
+pub(crate) struct Schema<'a> {
+    pub(crate) schema: &'a Value,
+    pub(crate) definitions: &'a Value,
+}
+
+impl<'a> Schema<'a> {
+    /// What is wrong with a value, each with the place.
+    pub(crate) fn faults(self, value: &Value) -> Vec<String> {
+        let mut faults = Vec::new();
+        self.visit(value, "", &mut faults);
+        faults
+    }
+
+    fn visit(self, value: &Value, place: &str, faults: &mut Vec<String>) {
+        let schema = self.resolved();
+        let here = if place.is_empty() { "the object" } else { place };
+        if !self.admits_type(value) {
+            faults.push(format!("{here} is {value}, which is no {}", kinds(schema).join(" or ")));
+            return;
+        }
+        let allowed = schema["enum"].as_array();
+        if allowed.is_some_and(|allowed| !allowed.contains(value)) {
+            faults.push(format!("{here} is {value}, none of {}", schema["enum"]));
+        }
+        match value {
+            Value::Object(fields) => self.visit_fields(fields, place, faults),
+            Value::Array(elements) if schema["items"].is_object() => {
+                for (index, element) in elements.iter().enumerate() {
+                    self.at(&schema["items"]).visit(element, &format!("{place}[{index}]"), faults);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn visit_fields(self, fields: &Map<String, Value>, place: &str, faults: &mut Vec<String>) {
+        let schema = self.resolved();
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if fields.get(name).is_none_or(Value::is_null) {
+                faults.push(format!("{place}.{name} is missing"));
+            }
+        }
+        for (name, value) in fields {
+            let place = format!("{place}.{name}");
+            match (schema["properties"].get(name), &schema["additionalProperties"]) {
+                (Some(property), _) => self.at(property).visit(value, &place, faults),
+                (None, any @ Value::Object(_)) => self.at(any).visit(value, &place, faults),
+                (None, Value::Bool(true)) => {}
+                // An object without properties is one of any fields, such as an object's metadata in a definition.
+                (None, _) if schema["properties"].is_null() => {}
+                (None, _) if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
+                (None, _) => faults.push(format!("{place} is no field")),
+            }
+        }
+    }
+
+    fn admits_type(self, value: &Value) -> bool {
+        let schema = self.resolved();
+        if let Some(options) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
+            // Options other than types are conditions, which only the API server judges.
+            let typed = options.iter().filter(|option| !kinds(option).is_empty());
+            let mut typed = typed.peekable();
+            return typed.peek().is_none() || typed.any(|option| self.at(option).admits_type(value));
+        }
+        let kinds = kinds(schema);
+        kinds.is_empty() || kinds.iter().any(|kind| is_a(value, kind))
+    }
+
+    fn resolved(self) -> &'a Value {
+        let mut schema = self.schema;
+        while let Some(reference) = schema["$ref"].as_str() {
+            schema = &self.definitions[reference.rsplit('/').next().unwrap_or(reference)];
+        }
+        schema
+    }
+
+    fn at(self, schema: &'a Value) -> Self {
+        Self { schema, ..self }
+    }
+}
+
+fn kinds(schema: &Value) -> Vec<&str> {
+    match &schema["type"] {
+        Value::String(kind) => vec![kind],
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn is_a(value: &Value, kind: &str) -> bool {
+    match kind {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "null" => value.is_null(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn faults(value: Value) -> Vec<String> {
+        let definitions = json!({
+            "Pod": {
+                "type": "object", "required": ["spec"],
+                "properties": { "spec": { "$ref": "#/definitions/Spec" }, "metadata": { "type": "object" } },
+            },
+            "Spec": { "type": "object", "properties": {
+                "labels": { "type": "object", "additionalProperties": { "type": "string" } },
+                "ports": { "type": "array", "items": { "oneOf": [{ "type": "string" }, { "type": "integer" }] } },
+                "restart": { "type": ["string", "null"], "enum": ["Always", "Never"] },
+            } },
+        });
+        Schema { schema: &definitions["Pod"], definitions: &definitions }.faults(&value)
+    }
+
+    #[test]
+    fn what_a_schema_names_is_taken() {
+        let good = json!({
+            "metadata": { "anything": 1 },
+            "spec": { "labels": { "a": "b" }, "ports": [80, "http"], "restart": "Never" },
+        });
+        assert_eq!(faults(good), [""; 0]);
+    }
+
+    #[test]
+    fn unknown_fields_wrong_types_and_gaps_are_faults() {
+        assert_eq!(faults(json!({ "spec": { "label": {} } })), [".spec.label is no field"]);
+        assert_eq!(
+            faults(json!({ "spec": { "labels": { "a": 1 } } })),
+            [".spec.labels.a is 1, which is no string"]
+        );
+        assert_eq!(faults(json!({ "spec": { "ports": [true] } })).len(), 1);
+        assert_eq!(faults(json!({ "spec": { "restart": "Often" } })).len(), 1);
+        assert_eq!(faults(json!({})), [".spec is missing"]);
+        assert_eq!(faults(json!([])), ["the object is [], which is no object"]);
+    }
+}

@@ -1,0 +1,100 @@
+//! What the chart takes as a policy, the programs take too.
+
+use anyhow::{Context as _, Result, ensure};
+use certmint_contract::Policy;
+use serde_json::{Value, json};
+
+use crate::Chart;
+
+/// Policies beside the defaults, and whether they hold together.
+fn told() -> Vec<(Value, bool)> {
+    let label = "a".repeat(63);
+    let names = |count: usize| -> Vec<String> {
+        (0..count).map(|number| format!("{number:018}.example.com")).collect()
+    };
+    let domain = |length: usize| format!("{}a", "a.".repeat(length / 2));
+    let extra = |names: Value| json!({ "extraDnsNames": { "shop": names } });
+    vec![
+        (json!({ "longestDuration": "12h" }), false),
+        (json!({ "longestDuration": "24h" }), true),
+        (json!({ "shortestDuration": "25h" }), false),
+        (json!({ "shortestDuration": "23h59m60s" }), true),
+        (json!({ "defaultDuration": "9m59s" }), false),
+        (json!({ "defaultDuration": "0s", "shortestDuration": "0s" }), false),
+        (json!({ "shortestDuration": "0d1s" }), true),
+        (json!({ "longestDuration": "49711d" }), false),
+        (json!({ "longestDuration": "49710d" }), true),
+        (json!({ "longestDuration": "9999999999d9999999999d" }), false),
+        (json!({ "clusterDomain": domain(249) }), true),
+        (json!({ "clusterDomain": domain(251) }), false),
+        (json!({ "clusterDomain": "10.96.0.10" }), false),
+        (json!({ "clusterDomain": format!("{label}.example") }), true),
+        (json!({ "clusterDomain": format!("{label}a.example") }), false),
+        (json!({ "trustDomain": "Example.org" }), false),
+        (json!({ "trustDomain": "example_org.-" }), true),
+        (extra(json!(["1.2.3.4"])), false),
+        (extra(json!(["4.example"])), true),
+        (extra(json!(["-a.example"])), false),
+        (extra(json!([format!("{label}a.example")])), false),
+        (extra(json!(names(226))), true),
+        (extra(json!(names(227))), false),
+        (json!({ "extraDnsNames": { "shop": names(150), "bank": names(150) } }), true),
+        (json!({ "extraDnsNames": { "shop": names(1_000), "bank": ["example.com"] } }), true),
+        (json!({ "extraDnsNames": { "shop": names(1_000) }, "nameConstraints": false }), true),
+        (json!({ "extraDnsNames": { "shop": names(1_000) }, "shortNames": true }), true),
+        (json!({ "extraDnsNames": { "Shop": [] } }), false),
+        (json!({ "keyAlgorithms": ["ecdsa-p521"] }), false),
+        (json!({ "keyAlgorithms": null }), false),
+        (json!({ "excludedNamespaces": ["a.b"] }), false),
+        (json!({ "nameConstraints": "no" }), false),
+    ]
+}
+
+/// How many policies are put together at random.
+const RANDOM: usize = 60;
+
+/// Whatever the chart stores is a policy by the programs' own reading, and it refuses no more than it must.
+pub(crate) fn agree(chart: &Chart) -> Result<()> {
+    for (policy, good) in told() {
+        let stored = stored(chart, &policy)?;
+        ensure!(
+            stored.is_some() == good,
+            "the chart {} the policy {policy}",
+            if good { "refuses" } else { "takes" }
+        );
+    }
+    let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
+    for _ in 0..RANDOM {
+        let policy = json!({
+            "shortestDuration": dice.one_of(&["0s", "1s", "59m60s", "1h", "23h", "2d"]),
+            "defaultDuration": dice.one_of(&["1h", "60m", "3600s", "24h", "1d", "99999d"]),
+            "longestDuration": dice.one_of(&["1s", "59m", "1h0m1s", "24h", "1440m", "30d", "5000000000s"]),
+            "clusterDomain": dice.one_of(&["cluster.local", "a", "7", "a.7", "a..b", "a-.b", "x7"]),
+        });
+        let taken = stored(chart, &policy)?.is_some();
+        let read = Policy::from_json(policy.to_string().as_bytes());
+        ensure!(taken == read.is_ok(), "the chart and the programs differ about {policy}: {read:?}");
+    }
+    Ok(())
+}
+
+/// The policy that the chart stores with these values, which must be one; none when it refuses them.
+fn stored(chart: &Chart, policy: &Value) -> Result<Option<Policy>> {
+    let Ok(manifest) = chart.render(&[&format!("policy={policy}")]) else { return Ok(None) };
+    let text = &manifest.object("ConfigMap", "certmint-policy")?["data"]["policy.json"];
+    let read = Policy::from_json(text.as_str().unwrap_or_default().as_bytes());
+    read.map(Some).with_context(|| format!("the chart takes {policy}, and the programs do not"))
+}
+
+/// Numbers that a seed determines (xorshift64).
+struct Dice(u64);
+
+impl Dice {
+    fn one_of<'a>(&mut self, texts: &[&'a str]) -> &'a str {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let choice = usize::try_from(self.0 >> 33).unwrap_or_default() % texts.len().max(1);
+        texts.get(choice).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,181 @@
+//! What the chart's accounts may do: as little as it takes, each rule with its reason.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::NAMESPACE;
+use crate::manifest::{Manifest, items, texts, title};
+use crate::value_sets::ValueSet;
+
+/// Verbs by which an account could give itself more than it has.
+const ESCALATING: [&str; 3] = ["bind", "escalate", "impersonate"];
+
+/// No wildcard, no way to more rights, nothing at all for the webhook, and Secrets only where it was told.
+pub(crate) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
+    let roles = || manifest.of_kind("ClusterRole").chain(manifest.of_kind("Role"));
+    let bindings = || manifest.of_kind("ClusterRoleBinding").chain(manifest.of_kind("RoleBinding"));
+    ensure!(
+        set.gives("rbac.create=false") == (roles().chain(bindings()).count() == 0),
+        "rbac.create is not gone by"
+    );
+    roles().try_for_each(|role| modest(role).with_context(|| title(role)))?;
+    let controller = account_of(manifest, "controller")?;
+    for binding in bindings() {
+        let expected = json!([{ "kind": "ServiceAccount", "name": controller, "namespace": NAMESPACE }]);
+        ensure!(
+            binding["subjects"] == expected,
+            "{} gives rights to {}",
+            title(binding),
+            binding["subjects"]
+        );
+    }
+    secrets_where_told(manifest, set)?;
+    tokens(manifest, set)
+}
+
+/// The rules of a rendered chart as a page's tables: each role, each rule with the comment above it.
+pub(crate) fn page(rendered: &str) -> Result<String> {
+    let documents = rendered
+        .split("\n---\n")
+        .filter(|document| document.lines().any(|line| matches!(line, "kind: ClusterRole" | "kind: Role")));
+    documents.map(section).collect::<Result<Vec<_>>>().map(|sections| sections.join("\n"))
+}
+
+fn section(document: &str) -> Result<String> {
+    let role: Value = serde_saphyr::from_str(document)?;
+    let title = title(&role);
+    let rules = items(&role["rules"]);
+    let (_, text) = document.split_once("\nrules:\n").with_context(|| format!("{title} has no rules"))?;
+    let reasons = reasons(text);
+    ensure!(
+        reasons.len() == rules.len() && reasons.iter().all(|reason| !reason.is_empty()),
+        "a rule of {title} has no reason: write a comment above it"
+    );
+    let words = |value: &Value| match texts(value).as_slice() {
+        [] => "any".to_owned(),
+        texts => texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", "),
+    };
+    let rows = rules.iter().zip(reasons).map(|(rule, reason)| {
+        let group = words(&rule["apiGroups"]).replace("``", "core");
+        let cells = [words(&rule["resources"]), words(&rule["resourceNames"]), words(&rule["verbs"])];
+        format!("| {group} | {} | {reason} |\n", cells.join(" | "))
+    });
+    let head = "| API group | resources | of the name | verbs | why |\n|---|---|---|---|---|\n";
+    Ok(format!("### {title}\n\n{head}{}", rows.collect::<String>()))
+}
+
+/// The comment above each rule. A rule right below another serves the same purpose.
+fn reasons(rules: &str) -> Vec<String> {
+    let (mut reasons, mut comment) = (Vec::<String>::new(), String::new());
+    for line in rules.lines().map(str::trim) {
+        if let Some(words) = line.strip_prefix("# ") {
+            comment = [comment.as_str(), words].join(" ").trim().to_owned();
+        } else if line.starts_with("- apiGroups:") {
+            let same = || reasons.last().cloned().unwrap_or_default();
+            let reason = if comment.is_empty() { same() } else { std::mem::take(&mut comment) };
+            reasons.push(reason);
+        }
+    }
+    reasons
+}
+
+fn modest(role: &Value) -> Result<()> {
+    for rule in items(&role["rules"]) {
+        for field in ["apiGroups", "resources", "verbs"] {
+            let words = texts(&rule[field]);
+            ensure!(!words.is_empty() && !words.contains(&"*"), "it has a rule for any {field}: {rule}");
+            ensure!(!words.iter().any(|word| ESCALATING.contains(word)), "it can escalate: {rule}");
+        }
+        let roles = texts(&rule["apiGroups"]).contains(&"rbac.authorization.k8s.io");
+        ensure!(!roles, "it can change what others may do: {rule}");
+    }
+    ensure!(role["aggregationRule"].is_null(), "it takes rules from others");
+    let given_on = role["metadata"]["labels"].as_object().into_iter().flatten();
+    let given_on = given_on.map(|(key, _)| key).find(|key| key.contains("/aggregate-to-"));
+    ensure!(given_on.is_none(), "its rules go to others by {given_on:?}");
+    Ok(())
+}
+
+/// Secrets of the whole cluster are in reach only when the whole cluster is served.
+fn secrets_where_told(manifest: &Manifest, set: &ValueSet) -> Result<()> {
+    let reaching = |kind, verbs: &[&str]| {
+        let roles = manifest.of_kind(kind).filter(|role| {
+            items(&role["rules"]).iter().any(|rule| {
+                let any = texts(&rule["verbs"]).iter().any(|verb| verbs.is_empty() || verbs.contains(verb));
+                texts(&rule["resources"]).contains(&"secrets") && any
+            })
+        });
+        roles.map(|role| role["metadata"]["namespace"].as_str().unwrap_or("").to_owned()).collect::<Vec<_>>()
+    };
+    let everywhere = set.namespaces.is_empty() && !set.gives("rbac.create=false");
+    let cluster_wide = reaching("ClusterRole", &[]);
+    ensure!(cluster_wide.len() == usize::from(everywhere), "ClusterRoles reach Secrets: {cluster_wide:?}");
+    let listed = reaching("Role", &["list", "watch", "deletecollection"]);
+    ensure!(listed == set.namespaces, "Roles let Secrets be listed in {listed:?}");
+    Ok(())
+}
+
+/// Only the controller's pods get a token, and no account hands it to pods of others unless told.
+fn tokens(manifest: &Manifest, set: &ValueSet) -> Result<()> {
+    let told = set.set.iter().any(|value| value.contains(r#""automount":true"#));
+    for account in manifest.of_kind("ServiceAccount") {
+        ensure!(account["automountServiceAccountToken"] == told, "{} hands out tokens", title(account));
+    }
+    let webhook = account_of(manifest, "webhook")?;
+    ensure!(webhook != account_of(manifest, "controller")?, "both components run as {webhook}");
+    for deployment in manifest.of_kind("Deployment") {
+        let controller = deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "controller";
+        let token = &deployment["spec"]["template"]["spec"]["automountServiceAccountToken"];
+        ensure!(*token == controller, "{} mounts a token: {token}", title(deployment));
+    }
+    Ok(())
+}
+
+fn account_of<'a>(manifest: &'a Manifest, component: &str) -> Result<&'a str> {
+    let mut deployments = manifest.of_kind("Deployment");
+    let deployment = deployments
+        .find(|one| one["metadata"]["labels"]["app.kubernetes.io/component"] == component)
+        .with_context(|| format!("the chart renders no Deployment of the {component}"))?;
+    let account = deployment["spec"]["template"]["spec"]["serviceAccountName"].as_str();
+    account.with_context(|| format!("{} names no account", title(deployment)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_has_the_comment_above_it() {
+        let rules =
+            "  # One\n  # and on.\n  - apiGroups: [a]\n  - apiGroups: [b]\n  # Two.\n  - apiGroups: [c]\n";
+        assert_eq!(reasons(rules), ["One and on.", "One and on.", "Two."]);
+    }
+
+    #[test]
+    fn a_role_of_too_much_is_refused() {
+        let role = |group: &str, resource: &str, verb: &str| json!({ "rules": [{ "apiGroups": [group], "resources": [resource], "verbs": [verb] }] });
+        assert!(modest(&role("", "pods", "get")).is_ok());
+        for (group, resource, verb, words) in [
+            ("*", "pods", "get", "any apiGroups"),
+            ("", "*", "get", "any resources"),
+            ("", "pods", "*", "any verbs"),
+            ("", "serviceaccounts", "impersonate", "escalate"),
+            ("certificates.k8s.io", "signers", "bind", "escalate"),
+            ("rbac.authorization.k8s.io", "roles", "update", "what others may do"),
+        ] {
+            let error = modest(&role(group, resource, verb)).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let mut aggregated = role("", "pods", "get");
+        aggregated["metadata"] =
+            json!({ "labels": { "rbac.authorization.k8s.io/aggregate-to-edit": "true" } });
+        assert!(modest(&aggregated).is_err());
+        assert!(modest(&json!({ "rules": [], "aggregationRule": {} })).is_err());
+    }
+
+    #[test]
+    fn a_rule_without_a_reason_is_refused() {
+        let role = "kind: Role\nmetadata: {name: r}\nrules:\n  - apiGroups: [a]\n    resources: [b]\n    verbs: [get]\n";
+        assert!(page(role).unwrap_err().to_string().contains("Role/r has no reason"));
+    }
+}

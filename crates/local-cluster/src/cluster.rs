@@ -1,0 +1,230 @@
+//! A Kubernetes cluster: a local one in Linux namespaces of its own, or one that exists already.
+
+pub mod addons;
+pub mod audit;
+mod boot;
+pub mod cgroups;
+mod containers;
+mod control_plane;
+mod entry;
+mod init;
+mod mounts;
+mod network;
+mod node;
+mod pki;
+pub mod process;
+mod role;
+mod service;
+mod start;
+pub mod state;
+pub mod supervisor;
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{ChildStdin, Command};
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result, bail};
+
+pub use self::entry::run_as_cluster_process;
+pub use self::network::Addresses;
+use self::state::{INSIDE, State};
+use crate::cache::Cache;
+use crate::images::Image;
+use crate::kubectl::{self, Kubectl};
+use crate::{command, machine};
+
+/// A cluster that answers.
+#[derive(Debug)]
+pub struct Cluster {
+    cache: Cache,
+    access: Access,
+}
+
+impl kubectl::Target for Cluster {
+    fn command(&self, program: &str) -> Command {
+        Self::command(self, program)
+    }
+}
+
+/// How a local cluster is to be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A DNS label; two clusters of one name cannot be at the same time.
+    pub name: String,
+    /// No kubelet and no container runtime: for what needs only the API.
+    pub control_plane_only: bool,
+}
+
+#[derive(Debug)]
+enum Access {
+    Local { state: State, namespaces: u32, lifeline: Mutex<Option<ChildStdin>> },
+    Existing { context: Option<String>, registry: Option<String> },
+}
+
+impl Cluster {
+    /// A local cluster that runs already.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn running(cache: &Cache, name: &str) -> Result<Self> {
+        machine::require_root()?;
+        let state = State::of(cache, name);
+        let namespaces = state.namespaces_of()?;
+        Ok(Self {
+            cache: cache.clone(),
+            access: Access::Local { state, namespaces, lifeline: Mutex::new(None) },
+        })
+    }
+
+    /// Somebody's cluster, as kubectl knows it; images go to `registry`.
+    ///
+    /// # Errors
+    /// When kubectl or helm are missing or the cluster does not answer.
+    pub fn existing(cache: &Cache, context: Option<&str>, registry: Option<&str>) -> Result<Self> {
+        machine::require_program("kubectl", "--help", "install it to use an existing cluster")?;
+        machine::require_program("helm", "--help", "install it to use an existing cluster")?;
+        let access =
+            Access::Existing { context: context.map(str::to_owned), registry: registry.map(str::to_owned) };
+        let cluster = Self { cache: cache.clone(), access };
+        cluster.kubectl().run(&["version"]).context("the cluster does not answer")?;
+        Ok(cluster)
+    }
+
+    /// A command that runs where the cluster can be reached: for a local one within its namespaces, with
+    /// `KUBECONFIG` set, the cluster's programs in `PATH`, and the current directory kept.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        match &self.access {
+            Access::Local { state, namespaces, .. } => {
+                let of = |namespace: &str| format!("/proc/{namespaces}/ns/{namespace}");
+                let programs = state.spec().map(|spec| spec.programs).unwrap_or_default();
+                let mut command = Command::new("nsenter");
+                command
+                    .arg(format!("--net={}", of("net")))
+                    .arg(format!("--mount={}", of("mnt")))
+                    .arg(format!("--uts={}", of("uts")))
+                    .arg(format!("--ipc={}", of("ipc")))
+                    .arg(format!("--pid={}", of("pid_for_children")))
+                    .args(["--", "env", "--chdir"])
+                    .arg(std::env::current_dir().unwrap_or_else(|_| "/".into()))
+                    .arg(format!("KUBECONFIG={INSIDE}/kubeconfig"))
+                    .arg(format!("PATH={}", boot::path_variable(&programs)))
+                    .arg(program);
+                command
+            }
+            Access::Existing { context, .. } => {
+                let mut command = Command::new(program);
+                match (program, context) {
+                    ("kubectl", Some(context)) => drop(command.arg("--context").arg(context)),
+                    ("helm", Some(context)) => drop(command.arg("--kube-context").arg(context)),
+                    _ => {}
+                }
+                command
+            }
+        }
+    }
+
+    /// kubectl against this cluster.
+    #[must_use]
+    pub fn kubectl(&self) -> Kubectl<'_> {
+        Kubectl::new(self)
+    }
+
+    /// Makes `image` available to the cluster's pods, and returns the reference that they name it by.
+    ///
+    /// # Errors
+    /// When the import or the push fails, or an existing cluster comes without a registry.
+    pub fn provide(&self, image: &Image) -> Result<String> {
+        match &self.access {
+            Access::Local { .. } => {
+                let mut ctr = self.command("ctr");
+                ctr.args(["--address", node::RUNTIME_SOCKET, "--namespace=k8s.io", "images", "import"]);
+                command::output_with_file(ctr.arg("-"), &image.tar())?;
+                Ok(image.local_reference())
+            }
+            Access::Existing { registry: Some(registry), .. } => image.push(&self.cache, registry),
+            Access::Existing { registry: None, .. } => {
+                bail!("an existing cluster pulls images from a registry: name one with --registry")
+            }
+        }
+    }
+
+    /// Makes `image` available to a local cluster's pods under a name of someone else's, such as
+    /// `docker.io/nginxinc/nginx-unprivileged:stable`, so that manifests that name it run as they stand.
+    ///
+    /// # Errors
+    /// As [`Self::provide`], or when the cluster is not a local one.
+    pub fn provide_as(&self, image: &Image, reference: &str) -> Result<()> {
+        self.state()?;
+        let ours = self.provide(image)?;
+        let mut ctr = self.command("ctr");
+        ctr.args(["--address", node::RUNTIME_SOCKET, "--namespace=k8s.io", "images", "tag", "--force"]);
+        command::output(ctr.args([&ours, reference])).map(drop)
+    }
+
+    /// Keeps the service (`kube-apiserver`, `kubelet`, …) of a local cluster down until
+    /// [`Self::start_service`]. It ends as in a crash.
+    ///
+    /// # Errors
+    /// When the cluster is not a local one.
+    pub fn stop_service(&self, service: &str) -> Result<()> {
+        fs::write(service::stop_file(self.state()?, service), "").context("cannot ask for the service's end")
+    }
+
+    /// Starts a service again that [`Self::stop_service`] stopped.
+    ///
+    /// # Errors
+    /// When the cluster is not a local one, or the service was not stopped.
+    pub fn start_service(&self, service: &str) -> Result<()> {
+        fs::remove_file(service::stop_file(self.state()?, service)).context("the service was not stopped")
+    }
+
+    /// Lets a cluster that this process started outlive it.
+    ///
+    /// # Errors
+    /// When the cluster has ended.
+    pub fn keep(&self) -> Result<()> {
+        if let Access::Local { lifeline, .. } = &self.access
+            && let Ok(mut lifeline) = lifeline.lock()
+            && let Some(mut pipe) = lifeline.take()
+        {
+            pipe.write_all(b"k").context("the cluster has ended")?;
+        }
+        Ok(())
+    }
+
+    /// Whether the cluster is a local one, of which everything may be asked.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.access, Access::Local { .. })
+    }
+
+    /// The cache that this cluster's programs and images come from.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The directory of a local cluster.
+    ///
+    /// # Errors
+    /// When the cluster is not a local one.
+    pub fn state(&self) -> Result<&State> {
+        match &self.access {
+            Access::Local { state, .. } => Ok(state),
+            Access::Existing { .. } => bail!("only a local cluster can be asked for this"),
+        }
+    }
+
+    /// Ends a local cluster and removes all of it; an existing one is left alone.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn stop(self) -> Result<()> {
+        match &self.access {
+            Access::Local { state, .. } => supervisor::stop(state),
+            Access::Existing { .. } => Ok(()),
+        }
+    }
+}

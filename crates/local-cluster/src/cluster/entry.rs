@@ -1,0 +1,26 @@
+//! The entry point of a cluster's own processes. They run the program that started the cluster, with a [`Role`] as its first
+//! argument.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::role::Role;
+use super::{boot, init, supervisor};
+
+/// Runs the process of a cluster that this program was started as, and returns how it ended. Returns `None` when the
+/// program was started by a user. Every program that starts clusters calls this first.
+pub fn run_as_cluster_process() -> Option<Result<()>> {
+    let mut arguments = std::env::args_os().skip(1);
+    let name = arguments.next()?;
+    let role = Role::ALL.into_iter().find(|role| name == role.argument())?;
+    Some(run(role, &PathBuf::from(arguments.next()?)))
+}
+
+fn run(role: Role, directory: &Path) -> Result<()> {
+    match role {
+        Role::Supervisor => supervisor::supervise(directory),
+        Role::Init => init::run(directory),
+        Role::Boot => boot::run(directory),
+    }
+}

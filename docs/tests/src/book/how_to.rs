@@ -1,0 +1,128 @@
+//! The how-to pages that set a server or a client up, and the images that they name.
+
+use anyhow::Result;
+use certmint_local_cluster::cache::Cache;
+use certmint_local_cluster::cluster::Cluster;
+use certmint_local_cluster::images::{self, Image};
+use certmint_local_cluster::repository;
+
+use super::Page;
+
+/// A page `docs/src/how-to/NAME.md`. It finds Certmint installed, and makes a namespace of its own name.
+#[derive(Debug)]
+pub struct HowTo {
+    /// Its name, and that of its namespace.
+    pub name: &'static str,
+    /// What is made here in the place of each image that the page names, beside those of
+    /// [`provide_images`](super::provide_images).
+    images: &'static [Provided],
+}
+
+/// How an image is made, and what pages name it by.
+type Provided = (fn(&Cache) -> Result<Image>, &'static str);
+
+/// Every one of them.
+pub const HOW_TOS: &[HowTo] = &[
+    HowTo { name: "nginx", images: &[] },
+    HowTo { name: "haproxy", images: &[(images::haproxy, "docker.io/library/haproxy:3.2")] },
+    HowTo { name: "envoy", images: &[(images::envoy, "docker.io/envoyproxy/envoy:v1.40.0")] },
+    HowTo { name: "curl", images: &[] },
+    HowTo { name: "go", images: &[(payments_go, "registry.example.com/payments-go:1")] },
+    HowTo { name: "java", images: &[(images::java, "docker.io/library/eclipse-temurin:17-jdk")] },
+    HowTo { name: "python", images: &[(images::python, "docker.io/library/python:3.11-slim")] },
+    HowTo { name: "node", images: &[(images::node, "docker.io/library/node:24-slim")] },
+    HowTo { name: "postgresql", images: &[(images::postgres, "docker.io/library/postgres:17")] },
+];
+
+/// Builds the image of the payment service in Go and its caller, as the page `go` does.
+fn payments_go(cache: &Cache) -> Result<Image> {
+    let source = repository::root().join("docs/src/examples/how-to/go/app");
+    images::go_program(cache, "payments-go", &source)
+}
+
+impl HowTo {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// As [`Page::read`].
+    pub fn page(&self) -> Result<Page> {
+        Page::read(&format!("docs/src/how-to/{}.md", self.name))
+    }
+
+    /// Makes the images that it names available to a local cluster.
+    ///
+    /// # Errors
+    /// When an image cannot be built or given to the cluster.
+    pub fn provide_images(&self, cluster: &Cluster) -> Result<()> {
+        self.images
+            .iter()
+            .try_for_each(|(make, reference)| cluster.provide_as(&make(cluster.cache())?, reference))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// What the scenarios of Certmint's own life read.
+    const ELSEWHERE: &[&str] = &["install", "restore-the-ca", "uninstall", "upgrade"];
+
+    /// Below `directory`, each file's lines without their indentation.
+    fn files(directory: &Path) -> Vec<Vec<String>> {
+        let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        paths
+            .flat_map(|path| match path.is_dir() {
+                true => files(&path),
+                false => vec![lines(&String::from_utf8_lossy(&fs::read(&path).unwrap()))],
+            })
+            .collect()
+    }
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    /// What a page shows in other languages than those of commands and their output.
+    fn quotes(page: &str) -> Vec<Vec<String>> {
+        let mut quotes = Vec::new();
+        let mut rest = page;
+        while let Some((_, block)) = rest.split_once("\n```") {
+            let (block, after) = block.split_once("\n```\n").unwrap();
+            let (language, text) = block.split_once('\n').unwrap();
+            if !["sh", "text"].contains(&language) && !text.starts_with("{{#include") {
+                quotes.push(lines(text));
+            }
+            rest = after;
+        }
+        quotes
+    }
+
+    #[test]
+    fn what_a_page_quotes_stands_in_an_example() {
+        let examples = files(&repository::root().join("docs/src/examples"));
+        for how_to in HOW_TOS {
+            let path = repository::root().join(format!("docs/src/how-to/{}.md", how_to.name));
+            for quote in quotes(&fs::read_to_string(&path).unwrap()) {
+                let mut found = examples.iter().flat_map(|file| file.windows(quote.len()));
+                assert!(
+                    found.any(|window| window == quote),
+                    "no example has these lines of {}:\n{}",
+                    path.display(),
+                    quote.join("\n")
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_page_is_read_somewhere() {
+        for page in Page::below("docs/src/how-to").unwrap() {
+            let listed = HOW_TOS.iter().map(|page| page.name).chain(ELSEWHERE.iter().copied());
+            let paths: Vec<String> = listed.map(|name| format!("docs/src/how-to/{name}.md")).collect();
+            assert!(paths.contains(&page.name), "list {} among HOW_TOS, for the scenario how-to", page.name);
+        }
+    }
+}
