@@ -1,37 +1,38 @@
-//! What the controller asked the API server, by the API server's own account.
+//! Counts of the controller's API requests, taken from the API server's audit log.
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::cluster::audit::{self, Request};
 
-/// A place in the audit log.
+/// Position in the audit log from which requests are counted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mark(audit::Mark);
 
-/// How many requests of a kind there were. Watches and the Lease, which go by time, are not among them.
+/// Numbers of requests by kind. Watches and updates of the Lease are left out, because their number depends on
+/// time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Requests {
-    /// Secrets created or replaced.
+pub(crate) struct RequestCounts {
+    /// Requests that created or replaced a Secret.
     pub(crate) secrets: usize,
-    /// Events created.
+    /// Requests that created an Event.
     pub(crate) events: usize,
-    /// Whatever else changes something.
+    /// Other requests that changed an object.
     pub(crate) other_writes: usize,
-    /// Single objects and pages of lists.
+    /// Requests that read an object or a page of a list.
     pub(crate) reads: usize,
-    /// Tokens reviewed.
+    /// TokenReviews.
     pub(crate) reviews: usize,
 }
 
 impl Mark {
-    /// The log's end.
+    /// Returns the current end of the log.
     pub(crate) fn now(cluster: &Cluster) -> Result<Self> {
         Ok(Self(audit::Mark::now(cluster)?))
     }
 
-    /// What the controller asked since.
-    pub(crate) fn since(self, cluster: &Cluster) -> Result<Requests> {
-        let mut requests = Requests::default();
+    /// Counts the controller's requests since this position.
+    pub(crate) fn since(self, cluster: &Cluster) -> Result<RequestCounts> {
+        let mut requests = RequestCounts::default();
         for request in self.0.since(cluster)? {
             requests.count(&request?);
         }
@@ -39,8 +40,8 @@ impl Mark {
     }
 }
 
-impl Requests {
-    /// All that changes something.
+impl RequestCounts {
+    /// Returns the number of requests that changed an object.
     pub(crate) fn writes(&self) -> usize {
         self.secrets + self.events + self.other_writes
     }
@@ -66,8 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_of_the_controller_are_counted_by_kind() {
-        let mut requests = Requests::default();
+    fn requests_are_counted_by_kind() {
+        let mut requests = RequestCounts::default();
         for (verb, account, resource) in [
             ("create", "certmint-controller", "secrets"),
             ("patch", "certmint-controller", "secrets"),
@@ -83,6 +84,6 @@ mod tests {
             );
             requests.count(&serde_json::from_str(&line).unwrap());
         }
-        assert_eq!(requests, Requests { secrets: 2, events: 1, other_writes: 0, reads: 1, reviews: 1 });
+        assert_eq!(requests, RequestCounts { secrets: 2, events: 1, other_writes: 0, reads: 1, reviews: 1 });
     }
 }

@@ -1,4 +1,4 @@
-//! Where and of what a run was made: figures without it compare with nothing.
+//! The conditions of a run. Results of different machines or commits cannot be compared without them.
 
 use std::fs;
 use std::process::Command;
@@ -12,55 +12,55 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::wrk;
 
-/// What a run's figures depend on.
+/// Conditions that the results of a run depend on.
 #[derive(Debug, Serialize)]
 pub(crate) struct Environment {
-    /// When it began, RFC 3339.
+    /// Start of the run, in RFC 3339.
     pub(crate) started: String,
-    /// The commit, with `+` when files differ from it.
+    /// Commit, with `+` when files differ from it.
     pub(crate) commit: String,
-    /// The processor.
+    /// Model of the processor.
     pub(crate) processor: String,
-    /// How many of them.
+    /// Number of processor cores.
     pub(crate) cores: usize,
     /// Memory in MiB.
     pub(crate) memory: u64,
-    /// The kernel.
+    /// Version of the Linux kernel.
     pub(crate) kernel: String,
-    /// The compiler.
+    /// Version of the compiler.
     pub(crate) rustc: String,
-    /// The load average of the minute before it began: figures of a busy machine are worse.
+    /// Load average of the minute before the start. Results of a busy machine are worse.
     pub(crate) load: String,
-    /// The same at its end.
+    /// Load average of the minute before the end.
     pub(crate) load_at_end: String,
-    /// The Kubernetes of the local clusters.
+    /// Kubernetes version of the local clusters.
     pub(crate) kubernetes: &'static str,
-    /// The load generator, where there is one.
+    /// Version of wrk, if it is installed.
     pub(crate) wrk: Option<String>,
-    /// The profile that the measured images were built with, when they are not as they are released.
+    /// Build profile of the measured images, if it is not the release profile.
     pub(crate) image_profile: Option<String>,
-    /// Whether this program was built without optimization.
+    /// Whether this program was built without optimizations.
     pub(crate) debug: bool,
-    /// Whether it was a short run, whose figures are rough and not judged.
+    /// Whether the run is short. Its results are rough, and are not compared with targets.
     pub(crate) quick: bool,
 }
 
 impl Environment {
-    /// Of here and now.
+    /// Reads the current conditions.
     ///
     /// # Errors
-    /// When a run is judged and what it would measure is not as it is released.
+    /// When the run is not short, but images or this program are not built like a release.
     pub(crate) fn observe(quick: bool) -> Result<Self> {
         let image_profile = std::env::var(images::PROFILE).ok();
         ensure!(
             quick || image_profile.is_none(),
-            "{} is set, so that not what is released would be measured: unset it, or measure with --quick",
+            "{} is set, so the measured images would not be the released ones: unset it, or measure with --quick",
             images::PROFILE
         );
         let debug = cfg!(debug_assertions);
         ensure!(
             quick || !debug,
-            "this program is a debug build, whose own rows are slow: measure with `cargo xtask bench`, or with --quick"
+            "this program is a debug build, in which some rows are slow: measure with `cargo xtask bench`, or with --quick"
         );
         Ok(Self {
             started: OffsetDateTime::now_utc().truncate_to_second().format(&Rfc3339).unwrap_or_default(),
@@ -85,28 +85,28 @@ impl Environment {
         })
     }
 
-    /// Adds what is known at the run's end.
+    /// Adds the conditions at the end of the run.
     ///
     /// # Errors
-    /// When the sources have changed meanwhile.
+    /// When the sources have changed during the run.
     pub(crate) fn end(&mut self) -> Result<()> {
         self.load_at_end = load();
-        // On a new machine it was installed meanwhile.
+        // On a new machine, wrk was installed during the run.
         self.wrk = wrk::version();
         let now = commit();
         ensure!(
             now == self.commit,
-            "the commit was {} and is {now} now, so that figures may be of either: measure again, and leave the sources alone meanwhile",
+            "the commit was {} and is {now} now, so the results may be of either: measure again, and do not change the sources during the run",
             self.commit
         );
         Ok(())
     }
 
-    /// In one line.
+    /// Returns the conditions in one line.
     pub(crate) fn line(&self) -> String {
         let Self { commit, processor, cores, memory, kernel, rustc, load, load_at_end, kubernetes, .. } =
             self;
-        let quick = if self.quick { "quick: figures are rough, and not judged; " } else { "" };
+        let quick = if self.quick { "quick: results are rough, and have no targets; " } else { "" };
         let debug = if self.debug { ", debug build" } else { "" };
         let end = if load_at_end.is_empty() { String::new() } else { format!(", {load_at_end} at the end") };
         let images = self.image_profile.as_ref().map(|profile| format!(", images by profile {profile}"));
@@ -119,7 +119,7 @@ impl Environment {
     }
 }
 
-/// The commit, marked when files differ from it.
+/// Returns the commit, with `+` when files differ from it.
 fn commit() -> String {
     let changed = !output("git", &["status", "--porcelain"]).is_empty();
     output("git", &["rev-parse", "--short=12", "HEAD"]) + if changed { "+" } else { "" }

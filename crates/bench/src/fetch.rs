@@ -1,46 +1,47 @@
-//! certmint-fetch, from the start of its process to its end with the files in place (`certmint-fetch once`, which does
-//! what the sidecar does until then). It is the released program in a real pod's namespaces; what `nsenter` takes to
-//! get there is counted too. Beside it stands the same program that has nothing to do (`certmint-fetch wait`).
+//! Row `fetch`: certmint-fetch from the start of its process until it ends with the files in place.
+//! `certmint-fetch once` does what the container does until then. The released program runs in the namespaces
+//! of a real pod, so the time that `nsenter` needs is included. The baseline is the same program with nothing
+//! to do, `certmint-fetch wait`.
 //!
-//! The issuance API is asked with a token that nobody has shown yet, as each new pod's is: the API server remembers
-//! for seconds whose a token is.
+//! Each request to the issuance API uses a token that was not used before, as in a new pod: the API server
+//! caches the result of a token's authentication for some seconds.
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::Cluster;
 
-use crate::figure::{Figure, Target};
-use crate::inside::{Pace, Pod, Start, Starts, Task, Tokens};
+use crate::in_cluster::{FetchStarts, Pod, StartCase, Task, Timings, TokenRequests};
+use crate::result::{Measurement, Target};
 use crate::run::Run;
-use crate::{injected, shared};
+use crate::{common, sample_workload};
 
 const ROW: &str = "fetch";
 const NAMESPACE: &str = "bench-fetch";
-/// Tokens asked for at one time.
+/// Number of tokens requested at the same time.
 const CLIENTS: usize = 8;
 
-pub(crate) fn fetch(run: &Run) -> Result<Vec<Figure>> {
+pub(crate) fn fetch(run: &Run) -> Result<Vec<Measurement>> {
     let cluster = run.installation()?;
     let count = if run.quick { 20 } else { 300 };
-    shared::within(cluster, NAMESPACE, |kubectl| {
-        measure(cluster, &injected::pod(cluster, kubectl, NAMESPACE)?, count)
+    common::within(cluster, NAMESPACE, |kubectl| {
+        measure(cluster, &sample_workload::pod(cluster, kubectl, NAMESPACE)?, count)
     })
 }
 
-fn measure(cluster: &Cluster, pod: &Pod, count: usize) -> Result<Vec<Figure>> {
-    let pid = injected::fetcher(cluster, pod)?.pid();
-    let paced = |starts: Vec<Start>| Task::Starts(Starts { pid, starts }).run::<Pace>(cluster);
-    let tokens = Tokens { pods: vec![pod.clone()], count, clients: CLIENTS };
+fn measure(cluster: &Cluster, pod: &Pod, count: usize) -> Result<Vec<Measurement>> {
+    let pid = sample_workload::fetch_process(cluster, pod)?.pid();
+    let paced = |starts: Vec<StartCase>| Task::Starts(FetchStarts { pid, starts }).run::<Timings>(cluster);
+    let tokens = TokenRequests { pods: vec![pod.clone()], count, clients: CLIENTS };
     let tokens: Vec<String> = Task::Tokens(tokens).run(cluster)?;
-    let floor = paced(vec![Start::Files; count])?;
-    let secret = paced(vec![Start::Secret; count])?;
-    let issuance = paced(tokens.into_iter().map(Start::Token).collect())?;
-    let figure = |what: &str, value, floor| {
-        Figure::new(ROW, what, value, "ms").beside("started with nothing to do", floor)
+    let floor = paced(vec![StartCase::Files; count])?;
+    let secret = paced(vec![StartCase::Secret; count])?;
+    let issuance = paced(tokens.into_iter().map(StartCase::Token).collect())?;
+    let measurement = |what: &str, value, floor| {
+        Measurement::new(ROW, what, value, "ms").compared_with("started with nothing to do", floor)
     };
     Ok(vec![
-        figure("Secret present, p50", secret.p50, floor.p50),
-        figure("Secret present, p99", secret.p99, floor.p99).target(Target::Most(20.0)),
-        figure("through the issuance API, p50", issuance.p50, floor.p50),
-        figure("through the issuance API, p99", issuance.p99, floor.p99).target(Target::Most(50.0)),
+        measurement("Secret present, p50", secret.p50, floor.p50),
+        measurement("Secret present, p99", secret.p99, floor.p99).target(Target::Max(20.0)),
+        measurement("through the issuance API, p50", issuance.p50, floor.p50),
+        measurement("through the issuance API, p99", issuance.p99, floor.p99).target(Target::Max(50.0)),
     ])
 }

@@ -1,18 +1,19 @@
-//! What needs no socket: the code alone, on one core.
+//! Rows that need no cluster and no socket. They run Certmint's code in this process, on one core.
 
 mod issuing;
 mod planning;
 mod review;
 
+use std::time::Instant;
+
 pub(crate) use issuing::{certificate, issuing};
 pub(crate) use planning::planning;
 pub(crate) use review::{Sample, review, samples};
 
-use std::time::Instant;
-
 use crate::statistics::median;
 
-/// Seconds that one call of `work` takes: the median of some batches, each long enough for the clock.
+/// Returns the seconds that one call of `work` takes. It is the median of several batches, each long enough for
+/// the clock's resolution.
 pub(crate) fn seconds_each(quick: bool, mut work: impl FnMut()) -> f64 {
     let (batches, seconds) = if quick { (5, 0.02) } else { (21, 0.1) };
     let mut timed = |rounds: u32| {
@@ -20,7 +21,7 @@ pub(crate) fn seconds_each(quick: bool, mut work: impl FnMut()) -> f64 {
         (0..rounds).for_each(|_| work());
         start.elapsed().as_secs_f64()
     };
-    // The first calls fill caches, and tell how many make a batch.
+    // The first calls fill caches and determine the size of a batch.
     let mut rounds = 1;
     while timed(rounds) < seconds && rounds < 1 << 24 {
         rounds *= 2;

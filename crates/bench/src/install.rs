@@ -1,6 +1,7 @@
-//! From the start of `helm install --wait` on a cluster that has the images and nothing else of ours, through
-//! `kubectl annotate` right after it, to the Secret of the Deployment: the three commands of the tutorial. Beside it
-//! stands what this cluster takes to start as many pods that do nothing.
+//! Row `install`: the three commands of the tutorial, on a cluster that has the images and nothing else of
+//! Certmint. The time runs from the start of `helm install --wait`, through `kubectl annotate` right after it,
+//! to the Deployment's Secret. The baseline is the time that this cluster needs to start as many pods that do
+//! nothing.
 
 use std::time::Instant;
 
@@ -12,28 +13,28 @@ use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
 use certmint_local_cluster::{command, images, repository};
 use serde_json::{Value, json};
 
-use crate::figure::{Figure, Target};
+use crate::result::{Measurement, Target};
 use crate::run::Run;
-use crate::{injected, shared};
+use crate::{common, sample_workload};
 
 const ROW: &str = "install";
 const NAME: &str = "bench-install";
 const PLAIN_NAMESPACE: &str = "bench-plain";
-/// As many Deployments as the chart has.
+/// Names of the plain Deployments. The chart has two as well.
 const PLAIN: [&str; 2] = ["plain-1", "plain-2"];
-/// Of each, as by the chart's values.
+/// Replicas of each plain Deployment, as in the chart's default values.
 const REPLICAS: usize = 2;
 
-pub(crate) fn install(run: &Run) -> Result<Vec<Figure>> {
-    let (cluster, figures) = shared::start(&run.cache, "empty", measure)?;
+pub(crate) fn install(run: &Run) -> Result<Vec<Measurement>> {
+    let (cluster, measurements) = common::start(&run.cache, "empty", measure)?;
     cluster.stop()?;
-    Ok(figures)
+    Ok(measurements)
 }
 
-fn measure(cluster: &Cluster) -> Result<Vec<Figure>> {
+fn measure(cluster: &Cluster) -> Result<Vec<Measurement>> {
     let plain = plain(cluster)?;
     let kubectl = namespace(cluster, NAME, &[])?;
-    kubectl.apply(&injected::deployment(cluster, NAME, false)?.to_string())?;
+    kubectl.apply(&sample_workload::deployment(cluster, NAME, false)?.to_string())?;
     let values = installation::image_values(&images::ours(cluster.cache())?, |image| cluster.provide(image))?;
     let mut helm = cluster.command("helm");
     helm.args(["install", RELEASE]).arg(repository::chart()).args(["--namespace", SYSTEM_NAMESPACE]);
@@ -42,21 +43,22 @@ fn measure(cluster: &Cluster) -> Result<Vec<Figure>> {
     command::output(&mut helm)?;
     let installed = begun.elapsed().as_secs_f64();
     kubectl.run(&["annotate", "deployment", NAME, "certmint.dev/inject=true"])?;
-    injected::await_secret(&kubectl, NAME)?;
+    sample_workload::wait_for_secret(&kubectl, NAME)?;
     let certified = begun.elapsed().as_secs_f64();
-    let figure = |what: &str, seconds| {
-        Figure::new(ROW, what, seconds, "s").beside("as many plain pods, applied to available", plain)
+    let measurement = |what: &str, seconds| {
+        Measurement::new(ROW, what, seconds, "s")
+            .compared_with("as many plain pods, applied to available", plain)
     };
     Ok(vec![
-        figure("helm install --wait", installed),
-        figure("to the first certificate", certified).target(Target::Most(5.0)),
+        measurement("helm install --wait", installed),
+        measurement("to the first certificate", certified).target(Target::Max(5.0)),
     ])
 }
 
-/// Seconds from the start of `kubectl apply` of as many plain pods until all are available.
+/// Returns the seconds from the start of `kubectl apply` until all plain pods are available.
 fn plain(cluster: &Cluster) -> Result<f64> {
     let deployment = |name| -> Result<Value> {
-        let mut deployment = injected::deployment(cluster, name, false)?;
+        let mut deployment = sample_workload::deployment(cluster, name, false)?;
         deployment["spec"]["replicas"] = REPLICAS.into();
         Ok(deployment)
     };
@@ -64,7 +66,7 @@ fn plain(cluster: &Cluster) -> Result<f64> {
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
     let [one, other] = PLAIN;
     let timeout = format!("--timeout={}s", DEFAULT_TIMEOUT.as_secs());
-    shared::within(cluster, PLAIN_NAMESPACE, |kubectl| {
+    common::within(cluster, PLAIN_NAMESPACE, |kubectl| {
         let begun = Instant::now();
         kubectl.apply(&list)?;
         kubectl.run(&["wait", "--for=condition=Available", "deployment", one, other, &timeout])?;

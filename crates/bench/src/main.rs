@@ -1,27 +1,27 @@
-//! `cargo xtask bench`: what Certmint costs. Each row stands beside its floor or ceiling of the same run, because
-//! machines differ and are noisy.
+//! `cargo xtask bench`: performance of Certmint. Each row is compared with a floor or ceiling that is measured
+//! in the same run, because machines differ and are noisy.
 
 #![expect(clippy::indexing_slicing, reason = "serde_json answers null for a field that is not there")]
 
 mod audit;
 mod certificates;
+mod common;
+mod controller_start;
 mod environment;
 mod fetch;
-mod figure;
-mod filled;
 mod images;
+mod in_cluster;
 mod in_process;
-mod injected;
-mod inside;
 mod install;
+mod loaded_cluster;
 mod memory;
 mod pods;
 mod process;
 mod report;
+mod result;
 mod run;
-mod shared;
+mod sample_workload;
 mod sidecar;
-mod start;
 mod statistics;
 mod tokens;
 mod webhook;
@@ -37,51 +37,54 @@ use certmint_local_cluster::progress;
 use clap::Parser as _;
 
 use crate::environment::Environment;
-use crate::figure::Figure;
 use crate::report::Report;
-use crate::run::{Place, Run};
+use crate::result::Measurement;
+use crate::run::{ClusterKind, Run};
 
-/// Measures.
+/// Measures what Certmint costs.
 #[derive(Debug, clap::Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Arguments {
-    /// Short and rough, and not judged: does everything run?
+    /// Make a short, rough run without targets, to see whether every row works.
     #[arg(long)]
     quick: bool,
-    /// Where the run's JSON file goes.
+    /// Directory for the run's JSON file.
     #[arg(long, default_value = "target/bench")]
     output: PathBuf,
-    /// Only these rows.
+    /// Measure only these rows.
     rows: Vec<String>,
 }
 
-/// What can be run alone.
+/// A group of measurements that can be run alone.
 struct Row {
     name: &'static str,
-    place: Place,
-    measure: fn(&Run) -> Result<Vec<Figure>>,
+    cluster: ClusterKind,
+    measure: fn(&Run) -> Result<Vec<Measurement>>,
 }
 
-/// Those of one place follow each other, so that each cluster is started once.
+/// All rows. Rows that need the same cluster follow each other, so that each cluster is started once.
 const ROWS: &[Row] = &[
-    Row { name: "review", place: Place::Alone, measure: in_process::review },
-    Row { name: "issuing", place: Place::Alone, measure: in_process::issuing },
-    Row { name: "planner", place: Place::Alone, measure: in_process::planning },
-    Row { name: "images", place: Place::Alone, measure: images::images },
-    Row { name: "install", place: Place::Alone, measure: install::install },
-    Row { name: "webhook", place: Place::Installation, measure: webhook::webhook },
-    Row { name: "fetch", place: Place::Installation, measure: fetch::fetch },
-    Row { name: "sidecar", place: Place::Installation, measure: sidecar::sidecar },
-    Row { name: "pods", place: Place::Installation, measure: pods::pods },
-    Row { name: "tokens", place: Place::Installation, measure: tokens::tokens },
-    Row { name: "secrets", place: Place::Filled, measure: certificates::secrets },
-    Row { name: "reissue", place: Place::Filled, measure: certificates::reissue },
-    Row { name: "start", place: Place::Filled, measure: start::start },
-    Row { name: "memory", place: Place::Filled, measure: memory::memory },
+    Row { name: "review", cluster: ClusterKind::None, measure: in_process::review },
+    Row { name: "issuing", cluster: ClusterKind::None, measure: in_process::issuing },
+    Row { name: "planner", cluster: ClusterKind::None, measure: in_process::planning },
+    Row { name: "images", cluster: ClusterKind::None, measure: images::images },
+    Row { name: "install", cluster: ClusterKind::None, measure: install::install },
+    Row { name: "webhook", cluster: ClusterKind::Installation, measure: webhook::webhook },
+    Row { name: "fetch", cluster: ClusterKind::Installation, measure: fetch::fetch },
+    Row { name: "sidecar", cluster: ClusterKind::Installation, measure: sidecar::sidecar },
+    Row { name: "pods", cluster: ClusterKind::Installation, measure: pods::pods },
+    Row { name: "tokens", cluster: ClusterKind::Installation, measure: tokens::tokens },
+    Row { name: "secrets", cluster: ClusterKind::Loaded, measure: certificates::secrets },
+    Row { name: "reissue", cluster: ClusterKind::Loaded, measure: certificates::reissue },
+    Row { name: "start", cluster: ClusterKind::Loaded, measure: controller_start::controller_start },
+    Row { name: "memory", cluster: ClusterKind::Loaded, measure: memory::memory },
 ];
 
 fn main() -> ExitCode {
-    match run_as_cluster_process().or_else(inside::play).unwrap_or_else(|| run(&Arguments::parse())) {
+    match run_as_cluster_process()
+        .or_else(in_cluster::run_as_task)
+        .unwrap_or_else(|| run(&Arguments::parse()))
+    {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -96,25 +99,33 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut environment = Environment::observe(*quick)?;
     progress::note(&environment.line());
     let mut run = Run::new(*quick, Cache::open()?);
-    let (mut figures, mut failed) = (Vec::new(), Vec::new());
+    let (mut measurements, mut failed) = (Vec::new(), Vec::new());
     for row in rows {
-        failed.extend(run.make_room(row.place).err().map(|error| format!("before {}: {error:#}", row.name)));
-        // A row that fails costs no other its figures.
+        failed.extend(
+            run.end_clusters_except(row.cluster).err().map(|error| format!("before {}: {error:#}", row.name)),
+        );
+        // A row that fails does not affect the measurements of other rows.
         match progress::long_step(row.name, || (row.measure)(&run)) {
-            Ok(measured) if *quick => figures.extend(measured.into_iter().map(Figure::unjudged)),
-            Ok(measured) => figures.extend(measured),
+            Ok(measured) if *quick => {
+                measurements.extend(measured.into_iter().map(Measurement::without_target))
+            }
+            Ok(measured) => measurements.extend(measured),
             Err(error) => failed.push(format!("{}: {error:#}", row.name)),
         }
     }
-    failed.extend(run.make_room(Place::Alone).err().map(|error| format!("the clusters' end: {error:#}")));
+    failed.extend(
+        run.end_clusters_except(ClusterKind::None)
+            .err()
+            .map(|error| format!("ending the clusters: {error:#}")),
+    );
     failed.extend(environment.end().err().map(|error| error.to_string()));
-    let mut report = Report { environment, figures, failed };
+    let mut report = Report { environment, measurements, failed };
     println!("\n{}\n\n{}", report.environment.line(), report.table());
     match report.write(output) {
         Ok(path) => println!("{}", path.display()),
         Err(error) => report.failed.push(format!("{error:#}")),
     }
-    ensure!(report.failed.is_empty(), "the run is not whole:\n{}", report.failed.join("\n"));
+    ensure!(report.failed.is_empty(), "the run is not complete:\n{}", report.failed.join("\n"));
     Ok(())
 }
 
@@ -133,10 +144,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_of_figures_has_every_row_and_no_other() {
+    fn the_figures_page_has_exactly_the_rows() {
         let page = include_str!("../../../docs/src/reference/figures.md");
         let written: BTreeSet<&str> = page.lines().filter_map(report::row_of).collect();
         let known: BTreeSet<&str> = ROWS.iter().map(|row| row.name).collect();
-        assert_eq!(written, known, "print the table anew with `cargo xtask bench`");
+        assert_eq!(written, known, "replace the table on the page with the output of `cargo xtask bench`");
     }
 }

@@ -1,81 +1,85 @@
-//! What the controller holds in memory, by how much there is to look after; and the most it held until then, which
-//! its limit has to allow.
+//! Row `memory`: memory of the controller, by the number of workloads, and its peak, which the memory limit has
+//! to allow.
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::process::Memory;
 
-use crate::figure::{Figure, Target};
-use crate::filled::Filled;
+use crate::loaded_cluster::LoadedCluster;
 use crate::process::mib;
+use crate::result::{Measurement, Target};
 use crate::run::Run;
 use crate::statistics::median;
 
 const ROW: &str = "memory";
-/// Of others' Secrets the controller is to know nothing; what it works with meanwhile comes and goes.
+/// Difference in MiB that is tolerated between controllers with and without foreign Secrets. Short-lived
+/// allocations cause it.
 const SLACK: f64 = 1.0;
 
-/// RSS, each time when all has been issued that there was to issue.
-pub(crate) fn memory(run: &Run) -> Result<Vec<Figure>> {
-    let filled = run.filled()?;
-    let Filled { count, idle, managed, .. } = filled;
+/// Measures the resident memory (RSS) each time when the controller has issued everything.
+pub(crate) fn memory(run: &Run) -> Result<Vec<Measurement>> {
+    let loaded = run.loaded_cluster()?;
+    let LoadedCluster { count, idle, managed, .. } = loaded;
     let more = if run.quick { *count } else { 40_000 };
     let most = count + more;
     if !run.quick {
-        // Whatever ran before is to leave nothing in what is measured.
-        filled.restart()?;
+        // Memory that earlier rows caused must not be measured.
+        loaded.restart()?;
     }
-    filled.grow(more)?;
-    let grown = filled.controller()?.memory()?;
+    loaded.add_workloads(more)?;
+    let grown = loaded.controller()?.memory()?;
     let managing = |count: usize, memory: &Memory, most| {
         rss(&format!("with {count} Secrets issued"), memory)
-            .beside("with nothing to do", mib(idle.resident_kib))
-            .target(Target::Most(most))
+            .compared_with("with nothing to do", mib(idle.resident_kib))
+            .target(Target::Max(most))
     };
-    let mut figures = vec![
-        rss("with nothing to do", idle).target(Target::Most(20.0)),
+    let mut measurements = vec![
+        rss("with nothing to do", idle).target(Target::Max(20.0)),
         peak("the most until then", idle),
         managing(*count, managed, 64.0),
         peak("the most until then", managed),
         managing(most, &grown, 150.0),
         peak("the most until then", &grown),
     ];
-    figures.extend(crowded(filled, most, if run.quick { 0 } else { 3 })?);
-    Ok(figures)
+    measurements.extend(foreign_secrets(loaded, most, if run.quick { 0 } else { 3 })?);
+    Ok(measurements)
 }
 
-/// Whether Secrets of others take anything. Controllers are compared that were started for it: in one that has given
-/// memory back, as much could grow unseen.
-fn crowded(filled: &Filled, more: usize, starts: usize) -> Result<[Figure; 2]> {
-    let before = started(filled, starts)?;
-    let calm = filled.controller()?.memory()?;
-    filled.crowd(more)?;
-    let meanwhile = filled.controller()?.memory()?;
-    let after = started(filled, starts)?;
+/// Compares the memory of freshly started controllers, without and with `more` foreign Secrets. In a controller
+/// that has freed memory before, growth by that amount would not be visible.
+fn foreign_secrets(loaded: &LoadedCluster, more: usize, starts: usize) -> Result<[Measurement; 2]> {
+    let before = rss_after_starts(loaded, starts)?;
+    let calm = loaded.controller()?.memory()?;
+    loaded.add_foreign_secrets(more)?;
+    let growing = loaded.controller()?.memory()?;
+    let after = rss_after_starts(loaded, starts)?;
     let what = format!("RSS after a start, with {more} Secrets of others more");
     Ok([
-        Figure::new(ROW, what, after, "MiB").beside("without them", before).target(Target::MostAbove(SLACK)),
-        peak("the most while they came", &meanwhile).beside("before they came", mib(calm.peak_kib)),
+        Measurement::new(ROW, what, after, "MiB")
+            .compared_with("without them", before)
+            .target(Target::MaxAbove(SLACK)),
+        peak("the most while they came", &growing).compared_with("before they came", mib(calm.peak_kib)),
     ])
 }
 
-/// RSS of a controller that has looked at everything: the median of some starts, or that of the one that runs.
-fn started(filled: &Filled, starts: usize) -> Result<f64> {
+/// Returns the RSS of a controller that has no work left: the median of several starts, or that of the running
+/// controller when `starts` is 0.
+fn rss_after_starts(loaded: &LoadedCluster, starts: usize) -> Result<f64> {
     if starts == 0 {
-        filled.rested()?;
-        return filled.controller()?.rss();
+        loaded.wait_until_idle()?;
+        return loaded.controller()?.rss();
     }
     let each = (0..starts).map(|_| {
-        filled.restart()?;
-        filled.rested()?;
-        filled.controller()?.rss()
+        loaded.restart()?;
+        loaded.wait_until_idle()?;
+        loaded.controller()?.rss()
     });
     Ok(median(each.collect::<Result<_>>()?))
 }
 
-fn rss(what: &str, memory: &Memory) -> Figure {
-    Figure::new(ROW, format!("RSS {what}"), mib(memory.resident_kib), "MiB")
+fn rss(what: &str, memory: &Memory) -> Measurement {
+    Measurement::new(ROW, format!("RSS {what}"), mib(memory.resident_kib), "MiB")
 }
 
-fn peak(what: &str, memory: &Memory) -> Figure {
-    Figure::new(ROW, what, mib(memory.peak_kib), "MiB")
+fn peak(what: &str, memory: &Memory) -> Measurement {
+    Measurement::new(ROW, what, mib(memory.peak_kib), "MiB")
 }

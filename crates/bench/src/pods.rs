@@ -1,79 +1,80 @@
-//! Pods of a Deployment, from the order to scale it up to Ready of the last, as a watch sees it: plain ones, ones with
-//! an init container that does nothing, and injected ones whose Secret is there. All images are on the node.
+//! Row `pods`: the time from the scale-up of a Deployment until its last pod is ready, as a watch reports it. It compares
+//! plain pods, pods with an init container that does nothing, and injected pods whose Secret exists. All images are on the
+//! node.
 //!
-//! What is judged are pods with the volume that pods have by default, of their service account's token. Kubelet looks
+//! The targets apply to pods that mount the token of their service account, as pods do by default. The kubelet checks
 //! every 300 ms whether a pod's volumes are mounted (`podAttachAndMountRetryInterval` in Kubernetes'
-//! `pkg/kubelet/volumemanager/volume_manager.go`), so that a pod's first volume costs more than all further ones:
-//! injection adds that first one to a pod without any, which is measured too.
+//! `pkg/kubelet/volumemanager/volume_manager.go`). So the first volume of a pod costs more than all others together.
+//! Injection adds this first volume to a pod that has none, which is measured too.
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use serde_json::json;
 
-use crate::figure::{Figure, Target};
-use crate::inside::{Rolled, Rollout, Task};
+use crate::in_cluster::{Rollout, RolloutTime, Task};
+use crate::result::{Measurement, Target};
 use crate::run::Run;
 use crate::statistics::median;
-use crate::{injected, shared};
+use crate::{common, sample_workload};
 
 const ROW: &str = "pods";
 const NAMESPACE: &str = "bench-pods";
-/// The last two without the token.
+/// Names of the kinds of pods. The last two do not mount the service account's token.
 const NAMES: [&str; 5] = ["plain", "init", "injected", "plain-no-token", "injected-no-token"];
-/// As many at once as a rollout of a large Deployment may start.
+/// Number of pods that a rollout of a large Deployment may start at the same time.
 const MANY: usize = 20;
-/// For each of [`NAMES`].
+/// Seconds for each of [`NAMES`].
 type Seconds = [f64; NAMES.len()];
 
-/// What pods took.
-struct Measured {
+/// Durations and processor times of the kinds of pods.
+struct PodTimes {
     seconds: Seconds,
-    /// Of all processors, whoever used them meanwhile.
+    /// Processor time of the whole machine.
     cpu: Seconds,
 }
 
-pub(crate) fn pods(run: &Run) -> Result<Vec<Figure>> {
+pub(crate) fn pods(run: &Run) -> Result<Vec<Measurement>> {
     let cluster = run.installation()?;
     let (singles, crowds) = if run.quick { (1, 0) } else { (10, 3) };
-    shared::within(cluster, NAMESPACE, |kubectl| {
+    common::within(cluster, NAMESPACE, |kubectl| {
         for name in NAMES {
             deploy(cluster, kubectl, name)?;
         }
-        let one = measured(cluster, 1, singles)?;
-        let mut figures = compared("one", one.seconds, Target::MostAbove(0.2)).to_vec();
+        let one = measure(cluster, 1, singles)?;
+        let mut measurements = compare_with_plain("one", one.seconds, Target::MaxAbove(0.2)).to_vec();
         if crowds > 0 {
-            let (how_many, crowd) = (format!("{MANY} at once"), measured(cluster, MANY, crowds)?);
-            figures.extend(compared(&how_many, crowd.seconds, Target::MostTimes(1.4)));
-            figures.extend(worked(&how_many, crowd.cpu));
+            let (how_many, crowd) = (format!("{MANY} at once"), measure(cluster, MANY, crowds)?);
+            measurements.extend(compare_with_plain(&how_many, crowd.seconds, Target::MaxTimes(1.4)));
+            measurements.extend(processor_times(&how_many, crowd.cpu));
         }
-        Ok(figures)
+        Ok(measurements)
     })
 }
 
-/// Those with more in them beside those without; only injected ones with the token are judged.
-fn compared(how_many: &str, seconds: Seconds, target: Target) -> [Figure; 3] {
+/// Compares the other kinds of pods with the plain ones. Only injected pods with the token have a target.
+fn compare_with_plain(how_many: &str, seconds: Seconds, target: Target) -> [Measurement; 3] {
     let [plain, init, injected, plain_no_token, injected_no_token] = seconds;
-    let figure = |what: &str, value| Figure::new(ROW, format!("{how_many}, {what}"), value, "s");
+    let measurement = |what: &str, value| Measurement::new(ROW, format!("{how_many}, {what}"), value, "s");
     [
-        figure("with an init container", init).beside("plain", plain),
-        figure("injected", injected).beside("plain", plain).target(target),
-        figure("injected, without the token's volume", injected_no_token)
-            .beside("plain, without any volume", plain_no_token),
+        measurement("with an init container", init).compared_with("plain", plain),
+        measurement("injected", injected).compared_with("plain", plain).target(target),
+        measurement("injected, without the token's volume", injected_no_token)
+            .compared_with("plain, without any volume", plain_no_token),
     ]
 }
 
-/// Why they take that long on so many processors.
-fn worked(how_many: &str, [plain, init, injected, ..]: Seconds) -> [Figure; 2] {
+/// Compares the machine's processor times, which explain the durations.
+fn processor_times(how_many: &str, [plain, init, injected, ..]: Seconds) -> [Measurement; 2] {
     [("with an init container", init), ("injected", injected)].map(|(what, cpu)| {
         let what = format!("{how_many}, {what}, CPU of the machine");
-        Figure::new(ROW, what, cpu, "s").beside("plain", plain)
+        Measurement::new(ROW, what, cpu, "s").compared_with("plain", plain)
     })
 }
 
-/// The medians of some rounds.
-fn measured(cluster: &Cluster, pods: usize, rounds: usize) -> Result<Measured> {
-    let mut took: [Vec<Rolled>; NAMES.len()] = Default::default();
+/// Returns the medians of several rounds.
+fn measure(cluster: &Cluster, pods: usize, rounds: usize) -> Result<PodTimes> {
+    let mut took: [Vec<RolloutTime>; NAMES.len()] = Default::default();
     for round in 0..rounds {
         for kind in order(round) {
             if let (Some(name), Some(took)) = (NAMES.get(kind), took.get_mut(kind)) {
@@ -83,12 +84,12 @@ fn measured(cluster: &Cluster, pods: usize, rounds: usize) -> Result<Measured> {
         }
     }
     let medians =
-        |part: fn(&Rolled) -> f64| took.each_ref().map(|took| median(took.iter().map(part).collect()));
-    Ok(Measured { seconds: medians(|rolled| rolled.seconds), cpu: medians(|rolled| rolled.cpu_seconds) })
+        |part: fn(&RolloutTime) -> f64| took.each_ref().map(|took| median(took.iter().map(part).collect()));
+    Ok(PodTimes { seconds: medians(|rolled| rolled.seconds), cpu: medians(|rolled| rolled.cpu_seconds) })
 }
 
-/// The turns of a round: none is to have the same one before it each time. As many kinds as a prime number are all
-/// reached by steps of any length.
+/// Returns the order of the kinds in a round. Over the rounds each kind follows each other kind once, because
+/// the number of kinds is a prime number, so that steps of any length reach all of them.
 fn order(round: usize) -> impl Iterator<Item = usize> {
     let step = 1 + round % (NAMES.len() - 1);
     (0..NAMES.len()).map(move |turn| (round + turn * step) % NAMES.len())
@@ -96,7 +97,7 @@ fn order(round: usize) -> impl Iterator<Item = usize> {
 
 fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
     let inject = name.starts_with("injected");
-    let mut deployment = injected::deployment(cluster, name, inject)?;
+    let mut deployment = sample_workload::deployment(cluster, name, inject)?;
     let spec = &mut deployment["spec"]["template"]["spec"];
     spec["automountServiceAccountToken"] = (!name.ends_with("-no-token")).into();
     if name == "init" {
@@ -106,7 +107,7 @@ fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
             json!([{ "name": "init", "image": image, "securityContext": context, "command": ["true"] }]);
     }
     kubectl.apply(&deployment.to_string())?;
-    if inject { injected::await_secret(kubectl, name) } else { Ok(()) }
+    if inject { sample_workload::wait_for_secret(kubectl, name) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_has_its_turn_in_each_round_and_follows_each_other_one() {
+    fn each_kind_follows_each_other_kind_once() {
         let mut pairs = BTreeSet::new();
         for round in 0..NAMES.len() - 1 {
             let turns: Vec<usize> = order(round).collect();

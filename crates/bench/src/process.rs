@@ -1,20 +1,20 @@
-//! A process in a cluster, as its kernel counts it.
+//! A process in a cluster, with the kernel's figures about its memory and processor time.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::cluster::process::Memory;
 use certmint_local_cluster::command;
 
-/// The controller's command line.
+/// Pattern of the controller's command line.
 pub(crate) const CONTROLLER: &str = "^/certmint controller";
-/// The webhook's.
+/// Pattern of the webhook's command line.
 pub(crate) const WEBHOOK: &str = "^/certmint webhook";
-/// User and kernel time in `/proc/PID/stat`, counted from the field after the name.
+/// Positions of user time and kernel time in `/proc/PID/stat`, counted from the field after the name.
 const CPU_TIMES: [usize; 2] = [11, 12];
-/// When the process started, counted likewise.
+/// Position of the start time, counted in the same way.
 const START: usize = 19;
 
-/// A process, by its number within the cluster.
+/// A process, identified by its number within the cluster.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process<'a> {
     cluster: &'a Cluster,
@@ -22,15 +22,15 @@ pub(crate) struct Process<'a> {
 }
 
 impl<'a> Process<'a> {
-    /// The one process whose command line matches `pattern`.
+    /// Finds the only process whose command line matches `pattern`.
     pub(crate) fn only(cluster: &'a Cluster, pattern: &str) -> Result<Self> {
         match Self::all(cluster, pattern)?.as_slice() {
             [one] => Ok(*one),
-            found => bail!("{} processes match {pattern}, one is to be measured", found.len()),
+            found => bail!("{} processes match {pattern}, exactly one is expected", found.len()),
         }
     }
 
-    /// The process of that pod whose command line matches `pattern`.
+    /// Finds the process of the pod `uid` whose command line matches `pattern`.
     pub(crate) fn of_pod(cluster: &'a Cluster, pattern: &str, uid: &str) -> Result<Self> {
         for process in Self::all(cluster, pattern)? {
             if process.read("cgroup")?.contains(uid) {
@@ -40,38 +40,42 @@ impl<'a> Process<'a> {
         bail!("no process of pod {uid} matches {pattern}")
     }
 
-    /// Every process whose command line matches `pattern`.
+    /// Finds every process whose command line matches `pattern`.
     pub(crate) fn all(cluster: &'a Cluster, pattern: &str) -> Result<Vec<Self>> {
         let found = command::output(cluster.command("pgrep").args(["--full", pattern]))?;
         found.split_whitespace().map(|pid| Ok(Self { cluster, pid: pid.parse()? })).collect()
     }
 
-    /// Its number.
+    /// Returns the number of the process within the cluster.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Processor time so far, in seconds, of user and kernel.
+    /// Returns the user and kernel time so far, in seconds.
     pub(crate) fn cpu(&self) -> Result<f64> {
         let stat = self.read("stat")?;
         CPU_TIMES.into_iter().map(|field| seconds(&stat, field)).sum()
     }
 
-    /// The same of a process with one thread, counted finer than in ticks.
+    /// Returns the processor time of a process with one thread, in finer steps than [`Self::cpu`].
     pub(crate) fn precise_cpu(&self) -> Result<f64> {
         let threads = self.cluster.process_status(&self.pid.to_string())?.number("Threads")?;
-        ensure!(threads == 1, "process {} has {threads} threads, of which one would be counted", self.pid);
+        ensure!(
+            threads == 1,
+            "process {} has {threads} threads, only one of them would be counted",
+            self.pid
+        );
         let statistics = self.read("schedstat")?;
         let nanoseconds = statistics.split_whitespace().next().context("an empty line")?;
         Ok(nanoseconds.parse::<f64>()? / 1e9)
     }
 
-    /// Memory that is its own or shared and in use now, in MiB.
+    /// Returns the resident memory (RSS) in MiB, including shared pages.
     pub(crate) fn rss(&self) -> Result<f64> {
         Ok(mib(self.memory()?.resident_kib))
     }
 
-    /// The same with the most of it that there ever was.
+    /// Returns the resident memory and its peak.
     pub(crate) fn memory(&self) -> Result<Memory> {
         self.cluster.process_status(&self.pid.to_string())?.memory()
     }
@@ -81,33 +85,37 @@ impl<'a> Process<'a> {
     }
 }
 
-/// Seconds that all processors together were at work since the machine started.
+/// Returns the seconds that all processors together were busy since the machine started.
 pub(crate) fn machine_cpu() -> Result<f64> {
     busy(&std::fs::read_to_string("/proc/stat")?)
 }
 
-/// From the first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal.
+/// Reads the first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal.
 fn busy(stat: &str) -> Result<f64> {
-    let ticks = stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("no line for all")?;
+    let ticks = stat
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("cpu "))
+        .context("no line for all processors")?;
     let ticks: Vec<f64> = ticks.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
     let [user, nice, system, _, _, interrupts @ ..] = ticks.as_slice() else { bail!("a short line") };
     let interrupts: f64 = interrupts.iter().take(2).sum();
     Ok((user + nice + system + interrupts) / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// KiB in MiB.
+/// Converts KiB to MiB.
 pub(crate) fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
 
-/// Seconds from the machine's start to the start of the process of that `/proc/PID/stat`.
+/// Returns the seconds from the machine's start to the start of the process, from `/proc/PID/stat`.
 pub(crate) fn started(stat: &str) -> Result<f64> {
     seconds(stat, START)
 }
 
-/// A field that counts ticks.
+/// Converts a field that counts clock ticks to seconds.
 fn seconds(stat: &str, field: usize) -> Result<f64> {
-    // The name, in parentheses, may hold spaces.
+    // The name is in parentheses and may contain spaces.
     let (_, fields) = stat.rsplit_once(')').context("no process name")?;
     let ticks: f64 = fields.split_whitespace().nth(field).context("a short line")?.parse()?;
     Ok(ticks / rustix::param::clock_ticks_per_second() as f64)
@@ -118,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neither_waiting_nor_what_other_machines_take_is_work() {
+    fn idle_and_stolen_time_is_not_counted() {
         let ticks = rustix::param::clock_ticks_per_second();
         let stat = format!("cpu  {ticks} 0 {ticks} 900 80 {ticks} 0 70 60 50\ncpu0 1 1 1 1\n");
         assert_eq!(busy(&stat).unwrap(), 3.0);
@@ -126,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_with_a_strange_name_is_read() {
+    fn process_names_may_contain_parentheses() {
         let ticks = rustix::param::clock_ticks_per_second();
         // proc(5): pid, name, state, ppid, pgrp, session, tty, tpgid, flags, four counts of faults, utime, stime, …
         let stat = format!(

@@ -1,4 +1,4 @@
-//! A run's figures: a table for people, JSON for comparison.
+//! Output of a run: a table for readers, and JSON for comparison with other runs.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,27 +8,28 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::environment::Environment;
-use crate::figure::Figure;
+use crate::result::Measurement;
 
-/// A run.
+/// Results of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) environment: Environment,
-    pub(crate) figures: Vec<Figure>,
-    /// What is missing, and why.
+    pub(crate) measurements: Vec<Measurement>,
+    /// Rows and checks that failed, with the error.
     pub(crate) failed: Vec<String>,
 }
 
 impl Report {
-    /// The figures as a Markdown table.
+    /// Returns the measurements as a Markdown table.
     pub(crate) fn table(&self) -> String {
         let mut table = String::from(
-            "| row | what | measured | beside it, same run | target | met |\n|---|---|---:|---:|---:|---|\n",
+            "| row | what | measured | baseline, same run | target | met |\n|---|---|---:|---:|---:|---|\n",
         );
-        for figure in &self.figures {
-            let Figure { row, what, value, unit, beside, .. } = figure;
-            let beside = beside.as_ref().map(|beside| format!("{}: {}", beside.what, number(beside.value)));
-            let met = match figure.met {
+        for measurement in &self.measurements {
+            let Measurement { row, what, value, unit, baseline, .. } = measurement;
+            let baseline =
+                baseline.as_ref().map(|baseline| format!("{}: {}", baseline.what, number(baseline.value)));
+            let met = match measurement.met {
                 Some(true) => "yes",
                 Some(false) => "no",
                 None => "",
@@ -38,16 +39,16 @@ impl Report {
                 table,
                 "| `{row}` | {what} | {} {unit} | {} | {} | {met} |",
                 number(*value),
-                beside.unwrap_or_default(),
-                figure.bound().map(number).unwrap_or_default(),
+                baseline.unwrap_or_default(),
+                measurement.limit().map(number).unwrap_or_default(),
             );
         }
         table
     }
 
-    /// Writes the run to a file of its own in `directory`.
+    /// Writes the results to a new file in `directory`.
     pub(crate) fn write(&self, directory: &Path) -> Result<PathBuf> {
-        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let path = directory.join(format!("{}.json", self.environment.started.replace(':', "")));
         fs::write(&path, serde_json::to_vec_pretty(self)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -55,7 +56,7 @@ impl Report {
     }
 }
 
-/// Three digits that count.
+/// Formats a number with three significant digits.
 fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
@@ -65,7 +66,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The row that a line of [`Report::table`] belongs to.
+/// Returns the row that a line of [`Report::table`] belongs to.
 #[cfg(test)]
 pub(crate) fn row_of(line: &str) -> Option<&str> {
     let first = line.strip_prefix("| ")?.split(" |").next()?;

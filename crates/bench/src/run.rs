@@ -1,4 +1,5 @@
-//! A run, and the clusters that its rows share: one at a time, for one that idles takes from what is measured.
+//! A run, and the clusters that its rows share. One cluster runs at a time, because an idle one would disturb
+//! the measurements.
 
 use std::cell::OnceCell;
 
@@ -7,65 +8,66 @@ use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::{installation, progress};
 
-use crate::filled::Filled;
-use crate::shared;
+use crate::common;
+use crate::loaded_cluster::LoadedCluster;
 
-/// How a run is to go, and what its rows share.
+/// Settings of a run, and its running clusters.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// Short and rough.
+    /// Whether the run is short and rough.
     pub(crate) quick: bool,
-    /// What a cluster is made of.
+    /// Cache of programs and images.
     pub(crate) cache: Cache,
     installation: OnceCell<Cluster>,
-    filled: OnceCell<Result<Filled, String>>,
+    loaded_cluster: OnceCell<Result<LoadedCluster, String>>,
 }
 
-/// Where a row measures.
+/// Cluster that a row needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// On no cluster, or on one of its own.
-    Alone,
-    /// On [`Run::installation`].
+pub(crate) enum ClusterKind {
+    /// No cluster, or one that only this row uses.
+    None,
+    /// The cluster of [`Run::installation`].
     Installation,
-    /// On [`Run::filled`].
-    Filled,
+    /// The cluster of [`Run::loaded_cluster`].
+    Loaded,
 }
 
 impl Run {
-    /// Before any cluster.
+    /// Creates a run without a cluster.
     pub(crate) fn new(quick: bool, cache: Cache) -> Self {
-        Self { quick, cache, installation: OnceCell::new(), filled: OnceCell::new() }
+        Self { quick, cache, installation: OnceCell::new(), loaded_cluster: OnceCell::new() }
     }
 
-    /// A cluster with Certmint installed, one replica of each part, for all rows that leave it as they found it.
+    /// Returns a cluster with Certmint installed, one replica of each component. The first call starts it. Rows
+    /// must leave it as they found it.
     pub(crate) fn installation(&self) -> Result<&Cluster> {
         if let Some(cluster) = self.installation.get() {
             return Ok(cluster);
         }
-        let (cluster, ()) = shared::start(&self.cache, "installed", |cluster| {
-            progress::step("Certmint is installed", || installation::install(cluster, shared::VALUES))
+        let (cluster, ()) = common::start(&self.cache, "installed", |cluster| {
+            progress::step("Certmint is installed", || installation::install(cluster, common::VALUES))
         })?;
         Ok(self.installation.get_or_init(|| cluster))
     }
 
-    /// A cluster with thousands of workloads, which the first call starts and fills.
-    pub(crate) fn filled(&self) -> Result<&Filled> {
-        // What failed once takes minutes to fail again.
-        let filled = self
-            .filled
-            .get_or_init(|| Filled::start(&self.cache, self.quick).map_err(|error| format!("{error:#}")));
-        filled.as_ref().map_err(|error| anyhow!("the cluster could not be filled: {error}"))
+    /// Returns a cluster with thousands of workloads. The first call starts and fills it.
+    pub(crate) fn loaded_cluster(&self) -> Result<&LoadedCluster> {
+        // A second attempt after a failure would take minutes and fail again.
+        let loaded = self.loaded_cluster.get_or_init(|| {
+            LoadedCluster::start(&self.cache, self.quick).map_err(|error| format!("{error:#}"))
+        });
+        loaded.as_ref().map_err(|error| anyhow!("the cluster could not be filled: {error}"))
     }
 
-    /// Ends the clusters that are not at `place`.
-    pub(crate) fn make_room(&mut self, place: Place) -> Result<()> {
-        let installation = if place == Place::Installation { None } else { self.installation.take() };
-        let filled = if place == Place::Filled { None } else { self.filled.take() };
-        let filled = filled.and_then(|filled| Some(filled.ok()?.cluster));
-        // Both, also when the first cannot be stopped.
+    /// Ends the clusters of other kinds than `kind`.
+    pub(crate) fn end_clusters_except(&mut self, kind: ClusterKind) -> Result<()> {
+        let installation = if kind == ClusterKind::Installation { None } else { self.installation.take() };
+        let loaded = if kind == ClusterKind::Loaded { None } else { self.loaded_cluster.take() };
+        let loaded = loaded.and_then(|loaded| Some(loaded.ok()?.cluster));
+        // Both are stopped, also when stopping the first one fails.
         let stopped: Vec<Result<()>> =
-            [installation, filled].into_iter().flatten().map(Cluster::stop).collect();
+            [installation, loaded].into_iter().flatten().map(Cluster::stop).collect();
         stopped.into_iter().collect()
     }
 }

@@ -1,6 +1,6 @@
-//! certmint-fetch after its start, when nothing is to be done: what it holds, and what it takes. Once a second it reads
-//! the link by which kubelet swaps the content of the Secret's volume, and looks at the clock. Beside it stands the
-//! pod's pause process, which does nothing at all.
+//! Row `sidecar`: memory and processor time of an idle certmint-fetch container. Once a second the program
+//! reads the link that the kubelet swaps when the Secret's content changes, and it reads the clock. The
+//! baseline is the pod's pause process, which does nothing at all.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -8,35 +8,35 @@ use std::time::Duration;
 use anyhow::Result;
 use certmint_local_cluster::cluster::Cluster;
 
-use crate::figure::{Figure, Target};
-use crate::inside::Pod;
+use crate::in_cluster::Pod;
 use crate::process::Process;
+use crate::result::{Measurement, Target};
 use crate::run::Run;
-use crate::{injected, shared};
+use crate::{common, sample_workload};
 
 const ROW: &str = "sidecar";
 const NAMESPACE: &str = "bench-sidecar";
 
-pub(crate) fn sidecar(run: &Run) -> Result<Vec<Figure>> {
+pub(crate) fn sidecar(run: &Run) -> Result<Vec<Measurement>> {
     let cluster = run.installation()?;
     let seconds = if run.quick { 1 } else { 60 };
-    shared::within(cluster, NAMESPACE, |kubectl| {
-        measure(cluster, &injected::pod(cluster, kubectl, NAMESPACE)?, seconds)
+    common::within(cluster, NAMESPACE, |kubectl| {
+        measure(cluster, &sample_workload::pod(cluster, kubectl, NAMESPACE)?, seconds)
     })
 }
 
-fn measure(cluster: &Cluster, pod: &Pod, seconds: u64) -> Result<Vec<Figure>> {
-    let process = injected::fetcher(cluster, pod)?;
+fn measure(cluster: &Cluster, pod: &Pod, seconds: u64) -> Result<Vec<Measurement>> {
+    let process = sample_workload::fetch_process(cluster, pod)?;
     let pause = Process::of_pod(cluster, "^/pause", &pod.uid)?;
     let before = process.precise_cpu()?;
-    // The time itself is what is measured.
+    // The measured quantity is processor time in a fixed time, so this waits for time to pass.
     sleep(Duration::from_secs(seconds));
     let each_minute = (process.precise_cpu()? - before) / seconds as f64 * 60.0;
     Ok(vec![
-        Figure::new(ROW, "RSS", process.rss()?, "MiB")
-            .beside("the pod's pause process", pause.rss()?)
-            .target(Target::Most(3.0)),
-        // A ten-thousandth of a core at most is called none.
-        Figure::new(ROW, "idle, CPU in a minute", each_minute * 1e3, "ms").target(Target::Most(6.0)),
+        Measurement::new(ROW, "RSS", process.rss()?, "MiB")
+            .compared_with("the pod's pause process", pause.rss()?)
+            .target(Target::Max(3.0)),
+        // The target is a ten-thousandth of a core, which counts as idle.
+        Measurement::new(ROW, "idle, CPU in a minute", each_minute * 1e3, "ms").target(Target::Max(6.0)),
     ])
 }

@@ -1,11 +1,12 @@
-//! Of many measurements, the one to tell.
+//! Statistics of repeated measurements.
 
-/// The middle one; NaN of none.
+/// Returns the median, or NaN for no values.
 pub(crate) fn median(values: Vec<f64>) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The smallest value that `share` of all do not exceed (nearest rank); NaN of none.
+/// Returns the smallest value that at least the fraction `share` of all values does not exceed (nearest rank),
+/// or NaN for no values.
 pub(crate) fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (values.len() as f64 * share).ceil() as usize;
@@ -17,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_values_that_were_measured() {
+    fn quantiles_are_measured_values() {
         let values = || (1..=200).rev().map(f64::from).collect::<Vec<_>>();
         assert_eq!(median(values()), 100.0);
         assert_eq!(quantile(values(), 0.99), 198.0);

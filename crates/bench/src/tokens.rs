@@ -1,5 +1,6 @@
-//! The issuance API with real TokenReviews, beside what a plain client has of the API server. Each token is shown
-//! once: the API server remembers for seconds whose a token is.
+//! Row `tokens`: the issuance API with real TokenReviews. The baseline is a plain client of the API server.
+//! Each token is used once, because the API server caches the result of a token's authentication for some
+//! seconds.
 
 use std::collections::BTreeSet;
 
@@ -14,105 +15,109 @@ use certmint_local_cluster::{progress, workload};
 use serde_json::json;
 
 use crate::audit::Mark;
-use crate::figure::{Figure, Target};
-use crate::inside::{Answer, Bundles, Call, Pace, Pod, Rounds, Task, Tokens, Verb};
+use crate::common;
+use crate::in_cluster::{
+    ApiCall, BundleRequests, CallRounds, Pod, ResponseForm, Task, Timings, TokenRequests, Verb,
+};
 use crate::process::{CONTROLLER, Process};
+use crate::result::{Measurement, Target};
 use crate::run::Run;
-use crate::shared;
 use crate::statistics::median;
 
 const ROW: &str = "tokens";
 const NAMESPACE: &str = "bench-tokens";
 const SECRET: &str = "payments-certmint-tls";
-/// Connections at one time: enough for both processors, and far from the 64 that one address may have.
+/// Number of connections at the same time: enough for both processors, and far below the limit of 64 for one
+/// address.
 const CLIENTS: usize = 8;
-/// Pods of one Deployment.
+/// Number of the Deployment's pods.
 const PODS: usize = 20;
-/// Who is measured in each round: TokenReviews, ours, and the same calls.
+/// Number of measurements in a round: TokenReviews, bundles, and the API calls that a bundle needs.
 const SIDES: usize = 3;
 
-/// A pod that asks, with a token that nobody has seen.
-struct Asker<'a> {
+/// A pod and a token that was not used before.
+struct Requester<'a> {
     pod: &'a Pod,
     token: &'a str,
 }
 
-/// How the rounds went.
+/// Results of the rounds.
 #[derive(Default)]
-struct Measured {
-    reviews: Vec<Pace>,
-    bundles: Vec<Pace>,
-    same: Vec<Pace>,
-    /// The controller's requests and its seconds of processor time for the bundles.
+struct TokenRounds {
+    reviews: Vec<Timings>,
+    bundles: Vec<Timings>,
+    same: Vec<Timings>,
+    /// Number of the controller's API requests for the bundles.
     calls: usize,
     cpu: f64,
 }
 
-/// From the connection to the end of the answer, which has the certificate.
-pub(crate) fn tokens(run: &Run) -> Result<Vec<Figure>> {
+/// Measures the time from the start of the connection to the end of the response with the certificate.
+pub(crate) fn tokens(run: &Run) -> Result<Vec<Measurement>> {
     let cluster = run.installation()?;
     let (rounds, count) = if run.quick { (1, 40) } else { (3, 2_000) };
-    shared::within(cluster, NAMESPACE, |kubectl| {
+    common::within(cluster, NAMESPACE, |kubectl| {
         let pods = pods(kubectl)?;
-        let fresh = fresh(cluster, &pods, rounds * SIDES * count)?;
-        let askers: Vec<Asker<'_>> =
-            pods.iter().cycle().zip(&fresh).map(|(pod, token)| Asker { pod, token }).collect();
-        let server = server(cluster, kubectl)?;
-        let mut measured = Measured::default();
-        for round in askers.chunks(SIDES * count) {
+        let tokens = new_tokens(cluster, &pods, rounds * SIDES * count)?;
+        let requesters: Vec<Requester<'_>> =
+            pods.iter().cycle().zip(&tokens).map(|(pod, token)| Requester { pod, token }).collect();
+        let server = issuance_api(cluster, kubectl)?;
+        let mut measured = TokenRounds::default();
+        for round in requesters.chunks(SIDES * count) {
             measured.round(cluster, &server, round, count)?;
         }
-        Ok(measured.figures())
+        Ok(measured.measurements())
     })
 }
 
-impl Measured {
-    /// Each side with as many askers of its own, one side after the other.
+impl TokenRounds {
+    /// Measures each of the three sides once, with `count` tokens for each.
     fn round(
         &mut self,
         cluster: &Cluster,
-        server: &Bundles,
-        askers: &[Asker<'_>],
+        server: &BundleRequests,
+        requesters: &[Requester<'_>],
         count: usize,
     ) -> Result<()> {
-        let (for_reviews, others) = askers.split_at(count.min(askers.len()));
+        let (for_reviews, others) = requesters.split_at(count.min(requesters.len()));
         let (for_bundles, for_same) = others.split_at(count.min(others.len()));
-        let plain = |rounds| Task::Rounds(Rounds { rounds, clients: CLIENTS }).run::<Pace>(cluster);
-        self.reviews.push(plain(for_reviews.iter().map(|asker| vec![review(asker)]).collect())?);
+        let plain = |rounds| Task::Rounds(CallRounds { rounds, clients: CLIENTS }).run::<Timings>(cluster);
+        self.reviews.push(plain(for_reviews.iter().map(|requester| vec![review(requester)]).collect())?);
         let (mark, process) = (Mark::now(cluster)?, Process::only(cluster, CONTROLLER)?);
         let before = process.cpu()?;
-        let tokens = for_bundles.iter().map(|asker| asker.token.to_owned()).collect();
-        self.bundles.push(Task::Bundles(Bundles { tokens, ..server.clone() }).run(cluster)?);
+        let tokens = for_bundles.iter().map(|requester| requester.token.to_owned()).collect();
+        self.bundles.push(Task::Bundles(BundleRequests { tokens, ..server.clone() }).run(cluster)?);
         self.cpu += process.cpu()? - before;
         let calls = mark.since(cluster)?;
         self.calls += calls.reads + calls.reviews;
-        self.same.push(plain(for_same.iter().map(calls_of_ours).collect())?);
+        self.same.push(plain(for_same.iter().map(calls_of_a_bundle).collect())?);
         Ok(())
     }
 
-    fn figures(&self) -> Vec<Figure> {
-        let of = |side: &[Pace], part: fn(&Pace) -> f64| median(side.iter().map(part).collect());
-        let count = self.bundles.iter().map(|pace| pace.count).sum::<usize>() as f64;
-        let rate = of(&self.bundles, Pace::rate);
-        let figure = |what: &str, value, unit| Figure::new(ROW, what, value, unit);
-        let beside = |what: &str, part: fn(&Pace) -> f64| {
-            figure(what, of(&self.bundles, part), "ms").beside("TokenReview", of(&self.reviews, part))
+    fn measurements(&self) -> Vec<Measurement> {
+        let of = |side: &[Timings], part: fn(&Timings) -> f64| median(side.iter().map(part).collect());
+        let count = self.bundles.iter().map(|timings| timings.count).sum::<usize>() as f64;
+        let rate = of(&self.bundles, Timings::rate);
+        let measurement = |what: &str, value, unit| Measurement::new(ROW, what, value, unit);
+        let timing = |what: &str, part: fn(&Timings) -> f64| {
+            measurement(what, of(&self.bundles, part), "ms")
+                .compared_with("TokenReview", of(&self.reviews, part))
         };
         vec![
-            figure("bundles over new TLS connections", rate, "/s")
-                .beside("TokenReviews by a plain client", of(&self.reviews, Pace::rate))
-                .target(Target::LeastTimes(0.7)),
-            figure("bundles over new TLS connections", rate, "/s")
-                .beside("the same calls by a plain client", of(&self.same, Pace::rate)),
-            beside("p50", |pace| pace.p50),
-            beside("p99", |pace| pace.p99),
-            figure("API calls a bundle", self.calls as f64 / count, ""),
-            figure("controller CPU a bundle", self.cpu / count * 1e3, "ms"),
+            measurement("bundles over new TLS connections", rate, "/s")
+                .compared_with("TokenReviews by a plain client", of(&self.reviews, Timings::rate))
+                .target(Target::MinTimes(0.7)),
+            measurement("bundles over new TLS connections", rate, "/s")
+                .compared_with("the same calls by a plain client", of(&self.same, Timings::rate)),
+            timing("p50", |timings| timings.p50),
+            timing("p99", |timings| timings.p99),
+            measurement("API calls a bundle", self.calls as f64 / count, ""),
+            measurement("controller CPU a bundle", self.cpu / count * 1e3, "ms"),
         ]
     }
 }
 
-/// Pods that wait to be scheduled for ever, whose Deployment has its Secret.
+/// Creates pods that are never scheduled, and waits for their Deployment's Secret.
 fn pods(kubectl: &Kubectl<'_>) -> Result<Vec<Pod>> {
     let mut deployment =
         workload::manifest("deployment", "payments", "none", &json!({ (keys::INJECT): keys::TRUE }));
@@ -134,17 +139,17 @@ fn pods(kubectl: &Kubectl<'_>) -> Result<Vec<Pod>> {
     pods.iter().map(Pod::of).collect()
 }
 
-/// As many tokens, of the pods in turn.
-fn fresh(cluster: &Cluster, pods: &[Pod], count: usize) -> Result<Vec<String>> {
-    let tokens = Task::Tokens(Tokens { pods: pods.to_vec(), count, clients: CLIENTS });
+/// Requests `count` tokens for the pods in turn.
+fn new_tokens(cluster: &Cluster, pods: &[Pod], count: usize) -> Result<Vec<String>> {
+    let tokens = Task::Tokens(TokenRequests { pods: pods.to_vec(), count, clients: CLIENTS });
     let tokens: Vec<String> = progress::step(&format!("{count} tokens"), || tokens.run(cluster))?;
     let different = tokens.iter().collect::<BTreeSet<_>>().len();
-    ensure!(different == count, "of {count} tokens only {different} differ");
+    ensure!(different == count, "of {count} tokens only {different} are different");
     Ok(tokens)
 }
 
-/// What is asked, with no token yet.
-fn server(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<Bundles> {
+/// Returns a request to the issuance API without tokens.
+fn issuance_api(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<BundleRequests> {
     let system = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     let roots = kubectl.run(&[
         "get",
@@ -152,8 +157,8 @@ fn server(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<Bundles> {
         SECRET,
         "--output=go-template={{index .data \"ca.crt\" | base64decode}}",
     ])?;
-    Ok(Bundles {
-        address: shared::address(&system, "app.kubernetes.io/component=controller")?,
+    Ok(BundleRequests {
+        address: common::address(&system, "app.kubernetes.io/component=controller")?,
         host: format!("certmint-controller.{SYSTEM_NAMESPACE}.svc"),
         roots,
         tokens: Vec::new(),
@@ -161,21 +166,21 @@ fn server(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<Bundles> {
     })
 }
 
-fn review(asker: &Asker<'_>) -> Call {
+fn review(requester: &Requester<'_>) -> ApiCall {
     let review = json!({
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenReview",
-        "spec": { "token": asker.token, "audiences": [AUDIENCE] },
+        "spec": { "token": requester.token, "audiences": [AUDIENCE] },
     });
     let path = "/apis/authentication.k8s.io/v1/tokenreviews".to_owned();
-    Call { verb: Verb::Create, path, body: review.to_string(), answer: Answer::Whole }
+    ApiCall { verb: Verb::Create, path, body: review.to_string(), answer: ResponseForm::Whole }
 }
 
-/// What no answer can do without: whose token it is, whether the pod lives and whose it is, and the Secret.
-fn calls_of_ours(asker: &Asker<'_>) -> Vec<Call> {
+/// Returns the API calls that every response of the issuance API needs: a TokenReview, the pod, and the Secret.
+fn calls_of_a_bundle(requester: &Requester<'_>) -> Vec<ApiCall> {
     let get = |path| {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/{path}");
-        Call { verb: Verb::Get, path, body: String::new(), answer: Answer::Whole }
+        ApiCall { verb: Verb::Get, path, body: String::new(), answer: ResponseForm::Whole }
     };
-    vec![review(asker), get(format!("pods/{}", asker.pod.name)), get(format!("secrets/{SECRET}"))]
+    vec![review(requester), get(format!("pods/{}", requester.pod.name)), get(format!("secrets/{SECRET}"))]
 }

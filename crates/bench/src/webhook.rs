@@ -1,4 +1,5 @@
-//! The webhook as the API server meets it: over TLS, beside nginx answering the same request.
+//! Row `webhook`: the webhook as the API server calls it, over TLS. The baseline is nginx, which receives the
+//! same request.
 
 mod floor;
 
@@ -8,51 +9,51 @@ use certmint_local_cluster::command;
 use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
 use certmint_local_cluster::kubectl::Kubectl;
 
-use crate::figure::{Figure, Target};
+use crate::common;
 use crate::in_process::{Sample, samples};
 use crate::process::{Process, WEBHOOK, mib};
+use crate::result::{Measurement, Target};
 use crate::run::Run;
-use crate::shared;
 use crate::statistics::median;
-use crate::wrk::{self, Load, Outcome};
+use crate::wrk::{self, Load, LoadResult};
 
 const ROW: &str = "webhook";
 const NAMESPACE: &str = "bench-webhook";
-/// As many reviews as the webhook's memory is judged after.
-const MANY: f64 = 1e6;
+/// Number of reviews after which the webhook's peak memory is compared with its target.
+const REVIEWS_BEFORE_PEAK: f64 = 1e6;
 
-/// A server of one or several processes.
-struct Server<'a> {
-    /// What it calls itself.
+/// A server with one or several processes.
+struct MeasuredServer<'a> {
+    /// Name and version that the server reports.
     name: String,
     processes: Vec<Process<'a>>,
 }
 
-/// Who is asked, and how long.
+/// Servers under load, and the length of the run.
 struct Rig<'a> {
     cluster: &'a Cluster,
-    ours: Server<'a>,
-    nginx: Server<'a>,
+    webhook: MeasuredServer<'a>,
+    nginx: MeasuredServer<'a>,
     quick: bool,
 }
 
-/// What is asked, of whom.
-struct Case<'a> {
+/// A review and the URLs that it is sent to.
+struct LoadCase<'a> {
     sample: Sample,
-    /// The webhook.
+    /// URL of the webhook.
     url: &'a str,
-    /// nginx.
+    /// URL of nginx.
     floor: String,
 }
 
-pub(crate) fn webhook(run: &Run) -> Result<Vec<Figure>> {
+pub(crate) fn webhook(run: &Run) -> Result<Vec<Measurement>> {
     let cluster = run.installation()?;
-    shared::within(cluster, NAMESPACE, |kubectl| measure(cluster, kubectl, run.quick))
+    common::within(cluster, NAMESPACE, |kubectl| measure(cluster, kubectl, run.quick))
 }
 
-fn measure(cluster: &Cluster, kubectl: &Kubectl<'_>, quick: bool) -> Result<Vec<Figure>> {
+fn measure(cluster: &Cluster, kubectl: &Kubectl<'_>, quick: bool) -> Result<Vec<Measurement>> {
     let system = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
-    let address = shared::address(&system, "app.kubernetes.io/component=webhook")?;
+    let address = common::address(&system, "app.kubernetes.io/component=webhook")?;
     let url = format!("https://{address}/mutate");
     let samples = samples();
     let sizes =
@@ -61,138 +62,148 @@ fn measure(cluster: &Cluster, kubectl: &Kubectl<'_>, quick: bool) -> Result<Vec<
     let process = Process::only(cluster, WEBHOOK)?;
     let rig = Rig {
         cluster,
-        ours: Server { name: "webhook".to_owned(), processes: vec![process] },
-        nginx: Server {
-            name: floor::server(cluster, &floor)?,
+        webhook: MeasuredServer { name: "webhook".to_owned(), processes: vec![process] },
+        nginx: MeasuredServer {
+            name: floor::server_name(cluster, &floor)?,
             processes: Process::all(cluster, "^nginx: ")?,
         },
         quick,
     };
-    let cases = samples.into_iter().enumerate().map(|(index, sample)| Case {
+    let cases = samples.into_iter().enumerate().map(|(index, sample)| LoadCase {
         sample,
         url: &url,
         floor: format!("{floor}/{index}"),
     });
 
-    let mut figures = vec![rig.rss("before the load")?];
+    let mut measurements = vec![rig.rss("before the load")?];
     let mut reviews = 0.0;
     for case in cases {
         for clients in [1, 8] {
-            let measured = Measured::of(&rig, &case, clients)?;
-            reviews += measured.reviews;
-            figures.extend(measured.figures(&rig, &case, clients));
+            let measured = ReviewMeasurement::of(&rig, &case, clients)?;
+            reviews += measured.webhook.requests();
+            measurements.extend(measured.measurements(&rig, &case, clients));
         }
-        figures.push(rig.rss(&format!("after those, {}", case.sample.what))?);
+        measurements.push(rig.rss(&format!("after those, {}", case.sample.what))?);
         if case.sample.injected {
-            reviews += rig.many(&case, reviews)?;
+            reviews += rig.reach_peak(&case, reviews)?;
         }
     }
     let peak = mib(process.memory()?.peak_kib);
-    let peak = Figure::new(ROW, format!("most RSS in {reviews:.0} reviews"), peak, "MiB");
-    figures.push(peak.target(Target::Most(16.0)));
-    Ok(figures)
+    let peak = Measurement::new(ROW, format!("most RSS in {reviews:.0} reviews"), peak, "MiB");
+    measurements.push(peak.target(Target::Max(16.0)));
+    Ok(measurements)
 }
 
-impl Server<'_> {
-    /// Of all its processes, in seconds.
+impl MeasuredServer<'_> {
+    /// Returns the processor time of all processes, in seconds.
     fn cpu(&self) -> Result<f64> {
         self.processes.iter().map(Process::cpu).sum()
     }
 
-    /// Of all its processes, in MiB; what they share is in each of them.
+    /// Returns the resident memory of all processes in MiB. Pages that they share count for each of them.
     fn rss(&self) -> Result<f64> {
         self.processes.iter().map(Process::rss).sum()
     }
 }
 
 impl Rig<'_> {
-    fn rss(&self, when: &str) -> Result<Figure> {
-        let Server { name, processes } = &self.nginx;
-        let beside = format!("{name}, {} processes", processes.len());
-        Ok(Figure::new(ROW, format!("RSS {when}"), self.ours.rss()?, "MiB").beside(beside, self.nginx.rss()?))
+    fn rss(&self, when: &str) -> Result<Measurement> {
+        let MeasuredServer { name, processes } = &self.nginx;
+        let baseline = format!("{name}, {} processes", processes.len());
+        Ok(Measurement::new(ROW, format!("RSS {when}"), self.webhook.rss()?, "MiB")
+            .compared_with(baseline, self.nginx.rss()?))
     }
 
-    /// How `load` went, and the server's processor time for it in seconds.
-    fn put(&self, load: Load<'_>, server: &Server<'_>) -> Result<(Outcome, f64)> {
+    /// Puts `load` on `server`, and returns the result with the server's processor time in seconds.
+    fn put(&self, load: Load<'_>, server: &MeasuredServer<'_>) -> Result<(LoadResult, f64)> {
         let before = server.cpu()?;
-        let outcome = wrk::run(self.cluster, self.cluster.state()?.directory(), load)?;
-        Ok((outcome, server.cpu()? - before))
+        let result = wrk::run(self.cluster, self.cluster.state()?.directory(), load)?;
+        Ok((result, server.cpu()? - before))
     }
 
-    /// Reviews until there were [`MANY`] with those before, and how many they were.
-    fn many(&self, case: &Case<'_>, before: f64) -> Result<f64> {
-        let (goal, seconds) = if self.quick { (before + 1.0, 1) } else { (MANY, 30) };
+    /// Sends reviews until there are [`REVIEWS_BEFORE_PEAK`] including the `before` earlier ones, and returns their number.
+    fn reach_peak(&self, case: &LoadCase<'_>, before: f64) -> Result<f64> {
+        let (goal, seconds) = if self.quick { (before + 1.0, 1) } else { (REVIEWS_BEFORE_PEAK, 30) };
         let load = Load { url: case.url, body: &case.sample.body, clients: 8, seconds };
         let mut reviews = 0.0;
         while before + reviews < goal {
-            reviews += self.put(load, &self.ours)?.0.requests;
+            reviews += self.put(load, &self.webhook)?.0.requests;
         }
         Ok(reviews)
     }
 }
 
-/// What came of one load on both, each time the webhook and nginx. Latencies are medians of some rounds, because the
-/// machine has other things to do too.
-struct Measured {
-    reviews: f64,
-    /// Milliseconds.
-    p50: [f64; 2],
-    /// Milliseconds.
-    p99: [f64; 2],
-    /// Milliseconds of the processor for one review.
-    cpu: [f64; 2],
+/// Results of one load on the webhook and on nginx. Latencies are medians of several rounds, because other work on the
+/// machine disturbs single rounds.
+struct ReviewMeasurement {
+    webhook: ServerRounds,
+    nginx: ServerRounds,
 }
 
-impl Measured {
-    fn of(rig: &Rig<'_>, case: &Case<'_>, clients: u32) -> Result<Self> {
-        let (rounds, seconds) = if rig.quick { (1, 1) } else { (5, 4) };
-        let ours = Load { url: case.url, body: &case.sample.body, clients, seconds };
-        let nginx = Load { url: &case.floor, ..ours };
-        let (mut outcomes, mut cpu) = ([Vec::new(), Vec::new()], [0.0, 0.0]);
-        for _ in 0..rounds {
-            let measured = [rig.put(ours, &rig.ours)?, rig.put(nginx, &rig.nginx)?];
-            for ((outcome, seconds), (outcomes, cpu)) in
-                measured.into_iter().zip(outcomes.iter_mut().zip(&mut cpu))
-            {
-                outcomes.push(outcome);
-                *cpu += seconds;
-            }
-        }
-        let of = |part: fn(&Outcome) -> f64| {
-            outcomes.each_ref().map(|outcomes| median(outcomes.iter().map(part).collect()))
-        };
-        let requests =
-            outcomes.each_ref().map(|outcomes| outcomes.iter().map(|outcome| outcome.requests).sum::<f64>());
-        let ([ours, nginx], [reviews, answers]) = (cpu, requests);
-        Ok(Self {
-            reviews,
-            p50: of(|outcome| outcome.p50),
-            p99: of(|outcome| outcome.p99),
-            cpu: [ours / reviews * 1e3, nginx / answers * 1e3],
-        })
+/// Results of the rounds on one server.
+#[derive(Default)]
+struct ServerRounds {
+    loads: Vec<LoadResult>,
+    /// Processor time of the server for all rounds.
+    cpu_seconds: f64,
+}
+
+impl ServerRounds {
+    fn add(&mut self, (load, cpu_seconds): (LoadResult, f64)) {
+        self.loads.push(load);
+        self.cpu_seconds += cpu_seconds;
     }
 
-    fn figures(&self, rig: &Rig<'_>, case: &Case<'_>, clients: u32) -> [Figure; 3] {
+    fn requests(&self) -> f64 {
+        self.loads.iter().map(|load| load.requests).sum()
+    }
+
+    fn median(&self, part: fn(&LoadResult) -> f64) -> f64 {
+        median(self.loads.iter().map(part).collect())
+    }
+
+    /// Returns the processor time for one request, in milliseconds.
+    fn cpu_of_a_request(&self) -> f64 {
+        self.cpu_seconds / self.requests() * 1e3
+    }
+}
+
+impl ReviewMeasurement {
+    fn of(rig: &Rig<'_>, case: &LoadCase<'_>, clients: u32) -> Result<Self> {
+        let (rounds, seconds) = if rig.quick { (1, 1) } else { (5, 4) };
+        let to_webhook = Load { url: case.url, body: &case.sample.body, clients, seconds };
+        let to_nginx = Load { url: &case.floor, ..to_webhook };
+        let (mut webhook, mut nginx) = (ServerRounds::default(), ServerRounds::default());
+        // The servers take turns, so that other work on the machine affects both.
+        for _ in 0..rounds {
+            webhook.add(rig.put(to_webhook, &rig.webhook)?);
+            nginx.add(rig.put(to_nginx, &rig.nginx)?);
+        }
+        Ok(Self { webhook, nginx })
+    }
+
+    fn measurements(&self, rig: &Rig<'_>, case: &LoadCase<'_>, clients: u32) -> [Measurement; 3] {
         let Sample { what, injected, .. } = case.sample;
         let who = format!("{what}, {clients} {}", if clients == 1 { "client" } else { "clients" });
-        let figure = |name: &str, [ours, nginx]: [f64; 2]| {
-            Figure::new(ROW, format!("{who}, {name}"), ours, "ms").beside(&*rig.nginx.name, nginx)
+        let measurement = |name: &str, part: &dyn Fn(&ServerRounds) -> f64| {
+            Measurement::new(ROW, format!("{who}, {name}"), part(&self.webhook), "ms")
+                .compared_with(&*rig.nginx.name, part(&self.nginx))
         };
-        let latency = |name: &str, both, times: f64| {
-            let figure = figure(name, both);
-            if injected { figure.target(Target::MostTimes(times)) } else { figure }
+        let latency = |name: &str, part: fn(&LoadResult) -> f64, times: f64| {
+            let latency = measurement(name, &|rounds| rounds.median(part));
+            if injected { latency.target(Target::MaxTimes(times)) } else { latency }
         };
         let (times_p50, times_p99) = if clients == 1 { (2.0, 1.5) } else { (3.0, 3.0) };
-        let most = if injected { 0.08 } else { 0.04 };
+        let max_cpu = if injected { 0.08 } else { 0.04 };
         [
-            latency("p50", self.p50, times_p50),
-            latency("p99", self.p99, times_p99),
-            figure("CPU for each", self.cpu).target(Target::Most(most)),
+            latency("p50", |load| load.p50, times_p50),
+            latency("p99", |load| load.p99, times_p99),
+            measurement("CPU for each", &ServerRounds::cpu_of_a_request).target(Target::Max(max_cpu)),
         ]
     }
 }
 
-/// How long the webhook's answer to `sample` is.
+/// Returns the length of the webhook's answer to `sample`, in bytes.
 fn answer_bytes(cluster: &Cluster, url: &str, sample: &Sample) -> Result<usize> {
     let mut curl = cluster.command("curl");
     curl.args([

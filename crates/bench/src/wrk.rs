@@ -1,4 +1,4 @@
-//! wrk: many requests over connections that stay.
+//! wrk, the load generator: many requests over persistent connections.
 
 use std::fs;
 use std::path::Path;
@@ -8,34 +8,34 @@ use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::command;
 
-/// What to send, and how.
+/// Request to send, and its load.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load<'a> {
     pub(crate) url: &'a str,
     pub(crate) body: &'a str,
-    /// Connections, each with one request under way.
+    /// Number of connections, each with one request at a time.
     pub(crate) clients: u32,
     pub(crate) seconds: u32,
 }
 
-/// How it went.
+/// Result of a load.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Outcome {
+pub(crate) struct LoadResult {
     pub(crate) requests: f64,
-    /// Milliseconds.
+    /// Median latency in milliseconds.
     pub(crate) p50: f64,
-    /// Milliseconds.
+    /// 99th percentile of the latency in milliseconds.
     pub(crate) p99: f64,
 }
 
-/// Sends `load` from the cluster's node.
+/// Sends `load` from the cluster's node. `directory` receives wrk's script.
 ///
 /// # Errors
-/// When any answer is not 200.
-pub(crate) fn run(cluster: &Cluster, directory: &Path, load: Load<'_>) -> Result<Outcome> {
+/// When a response has another status than 200.
+pub(crate) fn run(cluster: &Cluster, directory: &Path, load: Load<'_>) -> Result<LoadResult> {
     let Load { url, body, clients, seconds } = load;
     let script = directory.join("request.lua");
-    // No long string of Lua's ends with these brackets in JSON.
+    // JSON cannot contain the brackets that end this long string of Lua, so the body needs no escaping.
     fs::write(
         &script,
         format!(
@@ -52,26 +52,26 @@ pub(crate) fn run(cluster: &Cluster, directory: &Path, load: Load<'_>) -> Result
     )?;
     ensure!(
         !output.contains("Non-2xx") && !output.contains("Socket errors"),
-        "not all was answered:\n{output}"
+        "some requests failed:\n{output}"
     );
-    outcome(&output).with_context(|| format!("wrk printed something else:\n{output}"))
+    parse(&output).with_context(|| format!("wrk's output has an unknown form:\n{output}"))
 }
 
-/// What wrk calls itself, with its version; `None` where it is not installed.
+/// Returns wrk's name and version, or `None` when it is not installed.
 pub(crate) fn version() -> Option<String> {
-    // It prints its usage too, and fails.
-    let said = command::outcome(Command::new("wrk").arg("--version"), "").ok()?.stdout;
-    let said = String::from_utf8_lossy(&said);
-    Some(said.lines().next()?.split(" [").next()?.to_owned())
+    // wrk prints its usage after the version, and exits with an error.
+    let printed = command::outcome(Command::new("wrk").arg("--version"), "").ok()?.stdout;
+    let printed = String::from_utf8_lossy(&printed);
+    Some(printed.lines().next()?.split(" [").next()?.to_owned())
 }
 
-fn outcome(output: &str) -> Option<Outcome> {
+fn parse(output: &str) -> Option<LoadResult> {
     let percentile = |name: &str| {
         let line = output.lines().find_map(|line| line.trim().strip_prefix(name))?;
         milliseconds(line.trim())
     };
     let requests = output.lines().find(|line| line.contains(" requests in "))?;
-    Some(Outcome {
+    Some(LoadResult {
         requests: requests.split_whitespace().next()?.parse().ok()?,
         p50: percentile("50%")?,
         p99: percentile("99%")?,
@@ -94,10 +94,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_wrk_prints_is_read() {
+    fn output_of_wrk_is_parsed() {
         let printed = "  Latency Distribution\n     50%   66.00us\n     75%   80.00us\n     90%  0.95ms\n     \
                        99%    1.10ms\n  120000 requests in 10.00s, 20.00MB read\nRequests/sec:  12000.00\n";
-        let Outcome { requests, p50, p99 } = outcome(printed).unwrap();
+        let LoadResult { requests, p50, p99 } = parse(printed).unwrap();
         assert_eq!((requests, p99), (120_000.0, 1.1));
         assert!((p50 - 0.066).abs() < 1e-9);
     }

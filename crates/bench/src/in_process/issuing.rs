@@ -1,4 +1,4 @@
-//! A certificate from nothing: key, leaf, verification and PEM.
+//! Row `issuing`: creation of a key and a certificate, its verification, and the PEM encoding.
 
 use std::hint::black_box;
 
@@ -12,23 +12,24 @@ use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 
 use super::seconds_each;
-use crate::figure::{Figure, Target};
+use crate::result::{Measurement, Target};
 use crate::run::Run;
 
 const DAY: u32 = 86_400;
 
-pub(crate) fn issuing(run: &Run) -> Result<Vec<Figure>> {
+pub(crate) fn issuing(run: &Run) -> Result<Vec<Measurement>> {
     let each = certificate(run.quick)?;
     let ceiling = primitives(run.quick)?;
-    let figure = Figure::new("issuing", "key, leaf, verification, PEM; P-256, one core", 1.0 / each, "/s");
+    let measurement =
+        Measurement::new("issuing", "key, leaf, verification, PEM; P-256, one core", 1.0 / each, "/s");
     Ok(vec![
-        figure
-            .beside("key pair, signature, verification alone", 1.0 / ceiling)
-            .target(Target::Least(8_000.0)),
+        measurement
+            .compared_with("key pair, signature, verification alone", 1.0 / ceiling)
+            .target(Target::Min(8_000.0)),
     ])
 }
 
-/// Seconds that one certificate takes on one core.
+/// Returns the seconds that one certificate takes on one core.
 pub(crate) fn certificate(quick: bool) -> Result<f64> {
     let now = OffsetDateTime::now_utc();
     let authority = authority(now)?;
@@ -47,7 +48,7 @@ pub(crate) fn certificate(quick: bool) -> Result<f64> {
     Ok(seconds_each(quick, || drop(black_box(issue()))))
 }
 
-/// Seconds for a key pair, a signature and a verification, which no certificate can be had and checked without.
+/// Returns the seconds for a key pair, a signature and a verification, which every issued certificate needs.
 fn primitives(quick: bool) -> Result<f64> {
     let random = SystemRandom::new();
     let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;

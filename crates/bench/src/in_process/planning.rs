@@ -1,4 +1,5 @@
-//! The decision about each of 10,000 workloads: once everything is to be issued, and once all is as it should be.
+//! Row `planner`: the decisions about 10,000 workloads, once when no certificate is issued, and once when
+//! nothing is to be done.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -12,68 +13,68 @@ use certmint_planner::{
 use time::{Duration, OffsetDateTime};
 
 use super::seconds_each;
-use crate::figure::Figure;
+use crate::result::Measurement;
 use crate::run::Run;
 
 const WORKLOADS: usize = 10_000;
 
-/// A workload, with what the controller hands over to the planner beside it.
-struct Case {
+/// A workload, with the other input of its decision.
+struct PlannedWorkload {
     workload: Workload,
-    /// Of the workload's namespace, those that may select it.
+    /// Services of the workload's namespace that may select it.
     services: Vec<Service>,
     hosts: Hosts,
     secrets: Vec<SecretFacts>,
 }
 
-/// What is the same for all.
-struct Common {
+/// Input that is the same for all decisions.
+struct PlanningContext {
     issuer: IssuerFacts,
     policy: Policy,
     now: OffsetDateTime,
 }
 
-pub(crate) fn planning(run: &Run) -> Result<Vec<Figure>> {
+pub(crate) fn planning(run: &Run) -> Result<Vec<Measurement>> {
     let now = OffsetDateTime::now_utc();
     let issuer = IssuerFacts { root: "ab".repeat(20), not_after: now + Duration::days(60) };
-    let common = Common { issuer, policy: Policy::default(), now };
-    let new: Vec<Case> = (0..WORKLOADS).map(Case::new).collect::<Result<_>>()?;
-    let kept: Vec<Case> =
-        (0..WORKLOADS).map(|index| Case::new(index)?.issued(&common)).collect::<Result<_>>()?;
-    // A decision has to compare each label of the selector with one of the workload at least.
+    let common = PlanningContext { issuer, policy: Policy::default(), now };
+    let new: Vec<PlannedWorkload> = (0..WORKLOADS).map(PlannedWorkload::new).collect::<Result<_>>()?;
+    let kept: Vec<PlannedWorkload> =
+        (0..WORKLOADS).map(|index| PlannedWorkload::new(index)?.issued(&common)).collect::<Result<_>>()?;
+    // Every decision has to compare the selectors' labels with the workload's at least.
     let floor = seconds_each(run.quick, || {
-        for Case { workload, services, .. } in &new {
+        for PlannedWorkload { workload, services, .. } in &new {
             black_box(services.iter().all(|service| service.selects(workload)));
         }
     });
-    let figure = |what: &str, cases: &[Case]| {
+    let measurement = |what: &str, cases: &[PlannedWorkload]| {
         let each = seconds_each(run.quick, || {
             cases.iter().for_each(|case| drop(black_box(common.decide(case))));
         });
-        Figure::new("planner", format!("10,000 workloads planned, {what}"), each * 1e3, "ms")
-            .beside("their selectors matched", floor * 1e3)
+        Measurement::new("planner", format!("10,000 workloads planned, {what}"), each * 1e3, "ms")
+            .compared_with("their selectors matched", floor * 1e3)
     };
-    Ok(vec![figure("none issued yet", &new), figure("each Secret kept", &kept)])
+    Ok(vec![measurement("none issued yet", &new), measurement("each Secret kept", &kept)])
 }
 
-impl Common {
-    fn decide(&self, case: &Case) -> Decision {
-        let Case { workload, services, hosts, secrets } = case;
+impl PlanningContext {
+    fn decide(&self, case: &PlannedWorkload) -> Decision {
+        let PlannedWorkload { workload, services, hosts, secrets } = case;
         let Self { issuer, policy, now } = self;
         let pods = Pods { services, running: &[] };
         plan(&Observed { workload, pods, hosts, secrets, issuer: Some(issuer), policy }, *now)
     }
 }
 
-impl Case {
-    /// As it is when nothing has been done for it.
+impl PlannedWorkload {
+    /// Creates a workload without a Secret.
     fn new(index: usize) -> Result<Self> {
         let (workload, services) = (workload(index)?, vec![service(index)?]);
         Ok(Self { workload, services, hosts: Hosts::default(), secrets: Vec::new() })
     }
 
-    /// With its Secret, so that there is nothing to do.
-    fn issued(mut self, common: &Common) -> Result<Self> {
+    /// Adds the workload's Secret, so that there is nothing to do.
+    fn issued(mut self, common: &PlanningContext) -> Result<Self> {
         let decision = common.decide(&self);
         let Plan::Issue(order) = &decision.plan else { bail!("not issued: {:?}", decision.plan) };
         self.secrets = vec![secret(&self.workload, order, common)];
@@ -112,7 +113,7 @@ fn service(index: usize) -> Result<Service> {
     })
 }
 
-fn secret(workload: &Workload, order: &Order, common: &Common) -> SecretFacts {
+fn secret(workload: &Workload, order: &Order, common: &PlanningContext) -> SecretFacts {
     let issued = IssuedFacts {
         issuer: "cd".repeat(20),
         root: common.issuer.root.clone(),

@@ -1,4 +1,4 @@
-//! A review from the bytes of its request to the bytes of its answer.
+//! Row `review`: an admission review, from the bytes of its request to the bytes of its response.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -16,18 +16,19 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::seconds_each;
-use crate::figure::Figure;
+use crate::result::Measurement;
 use crate::run::Run;
 
-/// A review to be measured.
+/// An admission review to measure.
 pub(crate) struct Sample {
     pub(crate) what: &'static str,
     pub(crate) body: String,
-    /// Whether the answer is to hold a patch.
+    /// Whether the response must contain a patch.
     pub(crate) injected: bool,
 }
 
-/// A pod that is injected, and the same pod opted out: without any key of ours the API server would not ask.
+/// Returns reviews of a pod that is injected, and of the same pod when it opted out. The API server sends no
+/// reviews of pods without Certmint's annotations.
 pub(crate) fn samples() -> [Sample; 2] {
     let not_opted_in =
         sample_review().with("/request/object/metadata/annotations", "certmint.dev/inject", "false".into());
@@ -38,27 +39,27 @@ pub(crate) fn samples() -> [Sample; 2] {
 }
 
 impl Sample {
-    /// The pod under review, as JSON.
+    /// Returns the pod under review, as JSON.
     fn object(&self) -> Result<String> {
         Ok(serde_json::from_str::<Value>(&self.body)?["request"]["object"].to_string())
     }
 
-    /// Checks that the answer is the one to be measured.
+    /// Checks that the response has the expected content.
     pub(crate) fn check(&self, answer: &[u8]) -> Result<()> {
         let response = &serde_json::from_slice::<Value>(answer)?["response"];
-        let as_meant = response["allowed"] == true && response["patch"].is_string() == self.injected;
-        ensure!(as_meant, "{}: the answer is not the one to be measured: {response}", self.what);
+        let expected = response["allowed"] == true && response["patch"].is_string() == self.injected;
+        ensure!(expected, "{}: unexpected response: {response}", self.what);
         Ok(())
     }
 }
 
-pub(crate) fn review(run: &Run) -> Result<Vec<Figure>> {
+pub(crate) fn review(run: &Run) -> Result<Vec<Measurement>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let policy = Policy::default();
-    // As long as one P-256 root is.
+    // A PEM bundle with one P-256 root has this length.
     let settings = Settings { trust_bundle: "x".repeat(713), ..settings() };
     let endpoint = endpoint(settings.clone());
-    let mut figures = Vec::new();
+    let mut measurements = Vec::new();
     for sample in samples() {
         let body = Bytes::from(sample.body.clone());
         let answer = |body: &Bytes| -> Result<Bytes> {
@@ -68,7 +69,7 @@ pub(crate) fn review(run: &Run) -> Result<Vec<Figure>> {
         };
         sample.check(&answer(&body)?)?;
         let each = seconds_each(run.quick, || drop(black_box(answer(&body))));
-        // Whoever answers a review has to find the end of its JSON at least.
+        // Every answer requires at least that the end of the request's JSON is found.
         let floor = seconds_each(run.quick, || {
             drop(black_box(serde_json::from_slice::<IgnoredAny>(&body)));
         });
@@ -77,11 +78,12 @@ pub(crate) fn review(run: &Run) -> Result<Vec<Figure>> {
         admit_pod(&subject, &policy, &settings)?;
         let patch = seconds_each(run.quick, || drop(black_box(admit_pod(&subject, &policy, &settings))));
         for (what, seconds) in [("review", each), ("of it the patch alone", patch)] {
-            let figure = Figure::new("review", format!("{what}, {}", sample.what), seconds * 1e6, "us");
-            figures.push(figure.beside("the review's JSON skipped", floor * 1e6));
+            let measurement =
+                Measurement::new("review", format!("{what}, {}", sample.what), seconds * 1e6, "us");
+            measurements.push(measurement.compared_with("the review's JSON skipped", floor * 1e6));
         }
     }
-    Ok(figures)
+    Ok(measurements)
 }
 
 fn endpoint(settings: Settings) -> Endpoint {

@@ -1,4 +1,5 @@
-//! The floor of transport: nginx that reads the same requests over TLS and returns as many bytes, and decides nothing.
+//! The baseline of the webhook: nginx, which reads the same requests over TLS and returns as many bytes without
+//! processing them.
 
 use anyhow::{Context as _, Result};
 use certmint_local_cluster::cluster::Cluster;
@@ -6,17 +7,18 @@ use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::{command, images, workload};
 use serde_json::json;
 
-use crate::shared::{PORT, address};
+use crate::common::{PORT, address};
 
 const NAME: &str = "floor";
-/// Of what nginx's answers are put together.
+/// Length of the variable that nginx's responses are composed of.
 const PART: usize = 1_000;
 
-/// nginx with a certificate of ours, that answers `/0`, `/1`, … with as many bytes as `sizes` says; returns where.
+/// Starts nginx with a certificate from Certmint. It answers `/0`, `/1`, … with as many bytes as `sizes` lists.
+/// Returns its URL.
 pub(super) fn start(cluster: &Cluster, kubectl: &Kubectl<'_>, sizes: &[usize]) -> Result<String> {
     let image = cluster.provide(&images::nginx(cluster.cache())?)?;
     let answers = sizes.iter().enumerate().map(|(index, size)| {
-        // nginx reads no word of more than 4 kB.
+        // nginx accepts no words above 4 kB in its configuration.
         let answer = "${part}".repeat(size / PART) + &"x".repeat(size % PART);
         format!("location /{index} {{ default_type application/json; return 200 \"{answer}\"; }}\n")
     });
@@ -46,10 +48,10 @@ pub(super) fn start(cluster: &Cluster, kubectl: &Kubectl<'_>, sizes: &[usize]) -
     Ok(format!("https://{}", address(kubectl, &format!("app={NAME}"))?))
 }
 
-/// What nginx calls itself, with its version.
-pub(super) fn server(cluster: &Cluster, url: &str) -> Result<String> {
+/// Returns nginx's name and version.
+pub(super) fn server_name(cluster: &Cluster, url: &str) -> Result<String> {
     let mut curl = cluster.command("curl");
     let answer = command::output(curl.args(["--silent", "--show-error", "--insecure", "--head", url]))?;
-    let server = answer.lines().find_map(|line| line.strip_prefix("Server: "));
-    Ok(server.with_context(|| format!("nginx does not say what it is:\n{answer}"))?.trim().to_owned())
+    let name = answer.lines().find_map(|line| line.strip_prefix("Server: "));
+    Ok(name.with_context(|| format!("nginx does not report its version:\n{answer}"))?.trim().to_owned())
 }

@@ -1,13 +1,14 @@
-//! What this program does within a cluster's network, started by itself: it makes load there, or watches from there.
+//! Tasks that this program runs inside a cluster's network. It starts itself there, to create load or to
+//! observe.
 //!
-//! The task comes as JSON on standard input, what was seen goes as JSON to standard output.
+//! The task is passed as JSON on standard input, and the result is returned as JSON on standard output.
 
 mod api;
 mod bundles;
 mod connection;
+mod fetch_starts;
 mod probe;
 mod rollout;
-mod starts;
 
 use std::ops::Range;
 use std::process::Command;
@@ -20,57 +21,58 @@ use serde::{Deserialize, Serialize};
 
 use crate::statistics::{median, quantile};
 
-/// The argument by which the program knows that it is inside.
-const ARGUMENT: &str = "inside";
+/// First argument of a process that runs a task.
+const ARGUMENT: &str = "in-cluster-task";
 
-/// What is to be done.
+/// A task to run inside the cluster's network.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Task {
-    Write(Write),
-    Rounds(Rounds),
-    Tokens(Tokens),
-    Bundles(Bundles),
-    Value(Value),
-    Climb(Counter),
-    Ready(Ready),
-    Starts(Starts),
+    Write(ObjectWrites),
+    Rounds(CallRounds),
+    Tokens(TokenRequests),
+    Bundles(BundleRequests),
+    Value(MetricQuery),
+    Growth(CounterQuery),
+    Ready(ReadinessQuery),
+    Starts(FetchStarts),
     Rollout(Rollout),
 }
 
-/// Objects to be written. In path and body, `{index}` is an object's number, `{ten}` and `{hundred}` the number of
-/// the ten and hundred that it is one of.
+/// Objects to write. In path and body, `{index}` stands for the object's number, `{ten}` and `{hundred}` for
+/// that number divided by ten and by a hundred.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Write {
+pub(crate) struct ObjectWrites {
     pub(crate) verb: Verb,
     pub(crate) path: String,
     pub(crate) body: String,
-    /// Their numbers.
+    /// Range of the objects' numbers.
     pub(crate) numbers: Range<usize>,
-    /// Only each so-manieth of them.
+    /// Distance between two written objects in the range.
     pub(crate) step: usize,
-    /// How many are under way at one time.
+    /// Number of requests at the same time.
     pub(crate) clients: usize,
 }
 
-/// Calls to the API server. Each round is calls that follow each other; what is timed is a round.
+/// Calls to the API server in rounds. The calls of a round follow each other, and the round is timed as a
+/// whole.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Rounds {
-    pub(crate) rounds: Vec<Vec<Call>>,
-    /// How many rounds are under way at one time.
+pub(crate) struct CallRounds {
+    pub(crate) rounds: Vec<Vec<ApiCall>>,
+    /// Number of rounds at the same time.
     pub(crate) clients: usize,
 }
 
 /// A call to the API server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Call {
+pub(crate) struct ApiCall {
     pub(crate) verb: Verb,
     pub(crate) path: String,
-    /// Nothing, where there is none.
+    /// Body of the request; empty for none.
     pub(crate) body: String,
-    pub(crate) answer: Answer,
+    pub(crate) answer: ResponseForm,
 }
 
-/// As Kubernetes names what is done to an object.
+/// Kubernetes' name of an operation on an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Verb {
     Get,
@@ -78,28 +80,28 @@ pub(crate) enum Verb {
     Update,
 }
 
-/// What the API server is to answer with.
+/// Representation that the client accepts in the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Answer {
-    /// All of it.
+pub(crate) enum ResponseForm {
+    /// The whole object or list.
     Whole,
-    /// An object's metadata.
+    /// The metadata of one object.
     Metadata,
-    /// The metadata of a list's objects.
+    /// The metadata of each object in a list.
     MetadataList,
 }
 
-/// Tokens that nobody has shown yet, as kubelet asks for them.
+/// Requests for new tokens, as the kubelet makes them.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Tokens {
-    /// Whose they are, in turn.
+pub(crate) struct TokenRequests {
+    /// Pods that the tokens are bound to, in turn.
     pub(crate) pods: Vec<Pod>,
     pub(crate) count: usize,
-    /// How many are under way at one time.
+    /// Number of requests at the same time.
     pub(crate) clients: usize,
 }
 
-/// A pod with the service account that pods have by default.
+/// A pod that runs under the service account `default`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Pod {
     pub(crate) namespace: String,
@@ -107,66 +109,66 @@ pub(crate) struct Pod {
     pub(crate) uid: String,
 }
 
-/// Requests to the issuance API, each with a token and over a TLS connection of its own.
+/// Requests to the issuance API, one for each token. Each uses a new TLS connection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Bundles {
-    /// Address and port.
+pub(crate) struct BundleRequests {
+    /// Address and port of the server.
     pub(crate) address: String,
-    /// The name in the server's certificate.
+    /// Expected name in the server's certificate.
     pub(crate) host: String,
-    /// The roots, in PEM.
+    /// Trust bundle, in PEM.
     pub(crate) roots: String,
     pub(crate) tokens: Vec<String>,
     pub(crate) clients: usize,
 }
 
-/// A number at `/metrics`.
+/// A metric to read from `/metrics`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Value {
-    /// Address and port.
+pub(crate) struct MetricQuery {
+    /// Address and port of the server.
     pub(crate) address: String,
-    /// The metric's name; its labels are summed up.
+    /// Name of the metric. The values of all its label sets are added.
     pub(crate) name: String,
 }
 
-/// A counter, watched from its first change until it has grown by `goal`.
+/// A counter to watch from its first change until it has grown by `goal`.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Counter {
-    pub(crate) value: Value,
-    /// What it grows from.
+pub(crate) struct CounterQuery {
+    pub(crate) value: MetricQuery,
+    /// Value of the counter before the first change.
     pub(crate) from: f64,
     pub(crate) goal: f64,
 }
 
-/// A process whose `/readyz` is awaited.
+/// A process to watch until its `/readyz` answers.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Ready {
+pub(crate) struct ReadinessQuery {
     pub(crate) pid: u32,
-    /// Address and port.
+    /// Address and port of the process's health endpoint.
     pub(crate) address: String,
 }
 
-/// certmint-fetch, started beside one that runs in a container.
+/// Starts of certmint-fetch in the namespaces of a running certmint-fetch container.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Starts {
-    /// The one that runs.
+pub(crate) struct FetchStarts {
+    /// Process in the running container.
     pub(crate) pid: u32,
-    /// Each start's.
-    pub(crate) starts: Vec<Start>,
+    /// Situation of each start.
+    pub(crate) starts: Vec<StartCase>,
 }
 
-/// What a start finds.
+/// Situation in which certmint-fetch starts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) enum Start {
-    /// The workload's Secret.
+pub(crate) enum StartCase {
+    /// The workload's Secret is mounted.
     Secret,
-    /// No Secret, and this token to ask the issuance API with.
+    /// No Secret is mounted. The program asks the issuance API with this token.
     Token(String),
-    /// All files, by the one that runs: it ends at once.
+    /// All files are in place already, so that the program ends at once.
     Files,
 }
 
-/// A Deployment of no pods, scaled up and down again.
+/// A Deployment without pods that is scaled up and down again.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Rollout {
     pub(crate) namespace: String,
@@ -174,49 +176,49 @@ pub(crate) struct Rollout {
     pub(crate) pods: usize,
 }
 
-/// What a [`Rollout`] took until the last pod was ready.
+/// Cost of a [`Rollout`] until its last pod was ready.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Rolled {
+pub(crate) struct RolloutTime {
     pub(crate) seconds: f64,
-    /// Of all processors together, whoever used them.
+    /// Processor time of the whole machine.
     pub(crate) cpu_seconds: f64,
 }
 
-/// How repeated work went.
+/// Timings of repeated work.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Pace {
-    /// How many times it was done.
+pub(crate) struct Timings {
+    /// Number of repetitions.
     pub(crate) count: usize,
-    /// Within how many seconds.
+    /// Duration of all repetitions together, in seconds.
     pub(crate) seconds: f64,
-    /// Milliseconds that one took.
+    /// Median duration of one repetition, in milliseconds.
     pub(crate) p50: f64,
-    /// Milliseconds.
+    /// 99th percentile of the duration of one repetition, in milliseconds.
     pub(crate) p99: f64,
 }
 
-/// A counter's way up, as it was seen.
+/// Observed growth of a counter.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Climb {
-    /// By how much it grew.
+pub(crate) struct CounterGrowth {
+    /// Difference between the last and the first value.
     pub(crate) by: f64,
-    /// Within how many seconds.
+    /// Duration of the growth, in seconds.
     pub(crate) seconds: f64,
 }
 
 impl Pod {
-    /// As kubectl shows it.
+    /// Reads namespace, name and uid from a pod's JSON.
     pub(crate) fn of(pod: &serde_json::Value) -> Result<Self> {
         let field = |name: &str| {
             let text = pod["metadata"][name].as_str().map(str::to_owned);
-            text.with_context(|| format!("a pod without a {name}"))
+            text.with_context(|| format!("the pod has no {name}"))
         };
         Ok(Self { namespace: field("namespace")?, name: field("name")?, uid: field("uid")? })
     }
 }
 
-impl Pace {
-    /// Each second.
+impl Timings {
+    /// Returns the number of repetitions in a second.
     pub(crate) fn rate(&self) -> f64 {
         self.count as f64 / self.seconds
     }
@@ -227,30 +229,30 @@ impl Pace {
     }
 }
 
-impl Climb {
-    /// Each second.
+impl CounterGrowth {
+    /// Returns the growth in a second.
     pub(crate) fn rate(&self) -> f64 {
         self.by / self.seconds
     }
 }
 
 impl Task {
-    /// Has it done within the cluster.
+    /// Runs the task in the cluster's network.
     pub(crate) fn run<T: DeserializeOwned>(&self, cluster: &Cluster) -> Result<T> {
-        self.run_by(&mut cluster.command(&own_program()?))
+        self.run_with(&mut cluster.command(&own_program()?))
     }
 
-    /// Has it done within the cluster, in the network of that process.
-    pub(crate) fn run_beside<T: DeserializeOwned>(&self, cluster: &Cluster, pid: u32) -> Result<T> {
+    /// Runs the task in the network namespace of process `pid`.
+    pub(crate) fn run_in_network_of<T: DeserializeOwned>(&self, cluster: &Cluster, pid: u32) -> Result<T> {
         let mut command = cluster.command("nsenter");
         command.args(["--target", &pid.to_string(), "--net", &own_program()?]);
-        self.run_by(&mut command)
+        self.run_with(&mut command)
     }
 
-    fn run_by<T: DeserializeOwned>(&self, command: &mut Command) -> Result<T> {
+    fn run_with<T: DeserializeOwned>(&self, command: &mut Command) -> Result<T> {
         let task = serde_json::to_string(self)?;
-        let seen = command::output_with_input(command.arg(ARGUMENT), &task)?;
-        serde_json::from_str(&seen).with_context(|| format!("not what was asked for: {seen}"))
+        let printed = command::output_with_input(command.arg(ARGUMENT), &task)?;
+        serde_json::from_str(&printed).with_context(|| format!("the task returned something else: {printed}"))
     }
 
     async fn perform(self) -> Result<String> {
@@ -260,16 +262,16 @@ impl Task {
             Self::Tokens(tokens) => serde_json::to_string(&api::tokens(&tokens).await?)?,
             Self::Bundles(bundles) => serde_json::to_string(&bundles::ask(bundles).await?)?,
             Self::Value(value) => serde_json::to_string(&probe::value(&value).await?)?,
-            Self::Climb(counter) => serde_json::to_string(&probe::climb(&counter).await?)?,
+            Self::Growth(counter) => serde_json::to_string(&probe::growth(&counter).await?)?,
             Self::Ready(ready) => serde_json::to_string(&probe::ready(&ready).await?)?,
-            Self::Starts(starts) => serde_json::to_string(&starts::measure(&starts)?)?,
+            Self::Starts(starts) => serde_json::to_string(&fetch_starts::measure(&starts)?)?,
             Self::Rollout(rollout) => serde_json::to_string(&rollout::measure(&rollout).await?)?,
         })
     }
 }
 
-/// Does what it was started for, if it was started inside.
-pub(crate) fn play() -> Option<Result<()>> {
+/// Runs a task if this process was started for one, and returns `None` otherwise.
+pub(crate) fn run_as_task() -> Option<Result<()>> {
     (std::env::args().nth(1)? == ARGUMENT).then(|| {
         let task: Task = serde_json::from_reader(std::io::stdin())?;
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());

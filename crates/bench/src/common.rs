@@ -1,4 +1,4 @@
-//! What rows have in common: clusters that end, namespaces that go, where a server is.
+//! Helpers of several rows: clusters and namespaces that are removed afterwards, and addresses of servers.
 
 use anyhow::{Context as _, Result};
 use certmint_local_cluster::cache::Cache;
@@ -7,18 +7,18 @@ use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::machine::{self, Requirement};
 use certmint_local_cluster::namespaces::namespace;
 
-/// What measures, besides this program.
+/// Debian packages of the measuring programs.
 const TOOLS: &[Requirement] = &[
     Requirement { package: "curl", paths: &["/usr/bin/curl"] },
     Requirement { package: "procps", paths: &["/usr/bin/pgrep"] },
     Requirement { package: "wrk", paths: &["/usr/bin/wrk"] },
 ];
-/// One replica of each part: what is measured has one place to be measured at.
+/// Chart values for one replica of each component, so that there is one process to measure.
 pub(crate) const VALUES: &[&str] = &["webhook.replicas=1", "controller.replicas=1"];
-/// Where webhook, controller and what stands beside them listen.
+/// Port of the webhook, of the controller's issuance API, and of the nginx that the webhook is compared with.
 pub(crate) const PORT: u16 = 8443;
 
-/// A cluster of this run's with what `prepare` made of it. It goes down with this process at the latest, and at once
+/// Starts a cluster and runs `prepare` on it. The cluster ends with this process at the latest, and at once
 /// when `prepare` fails.
 pub(crate) fn start<T>(
     cache: &Cache,
@@ -30,12 +30,12 @@ pub(crate) fn start<T>(
     let cluster = Cluster::start(cache, &Options { name, control_plane_only: false })?;
     match prepare(&cluster) {
         Ok(prepared) => Ok((cluster, prepared)),
-        Err(error) => ended(Err(error), cluster.stop()),
+        Err(error) => with_cleanup(Err(error), cluster.stop()),
     }
 }
 
-/// What `work` does in a new namespace, whose pods are gone afterwards: nothing of a row is to run beside the next. The
-/// namespace itself follows in the time that Kubernetes takes, which is seconds.
+/// Runs `work` in a new namespace, and then deletes its pods, so that they do not disturb the next row.
+/// Kubernetes deletes the namespace itself within seconds.
 pub(crate) fn within<T>(
     cluster: &Cluster,
     name: &str,
@@ -45,10 +45,10 @@ pub(crate) fn within<T>(
     let worked = work(&kubectl);
     let emptied = kubectl.delete(&["deployments,pods", "--all", "--cascade=foreground"]);
     let deleted = cluster.kubectl().delete(&["namespace", name, "--wait=false"]);
-    ended(worked, emptied.and(deleted).map(drop))
+    with_cleanup(worked, emptied.and(deleted).map(drop))
 }
 
-/// Where the one pod of `selector` listens.
+/// Returns address and port of the only pod that matches `selector`.
 pub(crate) fn address(kubectl: &Kubectl<'_>, selector: &str) -> Result<String> {
     let pods = kubectl.list(&["pods", &format!("--selector={selector}")])?;
     let pod = pods.first().with_context(|| format!("no pod with {selector}"))?;
@@ -56,10 +56,10 @@ pub(crate) fn address(kubectl: &Kubectl<'_>, selector: &str) -> Result<String> {
     Ok(format!("{address}:{PORT}"))
 }
 
-/// What came of `work`, unless it or what was done at its `end` failed.
-fn ended<T>(work: Result<T>, end: Result<()>) -> Result<T> {
+/// Returns the result of `work`, or the errors of `work` and of the cleanup at the `end`.
+fn with_cleanup<T>(work: Result<T>, end: Result<()>) -> Result<T> {
     match (work, end) {
-        (Err(error), Err(end)) => Err(error.context(format!("and this at its end: {end:#}"))),
+        (Err(error), Err(end)) => Err(error.context(format!("the cleanup failed too: {end:#}"))),
         (Ok(_), Err(error)) => Err(error),
         (work, Ok(())) => work,
     }
@@ -72,11 +72,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_error_is_lost() {
-        assert_eq!(ended(Ok(1), Ok(())).unwrap(), 1);
-        assert_eq!(ended::<()>(Err(anyhow!("work")), Ok(())).unwrap_err().to_string(), "work");
-        assert_eq!(ended(Ok(1), Err(anyhow!("end"))).unwrap_err().to_string(), "end");
-        let both = format!("{:#}", ended::<()>(Err(anyhow!("work")), Err(anyhow!("stop"))).unwrap_err());
+    fn every_error_is_reported() {
+        assert_eq!(with_cleanup(Ok(1), Ok(())).unwrap(), 1);
+        assert_eq!(with_cleanup::<()>(Err(anyhow!("work")), Ok(())).unwrap_err().to_string(), "work");
+        assert_eq!(with_cleanup(Ok(1), Err(anyhow!("end"))).unwrap_err().to_string(), "end");
+        let both =
+            format!("{:#}", with_cleanup::<()>(Err(anyhow!("work")), Err(anyhow!("stop"))).unwrap_err());
         assert!(both.contains("work") && both.contains("stop"), "{both}");
     }
 }

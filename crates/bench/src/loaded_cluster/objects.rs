@@ -1,4 +1,4 @@
-//! What a cluster is filled with.
+//! Objects that fill a cluster.
 
 use std::ops::Range;
 
@@ -9,26 +9,27 @@ use certmint_local_cluster::workload;
 use serde_json::{Value, json};
 
 use super::{CLIENTS, PATTERN};
-use crate::inside::{Pace, Task, Verb, Write};
+use crate::in_cluster::{ObjectWrites, Task, Timings, Verb};
 
-/// The Secret of [`pattern`].
+/// Secret of the workload in [`pattern`].
 pub(super) const PATTERN_SECRET: &str = "payments-certmint-tls";
-/// Each copy of it.
+/// Name of each copy of the Secret.
 const COPY: &str = "payments-copy-{index}";
 
-/// A first workload with its Service.
+/// Returns the pattern workload with its Service.
 pub(super) fn pattern() -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": [workload::service("payments"), cron_job("payments", "payments")] })
 }
 
-/// Workloads, a hundred in each namespace, of which each ten share a headless Service, so that all have names. They
-/// are CronJobs that never come due: nobody but Certmint has work with them.
-pub(super) fn workloads(cluster: &Cluster, numbers: Range<usize>) -> Result<Pace> {
+/// Creates workloads, a hundred in each namespace. Each group of ten has a headless Service, so that all
+/// certificates have DNS names. The workloads are CronJobs that never run, so that no other controller has work
+/// with them.
+pub(super) fn workloads(cluster: &Cluster, numbers: Range<usize>) -> Result<Timings> {
     let create = |path: &str, body: &Value, step| {
         let (path, body) = (path.to_owned(), body.to_string());
         let numbers = numbers.clone();
-        let create = Write { verb: Verb::Create, path, body, numbers, step, clients: CLIENTS };
-        Task::Write(create).run::<Pace>(cluster)
+        let create = ObjectWrites { verb: Verb::Create, path, body, numbers, step, clients: CLIENTS };
+        Task::Write(create).run::<Timings>(cluster)
     };
     let namespace =
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "bench-{hundred}" } });
@@ -38,16 +39,22 @@ pub(super) fn workloads(cluster: &Cluster, numbers: Range<usize>) -> Result<Pace
     create("/apis/batch/v1/namespaces/bench-{hundred}/cronjobs", &workload, 1)
 }
 
-/// Secrets like `pattern`, which the controller has written, but that nobody looks after; created, or replaced without
-/// a look at what is there.
-pub(super) fn copies(cluster: &Cluster, pattern: &Value, verb: Verb, numbers: Range<usize>) -> Result<Pace> {
+/// Creates or replaces copies of the Secret `pattern`, which the controller wrote. The controller does not
+/// manage the copies.
+pub(super) fn copies(
+    cluster: &Cluster,
+    pattern: &Value,
+    verb: Verb,
+    numbers: Range<usize>,
+) -> Result<Timings> {
     let collection = format!("/api/v1/namespaces/{PATTERN}/secrets");
     let path = if verb == Verb::Create { collection } else { format!("{collection}/{COPY}") };
     let body = copy(pattern, verb).to_string();
-    Task::Write(Write { verb, path, body, numbers, step: 1, clients: CLIENTS }).run(cluster)
+    Task::Write(ObjectWrites { verb, path, body, numbers, step: 1, clients: CLIENTS }).run(cluster)
 }
 
-/// What replaces a copy differs from it: the API server stores nothing when nothing changes.
+/// Returns a copy of the Secret. A replacement differs from the created copy, because the API server does not
+/// store an object that does not change.
 fn copy(pattern: &Value, verb: Verb) -> Value {
     let metadata = &pattern["metadata"];
     let mut annotations = metadata["annotations"].clone();
@@ -66,7 +73,7 @@ fn copy(pattern: &Value, verb: Verb) -> Value {
     })
 }
 
-/// One whose pods, if it had any, the Service `service` would select.
+/// Returns a CronJob whose pods the Service `service` would select.
 fn cron_job(name: &str, service: &str) -> Value {
     let mut workload = workload::manifest("cronjob", name, "none", &json!({ (keys::INJECT): keys::TRUE }));
     workload["spec"]["suspend"] = true.into();
@@ -79,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_replaces_a_copy_changes_it_and_depends_on_no_version() {
+    fn a_replacement_changes_the_copy() {
         let pattern = json!({
             "metadata": {
                 "name": PATTERN_SECRET,

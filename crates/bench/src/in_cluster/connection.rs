@@ -1,4 +1,4 @@
-//! One request over a connection of its own.
+//! HTTP requests that use a new connection each.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,31 +11,31 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Who has not answered by then will not.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Limit of a request's duration.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connects to address and port.
+/// Connects to `address`, which includes the port.
 pub(super) async fn connect(address: &str) -> Result<TcpStream> {
     let stream = TcpStream::connect(address).await.with_context(|| format!("no connection to {address}"))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-/// The answer, with all of its body.
+/// Sends `request`, and returns the response with its whole body.
 pub(super) async fn answer<S>(stream: S, request: Request<String>) -> Result<Response<String>>
 where
     TokioIo<S>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // What ends it badly is what the request fails with.
+    // The request below fails with the connection's error, so it is not reported here.
     tokio::spawn(connection);
     let (head, body) = sender.send_request(request).await?.into_parts();
     let body = body.collect().await?.to_bytes();
     Ok(Response::from_parts(head, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// What `work` comes to, if it does in time.
+/// Runs `work` with a limit of [`REQUEST_TIMEOUT`].
 pub(super) async fn in_time<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let ended = timeout(PATIENCE, work).await;
-    ended.with_context(|| format!("{what}: no answer within {} s", PATIENCE.as_secs()))?
+    let ended = timeout(REQUEST_TIMEOUT, work).await;
+    ended.with_context(|| format!("{what}: no answer within {} s", REQUEST_TIMEOUT.as_secs()))?
 }

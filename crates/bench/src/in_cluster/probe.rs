@@ -1,4 +1,4 @@
-//! A server watched over plain HTTP, without taking much of the machine from it.
+//! Observation of a server over plain HTTP, with little load on the machine.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,42 +7,42 @@ use anyhow::{Context as _, Result, bail, ensure};
 use http::{Request, Response, StatusCode, header};
 
 use super::connection::{answer, connect, in_time};
-use super::{Climb, Counter, Ready, Value};
+use super::{CounterGrowth, CounterQuery, MetricQuery, ReadinessQuery};
 use crate::process;
 
-/// Between two looks at a counter.
-const PACE: Duration = Duration::from_millis(50);
-/// Between two looks at what is ready within seconds.
-const FAST_PACE: Duration = Duration::from_millis(5);
-/// A counter that does not change for so long will not.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Interval between two reads of a counter.
+const COUNTER_INTERVAL: Duration = Duration::from_millis(50);
+/// Interval between two readiness checks.
+const READINESS_INTERVAL: Duration = Duration::from_millis(5);
+/// Limit for a counter that does not change, and for a server that does not become ready.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Watches a counter grow by its goal, from the last look at which it had not begun.
-pub(super) async fn climb(counter: &Counter) -> Result<Climb> {
-    let Counter { value: counted, from, goal } = counter;
+/// Watches a counter until it has grown by its goal. The time starts at the last read of the initial value.
+pub(super) async fn growth(counter: &CounterQuery) -> Result<CounterGrowth> {
+    let CounterQuery { value: counted, from, goal } = counter;
     let (mut begun, mut changed, mut last) = (Instant::now(), Instant::now(), *from);
     loop {
-        // Who does not answer has not changed.
+        // A failed read counts as an unchanged value.
         let (at, now) = (Instant::now(), value(counted).await.unwrap_or(last));
         if now == *from {
             begun = at;
         }
         if now - from >= *goal {
-            return Ok(Climb { by: now - from, seconds: begun.elapsed().as_secs_f64() });
+            return Ok(CounterGrowth { by: now - from, seconds: begun.elapsed().as_secs_f64() });
         }
         if now != last {
             (changed, last) = (at, now);
         }
-        if changed.elapsed() > PATIENCE {
-            bail!("{} stays at {now}, and was to grow by {goal} from {from}", counted.name);
+        if changed.elapsed() > CHANGE_TIMEOUT {
+            bail!("{} stays at {now}; it should grow by {goal} from {from}", counted.name);
         }
-        tokio::time::sleep(PACE).await;
+        tokio::time::sleep(COUNTER_INTERVAL).await;
     }
 }
 
-/// Seconds from the start of a process until it answers that it is ready.
-pub(super) async fn ready(ready: &Ready) -> Result<f64> {
-    let Ready { pid, address } = ready;
+/// Returns the seconds from the start of a process until it reports that it is ready.
+pub(super) async fn ready(ready: &ReadinessQuery) -> Result<f64> {
+    let ReadinessQuery { pid, address } = ready;
     let begun = Instant::now();
     loop {
         let answer = get(address, "/readyz").await;
@@ -50,18 +50,18 @@ pub(super) async fn ready(ready: &Ready) -> Result<f64> {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
             return Ok(uptime()? - process::started(&stat)?);
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > CHANGE_TIMEOUT {
             bail!("not ready: {answer:?}");
         }
-        tokio::time::sleep(FAST_PACE).await;
+        tokio::time::sleep(READINESS_INTERVAL).await;
     }
 }
 
-/// The number, summed up over all labels.
-pub(super) async fn value(Value { address, name }: &Value) -> Result<f64> {
+/// Returns the metric's value, summed over all label sets.
+pub(super) async fn value(MetricQuery { address, name }: &MetricQuery) -> Result<f64> {
     let answer = get(address, "/metrics").await?;
     ensure!(answer.status() == StatusCode::OK, "{address} answered {}: {}", answer.status(), answer.body());
-    sum(answer.body(), name).with_context(|| format!("{address} shows no {name}"))
+    sum(answer.body(), name).with_context(|| format!("{address} has no metric {name}"))
 }
 
 fn sum(shown: &str, name: &str) -> Option<f64> {
@@ -80,7 +80,7 @@ async fn get(address: &str, path: &str) -> Result<Response<String>> {
     in_time(path, async { answer(connect(address).await?, request).await }).await
 }
 
-/// Seconds since the machine started.
+/// Returns the seconds since the machine started.
 fn uptime() -> Result<f64> {
     let uptime = fs::read_to_string("/proc/uptime")?;
     Ok(uptime.split_whitespace().next().context("no uptime")?.parse()?)
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_metric_is_summed_up_over_its_labels_and_told_from_others() {
+    fn a_metric_is_summed_over_its_labels() {
         let shown = "# HELP a_total Things.\na_total{reason=\"x y\"} 2\na_total{reason=\"z\"} 3\na_total_more 7\nb 0\n";
         assert_eq!(sum(shown, "a_total"), Some(5.0));
         assert_eq!(sum(shown, "b"), Some(0.0));

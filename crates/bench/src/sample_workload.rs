@@ -1,4 +1,4 @@
-//! A pod of a Deployment that opted in, and the certmint-fetch in it.
+//! A Deployment that opted in, its pod, and the certmint-fetch container of that pod.
 
 use anyhow::{Context as _, Result};
 use certmint_local_cluster::cluster::Cluster;
@@ -7,10 +7,10 @@ use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
 use certmint_local_cluster::{images, workload};
 use serde_json::{Value, json};
 
-use crate::inside::Pod;
+use crate::in_cluster::Pod;
 use crate::process::Process;
 
-/// A Deployment of no pods, that opted in or not.
+/// Returns a Deployment without pods, which opted in if `inject` is set.
 pub(crate) fn deployment(cluster: &Cluster, name: &str, inject: bool) -> Result<Value> {
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
     let annotations = if inject { json!({ "certmint.dev/inject": "true" }) } else { json!({}) };
@@ -20,22 +20,22 @@ pub(crate) fn deployment(cluster: &Cluster, name: &str, inject: bool) -> Result<
     Ok(deployment)
 }
 
-/// Returns when the Deployment's Secret is there.
-pub(crate) fn await_secret(kubectl: &Kubectl<'_>, deployment: &str) -> Result<()> {
+/// Waits for the Secret of `deployment`.
+pub(crate) fn wait_for_secret(kubectl: &Kubectl<'_>, deployment: &str) -> Result<()> {
     let timeout = format!("--timeout={}s", DEFAULT_TIMEOUT.as_secs());
     kubectl.run(&["wait", "--for=create", &format!("secret/{deployment}-certmint-tls"), &timeout]).map(drop)
 }
 
-/// A new pod with its certificate in place.
+/// Creates a pod, and waits for its certificate.
 pub(crate) fn pod(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Result<Pod> {
     kubectl.apply(&deployment(cluster, name, true)?.to_string())?;
-    await_secret(kubectl, name)?;
+    wait_for_secret(kubectl, name)?;
     kubectl.run(&["scale", "deployment", name, "--replicas=1"])?;
     let pods = workload::await_pods(kubectl, name, true)?;
     Pod::of(pods.first().context("no pod")?)
 }
 
-/// The fetcher of a pod.
-pub(crate) fn fetcher<'a>(cluster: &'a Cluster, pod: &Pod) -> Result<Process<'a>> {
+/// Returns the process of the certmint-fetch container in `pod`.
+pub(crate) fn fetch_process<'a>(cluster: &'a Cluster, pod: &Pod) -> Result<Process<'a>> {
     Process::of_pod(cluster, "^/certmint-fetch", &pod.uid)
 }

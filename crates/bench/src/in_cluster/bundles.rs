@@ -1,4 +1,4 @@
-//! Load on the issuance API, as pods make it: each request over a TLS connection of its own.
+//! Load on the issuance API, as pods create it: each request uses a new TLS connection.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,19 +13,19 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use super::connection::{answer, connect, in_time};
-use super::{Bundles, Pace};
+use super::{BundleRequests, Timings};
 
-/// Where to ask, and whom to expect there.
-struct Server {
+/// The issuance API's address, its expected name, and the client's TLS settings.
+struct IssuanceServer {
     address: String,
     host: String,
     tls: TlsConnector,
 }
 
-/// Asks with each token once.
-pub(super) async fn ask(bundles: Bundles) -> Result<Pace> {
-    let Bundles { address, host, roots, tokens, clients } = bundles;
-    let server = Server { address, host, tls: connector(&roots)? };
+/// Sends one request with each token.
+pub(super) async fn ask(bundles: BundleRequests) -> Result<Timings> {
+    let BundleRequests { address, host, roots, tokens, clients } = bundles;
+    let server = IssuanceServer { address, host, tls: connector(&roots)? };
     let begun = Instant::now();
     let took: Vec<f64> = stream::iter(&tokens)
         .map(async |token| {
@@ -36,11 +36,11 @@ pub(super) async fn ask(bundles: Bundles) -> Result<Pace> {
         .buffer_unordered(clients)
         .try_collect()
         .await?;
-    Ok(Pace::of(took, begun.elapsed().as_secs_f64()))
+    Ok(Timings::of(took, begun.elapsed().as_secs_f64()))
 }
 
-impl Server {
-    /// From the connection to the end of the answer, which is to be a bundle.
+impl IssuanceServer {
+    /// Makes one request on a new connection, and expects a bundle in the response.
     async fn ask(&self, token: &str) -> Result<()> {
         let stream = connect(&self.address).await?;
         let stream = self.tls.connect(ServerName::try_from(self.host.clone())?, stream).await?;
@@ -49,7 +49,12 @@ impl Server {
             .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .header(header::CONNECTION, "close");
         let answer = answer(stream, request.body(String::new())?).await?;
-        ensure!(answer.status() == StatusCode::OK, "answered {}: {}", answer.status(), answer.body());
+        ensure!(
+            answer.status() == StatusCode::OK,
+            "the issuance API answered {}: {}",
+            answer.status(),
+            answer.body()
+        );
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Load on the API server, by the same client library that the controller uses.
+//! Load on the API server, with the client library that the controller uses.
 
 use std::time::Instant;
 
@@ -10,39 +10,39 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use super::connection::in_time;
-use super::{Answer, Call, Pace, Pod, Rounds, Tokens, Verb, Write};
+use super::{ApiCall, CallRounds, ObjectWrites, Pod, ResponseForm, Timings, TokenRequests, Verb};
 
-/// Writes the objects. They are answered with their metadata alone, as the controller asks for it.
-pub(super) async fn write(write: Write) -> Result<Pace> {
-    let Write { verb, path, body, numbers, step, clients } = write;
+/// Writes objects. The responses contain only metadata, as in the controller.
+pub(super) async fn write(write: ObjectWrites) -> Result<Timings> {
+    let ObjectWrites { verb, path, body, numbers, step, clients } = write;
     let calls = numbers.step_by(step).map(|index| {
-        vec![Call {
+        vec![ApiCall {
             verb,
             path: numbered(&path, index),
             body: numbered(&body, index),
-            answer: Answer::Metadata,
+            answer: ResponseForm::Metadata,
         }]
     });
     timed(calls, clients).await
 }
 
 /// Makes each round of calls once.
-pub(super) async fn rounds(rounds: Rounds) -> Result<Pace> {
+pub(super) async fn rounds(rounds: CallRounds) -> Result<Timings> {
     timed(rounds.rounds.into_iter(), rounds.clients).await
 }
 
-/// The tokens, in the order of their pods.
-pub(super) async fn tokens(tokens: &Tokens) -> Result<Vec<String>> {
+/// Requests tokens, and returns them in the order of their pods.
+pub(super) async fn tokens(tokens: &TokenRequests) -> Result<Vec<String>> {
     let client = Client::try_default().await?;
-    let Tokens { pods, count, clients } = tokens;
+    let TokenRequests { pods, count, clients } = tokens;
     let asked = stream::iter(pods.iter().cycle().take(*count)).map(async |pod| {
-        let answer: Value = serde_json::from_str(&called(&client, token_request(pod)).await?)?;
-        Ok(answer["status"]["token"].as_str().context("the API server gave no token")?.to_owned())
+        let answer: Value = serde_json::from_str(&make_call(&client, token_request(pod)).await?)?;
+        Ok(answer["status"]["token"].as_str().context("the API server returned no token")?.to_owned())
     });
     asked.buffered(*clients).try_collect().await
 }
 
-fn token_request(Pod { namespace, name, uid }: &Pod) -> Call {
+fn token_request(Pod { namespace, name, uid }: &Pod) -> ApiCall {
     let request = json!({
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",
@@ -51,38 +51,38 @@ fn token_request(Pod { namespace, name, uid }: &Pod) -> Call {
             "boundObjectRef": { "apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid },
         },
     });
-    Call {
+    ApiCall {
         verb: Verb::Create,
         path: format!("/api/v1/namespaces/{namespace}/serviceaccounts/default/token"),
         body: request.to_string(),
-        answer: Answer::Whole,
+        answer: ResponseForm::Whole,
     }
 }
 
-async fn timed(rounds: impl Iterator<Item = Vec<Call>>, clients: usize) -> Result<Pace> {
+async fn timed(rounds: impl Iterator<Item = Vec<ApiCall>>, clients: usize) -> Result<Timings> {
     let client = Client::try_default().await?;
     let begun = Instant::now();
     let took: Vec<f64> = stream::iter(rounds)
         .map(async |round| {
             let begun = Instant::now();
             for call in round {
-                called(&client, call).await?;
+                make_call(&client, call).await?;
             }
             anyhow::Ok(begun.elapsed().as_secs_f64() * 1e3)
         })
         .buffer_unordered(clients)
         .try_collect()
         .await?;
-    Ok(Pace::of(took, begun.elapsed().as_secs_f64()))
+    Ok(Timings::of(took, begun.elapsed().as_secs_f64()))
 }
 
-/// What the API server answers.
-async fn called(client: &Client, call: Call) -> Result<String> {
-    let Call { verb, path, body, answer } = call;
+/// Makes a call, and returns the body of the response.
+async fn make_call(client: &Client, call: ApiCall) -> Result<String> {
+    let ApiCall { verb, path, body, answer } = call;
     let request = Request::builder().method(verb.method()).uri(&path).header(header::ACCEPT, answer.accept());
     let request = request.header(header::CONTENT_TYPE, "application/json").body(body.into_bytes())?;
     in_time(&path, async {
-        client.request_text(request).await.with_context(|| format!("the API server refused {path}"))
+        client.request_text(request).await.with_context(|| format!("the API server rejected {path}"))
     })
     .await
 }
@@ -97,7 +97,7 @@ impl Verb {
     }
 }
 
-impl Answer {
+impl ResponseForm {
     fn accept(self) -> &'static str {
         match self {
             Self::Whole => "application/json",
@@ -118,12 +118,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_named_by_its_number() {
+    fn placeholders_are_replaced() {
         assert_eq!(numbered("bench-{hundred}/group-{ten}/w-{index}", 1234), "bench-12/group-123/w-1234");
     }
 
     #[test]
-    fn a_token_is_asked_for_as_kubelet_does() {
+    fn tokens_are_requested_as_by_the_kubelet() {
         let pod = Pod { namespace: "shop".into(), name: "payments-0".into(), uid: "u-1".into() };
         let call = token_request(&pod);
         assert_eq!(call.path, "/api/v1/namespaces/shop/serviceaccounts/default/token");

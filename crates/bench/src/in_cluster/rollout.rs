@@ -1,4 +1,4 @@
-//! A Deployment scaled up, and its pods watched until they are ready.
+//! A Deployment that is scaled up, and whose pods are watched until they are ready.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -11,11 +11,12 @@ use kube::api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::{Rolled, Rollout};
+use super::{Rollout, RolloutTime};
 use crate::process;
 
-/// What it takes from the order for so many pods to the last of them ready. They are gone when it returns.
-pub(super) async fn measure(rollout: &Rollout) -> Result<Rolled> {
+/// Measures the time from the scale-up until the last pod is ready. Then scales down, and waits until the pods
+/// are gone.
+pub(super) async fn measure(rollout: &Rollout) -> Result<RolloutTime> {
     let client = Client::try_default().await?;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &rollout.namespace);
     let pods: Api<Pod> = Api::namespaced(client, &rollout.namespace);
@@ -49,7 +50,7 @@ pub(super) async fn measure(rollout: &Rollout) -> Result<Rolled> {
         }
         if took.is_none() && ready.len() == rollout.pods {
             let (seconds, cpu_seconds) = (begun.elapsed().as_secs_f64(), process::machine_cpu()? - busy);
-            took = Some(Rolled { seconds, cpu_seconds });
+            took = Some(RolloutTime { seconds, cpu_seconds });
             scale(0).await?;
         }
         if let Some(took) = took.filter(|_| present.is_empty()) {
