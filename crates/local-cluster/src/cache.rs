@@ -1,4 +1,4 @@
-//! Finished binaries and images, kept outside the source tree so that a fresh checkout starts warm.
+//! A cache of finished programs and images outside the source tree, so that a fresh checkout starts warm.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -8,41 +8,41 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
-/// A directory of finished things, safe to share between runners.
+/// A directory of finished build results. Several processes can use it at the same time.
 ///
-/// It is `$CERTMINT_CACHE`, else `$XDG_CACHE_HOME/certmint`, else `~/.cache/certmint`. Removing it costs
-/// nothing but the time to build again.
+/// It is `$CERTMINT_CACHE`, else `$XDG_CACHE_HOME/certmint`, else `~/.cache/certmint`. It may be deleted at any
+/// time; everything in it can be built again.
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
 }
 
-/// What an entry was made from: equal inputs, equal key.
+/// Hash of everything that an entry is built from. Equal inputs give equal keys.
 #[derive(Debug, Clone, Default)]
 pub struct Key(Sha256);
 
 impl Cache {
-    /// Opens the cache, making its directory when there is none.
+    /// Opens the cache, and creates its directory if necessary.
     ///
     /// # Errors
-    /// When no directory is known or it cannot be made.
+    /// When no directory is known, or it cannot be created.
     pub fn open() -> Result<Self> {
         let root = location(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
-            .context("no place for the cache: set CERTMINT_CACHE to a directory")?;
+            .context("no directory for the cache is known: set CERTMINT_CACHE to a directory")?;
         fs::create_dir_all(&root).with_context(|| {
-            format!("cannot make {}: set CERTMINT_CACHE to another directory", root.display())
+            format!("cannot create {}: set CERTMINT_CACHE to another directory", root.display())
         })?;
         let root = root.canonicalize().with_context(|| format!("cannot resolve {}", root.display()))?;
         Ok(Self { root })
     }
 
-    /// A path in the cache.
+    /// Returns a path in the cache.
     #[must_use]
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.root.join(relative)
     }
 
-    /// Takes the lock `name`, waiting for whoever has it; it is held until the file is dropped.
+    /// Waits for the lock `name`, and takes it. The lock is held until the file is dropped.
     ///
     /// # Errors
     /// When the lock file cannot be opened.
@@ -53,11 +53,11 @@ impl Cache {
         Ok(file)
     }
 
-    /// The directory `kind/name-key`. When it is not there, `build` fills a temporary directory that is then
-    /// renamed into place, so that an entry is whole or absent.
+    /// Returns the directory `kind/name-key`. If it does not exist, `build` fills a temporary directory, which
+    /// is then renamed, so that an entry is complete or absent.
     ///
     /// # Errors
-    /// Those of `build`, or of the file system.
+    /// When `build` or an operation on the file system fails.
     pub fn entry(
         &self,
         kind: &str,
@@ -75,7 +75,7 @@ impl Cache {
         }
         let unfinished = self.root.join(kind).join(format!(".{name}.unfinished"));
         remove_dir(&unfinished)?;
-        fs::create_dir_all(&unfinished).with_context(|| format!("cannot make {}", unfinished.display()))?;
+        fs::create_dir_all(&unfinished).with_context(|| format!("cannot create {}", unfinished.display()))?;
         build(&unfinished)?;
         fs::rename(&unfinished, &entry).with_context(|| format!("cannot publish {}", entry.display()))?;
         Ok(entry)
@@ -83,7 +83,7 @@ impl Cache {
 }
 
 impl Key {
-    /// Adds text to what the entry was made from.
+    /// Adds `text` to the inputs.
     #[must_use]
     pub fn text(mut self, text: &str) -> Self {
         self.0.update(text.len().to_be_bytes());
@@ -91,7 +91,7 @@ impl Key {
         self
     }
 
-    /// Adds a file's bytes to what the entry was made from.
+    /// Adds the content of a file to the inputs.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -109,7 +109,7 @@ impl Key {
     }
 }
 
-/// Removes a directory with all that is in it; one that is not there is fine.
+/// Removes a directory with its content. A missing directory is not an error.
 ///
 /// # Errors
 /// When something in it cannot be removed.
@@ -122,7 +122,7 @@ pub fn remove_dir(path: &Path) -> Result<()> {
     }
 }
 
-/// Bytes in lower-case hexadecimal.
+/// Formats bytes in lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_particular_variable_decides() {
+    fn the_most_specific_variable_decides() {
         let found = |set: &[(&str, &str)]| {
             location(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value)))
         };
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_built_once_and_a_failed_build_leaves_none() {
+    fn an_entry_is_built_once_and_never_incomplete() {
         let cache = cache("entry");
         let key = Key::default().text("v1");
         assert!(cache.entry("kind", "thing", &key, |_| anyhow::bail!("no")).is_err());
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_tells_where_one_input_ends() {
+    fn keys_separate_their_inputs() {
         let key = |texts: &[&str]| texts.iter().fold(Key::default(), |key, text| key.text(text)).short();
         assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
     }

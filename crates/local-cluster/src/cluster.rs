@@ -1,4 +1,4 @@
-//! A Kubernetes cluster: a local one in Linux namespaces of its own, or one that exists already.
+//! A Kubernetes cluster: a local one in its own Linux namespaces, or one that exists already.
 
 pub mod addons;
 pub mod audit;
@@ -31,28 +31,28 @@ pub use self::network::Addresses;
 use self::state::{INSIDE, State};
 use crate::cache::Cache;
 use crate::images::Image;
-use crate::kubectl::{self, Kubectl};
+use crate::kubectl::{CommandFactory, Kubectl};
 use crate::{command, machine};
 
-/// A cluster that answers.
+/// A Kubernetes cluster that runs.
 #[derive(Debug)]
 pub struct Cluster {
     cache: Cache,
     access: Access,
 }
 
-impl kubectl::Target for Cluster {
+impl CommandFactory for Cluster {
     fn command(&self, program: &str) -> Command {
         Self::command(self, program)
     }
 }
 
-/// How a local cluster is to be.
+/// Properties of a local cluster.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// A DNS label; two clusters of one name cannot be at the same time.
+    /// Name of the cluster, a DNS label. Clusters that run at the same time need different names.
     pub name: String,
-    /// No kubelet and no container runtime: for what needs only the API.
+    /// Whether to leave out kubelet and container runtime, for users that need only the API.
     pub control_plane_only: bool,
 }
 
@@ -63,10 +63,10 @@ enum Access {
 }
 
 impl Cluster {
-    /// A local cluster that runs already.
+    /// Opens a local cluster that runs already.
     ///
     /// # Errors
-    /// When there is none of that name.
+    /// When no cluster of that name runs.
     pub fn running(cache: &Cache, name: &str) -> Result<Self> {
         machine::require_root()?;
         let state = State::of(cache, name);
@@ -77,10 +77,10 @@ impl Cluster {
         })
     }
 
-    /// Somebody's cluster, as kubectl knows it; images go to `registry`.
+    /// Opens a cluster that is not a local one, by its kubectl context. Images are pushed to `registry`.
     ///
     /// # Errors
-    /// When kubectl or helm are missing or the cluster does not answer.
+    /// When kubectl or helm is missing, or the cluster does not answer.
     pub fn existing(cache: &Cache, context: Option<&str>, registry: Option<&str>) -> Result<Self> {
         machine::require_program("kubectl", "--help", "install it to use an existing cluster")?;
         machine::require_program("helm", "--help", "install it to use an existing cluster")?;
@@ -91,8 +91,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// A command that runs where the cluster can be reached: for a local one within its namespaces, with
-    /// `KUBECONFIG` set, the cluster's programs in `PATH`, and the current directory kept.
+    /// Returns a command that runs `program` where it reaches the cluster. For a local cluster that is inside
+    /// its namespaces, with `KUBECONFIG` set and the cluster's programs in `PATH`. The current directory stays
+    /// the same.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         match &self.access {
@@ -125,16 +126,16 @@ impl Cluster {
         }
     }
 
-    /// kubectl against this cluster.
+    /// Returns kubectl for this cluster.
     #[must_use]
     pub fn kubectl(&self) -> Kubectl<'_> {
         Kubectl::new(self)
     }
 
-    /// Makes `image` available to the cluster's pods, and returns the reference that they name it by.
+    /// Makes `image` available to the cluster's pods, and returns the reference for their manifests.
     ///
     /// # Errors
-    /// When the import or the push fails, or an existing cluster comes without a registry.
+    /// When the import or the push fails, or an existing cluster has no registry.
     pub fn provide(&self, image: &Image) -> Result<String> {
         match &self.access {
             Access::Local { .. } => {
@@ -150,29 +151,29 @@ impl Cluster {
         }
     }
 
-    /// Makes `image` available to a local cluster's pods under a name of someone else's, such as
-    /// `docker.io/nginxinc/nginx-unprivileged:stable`, so that manifests that name it run as they stand.
+    /// Makes `image` available to a local cluster's pods under another reference, such as
+    /// `docker.io/nginxinc/nginx-unprivileged:stable`. Manifests with that reference then run unchanged.
     ///
     /// # Errors
     /// As [`Self::provide`], or when the cluster is not a local one.
     pub fn provide_as(&self, image: &Image, reference: &str) -> Result<()> {
         self.state()?;
-        let ours = self.provide(image)?;
+        let local = self.provide(image)?;
         let mut ctr = self.command("ctr");
         ctr.args(["--address", node::RUNTIME_SOCKET, "--namespace=k8s.io", "images", "tag", "--force"]);
-        command::output(ctr.args([&ours, reference])).map(drop)
+        command::output(ctr.args([&local, reference])).map(drop)
     }
 
-    /// Keeps the service (`kube-apiserver`, `kubelet`, …) of a local cluster down until
-    /// [`Self::start_service`]. It ends as in a crash.
+    /// Kills a service (`kube-apiserver`, `kubelet`, …) of a local cluster, and keeps it down until
+    /// [`Self::start_service`].
     ///
     /// # Errors
     /// When the cluster is not a local one.
     pub fn stop_service(&self, service: &str) -> Result<()> {
-        fs::write(service::stop_file(self.state()?, service), "").context("cannot ask for the service's end")
+        fs::write(service::stop_file(self.state()?, service), "").context("cannot stop the service")
     }
 
-    /// Starts a service again that [`Self::stop_service`] stopped.
+    /// Starts a service that [`Self::stop_service`] stopped.
     ///
     /// # Errors
     /// When the cluster is not a local one, or the service was not stopped.
@@ -180,7 +181,7 @@ impl Cluster {
         fs::remove_file(service::stop_file(self.state()?, service)).context("the service was not stopped")
     }
 
-    /// Lets a cluster that this process started outlive it.
+    /// Keeps a cluster that this process started running after the end of this process.
     ///
     /// # Errors
     /// When the cluster has ended.
@@ -194,30 +195,30 @@ impl Cluster {
         Ok(())
     }
 
-    /// Whether the cluster is a local one, of which everything may be asked.
+    /// Returns whether the cluster is a local one, which allows operations on its node and services.
     #[must_use]
     pub fn is_local(&self) -> bool {
         matches!(self.access, Access::Local { .. })
     }
 
-    /// The cache that this cluster's programs and images come from.
+    /// Returns the cache that this cluster's programs and images come from.
     #[must_use]
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
 
-    /// The directory of a local cluster.
+    /// Returns the directory of a local cluster.
     ///
     /// # Errors
     /// When the cluster is not a local one.
     pub fn state(&self) -> Result<&State> {
         match &self.access {
             Access::Local { state, .. } => Ok(state),
-            Access::Existing { .. } => bail!("only a local cluster can be asked for this"),
+            Access::Existing { .. } => bail!("this is possible only with a local cluster"),
         }
     }
 
-    /// Ends a local cluster and removes all of it; an existing one is left alone.
+    /// Ends a local cluster and removes its files. Does nothing for an existing cluster.
     ///
     /// # Errors
     /// When something cannot be removed.

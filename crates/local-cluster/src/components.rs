@@ -1,7 +1,7 @@
-//! The Kubernetes programs, built from the pinned Go modules in `components/`.
+//! The programs of Kubernetes, built from the pinned Go modules in `components/`.
 //!
-//! To move to another version, change its line in [`COMPONENTS`] and run `cargo xtask cluster pin`, which
-//! writes the component's `go.mod` and `go.sum` anew. The checksums in `go.sum` pin every byte.
+//! To use another version, change its line in [`COMPONENTS`] and run `cargo xtask cluster pin`, which rewrites
+//! the component's `go.mod` and `go.sum`. The checksums in `go.sum` pin every byte.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,22 +12,22 @@ use anyhow::{Context as _, Result, bail};
 use crate::cache::{Cache, Key};
 use crate::{command, machine, progress};
 
-/// One Go module with programs that a cluster needs.
+/// A Go module with programs that a cluster needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Component {
     /// Directory of the component in `components/`.
     pub name: &'static str,
-    /// The Go module.
+    /// Path of the Go module.
     pub module: &'static str,
-    /// The module's version.
+    /// Version of the Go module.
     pub version: &'static str,
-    /// The programs: the Go package, and the name of the program.
+    /// Go packages of the programs, with the names of the programs.
     pub programs: &'static [(&'static str, &'static str)],
-    /// The variable that holds the program's own version string, if it has one to be told.
+    /// Go variable for the program's version, if the program reports it and the linker has to set it.
     version_variable: Option<&'static str>,
 }
 
-/// kube-apiserver and its kin, kubelet and kubectl.
+/// The programs of Kubernetes, kubelet and kubectl included.
 pub const KUBERNETES: Component = Component {
     name: "kubernetes",
     module: "k8s.io/kubernetes",
@@ -43,7 +43,7 @@ pub const KUBERNETES: Component = Component {
     version_variable: Some("k8s.io/component-base/version.gitVersion"),
 };
 
-/// The API server's store.
+/// etcd, the store of the API server.
 pub const ETCD: Component = Component {
     name: "etcd",
     module: "go.etcd.io/etcd/server/v3",
@@ -52,7 +52,7 @@ pub const ETCD: Component = Component {
     version_variable: None,
 };
 
-/// The container runtime.
+/// containerd, the container runtime.
 pub const CONTAINERD: Component = Component {
     name: "containerd",
     module: "github.com/containerd/containerd/v2",
@@ -65,7 +65,7 @@ pub const CONTAINERD: Component = Component {
     version_variable: Some("github.com/containerd/containerd/v2/version.Version"),
 };
 
-/// Names inside the cluster.
+/// CoreDNS, the DNS server of the cluster.
 pub const COREDNS: Component = Component {
     name: "coredns",
     module: "github.com/coredns/coredns",
@@ -74,7 +74,7 @@ pub const COREDNS: Component = Component {
     version_variable: None,
 };
 
-/// What installs our chart.
+/// helm, which installs the chart.
 pub const HELM: Component = Component {
     name: "helm",
     module: "helm.sh/helm/v4",
@@ -83,7 +83,7 @@ pub const HELM: Component = Component {
     version_variable: Some("helm.sh/helm/v4/internal/version.version"),
 };
 
-/// CPU and memory figures, for a HorizontalPodAutoscaler.
+/// metrics-server, which provides the processor usage for HorizontalPodAutoscalers.
 pub const METRICS_SERVER: Component = Component {
     name: "metrics-server",
     module: "sigs.k8s.io/metrics-server",
@@ -92,7 +92,7 @@ pub const METRICS_SERVER: Component = Component {
     version_variable: Some("sigs.k8s.io/metrics-server/pkg/version.gitVersion"),
 };
 
-/// What pushes images to a registry.
+/// crane, which pushes images to a registry.
 pub const CRANE: Component = Component {
     name: "crane",
     module: "github.com/google/go-containerregistry",
@@ -101,7 +101,7 @@ pub const CRANE: Component = Component {
     version_variable: None,
 };
 
-/// Every component.
+/// All components.
 pub const COMPONENTS: &[Component] = &[KUBERNETES, ETCD, CONTAINERD, COREDNS, HELM, METRICS_SERVER, CRANE];
 
 /// Builds several components, and returns their directories in the same order.
@@ -113,10 +113,10 @@ pub fn build_all(cache: &Cache, components: &[Component]) -> Result<Vec<PathBuf>
 }
 
 impl Component {
-    /// Builds the programs unless the cache has them, and returns the directory they are in.
+    /// Builds the programs unless the cache has them, and returns their directory.
     ///
     /// # Errors
-    /// When Go is missing or the build fails.
+    /// When Go is missing, or the build fails.
     pub fn build(&self, cache: &Cache) -> Result<PathBuf> {
         let source = self.source();
         let ldflags = self.ldflags();
@@ -137,13 +137,13 @@ impl Component {
         })
     }
 
-    /// Writes `go.mod` and `go.sum` for this version anew.
+    /// Rewrites `go.mod` and `go.sum` for this version.
     ///
     /// # Errors
-    /// When Go is missing, or knows no such version.
+    /// When Go is missing, or the version does not exist.
     pub fn pin(&self) -> Result<()> {
         let source = self.source();
-        fs::create_dir_all(&source).with_context(|| format!("cannot make {}", source.display()))?;
+        fs::create_dir_all(&source).with_context(|| format!("cannot create {}", source.display()))?;
         let tools = self.programs.iter().map(|(package, _)| format!("tool {package}\n")).collect::<String>();
         let replaced = self.replacements()?;
         let module = format!(
@@ -168,7 +168,8 @@ impl Component {
         format!("-s -w{version}{}", self.kubernetes_version_parts().unwrap_or_default())
     }
 
-    /// An API server tells its major and minor version apart from the whole, and clients decide by them.
+    /// Returns linker flags for the API server's major and minor version. The API server reports them in
+    /// addition to the version, and some clients depend on them.
     fn kubernetes_version_parts(&self) -> Option<String> {
         let package = self.version_variable?.strip_suffix(".gitVersion")?;
         let mut parts = self.version.trim_start_matches('v').split('.');
@@ -176,8 +177,8 @@ impl Component {
         Some(format!(" -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"))
     }
 
-    /// Kubernetes publishes its libraries as v0.X beside v1.X of itself, and its own `go.mod` points to
-    /// directories of its repository instead.
+    /// Returns `replace` lines for the libraries of Kubernetes. Kubernetes 1.X publishes its libraries as v0.X,
+    /// but its own `go.mod` refers to directories of its repository.
     fn replacements(&self) -> Result<String> {
         let Some(library_version) =
             self.version.strip_prefix("v1.").filter(|_| self.module == KUBERNETES.module)
@@ -190,9 +191,12 @@ impl Component {
                 .arg(format!("{}@{}", self.module, self.version))
                 .current_dir(std::env::temp_dir()),
         )?;
-        let downloaded: serde_json::Value = serde_json::from_str(&downloaded).context("not JSON from go")?;
-        let upstream =
-            downloaded.get("GoMod").and_then(|path| path.as_str()).context("go names no go.mod")?;
+        let downloaded: serde_json::Value =
+            serde_json::from_str(&downloaded).context("the output of go is not JSON")?;
+        let upstream = downloaded
+            .get("GoMod")
+            .and_then(|path| path.as_str())
+            .context("the output of go has no go.mod")?;
         let upstream = fs::read_to_string(upstream).with_context(|| format!("cannot read {upstream}"))?;
         Ok(upstream
             .lines()
@@ -203,15 +207,16 @@ impl Component {
     }
 }
 
-/// Go names a program after the last part of its package's path that is not a version.
+/// Renames a built program. Go names a program after the last element of its package path that is not a
+/// version.
 fn rename(directory: &Path, (package, program): &(&str, &str)) -> Result<()> {
     let named = package.rsplit('/').find(|part| !is_major_version(part)).unwrap_or(package);
     if named != *program {
         fs::rename(directory.join(named), directory.join(program))
-            .with_context(|| format!("{package} gave no {named}"))?;
+            .with_context(|| format!("the build of {package} created no program {named}"))?;
     }
     if !directory.join(program).exists() {
-        bail!("{package} gave no {program}");
+        bail!("the build of {package} created no program {program}");
     }
     Ok(())
 }
@@ -225,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_go_mod_has_the_version_of_its_line_here() {
+    fn go_mod_files_have_the_pinned_versions() {
         for component in COMPONENTS {
             let path = component.source().join("go.mod");
             let module = fs::read_to_string(&path).unwrap();
@@ -239,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_major_version_is_not_a_name() {
+    fn major_versions_are_not_names() {
         assert!(is_major_version("v3"));
         assert!(!is_major_version("vault"));
     }

@@ -1,4 +1,4 @@
-//! The images that clusters run, made without a container engine and kept in the cache.
+//! Container images for the clusters, built without a container engine and kept in the cache.
 
 mod debian;
 mod go_program;
@@ -20,50 +20,51 @@ use crate::cache::Cache;
 use crate::command;
 use crate::components::CRANE;
 
-/// An image that is ready to be given to a cluster.
+/// A finished image.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// Its name, without registry and tag.
+    /// Name of the image, without registry and tag.
     pub name: String,
-    /// The first digits of its digest: what is in it decides its tag, so that a new build is a new name.
+    /// Tag of the image: the first digits of its digest, so that each new content gets a new tag.
     pub tag: String,
     directory: PathBuf,
 }
 
-/// The kind of cache entry that images are. It changes with the form in which [`oci::write`] leaves them, so
-/// that older entries are not taken for newer ones.
+/// Kind of the cache entries of images. Change it together with the format that [`oci::write`] produces, so
+/// that older entries are not used.
 const KIND: &str = "images-2";
 
-/// Where images are said to come from in a local cluster.
+/// Registry in the references of images in a local cluster.
 const LOCAL_REGISTRY: &str = "localhost";
 
 impl Image {
-    /// The image in a directory that [`oci::write`] has filled.
+    /// Opens the image in a directory that [`oci::write`] has filled.
     fn open(name: &str, directory: &Path) -> Result<Self> {
         let tag = fs::read_to_string(directory.join("tag"))
-            .with_context(|| format!("{} holds no image", directory.display()))?;
+            .with_context(|| format!("{} does not contain an image", directory.display()))?;
         Ok(Self { name: name.to_owned(), tag, directory: directory.to_path_buf() })
     }
 
-    /// What pods name it by in a local cluster.
+    /// Returns the reference for pods in a local cluster.
     #[must_use]
     pub fn local_reference(&self) -> String {
         self.reference(LOCAL_REGISTRY)
     }
 
-    /// What pods name it by when it comes from `registry`.
+    /// Returns the reference for pods that pull the image from `registry`.
     #[must_use]
     pub fn reference(&self, registry: &str) -> String {
         format!("{}/{}:{}", registry.trim_end_matches('/'), self.name, self.tag)
     }
 
-    /// The image as a tar with an OCI layout, that `ctr`, `docker`, `podman` and `skopeo` read.
+    /// Returns the path of the image as a tar archive with an OCI layout, which `ctr`, `docker`, `podman` and
+    /// `skopeo` read.
     #[must_use]
     pub fn tar(&self) -> PathBuf {
         self.directory.join("image.tar")
     }
 
-    /// Its size in bytes, uncompressed.
+    /// Returns the uncompressed size in bytes.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -71,11 +72,10 @@ impl Image {
         Ok(fs::metadata(self.tar())?.len())
     }
 
-    /// Pushes the image to `registry`, with the credentials that docker login keeps, and returns its
-    /// reference there.
+    /// Pushes the image to `registry` with the credentials of `docker login`, and returns its reference there.
     ///
     /// # Errors
-    /// When the registry refuses it.
+    /// When the registry rejects the image.
     pub fn push(&self, cache: &Cache, registry: &str) -> Result<String> {
         let reference = self.reference(registry);
         let crane = CRANE.build(cache)?.join("crane");

@@ -1,4 +1,4 @@
-//! kubectl, as people use it.
+//! kubectl, the way in which tests and benchmarks use the API server.
 
 use std::fmt;
 use std::process::Command;
@@ -10,36 +10,36 @@ use serde_json::Value;
 use crate::command;
 use crate::wait::{self, Observed};
 
-/// A cluster that programs can be run against.
-pub trait Target: fmt::Debug + Sync {
+/// A source of commands that reach one cluster.
+pub trait CommandFactory: fmt::Debug + Sync {
     /// Returns a command that runs `program` where it reaches the cluster.
     fn command(&self, program: &str) -> Command;
 }
 
-/// kubectl for one cluster, and for one namespace if [`Self::namespace`] names one.
+/// kubectl for one cluster, and for one namespace after [`Self::namespace`].
 #[derive(Debug, Clone)]
 pub struct Kubectl<'a> {
-    target: &'a dyn Target,
+    commands: &'a dyn CommandFactory,
     namespace: Option<String>,
 }
 
 impl<'a> Kubectl<'a> {
-    /// Returns kubectl for `target`.
+    /// Returns kubectl for the cluster that `commands` reach.
     #[must_use]
-    pub fn new(target: &'a dyn Target) -> Self {
-        Self { target, namespace: None }
+    pub fn new(commands: &'a dyn CommandFactory) -> Self {
+        Self { commands, namespace: None }
     }
 
-    /// The same within `namespace`.
+    /// Returns kubectl for `namespace`.
     #[must_use]
     pub fn namespace(&self, namespace: &str) -> Self {
         Self { namespace: Some(namespace.to_owned()), ..self.clone() }
     }
 
-    /// The command itself, for what is to run beside.
+    /// Returns the command without running it.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut kubectl = self.target.command("kubectl");
+        let mut kubectl = self.commands.command("kubectl");
         if let Some(namespace) = &self.namespace {
             kubectl.arg("--namespace").arg(namespace);
         }
@@ -47,24 +47,24 @@ impl<'a> Kubectl<'a> {
         kubectl
     }
 
-    /// Runs it and returns what it prints.
+    /// Runs kubectl, and returns its output.
     ///
     /// # Errors
-    /// When kubectl fails; the error carries what it said.
+    /// When kubectl fails. The error contains its output.
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
         command::output(&mut self.command(arguments))
     }
 
-    /// `kubectl get ARGUMENTS --output json`, parsed.
+    /// Runs `kubectl get ARGUMENTS --output=json`, and parses the output.
     ///
     /// # Errors
     /// When kubectl fails, for example because a named object does not exist.
     pub fn get(&self, arguments: &[&str]) -> Result<Value> {
         let text = self.run(&[&["get", "--output=json"], arguments].concat())?;
-        serde_json::from_str(&text).context("kubectl printed something that is not JSON")
+        serde_json::from_str(&text).context("the output of kubectl is not JSON")
     }
 
-    /// The items of `kubectl get ARGUMENTS`, a list.
+    /// Returns the items of the list that `kubectl get ARGUMENTS` prints.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -73,15 +73,16 @@ impl<'a> Kubectl<'a> {
         Ok(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
-    /// Applies a manifest, JSON or YAML.
+    /// Applies a manifest in JSON or YAML.
     ///
     /// # Errors
-    /// When the API server refuses it.
+    /// When the API server rejects it.
     pub fn apply(&self, manifest: &str) -> Result<String> {
         command::output_with_input(&mut self.command(&["apply", "--filename=-"]), manifest)
     }
 
-    /// Deletes what `arguments` name, if it is there, and waits until it is gone.
+    /// Deletes the objects that `arguments` name, and waits until they are gone. Missing objects are not an
+    /// error.
     ///
     /// # Errors
     /// When kubectl fails.
@@ -89,26 +90,26 @@ impl<'a> Kubectl<'a> {
         self.run(&[&["delete", "--ignore-not-found"], arguments].concat())
     }
 
-    /// Runs a program in a container and returns what it prints.
+    /// Runs a program in a container, and returns its output.
     ///
     /// # Errors
-    /// When the program fails; the error carries what it said.
+    /// When the program fails. The error contains its output.
     pub fn exec(&self, pod: &str, container: &str, program: &[&str]) -> Result<String> {
         self.run(&[&["exec", pod, "--container", container, "--"], program].concat())
     }
 
-    /// What a container has printed.
+    /// Returns the log of a container.
     ///
     /// # Errors
-    /// When the container is not there.
+    /// When the container does not exist.
     pub fn logs(&self, pod: &str, container: &str) -> Result<String> {
         self.run(&["logs", pod, "--container", container])
     }
 
-    /// Asks for `object` (`pod/name`) until `condition` finds in it what is looked for.
+    /// Reads `object` (`pod/name`) until `condition` returns a value.
     ///
     /// # Errors
-    /// When `deadline` passes first; the error holds the object's last status.
+    /// When `deadline` passes first. The error contains the object's last status.
     pub fn until<T>(
         &self,
         object: &str,
@@ -117,10 +118,10 @@ impl<'a> Kubectl<'a> {
         mut condition: impl FnMut(&Value) -> Option<T>,
     ) -> Result<T> {
         wait::until(&format!("{object} {what}"), deadline, || {
-            let seen = self.get(&[object])?;
-            Ok(match condition(&seen) {
+            let current = self.get(&[object])?;
+            Ok(match condition(&current) {
                 Some(found) => Observed::Yes(found),
-                None => Observed::NotYet(seen["status"].to_string()),
+                None => Observed::NotYet(current["status"].to_string()),
             })
         })
     }
@@ -135,7 +136,7 @@ impl<'a> Kubectl<'a> {
     }
 }
 
-/// Whether an object's condition `name` is `True`.
+/// Returns whether the object's condition `name` is `True`.
 #[must_use]
 pub fn is_true(object: &Value, name: &str) -> bool {
     object["status"]["conditions"].as_array().is_some_and(|all| {
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_is_true_only_when_it_says_so() {
+    fn conditions_are_true_only_with_status_true() {
         let node = json!({ "status": { "conditions": [{ "type": "Ready", "status": "False" }, { "type": "Up", "status": "True" }] } });
         assert!(!is_true(&node, "Ready"));
         assert!(is_true(&node, "Up"));

@@ -1,4 +1,4 @@
-//! What the machine must have: root, a few Debian packages, Go, Rust with the target that images are built for.
+//! Requirements of the machine: root, some Debian packages, Go, and Rust with the target of the images.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,22 +8,22 @@ use anyhow::{Context as _, Result, bail};
 use crate::cache::Cache;
 use crate::{command, progress};
 
-/// A program or directory that the cluster or a build needs, and the Debian package it comes from.
+/// A program or directory that the cluster or a build needs, and its Debian package.
 #[derive(Debug, Clone, Copy)]
 pub struct Requirement {
-    /// The Debian package.
+    /// Name of the Debian package.
     pub package: &'static str,
-    /// Where it is looked for; any one of these will do.
+    /// Possible paths; one of them must exist.
     pub paths: &'static [&'static str],
 }
 
-/// What building images takes.
+/// Requirements for building images.
 pub const IMAGES: &[Requirement] = &[
     Requirement { package: "musl-tools", paths: &["/usr/bin/musl-gcc", "/usr/local/bin/musl-gcc"] },
     Requirement { package: "gcc", paths: &["/usr/bin/gcc", "/usr/local/bin/gcc"] },
 ];
 
-/// What running a local cluster takes, besides the [components](crate::components).
+/// Requirements of a local cluster, in addition to the [components](crate::components).
 pub const CLUSTER: &[Requirement] = &[
     Requirement { package: "conntrack", paths: &["/usr/sbin/conntrack", "/usr/bin/conntrack"] },
     Requirement { package: "containernetworking-plugins", paths: &["/usr/lib/cni/ptp", "/opt/cni/bin/ptp"] },
@@ -38,30 +38,30 @@ pub const CLUSTER: &[Requirement] = &[
     Requirement { package: "util-linux", paths: &["/usr/bin/unshare"] },
 ];
 
-/// What checks certificates besides our own code.
+/// Programs that verify certificates independently of Certmint's code.
 pub const VERIFIERS: &[Requirement] = &[
     Requirement { package: "gnutls-bin", paths: &["/usr/bin/certtool"] },
     Requirement { package: "openssl", paths: &["/usr/bin/openssl", "/usr/local/bin/openssl"] },
 ];
 
-/// Refuses to go on without root.
+/// Checks that this process runs as root.
 ///
 /// # Errors
-/// When the user is someone else.
+/// When it runs as another user.
 pub fn require_root() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!(
-            "a local cluster makes namespaces, mounts and cgroups and so needs root: run this as root, or use \
-             an existing cluster with --context NAME"
+            "a local cluster needs root for namespaces, mounts and cgroups: run this as root, or use an existing \
+             cluster with --context NAME"
         );
     }
     Ok(())
 }
 
-/// Installs what is missing of `requirements` with apt-get, and says so.
+/// Installs the missing packages of `requirements` with apt-get, and prints their names.
 ///
 /// # Errors
-/// When something is missing and cannot be installed here.
+/// When a package is missing and cannot be installed.
 pub fn install(requirements: &[Requirement]) -> Result<()> {
     let missing = missing(requirements);
     if missing.is_empty() {
@@ -79,14 +79,14 @@ pub fn install(requirements: &[Requirement]) -> Result<()> {
         );
     }
     progress::step(&format!("installing Debian packages: {list}"), || {
-        // Package lists may be absent or old on a fresh machine; what counts is whether the install works.
+        // The package lists may be missing or old. Only the success of the installation matters.
         drop(command::output(apt_get().arg("update")));
         command::output(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(&missing))
     })?;
     Ok(())
 }
 
-/// `apt-get`, quiet, never asking, and patient with another one at work.
+/// Returns an `apt-get` command that prints little, asks no questions, and waits for another apt-get.
 #[must_use]
 pub fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
@@ -94,11 +94,11 @@ pub fn apt_get() -> Command {
     command
 }
 
-/// Has rustup fetch Rust's standard library for `target`, where it is missing. `rust-toolchain.toml` names the target, but
-/// rustup reads that only when it installs the toolchain, which a machine may have already.
+/// Installs Rust's standard library for `target` with rustup, if it is missing. `rust-toolchain.toml` names the
+/// target, but rustup reads that file only when it installs the toolchain.
 ///
 /// # Errors
-/// When it is missing and rustup cannot fetch it.
+/// When the library is missing, and rustup cannot install it.
 pub fn rust_target(cache: &Cache, target: &str) -> Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut rustc = Command::new("rustc");
@@ -121,10 +121,10 @@ pub fn rust_target(cache: &Cache, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to go on without the program `name`.
+/// Checks that the program `name` can be run.
 ///
 /// # Errors
-/// When it cannot be run; `remedy` says what to do then.
+/// When it cannot be run; `remedy` is the next step for the user.
 pub fn require_program(name: &str, probe: &str, remedy: &str) -> Result<()> {
     if command::output(Command::new(name).arg(probe)).is_err() {
         bail!("{name} is not on this machine: {remedy}");
@@ -132,7 +132,7 @@ pub fn require_program(name: &str, probe: &str, remedy: &str) -> Result<()> {
     Ok(())
 }
 
-/// Where a path of `requirement` is on this machine.
+/// Returns the path of a required `package` on this machine.
 #[must_use]
 pub fn located(package: &str) -> Option<&'static Path> {
     let requirement = CLUSTER.iter().chain(IMAGES).find(|requirement| requirement.package == package)?;
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_nowhere_is_missing() {
+    fn a_package_is_missing_without_any_path() {
         let here = Requirement { package: "coreutils", paths: &["/nowhere", "/bin/sh"] };
         let gone = Requirement { package: "gone", paths: &["/nowhere"] };
         assert_eq!(missing(&[here, gone]), ["gone"]);

@@ -1,4 +1,5 @@
-//! Debian's packages and PyPI's wheels, unpacked and not installed: nothing of theirs is started.
+//! Debian packages and wheels from PyPI, unpacked into a directory. They are not installed, and none of their
+//! programs is started.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,10 +10,10 @@ use anyhow::Result;
 
 use crate::{command, machine};
 
-/// Unpacks packages and all they depend on, as apt resolves it for a machine with nothing installed.
+/// Unpacks packages and all their dependencies, as apt resolves them for a machine without packages.
 ///
 /// # Errors
-/// When a package cannot be had.
+/// When a package cannot be downloaded or unpacked.
 pub fn unpack(packages: &[&str], target: &Path) -> Result<()> {
     let archives = target.join(".archives");
     fs::create_dir_all(archives.join("partial"))?;
@@ -29,7 +30,7 @@ pub fn unpack(packages: &[&str], target: &Path) -> Result<()> {
         )
     };
     if download().is_err() {
-        // The package lists of a fresh machine are absent or old.
+        // The package lists may be missing or old.
         drop(command::output(machine::apt_get().arg("update")));
         download()?;
     }
@@ -52,10 +53,10 @@ pub fn unpack(packages: &[&str], target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks wheels, given as `NAME==VERSION --hash=sha256:…`, without what they depend on.
+/// Unpacks wheels without their dependencies. A wheel is given as `NAME==VERSION --hash=sha256:…`.
 ///
 /// # Errors
-/// When one cannot be had, or is not the one of that hash.
+/// When a wheel cannot be downloaded, or has another hash.
 pub fn unpack_wheels(wheels: &[&str], target: &Path) -> Result<()> {
     if wheels.is_empty() {
         return Ok(());

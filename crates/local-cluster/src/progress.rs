@@ -1,4 +1,4 @@
-//! Lines that tell what is going on and how long it took.
+//! Output about the current work and its duration.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -8,52 +8,52 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 thread_local! {
-    /// What the lines of this thread begin with, when several work at the same time.
+    /// Prefix of this thread's lines, when several threads work at the same time.
     static LANE: Cell<Option<char>> = const { Cell::new(None) };
 }
 
-/// Lets all that this thread says from now on begin with `lane`, so that the lines of several are told apart.
+/// Prefixes all further lines of this thread with `lane`, to distinguish the lines of several threads.
 pub fn enter_lane(lane: char) {
     LANE.set(Some(lane));
 }
 
-/// Runs `work`, and prints `what` with the time it took.
+/// Runs `work`, and prints `what` with its duration.
 ///
 /// # Errors
-/// Those of `work`.
+/// The error of `work`.
 pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     let result = work();
     let mark = if result.is_ok() { "✓" } else { "✗" };
-    done(mark, what, start.elapsed());
+    print_step(mark, what, start.elapsed());
     result
 }
 
-/// Like [`step`] for work that takes minutes: says so first.
+/// Runs `work` like [`step`], and also prints a line before it. For work that takes minutes.
 ///
 /// # Errors
-/// Those of `work`.
+/// The error of `work`.
 pub fn long_step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    say(&format!("  … {what}"));
+    print(&format!("  … {what}"));
     step(what, work)
 }
 
-/// Prints one line about something that is not timed.
+/// Prints one line without a duration.
 pub fn note(what: &str) {
-    say(&format!("  {what}"));
+    print(&format!("  {what}"));
 }
 
 /// Prints a text of several lines.
 pub fn text(text: &str) {
-    say(text);
+    print(text);
 }
 
 /// Prints a heading.
 pub fn heading(what: &str) {
-    say(&format!("\n{what}"));
+    print(&format!("\n{what}"));
 }
 
-/// A duration as people read it: `85 ms`, `3.8 s`, `7 min 30 s`.
+/// Formats a duration for readers: `85 ms`, `3.8 s`, `7 min 30 s`.
 #[must_use]
 pub fn human(duration: Duration) -> String {
     match duration.as_secs() {
@@ -63,8 +63,8 @@ pub fn human(duration: Duration) -> String {
     }
 }
 
-/// A reader that went away is no reason to stop.
-fn say(text: &str) {
+/// Prints `text` with the thread's prefix. An error is ignored, because the work goes on without a reader.
+fn print(text: &str) {
     let text = match LANE.get() {
         Some(lane) => text.lines().fold(String::new(), |mut prefixed, line| {
             // Writing to a String cannot fail.
@@ -73,12 +73,12 @@ fn say(text: &str) {
         }),
         None => format!("{text}\n"),
     };
-    // At once, so that no other thread's lines come between.
+    // One write for the whole text keeps lines of other threads out of it.
     drop(std::io::stdout().write_all(text.as_bytes()));
 }
 
-fn done(mark: &str, what: &str, took: Duration) {
-    say(&format!("  {mark} {what:<68} {:>12}", human(took)));
+fn print_step(mark: &str, what: &str, took: Duration) {
+    print(&format!("  {mark} {what:<68} {:>12}", human(took)));
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! cargo, and the programs that it builds for `cargo xtask`.
+//! cargo, and the tools that it builds for `cargo xtask`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,7 +16,8 @@ pub fn cargo(cache: &Cache, arguments: &[&str]) -> Command {
     cargo
 }
 
-/// Builds a program from crates.io once into the cache, and returns its path; `features` are cargo's flags about features.
+/// Builds a program from crates.io once into the cache, and returns its path. `features` are cargo's flags for
+/// features.
 ///
 /// # Errors
 /// When the program cannot be built.

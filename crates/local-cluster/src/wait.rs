@@ -1,29 +1,29 @@
-//! Waiting for conditions, never for time to pass.
+//! Waiting for conditions. Tests never wait for a fixed time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// The limit of most waits. It allows for a loaded machine, and is no measure of how long anything should take.
+/// Default limit of a wait. It allows for a loaded machine; conditions usually hold much sooner.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How often a condition is looked at.
+/// Interval between two checks of a condition.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a condition says when asked.
+/// Result of checking a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed<T> {
-    /// It holds, with what was seen.
+    /// The condition holds. Contains the result of the wait.
     Yes(T),
-    /// Not yet, with what was seen instead.
+    /// The condition does not hold yet. Contains the current state, for the error.
     NotYet(String),
 }
 
-/// Asks `condition` until it holds, and returns what it saw.
+/// Checks `condition` until it holds, and returns its value. Errors of `condition` are retried.
 ///
 /// # Errors
-/// When `deadline` passes first; the error says `what` was awaited and what was last seen, be it an error.
+/// When `deadline` passes first. The error contains `what`, and the last state or error.
 pub fn until<T>(
     what: &str,
     deadline: Duration,
@@ -31,13 +31,13 @@ pub fn until<T>(
 ) -> Result<T> {
     let start = Instant::now();
     loop {
-        let seen = match condition() {
+        let state = match condition() {
             Ok(Observed::Yes(value)) => return Ok(value),
-            Ok(Observed::NotYet(seen)) => seen,
+            Ok(Observed::NotYet(state)) => state,
             Err(error) => format!("{error:#}"),
         };
         if start.elapsed() > deadline {
-            bail!("waited {} s for {what}; last seen: {seen}", deadline.as_secs());
+            bail!("waited {} s for {what}; last state: {state}", deadline.as_secs());
         }
         thread::sleep(INTERVAL);
     }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn returns_what_was_seen_once_it_holds() {
+    fn returns_the_value_of_the_condition() {
         let mut asked = 0;
         let seen = until("three", Duration::from_secs(5), || {
             asked += 1;
@@ -58,8 +58,8 @@ mod tests {
     }
 
     #[test]
-    fn a_passed_deadline_tells_what_was_last_seen() {
+    fn an_error_contains_the_last_state() {
         let seen = until::<()>("pods", Duration::ZERO, || Ok(Observed::NotYet("0 of 2".to_owned())));
-        assert_eq!(seen.unwrap_err().to_string(), "waited 0 s for pods; last seen: 0 of 2");
+        assert_eq!(seen.unwrap_err().to_string(), "waited 0 s for pods; last state: 0 of 2");
     }
 }

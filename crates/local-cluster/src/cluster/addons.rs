@@ -1,4 +1,4 @@
-//! What runs in pods in every real cluster: the name service and, on request, metrics-server.
+//! Programs that run in pods of every cluster: CoreDNS and, on request, metrics-server.
 
 use std::time::Duration;
 
@@ -8,12 +8,13 @@ use super::Cluster;
 use super::network::Addresses;
 use crate::images::{self, Image};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Limit for CoreDNS to become ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Installs CoreDNS and waits until it answers.
+/// Installs CoreDNS, and waits until it is ready.
 ///
 /// # Errors
-/// When the API server refuses it or it does not become ready.
+/// When the API server rejects it, or it does not become ready.
 pub(super) fn install_dns(cluster: &Cluster, images: &[Image], addresses: Addresses) -> Result<()> {
     let image = images.iter().find(|image| image.name == images::COREDNS).context("no CoreDNS image")?;
     let manifest = include_str!("coredns.yaml")
@@ -21,14 +22,13 @@ pub(super) fn install_dns(cluster: &Cluster, images: &[Image], addresses: Addres
         .replace("CLUSTER_IP", addresses.primary().dns_service);
     let kubectl = cluster.kubectl().namespace("kube-system");
     kubectl.apply(&manifest)?;
-    kubectl.rolled_out("deployment/coredns", PATIENCE)
+    kubectl.rolled_out("deployment/coredns", READY_TIMEOUT)
 }
 
-/// Installs metrics-server. Its first figures are there about a minute later: ask with
-/// `kubectl top pods`, and do something else meanwhile.
+/// Installs metrics-server. Its first values are available about a minute later.
 ///
 /// # Errors
-/// When it cannot be built or the API server refuses it.
+/// When it cannot be built, or the API server rejects it.
 pub fn install_metrics_server(cluster: &Cluster) -> Result<()> {
     let image = images::metrics_server(cluster.cache())?;
     let manifest = include_str!("metrics-server.yaml").replace("IMAGE", &cluster.provide(&image)?);

@@ -1,4 +1,4 @@
-//! What Certmint's accounts asked the API server of a local cluster, by the API server's own account.
+//! Requests of Certmint's service accounts, from the audit log of a local cluster's API server.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,17 +12,17 @@ use serde_json::Value;
 use super::Cluster;
 use super::state::AUDIT_LOG;
 
-/// A place in the audit log, to look at what comes after it.
+/// Position in the audit log, from which later requests can be read.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark(u64);
 
-/// One request, with the answer that it had.
+/// A request to the API server, with the response's status.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
-    /// What was asked for: `get`, `create`, …
+    /// Verb of the request: `get`, `create`, …
     pub verb: String,
-    /// Of what.
+    /// Object of the request.
     #[serde(rename = "objectRef", default)]
     pub object: Object,
     user: User,
@@ -36,19 +36,19 @@ pub struct Request {
     annotations: HashMap<String, String>,
 }
 
-/// What a request is about; what it does not name is empty.
+/// Object of a request. Fields that the request does not name are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Object {
-    /// Its namespace.
+    /// Namespace of the object.
     pub namespace: String,
-    /// The API group, which is empty for the core one.
+    /// API group; empty for the core group.
     pub api_group: String,
-    /// Its kind, in the plural.
+    /// Resource: the object's kind in the plural.
     pub resource: String,
-    /// The part of it that is asked for.
+    /// Subresource of the object.
     pub subresource: String,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
 }
 
@@ -64,10 +64,10 @@ struct Status {
 }
 
 impl Mark {
-    /// Before everything that was ever asked.
+    /// Position before the first request.
     pub const START: Self = Self(0);
 
-    /// The log's end.
+    /// Returns the current end of the log.
     ///
     /// # Errors
     /// When the cluster is not a local one, or its log cannot be read.
@@ -75,25 +75,22 @@ impl Mark {
         Ok(Self(open(cluster)?.seek(SeekFrom::End(0))?))
     }
 
-    /// What was answered since, one after the other.
+    /// Returns the requests after this position.
     ///
     /// # Errors
-    /// When the cluster is not a local one, or its log cannot be read or was begun anew. Each item is an error when its
-    /// line is none of an audit log's.
+    /// When the cluster is not a local one, or its log cannot be read or was rotated. An item is an error when
+    /// its line is not an audit event.
     pub fn since(self, cluster: &Cluster) -> Result<impl Iterator<Item = Result<Request>> + use<>> {
         self.read(open(cluster)?)
     }
 
     fn read<L: Read + Seek>(self, mut log: L) -> Result<impl Iterator<Item = Result<Request>> + use<L>> {
         let length = log.seek(SeekFrom::End(0))?;
-        ensure!(
-            length >= self.0,
-            "the audit log was begun anew: its maxsize is too small for what was asked"
-        );
+        ensure!(length >= self.0, "the audit log was rotated: increase its maxsize");
         log.seek(SeekFrom::Start(self.0.saturating_sub(1)))?;
         let mut log = BufReader::new(log);
         if self.0 > 0 {
-            // To the end of the line that was the last: it may have been half written.
+            // Skips to the end of the last line before the position, which may have been written only in part.
             log.skip_until(b'\n')?;
         }
         Ok(requests(log))
@@ -101,44 +98,44 @@ impl Mark {
 }
 
 impl Request {
-    /// The service account's name.
+    /// Returns the name of the service account.
     #[must_use]
     pub fn account(&self) -> &str {
         self.user.username.rsplit(':').next().unwrap_or_default()
     }
 
-    /// Whether the account's rights let it through.
+    /// Returns whether the account's permissions allowed the request.
     #[must_use]
     pub fn is_allowed(&self) -> bool {
         self.annotations.get("authorization.k8s.io/decision").is_some_and(|decision| decision == "allow")
     }
 
-    /// Whether the other is of the same account and asks for the same.
+    /// Returns whether the other request has the same account, verb and object.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.account() == other.account() && self.verb == other.verb && self.object == other.object
     }
 
-    /// Whether it came from that pod.
+    /// Returns whether the request came from `pod`.
     #[must_use]
     pub fn is_from(&self, pod: &Value) -> bool {
         let address = pod["status"]["podIP"].as_str();
         self.sources.iter().any(|source| Some(source.as_str()) == address)
     }
 
-    /// Whether it is about objects of that kind, in the plural.
+    /// Returns whether the request is about objects of that resource.
     #[must_use]
     pub fn concerns(&self, resource: &str) -> bool {
         self.object.resource == resource
     }
 
-    /// Whether it is about something in that namespace.
+    /// Returns whether the request is about an object in that namespace.
     #[must_use]
     pub fn is_in(&self, namespace: &str) -> bool {
         self.object.namespace == namespace
     }
 
-    /// Whether it is meant to change something. To have a token reviewed changes nothing.
+    /// Returns whether the request changes an object. A TokenReview is created but changes nothing.
     #[must_use]
     pub fn is_write(&self) -> bool {
         !matches!(&*self.verb, "get" | "list" | "watch") && !self.concerns("tokenreviews")
@@ -162,13 +159,13 @@ fn open(cluster: &Cluster) -> Result<File> {
     File::open(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The request of each line that is whole; one that is still being written is left to the next time.
+/// Parses each complete line. A line that is still being written is left for the next call.
 fn requests(mut log: impl BufRead) -> impl Iterator<Item = Result<Request>> {
     std::iter::from_fn(move || {
         let mut line = String::new();
         match log.read_line(&mut line) {
             Ok(_) if !line.ends_with('\n') => None,
-            Ok(_) => Some(serde_json::from_str(&line).with_context(|| format!("the audit log has {line}"))),
+            Ok(_) => Some(serde_json::from_str(&line).with_context(|| format!("not an audit event: {line}"))),
             Err(error) => Some(Err(error.into())),
         }
     })
@@ -193,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_lines_are_read_and_each_must_be_one_of_an_audit_log() {
+    fn only_complete_lines_are_read() {
         let log = format!("{LINE}\n{LINE}\n{}", LINE.get(..40).unwrap());
         assert_eq!(requests(log.as_bytes()).collect::<Result<Vec<_>>>().unwrap().len(), 2);
         assert!(requests(&b"oops\n"[..]).next().unwrap().is_err());
     }
 
     #[test]
-    fn a_mark_is_before_the_first_line_that_was_begun_after_it() {
+    fn a_mark_skips_the_line_that_was_begun_before_it() {
         let log = format!("{LINE}\n{LINE}\n");
         let after = |mark| Mark(mark).read(Cursor::new(&log)).map(Iterator::count).ok();
         let line = LINE.len() as u64;

@@ -1,4 +1,4 @@
-//! Starts everything inside a cluster's namespaces, in the order that it needs.
+//! Starts all services inside a cluster's namespaces, in the order of their dependencies.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,14 +18,14 @@ use crate::kubectl::is_true;
 use crate::progress::human;
 use crate::wait::{self, Observed};
 
-/// How long each part may take to come up; a loaded machine is slow.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Limit for the start of each service, for a loaded machine.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Boots the cluster in `directory`, and stays with it. When the cluster is ready, the file `ready` holds
-/// how long that took; when it cannot be, `failed` holds the reason.
+/// Boots the cluster in `directory`, and runs until the cluster ends. When the cluster is ready, the duration
+/// is in the file `ready`. When the boot fails, the error is in the file `failed`.
 ///
 /// # Errors
-/// When something does not come up.
+/// When a service does not start.
 pub(super) fn run(directory: &Path) -> Result<()> {
     let start = Instant::now();
     let outside = State::at(directory);
@@ -50,7 +50,7 @@ pub(super) fn run(directory: &Path) -> Result<()> {
     }
 }
 
-/// What `PATH` is for everything in a cluster: its own programs before the machine's.
+/// Returns the value of `PATH` in a cluster: its own programs before the machine's.
 #[must_use]
 pub(super) fn path_variable(programs: &[PathBuf]) -> String {
     let own = programs.iter().filter_map(|program| program.file_name());
@@ -61,7 +61,7 @@ pub(super) fn path_variable(programs: &[PathBuf]) -> String {
 
 fn prepare(outside: &State) -> Result<(State, Spec)> {
     let spec = outside.spec()?;
-    mounts::lay(outside, &spec.programs)?;
+    mounts::mount_all(outside, &spec.programs)?;
     network::up(&spec.name, spec.addresses)?;
     Ok((State::at(Path::new(INSIDE)), spec))
 }
@@ -79,7 +79,7 @@ fn boot(state: &State, spec: &Spec, cgroup: &str) -> Result<Services> {
     let pki = Pki::make(&state.path("pki"), node::NAME, addresses)?;
     fs::copy(pki.kubeconfig_of("admin"), state.path("kubeconfig"))?;
     services.start(control_plane::api_server(state.directory(), &pki, addresses)?)?;
-    wait::until("the API server to be ready", PATIENCE, || {
+    wait::until("the API server to be ready", START_TIMEOUT, || {
         kubectl(state, &["get", "--raw", "/readyz"]).map(Observed::Yes)
     })?;
     services.start(control_plane::controller_manager(&pki))?;
@@ -90,7 +90,7 @@ fn boot(state: &State, spec: &Spec, cgroup: &str) -> Result<Services> {
     services.start(node::kubelet(state.directory(), &pki, cgroup, addresses)?)?;
     services.start(node::kube_proxy(state.directory(), &pki, addresses)?)?;
     imported.recv().context("the import of images ended early")??;
-    wait::until("the node to be ready", PATIENCE, || {
+    wait::until("the node to be ready", START_TIMEOUT, || {
         let node: Value = serde_json::from_str(&kubectl(state, &["get", "node", node::NAME, "-o", "json"])?)?;
         let mut unproxied = Vec::new();
         for family in addresses.families() {
@@ -113,7 +113,7 @@ fn import_images(count: usize, state: &State) -> mpsc::Receiver<Result<()>> {
     let (done, imported) = mpsc::channel();
     let images = state.path("images");
     thread::spawn(move || {
-        let result = wait::until("the container runtime to listen", PATIENCE, || {
+        let result = wait::until("the container runtime to listen", START_TIMEOUT, || {
             let mut ctr = Command::new("ctr");
             ctr.args(["--address", node::RUNTIME_SOCKET, "version"]);
             command::output(&mut ctr).map(Observed::Yes)
@@ -127,7 +127,7 @@ fn import_images(count: usize, state: &State) -> mpsc::Receiver<Result<()>> {
                 command::output(&mut ctr).map(drop)
             })
         });
-        // Nobody listens only when the boot has failed already.
+        // The receiver is gone only when the boot has failed already.
         drop(done.send(result));
     });
     imported
@@ -140,5 +140,5 @@ fn kubectl(state: &State, arguments: &[&str]) -> Result<String> {
 fn publish(state: &State, name: &str, text: &str) -> Result<()> {
     let unfinished = state.path(format!("{name}.unfinished"));
     fs::write(&unfinished, text)?;
-    fs::rename(&unfinished, state.path(name)).context("cannot tell the cluster's state")
+    fs::rename(&unfinished, state.path(name)).context("cannot publish the state of the boot")
 }

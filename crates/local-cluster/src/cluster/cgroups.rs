@@ -1,4 +1,4 @@
-//! The control groups that a cluster's kubelet works in, on cgroup v1 and v2.
+//! The control groups of a cluster's kubelet, on cgroup v1 and v2.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,35 +10,36 @@ use crate::wait::{self, Observed};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// Makes the group `name` in every hierarchy: kubelet wants it to be there.
+/// Creates the group `name` in every hierarchy. The kubelet expects it to exist.
 ///
 /// # Errors
-/// When a directory cannot be made.
+/// When a directory cannot be created.
 pub fn make(name: &str) -> Result<()> {
     if unified() {
         delegate_controllers()?;
     }
     for hierarchy in hierarchies()? {
         let group = hierarchy.join(name);
-        fs::create_dir_all(&group).with_context(|| format!("cannot make the cgroup {}", group.display()))?;
+        fs::create_dir_all(&group)
+            .with_context(|| format!("cannot create the cgroup {}", group.display()))?;
     }
     Ok(())
 }
 
-/// Whether the machine has cgroup v2.
+/// Returns whether the machine has cgroup v2.
 #[must_use]
 pub fn unified() -> bool {
     Path::new(ROOT).join("cgroup.controllers").exists()
 }
 
-/// Removes the group `name` with all below it; processes in it must have ended.
+/// Removes the group `name` and all groups in it. Their processes must have ended.
 ///
 /// # Errors
 /// When a group stays busy.
 pub fn remove(name: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
         let group = hierarchy.join(name);
-        // The kernel lets go of a group a moment after its last process.
+        // The kernel releases a group a moment after its last process.
         wait::until(&format!("the cgroup {} to be empty", group.display()), Duration::from_secs(20), || {
             remove_tree(&group)?;
             Ok(Observed::Yes(()))
@@ -47,7 +48,7 @@ pub fn remove(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The group `name` and all groups below it, in every hierarchy.
+/// Returns the directories of the group `name` in all hierarchies.
 ///
 /// # Errors
 /// When the hierarchies cannot be listed.
@@ -55,7 +56,7 @@ pub fn below(name: &str) -> Result<Vec<PathBuf>> {
     Ok(hierarchies()?.iter().map(|hierarchy| hierarchy.join(name)).filter(|group| group.exists()).collect())
 }
 
-/// Every mounted hierarchy; with cgroup v2 there is one.
+/// Returns every mounted hierarchy. With cgroup v2 there is one.
 fn hierarchies() -> Result<Vec<PathBuf>> {
     if unified() {
         return Ok(vec![PathBuf::from(ROOT)]);
@@ -65,7 +66,7 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
         .filter_map(|entry| fs::canonicalize(entry.ok()?.path()).ok())
         .filter(|path| path.join("cgroup.procs").exists())
         .collect();
-    // Some are links: cpu and cpuacct are often one hierarchy.
+    // Some entries are links: cpu and cpuacct are often one hierarchy.
     found.sort();
     found.dedup();
     Ok(found)
@@ -75,7 +76,7 @@ fn delegate_controllers() -> Result<()> {
     let controllers = fs::read_to_string(Path::new(ROOT).join("cgroup.controllers"))?;
     let enable = controllers.split_whitespace().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
     fs::write(Path::new(ROOT).join("cgroup.subtree_control"), enable).context(
-        "cannot hand cgroup controllers down: run this outside of a container, or in a privileged one",
+        "cannot delegate cgroup controllers: run this outside of a container, or in a privileged one",
     )
 }
 

@@ -1,4 +1,4 @@
-//! The containers of a local cluster from the node's side, where no pod can reach.
+//! Access to the containers of a local cluster from its node.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use super::{Cluster, node};
 use crate::command;
 use crate::wait::{self, Observed};
 
-/// How long the runtime takes to notice that its containers have ended.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Limit for the container runtime to report that its containers have ended.
+const END_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Cluster {
-    /// Runs a shell command on the node and returns what it prints; `$1` is `argument`.
+    /// Runs a shell script on the node, and returns its output. `$1` in the script is `argument`.
     ///
     /// # Errors
-    /// When the cluster is not a local one, or the command fails.
+    /// When the cluster is not a local one, or the script fails.
     pub fn on_node(&self, script: &str, argument: &str) -> Result<String> {
         self.state()?;
         command::output(self.command("sh").args(["-ec", script, "sh", argument]))
     }
 
-    /// Kills every container of a namespace, the pods' sandboxes included, and waits until they have ended.
+    /// Kills every container of a namespace, including the pods' sandboxes, and waits until they have ended.
     ///
     /// # Errors
     /// When the cluster is not a local one, or they do not end.
@@ -36,7 +36,7 @@ impl Cluster {
         let running = format!(
             "tasks=$({ctr} tasks list); for container in $({of_namespace}); do echo \"$tasks\" | grep $container | grep RUNNING || true; done"
         );
-        wait::until("the containers to end", PATIENCE, || {
+        wait::until("the containers to end", END_TIMEOUT, || {
             let left = self.on_node(&running, namespace)?;
             Ok(if left.trim().is_empty() { Observed::Yes(()) } else { Observed::NotYet(left) })
         })

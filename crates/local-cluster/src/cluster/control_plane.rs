@@ -1,4 +1,4 @@
-//! etcd, the API server, its controllers and the scheduler.
+//! Command lines of etcd, the API server, the controller manager and the scheduler.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,8 @@ use super::state::AUDIT_LOG;
 
 const AUDIT_POLICY: &str = include_str!("audit-policy.yaml");
 
-/// The API server's store. It loses what a power cut would take, which a test cluster does not outlive.
+/// Returns etcd, the API server's store. It would lose data in a power failure, which a test cluster does not
+/// survive anyway.
 #[must_use]
 pub(super) fn etcd(directory: &Path) -> Service {
     Service {
@@ -25,8 +26,8 @@ pub(super) fn etcd(directory: &Path) -> Service {
     }
 }
 
-/// The API server, with the aggregation layer that metrics-server needs. It logs in [`AUDIT_LOG`] what
-/// Certmint's accounts ask it.
+/// Returns the API server, with the aggregation layer that metrics-server needs. It logs the requests of
+/// Certmint's accounts in [`AUDIT_LOG`].
 ///
 /// # Errors
 /// When the audit policy cannot be written.
@@ -38,7 +39,7 @@ pub(super) fn api_server(directory: &Path, pki: &Pki, addresses: Addresses) -> R
     let options = [
         ("advertise-address", addresses.primary().node.to_owned()),
         ("allow-privileged", "true".to_owned()),
-        // In MB; it is begun anew at 100 by default, and who reads it would miss what was before.
+        // In MB. The API server rotates the log at 100 by default, and readers would miss earlier requests.
         ("audit-log-maxsize", "10000".to_owned()),
         ("audit-log-path", directory.join(AUDIT_LOG).display().to_string()),
         ("audit-policy-file", audit_policy.display().to_string()),
@@ -68,7 +69,7 @@ pub(super) fn api_server(directory: &Path, pki: &Pki, addresses: Addresses) -> R
     Ok(service("kube-apiserver", options))
 }
 
-/// The controllers. To be started once the API server is ready: earlier, its roles are not there yet.
+/// Returns the controller manager. Start it when the API server is ready: before that, its roles do not exist.
 #[must_use]
 pub(super) fn controller_manager(pki: &Pki) -> Service {
     let kubeconfig = pki.kubeconfig_of("controller-manager").display().to_string();
@@ -77,12 +78,12 @@ pub(super) fn controller_manager(pki: &Pki) -> Service {
         ("authorization-kubeconfig", kubeconfig.clone()),
         ("cluster-signing-cert-file", pki.certificate("ca").display().to_string()),
         ("cluster-signing-key-file", pki.key("ca").display().to_string()),
-        // At the default of 20 requests a second, four seconds go by before the last controller starts.
+        // With the default of 20 requests a second, the last controller starts after four seconds.
         ("kube-api-burst", "400".to_owned()),
         ("kube-api-qps", "200".to_owned()),
         ("kubeconfig", kubeconfig),
         ("leader-elect", "false".to_owned()),
-        // A node is not given up while a test keeps the API server from it for a minute.
+        // A test disconnects the node from the API server for a minute; the node must not be given up.
         ("node-monitor-grace-period", "3m".to_owned()),
         ("root-ca-file", pki.certificate("ca").display().to_string()),
         ("service-account-private-key-file", pki.key("service-accounts").display().to_string()),
@@ -91,7 +92,7 @@ pub(super) fn controller_manager(pki: &Pki) -> Service {
     service("kube-controller-manager", options)
 }
 
-/// The scheduler. To be started once the API server is ready.
+/// Returns the scheduler. Start it when the API server is ready.
 #[must_use]
 pub(super) fn scheduler(pki: &Pki) -> Service {
     let kubeconfig = pki.kubeconfig_of("scheduler").display().to_string();

@@ -1,5 +1,5 @@
-//! The entry point of a cluster's own processes. They run the program that started the cluster, with a [`Role`] as its first
-//! argument.
+//! Entry point of the processes that hold a cluster. They run the same program as the user's command, with a
+//! [`Role`] as its first argument.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,8 @@ use anyhow::Result;
 use super::role::Role;
 use super::{boot, init, supervisor};
 
-/// Runs the process of a cluster that this program was started as, and returns how it ended. Returns `None` when the
-/// program was started by a user. Every program that starts clusters calls this first.
+/// Runs this process in its role for a cluster, and returns how it ended. Returns `None` when a user started
+/// the program. Every program that starts clusters calls this function first.
 pub fn run_as_cluster_process() -> Option<Result<()>> {
     let mut arguments = std::env::args_os().skip(1);
     let name = arguments.next()?;

@@ -1,4 +1,4 @@
-//! Process 1 of a cluster: it reaps orphans, and when it ends the kernel ends everything else.
+//! Process 1 of a cluster. It reaps orphans, and the kernel ends every other process when it ends.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -12,10 +12,10 @@ use super::boot;
 use super::role::Role;
 use super::state::State;
 
-/// Runs the boot process, and ends with it or with the supervisor.
+/// Runs the boot process. Ends together with the boot process or with the supervisor.
 ///
 /// # Errors
-/// When the boot process cannot be started or ends.
+/// When the boot process cannot be started, or ends.
 pub(super) fn run(directory: &Path) -> Result<()> {
     thread::spawn(|| {
         while std::io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {}

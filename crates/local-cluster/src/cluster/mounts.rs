@@ -1,6 +1,8 @@
-//! What a cluster sees of the machine's files: all of them, but its own /run, /var/lib and /var/log.
+//! Mounts of a cluster. It sees all files of the machine, except that it has its own /run, /var/lib and
+//! /var/log.
 //!
-//! Container runtimes and kubelet have paths there that no option moves, and two clusters must not meet.
+//! Container runtime and kubelet use paths there that cannot be configured, and two clusters must not share
+//! them.
 
 use std::fs;
 use std::path::Path;
@@ -11,22 +13,22 @@ use anyhow::{Context as _, Result};
 use super::state::{INSIDE, State};
 use crate::command;
 
-/// Lays the private mounts; afterwards the cluster's directory is [`INSIDE`].
+/// Creates the private mounts. Afterwards the cluster's directory is [`INSIDE`].
 ///
 /// # Errors
 /// When a mount fails.
-pub(super) fn lay(state: &State, programs: &[impl AsRef<Path>]) -> Result<()> {
-    // Everything is put together below the state directory first: the cache may itself be in a place that
-    // is about to be covered.
+pub(super) fn mount_all(state: &State, programs: &[impl AsRef<Path>]) -> Result<()> {
+    // Everything is first assembled below the state directory, because the cache may be in a directory that is
+    // about to be covered.
     for source in programs {
         let source = source.as_ref();
-        let name = source.file_name().context("a directory of programs without a name")?;
+        let name = source.file_name().context("the directory of programs has no name")?;
         bind(source, &state.path("programs").join(name))?;
     }
     let run = state.path("run");
     fs::create_dir_all(&run)?;
     mount(&["-t", "tmpfs", "-o", "mode=755", "tmpfs"], &[&run])?;
-    let inside = run.join(Path::new(INSIDE).file_name().context("no name for the state inside")?);
+    let inside = run.join(Path::new(INSIDE).file_name().context("the path inside the cluster has no name")?);
     bind(state.directory(), &inside)?;
     mount(&["--move"], &[&run, Path::new("/run")])?;
     for covered in ["/var/lib", "/var/log"] {
@@ -34,17 +36,17 @@ pub(super) fn lay(state: &State, programs: &[impl AsRef<Path>]) -> Result<()> {
     }
     fs::create_dir_all("/run/lock")?;
     fs::create_dir_all("/run/tmp")?;
-    // Volumes that ask for mount propagation need a shared tree. Shared within this namespace only: it was
-    // cut off from the machine's when it was made.
+    // Volumes with mount propagation need a shared tree. It is shared only within this namespace, which was
+    // separated from the machine's when it was created.
     mount(&["--make-rshared"], &[Path::new("/")])
 }
 
 fn bind(source: &Path, target: &Path) -> Result<()> {
-    fs::create_dir_all(target).with_context(|| format!("cannot make {}", target.display()))?;
+    fs::create_dir_all(target).with_context(|| format!("cannot create {}", target.display()))?;
     mount(&["--rbind"], &[source, target])
 }
 
 fn mount(options: &[&str], paths: &[&Path]) -> Result<()> {
-    // No table of mounts is kept in user space: it would be in the very /run that is being replaced.
+    // mount(8) must not record mounts in user space: its table would be in /run, which is being replaced.
     command::output(Command::new("mount").arg("--no-mtab").args(options).args(paths)).map(drop)
 }

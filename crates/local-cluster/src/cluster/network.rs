@@ -1,7 +1,7 @@
-//! A cluster's network: one node in a network namespace of its own, addresses that are nobody's.
+//! Network of a cluster: one node in its own network namespace.
 //!
-//! Addresses are from the ranges set aside for benchmarks and documentation (RFC 2544, RFC 5737, RFC 3849), so that
-//! they cannot collide with a real network's.
+//! Addresses are from the ranges for benchmarks and documentation (RFC 2544, RFC 5737, RFC 3849), so that they
+//! cannot collide with those of a real network.
 
 use std::fs;
 use std::net::IpAddr;
@@ -14,40 +14,40 @@ use serde_json::{Value, json};
 
 use crate::command;
 
-/// Of which families a cluster's addresses are.
+/// Address families of a cluster.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Addresses {
-    /// IPv4 alone.
+    /// IPv4 only.
     #[default]
     Ipv4,
-    /// IPv6 alone.
+    /// IPv6 only.
     Ipv6,
-    /// Both, IPv4 first.
+    /// IPv4 and IPv6, IPv4 first.
     DualStack,
 }
 
-/// A cluster's addresses of one family.
+/// Addresses of a cluster in one family.
 #[derive(Debug)]
 pub(super) struct Family {
-    /// The node's address.
+    /// Address of the node.
     pub(super) node: &'static str,
-    /// The length of the prefix of the node's network.
+    /// Prefix length of the node's network.
     prefix: u8,
-    /// Nobody's address in the node's network, by which everything else is reached.
+    /// Unused address in the node's network, which serves as the gateway of the default route.
     gateway: &'static str,
-    /// The addresses of pods.
+    /// Address range of pods.
     pub(super) pods: &'static str,
-    /// The addresses of Services.
+    /// Address range of Services.
     pub(super) services: &'static str,
-    /// The address of Service `kubernetes`: always the first of `services`.
+    /// Address of the Service `kubernetes`, always the first of `services`.
     pub(super) api_service: &'static str,
-    /// The address of the cluster's name service.
+    /// Address of the cluster's DNS server.
     pub(super) dns_service: &'static str,
-    /// Every address.
+    /// Address range with every address.
     any: &'static str,
-    /// What turns on forwarding.
+    /// File that turns on forwarding.
     forwarding: &'static str,
-    /// What the nft program calls the family.
+    /// Name of the family in nft.
     pub(super) nft: &'static str,
 }
 
@@ -78,7 +78,7 @@ const IPV6: Family = Family {
 };
 
 impl Addresses {
-    /// The families, the first of which is that of the API server.
+    /// Returns the families. The API server uses the first one.
     pub(super) fn families(self) -> &'static [Family] {
         const BOTH: [Family; 2] = [IPV4, IPV6];
         match self {
@@ -88,7 +88,7 @@ impl Addresses {
         }
     }
 
-    /// The family of the API server.
+    /// Returns the family of the API server.
     pub(super) fn primary(self) -> &'static Family {
         match self {
             Self::Ipv4 | Self::DualStack => &IPV4,
@@ -96,12 +96,12 @@ impl Addresses {
         }
     }
 
-    /// One address or range of each family, as the flags of Kubernetes take several.
+    /// Joins one address or range of each family with commas, as Kubernetes' flags expect several.
     pub(super) fn joined(self, of: impl Fn(&Family) -> &'static str) -> String {
         self.families().iter().map(of).collect::<Vec<_>>().join(",")
     }
 
-    /// The API server's origin.
+    /// Returns the URL of the API server.
     pub(super) fn api_server(self) -> String {
         let node = self.primary().node;
         let host = match node.parse() {
@@ -112,20 +112,20 @@ impl Addresses {
     }
 }
 
-/// Brings up the loopback, the node's addresses and default routes, inside the cluster's namespaces.
+/// Configures loopback, the node's addresses and default routes inside the cluster's namespaces.
 ///
 /// # Errors
-/// When an interface cannot be made.
+/// When an interface cannot be created.
 pub(super) fn up(host_name: &str, addresses: Addresses) -> Result<()> {
-    // A veth pair stands in for a network card: some kernels have no dummy interfaces. Nothing answers at
-    // the gateway; the route makes the node have an address of its own and Service addresses routable.
+    // A veth pair replaces a network card, because some kernels have no dummy interfaces. The gateway does not
+    // answer. The route is needed so that the node has a source address, and Service addresses are routable.
     for arguments in
         ["link set lo up", "link add node type veth peer name wire", "link set wire up", "link set node up"]
     {
         command::output(Command::new("ip").args(arguments.split(' ')))?;
     }
     for Family { node, prefix, gateway, any, forwarding, .. } in addresses.families() {
-        // An address of IPv6 is of no use until it is known to be nobody else's (nodad: it is).
+        // IPv6 addresses are unusable during duplicate address detection; `nodad` turns the detection off.
         let nodad = if node.contains(':') { " nodad" } else { "" };
         for arguments in [
             format!("address add {node}/{prefix} dev node{nodad}"),
@@ -138,10 +138,10 @@ pub(super) fn up(host_name: &str, addresses: Addresses) -> Result<()> {
     fs::write("/proc/sys/kernel/hostname", host_name).context("cannot set the host name")
 }
 
-/// Writes the configuration by which the container runtime connects pods.
+/// Writes the configuration of the pod network for the container runtime.
 ///
-/// Each pod has a link of its own to the node (`ptp`): all its traffic is routed, and so translated for
-/// Services, without bridge filtering in the kernel.
+/// Each pod has its own link to the node (`ptp`). So all its traffic is routed, and translated for Services
+/// without bridge filtering in the kernel.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_addresses_of_services_are_the_api_servers_and_names_are_answered_among_them() {
+    fn services_include_the_api_server_and_dns() {
         for Family { services, api_service, dns_service, .. } in Addresses::DualStack.families() {
             let network = services.split_once('/').map(|(network, _)| network).unwrap();
             let number = |address: &str| match address.parse().unwrap() {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_ipv6_is_in_brackets_where_a_port_follows() {
+    fn ipv6_addresses_are_in_brackets_before_a_port() {
         assert_eq!(Addresses::DualStack.api_server(), "https://198.51.100.1:6443");
         assert_eq!(Addresses::Ipv6.api_server(), "https://[2001:db8:1::1]:6443");
         assert_eq!(Addresses::DualStack.joined(|family| family.node), "198.51.100.1,2001:db8:1::1");

@@ -1,4 +1,4 @@
-//! The node: container runtime, kubelet and kube-proxy.
+//! Configuration and command lines of the node's services: container runtime, kubelet and kube-proxy.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,22 +11,22 @@ use super::pki::Pki;
 use super::service::Service;
 use crate::machine;
 
-/// The node's name.
+/// Name of the node.
 pub(super) const NAME: &str = "node";
-/// Where the container runtime listens.
+/// Socket of the container runtime.
 pub(super) const RUNTIME_SOCKET: &str = "/run/containerd/containerd.sock";
 
-/// The container runtime.
+/// Returns the container runtime.
 ///
 /// # Errors
-/// When its configuration cannot be written, or a package it needs is not installed.
+/// When its configuration cannot be written, or a required package is not installed.
 pub(super) fn containerd(directory: &Path, pause_image: &str, addresses: Addresses) -> Result<Service> {
     let pod_network = directory.join("pod-network");
     network::write_pod_network(&pod_network, addresses)?;
     let plugins = machine::located("containernetworking-plugins").and_then(Path::parent);
     let plugins = plugins.context("the Debian package containernetworking-plugins is not installed")?;
     let runc = machine::located("runc").context("the Debian package runc is not installed")?;
-    // restrict_oom_score_adj: a machine without CAP_SYS_RESOURCE may not lower these scores.
+    // restrict_oom_score_adj: without CAP_SYS_RESOURCE, these scores must not be lowered.
     let config = format!(
         r#"version = 3
 root = "{root}"
@@ -55,12 +55,13 @@ SystemdCgroup = false
     Ok(Service { program: "containerd", arguments: vec![format!("--config={}", path.display())] })
 }
 
-/// kubelet, in the cgroup `cgroup`; two kubelets in one remove each other's pods.
+/// Returns the kubelet, which uses the cgroup `cgroup`. Two kubelets in one cgroup would remove each other's
+/// pods.
 ///
 /// # Errors
 /// When its configuration cannot be written.
 pub(super) fn kubelet(directory: &Path, pki: &Pki, cgroup: &str, addresses: Addresses) -> Result<Service> {
-    // Names outside of the cluster are nobody's business here.
+    // Pods cannot resolve names outside the cluster.
     let resolver = write(directory, "resolv.conf", "")?;
     let config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -77,7 +78,7 @@ pub(super) fn kubelet(directory: &Path, pki: &Pki, cgroup: &str, addresses: Addr
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": format!("unix://{RUNTIME_SOCKET}"),
         "enforceNodeAllocatable": ["none"],
-        // The machine's disk and memory are its owner's; a test must not fail because they are well used.
+        // Tests must not fail because disk or memory of the machine are nearly full.
         "evictionHard": {
             "imagefs.available": "0%", "imagefs.inodesFree": "0%", "memory.available": "0%",
             "nodefs.available": "0%", "nodefs.inodesFree": "0%",
@@ -104,7 +105,7 @@ pub(super) fn kubelet(directory: &Path, pki: &Pki, cgroup: &str, addresses: Addr
     })
 }
 
-/// kube-proxy.
+/// Returns kube-proxy.
 ///
 /// # Errors
 /// When its configuration cannot be written.
@@ -114,7 +115,7 @@ pub(super) fn kube_proxy(directory: &Path, pki: &Pki, addresses: Addresses) -> R
         "kind": "KubeProxyConfiguration",
         "clientConnection": { "kubeconfig": pki.kubeconfig_of("proxy") },
         "clusterCIDR": addresses.joined(|family| family.pods),
-        // Zero leaves the machine-wide limits alone, which cannot be written from a network namespace.
+        // Zero leaves the machine-wide limits unchanged, which cannot be written from a network namespace.
         "conntrack": {
             "maxPerCore": 0, "min": 0, "tcpCloseWaitTimeout": "0s", "tcpEstablishedTimeout": "0s",
             "udpStreamTimeout": "0s", "udpTimeout": "0s",

@@ -1,4 +1,4 @@
-//! The certificates by which the parts of a local cluster know each other, made with the openssl command.
+//! Certificates for the components of a local cluster, created with the openssl command.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,21 +10,22 @@ use serde_json::json;
 use super::network::Addresses;
 use crate::command;
 
-/// A directory with the cluster's certificates and kubeconfigs.
+/// Directory with the cluster's certificates and kubeconfigs.
 #[derive(Debug, Clone)]
 pub(super) struct Pki {
     directory: PathBuf,
     addresses: Addresses,
 }
 
-/// Test clusters live for minutes; a month lets a forgotten one be looked at.
+/// Lifetime of the certificates in days. Test clusters exist for minutes; a forgotten one can be inspected for
+/// a month.
 const DAYS: &str = "30";
 
 impl Pki {
-    /// Makes every certificate and kubeconfig in `directory`.
+    /// Creates all certificates and kubeconfigs in `directory`.
     ///
     /// # Errors
-    /// When openssl fails or a file cannot be written.
+    /// When openssl fails, or a file cannot be written.
     pub(super) fn make(directory: &Path, node: &str, addresses: Addresses) -> Result<Self> {
         fs::create_dir_all(directory)?;
         let pki = Self { directory: directory.to_path_buf(), addresses };
@@ -60,19 +61,19 @@ impl Pki {
         Ok(pki)
     }
 
-    /// The certificate `name`.
+    /// Returns the path of the certificate `name`.
     #[must_use]
     pub(super) fn certificate(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.crt"))
     }
 
-    /// The private key `name`.
+    /// Returns the path of the private key `name`.
     #[must_use]
     pub(super) fn key(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.key"))
     }
 
-    /// The kubeconfig of client `name`.
+    /// Returns the path of the kubeconfig of client `name`.
     #[must_use]
     pub(super) fn kubeconfig_of(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.kubeconfig"))

@@ -1,4 +1,4 @@
-//! The processes of a local cluster's containers: a scenario stops one, lets it go on, or kills it.
+//! Processes of a local cluster's containers. Scenarios stop, continue or kill them, and read their memory.
 
 use std::fmt;
 
@@ -8,67 +8,67 @@ use serde_json::Value;
 use super::{Cluster, node};
 use crate::command;
 
-/// What a process is sent, see signal(7).
+/// Signal to a process, see signal(7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// It stands still, until [`Self::Continue`].
+    /// Stops the process until [`Self::Continue`].
     Stop,
-    /// It goes on where it stood.
+    /// Continues a stopped process.
     Continue,
-    /// It ends, and cannot do anything about it.
+    /// Kills the process, which cannot handle the signal.
     Kill,
 }
 
-/// What a process holds of memory.
+/// Memory of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// Now, `VmRSS`.
+    /// Current resident memory in KiB, `VmRSS`.
     pub resident_kib: u64,
-    /// At most since it began, `VmHWM`.
+    /// Peak of the resident memory in KiB, `VmHWM`.
     pub peak_kib: u64,
 }
 
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { resident_kib, peak_kib } = self;
-        write!(f, "{resident_kib} KiB of memory, at most {peak_kib}")
+        write!(f, "{resident_kib} KiB of memory, peak {peak_kib} KiB")
     }
 }
 
-/// `/proc/PID/status`, as it was once.
+/// Content of `/proc/PID/status`.
 #[derive(Debug, Clone)]
 pub struct Status(String);
 
 impl Status {
-    /// A field that is a number, in KiB where it has a unit.
+    /// Returns the number in the field `name`, in KiB if the field has a unit.
     ///
     /// # Errors
-    /// When there is no such field.
+    /// When the field does not exist.
     pub fn number(&self, name: &str) -> Result<u64> {
         let value = self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let number = value.and_then(|value| value.split_whitespace().next()?.parse().ok());
-        number.with_context(|| format!("the process has no {name}"))
+        number.with_context(|| format!("the process status has no field {name}"))
     }
 
-    /// What the process holds of memory.
+    /// Returns the memory of the process.
     ///
     /// # Errors
-    /// When it has ended: its memory is gone then.
+    /// When the process has ended, because its memory is released then.
     pub fn memory(&self) -> Result<Memory> {
         Ok(Memory { resident_kib: self.number("VmRSS")?, peak_kib: self.number("VmHWM")? })
     }
 }
 
 impl Cluster {
-    /// What the kernel says of a process, by its number in the cluster.
+    /// Reads the status of the process with the number `pid` in the cluster.
     ///
     /// # Errors
-    /// When there is no such process.
+    /// When the process does not exist.
     pub fn process_status(&self, pid: &str) -> Result<Status> {
         command::output(self.command("cat").arg(format!("/proc/{pid}/status"))).map(Status)
     }
 
-    /// What the first process of a pod's container holds of memory.
+    /// Returns the memory of the first process in a pod's container.
     ///
     /// # Errors
     /// When the cluster is not a local one, or the container does not run.
@@ -76,7 +76,7 @@ impl Cluster {
         self.process_status(&self.process_of(pod, container)?)?.memory()
     }
 
-    /// Signals the first process of a pod's container.
+    /// Sends a signal to the first process in a pod's container.
     ///
     /// # Errors
     /// When the cluster is not a local one, or the container does not run.
@@ -90,10 +90,10 @@ impl Cluster {
         command::output(self.command("kill").args([name, &pid])).map(drop)
     }
 
-    /// What a pod's container has written, read from the node's disk: also while there is no API server.
+    /// Reads the log of a pod's container from the node's disk. Works also while the API server is down.
     ///
     /// # Errors
-    /// When the cluster is not a local one, or the container has written nothing yet.
+    /// When the cluster is not a local one, or the container has not written a log.
     pub fn log_on_node(&self, pod: &Value, container: &str) -> Result<String> {
         self.state()?;
         let metadata = &pod["metadata"];
@@ -113,7 +113,7 @@ impl Cluster {
         let mut ctr = self.command("ctr");
         ctr.args(["--address", node::RUNTIME_SOCKET, "--namespace=k8s.io", "tasks", "list"]);
         let tasks = command::output(&mut ctr)?;
-        // TASK PID STATUS
+        // The columns are TASK, PID and STATUS.
         let running = tasks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         let mut of_it =
             running.filter(|task| matches!(task[..], [task, _, status] if task == id && status != "STOPPED"));
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_with_and_without_a_unit() {
+    fn status_numbers_may_have_a_unit() {
         let status =
             Status("Name:\tcertmint\nVmHWM:\t    9200 kB\nVmRSS:\t    8100 kB\nThreads:\t1\n".into());
         assert_eq!(status.memory().unwrap(), Memory { resident_kib: 8100, peak_kib: 9200 });

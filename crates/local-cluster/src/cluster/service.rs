@@ -1,4 +1,4 @@
-//! The long-running programs of a cluster, started again when they end.
+//! Long-running programs of a cluster, which are restarted when they end.
 
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
@@ -11,19 +11,19 @@ use anyhow::{Context as _, Result};
 
 use super::state::State;
 
-/// How soon an ended program is started again, and a wish to stop one is seen.
+/// Interval in which services are checked: whether they have ended, or should be stopped.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// One program with its arguments; its name is the program's.
+/// A program with its arguments. The service has the program's name.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
-    /// The program, found in PATH.
+    /// Name of the program, which is found in `PATH`.
     pub(super) program: &'static str,
-    /// Its arguments.
+    /// Arguments of the program.
     pub(super) arguments: Vec<String>,
 }
 
-/// The services of one cluster, watched by a thread.
+/// The services of one cluster. A thread watches them.
 #[derive(Debug)]
 pub(super) struct Services {
     state: State,
@@ -37,7 +37,7 @@ struct Running {
 }
 
 impl Services {
-    /// No service yet.
+    /// Starts the watching thread, without a service.
     #[must_use]
     pub(super) fn new(state: State) -> Self {
         let (started, starting) = mpsc::channel();
@@ -51,7 +51,7 @@ impl Services {
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
                 for running in &mut services {
-                    if let Err(error) = running.look_after(&watched) {
+                    if let Err(error) = running.check(&watched) {
                         println!("{}: {error:#}", running.service.program);
                     }
                 }
@@ -63,15 +63,17 @@ impl Services {
     /// Starts `service`.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When the program cannot be started.
     pub(super) fn start(&self, service: Service) -> Result<()> {
         let child = Some(service.spawn(&self.state)?);
-        self.started.send(Running { service, child }).context("the services are no longer watched")
+        self.started
+            .send(Running { service, child })
+            .context("the thread that watches the services has ended")
     }
 }
 
 impl Running {
-    fn look_after(&mut self, state: &State) -> Result<()> {
+    fn check(&mut self, state: &State) -> Result<()> {
         let stopped = stop_file(state, self.service.program).exists();
         match &mut self.child {
             Some(child) if stopped => {
@@ -81,7 +83,7 @@ impl Running {
             }
             Some(child) => {
                 if let Some(status) = child.try_wait()? {
-                    println!("{} ended ({status}) and is started again", self.service.program);
+                    println!("{} ended ({status}) and is restarted", self.service.program);
                     self.child = Some(self.service.spawn(state)?);
                 }
             }
@@ -106,19 +108,19 @@ impl Service {
     }
 }
 
-/// While this file is there, the service is kept down.
+/// Returns the path of a file that keeps the service down while it exists.
 #[must_use]
 pub(super) fn stop_file(state: &State, service: &str) -> PathBuf {
     state.path(format!("{service}.stopped"))
 }
 
-/// What the service prints.
+/// Returns the path of the service's log.
 #[must_use]
 pub(super) fn log_file(state: &State, service: &str) -> PathBuf {
     state.path(format!("{service}.log"))
 }
 
-/// The end of what each service printed, for a person who looks for the reason of a failure.
+/// Returns the last lines of each service's log, to explain a failure.
 #[must_use]
 pub(super) fn log_tails(state: &State, lines: usize) -> String {
     let Ok(entries) = fs::read_dir(state.directory()) else {

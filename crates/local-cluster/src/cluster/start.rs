@@ -1,4 +1,4 @@
-//! Starting a local cluster, from an empty machine to a node that is ready.
+//! Start of a local cluster, from an unprepared machine to a ready node.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,23 +16,25 @@ use crate::images::{self, Image};
 use crate::wait::{self, Observed};
 use crate::{machine, progress};
 
-/// A cluster takes seconds; a loaded machine is slow.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// Limit for the boot of a cluster. It usually takes seconds, but the machine may be loaded.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl Cluster {
-    /// Starts a local cluster, after building what it is made of and clearing up after crashed ones. It goes
-    /// down with this process, however that ends, unless it is [kept](Self::keep).
+    /// Starts a local cluster with IPv4 addresses. Builds its programs and images before, and removes the
+    /// remains of crashed clusters. The cluster ends with this process, in whatever way that ends, unless it is
+    /// [kept](Self::keep).
     ///
     /// # Errors
-    /// When the machine lacks something, there is such a cluster already, or it does not come up.
+    /// When the machine does not meet a requirement, a cluster of that name runs, or the cluster does not
+    /// start.
     pub fn start(cache: &Cache, options: &Options) -> Result<Self> {
         Self::start_with(cache, options, Addresses::default())
     }
 
-    /// The same, with addresses of these families.
+    /// Starts a local cluster like [`Self::start`], with addresses of these families.
     ///
     /// # Errors
-    /// Those of [`Self::start`].
+    /// As [`Self::start`].
     pub fn start_with(cache: &Cache, options: &Options, addresses: Addresses) -> Result<Self> {
         prepare(cache)?;
         check_name(&options.name)?;
@@ -43,15 +45,15 @@ impl Cluster {
             let _lock = cache.lock("clusters")?;
             if state.directory().exists() {
                 bail!(
-                    "there is a cluster {} already: end it with `cargo xtask cluster down --name {0}`",
+                    "cluster {} exists already: end it with `cargo xtask cluster down --name {0}`",
                     options.name
                 );
             }
-            fs::create_dir_all(state.path("images")).context("cannot make the cluster's directory")?;
+            fs::create_dir_all(state.path("images")).context("cannot create the cluster's directory")?;
             for (number, image) in images.iter().enumerate() {
-                // Within the cache a link will do, and the import reads it inside the namespaces.
+                // A hard link works within the cache, and the import reads it inside the namespaces.
                 fs::hard_link(image.tar(), state.path(format!("images/{number}.tar")))
-                    .context("cannot hand an image to the cluster")?;
+                    .context("cannot link an image into the cluster's directory")?;
             }
             let pause = images.iter().find(|image| image.name == images::PAUSE);
             state.write_spec(&Spec {
@@ -64,7 +66,7 @@ impl Cluster {
             })?;
             supervisor::start(&state)?
         };
-        let took = await_boot(&state)?;
+        let took = wait_for_boot(&state)?;
         progress::note(&format!("cluster {}: node ready {took} after start", options.name));
         let namespaces = state.namespaces_of()?;
         let cluster = Self {
@@ -72,23 +74,21 @@ impl Cluster {
             access: Access::Local { state, namespaces, lifeline: Mutex::new(Some(lifeline)) },
         };
         if !options.control_plane_only {
-            progress::step("names are answered in the cluster", || {
-                addons::install_dns(&cluster, &images, addresses)
-            })?;
+            progress::step("CoreDNS is ready", || addons::install_dns(&cluster, &images, addresses))?;
         }
         Ok(cluster)
     }
 }
 
-/// Makes the machine ready for local clusters, and removes what crashed ones left.
+/// Prepares the machine for local clusters, and removes the remains of crashed ones.
 ///
 /// # Errors
-/// When this is not root or a package cannot be installed.
+/// When this process does not run as root, or a package cannot be installed.
 fn prepare(cache: &Cache) -> Result<()> {
     machine::require_root()?;
     machine::install(machine::CLUSTER)?;
     for name in supervisor::sweep(cache)? {
-        progress::note(&format!("removed what was left of cluster {name}"));
+        progress::note(&format!("removed the remains of cluster {name}"));
     }
     Ok(())
 }
@@ -101,14 +101,16 @@ fn programs(cache: &Cache) -> Result<Vec<PathBuf>> {
 fn check_name(name: &str) -> Result<()> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() || name.len() > 40 || !name.bytes().all(fits) || name.starts_with('-') {
-        bail!("{name:?} is no name for a cluster: use up to 40 of a-z, 0-9 and -, for example `test-2`");
+        bail!(
+            "{name:?} is not a valid name for a cluster: use up to 40 of a-z, 0-9 and -, for example `test-2`"
+        );
     }
     Ok(())
 }
 
-/// Waits until the boot process says how it went.
-fn await_boot(state: &State) -> Result<String> {
-    let outcome = wait::until(&format!("cluster {} to boot", state.name()), PATIENCE, || {
+/// Waits until the boot process has succeeded or failed.
+fn wait_for_boot(state: &State) -> Result<String> {
+    let outcome = wait::until(&format!("cluster {} to boot", state.name()), BOOT_TIMEOUT, || {
         if let Ok(took) = fs::read_to_string(state.path("ready")) {
             return Ok(Observed::Yes(Ok(took)));
         }
@@ -116,14 +118,14 @@ fn await_boot(state: &State) -> Result<String> {
             return Ok(Observed::Yes(Err(reason)));
         }
         if !state.supervised() {
-            return Ok(Observed::Yes(Err("its supervisor has ended".to_owned())));
+            return Ok(Observed::Yes(Err("the supervisor has ended".to_owned())));
         }
-        Ok(Observed::NotYet("it is booting".to_owned()))
+        Ok(Observed::NotYet("the cluster is booting".to_owned()))
     });
     outcome.and_then(|outcome| outcome.map_err(anyhow::Error::msg)).map_err(|error| {
         let logs = service::log_tails(state, 15);
         drop(supervisor::stop(state));
-        anyhow!("cluster {} does not come up: {error:#}\n{logs}", state.name())
+        anyhow!("cluster {} does not start: {error:#}\n{logs}", state.name())
     })
 }
 
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_would_be_paths_are_refused() {
+    fn rejects_names_that_are_paths() {
         assert!(check_name("test-2").is_ok());
         for name in ["", "..", "a/b", "A", "-x", &"x".repeat(41)] {
             assert!(check_name(name).is_err(), "{name}");

@@ -1,4 +1,4 @@
-//! The process outside a cluster's namespaces that starts it, waits for its end and clears up after it.
+//! The process outside a cluster's namespaces that creates them, waits for their end, and cleans up.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -18,17 +18,17 @@ use super::state::{State, locked_log};
 use crate::cache::{Cache, remove_dir};
 use crate::wait::{self, Observed};
 
-/// The copy of the running program that all processes of a cluster come from.
+/// Name of the copy of this program that all processes of a cluster run.
 const PROGRAM: &str = "program";
 
-/// Starts the supervisor of the cluster in `state`, in a session of its own so that the terminal's Ctrl-C
-/// does not reach it. The cluster ends when what is returned is dropped, however this process ends; a byte
-/// written to it beforehand lets the cluster stay.
+/// Starts the supervisor of the cluster in `state`. It has its own session, so that Ctrl-C in the terminal does
+/// not reach it. The cluster ends when the returned pipe is closed, in whatever way this process ends. If a
+/// byte is written to the pipe before, the cluster stays.
 ///
 /// # Errors
-/// When it cannot be started.
+/// When the supervisor cannot be started.
 pub fn start(state: &State) -> Result<ChildStdin> {
-    // A copy, so that building this program anew does not pull the file from under a running cluster.
+    // A copy, so that a new build of this program does not replace the file of a running cluster.
     let program = state.path(PROGRAM);
     fs::copy(std::env::current_exe()?, &program).context("cannot copy this program")?;
     let log = locked_log(&state.path("supervisor.log"))?;
@@ -43,15 +43,15 @@ pub fn start(state: &State) -> Result<ChildStdin> {
         .spawn()
         .context("cannot start the cluster's supervisor")?;
     let lifeline = child.stdin.take().context("the cluster's supervisor has no standard input")?;
-    // Reaps it when it ends before its runner does.
+    // Reaps the supervisor if it ends before this process.
     thread::spawn(move || child.wait());
     Ok(lifeline)
 }
 
-/// Runs the cluster in `directory` until it ends, or its runner does, and leaves nothing of it.
+/// Runs the cluster in `directory` until it or the command that started it ends, and removes all its files.
 ///
 /// # Errors
-/// When the namespaces cannot be made, or something cannot be removed.
+/// When the namespaces cannot be created, or something cannot be removed.
 pub fn supervise(directory: &Path) -> Result<()> {
     let state = State::at(directory);
     fs::write(state.path("supervisor.pid"), std::process::id().to_string())?;
@@ -68,8 +68,8 @@ pub fn supervise(directory: &Path) -> Result<()> {
         .spawn()
         .context("cannot start unshare")?;
     fs::write(state.path("pid"), namespaces.id().to_string())?;
-    // Init ends, and with it everything in its namespaces, when it reads the end of this pipe: also when
-    // this process is killed.
+    // When this pipe closes, init ends, and with it every process in its namespaces. That happens also when the
+    // supervisor is killed.
     let lifeline = namespaces.stdin.take();
     let kept = Arc::new(AtomicBool::new(false));
     let runner = thread::spawn({
@@ -87,29 +87,29 @@ pub fn supervise(directory: &Path) -> Result<()> {
     let status = namespaces.wait()?;
     let failed = state.path("failed");
     if !runner.is_finished() && !failed.exists() {
-        // The runner is still there, and wants to know.
-        fs::write(failed, format!("it ended by itself ({status})"))?;
+        // The command that started the cluster still runs, and reports this error.
+        fs::write(failed, format!("the cluster ended unexpectedly ({status})"))?;
     }
     if kept.load(Ordering::Acquire) {
-        bail!("the cluster ended by itself ({status})");
+        bail!("the cluster ended unexpectedly ({status})");
     }
-    // Until the runner has gone, it may want to read the logs.
+    // The command that started the cluster may still read the logs.
     drop(runner.join());
     clear(&state)
 }
 
-/// Ends the cluster in `state`, whatever state it is in, and removes all of it.
+/// Ends the cluster in `state`, and removes all its files.
 ///
 /// # Errors
-/// When something of it cannot be ended or removed.
+/// When a process cannot be ended, or a file cannot be removed.
 pub fn stop(state: &State) -> Result<()> {
     wait::until(&format!("cluster {} to end", state.name()), Duration::from_secs(30), || {
         if state.supervised() {
             kill_process(supervisor(state)?, Signal::TERM).context("cannot end the cluster's supervisor")?;
-            return Ok(Observed::NotYet("its supervisor still runs".to_owned()));
+            return Ok(Observed::NotYet("the supervisor still runs".to_owned()));
         }
         Ok(if state.inhabited() {
-            Observed::NotYet("its processes still run".to_owned())
+            Observed::NotYet("processes of the cluster still run".to_owned())
         } else {
             Observed::Yes(())
         })
@@ -117,7 +117,7 @@ pub fn stop(state: &State) -> Result<()> {
     clear(state)
 }
 
-/// Removes what crashed clusters left behind.
+/// Removes what crashed clusters left behind, and returns their names.
 ///
 /// # Errors
 /// When something cannot be removed.
@@ -139,6 +139,6 @@ fn clear(state: &State) -> Result<()> {
 }
 
 fn supervisor(state: &State) -> Result<Pid> {
-    let pid = fs::read_to_string(state.path("supervisor.pid")).context("its supervisor has just started")?;
-    pid.trim().parse().ok().and_then(Pid::from_raw).context("supervisor.pid holds no pid")
+    let pid = fs::read_to_string(state.path("supervisor.pid")).context("the supervisor has just started")?;
+    pid.trim().parse().ok().and_then(Pid::from_raw).context("supervisor.pid does not contain a pid")
 }

@@ -1,4 +1,4 @@
-//! Images with programs from Debian's packages and the libraries that these load, and nothing more.
+//! Images with programs from Debian packages and the libraries that these programs load.
 
 mod languages;
 mod recipes;
@@ -17,25 +17,28 @@ use crate::cache::{Cache, Key, remove_dir};
 use crate::packages::{unpack, unpack_wheels};
 use crate::{command, progress};
 
-/// What goes into an image. Paths are absolute; a `*` in place of a directory's name stands for the version in it.
+/// Content of an image. Paths are absolute. A `*` in place of a directory stands for its only entry, such as a
+/// version.
 struct Recipe {
     name: &'static str,
     packages: &'static [&'static str],
-    /// What Debian does not have, from PyPI, as `NAME==VERSION --hash=sha256:…`; unpacked to [`WHEELS`].
+    /// Wheels from PyPI for programs that Debian does not have, as `NAME==VERSION --hash=sha256:…`. They are
+    /// unpacked to [`WHEELS`].
     wheels: &'static [&'static str],
-    /// Programs, brought along with their libraries, and linked to from `/usr/bin`.
+    /// Programs. They are copied with their libraries, and linked from `/usr/bin`.
     programs: &'static [&'static str],
-    /// Other files of the packages, modules (`*.so`) with their libraries, and directories with all that is in them.
+    /// Other files of the packages. Modules (`*.so`) are copied with their libraries, and directories with
+    /// their content.
     files: &'static [&'static str],
-    /// Files of our own.
+    /// Files with their content.
     written: &'static [(&'static str, &'static str)],
     config: oci::Config<'static>,
 }
 
-/// Where the content of wheels is.
+/// Directory of the unpacked wheels.
 const WHEELS: &str = "/opt/wheels";
 
-/// The shell and the small programs that are handy in a container.
+/// The shell and small programs of busybox.
 const APPLETS: &[&str] = &[
     "base64",
     "cat",
@@ -80,7 +83,7 @@ const APPLETS: &[&str] = &[
 
 fn build(cache: &Cache, recipe: &Recipe) -> Result<Image> {
     let release = fs::read_to_string("/etc/debian_version").context(
-        "images with nginx, curl and openssl are made from Debian's packages, and this is not Debian or alike",
+        "images with nginx, curl and openssl are built from Debian packages; use a machine with Debian",
     )?;
     let key =
         [recipe.packages, recipe.wheels, recipe.programs, recipe.files, recipe.config.entrypoint, APPLETS]
@@ -89,7 +92,7 @@ fn build(cache: &Cache, recipe: &Recipe) -> Result<Image> {
             .chain(recipe.written.iter().flat_map(|(path, text)| [*path, *text]))
             .fold(Key::default().text(release.trim()).text(recipe.config.stop_signal), Key::text);
     let directory = cache.entry(KIND, recipe.name, &key, |directory| {
-        progress::step(&format!("making the image {} from Debian's packages", recipe.name), || {
+        progress::step(&format!("building the image {} from Debian packages", recipe.name), || {
             let packages = directory.join("packages");
             unpack(recipe.packages, &packages)?;
             unpack_wheels(recipe.wheels, &within(&packages, Path::new(WHEELS)))?;
@@ -103,7 +106,7 @@ fn build(cache: &Cache, recipe: &Recipe) -> Result<Image> {
     Image::open(recipe.name, &directory)
 }
 
-/// Copies what the recipe names, and the libraries its programs load, from `packages` to `root`.
+/// Copies the files of the recipe, and the libraries of its programs, from `packages` to `root`.
 fn select(recipe: &Recipe, packages: &Path, root: &Path) -> Result<()> {
     for directory in ["bin", "lib", "lib64", "sbin"] {
         fs::create_dir_all(root.join("usr").join(directory))?;
@@ -135,7 +138,7 @@ fn select(recipe: &Recipe, packages: &Path, root: &Path) -> Result<()> {
     APPLETS.iter().try_for_each(|applet| Ok(symlink("busybox", root.join("usr/bin").join(applet))?))
 }
 
-/// The path that is meant by one with a `*`.
+/// Replaces `*` in a path with the only entry of its directory.
 fn expand(packages: &Path, path: &str) -> Result<PathBuf> {
     let Some((before, after)) = path.split_once("/*/") else {
         return Ok(path.into());
@@ -145,11 +148,11 @@ fn expand(packages: &Path, path: &str) -> Result<PathBuf> {
     let names = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
     match names.as_slice() {
         [name] => Ok(Path::new(before).join(name).join(after)),
-        _ => bail!("{before} was to hold one directory, and holds {names:?}"),
+        _ => bail!("{before} should contain one directory, but contains {names:?}"),
     }
 }
 
-/// Lets a program be found by its name, wherever it is.
+/// Links a program from `/usr/bin`, so that it is found by its name.
 fn link(root: &Path, program: &Path) -> Result<()> {
     let name = program.file_name().context("a program needs a name")?;
     let link = root.join("usr/bin").join(name);
@@ -163,7 +166,7 @@ fn copy_libraries(packages: &Path, root: &Path, loader: &Path, program: &Path) -
     libraries(packages, loader, program)?.iter().try_for_each(|library| copy(packages, root, library))
 }
 
-/// The libraries that `program` loads, asked of the loader that will load them.
+/// Returns the libraries of `program`, as the dynamic loader lists them.
 fn libraries(packages: &Path, loader: &Path, program: &Path) -> Result<Vec<PathBuf>> {
     let places =
         ["usr/lib/x86_64-linux-gnu", "usr/lib"].map(|place| packages.join(place).display().to_string());
@@ -173,7 +176,7 @@ fn libraries(packages: &Path, loader: &Path, program: &Path) -> Result<Vec<PathB
             .arg(resolve(packages, program)?),
     )?;
     if listed.contains("not found") {
-        bail!("{} needs a library that no package has:\n{listed}", program.display());
+        bail!("{} needs a library that is in none of the packages:\n{listed}", program.display());
     }
     let of_packages = |line: &str| {
         let path = line.split_whitespace().find(|word| word.starts_with('/'))?;
@@ -182,7 +185,7 @@ fn libraries(packages: &Path, loader: &Path, program: &Path) -> Result<Vec<PathB
     Ok(listed.lines().filter_map(of_packages).collect())
 }
 
-/// Copies a file, or a directory with all that is in it; links become what they point to.
+/// Copies a file, or a directory with its content. Links are replaced with their targets.
 fn copy(packages: &Path, root: &Path, path: &Path) -> Result<()> {
     copy_as(packages, &resolve(packages, path)?, &within(root, path))
 }
@@ -192,7 +195,7 @@ fn copy_as(packages: &Path, source: &Path, target: &Path) -> Result<()> {
         for entry in fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))? {
             let name = entry?.file_name();
             let within_packages = Path::new("/").join(source.strip_prefix(packages)?).join(&name);
-            // Some links lead to what only an installation would make.
+            // Some links have targets that only an installation creates.
             if let Ok(source) = resolve(packages, &within_packages) {
                 copy_as(packages, &source, &target.join(&name))?;
             }
@@ -212,7 +215,7 @@ fn resolve(root: &Path, path: &Path) -> Result<PathBuf> {
         match fs::read_link(&there) {
             Ok(link) => current = current.parent().unwrap_or(Path::new("/")).join(link),
             Err(_) if there.exists() => return Ok(there),
-            Err(_) => bail!("no package has {}", path.display()),
+            Err(_) => bail!("none of the packages contains {}", path.display()),
         }
     }
     bail!("{} is a link to itself", path.display())

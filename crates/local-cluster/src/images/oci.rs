@@ -1,4 +1,5 @@
-//! Writing images as the OCI image format has it, byte for byte the same from the same files.
+//! Writes images in the OCI image format. Equal files give equal images, byte for byte.
+//!
 //! <https://github.com/opencontainers/image-spec>
 
 use std::fs;
@@ -13,24 +14,25 @@ use super::LOCAL_REGISTRY;
 use crate::cache::hex;
 use crate::command;
 
-/// What a container of the image runs, and as whom.
+/// Configuration of the image's containers.
 #[derive(Debug, Clone)]
 pub(super) struct Config<'a> {
-    /// The program and its fixed arguments.
+    /// Program with its fixed arguments.
     pub entrypoint: &'a [&'a str],
-    /// The signal that asks the program to end gracefully.
+    /// Signal that ends the program gracefully.
     pub stop_signal: &'a str,
 }
 
-/// Nobody: a number, so that `runAsNonRoot` can be checked without looking into the image.
+/// User and group of the containers. A number, so that the kubelet can check `runAsNonRoot` without reading the
+/// image.
 pub(super) const USER: u32 = 65532;
 
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Makes an image of the files in `root`, and fills `directory` with it: `layout/` (an OCI layout),
-/// `image.tar` (the same as one file) and `tag`.
+/// Writes an image with the files in `root` to `directory`: `layout/` (an OCI layout), `image.tar` (the same as
+/// one file) and `tag`.
 pub(super) fn write(name: &str, root: &Path, config: &Config<'_>, directory: &Path) -> Result<()> {
     let layout = directory.join("layout");
     let blobs = layout.join("blobs/sha256");
@@ -61,7 +63,8 @@ pub(super) fn write(name: &str, root: &Path, config: &Config<'_>, directory: &Pa
     fs::write(directory.join("tag"), tag).context("cannot write the image's tag")
 }
 
-/// A tag from a digest. Its letters first keep YAML, and so helm's `--set`, from reading digits as a number.
+/// Returns the tag for a digest. It begins with letters, so that YAML and helm's `--set` do not read it as a
+/// number.
 fn tag(digest: &str) -> String {
     let digits: String = digest.chars().skip("sha256:".len()).take(12).collect();
     format!("sha-{digits}")
@@ -87,14 +90,14 @@ fn image_config(config: &Config<'_>, layer: &Value) -> Value {
     })
 }
 
-/// Adds content under its digest, and returns its descriptor.
+/// Adds a blob to the layout, and returns its descriptor.
 fn add_blob(blobs: &Path, media_type: &str, content: &[u8]) -> Result<Value> {
     let digest = hex(&Sha256::digest(content));
     fs::write(blobs.join(&digest), content).context("cannot write a blob")?;
     Ok(json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": content.len() }))
 }
 
-/// A tar without what differs from one making to the next: order, times, owners.
+/// Writes a tar archive that is the same for equal files: with fixed order, times and owners.
 fn archive(root: &Path, tar: &Path) -> Result<()> {
     command::output(
         Command::new("tar")
@@ -114,12 +117,12 @@ mod tests {
     use crate::cache::remove_dir;
 
     #[test]
-    fn a_tag_is_never_a_number() {
+    fn tags_are_not_numbers() {
         assert_eq!(tag("sha256:246257497847aabb"), "sha-246257497847");
     }
 
     #[test]
-    fn equal_files_make_equal_images() {
+    fn equal_files_give_equal_images() {
         let base = std::env::temp_dir().join(format!("certmint-oci-{}", std::process::id()));
         let config = Config { entrypoint: &["/hello"], stop_signal: "SIGTERM" };
         let tags = ["one", "two"].map(|making| {

@@ -1,4 +1,4 @@
-//! Images that every cluster needs: the pause image, CoreDNS, metrics-server.
+//! Images for every cluster: the pause image, CoreDNS, metrics-server.
 
 use std::fs;
 use std::path::Path;
@@ -11,20 +11,20 @@ use crate::cache::{Cache, Key};
 use crate::components::{COREDNS as COREDNS_MODULE, Component, METRICS_SERVER};
 use crate::{command, machine};
 
-/// The name of the image that holds a pod's namespaces.
+/// Name of the image that holds a pod's namespaces.
 pub const PAUSE: &str = "pause";
-/// The name of the CoreDNS image.
+/// Name of the CoreDNS image.
 pub const COREDNS: &str = "coredns";
 
-/// What every cluster with a node needs: [`PAUSE`] and [`COREDNS`].
+/// Builds the images for every cluster with a node: [`PAUSE`] and [`COREDNS`].
 ///
 /// # Errors
-/// When one cannot be built.
+/// When an image cannot be built.
 pub fn system(cache: &Cache) -> Result<Vec<Image>> {
     Ok(vec![pause(cache)?, component(cache, &COREDNS_MODULE, COREDNS)?])
 }
 
-/// metrics-server.
+/// Builds the image of metrics-server.
 ///
 /// # Errors
 /// When it cannot be built.
@@ -52,7 +52,7 @@ fn pause(cache: &Cache) -> Result<Image> {
 
 fn component(cache: &Cache, component: &Component, program: &str) -> Result<Image> {
     let programs = component.build(cache)?;
-    // The directory's name has the hash of all that the program was built from.
+    // The directory's name contains the hash of all inputs of the program.
     let key = Key::default().text(&programs.to_string_lossy());
     let directory = cache.entry(KIND, component.name, &key, |directory| {
         static_program(program, &programs.join(program), directory)
@@ -60,7 +60,7 @@ fn component(cache: &Cache, component: &Component, program: &str) -> Result<Imag
     Image::open(component.name, &directory)
 }
 
-/// An image with nothing in it but one static program, at its root.
+/// Writes an image with one static program in its root directory.
 pub(super) fn static_program(name: &str, program: &Path, directory: &Path) -> Result<()> {
     let root = directory.join("root");
     fs::create_dir_all(&root)?;

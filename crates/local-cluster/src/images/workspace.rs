@@ -1,4 +1,4 @@
-//! Images of this workspace's own programs: one static program each, and nothing else.
+//! Images of this workspace's programs, each with one static program. The released images are among them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,27 +10,28 @@ use super::{Image, KIND};
 use crate::cache::{Cache, Key};
 use crate::{command, machine, progress};
 
-/// A program of this workspace and how it is built: alone, so that no other package adds features to it.
+/// A program of this workspace and its build profile. It is built alone, so that no other package adds features
+/// to it.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
-    /// The package, whose program bears its name.
+    /// Name of the package, which is also the name of its program.
     pub package: &'static str,
-    /// The profile of the root Cargo.toml.
+    /// Build profile in the root Cargo.toml.
     pub profile: &'static str,
 }
 
 /// Webhook and controller.
 const CERTMINT: Program = Program { package: "certmint", profile: "release" };
-/// What is injected.
+/// The certmint-fetch container's program.
 const FETCH: Program = Program { package: "certmint-fetch", profile: "sidecar" };
-/// The client that counts failed requests; never released.
+/// The client that counts failed requests. It is not released.
 pub const TRAFFIC: Program = Program { package: "certmint-traffic", profile: "release" };
-/// The client that sends what nobody should send; never released.
+/// The client that sends malformed and hostile requests. It is not released.
 pub const HOSTILE: Program = Program { package: "certmint-hostile", profile: "release" };
 
-/// Static programs run in an image that holds nothing else.
+/// Build target of the static programs.
 const TARGET: &str = "x86_64-unknown-linux-musl";
-/// Names another profile for all of them: `trial` while a program is being changed.
+/// Environment variable with another profile for all programs, such as `trial` while you change a program.
 pub const PROFILE: &str = "CERTMINT_IMAGE_PROFILE";
 
 /// Builds the images that are released: `certmint` and `certmint-fetch`.
@@ -49,7 +50,7 @@ pub fn from_workspace(cache: &Cache, program: Program) -> Result<Image> {
     image(cache, program.package, &build(cache, program)?)
 }
 
-/// Builds a program as it is released, and returns where it is.
+/// Builds a program with its profile, and returns its path.
 ///
 /// # Errors
 /// When the build fails.

@@ -1,4 +1,4 @@
-//! What runs the programs of the how-to pages: Python, Java, Node.
+//! Images that run the programs of the how-to pages: Python, Java, Node.
 
 use anyhow::Result;
 
@@ -7,10 +7,10 @@ use super::{Recipe, build};
 use crate::cache::Cache;
 use crate::images::{Image, oci};
 
-/// Python with its standard library.
+/// Builds an image with Python and its standard library.
 ///
 /// # Errors
-/// When the packages cannot be had.
+/// When the packages cannot be downloaded.
 pub fn python(cache: &Cache) -> Result<Image> {
     build(
         cache,
@@ -29,10 +29,10 @@ pub fn python(cache: &Cache) -> Result<Image> {
     )
 }
 
-/// Java with its compiler, which `java File.java` asks for.
+/// Builds an image with Java and its compiler, which `java File.java` needs.
 ///
 /// # Errors
-/// When the packages cannot be had.
+/// When the packages cannot be downloaded.
 pub fn java(cache: &Cache) -> Result<Image> {
     build(
         cache,
@@ -52,10 +52,10 @@ pub fn java(cache: &Cache) -> Result<Image> {
     )
 }
 
-/// Node.
+/// Builds an image with Node.
 ///
 /// # Errors
-/// When the packages cannot be had.
+/// When the packages cannot be downloaded.
 pub fn node(cache: &Cache) -> Result<Image> {
     build(
         cache,

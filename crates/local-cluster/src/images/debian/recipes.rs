@@ -1,4 +1,4 @@
-//! What goes into which image.
+//! Recipes of the images with servers and tools.
 
 use anyhow::Result;
 
@@ -11,11 +11,12 @@ pub(super) const BUSYBOX: &str = "/bin/busybox";
 pub(super) const PASSWD: (&str, &str) = ("etc/passwd", "nobody:x:65532:65532:nobody:/tmp:/bin/sh\n");
 pub(super) const GROUP: (&str, &str) = ("etc/group", "nobody:x:65532:\n");
 
-/// nginx for an unprivileged user. It reads `/etc/nginx/conf.d/*.conf`, writes only to `/tmp` (mount an
-/// emptyDir there when the root is read-only), and ends gracefully when stopped.
+/// Builds an image with nginx for an unprivileged user. nginx reads `/etc/nginx/conf.d/*.conf`, writes only to
+/// `/tmp` (mount an emptyDir there when the root file system is read-only), and ends gracefully when it is
+/// stopped.
 ///
 /// # Errors
-/// When the packages cannot be had.
+/// When the packages cannot be downloaded.
 pub fn nginx(cache: &Cache) -> Result<Image> {
     build(
         cache,
@@ -34,10 +35,11 @@ pub fn nginx(cache: &Cache) -> Result<Image> {
     )
 }
 
-/// curl, openssl and a shell; without arguments it just stays, to be used with `kubectl exec`.
+/// Builds an image with curl, openssl and a shell. Without arguments the container only waits, for use with
+/// `kubectl exec`.
 ///
 /// # Errors
-/// When the packages cannot be had.
+/// When the packages cannot be downloaded.
 pub fn tools(cache: &Cache) -> Result<Image> {
     build(
         cache,
@@ -56,10 +58,11 @@ pub fn tools(cache: &Cache) -> Result<Image> {
     )
 }
 
-/// HAProxy as a master with workers, in the foreground, as its official image starts it. Arguments are HAProxy's own.
+/// Builds an image with HAProxy as a master with workers in the foreground, as its official image starts it.
+/// Arguments are HAProxy's own.
 ///
 /// # Errors
-/// When the packages cannot be had.
+/// When the packages cannot be downloaded.
 pub fn haproxy(cache: &Cache) -> Result<Image> {
     build(
         cache,
@@ -70,16 +73,16 @@ pub fn haproxy(cache: &Cache) -> Result<Image> {
             programs: &["/usr/sbin/haproxy", BUSYBOX],
             files: &[],
             written: &[PASSWD, GROUP],
-            // SIGUSR1 is its graceful stop.
+            // SIGUSR1 stops HAProxy gracefully.
             config: oci::Config { entrypoint: &["/usr/sbin/haproxy", "-W", "-db"], stop_signal: "SIGUSR1" },
         },
     )
 }
 
-/// Envoy. Arguments are its own.
+/// Builds an image with Envoy. Arguments are Envoy's own.
 ///
 /// # Errors
-/// When the packages cannot be had.
+/// When the packages cannot be downloaded.
 pub fn envoy(cache: &Cache) -> Result<Image> {
     build(
         cache,
@@ -97,10 +100,11 @@ pub fn envoy(cache: &Cache) -> Result<Image> {
     )
 }
 
-/// PostgreSQL's server and client. It starts nothing by itself: its database is yet to be made.
+/// Builds an image with PostgreSQL's server and client. It has no entrypoint, because the database must be
+/// created first.
 ///
 /// # Errors
-/// When the packages cannot be had.
+/// When the packages cannot be downloaded.
 pub fn postgres(cache: &Cache) -> Result<Image> {
     build(
         cache,
@@ -123,12 +127,12 @@ pub fn postgres(cache: &Cache) -> Result<Image> {
                 "/usr/lib/postgresql/*/lib/dict_snowball.so",
                 "/usr/lib/postgresql/*/lib/plpgsql.so",
             ],
-            // initdb asks who it is; the number is that of the official image.
+            // initdb needs the user's name. The number is that of the official image.
             written: &[
                 ("etc/passwd", "postgres:x:999:999:postgres:/tmp:/bin/sh\n"),
                 ("etc/group", "postgres:x:999:\n"),
             ],
-            // SIGINT is its fast stop.
+            // SIGINT stops PostgreSQL fast.
             config: oci::Config { entrypoint: &[], stop_signal: "SIGINT" },
         },
     )
