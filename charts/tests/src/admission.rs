@@ -1,7 +1,8 @@
-//! Which objects the API server sends to the webhook: its match conditions, asked about objects one by one.
+//! Tests of the webhook configuration's match conditions: which objects the API server sends to the webhook.
 //!
-//! Nothing answers at the webhook's address, and every entry is set to fail closed for the while. So an
-//! object that is sent to the webhook is refused, by the name of the entry that sent it, and any other passes.
+//! Nothing answers at the webhook's address, and every entry is set to fail closed during the test. So the API
+//! server rejects each object that it would send to the webhook, and names the entry in the error. All other
+//! objects are accepted.
 
 use std::time::Duration;
 
@@ -13,52 +14,53 @@ use certmint_local_cluster::wait::{self, Observed};
 use serde_json::{Value, json};
 
 use crate::NAMESPACE;
-use crate::life::patch_each_webhook;
 use crate::objects::{SHOP, cron_job, daemon_set, deployment, job, owned_by, pod, replica_set, stateful_set};
+use crate::release::patch_each_webhook;
 
 const PODS: Option<&str> = Some("pods.certmint.dev");
 const RUNNING_PODS: Option<&str> = Some("running-pods.certmint.dev");
 const WORKLOADS: Option<&str> = Some("workloads.certmint.dev");
 const CHANGES: Option<&str> = Some("workload-changes.certmint.dev");
-/// Nobody is asked.
-const NOBODY: Option<&str> = None;
+/// The object is not sent to the webhook.
+const NOT_SENT: Option<&str> = None;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Limit for the API server to use a changed webhook configuration.
+const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(60);
 const OPT_IN: &str = "certmint.dev/inject";
 
-/// One object to create, and the entry that must see it.
+/// An object to create, and the entry that must match it.
 struct Creation {
     what: &'static str,
     object: Value,
-    seen_by: Option<&'static str>,
+    matched_by: Option<&'static str>,
 }
 
-/// One change of an object that is there, and the entry that must see it.
+/// A change of an existing object, and the entry that must match it.
 struct Change {
     what: &'static str,
     of: &'static str,
     patch: Value,
-    seen_by: Option<&'static str>,
+    matched_by: Option<&'static str>,
 }
 
-pub(crate) fn selects(cluster: &Cluster) -> Result<()> {
+pub(crate) fn expect_selected_objects(cluster: &Cluster) -> Result<()> {
     prepare(cluster)?;
     fail_closed(cluster)?;
-    for Creation { what, object, seen_by } in creations() {
+    for Creation { what, object, matched_by } in creations() {
         let mut create = cluster.kubectl().command(&["create", "--dry-run=server", "-f", "-"]);
         let outcome = command::output_with_input(&mut create, &object.to_string());
-        check(outcome, seen_by).with_context(|| format!("creating {what}"))?;
+        check(outcome, matched_by).with_context(|| format!("creating {what}"))?;
     }
     let kubectl = cluster.kubectl().namespace(SHOP);
-    for Change { what, of, patch, seen_by } in changes() {
+    for Change { what, of, patch, matched_by } in changes() {
         let outcome =
             kubectl.run(&["patch", of, "--dry-run=server", "--type=merge", "-p", &patch.to_string()]);
-        check(outcome, seen_by).with_context(|| format!("changing {what}"))?;
+        check(outcome, matched_by).with_context(|| format!("changing {what}"))?;
     }
     kubectl.run(&["scale", "deployment/opted-in", "--replicas=1", "--dry-run=server"]).map(drop)
 }
 
-/// Objects that changes are tried on, made while every entry fails open.
+/// Creates the objects for the changes, while every entry fails open.
 fn prepare(cluster: &Cluster) -> Result<()> {
     patch_each_webhook(cluster, "replace", "failurePolicy", &json!("Ignore"))?;
     let kubectl = cluster.kubectl();
@@ -76,7 +78,7 @@ fn prepare(cluster: &Cluster) -> Result<()> {
         opted_in(cron_job, "opted-in"),
         template_opted_in("template-opted-in"),
     ] {
-        wait::until("the objects to be taken", PATIENCE, || {
+        wait::until("the objects to be accepted", CONFIGURATION_TIMEOUT, || {
             Ok(match kubectl.apply(&object.to_string()) {
                 Ok(_) => Observed::Yes(()),
                 Err(error) => Observed::NotYet(format!("{error:#}")),
@@ -86,7 +88,7 @@ fn prepare(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// As the webhook leaves an object that opted in by its own annotation.
+/// Returns an object as the webhook leaves it when the object itself opted in.
 fn opted_in(kind: fn(Value, Value) -> Value, name: &str) -> Value {
     let metadata = json!({
         "name": name,
@@ -100,7 +102,7 @@ fn opted_in(kind: fn(Value, Value) -> Value, name: &str) -> Value {
     kind(metadata, template)
 }
 
-/// As the webhook leaves an object whose template opted in by the user's own hand.
+/// Returns an object as the webhook leaves it when the user annotated its pod template.
 fn template_opted_in(name: &str) -> Value {
     let metadata = json!({ "name": name, "labels": { "certmint.dev/managed": "true" } });
     let template = json!({
@@ -114,15 +116,15 @@ fn shop_deployment(metadata: Value, template: Value) -> Value {
     deployment(SHOP, metadata, template)
 }
 
-/// Makes every entry refuse what it cannot ask about, and waits until the API server goes by it.
+/// Sets every entry to fail closed, and waits until the API server uses this configuration.
 fn fail_closed(cluster: &Cluster) -> Result<()> {
     patch_each_webhook(cluster, "replace", "timeoutSeconds", &json!(1))?;
     patch_each_webhook(cluster, "replace", "failurePolicy", &json!("Fail"))?;
     let kubectl = cluster.kubectl().namespace(SHOP);
     let opt_in = ["annotate", "deployment/plain", "certmint.dev/inject=true", "--dry-run=server"];
-    wait::until("the webhook configuration to take effect", PATIENCE, || {
+    wait::until("the webhook configuration to take effect", CONFIGURATION_TIMEOUT, || {
         Ok(match kubectl.run(&opt_in) {
-            Ok(_) => Observed::NotYet("an annotation was let through".to_owned()),
+            Ok(_) => Observed::NotYet("an annotation was accepted".to_owned()),
             Err(_) => Observed::Yes(()),
         })
     })
@@ -131,19 +133,19 @@ fn fail_closed(cluster: &Cluster) -> Result<()> {
 fn check(outcome: Result<String>, expected: Option<&str>) -> Result<()> {
     match (outcome, expected) {
         (Ok(_), None) => Ok(()),
-        (Ok(_), Some(entry)) => bail!("{entry} was not asked"),
-        (Err(error), None) => Err(error.context("nobody was to be asked")),
+        (Ok(_), Some(entry)) => bail!("the object was not sent to {entry}"),
+        (Err(error), None) => Err(error.context("the object was sent to the webhook")),
         (Err(error), Some(entry)) => {
             let error = error.to_string();
-            let asked = error.contains(&format!("failed calling webhook \"{entry}\""));
-            ensure!(asked, "{entry} was to be asked, but: {error}");
+            let sent = error.contains(&format!("failed calling webhook \"{entry}\""));
+            ensure!(sent, "the object was not sent to {entry}, but: {error}");
             Ok(())
         }
     }
 }
 
 fn creations() -> Vec<Creation> {
-    let case = |what, object, seen_by| Creation { what, object, seen_by };
+    let case = |what, object, matched_by| Creation { what, object, matched_by };
     let named = || json!({ "name": "new" });
     let opted_in = || json!({ "name": "new", "annotations": { OPT_IN: "true" } });
     let annotated = |key: &str| json!({ "name": "new", "annotations": { key: "x" } });
@@ -158,7 +160,7 @@ fn creations() -> Vec<Creation> {
     let template = || json!({ "annotations": { OPT_IN: "true" } });
     let label = || json!({ "name": "new", "labels": { "certmint.dev/managed": "true" } });
     vec![
-        case("a pod", pod(SHOP, named()), NOBODY),
+        case("a pod", pod(SHOP, named()), NOT_SENT),
         case("a pod that opted in", pod(SHOP, opted_in()), PODS),
         case(
             "a pod without a name",
@@ -173,11 +175,15 @@ fn creations() -> Vec<Creation> {
             PODS,
         ),
         case("a pod with a misspelt key", pod(SHOP, annotated("certmint.dev/injcet")), PODS),
-        case("a pod with a foreign key", pod(SHOP, annotated("certmint.example/inject")), NOBODY),
-        case("a pod with a key that ends like ours", pod(SHOP, annotated("not-certmint.dev/inject")), NOBODY),
-        case("a pod of kube-system", pod("kube-system", opted_in()), NOBODY),
-        case("a pod of the release", pod(NAMESPACE, opted_in()), NOBODY),
-        case("a Deployment", deployment(SHOP, named(), json!({})), NOBODY),
+        case("a pod with a foreign key", pod(SHOP, annotated("certmint.example/inject")), NOT_SENT),
+        case(
+            "a pod with a key that ends like Certmint's",
+            pod(SHOP, annotated("not-certmint.dev/inject")),
+            NOT_SENT,
+        ),
+        case("a pod of kube-system", pod("kube-system", opted_in()), NOT_SENT),
+        case("a pod of the release", pod(NAMESPACE, opted_in()), NOT_SENT),
+        case("a Deployment", deployment(SHOP, named(), json!({})), NOT_SENT),
         case("a Deployment that opted in", deployment(SHOP, opted_in(), json!({})), WORKLOADS),
         case("a Deployment whose template opted in", deployment(SHOP, named(), template()), WORKLOADS),
         case(
@@ -191,9 +197,9 @@ fn creations() -> Vec<Creation> {
         case("a Deployment of the release", deployment(NAMESPACE, opted_in(), json!({})), CHANGES),
         case("a StatefulSet that opted in", stateful_set(opted_in()), WORKLOADS),
         case("a DaemonSet that opted in", daemon_set(opted_in()), WORKLOADS),
-        case("a ReplicaSet", replica_set(named()), NOBODY),
+        case("a ReplicaSet", replica_set(named()), NOT_SENT),
         case("a ReplicaSet that opted in", replica_set(opted_in()), WORKLOADS),
-        case("a ReplicaSet of a Deployment", replica_set(of_workload(WorkloadKind::Deployment)), NOBODY),
+        case("a ReplicaSet of a Deployment", replica_set(of_workload(WorkloadKind::Deployment)), NOT_SENT),
         case("a ReplicaSet of an operator's object", replica_set(of_operator()), WORKLOADS),
         case(
             "a ReplicaSet of another group's Deployment",
@@ -205,36 +211,36 @@ fn creations() -> Vec<Creation> {
             replica_set(mentioned()),
             WORKLOADS,
         ),
-        case("a Job", job(named()), NOBODY),
+        case("a Job", job(named()), NOT_SENT),
         case("a Job that opted in", job(opted_in()), WORKLOADS),
-        case("a Job of a CronJob", job(of_workload(WorkloadKind::CronJob)), NOBODY),
+        case("a Job of a CronJob", job(of_workload(WorkloadKind::CronJob)), NOT_SENT),
         case("a Job of an operator's object", job(of_operator()), WORKLOADS),
-        case("a CronJob", cron_job(named(), json!({})), NOBODY),
+        case("a CronJob", cron_job(named(), json!({})), NOT_SENT),
         case("a CronJob that opted in", cron_job(opted_in(), json!({})), WORKLOADS),
         case("a CronJob whose pods' template opted in", cron_job(named(), template()), WORKLOADS),
         case(
-            "a ConfigMap with a key of ours",
+            "a ConfigMap with Certmint's key",
             json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "new", "namespace": SHOP, "annotations": { OPT_IN: "true" } } }),
-            NOBODY,
+            NOT_SENT,
         ),
     ]
 }
 
 fn changes() -> Vec<Change> {
-    let case = |what, of, patch, seen_by| Change { what, of, patch, seen_by };
+    let case = |what, of, patch, matched_by| Change { what, of, patch, matched_by };
     let annotate = || json!({ "metadata": { "annotations": { OPT_IN: "true" } } });
     let annotate_owned = |api_version, kind| json!({ "metadata": { "annotations": { OPT_IN: "true" }, "ownerReferences": [owned_by(api_version, kind)] } });
     let opt_out = || json!({ "metadata": { "annotations": { OPT_IN: null } } });
     let restart = || json!({ "spec": { "template": { "metadata": { "annotations": { "kubectl.kubernetes.io/restartedAt": "2026-11-28T16:00:00Z" } } } } });
     let other = || json!({ "metadata": { "annotations": { "example.com/other": "x" } } });
     vec![
-        case("a bare pod", "pod/bare", other(), NOBODY),
+        case("a bare pod", "pod/bare", other(), NOT_SENT),
         case("a bare pod so that it opts in", "pod/bare", annotate(), RUNNING_PODS),
         case(
             "a pod of a workload so that it opts in",
             "pod/bare",
             annotate_owned("apps/v1", "ReplicaSet"),
-            NOBODY,
+            NOT_SENT,
         ),
         case(
             "a pod of an operator's object so that it opts in",
@@ -242,21 +248,21 @@ fn changes() -> Vec<Change> {
             annotate_owned("example.com/v1", "Platform"),
             RUNNING_PODS,
         ),
-        case("a Deployment", "deployment/plain", other(), NOBODY),
+        case("a Deployment", "deployment/plain", other(), NOT_SENT),
         case("a Deployment so that it opts in", "deployment/plain", annotate(), WORKLOADS),
         case("a Deployment that is managed but opted out", "deployment/managed", other(), CHANGES),
         case("a Deployment that missed its opt-in", "deployment/missed", other(), CHANGES),
         case("a Deployment whose template missed its opt-in", "deployment/template-missed", other(), CHANGES),
-        case("a Deployment that opted in", "deployment/opted-in", other(), NOBODY),
-        case("a CronJob that opted in", "cronjob/opted-in", other(), NOBODY),
-        case("a Deployment whose template opted in", "deployment/template-opted-in", other(), NOBODY),
+        case("a Deployment that opted in", "deployment/opted-in", other(), NOT_SENT),
+        case("a CronJob that opted in", "cronjob/opted-in", other(), NOT_SENT),
+        case("a Deployment whose template opted in", "deployment/template-opted-in", other(), NOT_SENT),
         case(
             "the replicas of a Deployment that opted in",
             "deployment/opted-in",
             json!({ "spec": { "replicas": 2 } }),
-            NOBODY,
+            NOT_SENT,
         ),
-        case("a restart of a Deployment that opted in", "deployment/opted-in", restart(), NOBODY),
+        case("a restart of a Deployment that opted in", "deployment/opted-in", restart(), NOT_SENT),
         case(
             "the pods of a Deployment that opted in",
             "deployment/opted-in",
@@ -287,7 +293,7 @@ fn changes() -> Vec<Change> {
             "the last trace on a Deployment",
             "deployment/managed",
             json!({ "metadata": { "labels": null } }),
-            NOBODY,
+            NOT_SENT,
         ),
     ]
 }

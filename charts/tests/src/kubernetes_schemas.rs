@@ -1,7 +1,7 @@
-//! Rendered objects against the schemas of Kubernetes' supported versions: no unknown field, no wrong type, nothing
-//! required missing. An API server does the same for the newest version only.
+//! Validation of rendered objects with the schemas of the supported Kubernetes versions: unknown fields, wrong
+//! types, missing fields. An API server validates only for its own version.
 //!
-//! The schemas come out of released packages, pinned by their hashes, and stay in the cache.
+//! The schemas come from released packages, which are pinned by their hashes, and are kept in the cache.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,25 +15,25 @@ use serde_json::Value;
 use crate::manifest::{Manifest, title};
 use crate::openapi::Schema;
 
-/// From the oldest that the chart admits to the newest.
+/// Supported versions, from the oldest that the chart accepts to the newest.
 const VERSIONS: [&str; 5] = ["1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0"];
-/// A Python package with Kubernetes' own OpenAPI definitions of all these versions, and its hash.
+/// Python package with the OpenAPI definitions of all these versions, and its hash.
 const KUBERNETES: &str = "kubernetes-validate==1.37.0";
 const KUBERNETES_HASH: &str = "85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9";
-/// Where in it a version's definitions are.
+/// File with the definitions of a version in the package.
 const DEFINITIONS: &str = "kubernetes_validate/kubernetes-json-schema/v{}-local/_definitions.json";
-/// The Go module with the definitions of the Prometheus operator's objects, and its checksum as in a go.sum.
+/// Go module with the definitions of the Prometheus operator's objects, and its checksum as in go.sum.
 const PROMETHEUS_OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator@v0.93.1";
 const PROMETHEUS_OPERATOR_SUM: &str = "h1:4Juk8v93RdG1DSGD/mGp+SeQKPmnlLIj2iq3blLZgFY=";
 const MONITORING: [&str; 2] = ["servicemonitors-crd.json", "prometheusrules-crd.json"];
-/// Where in it they are.
+/// Directory of the definitions in the module.
 const MONITORING_DIRECTORY: &str = "jsonnet/prometheus-operator";
 
-/// The schemas of every version, and of the objects that others define.
+/// Schemas of all versions, and of the Prometheus operator's objects.
 pub(crate) struct Schemas {
-    /// A version with its definitions.
+    /// Definitions by version.
     kubernetes: Vec<(&'static str, Value)>,
-    /// The definitions of the Prometheus operator's objects.
+    /// Definitions of the Prometheus operator's objects.
     monitoring: Vec<Value>,
 }
 
@@ -50,16 +50,16 @@ impl Schemas {
         })
     }
 
-    /// Every object is valid in every version.
+    /// Checks that every object is valid in every version.
     pub(crate) fn check(&self, manifest: &Manifest) -> Result<()> {
         for (version, definitions) in &self.kubernetes {
             for object in manifest.objects() {
-                let faults = self.schema(definitions, object)?.faults(object);
+                let errors = self.schema(definitions, object)?.errors(object);
                 ensure!(
-                    faults.is_empty(),
+                    errors.is_empty(),
                     "{} in Kubernetes {version}: {}",
                     title(object),
-                    faults.join("; ")
+                    errors.join("; ")
                 );
             }
         }
@@ -73,7 +73,7 @@ impl Schemas {
             let name = format!("{}/{}", text(&crd["spec"]["group"]), text(&version["name"]));
             ensure!(
                 object["apiVersion"] == name,
-                "there is no {} in {}",
+                "{} does not exist in {}",
                 title(object),
                 object["apiVersion"]
             );
@@ -88,20 +88,20 @@ impl Schemas {
             schema["x-kubernetes-group-version-kind"].as_array().is_some_and(|kinds| kinds.iter().any(names))
         });
         let Some(schema) = found else {
-            bail!("{}: there is no such kind in {}", title(object), object["apiVersion"])
+            bail!("{}: the kind does not exist in {}", title(object), object["apiVersion"])
         };
         Ok(Schema { schema, definitions })
     }
 }
 
-/// The files that define ServiceMonitors and PrometheusRules to an API server.
+/// Returns the files with the CustomResourceDefinitions of ServiceMonitor and PrometheusRule.
 pub(crate) fn monitoring(cache: &Cache) -> Result<[PathBuf; 2]> {
     let key = Key::default().text(PROMETHEUS_OPERATOR).text(PROMETHEUS_OPERATOR_SUM);
     let key = MONITORING.into_iter().fold(key, Key::text);
     let directory = cache.entry("schemas", "prometheus-operator", &key, |directory| {
         machine::require_program("go", "version", "install Go 1.26 or newer")?;
         progress::long_step("fetching the definitions of the Prometheus operator (once)", || {
-            // A module cache of its own: all that is wanted is two files.
+            // A separate module cache, because only two files of the module are needed.
             let modules = directory.join("modules");
             let mut go = Command::new("go");
             go.args(["mod", "download", "-json", PROMETHEUS_OPERATOR]).current_dir(directory);

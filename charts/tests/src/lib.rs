@@ -1,23 +1,23 @@
-//! Tests of the Helm chart: rendered and looked at without a cluster, then given to a real API server.
+//! Tests of the Helm chart. Some tests render it without a cluster, and others install it on a real API server.
 
 #![expect(clippy::indexing_slicing, reason = "serde_json answers null for a field that is not there")]
 
 mod admission;
-pub mod described;
 mod kubernetes_schemas;
-mod life;
 mod manifest;
 mod monitoring;
 mod notes;
 mod objects;
 mod openapi;
-mod parent;
+mod parent_chart;
+mod permissions;
 mod policies;
-mod privileges;
 pub mod prometheus;
+mod release;
 mod rendering;
 mod required_values;
 mod value_sets;
+pub mod value_tables;
 mod values;
 
 use std::fs;
@@ -35,25 +35,25 @@ use crate::kubernetes_schemas::Schemas;
 use crate::manifest::Manifest;
 use crate::value_sets::SETS;
 
-/// The release's name in these tests; the chart's own, so that names stay short.
+/// Release name in these tests. It is the chart's name, so that the names of objects are short.
 const RELEASE: &str = "certmint";
-/// The release's namespace in these tests.
+/// Namespace of the release in these tests.
 const NAMESPACE: &str = "certmint-system";
 
-/// Markdown tables of the RBAC rules in the chart's default rendering.
+/// Returns Markdown tables of the RBAC rules in the chart's default rendering.
 ///
 /// # Errors
 /// When helm cannot be built, or the chart cannot be rendered.
 pub fn permission_tables(cache: &Cache) -> Result<String> {
-    privileges::page(&Chart::open(cache)?.template(&[])?)
+    permissions::page(&Chart::open(cache)?.template(&[])?)
 }
 
-/// Tests what can be seen without a cluster: lint, the schema of the values, and rendered objects. Returns
-/// how many tests passed.
+/// Runs the tests that need no cluster: lint, schema of the values, and rendered objects. Returns the number of
+/// tests.
 ///
 /// # Errors
-/// The first test that fails, with the object it is about.
-pub fn test(cache: &Cache) -> Result<usize> {
+/// When a test fails. The error names the object.
+pub fn run_offline(cache: &Cache) -> Result<usize> {
     let chart = Chart::open(cache)?;
     let schemas = Schemas::fetch(cache)?;
     let mut passed = 0;
@@ -62,48 +62,54 @@ pub fn test(cache: &Cache) -> Result<usize> {
         progress::step(what, test)
     };
     test("helm lint --strict", &|| chart.lint())?;
-    test("every value has a comment, and is tried", &values::known)?;
-    test("the schema takes no unknown key", &values::schema_is_closed)?;
-    test("every value has a type, and a bad one is refused by name", &|| values::bad_ones_refused(&chart))?;
-    test("what is required is missed by name", &|| required_values::missed(&chart))?;
-    test("a policy that the programs refuse, the chart refuses", &|| policies::agree(&chart))?;
-    test("every value changes something", &|| values::each_used(&chart))?;
+    test("every value has a comment and a test", &values::every_value_is_tested)?;
+    test("the schema rejects unknown keys", &values::schema_is_closed)?;
+    test("bad values are rejected by name", &|| values::bad_values_are_rejected(&chart))?;
+    test("missing values are reported by name", &|| required_values::missing_values_are_reported(&chart))?;
+    test("chart and programs accept the same policies", &|| policies::agree(&chart))?;
+    test("every value has an effect", &|| values::every_value_has_an_effect(&chart))?;
     test("every alert fires when it should, and only then", &|| prometheus::alerts_fire(cache))?;
-    test("every expression of the dashboard is one", &|| prometheus::dashboard_parses(cache))?;
-    test("a parent chart leaves it in or out", &|| parent::leaves_it_in_or_out(&chart))?;
-    test("the default policy is the one in the code", &|| rendering::policy_is_the_default(&chart))?;
-    test("users are left to OpenShift", &|| rendering::users_are_left_to_openshift(&chart))?;
+    test("every expression of the dashboard is valid", &|| prometheus::dashboard_parses(cache))?;
+    test("a parent chart can switch it on and off", &|| parent_chart::switches_it_on_and_off(&chart))?;
+    test("the default policy is that of the code", &|| rendering::policy_is_the_default(&chart))?;
+    test("OpenShift chooses the user of the container", &|| rendering::openshift_chooses_the_user(&chart))?;
     for set in SETS {
         let manifest = chart.render(set.set)?;
-        test(&format!("rendered well with {}", set.name), &|| rendering::check(&manifest, set))?;
-        test("  and Prometheus takes the rules", &|| monitoring::rules_parse(cache, &manifest, set))?;
-        test("  and valid in every Kubernetes since 1.33", &|| schemas.check(&manifest))?;
-        test("  and the notes tell what it means", &|| notes::check(&chart, set))?;
+        test(&format!("rendered with {}: objects are right", set.name), &|| {
+            rendering::check(&manifest, set)
+        })?;
+        test("  Prometheus accepts the rules", &|| monitoring::rules_parse(cache, &manifest, set))?;
+        test("  objects are valid in every Kubernetes since 1.33", &|| schemas.check(&manifest))?;
+        test("  notes have the right warnings", &|| notes::check(&chart, set))?;
     }
     Ok(passed)
 }
 
-/// Tests what only a real API server can tell, on a cluster without a node, on which there is nothing else.
+/// Runs the tests that need an API server, on a cluster without a node and without other objects.
 ///
 /// # Errors
-/// The first test that fails, with what the API server said.
-pub fn test_on(cluster: &Cluster) -> Result<()> {
-    progress::step("ServiceMonitors and PrometheusRules are known", || life::define_monitoring(cluster))?;
+/// When a test fails. The error contains the API server's answer.
+pub fn run_on(cluster: &Cluster) -> Result<()> {
+    progress::step("ServiceMonitor and PrometheusRule are defined", || release::define_monitoring(cluster))?;
     for set in SETS {
-        let what = format!("the API server takes what is rendered with {}", set.name);
-        progress::step(&what, || life::accepted(cluster, set))?;
+        let what = format!("the API server accepts the objects with {}", set.name);
+        progress::step(&what, || release::expect_accepted(cluster, set))?;
     }
-    progress::step("it is installed", || life::install(cluster))?;
-    progress::step("its Services have addresses of both families, or of one again", || {
-        life::dual_stack(cluster)
+    progress::step("the chart is installed", || release::install(cluster))?;
+    progress::step("Services can be switched to both address families and back", || {
+        release::dual_stack(cluster)
     })?;
-    progress::step("what is ours reaches the webhook, and nothing else", || admission::selects(cluster))?;
-    progress::step("an upgrade keeps the caBundle", || life::upgrade_keeps_ca_bundle(cluster))?;
-    progress::step("uninstalling leaves nothing outside its namespace", || life::uninstall(cluster))?;
-    progress::step("a second release is refused where one serves already", || life::second_release(cluster))
+    progress::step("only Certmint's objects are sent to the webhook", || {
+        admission::expect_selected_objects(cluster)
+    })?;
+    progress::step("an upgrade keeps the caBundle", || release::upgrade_keeps_ca_bundle(cluster))?;
+    progress::step("uninstalling leaves no objects outside its namespace", || release::uninstall(cluster))?;
+    progress::step("a second release for the same namespaces is rejected", || {
+        release::second_release(cluster)
+    })
 }
 
-/// The chart as helm reads it.
+/// The chart, with the helm program that renders it.
 struct Chart {
     helm: PathBuf,
 }
@@ -117,17 +123,18 @@ impl Chart {
         command::output(Command::new(&self.helm).args(["lint", "--strict"]).arg(chart())).map(drop)
     }
 
-    /// What `helm template` makes of the chart with these `--set-json` arguments.
+    /// Renders the chart with these `--set-json` arguments.
     fn render(&self, set: &[&str]) -> Result<Manifest> {
         Manifest::parse(&self.template(set)?)
     }
 
-    /// What `helm install` says in the end.
+    /// Returns the notes that `helm install` prints.
     fn notes(&self, set: &[&str]) -> Result<String> {
         let mut helm = Command::new(&self.helm);
         helm.args(["install", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE, "--dry-run=client"]);
-        let said = command::output(with_values(helm.env("KUBECONFIG", "/dev/null"), set))?;
-        let (_, notes) = said.split_once("\nNOTES:\n").context("helm install says no notes")?;
+        let printed = command::output(with_values(helm.env("KUBECONFIG", "/dev/null"), set))?;
+        let (_, notes) =
+            printed.split_once("\nNOTES:\n").context("the output of helm install has no notes")?;
         Ok(notes.to_owned())
     }
 
@@ -135,7 +142,7 @@ impl Chart {
         self.template_for("v1", set)
     }
 
-    /// On a cluster that has that API beside helm's usual ones.
+    /// Renders the chart for a cluster that serves `api` in addition to the APIs that helm assumes.
     fn template_for(&self, api: &str, set: &[&str]) -> Result<String> {
         let mut helm = Command::new(&self.helm);
         helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE, "--api-versions", api]);
@@ -143,7 +150,7 @@ impl Chart {
     }
 }
 
-/// A file of the chart.
+/// Reads a file of the chart.
 fn read(file: &str) -> Result<String> {
     let path = chart().join(file);
     fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))

@@ -1,9 +1,9 @@
-//! A rendered chart as objects.
+//! Objects of a rendered chart.
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-/// Every object of a rendered chart.
+/// All objects of a rendered chart.
 pub(crate) struct Manifest(Vec<Value>);
 
 impl Manifest {
@@ -29,23 +29,24 @@ impl Manifest {
     }
 }
 
-/// `Kind/name`, for messages.
+/// Returns `Kind/name` for messages.
 pub(crate) fn title(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     format!("{}/{}", text(&object["kind"]), text(&object["metadata"]["name"]))
 }
 
-/// The elements of an array, none for anything else.
+/// Returns the elements of an array, and none for other values.
 pub(crate) fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The texts in an array of texts.
+/// Returns the strings in an array.
 pub(crate) fn texts(value: &Value) -> Vec<&str> {
     items(value).iter().filter_map(Value::as_str).collect()
 }
 
-/// Whether a selector's `matchLabels` select an object of these labels; an empty one would select everything.
+/// Returns whether a selector's `matchLabels` match these labels. An empty selector counts as an error, because
+/// it would select everything.
 pub(crate) fn selects(selector: &Value, labels: &Value) -> bool {
     selector.as_object().is_some_and(|selector| {
         !selector.is_empty() && selector.iter().all(|(key, value)| labels[key] == *value)

@@ -1,7 +1,6 @@
-//! What lets packets and metrics through, and is made of them: NetworkPolicies and the ServiceMonitor fit the pods that
-//! are rendered, rules and dashboard are the chart's.
+//! Tests of NetworkPolicies, ServiceMonitors, PrometheusRules and the dashboard in the rendered objects.
 //!
-//! No network of a local cluster goes by a NetworkPolicy, so that their ports and selectors are all there is to see.
+//! A local cluster does not enforce NetworkPolicies, so only their ports and selectors are checked.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cache::Cache;
@@ -17,38 +16,38 @@ pub(crate) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let on = set.set.iter().any(|value| value.starts_with("networkPolicy"));
     ensure!(policies.len() == if on { 2 } else { 0 }, "there are {} NetworkPolicies", policies.len());
     for policy in policies {
-        fits(manifest, policy, set).with_context(|| title(policy))?;
+        check_network_policy(manifest, policy, set).with_context(|| title(policy))?;
     }
     let on = set.set.iter().any(|value| value.starts_with("serviceMonitor"));
     let monitors: Vec<_> = manifest.of_kind("ServiceMonitor").collect();
     ensure!(monitors.len() == usize::from(on), "there are {} ServiceMonitors", monitors.len());
     monitors
         .into_iter()
-        .try_for_each(|monitor| scrapes(manifest, monitor).with_context(|| title(monitor)))?;
+        .try_for_each(|monitor| check_monitor(manifest, monitor).with_context(|| title(monitor)))?;
     let on = set.set.iter().any(|value| value.starts_with("prometheusRule"));
     let rules = manifest.of_kind("PrometheusRule").count();
     ensure!(rules == usize::from(on), "there are {rules} PrometheusRules");
     let on = set.set.iter().any(|value| value.starts_with("grafanaDashboard"));
     let dashboards: Vec<_> = manifest.of_kind("ConfigMap").filter(|map| is_dashboard(map)).collect();
     ensure!(dashboards.len() == usize::from(on), "there are {} dashboards", dashboards.len());
-    dashboards.into_iter().try_for_each(|map| shows(map).with_context(|| title(map)))
+    dashboards.into_iter().try_for_each(|map| check_dashboard(map).with_context(|| title(map)))
 }
 
-/// The rules that are rendered, the chart's and the user's, are such as a Prometheus loads.
+/// Checks that Prometheus accepts the rendered rules, both the chart's and the user's.
 pub(crate) fn rules_parse(cache: &Cache, manifest: &Manifest, set: &ValueSet) -> Result<()> {
     for rule in manifest.of_kind("PrometheusRule") {
         let groups = items(&rule["spec"]["groups"]);
-        let mut ours: Value = serde_saphyr::from_str(&read(ALERTS)?).context("the alerts are not YAML")?;
+        let mut alerts: Value = serde_saphyr::from_str(&read(ALERTS)?).context("the alerts are not YAML")?;
         if set.mentions("runbookUrl") {
-            publish_runbooks(&mut ours);
+            publish_runbooks(&mut alerts);
         }
-        ensure!(groups.starts_with(items(&ours["groups"])), "{} lacks alerts of the chart", title(rule));
+        ensure!(groups.starts_with(items(&alerts["groups"])), "{} lacks alerts of the chart", title(rule));
         prometheus::rules_parse(cache, &rule["spec"])?;
     }
     Ok(())
 }
 
-/// Has every alert name its runbook where it is published, as the value sets say it is.
+/// Replaces the runbook path of every alert with the URL that the value set publishes the runbooks at.
 fn publish_runbooks(alerts: &mut Value) {
     let groups = alerts["groups"].as_array_mut().into_iter().flatten();
     for rule in groups.flat_map(|group| group["rules"].as_array_mut().into_iter().flatten()) {
@@ -61,14 +60,14 @@ fn is_dashboard(map: &Value) -> bool {
     map["metadata"]["labels"]["grafana_dashboard"] == "1"
 }
 
-/// The file is the chart's, which Grafana finds by the end of its name.
-fn shows(map: &Value) -> Result<()> {
+/// Checks that the ConfigMap contains the chart's dashboard in a file that Grafana finds by its extension.
+fn check_dashboard(map: &Value) -> Result<()> {
     let file = map["data"]["certmint.json"].as_str().context("it has no certmint.json")?;
     ensure!(file.trim_end() == read(DASHBOARD)?.trim_end(), "it is not {DASHBOARD}");
     Ok(())
 }
 
-fn fits(manifest: &Manifest, policy: &Value, set: &ValueSet) -> Result<()> {
+fn check_network_policy(manifest: &Manifest, policy: &Value, set: &ValueSet) -> Result<()> {
     let spec = &policy["spec"];
     let selected: Vec<_> = manifest
         .of_kind("Deployment")
@@ -79,7 +78,7 @@ fn fits(manifest: &Manifest, policy: &Value, set: &ValueSet) -> Result<()> {
     let [deployment] = selected.as_slice() else {
         anyhow::bail!("it selects {} Deployments", selected.len())
     };
-    ensure!(spec["policyTypes"] == json!(["Ingress", "Egress"]), "it leaves a direction open");
+    ensure!(spec["policyTypes"] == json!(["Ingress", "Egress"]), "it does not restrict both directions");
     let open: Vec<_> = items(&deployment["spec"]["template"]["spec"]["containers"])
         .iter()
         .flat_map(|container| items(&container["ports"]))
@@ -100,14 +99,17 @@ fn fits(manifest: &Manifest, policy: &Value, set: &ValueSet) -> Result<()> {
             .find(|rule| items(&rule["ports"]).iter().any(|one| one["port"] == *port))
             .map(|rule| &rule["from"])
     };
-    let serves = peers("https").context("nobody may reach what it serves")?;
+    let serves = peers("https").context("no peer may reach the served port")?;
     let metrics = peers("metrics");
-    ensure!(metrics.is_none_or(|from| !items(from).is_empty()), "anybody may read metrics");
-    let cut_off = set.mentions(r#""metricsFrom":[]"#);
-    ensure!(metrics.is_none() == cut_off, "without a word, a Prometheus may not read metrics: {ingress:?}");
+    ensure!(metrics.is_none_or(|from| !items(from).is_empty()), "every peer may read the metrics");
+    let closed = set.mentions(r#""metricsFrom":[]"#);
+    ensure!(
+        metrics.is_none() == closed,
+        "the rules do not allow exactly the configured readers of metrics: {ingress:?}"
+    );
     if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook" {
-        ensure!(serves.is_null(), "an API server may come from anywhere, not only {serves}");
-        ensure!(spec["egress"] == json!([]), "the webhook may speak to {}", spec["egress"]);
+        ensure!(serves.is_null(), "API servers are limited to {serves}");
+        ensure!(spec["egress"] == json!([]), "the webhook may connect to {}", spec["egress"]);
         return Ok(());
     }
     let callers = match set.namespaces {
@@ -116,21 +118,18 @@ fn fits(manifest: &Manifest, policy: &Value, set: &ValueSet) -> Result<()> {
             { "key": "kubernetes.io/metadata.name", "operator": "In", "values": some },
         ] } }),
     };
-    ensure!(
-        items(serves).first() == Some(&callers),
-        "pods that are served may not ask for certificates: {serves}"
-    );
+    ensure!(items(serves).first() == Some(&callers), "served pods may not reach the issuance API: {serves}");
     let out: Vec<_> = items(&spec["egress"])
         .iter()
         .flat_map(|rule| items(&rule["ports"]))
         .map(|port| &port["port"])
         .collect();
-    ensure!(out == [443, 6443, 53, 53], "the controller may speak to the ports {out:?}");
+    ensure!(out == [443, 6443, 53, 53], "the controller may connect to the ports {out:?}");
     Ok(())
 }
 
-/// It finds one Service of each component, and a port of that name on it.
-fn scrapes(manifest: &Manifest, monitor: &Value) -> Result<()> {
+/// Checks that the ServiceMonitor selects one Service of each component, and a port that the Service has.
+fn check_monitor(manifest: &Manifest, monitor: &Value) -> Result<()> {
     let selector = &monitor["spec"]["selector"]["matchLabels"];
     let found: Vec<_> = manifest
         .of_kind("Service")

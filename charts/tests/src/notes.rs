@@ -1,11 +1,11 @@
-//! What `helm install` says in the end: the next commands, what stays, and what a value costs.
+//! Tests of the notes that `helm install` prints: next commands, remaining objects, and warnings about values.
 
 use anyhow::{Result, ensure};
 
 use crate::value_sets::ValueSet;
 use crate::{Chart, NAMESPACE};
 
-/// A warning, and the text among a set's values that calls for it.
+/// Text of a warning, and the text in a value set that causes it.
 const WARNINGS: [(&str, &str); 8] = [
     ("WARNING: webhook.failurePolicy is Ignore", r#""failurePolicy":"Ignore""#),
     ("WARNING: webhook.workloadFailurePolicy is Ignore", r#""workloadFailurePolicy":"Ignore""#),
@@ -35,13 +35,13 @@ pub(crate) fn check(chart: &Chart, set: &ValueSet) -> Result<()> {
         }
     }
     for words in expected {
-        ensure!(notes.contains(&words), "the notes do not say \"{words}\":\n{notes}");
+        ensure!(notes.contains(&words), "the notes do not contain \"{words}\":\n{notes}");
     }
     for (warning, cause) in WARNINGS {
         let due = set.mentions(cause);
         ensure!(
             notes.contains(warning) == due,
-            "the notes must say \"{warning}\" only with {cause}:\n{notes}"
+            "the notes must contain \"{warning}\" exactly with {cause}:\n{notes}"
         );
     }
     Ok(())

@@ -1,11 +1,11 @@
-//! Pods and workloads to try the webhook configuration on.
+//! Pods and workloads for the tests of the webhook configuration.
 
 use serde_json::{Value, json};
 
-/// Where the objects are.
+/// Namespace of the objects.
 pub(crate) const SHOP: &str = "shop";
 
-/// A controlling owner that need not exist.
+/// Returns a controlling owner reference to an object that need not exist.
 pub(crate) fn owned_by(api_version: &str, kind: &str) -> Value {
     json!({
         "apiVersion": api_version,

@@ -1,5 +1,5 @@
-//! As much of OpenAPI's schemas as Kubernetes uses, gone by more strictly: a field that a schema does not name is
-//! a fault, as it is to an API server that validates strictly.
+//! The subset of OpenAPI schemas that Kubernetes uses. Validation is strict: a field that the schema does not
+//! name is an error, as for an API server that validates strictly.
 
 use serde_json::{Map, Value};
 
@@ -11,52 +11,53 @@ pub(crate) struct Schema<'a> {
 }
 
 impl<'a> Schema<'a> {
-    /// What is wrong with a value, each with the place.
-    pub(crate) fn faults(self, value: &Value) -> Vec<String> {
-        let mut faults = Vec::new();
-        self.visit(value, "", &mut faults);
-        faults
+    /// Returns the errors in a value, each with its path.
+    pub(crate) fn errors(self, value: &Value) -> Vec<String> {
+        let mut errors = Vec::new();
+        self.visit(value, "", &mut errors);
+        errors
     }
 
-    fn visit(self, value: &Value, place: &str, faults: &mut Vec<String>) {
+    fn visit(self, value: &Value, place: &str, errors: &mut Vec<String>) {
         let schema = self.resolved();
         let here = if place.is_empty() { "the object" } else { place };
         if !self.admits_type(value) {
-            faults.push(format!("{here} is {value}, which is no {}", kinds(schema).join(" or ")));
+            errors.push(format!("{here} is {value}, which is not of type {}", kinds(schema).join(" or ")));
             return;
         }
         let allowed = schema["enum"].as_array();
         if allowed.is_some_and(|allowed| !allowed.contains(value)) {
-            faults.push(format!("{here} is {value}, none of {}", schema["enum"]));
+            errors.push(format!("{here} is {value}, but must be one of {}", schema["enum"]));
         }
         match value {
-            Value::Object(fields) => self.visit_fields(fields, place, faults),
+            Value::Object(fields) => self.visit_fields(fields, place, errors),
             Value::Array(elements) if schema["items"].is_object() => {
                 for (index, element) in elements.iter().enumerate() {
-                    self.at(&schema["items"]).visit(element, &format!("{place}[{index}]"), faults);
+                    self.at(&schema["items"]).visit(element, &format!("{place}[{index}]"), errors);
                 }
             }
             _ => {}
         }
     }
 
-    fn visit_fields(self, fields: &Map<String, Value>, place: &str, faults: &mut Vec<String>) {
+    fn visit_fields(self, fields: &Map<String, Value>, place: &str, errors: &mut Vec<String>) {
         let schema = self.resolved();
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             if fields.get(name).is_none_or(Value::is_null) {
-                faults.push(format!("{place}.{name} is missing"));
+                errors.push(format!("{place}.{name} is missing"));
             }
         }
         for (name, value) in fields {
             let place = format!("{place}.{name}");
             match (schema["properties"].get(name), &schema["additionalProperties"]) {
-                (Some(property), _) => self.at(property).visit(value, &place, faults),
-                (None, any @ Value::Object(_)) => self.at(any).visit(value, &place, faults),
+                (Some(property), _) => self.at(property).visit(value, &place, errors),
+                (None, any @ Value::Object(_)) => self.at(any).visit(value, &place, errors),
                 (None, Value::Bool(true)) => {}
-                // An object without properties is one of any fields, such as an object's metadata in a definition.
+                // An object without properties accepts all fields, such as an object's metadata in a
+                // definition.
                 (None, _) if schema["properties"].is_null() => {}
                 (None, _) if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
-                (None, _) => faults.push(format!("{place} is no field")),
+                (None, _) => errors.push(format!("{place} is an unknown field")),
             }
         }
     }
@@ -64,7 +65,7 @@ impl<'a> Schema<'a> {
     fn admits_type(self, value: &Value) -> bool {
         let schema = self.resolved();
         if let Some(options) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
-            // Options other than types are conditions, which only the API server judges.
+            // Options that do not name types are conditions, which only the API server evaluates.
             let typed = options.iter().filter(|option| !kinds(option).is_empty());
             let mut typed = typed.peekable();
             return typed.peek().is_none() || typed.any(|option| self.at(option).admits_type(value));
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn faults(value: Value) -> Vec<String> {
+    fn errors(value: Value) -> Vec<String> {
         let definitions = json!({
             "Pod": {
                 "type": "object", "required": ["spec"],
@@ -124,28 +125,28 @@ mod tests {
                 "restart": { "type": ["string", "null"], "enum": ["Always", "Never"] },
             } },
         });
-        Schema { schema: &definitions["Pod"], definitions: &definitions }.faults(&value)
+        Schema { schema: &definitions["Pod"], definitions: &definitions }.errors(&value)
     }
 
     #[test]
-    fn what_a_schema_names_is_taken() {
+    fn accepts_the_fields_of_the_schema() {
         let good = json!({
             "metadata": { "anything": 1 },
             "spec": { "labels": { "a": "b" }, "ports": [80, "http"], "restart": "Never" },
         });
-        assert_eq!(faults(good), [""; 0]);
+        assert_eq!(errors(good), [""; 0]);
     }
 
     #[test]
-    fn unknown_fields_wrong_types_and_gaps_are_faults() {
-        assert_eq!(faults(json!({ "spec": { "label": {} } })), [".spec.label is no field"]);
+    fn rejects_unknown_missing_and_mistyped_fields() {
+        assert_eq!(errors(json!({ "spec": { "label": {} } })), [".spec.label is an unknown field"]);
         assert_eq!(
-            faults(json!({ "spec": { "labels": { "a": 1 } } })),
-            [".spec.labels.a is 1, which is no string"]
+            errors(json!({ "spec": { "labels": { "a": 1 } } })),
+            [".spec.labels.a is 1, which is not of type string"]
         );
-        assert_eq!(faults(json!({ "spec": { "ports": [true] } })).len(), 1);
-        assert_eq!(faults(json!({ "spec": { "restart": "Often" } })).len(), 1);
-        assert_eq!(faults(json!({})), [".spec is missing"]);
-        assert_eq!(faults(json!([])), ["the object is [], which is no object"]);
+        assert_eq!(errors(json!({ "spec": { "ports": [true] } })).len(), 1);
+        assert_eq!(errors(json!({ "spec": { "restart": "Often" } })).len(), 1);
+        assert_eq!(errors(json!({})), [".spec is missing"]);
+        assert_eq!(errors(json!([])), ["the object is [], which is not of type object"]);
     }
 }

@@ -1,4 +1,4 @@
-//! What the chart takes as a policy, the programs take too.
+//! Checks that chart and programs accept the same policies.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_contract::Policy;
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::Chart;
 
-/// Policies beside the defaults, and whether they hold together.
-fn told() -> Vec<(Value, bool)> {
+/// Returns policies in addition to the defaults, and whether each is valid.
+fn cases() -> Vec<(Value, bool)> {
     let label = "a".repeat(63);
     let names = |count: usize| -> Vec<String> {
         (0..count).map(|number| format!("{number:018}.example.com")).collect()
@@ -50,17 +50,18 @@ fn told() -> Vec<(Value, bool)> {
     ]
 }
 
-/// How many policies are put together at random.
+/// Number of random policies.
 const RANDOM: usize = 60;
 
-/// Whatever the chart stores is a policy by the programs' own reading, and it refuses no more than it must.
+/// Checks that the programs accept every policy that the chart stores, and that the chart rejects no valid
+/// policy.
 pub(crate) fn agree(chart: &Chart) -> Result<()> {
-    for (policy, good) in told() {
+    for (policy, good) in cases() {
         let stored = stored(chart, &policy)?;
         ensure!(
             stored.is_some() == good,
             "the chart {} the policy {policy}",
-            if good { "refuses" } else { "takes" }
+            if good { "rejects" } else { "accepts" }
         );
     }
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
@@ -78,15 +79,15 @@ pub(crate) fn agree(chart: &Chart) -> Result<()> {
     Ok(())
 }
 
-/// The policy that the chart stores with these values, which must be one; none when it refuses them.
+/// Returns the policy that the chart stores with these values, or `None` when the chart rejects them.
 fn stored(chart: &Chart, policy: &Value) -> Result<Option<Policy>> {
     let Ok(manifest) = chart.render(&[&format!("policy={policy}")]) else { return Ok(None) };
     let text = &manifest.object("ConfigMap", "certmint-policy")?["data"]["policy.json"];
     let read = Policy::from_json(text.as_str().unwrap_or_default().as_bytes());
-    read.map(Some).with_context(|| format!("the chart takes {policy}, and the programs do not"))
+    read.map(Some).with_context(|| format!("the chart accepts {policy}, but the programs reject it"))
 }
 
-/// Numbers that a seed determines (xorshift64).
+/// Pseudo-random numbers from a seed (xorshift64).
 struct Dice(u64);
 
 impl Dice {

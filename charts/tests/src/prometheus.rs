@@ -1,4 +1,4 @@
-//! Alerts and dashboard: what is in them, and what Prometheus' own tool says of it.
+//! Tests of the chart's alerts and dashboard, with promtool.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,34 +14,35 @@ use serde_json::{Value, json};
 use crate::manifest::items;
 use crate::read;
 
-/// The reference page, relative to the repository.
+/// Reference page of the metrics, from the repository's root.
 pub const PAGE: &str = "docs/src/reference/metrics.md";
-/// The chart's alerts, as Prometheus reads them.
+/// Rules file of the chart's alerts.
 pub const ALERTS: &str = "alerts.yaml";
-/// The chart's dashboard, as Grafana reads it.
+/// Grafana dashboard of the chart.
 pub(crate) const DASHBOARD: &str = "dashboards/certmint.json";
 
-/// What to do about each alert, relative to the repository.
+/// Page with the runbook of each alert, from the repository's root.
 const RUNBOOKS: &str = "docs/src/runbooks.md";
 
-/// Every alert says what to do next, fires on the series made for it, and none does on healthy ones.
+/// Checks that every alert has a runbook and texts, fires on the series made for it, and does not fire on
+/// healthy series.
 pub(crate) fn alerts_fire(cache: &Cache) -> Result<()> {
     let alerts: Value = serde_saphyr::from_str(&read(ALERTS)?).context("the alerts are not YAML")?;
     let path = alert_tests();
     let tests = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     for rule in items(&alerts["groups"]).iter().flat_map(|group| items(&group["rules"])) {
-        let name = rule["alert"].as_str().context("a rule is no alert")?;
-        says_what_to_do(rule).with_context(|| name.to_owned())?;
+        let name = rule["alert"].as_str().context("a rule is not an alert")?;
+        check_texts(rule).with_context(|| name.to_owned())?;
         let tested = tests.contains(&format!("'ALERTS{{alertname=\"{name}\", alertstate=\"firing\""));
-        ensure!(tested, "{} makes {name} fire nowhere", path.display());
+        ensure!(tested, "{} has no test in which {name} fires", path.display());
     }
     let mut promtool = Command::new(programs(cache)?.join("promtool"));
-    // The files that a test names lie beside it.
+    // The test file names other files relative to its directory.
     promtool.current_dir(path.parent().context("a file has a directory")?);
     command::output(promtool.args(["test", "rules"]).arg(&path)).map(drop)
 }
 
-/// Every expression of the dashboard is one.
+/// Checks that Prometheus can parse every expression of the dashboard.
 pub(crate) fn dashboard_parses(cache: &Cache) -> Result<()> {
     let rules: Vec<_> = dashboard_expressions()?
         .into_iter()
@@ -51,10 +52,10 @@ pub(crate) fn dashboard_parses(cache: &Cache) -> Result<()> {
     rules_parse(cache, &json!({ "groups": [{ "name": "dashboard", "rules": rules }] }))
 }
 
-/// Rules that a Prometheus would load.
+/// Checks that Prometheus accepts `rules`.
 pub(crate) fn rules_parse(cache: &Cache, rules: &Value) -> Result<()> {
     let promtool = programs(cache)?.join("promtool");
-    // JSON is YAML.
+    // JSON is valid YAML.
     command::output_with_input(
         Command::new(promtool).args(["check", "rules", "/dev/stdin"]),
         &rules.to_string(),
@@ -62,13 +63,13 @@ pub(crate) fn rules_parse(cache: &Cache, rules: &Value) -> Result<()> {
     .map(drop)
 }
 
-fn says_what_to_do(rule: &Value) -> Result<()> {
+fn check_texts(rule: &Value) -> Result<()> {
     let severity = &rule["labels"]["severity"];
     ensure!(*severity == "critical" || *severity == "warning", "its severity is {severity}");
-    ensure!(rule["for"].is_string(), "it fires at once");
+    ensure!(rule["for"].is_string(), "it has no `for`");
     for text in ["summary", "description"] {
         let words = rule["annotations"][text].as_str().unwrap_or_default();
-        ensure!(words.ends_with('.'), "its {text} is no sentence: {words:?}");
+        ensure!(words.ends_with('.'), "its {text} is not a sentence: {words:?}");
     }
     let runbook = rule["annotations"]["runbook_url"].as_str().unwrap_or_default();
     let own = format!("{RUNBOOKS}#{}", rule["alert"].as_str().unwrap_or_default().to_lowercase());
@@ -88,11 +89,11 @@ pub fn dashboard_expressions() -> Result<Vec<String>> {
     for panel in dashboard["panels"].as_array().context("the dashboard has no panels")? {
         let title = panel["title"].as_str().context("a panel has no title")?;
         let targets = panel["targets"].as_array().filter(|targets| !targets.is_empty());
-        for target in targets.with_context(|| format!("the panel \"{title}\" shows nothing"))? {
+        for target in targets.with_context(|| format!("the panel \"{title}\" has no targets"))? {
             let expression =
                 target["expr"].as_str().with_context(|| format!("\"{title}\": no expression"))?;
             let plain = expression.replace("$__rate_interval", "5m").replace("$namespace", ".*");
-            ensure!(!plain.contains('$'), "\"{title}\" has a variable that nobody sets: {plain}");
+            ensure!(!plain.contains('$'), "\"{title}\" has an unknown variable: {plain}");
             expressions.push(plain);
         }
     }
@@ -121,7 +122,7 @@ pub fn documented() -> Result<BTreeSet<String>> {
     Ok(names(&fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?))
 }
 
-/// Series made to fire the alerts, and the healthy ones that must not.
+/// Returns the file with series that fire the alerts, and healthy series that must not.
 fn alert_tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/alerts.test.yaml")
 }
@@ -131,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_of_alerts_and_dashboard_is_on_the_reference_page() {
+    fn the_reference_page_has_every_used_metric() {
         let documented = documented().unwrap();
         let alerts = fs::read_to_string(repository::chart().join(ALERTS)).unwrap();
         let used = names(&[alerts, dashboard_expressions().unwrap().join("\n")].join("\n"));
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_has_every_alert_with_its_severity_and_patience() {
+    fn the_page_has_every_alert_with_severity_and_duration() {
         let page = fs::read_to_string(repository::root().join(PAGE)).unwrap();
         let alerts = fs::read_to_string(repository::chart().join(ALERTS)).unwrap();
         let alerts: Value = serde_saphyr::from_str(&alerts).unwrap();
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn each_alert_has_one_heading_on_the_page_of_runbooks() {
+    fn every_alert_has_one_runbook() {
         let page = fs::read_to_string(repository::root().join(RUNBOOKS)).unwrap();
         let headings: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         let alerts = fs::read_to_string(repository::chart().join(ALERTS)).unwrap();
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_for_those_in_trouble_has_every_alert() {
+    fn the_troubleshooting_page_has_every_alert() {
         let named = |path: PathBuf, mark: &str| -> Vec<String> {
             let text = fs::read_to_string(path).unwrap();
             let lines = text.lines().filter_map(|line| line.trim_start().strip_prefix(mark));

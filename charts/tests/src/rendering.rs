@@ -1,4 +1,4 @@
-//! What must hold of the rendered objects, whatever the values.
+//! Checks that hold for the rendered objects with every value set.
 
 use std::collections::BTreeSet;
 
@@ -9,51 +9,54 @@ use serde_json::{Value, json};
 
 use crate::manifest::{Manifest, items, selects, title};
 use crate::value_sets::{DEFAULTS, ValueSet};
-use crate::{Chart, NAMESPACE, monitoring, privileges};
+use crate::{Chart, NAMESPACE, monitoring, permissions};
 
-/// Kinds that have no namespace.
+/// Kinds of objects without a namespace.
 const CLUSTER_SCOPED: [&str; 3] = ["ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration"];
 
 pub(crate) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     for object in manifest.objects() {
-        lies_in_its_place(object, set).with_context(|| title(object))?;
+        check_namespace_and_labels(object, set).with_context(|| title(object))?;
     }
     for deployment in manifest.of_kind("Deployment") {
         let pod = &deployment["spec"]["template"]["spec"];
-        restricted(pod)
-            .and_then(|()| is_on_the_network_told(deployment, set))
-            .and_then(|()| is_on_nodes_for_its_image(pod, set))
-            .and_then(|()| rolls_without_a_gap(deployment))
-            .and_then(|()| is_reached(manifest, deployment, set))
+        check_restricted(pod)
+            .and_then(|()| check_host_network(deployment, set))
+            .and_then(|()| check_node_selector(pod, set))
+            .and_then(|()| check_rolling_update(deployment))
+            .and_then(|()| check_selectors(manifest, deployment, set))
             .with_context(|| title(deployment))?;
     }
     let tests: Vec<_> = manifest.of_kind("Pod").collect();
     let [test] = tests.as_slice() else { bail!("{} pods are rendered", tests.len()) };
-    proves_an_injection(test)
-        .and_then(|()| is_on_nodes_for_its_image(&test["spec"], &DEFAULTS))
+    check_test_pod(test)
+        .and_then(|()| check_node_selector(&test["spec"], &DEFAULTS))
         .with_context(|| title(test))?;
     manifest
         .of_kind("Service")
-        .try_for_each(|service| is_of_the_families_told(service, set).with_context(|| title(service)))?;
-    privileges::check(manifest, set)?;
+        .try_for_each(|service| check_address_families(service, set).with_context(|| title(service)))?;
+    permissions::check(manifest, set)?;
     monitoring::check(manifest, set)?;
-    manifest.of_kind("MutatingWebhookConfiguration").try_for_each(|object| webhooks(manifest, object, set))
+    manifest
+        .of_kind("MutatingWebhookConfiguration")
+        .try_for_each(|object| check_webhooks(manifest, object, set))
 }
 
-/// The chart's default policy says what the code does without one.
+/// Checks that the chart's default policy is the default of the code.
 pub(crate) fn policy_is_the_default(chart: &Chart) -> Result<()> {
     let manifest = chart.render(&[])?;
     let policy = &manifest.object("ConfigMap", "certmint-policy")?["data"]["policy.json"];
     let policy = Policy::from_json(policy.as_str().unwrap_or_default().as_bytes())?;
-    // Where no pod is ever injected.
+    // Namespaces in which pods are never injected.
     let excluded_namespaces = ["kube-system", NAMESPACE].iter().flat_map(|name| name.parse()).collect();
     let expected = Policy { excluded_namespaces, ..Policy::default() };
     ensure!(policy == expected, "the chart's policy {policy:?} is not the default {expected:?}");
     Ok(())
 }
 
-/// Where namespaces have users of their own, the injected container's is left to the platform, unless somebody says other.
-pub(crate) fn users_are_left_to_openshift(chart: &Chart) -> Result<()> {
+/// Checks that the certmint-fetch container's user is left to OpenShift, which assigns users to namespaces,
+/// unless the values set it.
+pub(crate) fn openshift_chooses_the_user(chart: &Chart) -> Result<()> {
     for (api, value, expected) in [
         ("v1", "auto", "set"),
         ("security.openshift.io/v1", "auto", "unset"),
@@ -62,12 +65,15 @@ pub(crate) fn users_are_left_to_openshift(chart: &Chart) -> Result<()> {
     ] {
         let rendered = chart.template_for(api, &[&format!("fetch.runAsUser=\"{value}\"")])?;
         let expected = format!("- --fetch-run-as-user={expected}\n");
-        ensure!(rendered.contains(&expected), "with {api} and {value}, the webhook is not told {expected}");
+        ensure!(
+            rendered.contains(&expected),
+            "with {api} and {value}, the webhook has no argument {expected}"
+        );
     }
     Ok(())
 }
 
-fn lies_in_its_place(object: &Value, set: &ValueSet) -> Result<()> {
+fn check_namespace_and_labels(object: &Value, set: &ValueSet) -> Result<()> {
     let metadata = &object["metadata"];
     let test = metadata["annotations"]["helm.sh/hook"] == "test";
     let expected: Vec<Value> = match object["kind"].as_str() {
@@ -85,8 +91,8 @@ fn lies_in_its_place(object: &Value, set: &ValueSet) -> Result<()> {
     Ok(())
 }
 
-/// The Pod Security Standard "restricted", and more: a read-only root, resources.
-fn restricted(pod: &Value) -> Result<()> {
+/// Checks the Pod Security Standard "restricted", a read-only root file system, and resources.
+fn check_restricted(pod: &Value) -> Result<()> {
     let context = &pod["securityContext"];
     ensure!(context["runAsNonRoot"] == true && context["runAsUser"] != 0, "it may run as root: {context}");
     ensure!(context["seccompProfile"]["type"] == "RuntimeDefault", "it has no seccomp profile: {context}");
@@ -113,8 +119,8 @@ fn restricted(pod: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Only the webhook is on its host's network, and only where that is asked for.
-fn is_on_the_network_told(deployment: &Value, set: &ValueSet) -> Result<()> {
+/// Checks that only the webhook uses its host's network, and only when the values say so.
+fn check_host_network(deployment: &Value, set: &ValueSet) -> Result<()> {
     let webhook = deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook";
     let pod = &deployment["spec"]["template"]["spec"];
     let (network, names) = (&pod["hostNetwork"], &pod["dnsPolicy"]);
@@ -127,22 +133,25 @@ fn is_on_the_network_told(deployment: &Value, set: &ValueSet) -> Result<()> {
     Ok(())
 }
 
-/// The images are made for one operating system and one architecture; whoever says otherwise is believed.
-fn is_on_nodes_for_its_image(pod: &Value, set: &ValueSet) -> Result<()> {
+/// Checks that pods select nodes with the images' operating system and architecture, unless the values select
+/// others.
+fn check_node_selector(pod: &Value, set: &ValueSet) -> Result<()> {
     let selector = &pod["nodeSelector"];
-    ensure!(selector["kubernetes.io/os"] == "linux", "it may run on nodes of any system: {selector}");
-    let (architecture, told) =
-        (&selector["kubernetes.io/arch"], set.mentions(r#""kubernetes.io/arch":null"#));
-    let fits = if told { architecture.is_null() } else { *architecture == "amd64" };
-    ensure!(fits, "it runs on nodes of the architecture {architecture}");
+    ensure!(
+        selector["kubernetes.io/os"] == "linux",
+        "it selects nodes with any operating system: {selector}"
+    );
+    let (architecture, any) = (&selector["kubernetes.io/arch"], set.mentions(r#""kubernetes.io/arch":null"#));
+    let fits = if any { architecture.is_null() } else { *architecture == "amd64" };
+    ensure!(fits, "it selects nodes with the architecture {architecture}");
     Ok(())
 }
 
-/// Its addresses are left to the cluster unless a family is asked for.
-fn is_of_the_families_told(service: &Value, set: &ValueSet) -> Result<()> {
-    let told = set.mentions("service=");
+/// Checks that the cluster chooses the Service's address families unless the values do.
+fn check_address_families(service: &Value, set: &ValueSet) -> Result<()> {
+    let chosen = set.mentions("service=");
     let (policy, families) = (&service["spec"]["ipFamilyPolicy"], &service["spec"]["ipFamilies"]);
-    let fits = if told {
+    let fits = if chosen {
         *policy == "RequireDualStack" && *families == json!(["IPv6", "IPv4"])
     } else {
         policy.is_null() && families.is_null()
@@ -151,15 +160,15 @@ fn is_of_the_families_told(service: &Value, set: &ValueSet) -> Result<()> {
     Ok(())
 }
 
-/// The pod of `helm test` opts in, looks where its certificate is mounted, and ends by itself.
-fn proves_an_injection(pod: &Value) -> Result<()> {
-    restricted(&pod["spec"])?;
+/// Checks that the pod of `helm test` opts in, looks at its certificate, and ends on its own.
+fn check_test_pod(pod: &Value) -> Result<()> {
+    check_restricted(&pod["spec"])?;
     let annotations = &pod["metadata"]["annotations"];
     ensure!(annotations["helm.sh/hook"] == "test", "helm does not run it as a test");
     ensure!(annotations[keys::INJECT] == "true", "it does not opt in");
     ensure!(
         annotations[keys::MOUNT_PATH] == pod_layout::TLS_DIR,
-        "it mounts its certificate at {}, and looks for it in {}",
+        "it mounts its certificate at {}, but looks for it in {}",
         annotations[keys::MOUNT_PATH],
         pod_layout::TLS_DIR
     );
@@ -169,19 +178,20 @@ fn proves_an_injection(pod: &Value) -> Result<()> {
         "it runs {}",
         container["command"]
     );
-    ensure!(pod["spec"]["activeDeadlineSeconds"].is_u64(), "it may run for ever");
+    ensure!(pod["spec"]["activeDeadlineSeconds"].is_u64(), "it has no deadline");
     Ok(())
 }
 
-fn rolls_without_a_gap(deployment: &Value) -> Result<()> {
+fn check_rolling_update(deployment: &Value) -> Result<()> {
     let spec = &deployment["spec"];
     let pod = &spec["template"]["spec"];
-    // On its host's network a new pod has to wait for an old one's port; otherwise it comes first.
+    // On its host's network, a new pod has to wait until the old one has released the port. Otherwise the new
+    // pod starts first.
     let (surge, unavailable) = if pod["hostNetwork"] == true { (0, 1) } else { (1, 0) };
     let update = &spec["strategy"]["rollingUpdate"];
     ensure!(
         update["maxSurge"] == surge && update["maxUnavailable"] == unavailable,
-        "it is updated by {update}"
+        "its update strategy is {update}"
     );
     let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap_or(0);
     for container in items(&pod["containers"]) {
@@ -197,8 +207,8 @@ fn rolls_without_a_gap(deployment: &Value) -> Result<()> {
     Ok(())
 }
 
-/// One Service and one PodDisruptionBudget select its pods, and the Service's ports exist.
-fn is_reached(manifest: &Manifest, deployment: &Value, set: &ValueSet) -> Result<()> {
+/// Checks that one Service and one PodDisruptionBudget select the pods, and that the Service's ports exist.
+fn check_selectors(manifest: &Manifest, deployment: &Value, set: &ValueSet) -> Result<()> {
     let template = &deployment["spec"]["template"];
     let labels = &template["metadata"]["labels"];
     ensure!(
@@ -222,12 +232,12 @@ fn is_reached(manifest: &Manifest, deployment: &Value, set: &ValueSet) -> Result
             .iter()
             .flat_map(|container| items(&container["ports"]))
             .any(|open| open["name"] == port["targetPort"]);
-        ensure!(found, "{} leads to a port that no container has: {port}", title(service));
+        ensure!(found, "{} has a port that is open in none of the containers: {port}", title(service));
     }
     Ok(())
 }
 
-fn webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) -> Result<()> {
+fn check_webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) -> Result<()> {
     let policy = |value: &str| {
         let open = set.set.iter().any(|set| set.contains(&format!(r#""{value}":"Ignore""#)));
         if open { "Ignore" } else { "Fail" }
@@ -247,42 +257,45 @@ fn webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) -> Resul
     ensure!(found == policies, "{} has {found:?}", title(configuration));
     for webhook in items(&configuration["webhooks"]) {
         let client = &webhook["clientConfig"];
-        ensure!(client["caBundle"].is_null(), "the caBundle is the controller's: {client}");
+        ensure!(client["caBundle"].is_null(), "only the controller may set the caBundle: {client}");
         let service = client["service"]["name"].as_str().unwrap_or("?");
         let service = manifest.object("Service", service)?;
         let open =
             items(&service["spec"]["ports"]).iter().any(|port| port["port"] == client["service"]["port"]);
         ensure!(open, "{} has no port {}", title(service), client["service"]["port"]);
-        ensure!(webhook["sideEffects"] == "None", "{webhook} owns up to side effects");
+        ensure!(webhook["sideEffects"] == "None", "{webhook} has side effects");
         ensure!(
-            webhook["timeoutSeconds"].as_u64().is_some_and(|most| most <= 5),
-            "{webhook} may take too long"
+            webhook["timeoutSeconds"].as_u64().is_some_and(|seconds| seconds <= 5),
+            "{webhook} has a long timeout"
         );
         let selected = &webhook["namespaceSelector"]["matchExpressions"];
         let named = |operator, values| json!({ "key": "kubernetes.io/metadata.name", "operator": operator, "values": values });
         let exists = json!({ "key": "kubernetes.io/metadata.name", "operator": "Exists" });
-        let holds_up = webhook["name"] != "workload-changes.certmint.dev";
+        let blocks_changes = webhook["name"] != "workload-changes.certmint.dev";
         let excluded = named("NotIn", json!(["kube-system", NAMESPACE]));
-        let mut expected = vec![if holds_up { excluded } else { exists }];
+        let mut expected = vec![if blocks_changes { excluded } else { exists }];
         expected.extend((!set.namespaces.is_empty()).then(|| named("In", json!(set.namespaces))));
-        // What a user adds comes after, and can only leave out more.
+        // A user's expressions follow, and can only exclude more namespaces.
         ensure!(items(selected).starts_with(&expected), "{webhook} selects namespaces by {selected}");
-        let ours = &webhook["matchConditions"][0]["name"];
+        let first = &webhook["matchConditions"][0]["name"];
         ensure!(
-            *ours == "certmint-keys",
-            "{webhook} sees everybody's objects: its first condition is {ours}"
+            *first == "certmint-keys",
+            "{webhook} matches foreign objects: its first condition is {first}"
         );
         let own =
             items(&webhook["matchConditions"]).iter().find(|condition| condition["name"] == "not-controlled");
-        // A pod that is created is asked about whoever controls it.
-        ensure!(own.is_some() == (webhook["name"] != "pods.certmint.dev"), "{webhook} asks about owners");
-        own.map_or(Ok(()), |condition| leaves_to_owners(&condition["expression"]))?;
+        // The API server sends every created pod to the webhook, whatever controls it.
+        ensure!(
+            own.is_some() == (webhook["name"] != "pods.certmint.dev"),
+            "{webhook} has the wrong condition on owners"
+        );
+        own.map_or(Ok(()), |condition| check_owner_condition(&condition["expression"]))?;
     }
     Ok(())
 }
 
-/// The condition leaves to their owners exactly the objects that the webhook and the controller leave to them.
-fn leaves_to_owners(expression: &Value) -> Result<()> {
+/// Checks that the condition excludes exactly the objects that webhook and controller leave to their owners.
+fn check_owner_condition(expression: &Value) -> Result<()> {
     let expression = expression.as_str().unwrap_or_default();
     let is_pair = |text: &&str| text.contains(" of ") && *text != " of ";
     let listed: BTreeSet<&str> = expression.split('\'').filter(is_pair).collect();
@@ -293,7 +306,7 @@ fn leaves_to_owners(expression: &Value) -> Result<()> {
         .collect();
     ensure!(
         listed == decided.iter().map(String::as_str).collect(),
-        "the condition leaves {listed:?} to their owners, and the programs leave {decided:?}"
+        "the condition leaves {listed:?} to their owners, but the programs leave {decided:?}"
     );
     Ok(())
 }

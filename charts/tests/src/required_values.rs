@@ -1,50 +1,50 @@
-//! What the schema of the values requires, taken out.
+//! Tests of the values that the schema requires, by removing each of them.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::{Chart, described, read};
+use crate::{Chart, read, value_tables};
 
-/// An object of the values without anything that its schema requires.
+/// An object of the values without the members that its schema requires.
 struct Gap {
-    /// Where it is, as a JSON pointer.
+    /// JSON pointer of the object.
     pointer: String,
-    /// What it lacks.
+    /// Names of the missing members.
     names: Vec<String>,
-    /// The `--set-json` arguments that make it so: a path and a value each.
+    /// Path and value of the `--set-json` arguments that remove the members.
     sets: Vec<(String, Value)>,
 }
 
-/// A step from one value to one within.
+/// A step from a value to a value in it.
 #[derive(Clone)]
 enum Step {
     Key(String),
-    /// Into a list's first element.
+    /// Into the first element of a list.
     First,
 }
 
-/// The schema, with the defaults.
+/// Schema and defaults of the values.
 struct Schema {
     root: Value,
     defaults: Value,
 }
 
-/// Whatever the schema requires, wherever it does, is missed by name when it is taken out. Alternatives are not gone
-/// into.
-pub(crate) fn missed(chart: &Chart) -> Result<()> {
+/// Checks that each required value is reported by name when it is removed. Alternatives in the schema are not
+/// followed.
+pub(crate) fn missing_values_are_reported(chart: &Chart) -> Result<()> {
     let root =
         serde_json::from_str(&read("values.schema.json")?).context("values.schema.json is not JSON")?;
-    let schema = Schema { root, defaults: described::defaults()? };
+    let schema = Schema { root, defaults: value_tables::defaults()? };
     let mut gaps = Vec::new();
     schema.visit(&schema.root, &[], &mut gaps);
-    ensure!(gaps.len() > 1, "values.schema.json requires nothing");
+    ensure!(gaps.len() > 1, "values.schema.json has no required values");
     groups(gaps).iter().try_for_each(|group| {
         let sets = group.iter().flat_map(|gap| &gap.sets);
         let sets: Vec<String> = sets.map(|(path, value)| format!("{path}={value}")).collect();
         let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
-        let Err(error) = chart.template(&sets) else { bail!("the chart takes --set-json {sets:?}") };
+        let Err(error) = chart.template(&sets) else { bail!("the chart accepts --set-json {sets:?}") };
         let error = error.to_string();
-        group.iter().try_for_each(|gap| gap.is_told(&error))
+        group.iter().try_for_each(|gap| gap.expect_reported(&error))
     })
 }
 
@@ -69,7 +69,8 @@ impl Schema {
         }
     }
 
-    /// What has a default is taken out by null; where there is none, an object without anything is put.
+    /// Returns arguments that remove members. `null` removes a member with a default; without defaults, an
+    /// empty object is set.
     fn sets(&self, steps: &[Step], names: &[String]) -> Vec<(String, Value)> {
         let known = (0..=steps.len()).rev().find_map(|end| {
             let steps = steps.get(..end)?;
@@ -87,27 +88,31 @@ impl Schema {
 }
 
 impl Gap {
-    fn is_told(&self, error: &str) -> Result<()> {
+    fn expect_reported(&self, error: &str) -> Result<()> {
         let Self { pointer, names, .. } = self;
-        let told: Vec<&str> =
+        let reported: Vec<&str> =
             error.lines().filter(|line| line.contains(&format!("at '{pointer}': missing propert"))).collect();
-        let untold = names.iter().find(|name| !told.iter().any(|line| line.contains(&format!("'{name}'"))));
-        ensure!(untold.is_none(), "{pointer} without {untold:?} is not refused for that: {error}");
+        let unreported =
+            names.iter().find(|name| !reported.iter().any(|line| line.contains(&format!("'{name}'"))));
+        ensure!(
+            unreported.is_none(),
+            "the error does not report that {pointer} has no {unreported:?}: {error}"
+        );
         Ok(())
     }
 
-    /// Whether the one would undo what the other sets.
-    fn is_disturbed_by(&self, other: &Self) -> bool {
+    /// Returns whether one gap would undo the arguments of the other.
+    fn conflicts_with(&self, other: &Self) -> bool {
         let covers = |a: &str, b: &str| b == a || b.strip_prefix(a).is_some_and(|rest| rest.starts_with('.'));
         self.sets.iter().any(|(a, _)| other.sets.iter().any(|(b, _)| covers(a, b) || covers(b, a)))
     }
 }
 
-/// As few groups as need be of gaps that can be there at one time.
+/// Groups gaps that can exist at the same time, to render the chart as rarely as possible.
 fn groups(gaps: Vec<Gap>) -> Vec<Vec<Gap>> {
     let mut groups: Vec<Vec<Gap>> = Vec::new();
     for gap in gaps {
-        match groups.iter_mut().find(|group| !group.iter().any(|other| gap.is_disturbed_by(other))) {
+        match groups.iter_mut().find(|group| !group.iter().any(|other| gap.conflicts_with(other))) {
             Some(group) => group.push(gap),
             None => groups.push(vec![gap]),
         }
@@ -115,7 +120,7 @@ fn groups(gaps: Vec<Gap>) -> Vec<Vec<Gap>> {
     groups
 }
 
-/// The steps as a path of `--set-json`, unless they go into a list.
+/// Returns the steps as a path for `--set-json`, or `None` when they lead into a list.
 fn path(steps: &[Step]) -> Option<String> {
     let keys = steps.iter().map(|step| match step {
         Step::Key(key) => Some(key.as_str()),
@@ -132,7 +137,7 @@ fn pointer(steps: &[Step]) -> String {
     parts.collect()
 }
 
-/// An empty object, at the end of these steps.
+/// Returns an empty object below these steps.
 fn built(steps: &[Step]) -> Value {
     steps.iter().rfold(json!({}), |value, step| match step {
         Step::Key(key) => Map::from_iter([(key.clone(), value)]).into(),

@@ -1,21 +1,21 @@
-//! The values that the chart is rendered with, to look at what comes of them.
+//! Value sets that the chart is rendered with.
 
 /// Values to render the chart with.
 pub(crate) struct ValueSet {
     pub(crate) name: &'static str,
-    /// `path=JSON`, as `--set-json` takes them.
+    /// Arguments of `--set-json`: `path=JSON`.
     pub(crate) set: &'static [&'static str],
-    /// The namespaces named among them; none for the whole cluster.
+    /// Namespaces among the values; empty for the whole cluster.
     pub(crate) namespaces: &'static [&'static str],
 }
 
 impl ValueSet {
-    /// Whether it gives exactly this `path=JSON`.
+    /// Returns whether the set contains exactly this `path=JSON`.
     pub(crate) fn gives(&self, value: &str) -> bool {
         self.set.contains(&value)
     }
 
-    /// Whether this text is anywhere in it.
+    /// Returns whether any value contains this text.
     pub(crate) fn mentions(&self, text: &str) -> bool {
         self.set.iter().any(|value| value.contains(text))
     }
@@ -62,10 +62,10 @@ macro_rules! all_of {
 const ALL_OF_WEBHOOK: &str = all_of!("webhook");
 const ALL_OF_CONTROLLER: &str = all_of!("controller");
 
-/// Nothing set.
+/// The set without values.
 pub(crate) const DEFAULTS: ValueSet = ValueSet { name: "the defaults", set: &[], namespaces: &[] };
 
-/// Between them, every branch of every template.
+/// All sets. Together they use every branch of every template.
 pub(crate) const SETS: &[ValueSet] = &[
     DEFAULTS,
     ValueSet {
@@ -115,12 +115,12 @@ pub(crate) const SETS: &[ValueSet] = &[
         namespaces: &[],
     },
     ValueSet {
-        name: "accounts and rights made elsewhere",
+        name: "accounts and permissions created elsewhere",
         set: &[
             "rbac.create=false",
             r#"webhook.serviceAccount={"create":false,"name":"admission"}"#,
             r#"controller.serviceAccount={"create":false,"name":"issuer"}"#,
-            // As a platform that chooses accounts by itself wants it.
+            // For platforms that choose user and group.
             r#"webhook.podSecurityContext={"runAsUser":null,"runAsGroup":null,"fsGroup":null}"#,
         ],
         namespaces: &[],

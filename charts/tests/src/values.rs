@@ -1,4 +1,4 @@
-//! The chart's values: each typed and used.
+//! Tests of the chart's values: each has a type and an effect.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -6,14 +6,14 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{Chart, described, read};
+use crate::{Chart, read, value_tables};
 
-/// The value that helm looks at where the chart is a dependency; no template does, but to refuse it.
-const OF_A_PARENT: &str = "enabled";
+/// The value that helm reads when the chart is a dependency. The templates use it only to reject `false`.
+const PARENT_CONDITION: &str = "enabled";
 
-/// Every value but those of the two components, and another than its default.
-const OTHERS: &[(&str, &str)] = &[
-    (OF_A_PARENT, "false"),
+/// Every value that is not specific to a component, with another value than the default.
+const GENERAL_VALUES: &[(&str, &str)] = &[
+    (PARENT_CONDITION, "false"),
     ("nameOverride", r#""pki""#),
     ("fullnameOverride", r#""pki""#),
     ("commonLabels", r#"{"team":"pki"}"#),
@@ -80,8 +80,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("test.nodeSelector", r#"{"disk":"ssd"}"#),
 ];
 
-/// Every value that webhook and controller both have, and another than its default.
-const OF_A_COMPONENT: &[(&str, &str)] = &[
+/// Every value that webhook and controller both have, with another value than the default.
+const COMPONENT_VALUES: &[(&str, &str)] = &[
     ("replicas", "3"),
     ("revisionHistoryLimit", "2"),
     ("resources", r#"{"requests":{"cpu":1}}"#),
@@ -112,8 +112,8 @@ const OF_A_COMPONENT: &[(&str, &str)] = &[
     ("podDisruptionBudget.minAvailable", "1"),
 ];
 
-/// Values that must be refused, and what the refusal must say.
-const BAD: &[(&str, &[&str])] = &[
+/// Values that the chart must reject, with words of the error.
+const BAD_VALUES: &[(&str, &[&str])] = &[
     ("replicas=3", &["additional properties 'replicas' not allowed"]),
     ("webhook.replica=3", &["at '/webhook'", "additional properties 'replica' not allowed"]),
     ("webhook.replicas=null", &["at '/webhook'", "missing property 'replicas'"]),
@@ -144,7 +144,7 @@ const BAD: &[(&str, &[&str])] = &[
     ("webhook.podSecurityContext.seccompProfile=null", &["missing property 'seccompProfile'"]),
     ("webhook.securityContext=null", &["at '/webhook'", "missing property 'securityContext'"]),
     ("controller.podSecurityContext=null", &["at '/controller'", "missing property 'podSecurityContext'"]),
-    // The replicas' name in the Lease: with one name they would both lead.
+    // The replicas' identities in the Lease: with equal names both replicas would lead.
     (r#"controller.extraEnv=[{"name":"POD_NAME","value":"same"}]"#, &["at '/controller/extraEnv/0/name'"]),
     (r#"fetch.image.repository="a: b""#, &["at '/fetch/image/repository'"]),
     (
@@ -226,23 +226,23 @@ const BAD: &[(&str, &[&str])] = &[
     (r#"test.namespace="certmint-system""#, &["certmint-system is the release's own namespace"]),
 ];
 
-/// Every value of `values.yaml` has a comment, and is tried here.
-pub(crate) fn known() -> Result<()> {
-    let named: BTreeSet<String> = described::values()?.into_iter().map(|value| value.path).collect();
-    let tried: BTreeSet<String> = others().map(|(path, _)| path).collect();
+/// Checks that every value in `values.yaml` has a comment and is in these lists.
+pub(crate) fn every_value_is_tested() -> Result<()> {
+    let documented: BTreeSet<String> = value_tables::values()?.into_iter().map(|value| value.path).collect();
+    let tested: BTreeSet<String> = changed_values().map(|(path, _)| path).collect();
     ensure!(
-        named == tried,
-        "values.yaml and the values tried here differ in {:?}",
-        named.symmetric_difference(&tried).collect::<Vec<_>>()
+        documented == tested,
+        "values.yaml and the tested values differ in {:?}",
+        documented.symmetric_difference(&tested).collect::<Vec<_>>()
     );
     Ok(())
 }
 
-/// Wherever the schema names properties, it admits no others.
+/// Checks that the schema rejects unknown properties everywhere.
 pub(crate) fn schema_is_closed() -> Result<()> {
     fn visit(schema: &Value, place: &str) -> Result<()> {
         let closed = schema["properties"].is_null() || schema["additionalProperties"] == false;
-        ensure!(closed, "values.schema.json takes unknown keys at {place}");
+        ensure!(closed, "values.schema.json accepts unknown keys at {place}");
         let children = schema.as_object().into_iter().flatten().map(|(key, child)| (key.clone(), child));
         let elements = schema.as_array().into_iter().flatten().enumerate();
         let elements = elements.map(|(index, child)| (index.to_string(), child));
@@ -251,10 +251,10 @@ pub(crate) fn schema_is_closed() -> Result<()> {
     visit(&serde_json::from_str(&read("values.schema.json")?).context("values.schema.json is not JSON")?, "")
 }
 
-/// Each value that is set to something else is to be seen in what is rendered.
-pub(crate) fn each_used(chart: &Chart) -> Result<()> {
+/// Checks that each changed value changes the rendered objects.
+pub(crate) fn every_value_has_an_effect(chart: &Chart) -> Result<()> {
     let mut bases = HashMap::new();
-    for (path, other) in others().filter(|(path, _)| path != OF_A_PARENT) {
+    for (path, other) in changed_values().filter(|(path, _)| path != PARENT_CONDITION) {
         let base = needed_by(&path);
         let with = format!("{path}={other}");
         let base: Vec<&str> = base.iter().map(String::as_str).collect();
@@ -263,45 +263,47 @@ pub(crate) fn each_used(chart: &Chart) -> Result<()> {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(chart.template(&base)?),
         };
-        ensure!(rendered != *before, "the value {path} changes nothing in what the chart renders");
+        ensure!(rendered != *before, "the value {path} does not change the rendered objects");
     }
     Ok(())
 }
 
-/// Wrong types, unknown keys and values out of range are refused, and the refusal names the value.
-pub(crate) fn bad_ones_refused(chart: &Chart) -> Result<()> {
-    let unknown: Vec<String> = others().map(|(path, _)| format!(r#"{path}={{"No such key":1}}"#)).collect();
+/// Checks that wrong types, unknown keys and values out of range are rejected, and that the error names the
+/// value.
+pub(crate) fn bad_values_are_rejected(chart: &Chart) -> Result<()> {
+    let unknown: Vec<String> =
+        changed_values().map(|(path, _)| format!(r#"{path}={{"No such key":1}}"#)).collect();
     let pointers: Vec<String> =
-        others().map(|(path, _)| format!("at '/{}", path.replace('.', "/"))).collect();
+        changed_values().map(|(path, _)| format!("at '/{}", path.replace('.', "/"))).collect();
     let pointers: Vec<&str> = pointers.iter().map(String::as_str).collect();
-    refused(chart, &unknown.join(","), &pointers)?;
-    BAD.iter().try_for_each(|(bad, words)| refused(chart, bad, words))
+    expect_rejected(chart, &unknown.join(","), &pointers)?;
+    BAD_VALUES.iter().try_for_each(|(bad, words)| expect_rejected(chart, bad, words))
 }
 
-fn refused(chart: &Chart, bad: &str, words: &[&str]) -> Result<()> {
-    let Err(error) = chart.template(&[bad]) else { bail!("the chart takes --set-json {bad}") };
+fn expect_rejected(chart: &Chart, bad: &str, words: &[&str]) -> Result<()> {
+    let Err(error) = chart.template(&[bad]) else { bail!("the chart accepts --set-json {bad}") };
     let error = error.to_string();
     match words.iter().find(|word| !error.contains(**word)) {
-        Some(word) => bail!("--set-json {bad} is refused, but not with \"{word}\": {error}"),
+        Some(word) => bail!("--set-json {bad} is rejected, but not with \"{word}\": {error}"),
         None => Ok(()),
     }
 }
 
-fn others() -> impl Iterator<Item = (String, &'static str)> {
+fn changed_values() -> impl Iterator<Item = (String, &'static str)> {
     let of_components = ["webhook", "controller"].into_iter().flat_map(|component| {
-        OF_A_COMPONENT.iter().map(move |(name, other)| (format!("{component}.{name}"), *other))
+        COMPONENT_VALUES.iter().map(move |(name, other)| (format!("{component}.{name}"), *other))
     });
-    OTHERS.iter().map(|(path, other)| ((*path).to_owned(), *other)).chain(of_components)
+    GENERAL_VALUES.iter().map(|(path, other)| ((*path).to_owned(), *other)).chain(of_components)
 }
 
-/// What must be given beside a value for it to matter.
+/// Returns another value that is needed so that the value has an effect.
 fn needed_by(path: &str) -> Option<String> {
     let (group, rest) = path.split_once('.')?;
     if rest == "serviceAccount.create" {
-        // An account that is not made must be named; here as the chart would have named it.
+        // An account that the chart does not create must be named; here with the chart's default name.
         return Some(format!(r#"{group}.serviceAccount.name="certmint-{group}""#));
     }
     let switch = format!("{group}.enabled");
-    let switched = OTHERS.iter().any(|(other, on)| *other == switch && *on == "true");
+    let switched = GENERAL_VALUES.iter().any(|(other, on)| *other == switch && *on == "true");
     (switched && path != switch).then(|| format!("{switch}=true"))
 }

@@ -9,7 +9,7 @@ use crate::run::Run;
 const MIB: f64 = 1_048_576.0;
 
 pub(crate) fn images(run: &Run) -> Result<Vec<Measurement>> {
-    let [certmint, fetch] = images::ours(&run.cache)?;
+    let [certmint, fetch] = images::release_images(&run.cache)?;
     let measurement = |what, bytes: u64, most| {
         Measurement::new("images", what, bytes as f64 / MIB, "MiB").target(Target::Max(most))
     };

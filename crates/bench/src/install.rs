@@ -35,7 +35,9 @@ fn measure(cluster: &Cluster) -> Result<Vec<Measurement>> {
     let plain = plain(cluster)?;
     let kubectl = namespace(cluster, NAME, &[])?;
     kubectl.apply(&sample_workload::deployment(cluster, NAME, false)?.to_string())?;
-    let values = installation::image_values(&images::ours(cluster.cache())?, |image| cluster.provide(image))?;
+    let values = installation::image_values(&images::release_images(cluster.cache())?, |image| {
+        cluster.provide(image)
+    })?;
     let mut helm = cluster.command("helm");
     helm.args(["install", RELEASE]).arg(repository::chart()).args(["--namespace", SYSTEM_NAMESPACE]);
     helm.args(["--create-namespace", "--wait", "--set", &values.join(",")]);

@@ -28,7 +28,7 @@ pub fn install(cluster: &Cluster, values: &[&str]) -> Result<()> {
 /// # Errors
 /// When an image cannot be built or provided, or helm refuses.
 pub fn apply(cluster: &Cluster, values: &[&str]) -> Result<()> {
-    let mut sets = image_values(&images::ours(cluster.cache())?, |image| cluster.provide(image))?;
+    let mut sets = image_values(&images::release_images(cluster.cache())?, |image| cluster.provide(image))?;
     sets.extend(values.iter().map(|value| (*value).to_owned()));
     let mut helm = cluster.command("helm");
     helm.args(["upgrade", "--install", RELEASE]).arg(repository::chart()).args([

@@ -1,4 +1,4 @@
-//! Running the measuring program.
+//! `cargo xtask bench`: runs the benchmark program.
 
 use std::process::Command;
 
@@ -6,17 +6,17 @@ use anyhow::Result;
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::{command, images, repository, tools};
 
-/// The measuring program, built as what it measures: the code that it has in itself is to have the allocator that is
-/// released, too.
+/// The benchmark program. It is built like the released programs, because some rows run Certmint's code in this
+/// program, which must use the released allocator.
 const BENCH: images::Program = images::Program { package: "certmint-bench", profile: "release" };
 
-/// Measures.
+/// Builds the benchmark program, and runs it with `arguments`.
 pub(crate) fn run(cache: &Cache, arguments: &[String]) -> Result<()> {
     let program = images::build(cache, BENCH)?;
     command::run(Command::new(program).args(arguments).current_dir(repository::root()))
 }
 
-/// Passes when every row runs, however fast; built as the tests are, which have been built by then.
+/// Runs every row once, without targets. The program is built like the tests, which have been built already.
 pub(crate) fn smoke(cache: &Cache) -> Result<()> {
     let program = ["run", "--quiet", "--profile", "dev", "--package", BENCH.package, "--", "--quick"];
     command::run(&mut tools::cargo(cache, &program))

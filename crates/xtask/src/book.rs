@@ -11,10 +11,10 @@ use certmint_local_cluster::command;
 /// Arguments of `cargo xtask book`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Open it in a browser.
+    /// Open the book in a browser.
     #[arg(long)]
     open: bool,
-    /// The directory to write it to: an empty one, or one with a former book, which is removed.
+    /// Directory for the book: an empty one, or one with an earlier book, which is replaced.
     #[arg(long)]
     output: Option<PathBuf>,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> Result<()> {
     let Arguments { open, output } = arguments;
     let output = match output {
-        // mdBook takes a relative path as one in `docs/`.
+        // mdBook would resolve a relative path from `docs/`.
         Some(output) => std::path::absolute(output)?,
         None => html_book::default_output(cache),
     };

@@ -1,4 +1,4 @@
-//! The static checks: formatting, lints, dependencies, documentation, links.
+//! `cargo xtask check`: formatting, lints, dependencies, documentation, links.
 
 use std::process::Command;
 
@@ -8,10 +8,10 @@ use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::tools::{cargo, tool};
 use certmint_local_cluster::{command, progress, repository};
 
-/// The version of cargo-deny; it is built once into the cache.
+/// Version of cargo-deny, which is built once into the cache.
 const CARGO_DENY: &str = "0.20.2";
 
-/// Passes every check, or tells what the first failing one says.
+/// Runs every check until one fails.
 pub(crate) fn run(cache: &Cache) -> Result<()> {
     progress::step("formatting", || {
         check(&mut cargo(cache, &["fmt", "--all", "--check"]))?;
@@ -20,7 +20,8 @@ pub(crate) fn run(cache: &Cache) -> Result<()> {
     let deny = tool(cache, "cargo-deny", CARGO_DENY, &[])?;
     progress::step("dependencies", || {
         let mut deny = Command::new(deny);
-        // Advisories change from day to day and need the network: they are no test of a commit.
+        // Advisories are left out: they change from day to day and need the network, so they do not depend on
+        // the commit.
         check(
             deny.args(["--log-level=error", "check", "bans", "licenses", "sources"])
                 .current_dir(repository::root()),

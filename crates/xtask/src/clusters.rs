@@ -1,4 +1,4 @@
-//! `cargo xtask cluster …`
+//! `cargo xtask cluster …`: starts, enters, ends and lists local clusters.
 
 use std::os::unix::process::CommandExt as _;
 
@@ -13,45 +13,47 @@ use clap::Subcommand;
 
 const NAME: &str = "local";
 
-/// What can be done with local clusters.
+/// Subcommands for local clusters.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Starts a cluster that stays until `down`.
+    /// Starts a cluster that runs until `down`.
     Up {
-        /// Its name; clusters of different names run side by side.
+        /// Name of the cluster; clusters with different names can run side by side.
         #[arg(long, default_value = NAME)]
         name: String,
-        /// Only the API, its controllers and the scheduler: no node.
+        /// Start only the API, its controllers and the scheduler, without a node.
         #[arg(long)]
         control_plane_only: bool,
         /// Also run metrics-server, for kubectl top and autoscaling.
         #[arg(long, conflicts_with = "control_plane_only")]
         metrics_server: bool,
-        /// Also load the images that the documentation names, ours included: its commands then run as they stand.
+        /// Also load the images that the documentation names, Certmint's included, so that its commands run
+        /// unchanged.
         #[arg(long, conflicts_with = "control_plane_only")]
         images: bool,
-        /// Of which families its addresses are: ipv4, ipv6, or dual-stack.
+        /// Address families: ipv4, ipv6, or dual-stack.
         #[arg(long, default_value = "ipv4", value_parser = parse_addresses)]
         addresses: Addresses,
     },
     /// Runs a command inside a cluster, for example: exec -- kubectl get pods
     Exec {
-        /// The cluster.
+        /// Name of the cluster.
         #[arg(long, default_value = NAME)]
         name: String,
-        /// The command with its arguments.
+        /// Command with its arguments.
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
-    /// Ends a cluster and removes all of it.
+    /// Ends a cluster and removes its files.
     Down {
-        /// The cluster.
+        /// Name of the cluster.
         #[arg(long, default_value = NAME)]
         name: String,
     },
-    /// Lists the clusters that run.
+    /// Lists the running clusters.
     List,
-    /// Writes go.mod and go.sum of every component for the versions in crates/local-cluster/src/components.rs.
+    /// Rewrites go.mod and go.sum of every component for the versions in
+    /// crates/local-cluster/src/components.rs.
     Pin,
 }
 
@@ -77,9 +79,12 @@ pub(crate) fn run(command: Command) -> Result<()> {
         }
         Command::Down { name } => {
             let state = State::of(&cache, &name);
-            ensure!(state.directory().exists(), "there is no cluster {name}; see `cargo xtask cluster list`");
+            ensure!(
+                state.directory().exists(),
+                "cluster {name} does not exist; see `cargo xtask cluster list`"
+            );
             supervisor::stop(&state)?;
-            progress::note(&format!("cluster {name} is gone"));
+            progress::note(&format!("removed cluster {name}"));
             Ok(())
         }
         Command::List => {
@@ -117,8 +122,8 @@ fn up(cache: &Cache, options: &Options, addresses: Addresses) -> Result<Cluster>
 fn keep(cluster: &Cluster, name: &str) -> Result<()> {
     cluster.keep()?;
     progress::note(&format!(
-        "look around: cargo xtask cluster exec --name {name} -- kubectl get pods --all-namespaces"
+        "to use it: cargo xtask cluster exec --name {name} -- kubectl get pods --all-namespaces"
     ));
-    progress::note(&format!("end it:      cargo xtask cluster down --name {name}"));
+    progress::note(&format!("to end it: cargo xtask cluster down --name {name}"));
     Ok(())
 }

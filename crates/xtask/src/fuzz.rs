@@ -1,7 +1,7 @@
-//! `cargo xtask fuzz`: parsers and the webhook on inputs that nobody thought of.
+//! `cargo xtask fuzz`: tests parsers and the webhook with generated inputs.
 //!
-//! The targets stand in `fuzz/`. They are built by cargo-fuzz without a sanitizer: our code has no unsafe part, so
-//! there is nothing for one to see, and without one the project's own toolchain can build them.
+//! The targets are in `fuzz/`. cargo-fuzz builds them without a sanitizer, so that the project's own toolchain
+//! can build them. A sanitizer would find nothing, because Certmint has no unsafe code.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,28 +11,29 @@ use anyhow::{Context as _, Result, bail};
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::{command, progress, repository, tools};
 
-/// The version of cargo-fuzz; it is built once into the cache.
+/// Version of cargo-fuzz, which is built once into the cache.
 const CARGO_FUZZ: &str = "0.13.2";
-/// What cargo-fuzz builds for by default.
+/// Build target of the fuzz targets.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
-/// An input is an object or a file of at most some kilobytes; longer ones only slow the search down.
-const LONGEST_INPUT: u32 = 64 * 1024;
-/// A single input that takes longer is a finding.
-const SECONDS_PER_INPUT: u32 = 10;
-/// A target that holds more memory is a finding.
-const MEGABYTES: u32 = 1024;
+/// Limit of an input in bytes. Real inputs are objects or files of a few kilobytes; longer ones only slow the
+/// search down.
+const MAX_INPUT_BYTES: u32 = 64 * 1024;
+/// Limit of the time for one input. A longer time is a finding.
+const MAX_SECONDS_PER_INPUT: u32 = 10;
+/// Limit of the memory of a fuzz target, in MB. More memory is a finding.
+const MAX_MEGABYTES: u32 = 1024;
 
-/// What to fuzz and for how long.
+/// Fuzz targets, and the time for each.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Seconds for each target.
     #[arg(long, default_value_t = 60)]
     pub(crate) seconds: u32,
-    /// Only these targets, of those in fuzz/fuzz_targets.
+    /// Run only these targets of fuzz/fuzz_targets.
     pub(crate) targets: Vec<String>,
 }
 
-/// Runs each target for its time, and returns how many there were.
+/// Runs each target for its time, and returns the number of targets.
 pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> Result<usize> {
     let Arguments { seconds, targets } = arguments;
     let targets = chosen(targets)?;
@@ -56,7 +57,7 @@ fn chosen(names: &[String]) -> Result<Vec<String>> {
     }
     all.sort();
     if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
-        bail!("there is no fuzz target {unknown}; there are: {}", all.join(", "));
+        bail!("unknown fuzz target {unknown}; the targets are: {}", all.join(", "));
     }
     Ok(if names.is_empty() { all } else { names.to_vec() })
 }
@@ -64,7 +65,7 @@ fn chosen(names: &[String]) -> Result<Vec<String>> {
 /// Builds all targets, and returns the directory of their programs.
 fn build(cache: &Cache) -> Result<PathBuf> {
     let cargo_fuzz = tools::tool(cache, "cargo-fuzz", CARGO_FUZZ, &[])?;
-    // Instrumented code is kept apart from everything else.
+    // Instrumented code needs a target directory of its own.
     let target_dir = cache.path("target/fuzz");
     let mut build = Command::new(cargo_fuzz);
     build.args(["fuzz", "build", "--sanitizer=none", "--target", PLATFORM, "--fuzz-dir"]).arg(folder());
@@ -72,34 +73,34 @@ fn build(cache: &Cache) -> Result<PathBuf> {
     Ok(target_dir.join(PLATFORM).join("release"))
 }
 
-/// Fuzzes one target, beginning with its seeds and what earlier runs found worth keeping, and returns how many
-/// inputs were tried.
+/// Runs one target, starting with its seeds and the inputs that earlier runs kept. Returns the number of
+/// inputs.
 fn fuzz(cache: &Cache, programs: &Path, target: &str, seconds: u32) -> Result<String> {
     let (corpus, artifacts) = (cache.path("fuzz").join(target), folder().join("artifacts").join(target));
     for directory in [&corpus, &artifacts] {
-        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }
     let log = cache.path("fuzz").join(format!("{target}.log"));
     let mut program = Command::new(programs.join(target));
     program
         .arg(format!("-max_total_time={seconds}"))
-        .arg(format!("-max_len={LONGEST_INPUT}"))
-        .arg(format!("-timeout={SECONDS_PER_INPUT}"))
-        .arg(format!("-rss_limit_mb={MEGABYTES}"))
+        .arg(format!("-max_len={MAX_INPUT_BYTES}"))
+        .arg(format!("-timeout={MAX_SECONDS_PER_INPUT}"))
+        .arg(format!("-rss_limit_mb={MAX_MEGABYTES}"))
         .arg(format!("-dict={}", folder().join("dictionaries").join(format!("{target}.dict")).display()))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .arg("-print_final_stats=1")
         .args([corpus, folder().join("seeds").join(target)])
-        .stderr(fs::File::create(&log).with_context(|| format!("cannot make {}", log.display()))?);
+        .stderr(fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?);
     let succeeded = program.status().context("cannot start the fuzz target")?.success();
-    let said = fs::read(&log).map(|said| String::from_utf8_lossy(&said).into_owned())?;
+    let output = fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
     if !succeeded {
-        let finding = said.lines().skip_while(|line| !line.contains("panicked") && !line.starts_with("=="));
+        let finding = output.lines().skip_while(|line| !line.contains("panicked") && !line.starts_with("=="));
         let finding: Vec<&str> = finding.take(20).collect();
         bail!("{target} has a finding; the input is in {}\n{}", artifacts.display(), finding.join("\n"));
     }
-    let executed = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
-    Ok(executed.context("the fuzz target did not say how many inputs it tried")?.trim().to_owned())
+    let executed = output.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    Ok(executed.context("the output of the fuzz target has no number of inputs")?.trim().to_owned())
 }
 
 fn folder() -> PathBuf {

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask …`.
+//! The commands of the project: `cargo xtask …`.
 
 mod bench;
 mod book;
@@ -28,39 +28,39 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Shows the main job step by step, from nothing to renewals under traffic.
+    /// Shows the main job step by step, from an empty machine to renewals under traffic.
     Demo {
-        /// Leave everything running in the end, to look around.
+        /// Leave everything running in the end.
         #[arg(long)]
         keep: bool,
-        /// Use the existing cluster that kubectl knows by this context, instead of a local one.
+        /// Use the existing cluster with this kubectl context instead of a local one.
         #[arg(long)]
         context: Option<String>,
-        /// Where an existing cluster pulls images from; all that the demo needs are pushed there.
+        /// Registry that the existing cluster pulls images from; the demo pushes its images there.
         #[arg(long, requires = "context")]
         registry: Option<String>,
     },
-    /// Passes all tests: static checks, unit and property tests, the chart's, then scenarios on a cluster.
+    /// Runs all tests: static checks, unit and property tests, chart tests, then scenarios on a cluster.
     Test(testing::Arguments),
-    /// Passes the static checks: formatting, lints, dependencies, documentation, links.
+    /// Runs the static checks: formatting, lints, dependencies, documentation, links.
     Check,
-    /// Builds the book, and follows its links.
+    /// Builds the book and follows its links.
     Book(book::Arguments),
-    /// Passes the chart's tests that need no cluster.
+    /// Runs the chart tests that need no cluster.
     Chart,
-    /// Checks that what the documentation takes from the chart and the code is what these say.
+    /// Checks that the generated sections of the documentation are up to date.
     Reference {
-        /// Write it anew first.
+        /// Rewrite the sections first.
         #[arg(long)]
         write: bool,
     },
-    /// Measures what Certmint costs, beside the floor or ceiling of the same run.
+    /// Measures what Certmint costs, compared with a floor or ceiling of the same run.
     Bench {
-        /// What `cargo xtask bench --help` of the measuring program knows: rows, --quick, --output.
+        /// Arguments of the benchmark program: rows, --quick, --output; see `cargo xtask bench --help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Tries parsers and the webhook on inputs that nobody thought of.
+    /// Tests parsers and the webhook with generated inputs.
     Fuzz(fuzz::Arguments),
     /// Starts, enters, ends and lists local clusters.
     #[command(subcommand)]
@@ -71,17 +71,17 @@ enum Command {
         #[arg(long)]
         registry: Option<String>,
     },
-    /// For tests: starts a cluster bound to itself, and waits to be killed.
+    /// For tests: starts a cluster that ends with this process, and waits to be killed.
     #[command(name = side_by_side::RUNNER, hide = true)]
     Runner { directory: PathBuf },
 }
 
 fn main() -> ExitCode {
-    if let Some(played) = run_as_cluster_process() {
-        return ending(played);
+    if let Some(result) = run_as_cluster_process() {
+        return exit_code(result);
     }
     let Arguments { command } = Arguments::parse();
-    ending(match command {
+    exit_code(match command {
         Command::Demo { keep, context, registry } => demo::run(&demo::Settings { keep, context, registry }),
         Command::Test(arguments) => return testing::run(&arguments),
         Command::Check => Cache::open().and_then(|cache| checks::run(&cache)),
@@ -96,7 +96,7 @@ fn main() -> ExitCode {
     })
 }
 
-fn ending(result: anyhow::Result<()>) -> ExitCode {
+fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -107,7 +107,7 @@ fn ending(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn chart(cache: &Cache) -> anyhow::Result<()> {
-    certmint_chart_tests::test(cache).map(|passed| println!("{passed} passed"))
+    certmint_chart_tests::run_offline(cache).map(|passed| println!("{passed} passed"))
 }
 
 fn reference(cache: &Cache, write: bool) -> anyhow::Result<()> {
@@ -117,10 +117,10 @@ fn reference(cache: &Cache, write: bool) -> anyhow::Result<()> {
     reference::check(cache).map(|passed| println!("{passed} passed"))
 }
 
-/// Builds our images and says how to use them.
+/// Builds the released images, and prints how to use them.
 fn image(registry: Option<&str>) -> anyhow::Result<()> {
     let cache = Cache::open()?;
-    let images = images::ours(&cache)?;
+    let images = images::release_images(&cache)?;
     for image in &images {
         let megabytes = image.size()? / 100_000;
         let size = format!("{}.{} MB", megabytes / 10, megabytes % 10);

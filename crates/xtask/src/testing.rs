@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that must hold, the quick things first.
+//! `cargo xtask test`: all tests, the quick ones first.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{ExitCode, Stdio};
@@ -14,29 +14,29 @@ use certmint_local_cluster::{machine, tools};
 
 use crate::{bench, checks, fuzz};
 
-/// For each target: enough to try the seeds and what earlier runs kept, and some more.
+/// Seconds for each fuzz target: enough for the seeds, the inputs that earlier runs kept, and some new ones.
 const FUZZ_SECONDS: u32 = 5;
 
-/// How many scenarios run at the same time.
+/// Number of scenarios that run at the same time.
 const LANES: usize = 2;
 
-/// What of the tests to run.
+/// Tests to run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Stop before the cluster.
+    /// Stop before the tests that need a cluster.
     #[arg(long, conflicts_with = "scenarios")]
     fast: bool,
-    /// Run the scenarios on the existing cluster that kubectl knows by this context.
+    /// Run the scenarios on the existing cluster with this kubectl context.
     #[arg(long)]
     context: Option<String>,
-    /// Where an existing cluster pulls images from; ours are pushed there.
+    /// Registry that the existing cluster pulls images from; Certmint's images are pushed there.
     #[arg(long, requires = "context")]
     registry: Option<String>,
-    /// Only these scenarios, and nothing else.
+    /// Run only these scenarios.
     scenarios: Vec<String>,
 }
 
-/// Runs the tests, and closes with a line that counts them.
+/// Runs the tests, and prints the number of passed and failed tests in the last line.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let start = Instant::now();
     let mut tally = Tally::default();
@@ -54,7 +54,7 @@ fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
     let chosen = scenarios::chosen(names)?;
     let cache = Cache::open()?;
     if !fast && context.is_none() {
-        // Said at once, not after minutes of other tests.
+        // Checked at once, not after minutes of other tests.
         machine::require_root()?;
     }
     if names.is_empty() {
@@ -63,7 +63,7 @@ fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
         progress::heading("unit and property tests");
         *tally = tally.and(unit_tests(&cache)?);
         progress::heading("chart");
-        tally.passed += progress::step("lint and templates", || certmint_chart_tests::test(&cache))?;
+        tally.passed += progress::step("lint and templates", || certmint_chart_tests::run_offline(&cache))?;
         progress::heading("reference");
         tally.passed += reference::check(&cache)?;
         progress::heading("fuzzing");
@@ -79,7 +79,7 @@ fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
         clusters.into_iter().try_for_each(Cluster::stop)?;
     }
     if !fast && names.is_empty() && context.is_none() {
-        // Last and alone: a program that measures is in nobody's way then, and nobody in its.
+        // The benchmarks run last and alone, because they and the tests would disturb each other.
         progress::heading("bench");
         bench::smoke(&cache)?;
         tally.passed += 1;
@@ -87,7 +87,8 @@ fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// As many local clusters as scenarios can use at the same time: they wait more than they compute.
+/// Starts one local cluster for each scenario that runs at the same time. Scenarios mostly wait, so that two
+/// clusters run well side by side.
 fn local_clusters(cache: &Cache, scenarios: usize) -> Result<Vec<Cluster>> {
     let lanes = ('a'..).take(scenarios.min(LANES));
     let name = |lane| format!("test-{}-{lane}", std::process::id());
@@ -96,25 +97,25 @@ fn local_clusters(cache: &Cache, scenarios: usize) -> Result<Vec<Cluster>> {
         .collect()
 }
 
-/// Runs cargo's tests, showing what they print, and counts them.
+/// Runs cargo's tests, prints their output, and counts them.
 fn unit_tests(cache: &Cache) -> Result<Tally> {
     let mut cargo = tools::cargo(cache, &["test", "--workspace", "--quiet", "--no-fail-fast"]);
     let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let mut tally = Tally::default();
-    for line in BufReader::new(child.stdout.take().context("no output of cargo")?).lines() {
+    for line in BufReader::new(child.stdout.take().context("cargo has no output")?).lines() {
         let line = line?;
         println!("{line}");
-        tally = tally.and(counted(&line));
+        tally = tally.and(parse_counts(&line));
     }
     if !child.wait()?.success() && tally.failed == 0 {
-        // What does not compile is no test, and yet a failure.
+        // A compilation error counts as one failure.
         tally.failed = 1;
     }
     Ok(tally)
 }
 
-/// The counts in one line of cargo's: `test result: ok. 3 passed; 0 failed; …`.
-fn counted(line: &str) -> Tally {
+/// Reads the counts from a line of cargo's output: `test result: ok. 3 passed; 0 failed; …`.
+fn parse_counts(line: &str) -> Tally {
     let Some(counts) = line.strip_prefix("test result: ") else {
         return Tally::default();
     };
@@ -133,9 +134,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_counts_of_cargo_are_read() {
+    fn counts_of_cargo_are_parsed() {
         let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out";
-        assert_eq!(counted(line), Tally { passed: 12, failed: 3 });
-        assert_eq!(counted("running 12 tests"), Tally::default());
+        assert_eq!(parse_counts(line), Tally { passed: 12, failed: 3 });
+        assert_eq!(parse_counts("running 12 tests"), Tally::default());
     }
 }

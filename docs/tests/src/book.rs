@@ -1,8 +1,8 @@
-//! The documentation, executed: every `sh` block of a page runs as it stands, and what a `text` block after it shows
-//! must come out.
+//! Execution of the documentation. Every `sh` block of a page runs unchanged. A `text` block right after it
+//! must match the output.
 //!
-//! Two comments, on the line before a block, change that: `<!-- fails -->` when the command is to be refused, and
-//! `<!-- not run: WHY -->` for what no test machine can do.
+//! A comment on the line before a block changes that: `<!-- fails -->` when the command must fail, and `<!--
+//! not run: REASON -->` when no test machine can run it.
 
 mod expected;
 mod guide;
@@ -21,22 +21,24 @@ pub use self::how_to::{HOW_TOS, HowTo};
 pub use self::page::{Block, Ending, Page};
 pub use self::reader::Reader;
 
-/// Runs the blocks of a page in their order; `shell` is the command that starts a shell where they are to run.
+/// Runs the blocks of a page in their order. `shell` returns a command that starts a shell where the blocks
+/// run.
 ///
 /// # Errors
-/// The first block that does not end as the page says, by its place in the page.
+/// When a block does not end as the page shows. The error contains its line in the page.
 pub fn run(page: &Page, shell: impl Fn() -> Command) -> Result<()> {
     progress::step(&page.name, || page.blocks.iter().try_for_each(|block| run_block(page, block, shell())))
 }
 
-/// Makes the images that tutorial and examples name available to a local cluster, so that its commands run there as they
-/// stand: ours under the chart's own tag, and those of others, with what is made here in their place.
+/// Makes the images that the tutorial and the examples name available to a local cluster, so that their
+/// commands run unchanged. Certmint's images get the chart's default tag. Foreign images are replaced with
+/// images that are built here.
 ///
 /// # Errors
-/// When an image cannot be built or given to the cluster.
+/// When an image cannot be built or imported.
 pub fn provide_images(cluster: &Cluster) -> Result<()> {
     let cache = cluster.cache();
-    for image in images::ours(cache)? {
+    for image in images::release_images(cache)? {
         cluster.provide_as(&image, &format!("localhost/{}:{}", image.name, env!("CARGO_PKG_VERSION")))?;
     }
     cluster.provide_as(&images::nginx(cache)?, "docker.io/nginxinc/nginx-unprivileged:stable")?;
@@ -49,20 +51,22 @@ fn run_block(page: &Page, block: &Block, mut shell: Command) -> Result<()> {
         return Ok(());
     }
     let place = format!("{}:{line}", page.name);
-    // One stream, as a terminal shows it.
+    // Standard output and standard error together, as in a terminal.
     let script = format!("exec 2>&1; set -euo pipefail\n{commands}");
     let output = shell.arg("-c").arg(script).current_dir(repository::root()).output();
-    let output = output.with_context(|| format!("{place}: no shell"))?;
+    let output = output.with_context(|| format!("{place}: cannot start a shell"))?;
     let printed = String::from_utf8_lossy(&output.stdout);
     match (ending, output.status.success()) {
         (Ending::Succeeds, false) => bail!("{place}: {commands}failed ({}):\n{printed}", output.status),
-        (Ending::Fails, true) => bail!("{place}: {commands}was to fail, and printed:\n{printed}"),
+        (Ending::Fails, true) => {
+            bail!("{place}: {commands}should fail, but succeeded and printed:\n{printed}")
+        }
         _ => {}
     }
     if let Some(shown) = shows {
         ensure!(
             expected::matches(shown, &printed),
-            "{place}: {commands}printed\n{printed}\nand the page shows\n{shown}"
+            "{place}: {commands}printed\n{printed}\nbut the page shows\n{shown}"
         );
     }
     Ok(())

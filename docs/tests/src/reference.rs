@@ -1,10 +1,10 @@
-//! The parts of the documentation that are written from code: values and rights from the chart, flags and metrics from
-//! the program, annotations and error codes from the contract.
+//! Generated sections of the documentation: values and permissions from the chart, flags and metrics from the
+//! program, annotations and error codes from the contract.
 //!
-//! Other parts are written by hand and compared with the code by the tests of the crate that they describe.
+//! Other sections are written by hand. Tests of the crates that they describe compare them with the code.
 
 use anyhow::Result;
-use certmint_chart_tests::{described, permission_tables, prometheus};
+use certmint_chart_tests::{permission_tables, prometheus, value_tables};
 use certmint_contract::keys::{self, UserAnnotation};
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::{command, progress, tools};
@@ -12,18 +12,18 @@ use certmint_local_cluster::{command, progress, tools};
 use crate::document::Document;
 use crate::error_page::{self, ErrorPage};
 
-/// Writes every document anew.
+/// Rewrites every generated section.
 ///
 /// # Errors
-/// When the chart cannot be rendered, the program not be built, or a file not be written.
+/// When the chart cannot be rendered, the program cannot be built, or a file cannot be written.
 pub fn write(cache: &Cache) -> Result<()> {
     documents(cache)?.iter().try_for_each(Document::write)
 }
 
-/// Checks that every document is what [`write()`] would write. Returns how many there are.
+/// Checks that every section is up to date, and returns their number.
 ///
 /// # Errors
-/// The first that is not, with its first line that differs.
+/// When a section is not up to date. The error contains its first different line.
 pub fn check(cache: &Cache) -> Result<usize> {
     let documents = documents(cache)?;
     for document in &documents {
@@ -34,8 +34,12 @@ pub fn check(cache: &Cache) -> Result<usize> {
 
 fn documents(cache: &Cache) -> Result<Vec<Document>> {
     Ok(vec![
-        Document { path: "charts/certmint/README.md", heading: "Values", text: described::tables()? },
-        Document { path: "docs/src/reference/values.md", heading: "The values", text: described::tables()? },
+        Document { path: "charts/certmint/README.md", heading: "Values", text: value_tables::tables()? },
+        Document {
+            path: "docs/src/reference/values.md",
+            heading: "The values",
+            text: value_tables::tables()?,
+        },
         Document {
             path: "docs/src/reference/rbac.md",
             heading: "The rules",
@@ -56,7 +60,7 @@ fn documents(cache: &Cache) -> Result<Vec<Document>> {
     ])
 }
 
-/// What the program knows of itself: an example of its crate prints it.
+/// Returns the output of an example of the crate `certmint`, which prints the program's flags or metrics.
 fn printed(cache: &Cache, example: &str) -> Result<String> {
     let mut cargo = tools::cargo(cache, &["run", "--quiet", "--package=certmint", "--example", example]);
     let printed = command::output(&mut cargo)?;

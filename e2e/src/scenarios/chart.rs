@@ -16,5 +16,5 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 /// On a cluster of its own: nothing runs there, so that what the webhook configuration lets through can be told by what
 /// is refused.
 fn run(shared: &Cluster) -> Result<()> {
-    own_control_plane(shared, "chart", certmint_chart_tests::test_on)
+    own_control_plane(shared, "chart", certmint_chart_tests::run_on)
 }

@@ -38,7 +38,7 @@ pub const PROFILE: &str = "CERTMINT_IMAGE_PROFILE";
 ///
 /// # Errors
 /// When the build fails.
-pub fn ours(cache: &Cache) -> Result<[Image; 2]> {
+pub fn release_images(cache: &Cache) -> Result<[Image; 2]> {
     Ok([from_workspace(cache, CERTMINT)?, from_workspace(cache, FETCH)?])
 }
 

@@ -1,9 +1,9 @@
-//! What a page shows of a command's output, with `…` for what differs from run to run.
+//! Comparison of a command's output with the output that a page shows.
 
-/// Whether `printed` is what `shown` says: line by line but for spaces, `…` standing for any text, also of several
-/// lines.
+/// Returns whether `printed` matches `shown`. Spaces are compared loosely, and `…` stands for any text, also of
+/// several lines.
 pub(super) fn matches(shown: &str, printed: &str) -> bool {
-    let (shown, printed) = (even(shown), even(printed));
+    let (shown, printed) = (with_single_spaces(shown), with_single_spaces(printed));
     let mut pieces = shown.split('…');
     let Some(mut rest) = pieces.next().and_then(|first| printed.strip_prefix(first)) else {
         return false;
@@ -21,8 +21,8 @@ pub(super) fn matches(shown: &str, printed: &str) -> bool {
     rest.is_empty()
 }
 
-/// Columns differ in width with what stands in them, so spaces count as one.
-fn even(text: &str) -> String {
+/// Replaces runs of spaces with one space, because the width of columns depends on their content.
+fn with_single_spaces(text: &str) -> String {
     let lines = text.trim().lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -32,7 +32,7 @@ mod tests {
     use super::matches;
 
     #[test]
-    fn an_ellipsis_stands_for_any_text() {
+    fn an_ellipsis_matches_any_text() {
         assert!(matches("NAME   AGE\npayments …\n", "NAME       AGE\npayments   12s\n"));
         assert!(matches("first\n…\nlast", "first\nsecond\nthird\nlast"));
         assert!(matches("…", ""));

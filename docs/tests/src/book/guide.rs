@@ -1,4 +1,4 @@
-//! A page of the documentation, run piece by piece.
+//! A how-to page that a scenario runs step by step.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use certmint_local_cluster::cluster::Cluster;
 
 use super::{Block, Page, run};
 
-/// A page with the commands that are yet to run.
+/// A page with the commands that have not been run yet.
 #[derive(Debug)]
 pub struct Guide<'a> {
     cluster: &'a Cluster,
@@ -16,7 +16,7 @@ pub struct Guide<'a> {
 }
 
 impl<'a> Guide<'a> {
-    /// The how-to page `name`, from its first command.
+    /// Opens the how-to page `name`.
     ///
     /// # Errors
     /// As [`Page::read`].
@@ -24,19 +24,19 @@ impl<'a> Guide<'a> {
         Ok(Self { cluster, page: Page::read(&format!("docs/src/how-to/{name}.md"))?, home: None })
     }
 
-    /// The same with `home` as the reader's home, for a page that keeps files there.
+    /// Sets the reader's home directory, for a page that writes files there.
     #[must_use]
     pub fn at_home(self, home: PathBuf) -> Self {
         Self { home: Some(home), ..self }
     }
 
-    /// Runs the page up to and with the block that has `command` in it.
+    /// Runs the page up to and including the block that contains `command`.
     ///
     /// # Errors
-    /// When no further block has it, or as [`run`].
+    /// When none of the remaining blocks contains it, or as [`run`].
     pub fn through(&mut self, command: &str) -> Result<()> {
         let found = self.page.blocks.iter().position(|block| block.commands.contains(command));
-        ensure!(found.is_some(), "{} has no (further) command with {command:?}", self.page.name);
+        ensure!(found.is_some(), "{} has no remaining command with {command:?}", self.page.name);
         let rest = self.page.blocks.split_off(found.map_or(0, |found| found + 1));
         let blocks = std::mem::replace(&mut self.page.blocks, rest);
         self.run(blocks)

@@ -1,4 +1,4 @@
-//! The how-to pages that set a server or a client up, and the images that they name.
+//! The how-to pages for servers and clients, and the images that they name.
 
 use anyhow::Result;
 use certmint_local_cluster::cache::Cache;
@@ -8,20 +8,20 @@ use certmint_local_cluster::repository;
 
 use super::Page;
 
-/// A page `docs/src/how-to/NAME.md`. It finds Certmint installed, and makes a namespace of its own name.
+/// A page `docs/src/how-to/NAME.md`. It expects Certmint to be installed, and creates the namespace NAME.
 #[derive(Debug)]
 pub struct HowTo {
-    /// Its name, and that of its namespace.
+    /// Name of the page and of its namespace.
     pub name: &'static str,
-    /// What is made here in the place of each image that the page names, beside those of
+    /// Replacements of the images that the page names, in addition to those of
     /// [`provide_images`](super::provide_images).
     images: &'static [Provided],
 }
 
-/// How an image is made, and what pages name it by.
+/// Function that builds an image, and the reference that it replaces.
 type Provided = (fn(&Cache) -> Result<Image>, &'static str);
 
-/// Every one of them.
+/// All how-to pages for servers and clients.
 pub const HOW_TOS: &[HowTo] = &[
     HowTo { name: "nginx", images: &[] },
     HowTo { name: "haproxy", images: &[(images::haproxy, "docker.io/library/haproxy:3.2")] },
@@ -34,14 +34,14 @@ pub const HOW_TOS: &[HowTo] = &[
     HowTo { name: "postgresql", images: &[(images::postgres, "docker.io/library/postgres:17")] },
 ];
 
-/// Builds the image of the payment service in Go and its caller, as the page `go` does.
+/// Builds the image of the payment service in Go and its client, as the page `go` does.
 fn payments_go(cache: &Cache) -> Result<Image> {
     let source = repository::root().join("docs/src/examples/how-to/go/app");
     images::go_program(cache, "payments-go", &source)
 }
 
 impl HowTo {
-    /// Reads it.
+    /// Reads the page.
     ///
     /// # Errors
     /// As [`Page::read`].
@@ -49,10 +49,10 @@ impl HowTo {
         Page::read(&format!("docs/src/how-to/{}.md", self.name))
     }
 
-    /// Makes the images that it names available to a local cluster.
+    /// Makes the images that the page names available to a local cluster.
     ///
     /// # Errors
-    /// When an image cannot be built or given to the cluster.
+    /// When an image cannot be built or imported.
     pub fn provide_images(&self, cluster: &Cluster) -> Result<()> {
         self.images
             .iter()
@@ -67,10 +67,10 @@ mod tests {
 
     use super::*;
 
-    /// What the scenarios of Certmint's own life read.
-    const ELSEWHERE: &[&str] = &["install", "restore-the-ca", "uninstall", "upgrade"];
+    /// Pages that other scenarios run.
+    const IN_OTHER_SCENARIOS: &[&str] = &["install", "restore-the-ca", "uninstall", "upgrade"];
 
-    /// Below `directory`, each file's lines without their indentation.
+    /// Returns the lines of each file below `directory`, without indentation.
     fn files(directory: &Path) -> Vec<Vec<String>> {
         let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
         paths
@@ -85,7 +85,7 @@ mod tests {
         text.lines().map(|line| line.trim().to_owned()).collect()
     }
 
-    /// What a page shows in other languages than those of commands and their output.
+    /// Returns the code blocks of a page, except commands and their output.
     fn quotes(page: &str) -> Vec<Vec<String>> {
         let mut quotes = Vec::new();
         let mut rest = page;
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_page_quotes_stands_in_an_example() {
+    fn quoted_lines_are_in_an_example() {
         let examples = files(&repository::root().join("docs/src/examples"));
         for how_to in HOW_TOS {
             let path = repository::root().join(format!("docs/src/how-to/{}.md", how_to.name));
@@ -109,7 +109,7 @@ mod tests {
                 let mut found = examples.iter().flat_map(|file| file.windows(quote.len()));
                 assert!(
                     found.any(|window| window == quote),
-                    "no example has these lines of {}:\n{}",
+                    "these lines of {} are in none of the examples:\n{}",
                     path.display(),
                     quote.join("\n")
                 );
@@ -118,11 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn every_page_is_read_somewhere() {
+    fn every_page_is_run_by_a_scenario() {
         for page in Page::below("docs/src/how-to").unwrap() {
-            let listed = HOW_TOS.iter().map(|page| page.name).chain(ELSEWHERE.iter().copied());
+            let listed = HOW_TOS.iter().map(|page| page.name).chain(IN_OTHER_SCENARIOS.iter().copied());
             let paths: Vec<String> = listed.map(|name| format!("docs/src/how-to/{name}.md")).collect();
-            assert!(paths.contains(&page.name), "list {} among HOW_TOS, for the scenario how-to", page.name);
+            assert!(paths.contains(&page.name), "add {} to HOW_TOS, for the scenario how-to", page.name);
         }
     }
 }

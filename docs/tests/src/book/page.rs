@@ -1,4 +1,4 @@
-//! A page, and the commands in it.
+//! Parser of a page and its commands.
 
 use std::fs;
 use std::path::Path;
@@ -10,37 +10,37 @@ use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
 /// A page of the documentation.
 #[derive(Debug)]
 pub struct Page {
-    /// Its path in the repository.
+    /// Path in the repository.
     pub name: String,
-    /// Its commands.
+    /// Command blocks of the page.
     pub blocks: Vec<Block>,
 }
 
-/// Commands that stand together.
+/// A block of commands.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Where they begin in the page.
+    /// Line of the block in the page.
     pub line: usize,
-    /// The commands, as a shell takes them.
+    /// Commands, as shell script.
     pub commands: String,
-    /// How they are to end.
+    /// Expected exit status.
     pub ending: Ending,
-    /// What they are to print, when the page shows it.
+    /// Expected output, if the page shows it.
     pub shows: Option<String>,
 }
 
-/// How a block's commands are to end.
+/// Expected exit status of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// With success.
+    /// The commands succeed.
     Succeeds,
-    /// Refused.
+    /// The last command fails.
     Fails,
-    /// They are only shown.
+    /// The commands are not run.
     NotRun,
 }
 
-/// What stands in a page, as far as it matters here.
+/// A part of a page, as far as the tests distinguish it.
 enum Part {
     Comment(String),
     Code { language: String, line: usize, text: String },
@@ -51,8 +51,8 @@ impl Page {
     /// Reads the page at `name`, a path in the repository.
     ///
     /// # Errors
-    /// When it cannot be read, has a comment of ours that is misspelt or before no commands, or does not show with
-    /// what commands fail.
+    /// When the page cannot be read, a comment for the tests is misspelt or not followed by commands, or the
+    /// output of failing commands is not shown.
     pub fn read(name: &str) -> Result<Self> {
         let path = repository::root().join(name);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -60,7 +60,7 @@ impl Page {
         Ok(Self { name: name.to_owned(), blocks })
     }
 
-    /// Every page below the folder `name` that has commands, in the order of their names; or the one page that it is.
+    /// Reads every page with commands below the directory `name`, sorted by path, or the one page `name`.
     ///
     /// # Errors
     /// As [`Page::read`].
@@ -92,7 +92,7 @@ fn blocks(text: &str) -> Result<Vec<Block>> {
     for part in parts(text) {
         let commands = matches!(&part, Part::Code { language, .. } if language == "sh");
         if !commands && ending.is_some() {
-            bail!("a comment says how commands end, and none follow it");
+            bail!("a comment for the tests is not followed by commands");
         }
         match part {
             Part::Code { line, text, .. } if commands => blocks.push(Block {
@@ -113,18 +113,18 @@ fn blocks(text: &str) -> Result<Vec<Block>> {
     }
     let unexplained = |block: &&Block| block.ending == Ending::Fails && block.shows.is_none();
     if let Some(Block { line, .. }) = blocks.iter().find(unexplained) {
-        bail!("line {line}: commands that fail are to show with what, in a text block after them");
+        bail!("line {line}: add a text block with the output of the failing commands");
     }
     Ok(blocks)
 }
 
-/// What a comment says of the commands after it; other comments say nothing.
+/// Returns the exit status that a comment announces for the next commands, if it is a comment for the tests.
 fn ending(comment: &str) -> Result<Option<Ending>> {
-    let said = comment.trim().trim_start_matches("<!--").trim_end_matches("-->").trim();
-    Ok(match said.split_once(':') {
-        None if said == "fails" => Some(Ending::Fails),
+    let words = comment.trim().trim_start_matches("<!--").trim_end_matches("-->").trim();
+    Ok(match words.split_once(':') {
+        None if words == "fails" => Some(Ending::Fails),
         Some(("not run", why)) if !why.trim().is_empty() => Some(Ending::NotRun),
-        _ if said.starts_with("not run") => bail!("<!-- not run: --> has to say why"),
+        _ if words.starts_with("not run") => bail!("<!-- not run: --> needs a reason"),
         _ => None,
     })
 }
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_and_what_they_print_are_found() {
+    fn commands_and_output_are_found() {
         let page = "# Title\n\n```sh\nkubectl get pods\n```\n\n```text\nNAME …\n```\n\nNow it goes wrong:\n\n\
                     <!-- fails -->\n```sh\nkubectl annotate x\n```\n\n```text\nerror: …\n```\n\n```yaml\nno: command\n```\n";
         let found = blocks(page).unwrap();
@@ -189,13 +189,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_after_other_words_is_no_output() {
+    fn a_text_block_after_other_words_is_not_output() {
         let found = blocks("```sh\ntrue\n```\n\nLater the log says:\n\n```text\nhello\n```\n").unwrap();
         assert_eq!(found[0].shows, None);
     }
 
     #[test]
-    fn what_is_not_run_says_why() {
+    fn blocks_that_are_not_run_need_a_reason() {
         let not_run = |why: &str| blocks(&format!("<!-- not run{why} -->\n```sh\ntrue\n```\n"));
         assert_eq!(not_run(": it needs a registry").unwrap()[0].ending, Ending::NotRun);
         assert!(not_run("").is_err());
@@ -203,13 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_shows_with_what() {
+    fn failing_commands_need_output() {
         let error = blocks("<!-- fails -->\n```sh\nfalse\n```\n\nIt is refused.\n").unwrap_err();
         assert!(error.to_string().starts_with("line 2: "), "{error}");
     }
 
     #[test]
-    fn a_comment_of_ours_before_no_commands_is_a_mistake() {
+    fn rejects_comments_without_commands() {
         assert!(blocks("<!-- fails -->\n\nwords\n").is_err());
     }
 }

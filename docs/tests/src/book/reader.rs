@@ -1,4 +1,4 @@
-//! Somebody who reads the book at a cluster.
+//! A reader of the book, who types its commands on a cluster.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,8 @@ use certmint_local_cluster::cluster::Cluster;
 
 use super::{Page, run};
 
-/// A reader with a kubectl configuration of their own: the current namespace that a page sets is nobody else's.
+/// A reader with a separate kubectl configuration, so that the current namespace that a page sets affects no
+/// other reader.
 #[derive(Debug)]
 pub struct Reader<'a> {
     cluster: &'a Cluster,
@@ -15,10 +16,10 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader called `name` at a local cluster.
+    /// Creates a reader `name` of a local cluster.
     ///
     /// # Errors
-    /// When the cluster is not a local one, or does not tell how it is reached.
+    /// When the cluster is not a local one, or its kubectl configuration cannot be read.
     pub fn new(cluster: &'a Cluster, name: &str) -> Result<Self> {
         let kubeconfig = cluster.state()?.directory().join(format!("{name}.kubeconfig"));
         let raw = cluster.kubectl().run(&["config", "view", "--raw", "--flatten"])?;
@@ -26,7 +27,7 @@ impl<'a> Reader<'a> {
         Ok(Self { cluster, kubeconfig })
     }
 
-    /// Runs a page's commands.
+    /// Runs the commands of a page.
     ///
     /// # Errors
     /// As [`run`].

@@ -1,4 +1,4 @@
-//! The page of errors and the programs say the same, in both directions.
+//! Checks that the errors page and the programs have the same messages, in both directions.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail that way")]
 
@@ -10,8 +10,8 @@ use certmint_contract::ErrorCode;
 use certmint_docs_tests::error_page::{self, ErrorPage};
 use certmint_local_cluster::repository;
 
-/// Texts of four words or more that tell of no failure.
-const NO_MESSAGES: [&str; 6] = [
+/// Texts of four words or more that are not error messages.
+const NOT_MESSAGES: [&str; 6] = [
     "a constant that DnsName's own tests accept",
     "a constant that Quantity's own tests accept",
     "a map of strings",
@@ -27,7 +27,7 @@ fn every_message_is_on_the_page() {
     let missing: BTreeSet<String> = sources::read(&repository::root())
         .messages
         .iter()
-        .filter(|message| !known.contains(&*message.text) && !NO_MESSAGES.contains(&&*message.text))
+        .filter(|message| !known.contains(&*message.text) && !NOT_MESSAGES.contains(&&*message.text))
         .map(|message| format!("{}\n- `{}`: ", message.place, message.text))
         .collect();
     let list = missing.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
@@ -35,18 +35,23 @@ fn every_message_is_on_the_page() {
 }
 
 #[test]
-fn every_message_of_the_page_is_printed_by_something() {
+fn every_message_of_the_page_is_in_the_sources() {
     let sources = sources::read(&repository::root());
     let printed: BTreeSet<&str> = sources.messages.iter().map(|message| &*message.text).collect();
     let page = ErrorPage::read().unwrap();
     let left: Vec<&str> = messages(&page).difference(&printed).copied().collect();
-    assert!(left.is_empty(), "{} explains what nothing prints:\n{}", error_page::PATH, left.join("\n"));
-    let quiet: Vec<_> = NO_MESSAGES.iter().filter(|text| !printed.contains(**text)).collect();
-    assert!(quiet.is_empty(), "NO_MESSAGES lists what stands nowhere: {quiet:?}");
+    assert!(
+        left.is_empty(),
+        "{} explains messages that are not in the sources:\n{}",
+        error_page::PATH,
+        left.join("\n")
+    );
+    let quiet: Vec<_> = NOT_MESSAGES.iter().filter(|text| !printed.contains(**text)).collect();
+    assert!(quiet.is_empty(), "NOT_MESSAGES lists texts that are not in the sources: {quiet:?}");
 }
 
 #[test]
-fn every_message_is_explained_in_sentences() {
+fn every_explanation_is_a_sentence() {
     let page = ErrorPage::read().unwrap();
     for entry in page.sections.iter().flat_map(|section| &section.entries) {
         assert!(entry.explanation.ends_with('.'), "{}: {entry}", error_page::PATH);
@@ -59,8 +64,8 @@ fn every_code_is_used() {
     let warns = |code| sources.messages.iter().any(|message| warning_of(&message.text) == Some(code));
     let used =
         |code: &&ErrorCode| sources.codes.iter().any(|used| used == code.as_str()) || warns(code.as_str());
-    let idle: Vec<_> = ErrorCode::ALL.iter().filter(|code| !used(code)).collect();
-    assert!(idle.is_empty(), "the catalogue has codes that nothing reports: {idle:?}");
+    let unused: Vec<_> = ErrorCode::ALL.iter().filter(|code| !used(code)).collect();
+    assert!(unused.is_empty(), "the catalogue has unused codes: {unused:?}");
 }
 
 #[test]
@@ -78,7 +83,7 @@ fn every_warning_has_a_code() {
     }
 }
 
-/// The code of a warning, as `certmint: CODE: …`.
+/// Returns the code of a warning, which has the form `certmint: CODE: …`.
 fn warning_of(text: &str) -> Option<&str> {
     text.strip_prefix("certmint: ")?.split(':').next()
 }

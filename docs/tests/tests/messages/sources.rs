@@ -1,30 +1,31 @@
-//! The messages in the programs' sources: what stands in `#[error]`, and every other text of four words or more.
+//! Extracts the messages from the programs' sources: the texts in `#[error]`, and every other text of four
+//! words or more.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proc_macro2::{Delimiter, Ident, Span, TokenStream, TokenTree};
 
-/// A message, and where it stands.
+/// A message and its place in the sources.
 #[derive(Debug)]
 pub(crate) struct Message {
-    /// With `…` for what is put in.
+    /// Message with `…` for variable parts.
     pub(crate) text: String,
-    /// `crates/…/file.rs:12`
+    /// File and line: `crates/…/file.rs:12`.
     pub(crate) place: String,
 }
 
-/// What the sources hold.
+/// Messages and codes in the sources.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     pub(crate) messages: Vec<Message>,
-    /// Where a line is logged at WARN or ERROR without a field `code`.
+    /// Places of log lines at WARN or ERROR without a field `code`.
     pub(crate) log_lines_without_code: Vec<String>,
-    /// Every `X` of an `ErrorCode::X`.
+    /// Names of all used variants of `ErrorCode`.
     pub(crate) codes: Vec<String>,
 }
 
-/// The crates whose messages people see.
+/// Crates with messages for users.
 const CRATES: [&str; 9] = [
     "certificates",
     "certmint",
@@ -36,10 +37,11 @@ const CRATES: [&str; 9] = [
     "tls-server",
     "webhook",
 ];
-/// Files without messages: help texts of metrics and flags, the catalogue itself, and tests.
-const OTHERS: [&str; 6] = ["args.rs", "error_code.rs", "logs.rs", "metrics.rs", "testing.rs", "tests.rs"];
-/// Macros whose texts tell of no failure.
-const QUIET: [&str; 5] = ["debug", "info", "trace", "concat", "user_annotations"];
+/// Files without messages: help texts of metrics and flags, the catalogue of codes, and tests.
+const FILES_WITHOUT_MESSAGES: [&str; 6] =
+    ["args.rs", "error_code.rs", "logs.rs", "metrics.rs", "testing.rs", "tests.rs"];
+/// Macros whose texts are not error messages.
+const OTHER_MACROS: [&str; 5] = ["debug", "info", "trace", "concat", "user_annotations"];
 
 pub(crate) fn read(repository: &Path) -> Sources {
     let mut sources = Sources::default();
@@ -62,7 +64,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
         let name = path.file_name().unwrap().to_str().unwrap();
         if path.is_dir() && name != "tests" {
             found.extend(files(&path));
-        } else if path.is_file() && !OTHERS.contains(&name) && !name.ends_with("_tests.rs") {
+        } else if path.is_file() && !FILES_WITHOUT_MESSAGES.contains(&name) && !name.ends_with("_tests.rs") {
             found.push(path);
         }
     }
@@ -105,7 +107,7 @@ impl Reader<'_> {
                     rest = after;
                 }
                 (TokenTree::Ident(name), [TokenTree::Punct(bang), TokenTree::Group(_), after @ ..])
-                    if bang.as_char() == '!' && QUIET.iter().any(|quiet| name == quiet) =>
+                    if bang.as_char() == '!' && OTHER_MACROS.iter().any(|other| name == other) =>
                 {
                     rest = after;
                 }
@@ -144,9 +146,9 @@ impl Reader<'_> {
 
     fn literal(&mut self, source: &str, span: Span, in_error: bool) {
         let Some(text) = value(source) else { return };
-        let text = constant(&text);
+        let text = with_placeholders(&text);
         let words = text.split_whitespace().filter(|word| word.chars().any(char::is_alphabetic)).count();
-        // Short texts are parts of others, or keys.
+        // Short texts are parts of other messages, or keys.
         if words >= if in_error { 1 } else { 4 } {
             let place = format!("{}:{}", self.place, span.start().line);
             self.sources.messages.push(Message { text, place });
@@ -154,7 +156,7 @@ impl Reader<'_> {
     }
 }
 
-/// What follows an item: it ends with a block or a semicolon.
+/// Returns the tokens after an item, which ends with a block or a semicolon.
 fn after_item(tokens: &[TokenTree]) -> &[TokenTree] {
     let end = tokens.iter().position(|token| match token {
         TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
@@ -164,7 +166,7 @@ fn after_item(tokens: &[TokenTree]) -> &[TokenTree] {
     tokens.get(end.map_or(tokens.len(), |end| end + 1)..).unwrap_or_default()
 }
 
-/// The value of a string literal.
+/// Returns the value of a string literal.
 fn value(source: &str) -> Option<String> {
     let inner = source.strip_prefix('"')?.strip_suffix('"')?;
     let mut value = String::new();
@@ -182,8 +184,8 @@ fn value(source: &str) -> Option<String> {
     Some(value)
 }
 
-/// The text with `…` in the place of each `{…}`, on one line.
-fn constant(text: &str) -> String {
+/// Replaces each `{…}` in a text with `…`, and joins the lines.
+fn with_placeholders(text: &str) -> String {
     let text = text.replace("{{", "\u{1}").replace("}}", "\u{2}");
     let mut constant = String::new();
     let mut depth = 0;

@@ -50,7 +50,7 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
 /// Ours also under the tag that the upgrade names: another name is another pod template.
 fn provide_images(cluster: &Cluster) -> Result<()> {
     book::provide_images(cluster)?;
-    images::ours(cluster.cache())?
+    images::release_images(cluster.cache())?
         .iter()
         .try_for_each(|image| cluster.provide_as(image, &format!("localhost/{}:next", image.name)))
 }

@@ -1,13 +1,13 @@
-//! The values of the chart as `values.yaml` describes them, and the tables made of that.
+//! Descriptions of the chart's values in `values.yaml`, and the tables generated from them.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::read;
 
-/// One commented entry of `values.yaml`.
+/// A commented entry of `values.yaml`.
 #[derive(Clone)]
-pub(crate) struct Described {
+pub(crate) struct DocumentedValue {
     pub(crate) path: String,
     comment: String,
     /// Title of the `##` line above it in its group.
@@ -17,8 +17,11 @@ pub(crate) struct Described {
 /// Head of a table of values.
 const HEAD: &str = "| value | default | description |\n|---|---|---|\n";
 
-/// The innermost commented entries of `values.yaml`. One without a comment must lie above or below one with.
-pub(crate) fn values() -> Result<Vec<Described>> {
+/// Returns the innermost commented entries of `values.yaml`.
+///
+/// # Errors
+/// When an entry has no comment, and neither has an entry above or below it.
+pub(crate) fn values() -> Result<Vec<DocumentedValue>> {
     commented(&read("values.yaml")?).map(innermost)
 }
 
@@ -75,24 +78,25 @@ impl Group {
     }
 }
 
-/// `values.yaml`.
+/// Returns the parsed `values.yaml`.
 pub(crate) fn defaults() -> Result<Value> {
     serde_saphyr::from_str(&read("values.yaml")?).context("values.yaml is not YAML")
 }
 
-fn row(value: &Described, defaults: &Value) -> Result<String> {
-    let Described { path, comment, .. } = value;
+fn row(value: &DocumentedValue, defaults: &Value) -> Result<String> {
+    let DocumentedValue { path, comment, .. } = value;
     let pointer = format!("/{}", path.replace('.', "/"));
     let default = defaults.pointer(&pointer).with_context(|| format!("values.yaml has no {path}"))?;
-    // In one line, with spaces where a narrow table may break it.
+    // JSON in one line, with spaces where a narrow table may break the line.
     let default = serde_json::to_string_pretty(default)?;
     let default = default.split_whitespace().collect::<Vec<_>>().join(" ");
     Ok(format!("| `{path}` | `{default}` | {comment} |\n"))
 }
 
-/// Every entry with a comment, groups included.
-fn commented(text: &str) -> Result<Vec<Described>> {
-    let (mut entries, mut parents, mut comment) = (Vec::<Described>::new(), Vec::<(usize, &str)>::new(), "");
+/// Returns every entry with a comment, groups included.
+fn commented(text: &str) -> Result<Vec<DocumentedValue>> {
+    let (mut entries, mut parents, mut comment) =
+        (Vec::<DocumentedValue>::new(), Vec::<(usize, &str)>::new(), "");
     let mut uncommented = Vec::new();
     let mut subgroup = None;
     for line in text.lines() {
@@ -116,27 +120,27 @@ fn commented(text: &str) -> Result<Vec<Described>> {
         match std::mem::take(&mut comment) {
             "" => uncommented.push(path),
             words => {
-                entries.push(Described { path, comment: words.to_owned(), subgroup: subgroup.clone() });
+                entries.push(DocumentedValue { path, comment: words.to_owned(), subgroup: subgroup.clone() });
             }
         }
     }
     let innermost = innermost(entries.clone());
     for path in uncommented {
         let known =
-            innermost.iter().any(|entry| lies_below(&path, &entry.path) || lies_below(&entry.path, &path));
-        ensure!(known, "values.yaml says nothing about {path}: write a comment above it");
+            innermost.iter().any(|entry| is_below(&path, &entry.path) || is_below(&entry.path, &path));
+        ensure!(known, "values.yaml has no comment on {path}: write one above it");
     }
     Ok(entries)
 }
 
-/// Those that no other lies below.
-fn innermost(mut entries: Vec<Described>) -> Vec<Described> {
+/// Returns the entries that contain no other entry.
+fn innermost(mut entries: Vec<DocumentedValue>) -> Vec<DocumentedValue> {
     let paths: Vec<String> = entries.iter().map(|entry| entry.path.clone()).collect();
-    entries.retain(|entry| !paths.iter().any(|path| lies_below(path, &entry.path)));
+    entries.retain(|entry| !paths.iter().any(|path| is_below(path, &entry.path)));
     entries
 }
 
-fn lies_below(path: &str, parent: &str) -> bool {
+fn is_below(path: &str, parent: &str) -> bool {
     path.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'))
 }
 
@@ -145,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_innermost_comments_describe_the_values() {
+    fn innermost_comments_describe_values() {
         let described = innermost(commented("# Group.\na:\n  # One.\n  b: 1\n# Two.\nc:\n  d: 1\n").unwrap());
         let found: Vec<_> = described.iter().map(|one| (one.path.as_str(), one.comment.as_str())).collect();
         assert_eq!(found, [("a.b", "One."), ("c", "Two.")]);
@@ -160,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_without_a_comment_is_named() {
+    fn rejects_values_without_a_comment() {
         let error = commented("a:\n  # One.\n  b: 1\n  c: 2\n").err().unwrap().to_string();
         assert!(error.contains("a.c"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! A release's life on a real API server: accepted, installed, upgraded, uninstalled.
+//! Tests of a release on a real API server: validation, installation, upgrade, and uninstallation.
 
 use std::time::Duration;
 
@@ -13,16 +13,18 @@ use crate::manifest::{items, title};
 use crate::value_sets::ValueSet;
 use crate::{NAMESPACE, RELEASE, kubernetes_schemas, with_values};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Limit for the API server to serve a new kind of object.
+const SERVED_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Stands in for the controller's CA: the API server takes only certificates it can parse.
+/// Replacement for the controller's CA. The API server accepts only certificates that it can parse.
 const CA_BUNDLE: &str = include_str!("../testdata/ca-bundle.base64");
 
-/// Every rendered object passes the API server's own schema (unknown and duplicate fields refused),
-/// validation and, for the match conditions, compilation.
-pub(crate) fn accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
+/// Checks that the API server accepts every rendered object: schema (unknown and duplicate fields are
+/// rejected), validation, and compilation of the match conditions.
+pub(crate) fn expect_accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
     let mut helm = cluster.command("helm");
-    // The release's namespace does not exist yet, and a dry run makes none; this one always exists.
+    // The release's namespace does not exist yet, and a dry run does not create it. This namespace always
+    // exists.
     helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", "kube-node-lease"]);
     let rendered = command::output(with_values(&mut helm, set.set))?;
     let mut kubectl =
@@ -30,15 +32,14 @@ pub(crate) fn accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
     command::output_with_input(&mut kubectl, &rendered).map(drop)
 }
 
-/// Makes ServiceMonitors and PrometheusRules known to the API server, by the definitions that the Prometheus operator
-/// ships.
+/// Creates the CustomResourceDefinitions of ServiceMonitor and PrometheusRule from the Prometheus operator.
 pub(crate) fn define_monitoring(cluster: &Cluster) -> Result<()> {
     for file in kubernetes_schemas::monitoring(cluster.cache())? {
-        // Their description is longer than what kubectl's client-side apply would note down on them.
+        // Their descriptions are too long for the annotation that kubectl's client-side apply would add.
         let file = file.to_string_lossy();
         let name = cluster.kubectl().run(&["create", "--output=name", "--filename", &file])?;
         let served = |crd: &Value| is_true(crd, "Established").then_some(());
-        cluster.kubectl().until(name.trim(), "to be served", PATIENCE, served)?;
+        cluster.kubectl().until(name.trim(), "to be served", SERVED_TIMEOUT, served)?;
     }
     Ok(())
 }
@@ -49,7 +50,7 @@ pub(crate) fn install(cluster: &Cluster) -> Result<()> {
     command::output(&mut helm).map(drop)
 }
 
-/// An upgrade gives the Services addresses of both families, and another takes the second one back.
+/// Upgrades the Services to addresses of both families, and back to one.
 pub(crate) fn dual_stack(cluster: &Cluster) -> Result<()> {
     for (values, count) in [
         (&[r#"service.ipFamilyPolicy="RequireDualStack""#][..], 2),
@@ -68,7 +69,7 @@ pub(crate) fn dual_stack(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// An upgrade, by either of helm's ways of applying, leaves the field that the controller wrote.
+/// Checks that an upgrade keeps the field that the controller wrote, in both of helm's apply modes.
 pub(crate) fn upgrade_keeps_ca_bundle(cluster: &Cluster) -> Result<()> {
     patch_each_webhook(cluster, "add", "clientConfig/caBundle", &json!(CA_BUNDLE.trim()))?;
     for (seconds, server_side) in [(4, true), (3, false)] {
@@ -76,7 +77,7 @@ pub(crate) fn upgrade_keeps_ca_bundle(cluster: &Cluster) -> Result<()> {
         helm.args(["upgrade", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE]);
         helm.arg(format!("--server-side={server_side}"))
             .arg(format!("--set=webhook.timeoutSeconds={seconds}"));
-        // The admission test took this field over.
+        // The admission test has taken the ownership of this field.
         helm.args(server_side.then_some("--force-conflicts"));
         command::output(&mut helm)?;
         let configuration = cluster.kubectl().get(&["mutatingwebhookconfiguration", RELEASE])?;
@@ -97,40 +98,45 @@ pub(crate) fn uninstall(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// A second release is refused for every namespace that the first one serves, and let in beside it for others.
+/// Checks that a second release is rejected for every namespace that the first one serves, and accepted for
+/// others.
 pub(crate) fn second_release(cluster: &Cluster) -> Result<()> {
     for namespace in ["shop", "bank"] {
-        let _there_already = cluster.kubectl().run(&["create", "namespace", namespace]);
+        let _may_exist = cluster.kubectl().run(&["create", "namespace", namespace]);
     }
-    let refused = |release: &str, set: &[&str], words: &str| match upgrade(cluster, release, set) {
-        Ok(_) => bail!("helm installs {release} with {set:?} beside another"),
+    let expect_rejected = |release: &str, set: &[&str], words: &str| match upgrade(cluster, release, set) {
+        Ok(_) => bail!("helm installs {release} with {set:?} in addition to another release"),
         Err(error) => {
             let error = error.to_string();
             ensure!(
                 error.contains(words),
-                "helm refuses {release} with {set:?}, but not with \"{words}\": {error}"
+                "helm rejects {release} with {set:?}, but not with \"{words}\": {error}"
             );
             Ok(())
         }
     };
     upgrade(cluster, RELEASE, &[])?;
     let whole = "the release certmint-system/certmint already serves the whole cluster; upgrade or uninstall";
-    refused("other", &[], whole)?;
-    refused("other", &[r#"namespaces=["bank"]"#], whole)?;
+    expect_rejected("other", &[], whole)?;
+    expect_rejected("other", &[r#"namespaces=["bank"]"#], whole)?;
     upgrade(cluster, RELEASE, &[r#"namespaces=["shop"]"#])?;
-    refused(
+    expect_rejected(
         "other",
         &[r#"fullnameOverride="pki""#],
         "already serves shop, and this release would serve the whole cluster",
     )?;
-    refused(
+    expect_rejected(
         "other",
         &[r#"namespaces=["bank","shop"]"#],
         "the release certmint-system/certmint already serves shop",
     )?;
     upgrade(cluster, "other", &[r#"namespaces=["bank"]"#])?;
     upgrade(cluster, RELEASE, &[r#"namespaces=["shop"]"#])?;
-    refused(RELEASE, &[r#"namespaces=["shop","bank"]"#], "the release other/other already serves bank")?;
+    expect_rejected(
+        RELEASE,
+        &[r#"namespaces=["shop","bank"]"#],
+        "the release other/other already serves bank",
+    )?;
     ["other", RELEASE].into_iter().try_for_each(|release| {
         let namespace = namespace_of(release);
         command::output(cluster.command("helm").args(["uninstall", release, "--namespace", namespace]))
@@ -150,7 +156,7 @@ fn namespace_of(release: &str) -> &str {
     if release == RELEASE { NAMESPACE } else { release }
 }
 
-/// Sets one field of every webhook in the configuration, as the JSON patch operation `op`.
+/// Applies the JSON patch operation `op` to one field of every entry in the webhook configuration.
 pub(crate) fn patch_each_webhook(cluster: &Cluster, op: &str, field: &str, value: &Value) -> Result<()> {
     let kubectl = cluster.kubectl();
     let configuration = kubectl.get(&["mutatingwebhookconfiguration", RELEASE])?;

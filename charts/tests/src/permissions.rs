@@ -1,4 +1,5 @@
-//! What the chart's accounts may do: as little as it takes, each rule with its reason.
+//! Tests of the permissions of the chart's service accounts, and the tables of the RBAC rules for the
+//! documentation.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -7,33 +8,34 @@ use crate::NAMESPACE;
 use crate::manifest::{Manifest, items, texts, title};
 use crate::value_sets::ValueSet;
 
-/// Verbs by which an account could give itself more than it has.
+/// Verbs by which an account could give itself more permissions.
 const ESCALATING: [&str; 3] = ["bind", "escalate", "impersonate"];
 
-/// No wildcard, no way to more rights, nothing at all for the webhook, and Secrets only where it was told.
+/// Checks that there are no wildcards and no way to more permissions, that the webhook has none at all, and
+/// that Secrets are accessible only in the configured namespaces.
 pub(crate) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let roles = || manifest.of_kind("ClusterRole").chain(manifest.of_kind("Role"));
     let bindings = || manifest.of_kind("ClusterRoleBinding").chain(manifest.of_kind("RoleBinding"));
     ensure!(
         set.gives("rbac.create=false") == (roles().chain(bindings()).count() == 0),
-        "rbac.create is not gone by"
+        "rbac.create has no effect"
     );
-    roles().try_for_each(|role| modest(role).with_context(|| title(role)))?;
+    roles().try_for_each(|role| check_role(role).with_context(|| title(role)))?;
     let controller = account_of(manifest, "controller")?;
     for binding in bindings() {
         let expected = json!([{ "kind": "ServiceAccount", "name": controller, "namespace": NAMESPACE }]);
         ensure!(
             binding["subjects"] == expected,
-            "{} gives rights to {}",
+            "{} gives permissions to {}",
             title(binding),
             binding["subjects"]
         );
     }
-    secrets_where_told(manifest, set)?;
-    tokens(manifest, set)
+    check_secrets(manifest, set)?;
+    check_tokens(manifest, set)
 }
 
-/// The rules of a rendered chart as a page's tables: each role, each rule with the comment above it.
+/// Returns tables of the rules in a rendered chart: each role, with the comment above each rule.
 pub(crate) fn page(rendered: &str) -> Result<String> {
     let documents = rendered
         .split("\n---\n")
@@ -64,7 +66,7 @@ fn section(document: &str) -> Result<String> {
     Ok(format!("### {title}\n\n{head}{}", rows.collect::<String>()))
 }
 
-/// The comment above each rule. A rule right below another serves the same purpose.
+/// Returns the comment above each rule. A rule without a comment has the purpose of the rule above it.
 fn reasons(rules: &str) -> Vec<String> {
     let (mut reasons, mut comment) = (Vec::<String>::new(), String::new());
     for line in rules.lines().map(str::trim) {
@@ -79,7 +81,7 @@ fn reasons(rules: &str) -> Vec<String> {
     reasons
 }
 
-fn modest(role: &Value) -> Result<()> {
+fn check_role(role: &Value) -> Result<()> {
     for rule in items(&role["rules"]) {
         for field in ["apiGroups", "resources", "verbs"] {
             let words = texts(&rule[field]);
@@ -87,17 +89,17 @@ fn modest(role: &Value) -> Result<()> {
             ensure!(!words.iter().any(|word| ESCALATING.contains(word)), "it can escalate: {rule}");
         }
         let roles = texts(&rule["apiGroups"]).contains(&"rbac.authorization.k8s.io");
-        ensure!(!roles, "it can change what others may do: {rule}");
+        ensure!(!roles, "it can change the permissions of other accounts: {rule}");
     }
-    ensure!(role["aggregationRule"].is_null(), "it takes rules from others");
+    ensure!(role["aggregationRule"].is_null(), "it aggregates the rules of other roles");
     let given_on = role["metadata"]["labels"].as_object().into_iter().flatten();
     let given_on = given_on.map(|(key, _)| key).find(|key| key.contains("/aggregate-to-"));
-    ensure!(given_on.is_none(), "its rules go to others by {given_on:?}");
+    ensure!(given_on.is_none(), "its rules are aggregated into other roles by {given_on:?}");
     Ok(())
 }
 
-/// Secrets of the whole cluster are in reach only when the whole cluster is served.
-fn secrets_where_told(manifest: &Manifest, set: &ValueSet) -> Result<()> {
+/// Checks that Secrets of the whole cluster are accessible only when the whole cluster is served.
+fn check_secrets(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let reaching = |kind, verbs: &[&str]| {
         let roles = manifest.of_kind(kind).filter(|role| {
             items(&role["rules"]).iter().any(|rule| {
@@ -115,11 +117,15 @@ fn secrets_where_told(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     Ok(())
 }
 
-/// Only the controller's pods get a token, and no account hands it to pods of others unless told.
-fn tokens(manifest: &Manifest, set: &ValueSet) -> Result<()> {
-    let told = set.set.iter().any(|value| value.contains(r#""automount":true"#));
+/// Checks that only the controller's pods mount a token, and that no account mounts it by default.
+fn check_tokens(manifest: &Manifest, set: &ValueSet) -> Result<()> {
+    let automount = set.set.iter().any(|value| value.contains(r#""automount":true"#));
     for account in manifest.of_kind("ServiceAccount") {
-        ensure!(account["automountServiceAccountToken"] == told, "{} hands out tokens", title(account));
+        ensure!(
+            account["automountServiceAccountToken"] == automount,
+            "{} mounts tokens by default",
+            title(account)
+        );
     }
     let webhook = account_of(manifest, "webhook")?;
     ensure!(webhook != account_of(manifest, "controller")?, "both components run as {webhook}");
@@ -145,36 +151,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_has_the_comment_above_it() {
+    fn rules_have_the_comment_above_them() {
         let rules =
             "  # One\n  # and on.\n  - apiGroups: [a]\n  - apiGroups: [b]\n  # Two.\n  - apiGroups: [c]\n";
         assert_eq!(reasons(rules), ["One and on.", "One and on.", "Two."]);
     }
 
     #[test]
-    fn a_role_of_too_much_is_refused() {
+    fn rejects_roles_with_too_many_permissions() {
         let role = |group: &str, resource: &str, verb: &str| json!({ "rules": [{ "apiGroups": [group], "resources": [resource], "verbs": [verb] }] });
-        assert!(modest(&role("", "pods", "get")).is_ok());
+        assert!(check_role(&role("", "pods", "get")).is_ok());
         for (group, resource, verb, words) in [
             ("*", "pods", "get", "any apiGroups"),
             ("", "*", "get", "any resources"),
             ("", "pods", "*", "any verbs"),
             ("", "serviceaccounts", "impersonate", "escalate"),
             ("certificates.k8s.io", "signers", "bind", "escalate"),
-            ("rbac.authorization.k8s.io", "roles", "update", "what others may do"),
+            ("rbac.authorization.k8s.io", "roles", "update", "permissions of other accounts"),
         ] {
-            let error = modest(&role(group, resource, verb)).unwrap_err().to_string();
+            let error = check_role(&role(group, resource, verb)).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
         let mut aggregated = role("", "pods", "get");
         aggregated["metadata"] =
             json!({ "labels": { "rbac.authorization.k8s.io/aggregate-to-edit": "true" } });
-        assert!(modest(&aggregated).is_err());
-        assert!(modest(&json!({ "rules": [], "aggregationRule": {} })).is_err());
+        assert!(check_role(&aggregated).is_err());
+        assert!(check_role(&json!({ "rules": [], "aggregationRule": {} })).is_err());
     }
 
     #[test]
-    fn a_rule_without_a_reason_is_refused() {
+    fn rejects_rules_without_a_comment() {
         let role = "kind: Role\nmetadata: {name: r}\nrules:\n  - apiGroups: [a]\n    resources: [b]\n    verbs: [get]\n";
         assert!(page(role).unwrap_err().to_string().contains("Role/r has no reason"));
     }
