@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::command;
@@ -104,6 +104,28 @@ impl<'a> Kubectl<'a> {
     /// When the container does not exist.
     pub fn logs(&self, pod: &str, container: &str) -> Result<String> {
         self.run(&["logs", pod, "--container", container])
+    }
+
+    /// Checks that the API server serves `resource` in the API group and version `api`, which Kubernetes does since the
+    /// version `since`.
+    ///
+    /// # Errors
+    /// When the API server does not serve it. The error names the required version.
+    pub fn require_resource(&self, api: &str, resource: &str, since: &str) -> Result<()> {
+        let served = self.run(&["get", "--raw", &format!("/apis/{api}")]).unwrap_or_default();
+        let served: Value = serde_json::from_str(&served).unwrap_or_default();
+        let mut resources = served["resources"].as_array().into_iter().flatten();
+        if resources.any(|served| served["name"] == resource) {
+            return Ok(());
+        }
+        let version = self.run(&["get", "--raw", "/version"])?;
+        let version: Value =
+            serde_json::from_str(&version).context("the API server's version is not JSON")?;
+        bail!(
+            "this needs an API server that serves {resource} in {api}, as Kubernetes {since} and newer do; this one \
+             is {}: use a newer cluster, or run the other scenarios only",
+            version["gitVersion"].as_str().unwrap_or("unknown")
+        )
     }
 
     /// Reads `object` (`pod/name`) until `condition` returns a value.

@@ -33,6 +33,11 @@ const MIRROR: &str = "mirror.example.com/";
 const KEY: &str = "/var/run/secrets/certmint.dev/tls.key";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl().require_resource(
+        "admissionregistration.k8s.io/v1",
+        "mutatingadmissionpolicies",
+        "1.36",
+    )?;
     installation::install(cluster, installation::SHORT_LIVED)?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
     let outcome = mirrored(cluster, &image)

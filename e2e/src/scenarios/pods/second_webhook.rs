@@ -19,6 +19,11 @@ const NAME: &str = "second-webhook";
 const KEY: &str = "/var/run/secrets/certmint.dev/tls.key";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl().require_resource(
+        "admissionregistration.k8s.io/v1",
+        "mutatingadmissionpolicies",
+        "1.36",
+    )?;
     installation::install(cluster, installation::SHORT_LIVED)?;
     let kubectl = namespace(cluster, NAME, &[])?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
