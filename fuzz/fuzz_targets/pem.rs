@@ -30,7 +30,7 @@ fuzz_target!(|text: &str| {
             assert_eq!(again.der(), ca.der());
         }
     }
-    let identity = certmint_tls_server::Identity::default();
+    let identity = certmint_server::Identity::default();
     if identity.replace(certificate.as_bytes(), private_key.as_bytes()).is_ok() {
         assert!(identity.not_after().is_some());
     }

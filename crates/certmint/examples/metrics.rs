@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use certmint_contract::Policy;
-use certmint_tls_server::{Handler, Identity};
+use certmint_server::{Handler, Identity};
 use certmint_webhook::{Admission, Endpoint, Metrics};
 use http::Request;
 use prometheus_client::encoding::text::encode;
@@ -18,7 +18,7 @@ const BUCKET: &str = "le";
 fn main() -> Result<(), Box<dyn Error>> {
     let identity = serving()?;
     let mut controller = certmint_controller::every_metric();
-    certmint_tls_server::metrics::register(&mut controller, Arc::clone(&identity));
+    certmint_server::metrics::register(&mut controller, Arc::clone(&identity));
     section("The controller", &controller)?;
     section("The webhook", &webhook(identity)?)
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use certmint_contract::Namespace;
-use certmint_tls_server::PolicyFile;
+use certmint_server::PolicyFile;
 
 use crate::ca::CaNames;
 use crate::events::Subject;

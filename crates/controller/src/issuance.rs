@@ -24,7 +24,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use certmint_contract::issuance::{BUNDLE_PATH, Bundle, Failure};
-use certmint_tls_server::{Handler, Peer};
+use certmint_server::{Handler, Peer};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use kube::Client;
 

@@ -2,7 +2,7 @@
 
 use crate::api::{self, ApiError};
 use certmint_contract::Policy;
-use certmint_tls_server::PolicyFile;
+use certmint_server::PolicyFile;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, api::Patch};
 use serde_json::json;
@@ -91,7 +91,7 @@ impl LastValidPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use certmint_tls_server::files;
+    use certmint_server::files;
     use std::{cell::RefCell, fs};
 
     #[tokio::test(start_paused = true)]

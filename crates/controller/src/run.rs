@@ -5,8 +5,8 @@ mod tasks;
 use std::sync::Arc;
 
 use certmint_contract::ErrorCode;
-use certmint_tls_server::observability::Observability;
-use certmint_tls_server::{BindError, bind, shutdown};
+use certmint_server::observability::Observability;
+use certmint_server::{BindError, bind, shutdown};
 use kube::Client;
 use tokio::sync::watch;
 
@@ -94,7 +94,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     others.start("events", events::write(context.client.clone(), backlog));
     context.start_ca(&mut others);
     let identity = context.start_own_certificates(&mut others);
-    certmint_tls_server::metrics::register(&mut registry, Arc::clone(&identity));
+    certmint_server::metrics::register(&mut registry, Arc::clone(&identity));
     let survey = context.start_survey(&mut others, &identity);
     let probes = Observability { registry: Arc::new(registry), ready: move || survey.ready() };
     orderly.start("policy", context.follow_policy());

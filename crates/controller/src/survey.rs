@@ -8,7 +8,7 @@ use crate::{
     observe::{Cache, WorkloadKey},
     queue::Queue,
 };
-use certmint_tls_server::Identity;
+use certmint_server::Identity;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

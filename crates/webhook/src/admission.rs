@@ -5,7 +5,7 @@ use crate::review::{self, Answer, Request, ReviewError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use certmint_contract::{Policy, WorkloadKind};
 use certmint_injection::{Injection, Refusal, Settings, Subject, admit_pod, admit_workload};
-use certmint_tls_server::Rejected;
+use certmint_server::Rejected;
 use std::sync::Arc;
 use std::time::Instant;
 

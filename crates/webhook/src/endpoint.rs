@@ -5,7 +5,7 @@ use crate::admission::{Answered, Unanswered};
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use certmint_contract::issuance::Failure;
-use certmint_tls_server::{Handler, Rejected};
+use certmint_server::{Handler, Rejected};
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};

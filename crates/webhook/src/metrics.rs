@@ -2,7 +2,7 @@
 
 use certmint_contract::error_code::Place;
 use certmint_contract::{ErrorCode, WorkloadKind};
-use certmint_tls_server::{Identity, metrics};
+use certmint_server::{Identity, metrics};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

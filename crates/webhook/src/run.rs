@@ -3,8 +3,8 @@
 use crate::args::PodArgs;
 use crate::{Admission, Args, Endpoint, Metrics};
 use certmint_contract::ErrorCode;
-use certmint_tls_server::observability::Observability;
-use certmint_tls_server::{
+use certmint_server::observability::Observability;
+use certmint_server::{
     BindError, Identity, IdentityFiles, Limits, PolicyFile, Server, bind, files, shutdown,
 };
 use prometheus_client::registry::Registry;
@@ -24,7 +24,7 @@ pub enum RunError {
     Signals(std::io::Error),
     /// The TLS provider is not usable.
     #[error("cannot speak TLS 1.3: {0}")]
-    Tls(#[from] certmint_tls_server::TlsError),
+    Tls(#[from] certmint_server::TlsError),
 }
 
 impl RunError {

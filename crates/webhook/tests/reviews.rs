@@ -5,8 +5,8 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use certmint_contract::Policy;
+use certmint_server::{Handler, Identity};
 use certmint_testkit::{Object, Review, create, deployment, pod, sample_review, settings, update};
-use certmint_tls_server::{Handler, Identity};
 use certmint_webhook::{Admission, Endpoint, Metrics};
 use http::{Method, Request, Response};
 use prometheus_client::encoding::text::encode;

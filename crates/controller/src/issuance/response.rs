@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use certmint_contract::issuance::Failure;
-use certmint_tls_server::Rejected;
+use certmint_server::Rejected;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use zeroize::Zeroizing;

@@ -6,7 +6,7 @@ use crate::{
     clock::{self, Clock},
 };
 use certmint_contract::{Lifetime, Policy, lifetime::renew_at, rfc3339};
-use certmint_tls_server::Identity;
+use certmint_server::Identity;
 use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tokio::sync::watch;

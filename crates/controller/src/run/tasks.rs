@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use certmint_contract::{ErrorCode, Policy};
-use certmint_tls_server::observability::Observability;
-use certmint_tls_server::{Identity, Limits, Server};
+use certmint_server::observability::Observability;
+use certmint_server::{Identity, Limits, Server};
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::watch;

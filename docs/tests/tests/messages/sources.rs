@@ -34,7 +34,7 @@ const CRATES: [&str; 9] = [
     "fetch",
     "injection",
     "planner",
-    "tls-server",
+    "server",
     "webhook",
 ];
 /// Files without messages: help texts of metrics and flags, the catalogue of codes, and tests.

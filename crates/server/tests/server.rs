@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
-use certmint_tls_server::{Handler, Identity, IdentityFiles, Limits, MAX_HEAD_BYTES, Server};
+use certmint_server::{Handler, Identity, IdentityFiles, Limits, MAX_HEAD_BYTES, Server};
 use http::{Request, Response};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, NamedGroup, ProtocolVersion, RootCertStore};

@@ -2,7 +2,7 @@
 
 use certmint_contract::annotations::{LONGEST_VALUE, MOST_FAULTS, MOST_NAMES};
 use certmint_contract::issuance::{MAX_ANSWER_BYTES, MAX_TOKEN_BYTES};
-use certmint_tls_server::{
+use certmint_server::{
     CONNECTION_BYTES, Limits, MAX_HEAD_BYTES, MAX_SOCKET_BYTES, REJECTIONS_INTERVAL,
     observability::Observability,
 };
