@@ -1,6 +1,6 @@
-//! Annotations as a user may write them: `key=value`, one a line.
+//! Annotations of a user: one `key=value` on each line.
 //!
-//! Every fault is said in a bounded sentence, and what was understood means the same when it is written again.
+//! Checks that every error has a bounded message, and that every parsed value prints and parses to the same value.
 
 #![no_main]
 
@@ -10,32 +10,32 @@ use libfuzzer_sys::fuzz_target;
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-/// All faults of one object together.
-const LONGEST_MESSAGE: usize = 16 * 1024;
+/// Maximum bytes of all messages for one object.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 
 fuzz_target!(|text: &str| {
     let pairs = text.lines().filter_map(|line| line.split_once('='));
     match annotations::parse(pairs) {
         Ok(OptIn::No) => {}
-        Ok(OptIn::Yes(request)) => {
-            request.key_algorithm.as_ref().map(reads_back::<KeyAlgorithm>);
-            reads_back::<annotations::MountPath>(&request.mount_path);
-            request.duration.as_ref().map(reads_back::<Lifetime>);
-            request.reload.as_ref().map(reads_back::<Reload>);
-            request.secret_name.as_ref().map(reads_back);
-            request.dns_names.iter().for_each(reads_back);
+        Ok(OptIn::Yes(options)) => {
+            options.key_algorithm.as_ref().map(assert_reads_back::<KeyAlgorithm>);
+            assert_reads_back::<annotations::MountPath>(&options.mount_path);
+            options.duration.as_ref().map(assert_reads_back::<Lifetime>);
+            options.reload.as_ref().map(assert_reads_back::<Reload>);
+            options.secret_name.as_ref().map(assert_reads_back);
+            options.dns_names.iter().for_each(assert_reads_back);
         }
-        Err(faults) => {
-            assert!(!faults.is_empty(), "refused without a fault");
-            let length: usize = faults.iter().map(|fault| fault.to_string().len()).sum();
-            assert!(length <= LONGEST_MESSAGE, "{length} bytes of faults");
+        Err(errors) => {
+            assert!(!errors.is_empty(), "rejected without an error");
+            let length: usize = errors.iter().map(|error| error.to_string().len()).sum();
+            assert!(length <= MAX_MESSAGE_BYTES, "{length} bytes of messages");
         }
     }
 });
 
-fn reads_back<T: FromStr + Display + PartialEq + Debug>(value: &T)
+fn assert_reads_back<T: FromStr + Display + PartialEq + Debug>(value: &T)
 where
     T::Err: Debug,
 {
-    assert_eq!(&value.to_string().parse::<T>().expect("what was printed is read"), value);
+    assert_eq!(&value.to_string().parse::<T>().expect("a printed value parses"), value);
 }

@@ -1,6 +1,7 @@
-//! Both sides of the issuance API: the header that a controller reads, and the answer that a pod reads.
+//! Both sides of the issuance API: the header that the controller parses, and the response that certmint-fetch parses.
 //!
-//! The first line is the header's value, and its first three characters the status; the rest is the body.
+//! The first line of the input is the value of the header, and its first three characters are the status of the response. The
+//! rest is the body of the response.
 
 #![no_main]
 
@@ -15,7 +16,7 @@ fuzz_target!(|input: &[u8]| {
 
     if let Some(token) = bearer_token([line]) {
         assert!(!token.is_empty() && token.len() <= MAX_TOKEN_BYTES);
-        // It goes into a header again, and into JSON.
+        // The controller writes the token into another header and into JSON.
         assert!(token.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\'));
         assert_eq!(bearer_token([format!("Bearer {token}").as_bytes()]), Some(token));
     }
@@ -26,6 +27,6 @@ fuzz_target!(|input: &[u8]| {
         Ok(bundle) => assert_eq!(status, 200, "{bundle:?}"),
         Err(IssuanceError::Refused(failure)) => assert_ne!(status, 200, "{failure}"),
         Err(IssuanceError::NotUnderstood { .. }) => {}
-        Err(other) => panic!("nothing was asked, and yet: {other}"),
+        Err(other) => panic!("an error of a request, but there was none: {other}"),
     }
 });

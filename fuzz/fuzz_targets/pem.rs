@@ -1,6 +1,6 @@
-//! PEM from Secrets and ConfigMaps, which others may write: keys, chains, roots, the CA itself.
+//! PEM from Secrets and ConfigMaps, which other programs may write: keys, chains, roots, and the CA.
 //!
-//! The text is used for every part at once, and in three parts that blank lines separate.
+//! The input has three parts, separated by blank lines. A part that is missing is the whole input.
 
 #![no_main]
 
@@ -26,13 +26,14 @@ fuzz_target!(|text: &str| {
     }
     for tier in [Tier::Root, Tier::Issuing] {
         if let Ok(ca) = CaCertificate::from_pem(tier, certificate) {
-            let again = CaCertificate::from_pem(tier, ca.pem()).expect("what was read reads back");
+            let again = CaCertificate::from_pem(tier, ca.pem())
+                .expect("a certificate that was read can be read again");
             assert_eq!(again.der(), ca.der());
         }
     }
-    let identity = certmint_server::Identity::default();
-    if identity.replace(certificate.as_bytes(), private_key.as_bytes()).is_ok() {
-        assert!(identity.not_after().is_some());
+    let key_pair = certmint_server::ServingKeyPair::default();
+    if key_pair.replace(certificate.as_bytes(), private_key.as_bytes()).is_ok() {
+        assert!(key_pair.not_after().is_some());
     }
     let bundle = Bundle {
         certificate: certificate.into(),
@@ -40,7 +41,7 @@ fuzz_target!(|text: &str| {
         trust_bundle: trust_bundle.into(),
     };
     let expected = Expected { dns_names: None, identity: Identity::Path("/ns/shop/sa/payments") };
-    // Whether it passes is for the verifier's own tests; here it must come to an end, in a bounded sentence.
+    // The tests of the verifier check the result. Here the verifier must return, and its error must be bounded.
     if let Err(error) = verify(&bundle, &expected, now) {
         assert!(error.to_string().len() <= text.len() * 4 + 1024, "{error}");
     }

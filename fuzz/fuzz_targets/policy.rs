@@ -1,10 +1,10 @@
-//! The policy file, which a platform team edits by hand and which is read again under a running process.
+//! The policy file, which a platform engineer edits and a running process reads again.
 //!
-//! What is taken holds together; what is not is refused in a bounded sentence.
+//! Checks that a valid policy does not contradict itself, and that every error has a bounded message.
 
 #![no_main]
 
-use certmint_contract::{Policy, policy::MAX_CONSTRAINTS};
+use certmint_contract::{Policy, policy::MAX_NAME_CONSTRAINT_BYTES};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| match Policy::from_json(json) {
@@ -13,13 +13,13 @@ fuzz_target!(|json: &[u8]| match Policy::from_json(json) {
         assert!(policy.default_duration <= policy.longest_duration);
         assert!(!policy.key_algorithms.is_empty());
         let bytes: usize = policy.permitted_dns().iter().map(|name| name.as_str().len()).sum();
-        assert!(bytes <= MAX_CONSTRAINTS);
+        assert!(bytes <= MAX_NAME_CONSTRAINT_BYTES);
         for (namespace, names) in &policy.extra_dns_names {
             assert!(names.iter().all(|name| policy.allows_extra_name(namespace, name)));
         }
     }
     Err(error) => {
-        // serde's errors repeat a word of the input.
+        // The errors of serde quote a word of the input.
         let length = error.to_string().len();
         assert!(length <= json.len() * 4 + 1024, "{length} bytes of error");
     }

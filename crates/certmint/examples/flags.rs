@@ -1,22 +1,22 @@
-//! Prints the flags of `certmint` as the tables of the book's page on flags.
+//! Prints the flags of `certmint` as the tables of the reference page on flags.
 
 use certmint::command::Certmint;
 use clap::{Arg, Command, CommandFactory};
 
 fn main() {
-    // Built, so that each subcommand has the global flags too.
+    // `build` adds the global flags to each subcommand.
     let mut certmint = Certmint::command();
     certmint.build();
     section("Webhook and controller", certmint.get_arguments().filter(|flag| flag.is_global_set()));
-    for part in certmint.get_subcommands().filter(|part| part.get_name() != "help") {
-        let own = part.get_arguments().filter(|flag| !flag.is_global_set());
-        section(&title(part), own);
+    for program in certmint.get_subcommands().filter(|program| program.get_name() != "help") {
+        let own = program.get_arguments().filter(|flag| !flag.is_global_set());
+        section(&title(program), own);
     }
 }
 
-/// As it is typed.
-fn title(part: &Command) -> String {
-    format!("`certmint {}`", part.get_name())
+/// Returns the command as a user types it.
+fn title(program: &Command) -> String {
+    format!("`certmint {}`", program.get_name())
 }
 
 fn section<'a>(title: &str, flags: impl Iterator<Item = &'a Arg>) {
@@ -43,7 +43,7 @@ fn row(flag: &Arg) -> String {
     format!("| {name}<br>{variable} | {default} | {}{one_of} |", sentence(&words))
 }
 
-/// In one line, with the full stop that clap takes off, and no address that would be taken for a link.
+/// Returns the words on one line, with the full stop that clap removes. Addresses become code, so that they are not links.
 fn sentence(words: &str) -> String {
     let quoted = |word: &str| if word.contains("://") { format!("`{word}`") } else { word.to_owned() };
     let words: Vec<_> = words.trim_end_matches('.').split_whitespace().map(quoted).collect();

@@ -1,8 +1,8 @@
-//! Prints the metrics of `certmint` as the tables of the book's page on metrics.
+//! Prints the metrics of `certmint` as the tables of the reference page on metrics.
 
 use bytes::Bytes;
 use certmint_contract::Policy;
-use certmint_server::{Handler, Identity};
+use certmint_server::{Handler, ServingKeyPair};
 use certmint_webhook::{Admission, Endpoint, Metrics};
 use http::Request;
 use prometheus_client::encoding::text::encode;
@@ -12,30 +12,30 @@ use std::error::Error;
 use std::sync::Arc;
 use tokio::runtime::Builder;
 
-/// What a histogram adds to its labels by itself.
+/// Label that a histogram adds to its own labels.
 const BUCKET: &str = "le";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let identity = serving()?;
+    let key_pair = key_pair()?;
     let mut controller = certmint_controller::every_metric();
-    certmint_server::metrics::register(&mut controller, Arc::clone(&identity));
+    certmint_server::metrics::register(&mut controller, Arc::clone(&key_pair));
     section("The controller", &controller)?;
-    section("The webhook", &webhook(identity)?)
+    section("The webhook", &webhook(key_pair)?)
 }
 
-/// A server's certificate, so that its end is shown.
-fn serving() -> Result<Arc<Identity>, Box<dyn Error>> {
-    let identity = Identity::default();
+/// Returns a key pair with a certificate, so that the metric of its expiry is printed.
+fn key_pair() -> Result<Arc<ServingKeyPair>, Box<dyn Error>> {
+    let key_pair = ServingKeyPair::default();
     let key = rcgen::KeyPair::generate()?;
     let certificate = rcgen::CertificateParams::new(["a".to_owned()])?.self_signed(&key)?;
-    identity.replace(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())?;
-    Ok(Arc::new(identity))
+    key_pair.replace(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())?;
+    Ok(Arc::new(key_pair))
 }
 
-/// Everything that a webhook may show, which is so once it was asked something: here what is no review.
-fn webhook(identity: Arc<Identity>) -> Result<Registry, Box<dyn Error>> {
+/// Returns all metrics of the webhook. Some appear with the first request: here one that is not a review.
+fn webhook(key_pair: Arc<ServingKeyPair>) -> Result<Registry, Box<dyn Error>> {
     let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry, identity);
+    let metrics = Metrics::register(&mut registry, key_pair);
     let endpoint = Endpoint(Arc::new(Admission::new(Policy::default(), metrics)));
     let request = Request::post("/mutate").header("content-type", "application/json");
     let request = request.body(Bytes::from_static(b"null"))?;
@@ -46,7 +46,8 @@ fn webhook(identity: Arc<Identity>) -> Result<Registry, Box<dyn Error>> {
 fn section(title: &str, registry: &Registry) -> Result<(), Box<dyn Error>> {
     let mut exposition = String::new();
     encode(&mut exposition, registry)?;
-    let (kinds, meanings) = (described(&exposition, "# TYPE "), described(&exposition, "# HELP "));
+    let (kinds, meanings) =
+        (texts_by_metric(&exposition, "# TYPE "), texts_by_metric(&exposition, "# HELP "));
     println!("### {title}\n\n| name, type | labels | what it is |\n|---|---|---|");
     for (name, kind) in kinds {
         let suffix = match kind {
@@ -61,12 +62,12 @@ fn section(title: &str, registry: &Registry) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What lines that begin with `mark` say of each metric.
-fn described<'a>(exposition: &'a str, mark: &str) -> BTreeMap<&'a str, &'a str> {
+/// Returns the texts by metric of the lines that begin with `mark`.
+fn texts_by_metric<'a>(exposition: &'a str, mark: &str) -> BTreeMap<&'a str, &'a str> {
     exposition.lines().filter_map(|line| line.strip_prefix(mark)?.split_once(' ')).collect()
 }
 
-/// The labels of a metric's first sample.
+/// Returns the labels of a metric's first sample.
 fn labels(exposition: &str, name: &str) -> String {
     let sample = exposition.lines().find_map(|line| {
         let rest = line.strip_prefix(name)?;

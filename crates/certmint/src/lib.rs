@@ -1,4 +1,4 @@
-//! The server binary's command line: `certmint webhook`, `certmint controller`.
+//! Command line of the server binary: `certmint webhook` and `certmint controller`.
 
 pub mod command;
 pub mod logs;

@@ -1,8 +1,8 @@
-//! Logs: one line an event, JSON unless asked otherwise, on standard error.
+//! Log on standard error: one line for each event, as JSON by default.
 
 use tracing_subscriber::EnvFilter;
 
-/// How the process logs.
+/// Flags of the log.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogArgs {
     /// Log level: error, warn, info, debug or trace, or a filter like info,certmint_webhook=debug.
@@ -15,13 +15,13 @@ pub struct LogArgs {
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum LogFormat {
-    /// For machines.
+    /// JSON, for machines.
     Json,
-    /// For people.
+    /// Text, for people.
     Text,
 }
 
-/// Logs as `args` say from now on.
+/// Starts the log with these flags.
 pub fn start(args: &LogArgs) {
     let LogArgs { log_level, log_format } = args;
     let lines = tracing_subscriber::fmt().with_env_filter(log_level.clone()).with_writer(std::io::stderr);

@@ -1,4 +1,4 @@
-//! The server binary: webhook and controller.
+//! Server binary: webhook and controller.
 
 use certmint::{command, logs};
 use clap::Parser;
@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     logs::start(&command.logs);
     match command::install_crypto().and_then(|()| command.run()) {
         Ok(()) => ExitCode::SUCCESS,
-        // The last line of the log stands in `kubectl describe pod` as the termination message.
+        // The kubelet shows the last line of the log as the termination message in `kubectl describe pod`.
         Err(failure) => {
             tracing::error!(code = %failure.code, "{}", failure.message);
             ExitCode::FAILURE

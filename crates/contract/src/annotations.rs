@@ -1,173 +1,182 @@
-//! The annotations a user may write, parsed once into types.
+//! Annotations that a user may write, parsed once into types.
 
 mod error;
+pub mod reference;
 mod resources;
 mod values;
 
 pub use error::AnnotationError;
-pub use resources::ContainerResources;
-pub use values::{Containers, Mode, MountPath, Order, UnsupportedMode};
+pub use resources::ResourceOverrides;
+pub use values::{Containers, InitPosition, Mode, MountPath, Renew};
 
 use crate::object_name::ObjectNameError;
 use crate::{DnsName, KeyAlgorithm, Lifetime, Reload, SecretName, WorkloadRef, keys, spelling};
+use std::fmt::Display;
 use std::str::FromStr;
+use values::parse_mode;
 
-/// Whether an object takes part.
+/// Result of parsing the annotations of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OptIn {
-    /// It has no `inject`, or `inject: "false"`.
+    /// The object has no annotation `inject`, or `inject: "false"`.
     No,
-    /// It has `inject: "true"`, and this is what it asks for.
-    Yes(Box<Request>),
+    /// The object has `inject: "true"`, and these options.
+    Yes(Box<WorkloadOptions>),
 }
 
-/// What an object that opted in asks for. `None` leaves the choice to the policy or the default.
+/// Options of a workload that opted in. `None` leaves the choice to the policy or to the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Request {
-    /// How the certificate is delivered.
+pub struct WorkloadOptions {
+    /// Delivery of the certificate.
     pub mode: Mode,
-    /// The Secret, instead of `<workload>-certmint-tls`.
+    /// Name of the Secret, instead of `<workload>-certmint-tls`.
     pub secret_name: Option<SecretName>,
-    /// Names beyond the Services', each subject to policy.
+    /// DNS names in addition to those of the Services, each subject to the policy.
     pub dns_names: Vec<DnsName>,
-    /// Length of life, subject to policy.
+    /// Lifetime of the certificate, subject to the policy.
     pub duration: Option<Lifetime>,
-    /// Kind of key, subject to policy.
+    /// Algorithm of the private key, subject to the policy.
     pub key_algorithm: Option<KeyAlgorithm>,
-    /// Where the app's containers find the files.
+    /// Directory in the application's containers that holds the files.
     pub mount_path: MountPath,
-    /// Which containers get them.
+    /// Containers that get the files.
     pub containers: Containers,
-    /// Whether a sidecar stays.
+    /// Renewal of the files in the running pod.
     pub renew: Renew,
-    /// How the app is told.
+    /// Hook that announces new files to the application.
     pub reload: Option<Reload>,
-    /// Our container's place.
-    pub order: Order,
-    /// What our container asks for and may use, instead of what the chart says; subject to policy.
-    pub resources: Option<ContainerResources>,
+    /// Position of the certmint-fetch container among the init containers.
+    pub order: InitPosition,
+    /// Requests and limits of the certmint-fetch container instead of the chart's, subject to the policy.
+    pub resources: Option<ResourceOverrides>,
 }
 
-impl Request {
-    /// The Secret that the workload gets: the one it asks for, else its default.
+impl WorkloadOptions {
+    /// Returns the name of the workload's Secret: the name in the annotation, else the default.
     ///
     /// # Errors
-    /// When it asks for none and its name is no object name.
+    /// The annotation is missing, and the name of the workload is not a valid object name.
     pub fn secret_name_for(&self, workload: &WorkloadRef) -> Result<SecretName, ObjectNameError> {
         self.secret_name.clone().map_or_else(|| workload.default_secret_name(), Ok)
     }
 }
 
-/// The value of `certmint.dev/renew`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Renew {
-    /// `true`: the init container stays as a sidecar and renews.
-    #[default]
-    Sidecar,
-    /// `false`: the init container runs once and exits.
-    Never,
-}
+/// Maximum length of a value in bytes. A hundred names fit.
+pub const MAX_VALUE_BYTES: usize = 8 * 1024;
+/// Maximum number of names in one value.
+pub const MAX_LIST_ENTRIES: usize = 100;
+/// Maximum number of errors in one result.
+pub const MAX_ERRORS: usize = 20;
 
-/// The longest value of an annotation, in bytes: room for a hundred names, and no more work than they are.
-pub const LONGEST_VALUE: usize = 8 * 1024;
-/// The most names in one list.
-pub const MOST_NAMES: usize = 100;
-/// The most faults that are told at once; who mends these may see more.
-pub const MOST_FAULTS: usize = 20;
-
-/// Reads the annotations of one object: keys under our prefix only, others are passed over.
+/// Parses the annotations of one object. Keys without Certmint's prefix are ignored.
 ///
 /// # Errors
-/// Every fault at once (up to [`MOST_FAULTS`]), so that the user mends them in one go. An object that did not opt in is not
-/// searched for faults beyond `inject` itself and unknown keys.
+/// Returns up to [`MAX_ERRORS`] errors together, so that the user can correct all of them in one step. Of an object that did
+/// not opt in, only the value of `inject` and unknown keys are errors.
 pub fn parse<'a>(
     annotations: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<OptIn, Vec<AnnotationError>> {
-    let mut request = Request::default();
-    let (mut inject, mut faults, mut unknown) = (false, Vec::new(), Vec::new());
+    let mut options = WorkloadOptions::default();
+    let mut opted_in = false;
+    // Errors in values count only when the object opted in, which is known after the last key.
+    let (mut errors, mut errors_if_opted_in) = (Vec::new(), Vec::new());
     for (key, value) in annotations.into_iter().filter(|(key, _)| key.starts_with(keys::PREFIX)) {
-        let outcome = match key {
-            keys::INJECT => value_of(key, value, parse_bool).map(|yes| inject = yes),
-            keys::MODE => value_of(key, value, str::parse).map(|mode| request.mode = mode),
+        let parsed = match key {
+            keys::INJECT => parse_value(key, value, parse_bool).map(|yes| opted_in = yes),
+            keys::MODE => {
+                check_length(key, value).and_then(|()| parse_mode(value)).map(|mode| options.mode = mode)
+            }
             keys::SECRET_NAME => {
-                value_of(key, value, str::parse).map(|name| request.secret_name = Some(name))
+                parse_value(key, value, str::parse).map(|name| options.secret_name = Some(name))
             }
-            keys::DNS_NAMES => value_of(key, value, parse_list).map(|names| request.dns_names = names),
-            keys::DURATION => value_of(key, value, str::parse).map(|life| request.duration = Some(life)),
+            keys::DNS_NAMES => parse_value(key, value, parse_list).map(|names| options.dns_names = names),
+            keys::DURATION => {
+                parse_value(key, value, str::parse).map(|lifetime| options.duration = Some(lifetime))
+            }
             keys::KEY_ALGORITHM => {
-                value_of(key, value, str::parse).map(|kind| request.key_algorithm = Some(kind))
+                parse_value(key, value, str::parse).map(|algorithm| options.key_algorithm = Some(algorithm))
             }
-            keys::MOUNT_PATH => value_of(key, value, str::parse).map(|path| request.mount_path = path),
-            keys::CONTAINERS => value_of(key, value, str::parse).map(|which| request.containers = which),
-            keys::RENEW => value_of(key, value, parse_bool)
-                .map(|yes| request.renew = if yes { Renew::Sidecar } else { Renew::Never }),
-            keys::RELOAD => value_of(key, value, str::parse).map(|hook| request.reload = Some(hook)),
-            keys::ORDER => value_of(key, value, str::parse).map(|order| request.order = order),
-            keys::RESOURCES => value_of(key, value, str::parse).map(|asked| request.resources = Some(asked)),
-            key if keys::OWN_KEYS.contains(&key) => Ok(()),
-            // Enough is enough: each is searched for what was meant.
-            _ if unknown.len() >= MOST_FAULTS => Ok(()),
+            keys::MOUNT_PATH => parse_value(key, value, str::parse).map(|path| options.mount_path = path),
+            keys::CONTAINERS => {
+                parse_value(key, value, str::parse).map(|containers| options.containers = containers)
+            }
+            keys::RENEW => parse_value(key, value, parse_bool)
+                .map(|renews| options.renew = if renews { Renew::Sidecar } else { Renew::Never }),
+            keys::RELOAD => parse_value(key, value, str::parse).map(|hook| options.reload = Some(hook)),
+            keys::ORDER => parse_value(key, value, str::parse).map(|position| options.order = position),
+            keys::RESOURCES => {
+                parse_value(key, value, str::parse).map(|resources| options.resources = Some(resources))
+            }
+            key if keys::CERTMINT_KEYS.contains(&key) => Ok(()),
+            // The search for the nearest known key is costly, so the number of unknown keys is limited.
+            _ if errors.len() >= MAX_ERRORS => Ok(()),
             key => {
-                unknown.push(AnnotationError::unknown(key));
+                errors.push(AnnotationError::unknown(key));
                 Ok(())
             }
         };
-        if let Err(fault) = outcome {
-            // A broken `inject` is always a fault: nobody knows whether it meant yes.
-            if key == keys::INJECT { unknown.push(fault) } else { faults.push(fault) }
+        if let Err(error) = parsed {
+            // A wrong value of `inject` is always an error: it is not known whether the user wants to opt in.
+            if key == keys::INJECT { errors.push(error) } else { errors_if_opted_in.push(error) }
         }
     }
-    if inject {
-        unknown.append(&mut faults);
+    if opted_in {
+        errors.append(&mut errors_if_opted_in);
     }
-    unknown.truncate(MOST_FAULTS);
-    match (unknown.is_empty(), inject) {
-        (false, _) => Err(unknown),
-        (true, true) => Ok(OptIn::Yes(Box::new(request))),
+    errors.truncate(MAX_ERRORS);
+    match (errors.is_empty(), opted_in) {
+        (false, _) => Err(errors),
+        (true, true) => Ok(OptIn::Yes(Box::new(options))),
         (true, false) => Ok(OptIn::No),
     }
 }
 
-/// The user's keys that a value of [`keys::COPIED`] lists: those follow the workload, whatever its template says.
-pub fn copied(list: &str) -> impl Iterator<Item = &'static str> + '_ {
-    let named = move |key: &&str| list.split(',').any(|name| key.strip_prefix(keys::PREFIX) == Some(name));
-    keys::USER_KEYS.into_iter().filter(named)
+/// Returns the user keys in a value of [`keys::COPIED`]. The workload decides about these, not its template.
+pub fn copied_keys(list: &str) -> impl Iterator<Item = &'static str> + '_ {
+    let is_listed =
+        move |key: &&str| list.split(',').any(|name| key.strip_prefix(keys::PREFIX) == Some(name));
+    keys::USER_KEYS.into_iter().filter(is_listed)
 }
 
-fn value_of<T, E: std::fmt::Display>(
+fn parse_value<T, E: Display>(
     key: &str,
     value: &str,
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<T, AnnotationError> {
-    if value.len() > LONGEST_VALUE {
-        let why = format!("the value is longer than {LONGEST_VALUE} bytes; write a shorter one");
+    check_length(key, value)?;
+    parse(value).map_err(|why| AnnotationError::invalid(key, &why))
+}
+
+fn check_length(key: &str, value: &str) -> Result<(), AnnotationError> {
+    if value.len() > MAX_VALUE_BYTES {
+        let why = format!("the value is longer than {MAX_VALUE_BYTES} bytes; write a shorter one");
         return Err(AnnotationError::invalid(key, &why));
     }
-    parse(value).map_err(|why| AnnotationError::invalid(key, &why))
+    Ok(())
 }
 
 fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
-        // A YAML reader takes these words for the two; an annotation is text.
+        // YAML accepts these words as booleans, but the value of an annotation is a string.
         other => Err(match &*other.trim().to_lowercase() {
-            "yes" | "y" | "on" | "1" => spelled("true", other),
-            "no" | "n" | "off" | "0" => spelled("false", other),
+            "yes" | "y" | "on" | "1" => not_a_bool(other, "true"),
+            "no" | "n" | "off" | "0" => not_a_bool(other, "false"),
             _ => spelling::not_one_of(other, &["true", "false"]),
         }),
     }
 }
 
-fn spelled(meant: &str, text: &str) -> String {
-    let (text, hint) = (spelling::shown(text), spelling::hint(Some(meant)));
+fn not_a_bool(text: &str, suggestion: &str) -> String {
+    let (text, hint) = (spelling::excerpt(text), spelling::hint(Some(suggestion)));
     format!("\"{text}\" is not allowed{hint}; use one of true, false")
 }
 
-/// A comma separated list without empty entries or duplicates.
+/// Parses a comma separated list. Duplicates are dropped; an empty entry is an error of `T`.
 fn parse_list<T: FromStr + PartialEq>(text: &str) -> Result<Vec<T>, String>
 where
-    T::Err: std::fmt::Display,
+    T::Err: Display,
 {
     let mut list = Vec::new();
     for entry in text.split(',') {
@@ -175,8 +184,8 @@ where
         if !list.contains(&entry) {
             list.push(entry);
         }
-        if list.len() > MOST_NAMES {
-            return Err(format!("more than {MOST_NAMES} names; write fewer"));
+        if list.len() > MAX_LIST_ENTRIES {
+            return Err(format!("more than {MAX_LIST_ENTRIES} names; write fewer"));
         }
     }
     Ok(list)

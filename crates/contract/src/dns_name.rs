@@ -1,17 +1,17 @@
-//! DNS names as they may stand in a certificate (RFC 5280 4.2.1.6, RFC 9525).
+//! DNS names that a certificate may contain (RFC 5280 4.2.1.6, RFC 9525).
 
-use crate::spelling::{hint, shown};
+use crate::spelling::{excerpt, hint};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// A lowercase DNS name of LDH labels, without a trailing dot, at most 253 octets, never an IP address.
+/// Lowercase DNS name of LDH labels, without a trailing dot, at most 253 octets, never an IP address.
 ///
-/// A wildcard is not a `DnsName`: nobody gets one.
+/// A wildcard is not a `DnsName`: Certmint does not issue wildcard certificates.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DnsName(Box<str>);
 
-/// Why a text is not a [`DnsName`].
+/// Error for a text that is not a [`DnsName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{text}\" is not a DNS name{hint}: {why}; write a lowercase name like payments.shop.svc")]
 pub struct DnsNameError {
@@ -21,12 +21,12 @@ pub struct DnsNameError {
 }
 
 impl DnsName {
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether this name is `parent` or lies under it, label by label.
+    /// Returns true if this name is `parent` or a subdomain of it.
     pub fn is_within(&self, parent: &DnsName) -> bool {
         self.0.strip_suffix(&*parent.0).is_some_and(|head| head.is_empty() || head.ends_with('.'))
     }
@@ -36,14 +36,15 @@ impl FromStr for DnsName {
     type Err = DnsNameError;
 
     fn from_str(text: &str) -> Result<Self, DnsNameError> {
-        match fault(text) {
+        match error_in(text) {
             None => Ok(Self(text.into())),
-            Some(why) => Err(DnsNameError { text: shown(text), hint: hint(meant(text)), why }),
+            Some(why) => Err(DnsNameError { text: excerpt(text), hint: hint(suggestion(text)), why }),
         }
     }
 }
 
-fn fault(text: &str) -> Option<&'static str> {
+/// Returns the rule that a text breaks.
+fn error_in(text: &str) -> Option<&'static str> {
     if text.is_empty() {
         return Some("it is empty");
     }
@@ -53,7 +54,7 @@ fn fault(text: &str) -> Option<&'static str> {
     if text.starts_with("*.") {
         return Some("wildcards are not issued");
     }
-    // A last label of digits alone would read as an IPv4 address (RFC 1123 2.1).
+    // A name with a last label of digits could be read as an IPv4 address (RFC 1123 2.1).
     if text
         .rsplit('.')
         .next()
@@ -61,18 +62,18 @@ fn fault(text: &str) -> Option<&'static str> {
     {
         return Some("its last label is a number");
     }
-    text.split('.').find_map(label_fault)
+    text.split('.').find_map(error_in_label)
 }
 
-/// The name in a URL, or one in capitals or with the root's dot.
-fn meant(text: &str) -> Option<String> {
-    let text = shown(text).trim().to_lowercase();
+/// Returns the valid name in a URL, or in a name with capitals or a final dot.
+fn suggestion(text: &str) -> Option<String> {
+    let text = excerpt(text).trim().to_lowercase();
     let host = text.split_once("://").map_or(&*text, |(_, rest)| rest);
     let host = host.split(['/', ':']).next()?.trim_matches('.');
-    fault(host).is_none().then(|| host.to_owned())
+    error_in(host).is_none().then(|| host.to_owned())
 }
 
-fn label_fault(label: &str) -> Option<&'static str> {
+fn error_in_label(label: &str) -> Option<&'static str> {
     let ldh = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if label.is_empty() {
         Some("it has an empty label")
@@ -111,14 +112,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kube_names_are_accepted() {
+    fn names_of_services_are_accepted() {
         for text in ["payments", "payments.shop.svc", "payments-0.payments.shop.svc.cluster.local", "1a.b"] {
             assert_eq!(text.parse::<DnsName>().unwrap().as_str(), text);
         }
     }
 
     #[test]
-    fn everything_else_is_refused_with_a_reason() {
+    fn other_texts_are_rejected_with_a_reason() {
         for (text, why) in [
             ("", "empty"),
             ("*.shop.svc", "wildcards"),
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn within_goes_by_whole_labels() {
+    fn is_within_compares_whole_labels() {
         let name = |text: &str| text.parse::<DnsName>().unwrap();
         assert!(name("a.shop.svc").is_within(&name("shop.svc")));
         assert!(name("shop.svc").is_within(&name("shop.svc")));

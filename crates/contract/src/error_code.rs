@@ -1,62 +1,62 @@
-//! The catalogue of error codes: stable words that stand in `kubectl`'s answers, Events, answers of the
-//! issuance API, termination messages and logs. `docs/src/reference/errors.md` explains each.
+//! Catalogue of error codes. A code is in the messages of `kubectl`, Events, responses of the issuance API, termination messages
+//! and logs. `docs/src/reference/errors.md` explains each code.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Where a code is seen.
+/// Channel on which users see a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
-    /// In what `kubectl` prints when the webhook refuses an object, and in the Events of who made it.
-    Refusal,
-    /// In a warning that `kubectl` prints although the object is taken.
+pub enum Channel {
+    /// Rejection of an object by the webhook: `kubectl` prints it, and controllers of Kubernetes report it in Events.
+    Rejection,
+    /// Warning of the webhook, which `kubectl` prints for an object that the webhook admits.
     Warning,
-    /// As the reason of an Event.
+    /// Reason of an Event.
     Event,
-    /// In an answer of the issuance API or of the webhook that is no review.
-    Answer,
-    /// In the termination message of the container `certmint`, as `kubectl describe pod` shows it.
+    /// Response of the issuance API, or of the webhook to a request that is not a valid review.
+    Response,
+    /// Termination message of a container, which `kubectl describe pod` shows.
     Termination,
-    /// In a log line, as its `code`.
+    /// Field `code` of a log line.
     Log,
 }
 
 macro_rules! catalogue {
     ($(
         $(#[doc = $meaning:literal])+
-        $code:ident { seen: [$($place:ident),+], transient: $transient:literal, remedy: $remedy:literal }
+        $code:ident { channels: [$($channel:ident),+], transient: $transient:literal, remedy: $remedy:literal }
     )+) => {
-        /// A stable name for a kind of failure.
+        /// Stable name of a kind of failure.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum ErrorCode {
             $($(#[doc = $meaning])+ $code,)+
         }
 
         impl ErrorCode {
-            /// Every code, in the order of the catalogue.
+            /// Every code, in the order of the errors page.
             pub const ALL: &[Self] = &[$(Self::$code),+];
 
-            /// The code's name, as it is written everywhere.
+            /// Returns the name of the code, the same on every channel.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$code => stringify!($code),)+ }
             }
 
-            /// What it means, in a sentence or two.
+            /// Returns the meaning of the code, in one or two sentences.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$code => concat!($($meaning),+).trim_ascii(),)+ }
             }
 
-            /// Where it is seen.
-            pub fn seen(self) -> &'static [Place] {
-                match self { $(Self::$code => &[$(Place::$place),+],)+ }
+            /// Returns the channels on which users see the code.
+            pub fn channels(self) -> &'static [Channel] {
+                match self { $(Self::$code => &[$(Channel::$channel),+],)+ }
             }
 
-            /// Whether asking again later can succeed although whoever asks has changed nothing.
+            /// Returns true if a later attempt may succeed although the user changed nothing.
             pub fn is_transient(self) -> bool {
                 match self { $(Self::$code => $transient,)+ }
             }
 
-            /// What to do about it.
+            /// Returns the action that the user takes.
             pub fn remedy(self) -> &'static str {
                 match self { $(Self::$code => $remedy,)+ }
             }
@@ -67,232 +67,232 @@ macro_rules! catalogue {
 catalogue! {
     /// An annotation has a value that is not allowed.
     InvalidAnnotation {
-        seen: [Refusal, Warning, Event, Answer, Termination, Log], transient: false,
+        channels: [Rejection, Warning, Event, Response, Termination, Log], transient: false,
         remedy: "Write one of the values that the message lists, and annotate again."
     }
     /// An annotation under `certmint.dev/` has a name that Certmint does not know.
     UnknownAnnotation {
-        seen: [Refusal, Event, Answer, Termination, Log], transient: false,
+        channels: [Rejection, Event, Response, Termination, Log], transient: false,
         remedy: "Correct the key as the message suggests, and remove the wrong one."
     }
     /// A label is in the place of an annotation. Certmint does not read labels of that name.
     WrittenAsLabel {
-        seen: [Refusal, Warning], transient: false,
+        channels: [Rejection, Warning], transient: false,
         remedy: "Remove the label, and write the same key and value as an annotation."
     }
     /// The value of `certmint.dev/mode` is not supported.
     UnsupportedMode {
-        seen: [Refusal, Event, Answer, Termination, Log], transient: false,
+        channels: [Rejection, Event, Response, Termination, Log], transient: false,
         remedy: "Remove the annotation, or write `secret`."
     }
     /// The object cannot be changed any more, so the annotation would have no effect.
     TooLate {
-        seen: [Refusal], transient: false,
+        channels: [Rejection], transient: false,
         remedy: "Annotate the workload that creates the pods, or delete the object and create it with the annotation."
     }
     /// The pod cannot be injected as it is: one of its containers, volumes or mounts conflicts with what Certmint adds.
     PodConflict {
-        seen: [Refusal, Warning], transient: false,
+        channels: [Rejection, Warning], transient: false,
         remedy: "Rename the container or volume that the message names, or choose another `certmint.dev/mount-path`."
     }
     /// The policy does not allow what the workload or pod requests.
     NotAllowed {
-        seen: [Refusal, Warning, Event, Answer, Termination, Log], transient: false,
+        channels: [Rejection, Warning, Event, Response, Termination, Log], transient: false,
         remedy: "Request what the message allows, or ask the platform engineers who run Certmint to change the chart's values under `policy`."
     }
     /// The API server accepts the object, but an annotation has no effect, or probably not the intended one.
-    Doubtful {
-        seen: [Warning], transient: false,
+    SuspiciousSetting {
+        channels: [Warning], transient: false,
         remedy: "Follow the message, or leave the object as it is if that is your intention."
     }
     /// The API server accepts the object, and Certmint does nothing with it.
-    LeftAlone {
-        seen: [Warning], transient: false,
+    Ignored {
+        channels: [Warning], transient: false,
         remedy: "No action is needed, unless the message mentions the webhook's rules."
     }
     /// A Secret of that name exists that Certmint did not create. Certmint does not change it.
     ForeignSecret {
-        seen: [Event, Answer, Termination, Log], transient: false,
+        channels: [Event, Response, Termination, Log], transient: false,
         remedy: "Choose another name with `certmint.dev/secret-name`, or delete the Secret if nothing needs it."
     }
     /// Another workload already uses that Secret.
     SecretClaimed {
-        seen: [Event, Answer, Termination, Log], transient: false,
+        channels: [Event, Response, Termination, Log], transient: false,
         remedy: "Give one of the two workloads another `certmint.dev/secret-name`."
     }
     /// A user or program other than Certmint changed the Secret, so it does not verify any more. The controller rewrites it.
     SecretDamaged {
-        seen: [Event, Log], transient: true,
+        channels: [Event, Log], transient: true,
         remedy: "No action is needed: the controller reissues the certificate at once. If it happens again, find out what writes to the Secret."
     }
     /// A Secret, or something that its certificate depends on, changes again and again. The controller writes the Secret less often.
     WrittenTooOften {
-        seen: [Event, Log], transient: true,
+        channels: [Event, Log], transient: true,
         remedy: "Find out what writes to the Secret, with `--show-managed-fields`, or which Service is created and deleted again and again. The controller writes the Secret once more when that ends."
     }
     /// An object, or all objects of a namespace together, exceed what Certmint keeps. The controller ignores the excess.
     TooLarge {
-        seen: [Event, Log], transient: false,
+        channels: [Event, Log], transient: false,
         remedy: "Make the object smaller, or remove objects that are not needed from its namespace. Other namespaces are not affected."
     }
     /// A certificate has no space for all names of its workload, or the controller does not read all of the workload's labels. The certificate has the most important names, and is renewed.
     NamesLeftOut {
-        seen: [Event, Log], transient: false,
+        channels: [Event, Log], transient: false,
         remedy: "Split the workload, or take it out of some Services. The page on names describes the order in which names are left out."
     }
     /// The controller has no CA to issue with: the CA is missing, or its root is damaged, replaced or expired. Certificates that are already issued stay valid.
     CaUnavailable {
-        seen: [Event, Answer, Termination, Log], transient: true,
+        channels: [Event, Response, Termination, Log], transient: true,
         remedy: "Read the Events of the controller's Deployment: `kubectl describe deployment` in Certmint's namespace. Restore the CA's Secret from its backup."
     }
     /// The root CA expires within months, and every certificate with it.
     CaEndsSoon {
-        seen: [Event, Log], transient: false,
+        channels: [Event, Log], transient: false,
         remedy: "Choose a day before the root expires, and accept a new root as the book's page on the CA describes."
     }
     /// The clock of a controller's node and the clock of the API server differ by minutes. Certificates would begin too late or end too soon. So this controller signs nothing, and lets another one lead. Certificates that are already issued stay valid.
     ClockDiffers {
-        seen: [Event, Log], transient: true,
+        channels: [Event, Log], transient: true,
         remedy: "Check the time service (NTP) of the node that the controller runs on, then that of the API server's machines."
     }
     /// The controller could not create a certificate, or the new certificate did not verify and was discarded.
     IssuanceFailed {
-        seen: [Event, Log], transient: true,
+        channels: [Event, Log], transient: true,
         remedy: "Follow the message. The controller retries."
     }
     /// The namespace has as many objects as its ResourceQuota allows, so the controller cannot create a Secret in it.
     QuotaExceeded {
-        seen: [Event, Answer, Termination, Log], transient: true,
+        channels: [Event, Response, Termination, Log], transient: true,
         remedy: "Raise the ResourceQuota that the message names, or delete objects that count towards it and are not needed. The controller retries."
     }
     /// The API server rejected a call of the controller, for instance because of another admission webhook or a policy of the cluster.
     CallRefused {
-        seen: [Event, Answer, Termination, Log], transient: true,
+        channels: [Event, Response, Termination, Log], transient: true,
         remedy: "Do what the API server's text in the message says. The controller retries."
     }
     /// The controller lacks a permission that the chart grants.
     MissingPermission {
-        seen: [Event, Answer, Termination, Log], transient: true,
+        channels: [Event, Response, Termination, Log], transient: true,
         remedy: "Compare the controller's ClusterRole and Roles with the chart's: `helm upgrade` restores them."
     }
     /// The workload has the annotation, but is not opted in: the API server could not call the webhook when the annotation was written.
     OptInMissed {
-        seen: [Event, Log], transient: false,
+        channels: [Event, Log], transient: false,
         remedy: "Run the command in the message, now that the webhook answers."
     }
     /// The annotation was removed, but the workload is not opted out: the API server could not call the webhook at that time.
     OptOutMissed {
-        seen: [Event, Log], transient: false,
+        channels: [Event, Log], transient: false,
         remedy: "Run the command in the message, now that the webhook answers."
     }
     /// An injected pod has a certificate of its own, because no workload that opted in has a certificate for it.
-    ServedAlone {
-        seen: [Event, Log], transient: true,
+    StandalonePod {
+        channels: [Event, Log], transient: true,
         remedy: "No action is needed if the pod is about to be replaced. Otherwise opt in its workload, or finish the rollout."
     }
     /// A pod that should be injected was created without the webhook, so it has no certificate.
     NotInjected {
-        seen: [Event, Log], transient: false,
+        channels: [Event, Log], transient: false,
         remedy: "Delete the pod, so that its owner recreates it."
     }
     /// The pod's token is missing, expired, or not issued for Certmint.
     Unauthenticated {
-        seen: [Answer, Termination, Log], transient: false,
+        channels: [Response, Termination, Log], transient: false,
         remedy: "No action is needed if it resolves on its own: the kubelet replaces tokens. Otherwise check that this installation injected the pod."
     }
     /// The pod or its workload did not opt in.
     NotOptedIn {
-        seen: [Event, Answer, Termination, Log], transient: false,
+        channels: [Event, Response, Termination, Log], transient: false,
         remedy: "Annotate the workload with `certmint.dev/inject=true`."
     }
     /// The pod runs under another service account than its workload's pod template names.
     WrongServiceAccount {
-        seen: [Event, Answer, Termination, Log], transient: false,
+        channels: [Event, Response, Termination, Log], transient: false,
         remedy: "Delete the pod, so that the workload recreates it with the service account of its template."
     }
     /// The pod is being deleted, or does not exist any more.
     PodGone {
-        seen: [Answer, Termination, Log], transient: false,
+        channels: [Response, Termination, Log], transient: false,
         remedy: "No action is needed."
     }
     /// The controller has not issued the certificate yet.
     NotYetIssued {
-        seen: [Answer, Termination, Log], transient: true,
+        channels: [Response, Termination, Log], transient: true,
         remedy: "Wait a moment. If it persists, run `kubectl describe` on the workload: its Events say why."
     }
     /// The controller, the webhook or the API server behind it cannot answer at the moment.
     Unavailable {
-        seen: [Event, Answer, Termination, Log], transient: true,
+        channels: [Event, Response, Termination, Log], transient: true,
         remedy: "Wait a moment. If it persists, check the pods in Certmint's namespace."
     }
     /// The pod cannot reach the issuance API.
     Unreachable {
-        seen: [Termination, Log], transient: true,
+        channels: [Termination, Log], transient: true,
         remedy: "Follow the message. It distinguishes a name that the pod's DNS does not resolve from an address that does not answer."
     }
     /// The bundle that the pod received did not pass verification, so certmint-fetch did not use it.
     InvalidBundle {
-        seen: [Termination, Log], transient: false,
+        channels: [Termination, Log], transient: false,
         remedy: "If the message names the Secret, delete it: the controller reissues the certificate at once."
     }
     /// certmint-fetch could not write the certificate files.
     CannotPublish {
-        seen: [Termination, Log], transient: false,
+        channels: [Termination, Log], transient: false,
         remedy: "Read what the message says about the volume: usually it is full."
     }
     /// The new certificate is in place, but certmint-fetch could not notify the application.
     ReloadFailed {
-        seen: [Termination, Log], transient: false,
+        channels: [Termination, Log], transient: false,
         remedy: "Correct `certmint.dev/reload`, or the part of the application that receives the reload. certmint-fetch retries at least every minute."
     }
     /// The pod got no certificate within the deadline. It continues to wait.
     DeadlineExceeded {
-        seen: [Event, Log], transient: true,
+        channels: [Event, Log], transient: true,
         remedy: "Look up the code of the last cause in the message. The certmint-fetch container retries on its own."
     }
     /// A program of Certmint was started with a wrong flag, file or environment variable.
     InvalidSettings {
-        seen: [Termination, Log], transient: false,
+        channels: [Termination, Log], transient: false,
         remedy: "In an injected pod: delete the pod, so that it is injected again. In Certmint's own pods: compare the Deployment with the chart's."
     }
     /// The policy is not valid. A server uses the last valid policy, also when it starts. If there never was a valid policy, the server waits and is not ready.
     InvalidPolicy {
-        seen: [Event, Log], transient: false,
+        channels: [Event, Log], transient: false,
         remedy: "Correct the chart's values under `policy` as the message says, and upgrade the release."
     }
     /// A server of Certmint has no valid serving certificate.
     NoServingCertificate {
-        seen: [Event, Log], transient: true,
+        channels: [Event, Log], transient: true,
         remedy: "Read the controller's log: the leader issues the serving certificates from the CA."
     }
     /// Certmint's webhook configuration does not exist, so nothing is injected.
     WebhookMissing {
-        seen: [Event, Log], transient: false,
+        channels: [Event, Log], transient: false,
         remedy: "Run `helm upgrade`, which restores it."
     }
     /// The controller cannot read an object of the cluster, so it skips the object.
     UnreadableObject {
-        seen: [Log], transient: false,
+        channels: [Log], transient: false,
         remedy: "Correct the field that the message names."
     }
     /// The request is not an AdmissionReview of a kind that the webhook handles, or the object in it cannot be read.
     BadReview {
-        seen: [Refusal, Answer, Log], transient: false,
+        channels: [Rejection, Response, Log], transient: false,
         remedy: "Only an API server should call the webhook. If it does, compare the webhook configuration with the chart's."
     }
     /// The server does not answer this HTTP request, because of its path, method, content type or size.
     BadRequest {
-        seen: [Answer, Log], transient: false,
+        channels: [Response, Log], transient: false,
         remedy: "Send the request as the message says."
     }
     /// The server has too many requests at one time.
     TooManyRequests {
-        seen: [Answer, Termination, Log], transient: true,
+        channels: [Response, Termination, Log], transient: true,
         remedy: "Retry after the number of seconds in `Retry-After`."
     }
     /// A fault in Certmint itself.
     Internal {
-        seen: [Answer, Log], transient: false,
+        channels: [Response, Log], transient: false,
         remedy: "Report a bug, with the message."
     }
 }
@@ -308,7 +308,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_travels_by_its_name() {
+    fn a_code_serializes_as_its_name() {
         for code in ErrorCode::ALL {
             let json = serde_json::to_value(code).unwrap();
             assert_eq!(json, code.as_str());

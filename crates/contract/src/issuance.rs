@@ -1,58 +1,67 @@
-//! The issuance API between fetcher and controller: one request, over TLS 1.3.
+//! The issuance API between certmint-fetch and the controller: one request over TLS 1.3.
 //!
-//! `POST /v1/bundle` with the pod's projected token (`Authorization: Bearer …`, audience
-//! [`AUDIENCE`]) and an empty body. 200 with a [`Bundle`], or 4xx/5xx with a [`Failure`].
-//! Who gets what is decided from the token alone.
+//! The request is `POST /v1/bundle` with the pod's projected token (`Authorization: Bearer …`, audience [`AUDIENCE`]) and an empty
+//! body. The response is 200 with a [`Bundle`], or 4xx or 5xx with a [`Failure`]. The controller decides from the token alone which
+//! bundle the pod gets.
 
 use crate::ErrorCode;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// The audience of the projected token, so that a token stolen from another service is worth nothing here.
+/// Audience of the projected token. The controller rejects a token for another audience, such as a stolen one.
 pub const AUDIENCE: &str = "certmint.dev";
-/// Where the bundle is asked for.
+/// Path of the request for a bundle.
 pub const BUNDLE_PATH: &str = "/v1/bundle";
-/// An answer is never longer: an RSA-4096 key and two chains are below 20 kB.
-pub const MAX_ANSWER_BYTES: usize = 128 * 1024;
+/// Maximum bytes of a response. An RSA-4096 key and two chains have less than 20 kB.
+pub const MAX_RESPONSE_BYTES: usize = 128 * 1024;
 
-/// No token is longer; the API server's own are about 1 kB. It fits into the head of a request with room to spare.
+/// Maximum length of a token. Longer input is not a token: those of the API server have about 1 kB. The token of this length
+/// fits into the head of a request.
 pub const MAX_TOKEN_BYTES: usize = 12 * 1024;
 
-/// What a pod needs: all PEM. Zeroized when dropped; Debug shows no key.
+/// Bundle of a pod: certificate, private key and roots, all PEM. It is zeroized when dropped, and its Debug output has no key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(rename_all = "camelCase")]
 pub struct Bundle {
-    /// The leaf, then the issuing CAs, without the root.
+    /// Chain of the certificate: the leaf, then the issuing CAs, without the root.
     pub certificate: String,
-    /// PKCS#8.
+    /// Private key, PKCS#8.
     pub private_key: String,
-    /// The roots to trust.
+    /// Trust bundle: the roots that the pod trusts.
     pub trust_bundle: String,
 }
 
-/// Why there is no bundle.
+/// Failure of a request, or of a program: a code and a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Failure {
     /// The stable code.
     pub code: ErrorCode,
-    /// The object, the cause and the next step.
+    /// The message: the object, the cause and the next step.
     pub message: String,
 }
 
-/// The token in the values of a request's `Authorization` headers: there is one header, its scheme is `Bearer`
-/// in whatever case, and what follows is written in the characters of RFC 6750 section 2.1 and no longer than
-/// [`MAX_TOKEN_BYTES`].
+impl Failure {
+    /// Creates a failure from its code and its message.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// Returns the token in the values of a request's `Authorization` headers.
+///
+/// Returns `None` unless there is exactly one header, its scheme is `Bearer` in upper or lower case, and the token has the
+/// characters of RFC 6750 section 2.1 and at most [`MAX_TOKEN_BYTES`].
 pub fn bearer_token<'a>(authorizations: impl IntoIterator<Item = &'a [u8]>) -> Option<&'a str> {
     let mut authorizations = authorizations.into_iter();
     let (authorization, None) = (authorizations.next()?, authorizations.next()) else { return None };
     let (scheme, token) = str::from_utf8(authorization).ok()?.split_once(' ')?;
     let token = token.trim_matches(' ');
-    let fits = scheme.eq_ignore_ascii_case("bearer")
+    let is_valid = scheme.eq_ignore_ascii_case("bearer")
         && (1..=MAX_TOKEN_BYTES).contains(&token.len())
         && token.trim_end_matches('=').bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b));
-    fits.then_some(token)
+    is_valid.then_some(token)
 }
 
 impl fmt::Debug for Bundle {
@@ -66,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_no_key() {
+    fn debug_output_has_no_key() {
         let bundle = Bundle { certificate: "c".into(), private_key: "hush".into(), trust_bundle: "t".into() };
         assert!(!format!("{bundle:?}").contains("hush"));
     }
@@ -81,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_bearer_token_is_not_passed_on() {
+    fn malformed_bearer_tokens_are_rejected() {
         let too_long = format!("Bearer {}", "a".repeat(MAX_TOKEN_BYTES + 1));
         for value in
             ["", "Bearer", "Bearer ", "Basic abc", "abc", "Bearer a b", "Bearer a,b", "Bearer é", &too_long]
@@ -89,13 +98,13 @@ mod tests {
             assert_eq!(bearer_token([value.as_bytes()]), None, "{value}");
         }
         assert_eq!(bearer_token([b"Bearer \xff".as_slice()]), None);
-        assert_eq!(bearer_token([b"Bearer abc".as_slice(), b"Bearer abc"]), None, "which of the two?");
+        assert_eq!(bearer_token([b"Bearer abc".as_slice(), b"Bearer abc"]), None, "two headers");
         assert_eq!(bearer_token([]), None);
     }
 
     #[test]
-    fn a_failure_travels_as_words() {
-        let failure = Failure { code: ErrorCode::NotYetIssued, message: "soon".into() };
+    fn a_failure_serializes_its_code_and_message() {
+        let failure = Failure::new(ErrorCode::NotYetIssued, "soon");
         let json = serde_json::to_string(&failure).unwrap();
         assert_eq!(json, r#"{"code":"NotYetIssued","message":"soon"}"#);
         assert_eq!(serde_json::from_str::<Failure>(&json).unwrap(), failure);

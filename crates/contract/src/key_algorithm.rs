@@ -1,44 +1,42 @@
-//! The kinds of key a leaf may have.
+//! Algorithms of the private keys of leaf certificates.
 
-use crate::spelling::{hint, nearest, shown};
+use crate::spelling::{excerpt, hint, nearest};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// The kind and size of a leaf's key.
+/// Algorithm and size of a leaf's private key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum KeyAlgorithm {
-    /// ECDSA on P-256 with SHA-256: what every TLS stack supports, and fastest to sign.
+    /// ECDSA on P-256 with SHA-256. Every TLS library supports it, and its signatures are the fastest.
     #[default]
     EcdsaP256,
     /// ECDSA on P-384 with SHA-384.
     EcdsaP384,
-    /// Ed25519; browsers and older Java do not take it.
+    /// Ed25519. Browsers and older versions of Java do not support it.
     Ed25519,
-    /// RSA of 2048 bits.
+    /// RSA with 2048 bits.
     Rsa2048,
-    /// RSA of 3072 bits.
+    /// RSA with 3072 bits.
     Rsa3072,
-    /// RSA of 4096 bits.
+    /// RSA with 4096 bits.
     Rsa4096,
 }
 
-/// The text names no key algorithm.
+/// Error for a text that is not a key algorithm.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "\"{text}\" is not a key algorithm{hint}; use one of ecdsa-p256, ecdsa-p384, ed25519, rsa-2048, rsa-3072, rsa-4096"
-)]
+#[error("\"{text}\" is not a key algorithm{hint}; use one of {known}", known = known())]
 pub struct KeyAlgorithmError {
     text: String,
     hint: String,
 }
 
 impl KeyAlgorithm {
-    /// Every algorithm, in the order of the reference.
+    /// Every algorithm, in the order of the reference page.
     pub const ALL: [Self; 6] =
         [Self::EcdsaP256, Self::EcdsaP384, Self::Ed25519, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096];
 
-    /// The value of the annotation.
+    /// Returns the value of the annotation.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EcdsaP256 => "ecdsa-p256",
@@ -51,24 +49,30 @@ impl KeyAlgorithm {
     }
 }
 
+fn known() -> String {
+    KeyAlgorithm::ALL.map(KeyAlgorithm::as_str).join(", ")
+}
+
 impl FromStr for KeyAlgorithm {
     type Err = KeyAlgorithmError;
     fn from_str(text: &str) -> Result<Self, KeyAlgorithmError> {
         Self::ALL
             .into_iter()
             .find(|algorithm| algorithm.as_str() == text)
-            .ok_or_else(|| KeyAlgorithmError { text: shown(text), hint: hint(meant(text)) })
+            .ok_or_else(|| KeyAlgorithmError { text: excerpt(text), hint: hint(suggestion(text)) })
     }
 }
 
-/// A part of the name, like `P256` or `rsa`, or the whole with slips.
-fn meant(text: &str) -> Option<&'static str> {
-    let bare = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");
-    let asked = bare(&shown(text));
+/// Returns the name that contains `text`, such as `P256` or `rsa`, or the most similar name.
+fn suggestion(text: &str) -> Option<&'static str> {
+    let simplify = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");
+    let part = simplify(&excerpt(text));
     let known = KeyAlgorithm::ALL.map(KeyAlgorithm::as_str);
-    let part =
-        |name: &&str| asked.len() >= 3 && (bare(name).starts_with(&asked) || bare(name).ends_with(&asked));
-    known.into_iter().find(part).or_else(|| nearest(text, &known))
+    let contains_part = |name: &&str| {
+        let name = simplify(name);
+        part.len() >= 3 && (name.starts_with(&part) || name.ends_with(&part))
+    };
+    known.into_iter().find(contains_part).or_else(|| nearest(text, &known))
 }
 
 impl TryFrom<String> for KeyAlgorithm {
@@ -95,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_algorithm_reads_back() {
+    fn every_algorithm_parses_from_its_name() {
         for algorithm in KeyAlgorithm::ALL {
             assert_eq!(algorithm.as_str().parse(), Ok(algorithm));
         }

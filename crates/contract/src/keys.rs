@@ -1,150 +1,88 @@
-//! The keys Certmint reads and writes in `metadata`, all under one prefix.
+//! Keys of the annotations and labels that Certmint reads and writes. All have the same [`PREFIX`].
 
-/// The prefix of every annotation and label of ours.
+/// Prefix of every key that belongs to Certmint.
 pub const PREFIX: &str = "certmint.dev/";
 
-/// An annotation that a user may write, as the reference tells of it, in Markdown.
-#[derive(Clone, Copy, Debug)]
-pub struct UserAnnotation {
-    /// With the prefix.
-    pub key: &'static str,
-    /// What is allowed.
-    pub values: &'static str,
-    /// What counts without it.
-    pub default: &'static str,
-    /// Whom it concerns, pod or Secret, and what it is for.
-    pub purpose: &'static str,
-}
+/// Opts a workload or a pod in, with the value [`TRUE`].
+pub const INJECT: &str = "certmint.dev/inject";
+/// Delivery of the certificate: see [`crate::annotations::Mode`].
+pub const MODE: &str = "certmint.dev/mode";
+/// Name of the Secret that the controller writes.
+pub const SECRET_NAME: &str = "certmint.dev/secret-name";
+/// DNS names in addition to those of the Services. On a Secret: all DNS names in the certificate.
+pub const DNS_NAMES: &str = "certmint.dev/dns-names";
+/// Lifetime of the certificate. On a Secret: the lifetime that its certificate was issued for.
+pub const DURATION: &str = "certmint.dev/duration";
+/// Algorithm of the private key. On a Secret: the algorithm of its key.
+pub const KEY_ALGORITHM: &str = "certmint.dev/key-algorithm";
+/// Directory in the application's containers that holds the files.
+pub const MOUNT_PATH: &str = "certmint.dev/mount-path";
+/// Containers that get the files.
+pub const CONTAINERS: &str = "certmint.dev/containers";
+/// Renewal in the running pod: see [`crate::annotations::Renew`].
+pub const RENEW: &str = "certmint.dev/renew";
+/// Hook that announces new files to the application: see [`crate::Reload`].
+pub const RELOAD: &str = "certmint.dev/reload";
+/// Position of the certmint-fetch container: see [`crate::annotations::InitPosition`].
+pub const ORDER: &str = "certmint.dev/order";
+/// Requests and limits of the certmint-fetch container: see [`crate::annotations::ResourceOverrides`].
+pub const RESOURCES: &str = "certmint.dev/resources";
 
-macro_rules! user_annotations {
-    ($(
-        #[doc = $purpose:literal]
-        $(#[doc = $more:literal])*
-        $name:ident = $key:literal { values: $values:literal, default: $default:literal }
-    )+) => {
-        $(
-            #[doc = $purpose]
-            $(#[doc = $more])*
-            pub const $name: &str = $key;
-        )+
+/// Annotations that a user may write, in the order of the reference page. [`crate::annotations::reference`] describes each.
+pub const USER_KEYS: [&str; 12] = [
+    INJECT,
+    MODE,
+    SECRET_NAME,
+    DNS_NAMES,
+    DURATION,
+    KEY_ALGORITHM,
+    MOUNT_PATH,
+    CONTAINERS,
+    RENEW,
+    RELOAD,
+    ORDER,
+    RESOURCES,
+];
 
-        /// What a user may write, in the order of the reference.
-        pub const USER_ANNOTATIONS: [UserAnnotation; USER_KEYS.len()] = [$(
-            UserAnnotation { key: $name, values: $values, default: $default, purpose: $purpose.trim_ascii() },
-        )+];
-
-        /// The keys of [`USER_ANNOTATIONS`].
-        pub const USER_KEYS: [&str; [$($name),+].len()] = [$($name),+];
-    };
-}
-
-// The first line of each comment stands in the reference.
-user_annotations! {
-    /// Pod and Secret: opts in.
-    INJECT = "certmint.dev/inject" {
-        values: "`true`, `false`",
-        default: "`false`"
-    }
-    /// Pod and Secret: how the certificate is delivered.
-    ///
-    /// See [`crate::annotations::Mode`].
-    MODE = "certmint.dev/mode" {
-        values: "`secret`; `pod` and `kubelet` are not supported yet",
-        default: "`secret`"
-    }
-    /// Secret: which Secret is written.
-    SECRET_NAME = "certmint.dev/secret-name" {
-        values: "the name of a Secret",
-        default: "`WORKLOAD-certmint-tls`"
-    }
-    /// Secret: further names in the certificate.
-    ///
-    /// On a Secret: all names in the certificate.
-    DNS_NAMES = "certmint.dev/dns-names" {
-        values: "names beyond those of the Services, with commas between: `pay.example.com,eu.example.com`",
-        default: "none"
-    }
-    /// Secret: how long the certificate lives.
-    ///
-    /// On a Secret: what this one was issued for.
-    DURATION = "certmint.dev/duration" {
-        values: "whole numbers with units: `7d`, `24h`, `90m`, `1h30m`, `45s`",
-        default: "the policy's `defaultDuration`, `24h`"
-    }
-    /// Secret: the kind of its key.
-    ///
-    /// On a Secret: the kind this one has.
-    KEY_ALGORITHM = "certmint.dev/key-algorithm" {
-        values: "`ecdsa-p256`, `ecdsa-p384`, `ed25519`, `rsa-2048`, `rsa-3072`, `rsa-4096`",
-        default: "`ecdsa-p256`"
-    }
-    /// Pod: where the containers find the files.
-    MOUNT_PATH = "certmint.dev/mount-path" {
-        values: "an absolute path, not in `/dev`, `/proc` or `/sys`",
-        default: "`/var/run/secrets/certmint.dev`"
-    }
-    /// Pod: which containers get them.
-    CONTAINERS = "certmint.dev/containers" {
-        values: "names of containers, with commas between: `app,proxy`",
-        default: "all"
-    }
-    /// Pod: whether they are renewed in the pod.
-    RENEW = "certmint.dev/renew" {
-        values: "`true` (a sidecar stays and renews), `false` (once, at the pod's start)",
-        default: "`true`"
-    }
-    /// Pod: how the app is told of new files; the certificate of an `https` hook is not checked, it is on the pod's own loopback.
-    RELOAD = "certmint.dev/reload" {
-        values: "`http://127.0.0.1:8080/reload`, `https://localhost:8443/reload`, `signal:SIGHUP:nginx` (`SIGUSR1` and `SIGUSR2` too)",
-        default: "none"
-    }
-    /// Pod: the place of Certmint's container.
-    ORDER = "certmint.dev/order" {
-        values: "`first`, `last` among the pod's init containers",
-        default: "`first`"
-    }
-    /// Pod: the requests and limits of Certmint's container; what is not named is left out.
-    RESOURCES = "certmint.dev/resources" {
-        values: "any of `requests.cpu=50m,requests.memory=64Mi,limits.cpu=100m,limits.memory=64Mi`, or `none`",
-        default: "those of the chart, [fitted to the pod](pods.md#requests-and-limits)"
-    }
-}
-
-/// Label, `true`: on a workload or bare pod that opted in and on every Secret we made. Watches select by it.
+/// Label on every workload or standalone pod that opted in, and on every Secret that the controller created. Its value is
+/// [`TRUE`]. The controller's watches select by it.
 pub const MANAGED: &str = "certmint.dev/managed";
-/// Label, `true`: on the pod template, so on its pods: they are meant to be injected.
+/// Label on the pod template of a workload that opted in, and so on its pods: the webhook is expected to inject them. Its
+/// value is [`TRUE`].
 ///
-/// It shares its text with [`INJECT`]; annotations and labels are separate maps. It is not
-/// [`MANAGED`], because ReplicaSets inherit template labels and would flood the controller's watch.
+/// Its text is the same as that of the annotation [`INJECT`]; annotations and labels are separate maps. The template does
+/// not carry [`MANAGED`], because ReplicaSets inherit the labels of the template: the controller's watch would then deliver
+/// every old ReplicaSet of every Deployment.
 pub const INJECT_LABEL: &str = INJECT;
-/// Label, `true`: on a pod that was injected. A pod with [`INJECT_LABEL`] but without this one was missed.
+/// Label on every injected pod. Its value is [`TRUE`]. A pod with [`INJECT_LABEL`] and without this label is a missed
+/// injection.
 pub const INJECTED: &str = "certmint.dev/injected";
-/// Annotation on a pod: what injected it, for instance `certmint/0.1.0`.
+/// Annotation on an injected pod: the version of the webhook that injected it, for instance `certmint/0.1.0`.
 pub const INJECTED_BY: &str = "certmint.dev/injected-by";
-/// Annotation on a pod template: the user keys (without prefix, comma separated) that were copied from the
-/// workload and go away with it. Keys that stood on the template itself are never listed.
+/// Annotation on a pod template: the user keys that the webhook copied from the workload, comma separated and without the
+/// prefix. Opting out removes these keys from the template. Keys that a user wrote on the template are not in the list.
 pub const COPIED: &str = "certmint.dev/copied";
-/// Annotation on a pod template and on a Secret: whose certificate it is, as `Deployment/payments`.
+/// Annotation on a pod template and on a Secret: the workload that the certificate belongs to, as `Deployment/payments`.
 pub const WORKLOAD: &str = "certmint.dev/workload";
 
-/// Annotation on a Secret: the SPIFFE id in the certificate.
+/// Annotation on a Secret: the SPIFFE ID in the certificate.
 pub const SPIFFE_ID: &str = "certmint.dev/spiffe-id";
-/// Annotation on a Secret: the subject key identifier (hex) of the CA that signed.
+/// Annotation on a Secret: the subject key identifier of the issuing CA, hexadecimal.
 pub const ISSUER: &str = "certmint.dev/issuer";
-/// Annotation on a Secret: the subject key identifier (hex) of the root above that CA.
+/// Annotation on a Secret: the subject key identifier of the root above the issuing CA, hexadecimal.
 pub const ROOT: &str = "certmint.dev/root";
-/// Annotation on a Secret: the certificate's serial number (hex).
+/// Annotation on a Secret: the serial number of the certificate, hexadecimal.
 pub const SERIAL: &str = "certmint.dev/serial";
-/// Annotation on a Secret: RFC 3339.
+/// Annotation on a Secret: `notBefore` of the certificate, as RFC 3339.
 pub const NOT_BEFORE: &str = "certmint.dev/not-before";
-/// Annotation on a Secret: RFC 3339.
+/// Annotation on a Secret: `notAfter` of the certificate, as RFC 3339.
 pub const NOT_AFTER: &str = "certmint.dev/not-after";
-/// Annotation on a Secret: when the controller will renew, RFC 3339.
+/// Annotation on a Secret: the time at which the controller renews the certificate, as RFC 3339.
 pub const RENEW_AT: &str = "certmint.dev/renew-at";
-/// Annotation on a Secret: why this certificate was issued, in words.
+/// Annotation on a Secret: the reason for which the certificate was issued, in words.
 pub const REASON: &str = "certmint.dev/reason";
 
-/// What Certmint itself writes on workloads, templates and pods, beside the user's keys.
-pub const OWN_KEYS: [&str; 3] = [INJECTED_BY, COPIED, WORKLOAD];
-/// The value of every label of ours.
+/// Annotations that the webhook writes on workloads, templates and pods, in addition to copies of [`USER_KEYS`].
+pub const CERTMINT_KEYS: [&str; 3] = [INJECTED_BY, COPIED, WORKLOAD];
+/// Value of every label of Certmint.
 pub const TRUE: &str = "true";

@@ -1,7 +1,7 @@
-//! What every side of Certmint agrees on: annotation keys, names, paths, wire types, error codes.
+//! Contract between webhook, controller and certmint-fetch: annotation keys, names, paths, wire types, error codes.
 //!
-//! Everything here is a value: no clock, no randomness, no network, no Kubernetes client. A type that
-//! exists holds a valid value; parsing happens once, at the edge, and its errors say what is allowed.
+//! All types are values: there is no clock, randomness, network or Kubernetes client. A value of a type is always valid. Input is
+//! parsed once, where it enters the program, and errors of parsing list what is allowed.
 
 pub mod annotations;
 pub mod dns_name;
@@ -21,15 +21,16 @@ mod spelling;
 pub mod spiffe;
 pub mod workload;
 
-pub use annotations::{OptIn, Request};
+pub use annotations::{OptIn, WorkloadOptions};
 pub use dns_name::DnsName;
 pub use error_code::ErrorCode;
 pub use instant::{rfc3339, rfc3339_of_seconds};
 pub use key_algorithm::KeyAlgorithm;
 pub use lifetime::Lifetime;
 pub use object_name::{Namespace, SecretName};
-pub use policy::{Policy, Violation};
+pub use policy::{Policy, PolicyViolation};
 pub use quantity::Quantity;
 pub use reload::Reload;
+pub use spelling::excerpt;
 pub use spiffe::{SpiffeId, TrustDomain};
 pub use workload::{WorkloadKind, WorkloadRef};

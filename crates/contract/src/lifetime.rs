@@ -1,19 +1,19 @@
-//! How long certificates live and when they are renewed.
+//! Lifetimes of certificates, and the time of their renewal.
 
-use crate::spelling::{hint, shown};
+use crate::spelling::{excerpt, hint};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use time::{Duration, OffsetDateTime};
 
-/// How far `notBefore` lies before the moment of issuance, for peers whose clocks are behind.
+/// Time from `notBefore` to the issuance, for peers whose clocks are slow.
 pub const BACKDATE: Duration = Duration::minutes(5);
 
-/// A certificate's length of life from its issuance, in whole seconds, at least one.
+/// Lifetime of a certificate from its issuance, in whole seconds, at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Lifetime(u32);
 
-/// The text is no length of time.
+/// Error for a text that is not a lifetime.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "\"{text}\" is not a duration{hint}: write a whole number with a unit, like 24h, 90m or 1h30m (units d, h, m, s)"
@@ -24,44 +24,43 @@ pub struct LifetimeError {
 }
 
 impl Lifetime {
-    /// A lifetime of that many seconds; 0 becomes 1.
+    /// Creates a lifetime of that many seconds; 0 becomes 1.
     pub const fn from_seconds(seconds: u32) -> Self {
         Self(if seconds == 0 { 1 } else { seconds })
     }
 
-    /// The length in seconds.
+    /// Returns the lifetime in seconds.
     pub const fn seconds(self) -> u32 {
         self.0
     }
 
-    /// As a signed duration, for arithmetic on instants.
+    /// Returns the lifetime as a signed duration, for arithmetic with instants.
     pub fn duration(self) -> Duration {
         Duration::seconds(self.0.into())
     }
 }
 
-/// When a certificate falls due: at two thirds of its life after issuance (`not_before` + [`BACKDATE`]),
-/// earlier by up to a tenth of its life, as `jitter` says (0 to 255 for none to all of that tenth), in whole
-/// seconds.
+/// Returns the time of a certificate's renewal in whole seconds: two thirds of its lifetime after its issuance, which is
+/// `not_before` + [`BACKDATE`].
 ///
-/// A certificate valid at the end of its backdating is always due before it ends.
+/// `jitter` makes the renewal earlier by up to a tenth of the lifetime: 0 by nothing, 255 by the whole tenth. A certificate that is
+/// valid at its issuance is always renewed before it expires.
 pub fn renew_at(not_before: OffsetDateTime, not_after: OffsetDateTime, jitter: u8) -> OffsetDateTime {
     let issued = issued(not_before);
-    let life = not_after - issued;
-    let due: OffsetDateTime = issued + life * 2 / 3 - life * i32::from(jitter) / 2550;
+    let lifetime = not_after - issued;
+    let due: OffsetDateTime = issued + lifetime * 2 / 3 - lifetime * i32::from(jitter) / 2550;
     due.truncate_to_second()
 }
 
-/// The part of a certificate's life since its issuance that has passed at `now`: 0 when it is new, 1 and more once
-/// it has ended.
-pub fn life_elapsed(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> f64 {
+/// Returns the fraction of a certificate's lifetime that has passed at `now`: 0 at its issuance, 1 and more after its expiry.
+pub fn elapsed_fraction(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> f64 {
     let issued = issued(not_before);
-    // A certificate that ends before its backdating does was never of use.
-    let life = (not_after - issued).as_seconds_f64().max(f64::MIN_POSITIVE);
-    ((now - issued).as_seconds_f64() / life).max(0.0)
+    // A certificate that expires before its issuance was never valid.
+    let lifetime = (not_after - issued).as_seconds_f64().max(f64::MIN_POSITIVE);
+    ((now - issued).as_seconds_f64() / lifetime).max(0.0)
 }
 
-/// Whoever may write an annotation may write the last moment there is.
+/// Returns the time of issuance. The addition saturates, because a user can write any instant into an annotation.
 fn issued(not_before: OffsetDateTime) -> OffsetDateTime {
     not_before.saturating_add(BACKDATE)
 }
@@ -70,7 +69,7 @@ impl FromStr for Lifetime {
     type Err = LifetimeError;
 
     fn from_str(text: &str) -> Result<Self, LifetimeError> {
-        let error = || LifetimeError { text: shown(text), hint: hint(meant(text)) };
+        let error = || LifetimeError { text: excerpt(text), hint: hint(suggestion(text)) };
         seconds(text).map(Self).ok_or_else(error)
     }
 }
@@ -94,9 +93,9 @@ fn seconds(text: &str) -> Option<u32> {
     (total != 0 && number.is_none()).then_some(total)
 }
 
-/// Units in capitals or written out, with spaces between.
-fn meant(text: &str) -> Option<String> {
-    let mut text = shown(text).to_lowercase().replace(' ', "");
+/// Returns the correct form of a lifetime whose units are capitals or words, or that has spaces.
+fn suggestion(text: &str) -> Option<String> {
+    let mut text = excerpt(text).to_lowercase().replace(' ', "");
     for word in ["days", "day", "hours", "hour", "minutes", "minute", "mins", "min", "seconds", "second"] {
         text = text.replace(word, word.get(..1).unwrap_or_default());
     }
@@ -135,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn durations_read_as_people_write_them() {
+    fn lifetimes_parse_with_one_or_more_units() {
         for (text, seconds) in
             [("24h", 86_400), ("90m", 5_400), ("1h30m", 5_400), ("7d", 604_800), ("45s", 45)]
         {
@@ -147,36 +146,36 @@ mod tests {
     }
 
     #[test]
-    fn life_passes_from_0_at_issuance_to_1_at_the_end() {
+    fn the_elapsed_fraction_is_0_at_issuance_and_1_at_expiry() {
         let issued = OffsetDateTime::UNIX_EPOCH;
         let at = |now: i64| {
-            life_elapsed(issued - BACKDATE, issued + Duration::hours(4), issued + Duration::hours(now))
+            elapsed_fraction(issued - BACKDATE, issued + Duration::hours(4), issued + Duration::hours(now))
         };
         assert_eq!([-1, 0, 1, 3, 4, 8].map(at), [0.0, 0.0, 0.25, 0.75, 1.0, 2.0]);
-        assert!(life_elapsed(issued, issued, issued + Duration::hours(1)) > 1.0);
+        assert!(elapsed_fraction(issued, issued, issued + Duration::hours(1)) > 1.0);
     }
 
     #[test]
-    fn the_last_moment_there_is_overflows_nothing() {
+    fn the_last_instant_of_the_year_9999_does_not_overflow() {
         let year = OffsetDateTime::UNIX_EPOCH.replace_year(9999).unwrap();
         let last = year + (Duration::days(365) - Duration::SECOND);
         let now = OffsetDateTime::UNIX_EPOCH;
-        assert_eq!(life_elapsed(last, last, now), 0.0);
+        assert_eq!(elapsed_fraction(last, last, now), 0.0);
         assert_eq!(renew_at(last, last, 255), last);
     }
 
     proptest! {
         #[test]
-        fn a_lifetime_reads_back(seconds in 1_u32..) {
+        fn a_printed_lifetime_parses_to_the_same_value(seconds in 1_u32..) {
             prop_assert_eq!(Lifetime(seconds).to_string().parse(), Ok(Lifetime(seconds)));
         }
 
         #[test]
-        fn renewal_falls_in_the_last_half_and_before_the_end(seconds in 30_u32..40_000_000, jitter: u8) {
+        fn renewal_is_in_the_second_half_of_the_lifetime(seconds in 30_u32..40_000_000, jitter: u8) {
             let issued = OffsetDateTime::UNIX_EPOCH;
-            let life = Lifetime(seconds).duration();
-            let at = renew_at(issued - BACKDATE, issued + life, jitter);
-            prop_assert!(at >= issued + life / 2 && at <= issued + life * 2 / 3);
+            let lifetime = Lifetime(seconds).duration();
+            let at = renew_at(issued - BACKDATE, issued + lifetime, jitter);
+            prop_assert!(at >= issued + lifetime / 2 && at <= issued + lifetime * 2 / 3);
         }
     }
 }

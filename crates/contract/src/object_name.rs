@@ -1,75 +1,76 @@
-//! Names of Kubernetes objects. A copy shares the text: the controller keeps each under several keys.
+//! Names of Kubernetes objects. Copies share their text, because the controller has each name in several maps.
 
-use crate::spelling::{as_object_name, hint, shown};
+use crate::spelling::{as_object_name, excerpt, hint};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// A namespace: an RFC 1123 label of at most 63 characters.
+/// Name of a namespace: an RFC 1123 label of at most 63 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Namespace(Arc<str>);
 
-/// The name of a Secret: an RFC 1123 subdomain of at most 253 characters.
+/// Name of a Secret: an RFC 1123 subdomain of at most 253 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SecretName(Arc<str>);
 
-/// Why a text is not the name of an object.
+/// Error for a text that is not the name of an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{text}\" is not a valid {what} name{hint}: use a-z, 0-9, '-'{dots}, beginning and ending with a letter or digit, at most {most} characters"
+    "\"{text}\" is not a valid {kind} name{hint}: use a-z, 0-9, '-'{dots}, beginning and ending with a letter or digit, at most {max} characters"
 )]
 pub struct ObjectNameError {
     text: String,
     hint: String,
-    what: &'static str,
+    kind: &'static str,
     dots: &'static str,
-    most: usize,
+    max: usize,
 }
 
-/// What every default Secret name ends in.
+/// End of every default Secret name.
 const SECRET_SUFFIX: &str = "-certmint-tls";
-/// The longest object name the API server takes.
-const LONGEST_NAME: usize = 253;
+/// Maximum bytes of an object name in the API server.
+const MAX_NAME_BYTES: usize = 253;
 
 impl SecretName {
-    /// `<workload>-certmint-tls`; a workload name too long for that is cut and told apart by a hash.
+    /// Returns the default name, `<workload>-certmint-tls`. A workload name that is too long for it is truncated, and a hash makes
+    /// it unique.
     ///
     /// # Errors
-    /// When the workload's name itself is no object name.
+    /// The name of the workload is not a valid object name.
     pub fn of_workload(workload: &str) -> Result<Self, ObjectNameError> {
-        if workload.len() + SECRET_SUFFIX.len() <= LONGEST_NAME {
+        if workload.len() + SECRET_SUFFIX.len() <= MAX_NAME_BYTES {
             return format!("{workload}{SECRET_SUFFIX}").parse();
         }
         let hash = fnv1a(workload.as_bytes());
-        let room = LONGEST_NAME - SECRET_SUFFIX.len() - 17;
-        let head: String = workload.chars().take(room).collect();
+        let max_head = MAX_NAME_BYTES - SECRET_SUFFIX.len() - 17;
+        let head: String = workload.chars().take(max_head).collect();
         format!("{}-{hash:016x}{SECRET_SUFFIX}", head.trim_end_matches(['.', '-'])).parse()
     }
 }
 
-/// FNV-1a, 64 bit: stable across releases, and only ever tells over-long names of one namespace apart.
+/// Returns the 64-bit FNV-1a hash. It is stable across releases. It only distinguishes too long names of one namespace.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 
-fn is_object_name(text: &str, dots: bool, most: usize) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let edge = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let label = |label: &str| {
-        label.bytes().all(inner)
-            && label.as_bytes().first().is_some_and(edge)
-            && label.as_bytes().last().is_some_and(edge)
+fn is_object_name(text: &str, allows_dots: bool, max: usize) -> bool {
+    let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let is_edge = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_label = |label: &str| {
+        label.bytes().all(is_inner)
+            && label.as_bytes().first().is_some_and(is_edge)
+            && label.as_bytes().last().is_some_and(is_edge)
     };
-    text.len() <= most && if dots { text.split('.').all(label) } else { label(text) }
+    text.len() <= max && if allows_dots { text.split('.').all(is_label) } else { is_label(text) }
 }
 
 macro_rules! object_name {
-    ($type:ty, $what:literal, $dots:literal, $most:expr, $allowed:literal) => {
+    ($type:ty, $kind:literal, $allows_dots:literal, $max:expr, $dots:literal) => {
         impl $type {
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -78,12 +79,13 @@ macro_rules! object_name {
         impl FromStr for $type {
             type Err = ObjectNameError;
             fn from_str(text: &str) -> Result<Self, ObjectNameError> {
-                if is_object_name(text, $dots, $most) {
+                if is_object_name(text, $allows_dots, $max) {
                     return Ok(Self(text.into()));
                 }
-                let meant = Some(as_object_name(text)).filter(|meant| is_object_name(meant, $dots, $most));
-                let (text, hint) = (shown(text), hint(meant));
-                Err(ObjectNameError { text, hint, what: $what, dots: $allowed, most: $most })
+                let suggestion = Some(as_object_name(text))
+                    .filter(|suggestion| is_object_name(suggestion, $allows_dots, $max));
+                let (text, hint) = (excerpt(text), hint(suggestion));
+                Err(ObjectNameError { text, hint, kind: $kind, dots: $dots, max: $max })
             }
         }
 
@@ -109,14 +111,14 @@ macro_rules! object_name {
 }
 
 object_name!(Namespace, "namespace", false, 63, "");
-object_name!(SecretName, "Secret", true, LONGEST_NAME, " and '.'");
+object_name!(SecretName, "Secret", true, MAX_NAME_BYTES, " and '.'");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_named_after_its_workload() {
+    fn the_default_secret_name_has_the_workload_name() {
         assert_eq!(SecretName::of_workload("payments").unwrap().as_str(), "payments-certmint-tls");
     }
 
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_names_say_what_is_allowed() {
+    fn errors_list_the_allowed_characters() {
         let error = "bad name!".parse::<SecretName>().unwrap_err().to_string();
         assert_eq!(
             error,

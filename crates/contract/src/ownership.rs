@@ -1,14 +1,14 @@
-//! Which objects are workloads of their own, and which belong to the workload that controls them.
+//! Ownership of pods and workloads: an object is a workload of its own, or belongs to the workload that controls it.
 //!
-//! The webhook and the controller both ask here, so that they never answer differently.
+//! The webhook and the controller share these functions, so that they always agree.
 
 use crate::{WorkloadKind, WorkloadRef};
 
-/// The kind of the workload that an object of `kind` belongs to, when the object's controlling owner reference has
-/// this `apiVersion` and `kind`.
+/// Returns the kind of the workload that an object of `kind` belongs to. `owner_api_version` and `owner_kind` are those of the
+/// object's controlling owner reference.
 ///
-/// `None` when the object is a workload of its own. That is so for every owner that cannot opt in itself: a custom
-/// resource of an operator, a ReplicationController, or a kind of the same name from another API group.
+/// Returns `None` when the object is a workload of its own. That is the case for every owner that cannot opt in: a custom resource
+/// of an operator, a ReplicationController, or a kind with the same name in another API group.
 pub fn controlling_workload(
     kind: WorkloadKind,
     owner_api_version: &str,
@@ -25,16 +25,16 @@ pub fn controlling_workload(
         | WorkloadKind::DaemonSet
         | WorkloadKind::CronJob => &[],
     };
-    let is_the_owner =
+    let is_owner =
         |owner: &WorkloadKind| owner.as_str() == owner_kind && owner.api_version() == owner_api_version;
-    controllers.iter().copied().find(is_the_owner)
+    controllers.iter().copied().find(is_owner)
 }
 
-/// The workload that a pod belongs to, by what the pod itself tells; `None` when the pod is a workload of its own.
+/// Returns the workload that a pod belongs to, according to the pod's metadata. Returns `None` when the pod is a workload of its own.
 ///
 /// The first three arguments are the pod's controlling owner reference. `template_hash` is the pod's label
-/// [`TEMPLATE_HASH`], and `stamp` is the annotation [`crate::keys::WORKLOAD`], which the webhook wrote on the
-/// template. Nothing here proves the answer: whoever creates pods in a namespace can write all of it.
+/// [`TEMPLATE_HASH_LABEL`]. `stamp` is the annotation [`crate::keys::WORKLOAD`], which the webhook wrote on the template. The result
+/// is not proven: a user who creates pods in the namespace can write all of this metadata.
 pub fn workload_of_pod(
     owner_api_version: &str,
     owner_kind: &str,
@@ -44,30 +44,31 @@ pub fn workload_of_pod(
 ) -> Option<WorkloadRef> {
     let kind = controlling_workload(WorkloadKind::Pod, owner_api_version, owner_kind)?;
     let direct = WorkloadRef::new(kind, owner_name);
-    let above = match kind {
-        // Once an orphan's own annotations were changed, it is a workload of its own, with its Deployment's hash.
+    let controlling = match kind {
+        // An orphaned ReplicaSet keeps the hash of its Deployment. When a user changed its annotations, the webhook stamped its
+        // template with the ReplicaSet, which is then a workload of its own.
         _ if stamp == Some(&direct) => None,
         // The Deployment controller names a ReplicaSet after the Deployment and the hash.
         WorkloadKind::ReplicaSet => template_hash
             .and_then(|hash| owner_name.strip_suffix(hash)?.strip_suffix('-'))
             .filter(|name| !name.is_empty())
             .map(|name| WorkloadRef::new(WorkloadKind::Deployment, name)),
-        // A Job that a user creates from a CronJob has any name.
+        // The name of a Job that a user creates from a CronJob does not contain the name of the CronJob.
         WorkloadKind::Job => stamp.filter(|stamp| stamp.kind == WorkloadKind::CronJob).cloned(),
         _ => None,
     };
-    Some(above.unwrap_or(direct))
+    Some(controlling.unwrap_or(direct))
 }
 
-/// The label by which a Deployment tells its ReplicaSets' pods apart.
-pub const TEMPLATE_HASH: &str = "pod-template-hash";
+/// Label by which a Deployment distinguishes the pods of its ReplicaSets.
+pub const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_the_kinds_that_really_control_an_object_take_it_over() {
+    fn an_object_belongs_to_the_kind_that_controls_it() {
         let owner_of = controlling_workload;
         assert_eq!(
             owner_of(WorkloadKind::ReplicaSet, "apps/v1", "Deployment"),
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_of_an_owner_that_cannot_opt_in_is_a_workload_of_its_own() {
+    fn an_object_of_a_foreign_owner_is_its_own_workload() {
         for (kind, api_version, owner) in [
             (WorkloadKind::Deployment, "example.com/v1", "Platform"),
             (WorkloadKind::ReplicaSet, "argoproj.io/v1alpha1", "Rollout"),
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_tells_its_workload_without_a_call() {
+    fn the_metadata_of_a_pod_names_its_workload() {
         let of = |version, kind, name, hash, stamp: Option<&str>| {
             let stamp = stamp.map(|stamp| stamp.parse().unwrap());
             workload_of_pod(version, kind, name, hash, stamp.as_ref()).map(|workload| workload.to_string())

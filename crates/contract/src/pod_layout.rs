@@ -1,60 +1,60 @@
-//! What an injected pod looks like: names, paths and variables that injection writes and the fetcher reads.
+//! Layout of an injected pod: names, paths and environment variables that the webhook writes and certmint-fetch reads.
 
-/// The init container that is also the sidecar.
-pub const CONTAINER: &str = "certmint";
-/// The fetcher's binary in its image.
+/// Name of the certmint-fetch container, an init container that keeps running as a native sidecar.
+pub const FETCH_CONTAINER: &str = "certmint";
+/// Path of the certmint-fetch binary in its image.
 pub const FETCH_BINARY: &str = "/certmint-fetch";
-/// The tmpfs volume that the app's containers see.
+/// Name of the tmpfs volume with the files, which the application's containers mount.
 pub const TLS_VOLUME: &str = "certmint-tls";
-/// The projected token's volume; our container only.
+/// Name of the volume with the projected token, which only the certmint-fetch container mounts.
 pub const TOKEN_VOLUME: &str = "certmint-token";
-/// The workload's Secret, optional; our container only.
+/// Name of the optional volume with the workload's Secret, which only the certmint-fetch container mounts.
 pub const SECRET_VOLUME: &str = "certmint-secret";
 
-/// Where our container has the tmpfs volume, writable.
+/// Mount path of the tmpfs volume in the certmint-fetch container, where it is writable.
 pub const TLS_DIR: &str = "/certmint/tls";
-/// Where our container has its token: where the API server would put the pod's own, which speaks for the app
-/// everywhere. It leaves out a container that mounts something there, so ours never holds that one.
+/// Path of the token in the certmint-fetch container: the path at which the API server mounts the pod's default token. The API server
+/// skips a container that has a mount there, so the certmint-fetch container never holds the default token.
 pub const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
-/// Where our container has the Secret, when there is one.
+/// Mount path of the Secret in the certmint-fetch container.
 pub const SECRET_DIR: &str = "/certmint/secret";
-/// Where the app's containers find the files unless they ask for another place.
+/// Default mount path of the files in the application's containers.
 pub const DEFAULT_MOUNT_PATH: &str = "/var/run/secrets/certmint.dev";
 
-/// The leaf and its issuing CAs, PEM; a key of the Secret too.
+/// File with the leaf and its issuing CAs, PEM. It is also a key of the Secret.
 pub const CERTIFICATE_FILE: &str = "tls.crt";
-/// The private key, PKCS#8 PEM; a key of the Secret too.
+/// File with the private key, PKCS#8 PEM. It is also a key of the Secret.
 pub const KEY_FILE: &str = "tls.key";
-/// The roots, PEM; a key of the Secret too.
+/// File with the roots, PEM. It is also a key of the Secret.
 pub const TRUST_BUNDLE_FILE: &str = "ca.crt";
-/// Whose certificate it is, as `Deployment/payments`; a key of the Secret only. Secrets of earlier versions lack it.
+/// Key of the Secret with the workload that the certificate belongs to, as `Deployment/payments`. Secrets of earlier versions lack it.
 pub const WORKLOAD_FILE: &str = "workload";
-/// Key and chain in one file, for those who want one; only in the pod.
+/// File with key and chain, for applications that need one file. It exists only in the pod.
 pub const COMBINED_FILE: &str = "tls.pem";
 
-/// What the name of every variable of ours begins with.
+/// Prefix of every environment variable of Certmint.
 pub const ENV_PREFIX: &str = "CERTMINT_";
-/// Variable: the issuance API's origin, `https://HOST:PORT`.
+/// Variable: origin of the issuance API, `https://HOST:PORT`.
 pub const ENV_API: &str = "CERTMINT_API";
-/// Variable: the cluster's DNS domain. With it the issuance API's name needs no search list.
+/// Variable: DNS domain of the cluster. With it, certmint-fetch resolves the name of the issuance API without a search list.
 pub const ENV_CLUSTER_DOMAIN: &str = "CERTMINT_CLUSTER_DOMAIN";
-/// Variable: the roots (PEM) that the issuance API is checked against.
+/// Variable: roots (PEM) with which certmint-fetch verifies the issuance API.
 pub const ENV_TRUST_BUNDLE: &str = "CERTMINT_TRUST_BUNDLE";
-/// Variable: the octal mode of the published files.
+/// Variable: mode of the published files, octal.
 pub const ENV_FILE_MODE: &str = "CERTMINT_FILE_MODE";
-/// Variable: the reload hook, as in the annotation.
+/// Variable: reload hook, as in the annotation.
 pub const ENV_RELOAD: &str = "CERTMINT_RELOAD";
-/// Variable: the SPIFFE id's path that the bundle must carry, `/ns/NAMESPACE/sa/ACCOUNT`.
+/// Variable: path of the SPIFFE ID that the certificate must have, `/ns/NAMESPACE/sa/ACCOUNT`.
 pub const ENV_IDENTITY: &str = "CERTMINT_IDENTITY";
-/// Variable: the pod's workload, which the Secret must be made for. It is not set while that is not known.
+/// Variable: workload of the pod, to which the Secret must belong. It is not set when the webhook does not know the workload.
 pub const ENV_WORKLOAD: &str = "CERTMINT_WORKLOAD";
-/// Variable: seconds until `wait` tells why there is no certificate yet.
+/// Variable: seconds until `certmint-fetch wait` reports why there is no certificate yet.
 pub const ENV_DEADLINE: &str = "CERTMINT_DEADLINE_SECONDS";
 
-/// The kubelet writes an Event with the reason each time that `wait` ends in vain. A certificate usually comes within
-/// seconds, so that a pod that still waits after half a minute is worth an Event.
+/// Default of [`ENV_DEADLINE`]. The kubelet writes an Event with the cause each time that `certmint-fetch wait` ends without a
+/// certificate. A certificate usually arrives within seconds, so a pod that waits for half a minute deserves an Event.
 pub const DEFAULT_DEADLINE_SECONDS: u32 = 30;
 
-/// The annotation in which a pod names those of its volumes that the cluster autoscaler may lose with the pod, with commas
-/// between them and no spaces. A pod with another local volume keeps its node from being removed.
+/// Annotation with the pod's volumes that the cluster autoscaler may delete together with the pod, comma separated without spaces. The
+/// autoscaler does not remove a node with a pod that has another local volume.
 pub const SAFE_TO_EVICT_VOLUMES: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";

@@ -1,143 +1,143 @@
-//! What the platform team allows: one policy for webhook and controller, read from one JSON file.
+//! Policy of the platform team: webhook and controller read the same JSON file.
 
-use crate::{DnsName, KeyAlgorithm, Lifetime, Namespace, Quantity, Request, TrustDomain, keys};
+use crate::{DnsName, KeyAlgorithm, Lifetime, Namespace, Quantity, TrustDomain, WorkloadOptions, keys};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The policy as it stands in the chart's ConfigMap under `policy.json`.
+/// Policy in the chart's ConfigMap, under `policy.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Policy {
-    /// The cluster's DNS domain; names end in it.
+    /// DNS domain of the cluster, the end of every name of a Service.
     pub cluster_domain: DnsName,
-    /// The trust domain of every SPIFFE id.
+    /// Trust domain of every SPIFFE ID.
     pub trust_domain: TrustDomain,
-    /// Names beyond the Services': per namespace, a name and all below it.
+    /// Names that workloads of a namespace may have in addition to those of Services: each name with all its subdomains.
     pub extra_dns_names: BTreeMap<Namespace, Vec<DnsName>>,
-    /// Whether `<service>` and `<service>.<namespace>` are issued too.
+    /// True if certificates also contain the names `<service>` and `<service>.<namespace>`.
     pub short_names: bool,
-    /// Whether the issuing CA is constrained to the names that the policy allows. Some verifiers refuse every
-    /// certificate below a CA with critical name constraints.
+    /// True if the issuing CA has name constraints for the names that the policy allows. Some verifiers reject every certificate
+    /// of a CA with critical name constraints.
     pub name_constraints: bool,
-    /// What a workload gets that asks for no duration.
+    /// Lifetime of a certificate whose workload does not set one.
     pub default_duration: Lifetime,
-    /// The shortest duration a workload may ask for.
+    /// Minimum lifetime that a workload may set.
     pub shortest_duration: Lifetime,
-    /// The longest duration a workload may ask for.
+    /// Maximum lifetime that a workload may set.
     pub longest_duration: Lifetime,
-    /// The key algorithms a workload may ask for.
+    /// Key algorithms that workloads may have.
     pub key_algorithms: BTreeSet<KeyAlgorithm>,
-    /// Namespaces in which nothing is issued.
+    /// Namespaces in which Certmint issues no certificates.
     pub excluded_namespaces: BTreeSet<Namespace>,
-    /// The most that a workload may ask for on behalf of the injected container.
+    /// Maximum resources that a workload may set for the certmint-fetch container.
     pub largest_resources: LargestResources,
 }
 
-/// The bounds of the annotation `resources`, for requests and limits alike.
+/// Maximum amounts in the annotation `resources`, for requests and limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LargestResources {
-    /// CPU.
+    /// Maximum CPU.
     pub cpu: Quantity,
-    /// Memory.
+    /// Maximum memory.
     pub memory: Quantity,
 }
 
-/// The most bytes that name constraints may take. They are in every chain, and Java takes 32 KiB in a handshake.
-pub const MAX_CONSTRAINTS: usize = 8 * 1024;
-/// What a name constraint takes beside its name, in DER.
-const CONSTRAINT_OVERHEAD: usize = 6;
-/// The longest cluster domain: `svc.` and it are a name of at most 253 characters.
-const MAX_CLUSTER_DOMAIN: usize = 249;
+/// Maximum bytes of the name constraints. Every chain contains them, and Java accepts 32 KiB in a handshake.
+pub const MAX_NAME_CONSTRAINT_BYTES: usize = 8 * 1024;
+/// Bytes of a name constraint in DER, in addition to its name.
+const CONSTRAINT_OVERHEAD_BYTES: usize = 6;
+/// Maximum characters of the cluster domain. With `svc.` before it, it is a DNS name of at most 253 characters.
+const MAX_CLUSTER_DOMAIN_CHARS: usize = 249;
 
-/// Why a policy is not usable.
+/// Error for a policy that is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// The file is not the JSON of a policy.
+    /// The text is not the JSON of a policy.
     #[error("the policy cannot be read: {0}; compare it with the chart's values under \"policy\"")]
     Json(#[from] serde_json::Error),
-    /// The durations are out of order.
+    /// The durations are not in ascending order.
     #[error(
         "the policy contradicts itself: shortestDuration {shortest} <= defaultDuration {default} <= longestDuration {longest} does not hold"
     )]
     Durations {
-        /// `shortestDuration`
+        /// The value `shortestDuration`.
         shortest: Lifetime,
-        /// `defaultDuration`
+        /// The value `defaultDuration`.
         default: Lifetime,
-        /// `longestDuration`
+        /// The value `longestDuration`.
         longest: Lifetime,
     },
-    /// The cluster's Services could not be named.
+    /// The cluster domain is too long for names of Services.
     #[error(
-        "the policy's clusterDomain is longer than {MAX_CLUSTER_DOMAIN} characters, so no name of a Service fits below it"
+        "the policy's clusterDomain is longer than {MAX_CLUSTER_DOMAIN_CHARS} characters, so names of Services would be too long"
     )]
     ClusterDomain,
-    /// The name constraints would be too long.
+    /// The name constraints are too long.
     #[error(
-        "the policy's extraDnsNames make {bytes} bytes of name constraints, and at most {MAX_CONSTRAINTS} fit into what clients take in a TLS handshake: name a parent domain instead of many names below it, or set nameConstraints to false"
+        "the policy's extraDnsNames make {bytes} bytes of name constraints, and TLS clients accept at most {MAX_NAME_CONSTRAINT_BYTES}: list a parent domain instead of many names below it, or set nameConstraints to false"
     )]
     Constraints {
-        /// What they would take.
+        /// Bytes of the name constraints.
         bytes: usize,
     },
-    /// No key algorithm is left.
+    /// The list of key algorithms is empty.
     #[error("the policy allows no key algorithm: list at least one under keyAlgorithms")]
     NoKeyAlgorithm,
 }
 
-/// One thing that the policy does not allow. The sentence is what `kubectl` shows, and what an Event says.
+/// Option of a workload that the policy does not allow. `kubectl` and Events show its message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// Nothing is issued in that namespace.
+pub enum PolicyViolation {
+    /// The policy excludes the namespace.
     #[error(
-        "namespace {0} is excluded by the policy; ask whoever runs Certmint to change excludedNamespaces"
+        "namespace {0} is excluded by the policy; ask your platform engineer to change excludedNamespaces"
     )]
     Namespace(Namespace),
-    /// The duration is out of bounds.
+    /// The duration is shorter or longer than the policy allows.
     #[error("annotation {key}: {asked} is not allowed; the policy allows {shortest} to {longest}", key = keys::DURATION)]
     Duration {
-        /// What is asked for.
+        /// The duration in the annotation.
         asked: Lifetime,
-        /// `shortestDuration`
+        /// The value `shortestDuration`.
         shortest: Lifetime,
-        /// `longestDuration`
+        /// The value `longestDuration`.
         longest: Lifetime,
     },
-    /// The key algorithm is not on the list.
+    /// The policy does not list the key algorithm.
     #[error("annotation {key}: {asked} is not allowed; the policy allows {allowed}", key = keys::KEY_ALGORITHM)]
     KeyAlgorithm {
-        /// What is asked for, or the default.
+        /// The algorithm in the annotation, or the default.
         asked: KeyAlgorithm,
-        /// What is on the list.
+        /// The list in the policy.
         allowed: String,
     },
-    /// An extra name is not this namespace's.
-    #[error("annotation {key}: {name} is not allowed in namespace {namespace}; ask whoever runs Certmint to add it to extraDnsNames, or remove it (names of Services need no asking)", key = keys::DNS_NAMES)]
+    /// The policy does not grant the extra name to the namespace.
+    #[error("annotation {key}: {name} is not allowed in namespace {namespace}; ask your platform engineer to add it to extraDnsNames, or remove it (names of Services are always allowed)", key = keys::DNS_NAMES)]
     DnsName {
-        /// The name.
+        /// The extra name.
         name: DnsName,
-        /// Whose workload asks.
+        /// Namespace of the workload.
         namespace: Namespace,
     },
-    /// More CPU or memory for the injected container than it may have.
-    #[error("annotation {key}: {what}={asked} is not allowed; the policy allows at most {largest}", key = keys::RESOURCES)]
+    /// The annotation sets more CPU or memory for the certmint-fetch container than the policy allows.
+    #[error("annotation {key}: {name}={asked} is not allowed; the policy allows at most {largest}", key = keys::RESOURCES)]
     Resources {
-        /// As in the annotation: `limits.memory`.
-        what: &'static str,
-        /// How much.
+        /// Name of the amount in the annotation, such as `limits.memory`.
+        name: &'static str,
+        /// The amount in the annotation.
         asked: Quantity,
-        /// `largestResources`
+        /// The value in `largestResources`.
         largest: Quantity,
     },
 }
 
 impl Policy {
-    /// Reads and checks a policy.
+    /// Parses and checks a policy.
     ///
     /// # Errors
-    /// When the JSON is not a policy or the policy contradicts itself.
+    /// The text is not the JSON of a policy, or the policy contradicts itself.
     pub fn from_json(json: &[u8]) -> Result<Self, PolicyError> {
         let policy: Self = serde_json::from_slice(json)?;
         let (shortest, default, longest) =
@@ -148,19 +148,21 @@ impl Policy {
         if policy.key_algorithms.is_empty() {
             return Err(PolicyError::NoKeyAlgorithm);
         }
-        if policy.cluster_domain.as_str().len() > MAX_CLUSTER_DOMAIN {
+        if policy.cluster_domain.as_str().len() > MAX_CLUSTER_DOMAIN_CHARS {
             return Err(PolicyError::ClusterDomain);
         }
-        let bytes = policy.permitted_dns().iter().map(|name| name.as_str().len() + CONSTRAINT_OVERHEAD).sum();
-        if bytes > MAX_CONSTRAINTS {
+        let bytes =
+            policy.permitted_dns().iter().map(|name| name.as_str().len() + CONSTRAINT_OVERHEAD_BYTES).sum();
+        if bytes > MAX_NAME_CONSTRAINT_BYTES {
             return Err(PolicyError::Constraints { bytes });
         }
         Ok(policy)
     }
 
-    /// The names that an issuing CA is constrained to, each with all below it: those of the cluster's Services and the
-    /// extra ones, sorted, and none that lies below another. Empty, which is no constraint, when the policy wants
-    /// none, or has short names: those lie below nothing.
+    /// Returns the DNS names in the name constraints of an issuing CA, sorted. Each one permits the name and all its subdomains: those
+    /// of the cluster's Services, and the extra names. A subdomain of another name in the list is left out.
+    ///
+    /// The list is empty, which means no constraints, when the policy disables them or has short names, which have no parent domain.
     pub fn permitted_dns(&self) -> Vec<DnsName> {
         if self.short_names || !self.name_constraints {
             return Vec::new();
@@ -169,36 +171,40 @@ impl Policy {
         let services = services.iter().filter_map(|name| name.parse().ok());
         let names: BTreeSet<DnsName> =
             services.chain(self.extra_dns_names.values().flatten().cloned()).collect();
-        names.iter().filter(|name| !lies_below_another(name, &names)).cloned().collect()
+        names.iter().filter(|name| !is_below_another(name, &names)).cloned().collect()
     }
 
-    /// Checks what a workload of that namespace asks for.
+    /// Checks the options of a workload in that namespace.
     ///
     /// # Errors
-    /// Every violation at once.
-    pub fn check(&self, namespace: &Namespace, request: &Request) -> Result<(), Vec<Violation>> {
+    /// Returns all violations together.
+    pub fn check(
+        &self,
+        namespace: &Namespace,
+        options: &WorkloadOptions,
+    ) -> Result<(), Vec<PolicyViolation>> {
         let mut violations = Vec::new();
         if self.excluded_namespaces.contains(namespace) {
-            violations.push(Violation::Namespace(namespace.clone()));
+            violations.push(PolicyViolation::Namespace(namespace.clone()));
         }
         let (shortest, longest) = (self.shortest_duration, self.longest_duration);
-        if let Some(asked) = request.duration.filter(|asked| *asked < shortest || *asked > longest) {
-            violations.push(Violation::Duration { asked, shortest, longest });
+        if let Some(asked) = options.duration.filter(|asked| *asked < shortest || *asked > longest) {
+            violations.push(PolicyViolation::Duration { asked, shortest, longest });
         }
-        let asked = request.key_algorithm.unwrap_or_default();
+        let asked = options.key_algorithm.unwrap_or_default();
         if !self.key_algorithms.contains(&asked) {
             let allowed: Vec<_> = self.key_algorithms.iter().map(|allowed| allowed.as_str()).collect();
-            violations.push(Violation::KeyAlgorithm { asked, allowed: allowed.join(", ") });
+            violations.push(PolicyViolation::KeyAlgorithm { asked, allowed: allowed.join(", ") });
         }
-        for name in request.dns_names.iter().filter(|name| !self.allows_extra_name(namespace, name)) {
-            violations.push(Violation::DnsName { name: name.clone(), namespace: namespace.clone() });
+        for name in options.dns_names.iter().filter(|name| !self.allows_extra_name(namespace, name)) {
+            violations.push(PolicyViolation::DnsName { name: name.clone(), namespace: namespace.clone() });
         }
-        violations.extend(self.excessive_resources(request));
+        violations.extend(self.excessive_resources(options));
         if violations.is_empty() { Ok(()) } else { Err(violations) }
     }
 
-    fn excessive_resources(&self, request: &Request) -> impl Iterator<Item = Violation> {
-        let asked = request.resources.iter().flat_map(|asked| {
+    fn excessive_resources(&self, options: &WorkloadOptions) -> impl Iterator<Item = PolicyViolation> {
+        let asked = options.resources.iter().flat_map(|asked| {
             [
                 ("requests.cpu", &asked.cpu_request, &self.largest_resources.cpu),
                 ("limits.cpu", &asked.cpu_limit, &self.largest_resources.cpu),
@@ -206,13 +212,13 @@ impl Policy {
                 ("limits.memory", &asked.memory_limit, &self.largest_resources.memory),
             ]
         });
-        asked.filter_map(|(what, asked, largest)| {
+        asked.filter_map(|(name, asked, largest)| {
             let asked = asked.as_ref().filter(|asked| asked.compare(largest) == Ordering::Greater)?.clone();
-            Some(Violation::Resources { what, asked, largest: largest.clone() })
+            Some(PolicyViolation::Resources { name, asked, largest: largest.clone() })
         })
     }
 
-    /// Whether a workload of that namespace may ask for that extra name.
+    /// Returns true if the policy grants the extra name to workloads of the namespace.
     pub fn allows_extra_name(&self, namespace: &Namespace, name: &DnsName) -> bool {
         self.extra_dns_names
             .get(namespace)
@@ -220,7 +226,8 @@ impl Policy {
     }
 }
 
-fn lies_below_another(name: &DnsName, names: &BTreeSet<DnsName>) -> bool {
+/// Returns true if one of the parent domains of `name` is in `names`.
+fn is_below_another(name: &DnsName, names: &BTreeSet<DnsName>) -> bool {
     let parents = name.as_str().match_indices('.').filter_map(|(dot, _)| name.as_str().get(dot + 1..));
     parents.filter_map(|parent| parent.parse().ok()).any(|parent: DnsName| names.contains(&parent))
 }
@@ -263,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_policy_says_what_is_wrong() {
+    fn errors_name_the_wrong_value() {
         let error = |json: &str| Policy::from_json(json.as_bytes()).unwrap_err().to_string();
         assert!(error(r#"{"clusterDomian":"a"}"#).contains("unknown field `clusterDomian`"));
         assert!(error(r#"{"shortestDuration":"48h"}"#).contains("48h <= defaultDuration 24h"));
@@ -271,13 +278,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_policy_says_reads_back() {
+    fn a_serialized_policy_parses_to_the_same_value() {
         let policy = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]},"shortestDuration":"1h30m","keyAlgorithms":["rsa-2048"]}"#).unwrap();
         let json = serde_json::to_vec(&policy).unwrap();
         assert_eq!(Policy::from_json(&json).unwrap(), policy);
     }
 
-    /// A policy with so many extra names, each of 30 characters.
+    /// Returns a policy with `count` extra names, each of 30 characters.
     fn with_names(count: usize, rest: &str) -> Result<Policy, PolicyError> {
         let names: Vec<_> = (0..count).map(|number| format!("\"{number:018}.example.com\"")).collect();
         Policy::from_json(
@@ -286,8 +293,8 @@ mod tests {
     }
 
     #[test]
-    fn name_constraints_have_a_bound_that_a_parent_domain_keeps() {
-        // 36 bytes each, beside 9 for "svc" and 23 for "svc.cluster.local".
+    fn name_constraints_have_a_maximum_size() {
+        // 36 bytes for each name, and 9 for "svc" and 23 for "svc.cluster.local".
         assert!(with_names(226, "").is_ok());
         let error = with_names(227, "").unwrap_err().to_string();
         assert!(error.contains("8204 bytes") && error.contains("at most 8192"), "{error}");
@@ -297,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_below_another_is_no_constraint_of_its_own() {
+    fn subdomains_of_a_permitted_name_are_left_out() {
         let policy = Policy::from_json(
             br#"{"extraDnsNames":{"a":["pay.example.com","eu.pay.example.com","x.svc"],"b":["repay.example.com","pay.example.com"]}}"#,
         )
@@ -308,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_domain_leaves_room_for_the_services() {
+    fn a_cluster_domain_has_a_maximum_length() {
         let domain = |length: usize| format!("{}a", "a.".repeat(length / 2));
         let policy =
             |length| Policy::from_json(format!(r#"{{"clusterDomain":"{}"}}"#, domain(length)).as_bytes());
@@ -316,61 +323,64 @@ mod tests {
         assert!(matches!(policy(251), Err(PolicyError::ClusterDomain)));
     }
 
-    fn violations(policy: &str, request: &Request) -> Vec<String> {
+    fn violations(policy: &str, options: &WorkloadOptions) -> Vec<String> {
         let policy = Policy::from_json(policy.as_bytes()).unwrap();
-        let outcome = policy.check(&"shop".parse().unwrap(), request);
-        outcome.err().iter().flatten().map(ToString::to_string).collect()
+        let checked = policy.check(&"shop".parse().unwrap(), options);
+        checked.err().iter().flatten().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn every_violation_is_told_at_once() {
+    fn all_violations_are_returned_together() {
         let policy = r#"{"keyAlgorithms":["ecdsa-p256"],"excludedNamespaces":["old"],"extraDnsNames":{"shop":["pay.example.com"]}}"#;
-        assert!(violations(policy, &Request::default()).is_empty());
-        let request = Request {
+        assert!(violations(policy, &WorkloadOptions::default()).is_empty());
+        let options = WorkloadOptions {
             duration: Some("5m".parse().unwrap()),
             key_algorithm: Some(KeyAlgorithm::Rsa4096),
             dns_names: vec!["eu.pay.example.com".parse().unwrap(), "example.com".parse().unwrap()],
-            ..Request::default()
+            ..WorkloadOptions::default()
         };
         assert_eq!(
-            violations(policy, &request),
+            violations(policy, &options),
             [
                 "annotation certmint.dev/duration: 5m is not allowed; the policy allows 10m to 720h",
                 "annotation certmint.dev/key-algorithm: rsa-4096 is not allowed; the policy allows ecdsa-p256",
-                "annotation certmint.dev/dns-names: example.com is not allowed in namespace shop; ask whoever runs \
-                 Certmint to add it to extraDnsNames, or remove it (names of Services need no asking)"
+                "annotation certmint.dev/dns-names: example.com is not allowed in namespace shop; ask your platform \
+                 engineer to add it to extraDnsNames, or remove it (names of Services are always allowed)"
             ]
         );
     }
 
     #[test]
-    fn nothing_is_allowed_in_an_excluded_namespace() {
+    fn an_excluded_namespace_is_a_violation() {
         assert_eq!(
-            violations(r#"{"excludedNamespaces":["shop"]}"#, &Request::default()),
+            violations(r#"{"excludedNamespaces":["shop"]}"#, &WorkloadOptions::default()),
             [
-                "namespace shop is excluded by the policy; ask whoever runs Certmint to change excludedNamespaces"
+                "namespace shop is excluded by the policy; ask your platform engineer to change excludedNamespaces"
             ]
         );
     }
 
     #[test]
-    fn the_bounds_of_a_duration_are_allowed_themselves() {
+    fn the_shortest_and_longest_durations_are_allowed() {
         for (asked, allowed) in [("599s", false), ("10m", true), ("720h", true), ("2592001s", false)] {
-            let request = Request { duration: Some(asked.parse().unwrap()), ..Request::default() };
-            assert_eq!(violations("{}", &request).is_empty(), allowed, "{asked}");
+            let options =
+                WorkloadOptions { duration: Some(asked.parse().unwrap()), ..WorkloadOptions::default() };
+            assert_eq!(violations("{}", &options).is_empty(), allowed, "{asked}");
         }
     }
 
     #[test]
-    fn the_injected_container_may_ask_for_as_much_as_the_policy_says() {
-        let asking =
-            |resources: &str| Request { resources: Some(resources.parse().unwrap()), ..Request::default() };
-        assert!(violations("{}", &asking("none")).is_empty());
-        assert!(violations("{}", &asking("requests.cpu=1,limits.memory=256Mi")).is_empty());
+    fn the_largest_resources_are_allowed() {
+        let with_resources = |resources: &str| WorkloadOptions {
+            resources: Some(resources.parse().unwrap()),
+            ..WorkloadOptions::default()
+        };
+        assert!(violations("{}", &with_resources("none")).is_empty());
+        assert!(violations("{}", &with_resources("requests.cpu=1,limits.memory=256Mi")).is_empty());
         assert_eq!(
             violations(
                 r#"{"largestResources":{"cpu":"100m"}}"#,
-                &asking("requests.cpu=200m,limits.cpu=0.2,limits.memory=1Gi")
+                &with_resources("requests.cpu=200m,limits.cpu=0.2,limits.memory=1Gi")
             ),
             [
                 "annotation certmint.dev/resources: requests.cpu=200m is not allowed; the policy allows at most 100m",

@@ -1,23 +1,23 @@
-//! Amounts of CPU and memory, as Kubernetes writes them.
+//! Quantities of CPU and memory in the notation of Kubernetes.
 
-use crate::spelling::shown;
+use crate::spelling::excerpt;
 use serde::{Deserialize, Serialize, Serializer};
 use std::{cmp::Ordering, fmt, str::FromStr};
 
-/// A Kubernetes quantity: a decimal number with an SI or binary suffix, like `5m` or `32Mi`. It keeps its spelling.
+/// Kubernetes quantity: a decimal number with an SI or binary suffix, such as `5m` or `32Mi`. It keeps its notation.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Spelled")]
+#[serde(try_from = "YamlQuantity")]
 pub struct Quantity {
     text: Box<str>,
     thousandths: u128,
 }
 
-/// The text is no quantity.
+/// Error for a text that is not a quantity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not a quantity: write a number with a suffix, like 5m (CPU) or 32Mi (memory)")]
 pub struct QuantityError(String);
 
-/// Suffixes, and how many thousandths one of them is.
+/// Suffixes, with the thousandths of one unit.
 const SUFFIXES: [(&str, u128); 14] = [
     ("", 1000),
     ("m", 1),
@@ -34,21 +34,21 @@ const SUFFIXES: [(&str, u128); 14] = [
     ("Pi", 1000 * 1024_u128.pow(5)),
     ("Ei", 1000 * 1024_u128.pow(6)),
 ];
-/// No real amount has more; a product with the largest suffix stays far within 128 bits.
+/// Maximum digits before and after the decimal point. A number with the largest suffix is then far below 128 bits.
 const MAX_DIGITS: usize = 15;
 
 impl Quantity {
-    /// The quantity as it was written.
+    /// Returns the quantity in its original notation.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The amount in thousandths, the unit of CPU, rounded up.
+    /// Returns the amount in thousandths, the unit of CPU, rounded up.
     pub fn thousandths(&self) -> u128 {
         self.thousandths
     }
 
-    /// Compares amounts, however they are spelled.
+    /// Compares the amounts, independent of their notation.
     pub fn compare(&self, other: &Self) -> Ordering {
         self.thousandths.cmp(&other.thousandths)
     }
@@ -63,36 +63,36 @@ impl Serialize for Quantity {
 impl FromStr for Quantity {
     type Err = QuantityError;
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        let error = || QuantityError(shown(text));
+        let error = || QuantityError(excerpt(text));
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, suffix) = text.split_at_checked(end).ok_or_else(error)?;
         let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
         let digits =
             |part: &str| (1..=MAX_DIGITS).contains(&part.len()).then(|| part.parse::<u128>().ok()).flatten();
-        let (whole, parts) = (digits(whole).ok_or_else(error)?, digits(fraction).ok_or_else(error)?);
+        let (whole, decimals) = (digits(whole).ok_or_else(error)?, digits(fraction).ok_or_else(error)?);
         let (_, unit) = SUFFIXES.iter().find(|(known, _)| *known == suffix).ok_or_else(error)?;
-        let ten_to_the = u32::try_from(fraction.len()).map_err(|_| error())?;
-        let thousandths = whole * unit + (parts * unit).div_ceil(10_u128.pow(ten_to_the));
+        let decimal_places = u32::try_from(fraction.len()).map_err(|_| error())?;
+        let thousandths = whole * unit + (decimals * unit).div_ceil(10_u128.pow(decimal_places));
         Ok(Self { text: text.into(), thousandths })
     }
 }
 
-/// As YAML has it: `cpu: 1` is a number, `cpu: 500m` a text.
+/// Value in YAML: `cpu: 1` is a number, `cpu: 500m` is a text.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Spelled {
+enum YamlQuantity {
     Text(String),
     Whole(u64),
     Fraction(f64),
 }
 
-impl TryFrom<Spelled> for Quantity {
+impl TryFrom<YamlQuantity> for Quantity {
     type Error = QuantityError;
-    fn try_from(spelled: Spelled) -> Result<Self, QuantityError> {
-        match spelled {
-            Spelled::Text(text) => text.parse(),
-            Spelled::Whole(number) => number.to_string().parse(),
-            Spelled::Fraction(number) => number.to_string().parse(),
+    fn try_from(value: YamlQuantity) -> Result<Self, QuantityError> {
+        match value {
+            YamlQuantity::Text(text) => text.parse(),
+            YamlQuantity::Whole(number) => number.to_string().parse(),
+            YamlQuantity::Fraction(number) => number.to_string().parse(),
         }
     }
 }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn quantities_are_checked_before_any_pod_depends_on_them() {
+    fn only_valid_quantities_parse() {
         for text in ["5m", "0.5", "1", "32Mi", "1Gi", "0", "999999999999999Ei"] {
             assert_eq!(quantity(text).as_str(), text);
         }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_as_yaml_has_them() {
+    fn numbers_and_texts_of_yaml_parse() {
         let read = |json: &str| serde_json::from_str::<Quantity>(json).map(|quantity| quantity.to_string());
         assert_eq!(read("1").unwrap(), "1");
         assert_eq!(read("0.5").unwrap(), "0.5");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_compare_however_they_are_spelled() {
+    fn amounts_compare_independent_of_notation() {
         for (one, other, ordering) in [
             ("0.5", "500m", Ordering::Equal),
             ("1Gi", "1024Mi", Ordering::Equal),

@@ -1,48 +1,48 @@
-//! How an app is told that its certificate changed.
+//! Reload hooks, which announce a new certificate to the application.
 
-use crate::spelling::{hint, shown};
+use crate::spelling::{excerpt, hint};
 use std::{fmt, str::FromStr};
 
-/// The value of `certmint.dev/reload`.
+/// Value of `certmint.dev/reload`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// POST to a URL on the pod's own loopback.
+    /// POST request to a URL on the pod's own loopback address.
     Http(LoopbackUrl),
-    /// A signal to every process of that name but the workers of another one of that name (a process whose
-    /// parent has the name too); the pod must share its process namespace.
+    /// Signal to every process of that name, except worker processes: those whose parent process has the same name. The containers of
+    /// the pod must share a process namespace.
     Signal {
-        /// Which signal.
+        /// The signal.
         signal: Signal,
-        /// The name of the process as in `/proc/PID/comm`, at most 15 bytes.
+        /// Name of the process as in `/proc/PID/comm`, at most 15 bytes.
         process: Box<str>,
     },
 }
 
-/// `http` or `https`, 127.0.0.1, `[::1]` or `localhost`, an explicit port, a path.
+/// URL with `http` or `https`, the host 127.0.0.1, `[::1]` or `localhost`, an explicit port, and a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoopbackUrl {
-    /// Whether TLS is spoken.
+    /// True for `https`.
     pub tls: bool,
-    /// `127.0.0.1`, `::1` or `localhost`.
+    /// Host: `127.0.0.1`, `::1` or `localhost`.
     pub host: &'static str,
-    /// 1 to 65535.
+    /// Port, 1 to 65535.
     pub port: u16,
-    /// Begins with `/`; visible ASCII only.
+    /// Path, which begins with `/` and has visible ASCII characters only.
     pub path: Box<str>,
 }
 
-/// The signals that servers reload on.
+/// Signals on which servers reload their certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGHUP: nginx, HAProxy's master, PostgreSQL.
+    /// SIGHUP, for nginx, the master process of HAProxy, and PostgreSQL.
     Hup,
-    /// SIGUSR1
+    /// SIGUSR1.
     Usr1,
-    /// SIGUSR2
+    /// SIGUSR2.
     Usr2,
 }
 
-/// The text is no reload hook.
+/// Error for a text that is not a reload hook.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "\"{text}\" is not a reload hook{hint}: write http://127.0.0.1:PORT/PATH (https too) or signal:SIGHUP:PROCESS (SIGHUP, SIGUSR1 or SIGUSR2)"
@@ -55,7 +55,7 @@ pub struct ReloadError {
 impl FromStr for Reload {
     type Err = ReloadError;
     fn from_str(text: &str) -> Result<Self, ReloadError> {
-        parse(text).ok_or_else(|| ReloadError { text: shown(text), hint: hint(meant(text)) })
+        parse(text).ok_or_else(|| ReloadError { text: excerpt(text), hint: hint(suggestion(text)) })
     }
 }
 
@@ -66,9 +66,9 @@ fn parse(text: &str) -> Option<Reload> {
     }
 }
 
-/// A signal in another of its spellings, or a URL that lacks its scheme or path.
-fn meant(text: &str) -> Option<Reload> {
-    let text = shown(text);
+/// Returns the hook for a signal in another notation, or for a URL without scheme or path.
+fn suggestion(text: &str) -> Option<Reload> {
+    let text = excerpt(text);
     let signal = text.strip_prefix("signal:").unwrap_or(&text).split_once(':').map(|(signal, process)| {
         let signal = signal.to_uppercase();
         format!("signal:SIG{}:{process}", signal.strip_prefix("SIG").unwrap_or(&signal))
@@ -85,10 +85,10 @@ fn parse_signal(text: &str) -> Option<Reload> {
         "SIGUSR2" => Signal::Usr2,
         _ => return None,
     };
-    // The kernel keeps 15 bytes of a process's name (TASK_COMM_LEN).
-    let fits =
+    // The kernel keeps 15 bytes of the name of a process (TASK_COMM_LEN).
+    let is_valid =
         (1..=15).contains(&process.len()) && process.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
-    fits.then(|| Reload::Signal { signal, process: process.into() })
+    is_valid.then(|| Reload::Signal { signal, process: process.into() })
 }
 
 fn parse_url(text: &str) -> Option<LoopbackUrl> {
@@ -105,8 +105,8 @@ fn parse_url(text: &str) -> Option<LoopbackUrl> {
         "localhost" => "localhost",
         _ => return None,
     };
-    let digits = port.bytes().all(|b| b.is_ascii_digit());
-    let port = port.parse().ok().filter(|port| digits && *port != 0)?;
+    let is_number = port.bytes().all(|b| b.is_ascii_digit());
+    let port = port.parse().ok().filter(|port| is_number && *port != 0)?;
     path.bytes().all(|b| b.is_ascii_graphic()).then(|| LoopbackUrl { tls, host, port, path: path.into() })
 }
 
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hooks_read_back() {
+    fn a_printed_hook_parses_to_the_same_value() {
         for text in [
             "signal:SIGHUP:nginx",
             "signal:SIGUSR1:haproxy",
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leaves_the_pod() {
+    fn hooks_outside_the_pod_are_rejected() {
         for text in [
             "",
             "http://10.0.0.1:80/",

@@ -1,32 +1,44 @@
-//! What a wrong text was probably meant to be, for errors that offer it.
+//! Suggestions for misspelt texts, and excerpts of texts for messages.
 
-/// A bad text cut to what an error line can hold: errors stay readable, and memory bounded.
-pub(crate) fn shown(text: &str) -> String {
-    text.chars().take(80).collect()
+use std::fmt::Display;
+
+/// Maximum characters of a wrong text in a message.
+const MAX_SHOWN_CHARS: usize = 80;
+/// Maximum edits between a typing error and the word that the user intended. More edits make another word.
+const MAX_TYPING_ERRORS: usize = 3;
+
+/// Returns the beginning of a wrong text, so that a message stays readable and its memory bounded.
+#[must_use]
+pub fn excerpt(text: &str) -> String {
+    truncate(text, MAX_SHOWN_CHARS)
 }
 
-/// ` (did you mean "x"?)`, or nothing.
-pub(crate) fn hint(meant: Option<impl std::fmt::Display>) -> String {
-    meant.map(|meant| format!(" (did you mean \"{meant}\"?)")).unwrap_or_default()
+/// Returns the first `max` characters of `text`.
+pub(crate) fn truncate(text: &str, max: usize) -> String {
+    text.chars().take(max).collect()
 }
 
-/// The entry most like a text, if any is alike enough to be meant.
+/// Returns ` (did you mean "x"?)`, or an empty text without a suggestion.
+pub(crate) fn hint(suggestion: Option<impl Display>) -> String {
+    suggestion.map(|suggestion| format!(" (did you mean \"{suggestion}\"?)")).unwrap_or_default()
+}
+
+/// Returns the known word that is most similar to `text`, if it is similar enough.
 pub(crate) fn nearest<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distance = |entry: &&str| strsim::damerau_levenshtein(&shown(&text.trim().to_lowercase()), entry);
-    known.iter().copied().map(|entry| (distance(&entry), entry)).min().and_then(|(far, entry)| {
-        // Three slips are a typing error; more is another word.
-        (far <= 3 && far < entry.len()).then_some(entry)
-    })
+    let text = excerpt(&text.trim().to_lowercase());
+    let distance = |word: &&str| strsim::damerau_levenshtein(&text, word);
+    let (edits, word) = known.iter().copied().map(|word| (distance(&word), word)).min()?;
+    (edits <= MAX_TYPING_ERRORS && edits < word.len()).then_some(word)
 }
 
-/// "x" is not one of these, with the nearest of them.
+/// Returns the message for a text that is not one of the allowed words, with the most similar of them.
 pub(crate) fn not_one_of(text: &str, allowed: &[&str]) -> String {
     let hint = hint(nearest(text, allowed));
-    format!("\"{}\" is not allowed{hint}; use one of {}", shown(text), allowed.join(", "))
+    format!("\"{}\" is not allowed{hint}; use one of {}", excerpt(text), allowed.join(", "))
 }
 
-/// A text as names of objects and containers are written: lowercase, with `-` for what separates words.
+/// Returns `text` in the style of names of objects and containers: lowercase, with `-` between words.
 pub(crate) fn as_object_name(text: &str) -> String {
-    let dashed = shown(text).trim().to_lowercase().replace(['_', ' '], "-");
+    let dashed = excerpt(text).trim().to_lowercase().replace(['_', ' '], "-");
     dashed.trim_matches(['-', '.']).to_owned()
 }

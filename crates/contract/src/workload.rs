@@ -1,30 +1,31 @@
-//! Which object a certificate belongs to.
+//! Workloads: the objects that certificates belong to.
 
+use crate::excerpt;
 use crate::object_name::{ObjectNameError, SecretName};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// The kinds that can opt in.
+/// Kinds of objects that can opt in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum WorkloadKind {
-    /// apps/v1
+    /// Deployment of apps/v1.
     Deployment,
-    /// apps/v1
+    /// StatefulSet of apps/v1.
     StatefulSet,
-    /// apps/v1
+    /// DaemonSet of apps/v1.
     DaemonSet,
-    /// apps/v1, when no Deployment owns it
+    /// ReplicaSet of apps/v1 that no Deployment controls.
     ReplicaSet,
-    /// batch/v1, when no CronJob owns it
+    /// Job of batch/v1 that no CronJob controls.
     Job,
-    /// batch/v1
+    /// CronJob of batch/v1.
     CronJob,
-    /// v1, when nothing controls it
+    /// Pod of v1 that no supported workload controls.
     Pod,
 }
 
 impl WorkloadKind {
-    /// Every kind.
+    /// Every kind of workload.
     pub const ALL: [Self; 7] = [
         Self::Deployment,
         Self::StatefulSet,
@@ -35,7 +36,7 @@ impl WorkloadKind {
         Self::Pod,
     ];
 
-    /// The kind as Kubernetes spells it.
+    /// Returns the name of the kind in Kubernetes.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Deployment => "Deployment",
@@ -48,7 +49,7 @@ impl WorkloadKind {
         }
     }
 
-    /// The group and version that serve the kind.
+    /// Returns the `apiVersion` of the kind.
     pub fn api_version(self) -> &'static str {
         match self {
             Self::Deployment | Self::StatefulSet | Self::DaemonSet | Self::ReplicaSet => "apps/v1",
@@ -58,30 +59,30 @@ impl WorkloadKind {
     }
 }
 
-/// A workload within its namespace, written `Deployment/payments`.
+/// Reference to a workload within a namespace. Its text form is `Deployment/payments`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkloadRef {
-    /// The kind.
+    /// Kind of the object.
     pub kind: WorkloadKind,
-    /// The object's name.
+    /// Name of the object.
     pub name: Arc<str>,
 }
 
-/// The text is no `Kind/name`.
+/// Error for a text that is not `Kind/name`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not a workload: write Kind/name, like Deployment/payments")]
 pub struct WorkloadError(String);
 
 impl WorkloadRef {
-    /// A workload by kind and name.
+    /// Creates a reference from kind and name.
     pub fn new(kind: WorkloadKind, name: &str) -> Self {
         Self { kind, name: name.into() }
     }
 
-    /// The Secret it gets unless it asks for another.
+    /// Returns the default name of the workload's Secret.
     ///
     /// # Errors
-    /// When the workload's name is no object name.
+    /// The name of the workload is not a valid object name.
     pub fn default_secret_name(&self) -> Result<SecretName, ObjectNameError> {
         SecretName::of_workload(&self.name)
     }
@@ -90,17 +91,14 @@ impl WorkloadRef {
 impl FromStr for WorkloadKind {
     type Err = WorkloadError;
     fn from_str(text: &str) -> Result<Self, WorkloadError> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| WorkloadError(text.chars().take(80).collect()))
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| WorkloadError(excerpt(text)))
     }
 }
 
 impl FromStr for WorkloadRef {
     type Err = WorkloadError;
     fn from_str(text: &str) -> Result<Self, WorkloadError> {
-        let error = || WorkloadError(text.chars().take(80).collect());
+        let error = || WorkloadError(excerpt(text));
         let (kind, name) = text.split_once('/').ok_or_else(error)?;
         if name.parse::<SecretName>().is_err() {
             return Err(error());
@@ -126,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_workload_reads_back() {
+    fn a_printed_workload_parses_to_the_same_value() {
         for kind in WorkloadKind::ALL {
             let workload = WorkloadRef::new(kind, "payments");
             assert_eq!(workload.to_string().parse(), Ok(workload));

@@ -1,35 +1,36 @@
-//! What a user reads who writes a wrong value: for every annotation, the exact sentence.
+//! Exact messages for wrong values of every annotation.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails with a panic")]
 
 use certmint_contract::{annotations, keys};
 
-/// A wrong value, and what follows `annotation KEY: `.
+/// A wrong value, and the message after `annotation KEY: `.
 type Case = (&'static str, &'static str);
 
-fn sentence(key: &str, value: &str) -> String {
+/// Returns the message for one annotation with one error.
+fn message(key: &str, value: &str) -> String {
     let others = [(keys::INJECT, "true")].into_iter().filter(|(other, _)| *other != key);
-    let faults = annotations::parse(others.chain([(key, value)])).unwrap_err();
-    let [fault] = &*faults else { panic!("{faults:?}") };
-    fault.to_string()
+    let errors = annotations::parse(others.chain([(key, value)])).unwrap_err();
+    let [error] = &*errors else { panic!("{errors:?}") };
+    error.to_string()
 }
 
 #[test]
-fn every_wrong_value_is_answered_with_what_is_allowed_and_what_was_meant() {
+fn wrong_values_get_allowed_values_and_a_suggestion() {
     for key in keys::USER_KEYS {
         let (_, cases) =
             WRONG.iter().find(|(known, _)| *known == key).unwrap_or_else(|| panic!("no case for {key}"));
         for (value, expected) in *cases {
-            assert_eq!(sentence(key, value), format!("annotation {key}: {expected}"));
+            assert_eq!(message(key, value), format!("annotation {key}: {expected}"));
         }
     }
 }
 
 #[test]
-fn every_unknown_key_is_answered_with_all_there_are_and_the_nearest() {
+fn unknown_keys_get_known_keys_and_a_suggestion() {
     for (key, hint) in UNKNOWN {
         assert_eq!(
-            sentence(key, "true"),
+            message(key, "true"),
             format!(
                 "annotation {key} does not exist{hint}; known: inject, mode, secret-name, dns-names, duration, key-algorithm, mount-path, containers, renew, reload, order, resources"
             )
@@ -38,10 +39,10 @@ fn every_unknown_key_is_answered_with_all_there_are_and_the_nearest() {
 }
 
 #[test]
-fn a_value_without_end_is_cut() {
+fn long_values_are_truncated() {
     for key in keys::USER_KEYS {
-        let sentence = sentence(key, &"Ä".repeat(100_000));
-        assert!(sentence.len() < 600, "{key}: {} bytes", sentence.len());
+        let message = message(key, &"Ä".repeat(100_000));
+        assert!(message.len() < 600, "{key}: {} bytes", message.len());
     }
 }
 
@@ -205,11 +206,11 @@ const WRONG: [(&str, &[Case]); 12] = [
             ),
             (
                 "/proc/tls",
-                r#""/proc/tls" lies within /proc, which is the kernel's; write another path, like /var/run/secrets/certmint.dev"#,
+                r#""/proc/tls" is in /proc, a file system of the kernel; write another path, like /var/run/secrets/certmint.dev"#,
             ),
             (
                 "/dev",
-                r#""/dev" lies within /dev, which is the kernel's; write another path, like /var/run/secrets/certmint.dev"#,
+                r#""/dev" is in /dev, a file system of the kernel; write another path, like /var/run/secrets/certmint.dev"#,
             ),
         ],
     ),
@@ -269,7 +270,7 @@ const WRONG: [(&str, &[Case]); 12] = [
         &[
             (
                 "64Mi",
-                r#""64Mi" is no amount; write "none", or amounts like requests.cpu=50m,requests.memory=64Mi,limits.memory=64Mi"#,
+                r#""64Mi" is not an amount; write "none", or amounts like requests.cpu=50m,requests.memory=64Mi,limits.memory=64Mi"#,
             ),
             (
                 "limit.memory=64Mi",

@@ -1,22 +1,20 @@
-//! What the reference says of annotations and what is parsed are the same: values and defaults.
+//! Compares the reference page of annotations with the parser: values, defaults, and the keys that Certmint writes.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test fails with a panic")]
 
-use certmint_contract::{
-    KeyAlgorithm, OptIn, Policy, Request, SecretName,
-    annotations::{self, AnnotationError},
-    keys::{self, UserAnnotation},
-};
+use certmint_contract::annotations::reference::{REFERENCE, ReferenceEntry};
+use certmint_contract::annotations::{self, AnnotationError};
+use certmint_contract::{KeyAlgorithm, OptIn, Policy, SecretName, WorkloadOptions, keys};
 
 const PAGE: &str = include_str!("../../../docs/src/reference/annotations.md");
 const KEYS: &str = include_str!("../src/keys.rs");
 const CONFIGURATION: &str =
     include_str!("../../../charts/certmint/templates/webhook/mutatingwebhookconfiguration.yaml");
 
-/// The values that are told of a key.
+/// Returns the values of a key on the page.
 fn values(key: &str) -> Vec<&'static str> {
-    let annotation = keys::USER_ANNOTATIONS.iter().find(|annotation| annotation.key == key).unwrap();
-    // Where `mount-path` lists what is refused, there is no value to try.
+    let annotation = REFERENCE.iter().find(|annotation| annotation.key == key).unwrap();
+    // `mount-path` lists paths that are not allowed, so it has no value to try.
     quoted(annotation.values).into_iter().filter(|value| !value.starts_with("/")).collect()
 }
 
@@ -30,32 +28,36 @@ fn parse(key: &str, value: &str) -> Result<OptIn, Vec<AnnotationError>> {
 }
 
 #[test]
-fn every_value_that_is_listed_is_taken() {
+fn every_value_on_the_page_is_allowed() {
     for key in keys::USER_KEYS {
         for value in values(key) {
-            // A signal alone is named beside the hooks that use it.
+            // The row of `reload` also lists signals, which are part of a hook.
             let value =
                 if value.starts_with("SIG") { format!("signal:{value}:nginx") } else { value.to_owned() };
-            assert!(parse(key, &value).is_ok(), "{key} = {value}");
+            let parsed = parse(key, &value);
+            // The page lists reserved modes too, and says that they are not supported.
+            let is_reserved =
+                matches!(&parsed, Err(errors) if matches!(**errors, [AnnotationError::UnsupportedMode(_)]));
+            assert!(parsed.is_ok() || is_reserved, "{key} = {value}");
         }
     }
 }
 
 #[test]
-fn every_value_that_is_taken_is_listed() {
+fn every_allowed_value_is_on_the_page() {
     assert_eq!(values(keys::KEY_ALGORITHM), KeyAlgorithm::ALL.map(KeyAlgorithm::as_str));
-    // The others tell what they take when they are given what they do not.
+    // For the other annotations, the message for a wrong value lists the allowed ones.
     for key in [keys::INJECT, keys::MODE, keys::RENEW, keys::ORDER] {
-        let refusal = parse(key, "x").unwrap_err()[0].to_string();
-        let (_, allowed) = refusal.split_once("; use one of ").unwrap();
+        let message = parse(key, "x").unwrap_err()[0].to_string();
+        let (_, allowed) = message.split_once("; use one of ").unwrap();
         assert_eq!(values(key).join(", "), allowed, "{key}");
     }
 }
 
 #[test]
-fn every_default_is_what_counts_without_the_annotation() {
+fn every_default_on_the_page_is_in_force() {
     let policy = Policy::default();
-    for UserAnnotation { key, default, .. } in keys::USER_ANNOTATIONS {
+    for ReferenceEntry { key, default, .. } in REFERENCE {
         let Some(default) = quoted(default).pop() else {
             assert!(
                 [keys::DNS_NAMES, keys::CONTAINERS, keys::RELOAD, keys::RESOURCES].contains(&key),
@@ -69,22 +71,25 @@ fn every_default_is_what_counts_without_the_annotation() {
                 assert_eq!(SecretName::of_workload("payments").unwrap().as_str(), named);
             }
             keys::DURATION => assert_eq!(policy.default_duration, default.parse().unwrap()),
-            // Asking for the default is asking: another default is not waited for then.
+            // An annotation with the default is not the same as no annotation: the option is set.
             keys::KEY_ALGORITHM => assert_eq!(KeyAlgorithm::default(), default.parse().unwrap()),
             keys::INJECT => assert_eq!(annotations::parse([]), Ok(OptIn::No)),
-            key => assert_eq!(parse(key, default), Ok(OptIn::Yes(Box::<Request>::default())), "{key}"),
+            key => {
+                assert_eq!(parse(key, default), Ok(OptIn::Yes(Box::<WorkloadOptions>::default())), "{key}")
+            }
         }
     }
 }
 
 #[test]
-fn what_certmint_writes_is_listed() {
+fn every_key_that_certmint_writes_is_on_the_page() {
     let (_, table) = PAGE.split_once("## What Certmint writes").unwrap();
     let constants = KEYS.lines().filter_map(|line| line.split_once(" = \"")?.1.strip_suffix("\";"));
-    let own = constants.filter_map(|value| value.strip_prefix(keys::PREFIX).filter(|name| !name.is_empty()));
+    let own = constants.filter(|value| !keys::USER_KEYS.contains(value));
+    let own = own.filter_map(|value| value.strip_prefix(keys::PREFIX).filter(|name| !name.is_empty()));
     let chart =
         CONFIGURATION.lines().filter_map(|line| line.trim().strip_prefix(keys::PREFIX)?.split(':').next());
-    // The user's too, where they have a meaning of their own.
+    // User keys that Certmint writes too.
     let shared = [keys::INJECT_LABEL, keys::DNS_NAMES, keys::DURATION, keys::KEY_ALGORITHM];
     let shared = shared.into_iter().filter_map(|key| key.strip_prefix(keys::PREFIX));
     let written: Vec<&str> = own.chain(chart).chain(shared).collect();

@@ -6,7 +6,7 @@ mod labels;
 pub(crate) use api_requests::counted;
 
 use certmint_certificates::Authority;
-use certmint_contract::{ErrorCode, error_code::Place};
+use certmint_contract::{ErrorCode, error_code::Channel};
 use certmint_planner::Reason;
 use labels::{ApiRequest, Cause, Code, Kind, Tier};
 use prometheus_client::{
@@ -221,10 +221,10 @@ impl Metrics {
         }
         for code in ErrorCode::ALL {
             let code_label = Code { code: code.as_str() };
-            if code.seen().contains(&Place::Event) {
+            if code.channels().contains(&Channel::Event) {
                 drop(self.refused.get_or_create(&code_label));
             }
-            if code.seen().contains(&Place::Answer) {
+            if code.channels().contains(&Channel::Response) {
                 drop(self.issuance.get_or_create(&code_label));
             }
         }

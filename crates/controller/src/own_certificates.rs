@@ -57,7 +57,7 @@ pub(crate) enum OwnCertificateError {
     ForeignSecret(String),
     /// The TLS server does not take it.
     #[error(transparent)]
-    Identity(#[from] certmint_server::IdentityError),
+    Identity(#[from] certmint_server::KeyPairError),
 }
 
 impl OwnCertificateError {

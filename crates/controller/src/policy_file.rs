@@ -31,7 +31,9 @@ pub(crate) async fn follow(
                 tracing::info!("the policy changed: planning everything again");
             }
         }
-        Err(error) => told(Err(&format!("policy not taken, the last good one stays in force: {error}"))),
+        Err(error) => {
+            told(Err(&format!("the new policy is not valid, the last valid one stays in force: {error}")))
+        }
     })
     .await;
 }
@@ -108,7 +110,7 @@ mod tests {
         let following = follow(file, sender, told, shutdown.clone());
         let test = async {
             fs::write(&path, r#"{"keyAlgorithms":[]}"#).unwrap();
-            tokio::time::sleep(files::INTERVAL * 2).await;
+            tokio::time::sleep(files::POLL_INTERVAL * 2).await;
             assert_eq!(**policy.borrow(), first);
             fs::write(&path, r#"{"shortestDuration":"2h"}"#).unwrap();
             policy.changed().await.unwrap();
@@ -117,7 +119,7 @@ mod tests {
         };
         tokio::join!(following, test);
         let heard = heard.into_inner();
-        let broken = "policy not taken, the last good one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
+        let broken = "the new policy is not valid, the last valid one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
         assert!(heard.contains(&Err(broken.to_owned())), "{heard:?}");
         assert_eq!(heard.last(), Some(&Ok(())));
     }

@@ -110,7 +110,7 @@ impl StandalonePodReporter {
     ) -> Result<Option<StandaloneReason>, ApiError> {
         let Some(live) = self.planning.look(key).await? else {
             let why = format!("{} was deleted", key.workload);
-            let code = ErrorCode::ServedAlone;
+            let code = ErrorCode::StandalonePod;
             return Ok(Some(StandaloneReason { code, why, remedy: None, subject: None }));
         };
         let subject = Subject::of_key(key, live.metadata.uid.as_deref().unwrap_or_default());
@@ -151,7 +151,7 @@ fn reason_of_live_workload(
             let why = format!(
                 "the pods of {reference} run as service account {of_template} now, and some still run as {service_account}"
             );
-            Some(reason(ErrorCode::ServedAlone, why))
+            Some(reason(ErrorCode::StandalonePod, why))
         }
         None if live.template_is_injected(kind) && workload.is_some() => {
             let remedy = Some(opt_out_command(key));
@@ -160,7 +160,7 @@ fn reason_of_live_workload(
         }
         None => {
             let why = format!("{} did not opt in, or has opted out", key.workload);
-            Some(reason(ErrorCode::ServedAlone, why))
+            Some(reason(ErrorCode::StandalonePod, why))
         }
     }
 }
@@ -242,11 +242,11 @@ mod tests {
         let cases = [
             (workload(), "default", "OptInMissed", restart),
             (injected, "default", "OptOutMissed", restart),
-            (opted_out, "default", "ServedAlone", "Deployment/payments did not opt in, or has opted out"),
+            (opted_out, "default", "StandalonePod", "Deployment/payments did not opt in, or has opted out"),
             (
                 labelled(workload()),
                 "clerk",
-                "ServedAlone",
+                "StandalonePod",
                 "run as service account default now, and some still run as clerk",
             ),
         ];
@@ -260,7 +260,7 @@ mod tests {
         }
         let events = events_about_pod("default", None).await;
         let note = "Pod payments-1-x has a certificate of its own until it is deleted: Deployment/payments was deleted";
-        assert_eq!(events, [("ServedAlone Pod".to_owned(), note.to_owned())]);
+        assert_eq!(events, [("StandalonePod Pod".to_owned(), note.to_owned())]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use crate::{
     observe::{Cache, WorkloadKey},
     queue::Queue,
 };
-use certmint_server::Identity;
+use certmint_server::ServingKeyPair;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -26,7 +26,7 @@ pub(crate) struct Survey {
     /// Leadership.
     pub(crate) terms: watch::Receiver<Term>,
     /// The issuance API's certificate.
-    pub(crate) identity: Arc<Identity>,
+    pub(crate) identity: Arc<ServingKeyPair>,
     /// This machine's clock, compared with the API server's.
     pub(crate) clock: Clock,
     /// Where gauges are set.
@@ -47,7 +47,9 @@ impl Survey {
             let why = ca.authority.err().map(|fault| fault.to_string()).unwrap_or_default();
             return Err(format!("the CA is not loaded: {why}"));
         }
-        self.identity.serves(SystemTime::now()).map_err(|missing| format!("the issuance API: {missing}"))
+        self.identity
+            .check_valid_at(SystemTime::now())
+            .map_err(|missing| format!("the issuance API: {missing}"))
     }
 
     /// Keeps the gauges; never returns.

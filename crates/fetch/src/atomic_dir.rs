@@ -1,7 +1,7 @@
 //! Reading a volume that is replaced whole, as the kubelet's AtomicWriter lays out Secrets (and we our own
 //! tmpfs volume): the files lie in a directory that `..data` points to, and only `..data` is ever changed.
 
-use certmint_contract::{issuance::Bundle, issuance::MAX_ANSWER_BYTES, pod_layout};
+use certmint_contract::{issuance::Bundle, issuance::MAX_RESPONSE_BYTES, pod_layout};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -76,8 +76,8 @@ fn read_file(path: PathBuf) -> Result<String, ReadError> {
 fn read_text(path: &Path) -> io::Result<String> {
     let file = File::open(path)?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    if length > MAX_ANSWER_BYTES {
-        return Err(io::Error::other(format!("it is longer than {MAX_ANSWER_BYTES} bytes")));
+    if length > MAX_RESPONSE_BYTES {
+        return Err(io::Error::other(format!("it is longer than {MAX_RESPONSE_BYTES} bytes")));
     }
     // Room for all of it at once: a growing buffer would leave copies of a key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(length + 1));

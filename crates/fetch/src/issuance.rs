@@ -4,7 +4,7 @@ use crate::http::client;
 use crate::resolver::{NotResolved, ServiceResolver};
 use crate::trust::TrustAnchors;
 use certmint_contract::DnsName;
-use certmint_contract::issuance::{BUNDLE_PATH, Bundle, Failure, MAX_ANSWER_BYTES};
+use certmint_contract::issuance::{BUNDLE_PATH, Bundle, Failure, MAX_RESPONSE_BYTES, MAX_TOKEN_BYTES};
 use certmint_contract::rfc3339_of_seconds;
 use rustls::CertificateError;
 use std::io;
@@ -18,8 +18,6 @@ use zeroize::Zeroizing;
 /// From the look-up of the name to the last byte. The controller answers within milliseconds; one that does
 /// not is better asked again, because another replica may get the request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// A token is about 1 kB; what is longer is none.
-const MAX_TOKEN_BYTES: u64 = 64 * 1024;
 
 /// Why the API gave no bundle.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +115,7 @@ pub fn request_bundle(api: Api<'_>, token: &Path, anchors: &TrustAnchors) -> Res
         .send_empty()
         .map_err(failed)?;
     let status = response.status().as_u16();
-    let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES as u64).read_to_vec();
+    let body = response.body_mut().with_config().limit(MAX_RESPONSE_BYTES as u64).read_to_vec();
     parse_answer(api, status, &Zeroizing::new(body.map_err(failed)?))
 }
 
@@ -125,7 +123,7 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>, IssuanceError> {
     let read = || {
         let mut text = Zeroizing::new(String::new());
         io::Read::read_to_string(
-            &mut io::Read::take(std::fs::File::open(path)?, MAX_TOKEN_BYTES),
+            &mut io::Read::take(std::fs::File::open(path)?, MAX_TOKEN_BYTES as u64),
             &mut text,
         )?;
         Ok(Zeroizing::new(format!("Bearer {}", text.trim())))

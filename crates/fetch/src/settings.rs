@@ -141,7 +141,7 @@ fn parse_file_mode(value: String) -> Result<u32, SettingsError> {
 }
 
 fn invalid(name: &'static str, value: String, expected: &'static str) -> SettingsError {
-    SettingsError::Invalid { name, value: value.chars().take(80).collect(), expected }
+    SettingsError::Invalid { name, value: certmint_contract::excerpt(&value), expected }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Reading JSON without owning it: what is borrowed costs nothing, what is unknown is passed over.
 
-use certmint_contract::ownership::TEMPLATE_HASH;
+use certmint_contract::ownership::TEMPLATE_HASH_LABEL;
 use certmint_contract::pod_layout::SAFE_TO_EVICT_VOLUMES;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -40,7 +40,7 @@ impl Ours<'_> {
 
 /// The annotations and labels of others that say something about a pod.
 const READ_OF_OTHERS: [&str; 4] =
-    [crate::pod::MIRROR, crate::pod::LIMIT_RANGER, TEMPLATE_HASH, SAFE_TO_EVICT_VOLUMES];
+    [crate::pod::MIRROR, crate::pod::LIMIT_RANGER, TEMPLATE_HASH_LABEL, SAFE_TO_EVICT_VOLUMES];
 
 fn is_ours(key: &str) -> bool {
     key.starts_with(certmint_contract::keys::PREFIX)

@@ -13,9 +13,11 @@ mod workload;
 use crate::edits::{Edits, Wish};
 use crate::view::{Container, Metadata, Object, PodSpec};
 use crate::{Injection, Refusal, RunAsUser, Settings, Subject, labels};
-use certmint_contract::annotations::{self, Renew};
-use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY};
-use certmint_contract::{DnsName, Namespace, OptIn, Policy, Reload, Request, SecretName, WorkloadRef, keys};
+use certmint_contract::annotations::{self, Mode, Renew};
+use certmint_contract::pod_layout::{FETCH_BINARY, FETCH_CONTAINER};
+use certmint_contract::{
+    DnsName, Namespace, OptIn, Policy, Reload, SecretName, WorkloadOptions, WorkloadRef, keys,
+};
 use reader::Reader;
 use workload::PodWorkload;
 
@@ -41,7 +43,6 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
         return Ok(Injection { warnings: vec![warnings::MIRROR.into()], ..Injection::default() });
     }
     let namespace: Namespace = subject.namespace.parse()?;
-    request.mode.check()?;
     policy.check(&namespace, &request).map_err(Refusal::Policy)?;
     let spec = match pod.spec {
         Some(spec) => serde_json::from_str(spec.get()).map_err(malformed)?,
@@ -82,7 +83,7 @@ pub(crate) const NOT_MEANT: Wish<'static> = (keys::INJECT_LABEL, None);
 /// What is injected into, and what for.
 pub(crate) struct Target<'a> {
     pub(crate) spec: &'a PodSpec<'a>,
-    pub(crate) request: &'a Request,
+    pub(crate) request: &'a WorkloadOptions,
     pub(crate) namespace: &'a Namespace,
     pub(crate) cluster_domain: &'a DnsName,
     pub(crate) settings: &'a Settings,
@@ -128,6 +129,8 @@ pub(crate) fn inject(
     edits: &mut Edits,
 ) -> Result<Vec<String>, Refusal> {
     let Target { spec, request, .. } = target;
+    // The volumes below are those of the mode with a Secret. A further mode does not compile here.
+    let Mode::Secret = request.mode;
     if spec.is_windows() {
         return Ok(vec![warnings::WINDOWS.into()]);
     }
@@ -135,11 +138,11 @@ pub(crate) fn inject(
     if containers.is_empty() {
         return Err(Refusal::NoContainers);
     }
-    if containers.iter().any(|container| &*container.name == CONTAINER) {
+    if containers.iter().any(|container| &*container.name == FETCH_CONTAINER) {
         return Err(Refusal::ContainerName);
     }
     let init_containers = spec.init_containers.as_deref().unwrap_or_default();
-    let present = init_containers.iter().position(|container| &*container.view.name == CONTAINER);
+    let present = init_containers.iter().position(|container| &*container.view.name == FETCH_CONTAINER);
     let found = present.and_then(|index| init_containers.get(index)).map(|found| &found.view);
     if found.is_some_and(|found| !runs_our_binary(found)) && !target.is_reinvocation() {
         return Err(Refusal::ContainerName);

@@ -1,9 +1,9 @@
 //! Why an object is not admitted: the object, the cause, the next step.
 
-use certmint_contract::annotations::{AnnotationError, UnsupportedMode};
+use certmint_contract::annotations::AnnotationError;
 use certmint_contract::object_name::ObjectNameError;
-use certmint_contract::pod_layout::{CONTAINER, FETCH_BINARY, TLS_VOLUME};
-use certmint_contract::{ErrorCode, Violation, WorkloadRef, keys};
+use certmint_contract::pod_layout::{FETCH_BINARY, FETCH_CONTAINER, TLS_VOLUME};
+use certmint_contract::{ErrorCode, PolicyViolation, WorkloadRef, keys};
 
 /// How another mount meets the certificate's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,10 +44,7 @@ pub enum Refusal {
     WrittenAsLabel(String),
     /// The policy does not allow what is asked for.
     #[error("{}", joined(.0))]
-    Policy(Vec<Violation>),
-    /// A mode that is not built yet.
-    #[error("{0}")]
-    UnsupportedMode(#[from] UnsupportedMode),
+    Policy(Vec<PolicyViolation>),
     /// The pod runs already.
     #[error(
         "a pod cannot be injected after it was created; annotate its workload, or delete the pod and create it with the annotation {}=true",
@@ -69,7 +66,7 @@ pub enum Refusal {
     NoContainers,
     /// Somebody else's container has our name.
     #[error(
-        "the pod has a container named \"{CONTAINER}\" that does not run {FETCH_BINARY}; rename it: that name is for the injected one"
+        "the pod has a container named \"{FETCH_CONTAINER}\" that does not run {FETCH_BINARY}; rename it: that name is for the injected one"
     )]
     ContainerName,
     /// A signal would reach other pods.
@@ -128,7 +125,6 @@ impl Refusal {
             Self::WrittenAsLabel(_) => ErrorCode::WrittenAsLabel,
             Self::Policy(_) => ErrorCode::NotAllowed,
             Self::SecretOfManyPods(_) => ErrorCode::InvalidAnnotation,
-            Self::UnsupportedMode(_) => ErrorCode::UnsupportedMode,
             Self::PodTooLate | Self::JobTooLate(_) => ErrorCode::TooLate,
             Self::NoContainers
             | Self::ContainerName

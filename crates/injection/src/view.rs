@@ -1,7 +1,7 @@
 //! The few fields of Kubernetes objects that decide about a patch, borrowed from the object's text.
 
 use crate::json::{List, Ours, Text, Traced};
-use certmint_contract::ownership::{TEMPLATE_HASH, controlling_workload, workload_of_pod};
+use certmint_contract::ownership::{TEMPLATE_HASH_LABEL, controlling_workload, workload_of_pod};
 use certmint_contract::{WorkloadKind, WorkloadRef, keys};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -57,7 +57,7 @@ impl<'a> Metadata<'a> {
     /// The workload that a pod with this metadata belongs to; `None` when the pod is a workload of its own.
     pub(crate) fn workload_of_pod(&self) -> Option<WorkloadRef> {
         let owner = self.controller()?;
-        let (hash, stamp) = (self.label(TEMPLATE_HASH), self.stamp());
+        let (hash, stamp) = (self.label(TEMPLATE_HASH_LABEL), self.stamp());
         workload_of_pod(&owner.api_version, &owner.kind, &owner.name, hash, stamp.as_ref())
     }
 

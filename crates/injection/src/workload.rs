@@ -11,7 +11,7 @@ use crate::pod::{self, Target};
 use crate::view::PodSpec;
 use crate::{Injection, Patch, Refusal, Settings, Subject};
 use certmint_contract::{
-    DnsName, Namespace, OptIn, Policy, Request, WorkloadKind, WorkloadRef, annotations, keys,
+    DnsName, Namespace, OptIn, Policy, WorkloadKind, WorkloadOptions, WorkloadRef, annotations, keys,
 };
 
 /// Decides about a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob that is created or changed.
@@ -61,7 +61,6 @@ fn decide(
         return Ok(Injection { warnings, patch: undo(workload, before)? });
     };
     let namespace: Namespace = subject.namespace.parse()?;
-    request.mode.check()?;
     policy.check(&namespace, &request).map_err(Refusal::Policy)?;
     let name = workload.metadata.name.as_deref().or(subject.name).filter(|name| !name.is_empty());
     let reference = name.map(|name| WorkloadRef::new(workload.kind, name));
@@ -100,7 +99,7 @@ fn decide(
 /// What the pods will meet, told to whoever annotates rather than to the ReplicaSet's controller.
 fn preview(
     spec: &PodSpec<'_>,
-    request: &Request,
+    request: &WorkloadOptions,
     namespace: &Namespace,
     cluster_domain: &DnsName,
     settings: &Settings,

@@ -90,7 +90,7 @@ fn the_templates_own_annotation_opts_in_and_stays() {
     assert_eq!(
         injection.warnings,
         [
-            "certmint: Doubtful: the pod template itself says certmint.dev/inject=true, so the Deployment stays opted in; change it there too"
+            "certmint: SuspiciousSetting: the pod template itself says certmint.dev/inject=true, so the Deployment stays opted in; change it there too"
         ]
     );
 }
@@ -105,7 +105,7 @@ fn the_objects_key_wins_and_says_so() {
     assert_eq!(
         injection.warnings,
         [
-            "certmint: Doubtful: annotation certmint.dev/duration on the pod template gives way to the one on the Deployment"
+            "certmint: SuspiciousSetting: annotation certmint.dev/duration on the pod template gives way to the one on the Deployment"
         ]
     );
     let annotations = template(&patched(&both, &injection))["annotations"].clone();
@@ -239,7 +239,7 @@ fn kinds_that_keep_their_pods_say_so() {
     assert_eq!(
         warnings(&workload("ReplicaSet")),
         [
-            "certmint: Doubtful: a ReplicaSet does not replace its running pods: delete them, and their successors get a certificate"
+            "certmint: SuspiciousSetting: a ReplicaSet does not replace its running pods: delete them, and their successors get a certificate"
         ]
     );
     let on_delete = workload("DaemonSet").with("/spec", "updateStrategy", json!({"type": "OnDelete"}));
@@ -268,7 +268,7 @@ fn annotations_that_wait_for_inject_say_so() {
     assert_eq!(
         warnings(&deployment().annotated("duration", "1h").template_annotated("order", "last")),
         [
-            "certmint: Doubtful: annotations certmint.dev/duration, certmint.dev/order have no effect without certmint.dev/inject=true"
+            "certmint: SuspiciousSetting: annotations certmint.dev/duration, certmint.dev/order have no effect without certmint.dev/inject=true"
         ]
     );
     assert!(warnings(&deployment().annotated("duration", "1h").annotated("inject", "false")).is_empty());
@@ -280,7 +280,7 @@ fn a_certificate_that_is_never_renewed_is_doubted_where_pods_run_on() {
     for kind in KINDS {
         let opted_in = workload(kind).annotated("inject", "true").annotated("renew", "false");
         let expected = format!(
-            "certmint: Doubtful: with renew: \"false\" nothing renews the certificate in the pods of a {kind}, which run longer than it is valid; leave it out, or restart them in time"
+            "certmint: SuspiciousSetting: with renew: \"false\" nothing renews the certificate in the pods of a {kind}, which run longer than it is valid; leave it out, or restart them in time"
         );
         let warned = admit(&opted_in, None).unwrap().warnings.contains(&expected);
         assert_eq!(warned, !["Job", "CronJob"].contains(&kind), "{kind}");

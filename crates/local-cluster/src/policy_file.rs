@@ -12,7 +12,7 @@ const CONFIG_MAP: &str = "configmap/certmint-policy";
 
 /// What a server logs when it has read the policy, by component.
 const TAKEN: [(&str, &str); 2] = [("webhook", "policy loaded"), ("controller", "the policy changed")];
-const NOT_TAKEN: &str = "policy not taken, the last good one stays in force";
+const NOT_TAKEN: &str = "the new policy is not valid, the last valid one stays in force";
 
 /// The installation's policy.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use crate::{
     Hosts, Refusal, Workload,
     names::{Names, forms},
 };
+use certmint_contract::annotations::Mode;
 use certmint_contract::{DnsName, ErrorCode, KeyAlgorithm, Lifetime, OptIn, Policy, SecretName, SpiffeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -52,7 +53,8 @@ pub(crate) fn terms(workload: &Workload, hosts: &Hosts, policy: &Policy) -> Resu
             return Err(refusal(workload, code, &joined(faults)));
         }
     };
-    request.mode.check().map_err(|why| refusal(workload, ErrorCode::UnsupportedMode, &why))?;
+    // Everything below is about a Secret. A further mode does not compile here.
+    let Mode::Secret = request.mode;
     policy.check(&workload.namespace, request).map_err(|why| not_allowed(workload, &joined(&why)))?;
     let names = named(&request.dns_names, hosts, |host| forms(host, &workload.namespace, policy).collect());
     let NamedHosts { needed, issued, spare, left_out } = names;

@@ -1,7 +1,7 @@
-//! What happens on a connection and when, so that one on which too little happens can be ended.
+//! Timeouts of a connection: an [`Activity`] records what happens on it, so that an overdue one can be closed.
 
 use crate::Limits;
-use crate::callers::{Place, Stage};
+use crate::connection_limiter::{ConnectionPermit, Stage};
 use crate::limits::MAX_UNANSWERED_BYTES;
 use std::io;
 use std::pin::{Pin, pin};
@@ -11,73 +11,75 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-/// When a connection last did something.
+/// Record of the activity on one connection.
 pub(crate) struct Activity {
-    place: Arc<Place>,
+    permit: Arc<ConnectionPermit>,
     state: Mutex<State>,
-    /// Woken when a deadline may have come nearer.
+    /// Notified when the deadline may have become earlier.
     changed: Notify,
 }
 
 struct State {
+    /// Requests in progress.
     requests: usize,
-    /// When requests could be sent.
+    /// Time since which the peer can send requests.
     opened: Instant,
-    /// When the last request ended; `None` until the first did.
-    rested: Option<Instant>,
-    /// Bytes that no request has come of yet, and since when.
-    heard: usize,
-    heard_since: Option<Instant>,
-    /// Since when the peer has taken nothing of what it is sent.
-    stalled: Option<Instant>,
-    /// What comes now is thrown away.
+    /// End of the last request; `None` until the first one ends.
+    last_request_ended: Option<Instant>,
+    /// Bytes received that do not form a whole head yet.
+    unanswered_bytes: usize,
+    /// Time of the first of the `unanswered_bytes`.
+    unanswered_since: Option<Instant>,
+    /// Time since which the peer has read nothing of what the server sends.
+    stalled_since: Option<Instant>,
+    /// True once the server discards further input.
     is_closing: bool,
 }
 
-/// A request under way.
-pub(crate) struct Busy {
+/// A request in progress, which ends when this is dropped.
+pub(crate) struct ActiveRequest {
     activity: Arc<Activity>,
-    with_success: bool,
+    is_success: bool,
 }
 
 impl Activity {
-    pub(crate) fn of(place: &Arc<Place>) -> Arc<Self> {
+    pub(crate) fn new(permit: &Arc<ConnectionPermit>) -> Arc<Self> {
         let state = State {
             requests: 0,
             opened: Instant::now(),
-            rested: None,
-            heard: 0,
-            heard_since: None,
-            stalled: None,
+            last_request_ended: None,
+            unanswered_bytes: 0,
+            unanswered_since: None,
+            stalled_since: None,
             is_closing: false,
         };
-        Arc::new(Self { place: Arc::clone(place), state: Mutex::new(state), changed: Notify::new() })
+        Arc::new(Self { permit: Arc::clone(permit), state: Mutex::new(state), changed: Notify::new() })
     }
 
-    /// Notes that requests can be sent from now on.
+    /// Records that the handshake is complete, so that the peer can send requests.
     pub(crate) fn open(&self) {
-        self.with(|state| {
+        self.with_state(|state| {
             state.opened = Instant::now();
-            state.forget_heard();
+            state.clear_unanswered();
         });
     }
 
-    /// Notes that a request begins.
-    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
-        self.place.begin();
-        self.with(|state| {
+    /// Records the beginning of a request.
+    pub(crate) fn begin_request(self: &Arc<Self>) -> ActiveRequest {
+        self.permit.record_request();
+        self.with_state(|state| {
             state.requests += 1;
-            state.forget_heard();
+            state.clear_unanswered();
         });
-        Busy { activity: Arc::clone(self), with_success: false }
+        ActiveRequest { activity: Arc::clone(self), is_success: false }
     }
 
-    /// Returns when the connection has rested, or was waited for, for longer than the limits allow.
-    pub(crate) async fn wait_for_overdue(&self, limits: &Limits) {
+    /// Waits until the connection has exceeded one of the timeouts in `limits`.
+    pub(crate) async fn wait_until_overdue(&self, limits: &Limits) {
         loop {
             let changed = self.changed.notified();
             let now = Instant::now();
-            let deadline = self.with(|state| state.deadline(limits, now));
+            let deadline = self.with_state(|state| state.deadline(limits, now));
             if deadline <= now {
                 return;
             }
@@ -88,27 +90,27 @@ impl Activity {
         }
     }
 
-    /// Notes that the connection closes: what comes from now on is thrown away.
+    /// Records that the connection closes: the server discards further input.
     pub(crate) fn close(&self) {
-        self.with(|state| {
+        self.with_state(|state| {
             state.is_closing = true;
-            state.forget_heard();
+            state.clear_unanswered();
         });
     }
 
-    /// Notes bytes from the peer. Beyond what a head needs they are refused, because somebody has to keep them.
-    fn hear(&self, bytes: usize) -> io::Result<()> {
-        let (is_first, is_too_much) = self.with(|state| {
+    /// Records bytes from the peer. More bytes than a head needs are an error, because the server would have to hold them.
+    fn record_received(&self, bytes: usize) -> io::Result<()> {
+        let (is_first, is_too_much) = self.with_state(|state| {
             if state.requests > 0 || state.is_closing {
                 return (false, false);
             }
-            let is_first = state.heard_since.is_none();
-            state.heard_since.get_or_insert_with(Instant::now);
-            state.heard += bytes;
-            (is_first, state.heard > MAX_UNANSWERED_BYTES)
+            let is_first = state.unanswered_since.is_none();
+            state.unanswered_since.get_or_insert_with(Instant::now);
+            state.unanswered_bytes += bytes;
+            (is_first, state.unanswered_bytes > MAX_UNANSWERED_BYTES)
         });
         if is_first {
-            self.place.reached(Stage::Begun);
+            self.permit.record_stage(Stage::Begun);
             self.changed.notify_waiters();
         }
         if is_too_much {
@@ -117,11 +119,12 @@ impl Activity {
         Ok(())
     }
 
-    /// Notes whether the peer takes what it is sent.
-    fn send(&self, is_taken: bool) {
-        let stalls = self.with(|state| {
-            let stalls = !is_taken && state.stalled.is_none();
-            state.stalled = if is_taken { None } else { state.stalled.or_else(|| Some(Instant::now())) };
+    /// Records whether the peer read what the server sends.
+    fn record_sent(&self, is_read: bool) {
+        let stalls = self.with_state(|state| {
+            let stalls = !is_read && state.stalled_since.is_none();
+            state.stalled_since =
+                if is_read { None } else { state.stalled_since.or_else(|| Some(Instant::now())) };
             stalls
         });
         if stalls {
@@ -129,59 +132,59 @@ impl Activity {
         }
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl State {
-    fn forget_heard(&mut self) {
-        (self.heard, self.heard_since) = (0, None);
+    fn clear_unanswered(&mut self) {
+        (self.unanswered_bytes, self.unanswered_since) = (0, None);
     }
 
     fn deadline(&self, limits: &Limits, now: Instant) -> Instant {
-        let heard = match (self.requests, self.heard_since, self.rested) {
-            (0, Some(since), _) => since + limits.header_read,
-            (0, None, None) => self.opened + limits.header_read,
-            (0, None, Some(rested)) => rested + limits.idle,
-            // Busy: it cannot have been idle for long before that has passed once more.
-            _ => now + limits.idle,
+        let deadline = match (self.requests, self.unanswered_since, self.last_request_ended) {
+            (0, Some(since), _) => since + limits.head_timeout,
+            (0, None, None) => self.opened + limits.head_timeout,
+            (0, None, Some(ended)) => ended + limits.idle_timeout,
+            // A request is in progress: the connection cannot become overdue before another idle timeout has passed.
+            _ => now + limits.idle_timeout,
         };
-        self.stalled.map_or(heard, |since| heard.min(since + limits.body))
+        self.stalled_since.map_or(deadline, |since| deadline.min(since + limits.body_timeout))
     }
 }
 
-impl Busy {
-    /// Notes that the request is answered with success.
-    pub(crate) fn succeeds(&mut self) {
-        self.with_success = true;
+impl ActiveRequest {
+    /// Records that the request was answered with success.
+    pub(crate) fn succeed(&mut self) {
+        self.is_success = true;
     }
 }
 
-impl Drop for Busy {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
-        self.activity.place.answered(self.with_success);
-        self.activity.with(|state| {
+        self.activity.permit.record_response(self.is_success);
+        self.activity.with_state(|state| {
             state.requests -= 1;
-            state.rested = Some(Instant::now());
-            state.forget_heard();
+            state.last_request_ended = Some(Instant::now());
+            state.clear_unanswered();
         });
     }
 }
 
-/// A stream that tells an [`Activity`] what happens on it.
-pub(crate) struct Heard<S> {
+/// Stream that reports what is received and sent to an [`Activity`].
+pub(crate) struct MonitoredStream<S> {
     stream: S,
     activity: Arc<Activity>,
 }
 
-impl<S> Heard<S> {
+impl<S> MonitoredStream<S> {
     pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MonitoredStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -191,15 +194,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
         ready!(pin!(&mut self.stream).poll_read(cx, buffer))?;
         match buffer.filled().len() - before {
             0 => Poll::Ready(Ok(())),
-            bytes => Poll::Ready(self.activity.hear(bytes)),
+            bytes => Poll::Ready(self.activity.record_received(bytes)),
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = pin!(&mut self.stream).poll_write(cx, bytes);
-        self.activity.send(written.is_ready());
+        self.activity.record_sent(written.is_ready());
         written
     }
 
@@ -209,7 +212,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = pin!(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.activity.send(written.is_ready());
+        self.activity.record_sent(written.is_ready());
         written
     }
 

@@ -1,128 +1,139 @@
-//! A request's body, whole, within the limits.
+//! Reading request bodies and holding response bodies within the limits.
 
 use crate::Limits;
-use crate::callers::{Place, Room};
+use crate::connection_limiter::{BytePermit, ConnectionPermit};
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Bytes and the room that they hold among all bodies, given back when the last of them is dropped.
+/// Request body with the permits for its bytes. The permits are given back when the last reference is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+struct RequestBody {
     bytes: Vec<u8>,
-    rooms: Vec<Room>,
+    permits: Vec<BytePermit>,
 }
 
-/// Why there is no body.
+/// Response body with the permit for its bytes.
+struct ResponseBody {
+    bytes: Bytes,
+    _permit: BytePermit,
+}
+
+/// Error for a body that the server does not read or send.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error("the body is longer than {0} bytes; send a shorter one")]
     TooLong(usize),
     #[error("this request takes no body; send none")]
-    Unwanted,
+    NotAllowed,
     #[error("the body did not arrive within {0:?}; send it faster")]
-    TooSlow(std::time::Duration),
-    #[error("too many large requests at one time; try again")]
-    NoRoom,
-    #[error("the body broke off: {0}; send it again")]
-    Broken(#[from] hyper::Error),
+    TooSlow(Duration),
+    #[error("too many large requests at the same time; try again")]
+    TooManyBytes,
+    #[error("the body is incomplete: {0}; send it again")]
+    Incomplete(#[from] hyper::Error),
 }
 
 impl BodyError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::TooLong(_) | Self::Unwanted => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLong(_) | Self::NotAllowed => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Broken(_) => StatusCode::BAD_REQUEST,
+            Self::TooManyBytes => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Incomplete(_) => StatusCode::BAD_REQUEST,
         }
     }
 
-    /// The code it is reported under.
+    /// Returns the stable code.
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
-            Self::NoRoom => ErrorCode::TooManyRequests,
+            Self::TooManyBytes => ErrorCode::TooManyRequests,
             _ => ErrorCode::BadRequest,
         }
     }
 }
 
-pub(crate) async fn read(body: Incoming, limits: &Limits, place: &Arc<Place>) -> Result<Bytes, BodyError> {
+/// Reads a request's body.
+pub(crate) async fn read(
+    body: Incoming,
+    limits: &Limits,
+    permit: &Arc<ConnectionPermit>,
+) -> Result<Bytes, BodyError> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let (size, most) = (body.size_hint(), limits.body_bytes);
-    if most == 0 {
-        return Err(BodyError::Unwanted);
+    let (size, max) = (body.size_hint(), limits.max_body_bytes);
+    if max == 0 {
+        return Err(BodyError::NotAllowed);
     }
-    let fits = |length: u64| usize::try_from(length).ok().filter(|length| *length <= most);
-    let announced = fits(size.lower()).ok_or(BodyError::TooLong(most))?;
-    // What a sender announces is believed only as far as that it will not be more.
-    let longest = size.upper().map_or(most, |_| announced);
-    tokio::time::timeout(limits.body, collect(body, longest, most, place))
+    let within_limit = |length: u64| usize::try_from(length).ok().filter(|length| *length <= max);
+    let announced = within_limit(size.lower()).ok_or(BodyError::TooLong(max))?;
+    // The announced length is only an upper bound: the server does not trust that so many bytes arrive.
+    let capacity_limit = size.upper().map_or(max, |_| announced);
+    tokio::time::timeout(limits.body_timeout, collect(body, capacity_limit, max, permit))
         .await
-        .unwrap_or(Err(BodyError::TooSlow(limits.body)))
+        .unwrap_or(Err(BodyError::TooSlow(limits.body_timeout)))
 }
 
-/// Room is taken as bytes arrive, not as they are announced: a sender that only promises holds nothing.
+/// Collects the body. Permits are taken as bytes arrive, so a sender that only announces a long body holds no memory.
 async fn collect(
     mut body: Incoming,
-    longest: usize,
-    most: usize,
-    place: &Arc<Place>,
+    capacity_limit: usize,
+    max: usize,
+    permit: &Arc<ConnectionPermit>,
 ) -> Result<Bytes, BodyError> {
-    let mut held = Held::default();
+    let mut collected = RequestBody::default();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        let length = held.bytes.len() + data.len();
-        if length > most {
-            return Err(BodyError::TooLong(most));
+        let length = collected.bytes.len() + data.len();
+        if length > max {
+            return Err(BodyError::TooLong(max));
         }
-        // Copied in any case: a frame may be a byte of a buffer of many kilobytes, which it would keep.
-        let doubled = (held.bytes.capacity() * 2).min(longest);
-        held.grow(length.max(doubled), place).await.ok_or(BodyError::NoRoom)?;
-        held.bytes.extend_from_slice(&data);
+        // Every frame is copied: one byte may be part of a buffer of many kilobytes, which it would keep alive.
+        let doubled = (collected.bytes.capacity() * 2).min(capacity_limit);
+        collected.grow(length.max(doubled), permit).await?;
+        collected.bytes.extend_from_slice(&data);
     }
-    Ok(Bytes::from_owner(held))
+    Ok(Bytes::from_owner(collected))
 }
 
-impl Held {
-    async fn grow(&mut self, capacity: usize, place: &Arc<Place>) -> Option<()> {
+impl RequestBody {
+    async fn grow(&mut self, capacity: usize, permit: &Arc<ConnectionPermit>) -> Result<(), BodyError> {
         let more = capacity.saturating_sub(self.bytes.capacity());
         if more > 0 && capacity > self.bytes.len() {
-            self.rooms.push(place.room(more).await?);
+            self.permits.push(permit.wait_for_bytes(more).await.ok_or(BodyError::TooManyBytes)?);
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
-        Some(())
+        Ok(())
     }
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for RequestBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// A response's body, which holds room until it is sent: a caller that asks and never reads holds memory too.
-pub(crate) async fn held(body: Bytes, limits: &Limits, place: &Arc<Place>) -> Result<Bytes, BodyError> {
+/// Returns a response's body that holds a permit until it is sent: a caller that never reads its responses holds memory too.
+pub(crate) async fn hold(
+    body: Bytes,
+    limits: &Limits,
+    permit: &Arc<ConnectionPermit>,
+) -> Result<Bytes, BodyError> {
     if body.is_empty() {
         return Ok(body);
     }
-    let room = tokio::time::timeout(limits.body, place.room(body.len())).await;
-    let room = room.ok().flatten().ok_or(BodyError::NoRoom)?;
-    Ok(Bytes::from_owner(Response { body, _room: room }))
+    let bytes = tokio::time::timeout(limits.body_timeout, permit.wait_for_bytes(body.len())).await;
+    let permit = bytes.ok().flatten().ok_or(BodyError::TooManyBytes)?;
+    Ok(Bytes::from_owner(ResponseBody { bytes: body, _permit: permit }))
 }
 
-struct Response {
-    body: Bytes,
-    _room: Room,
-}
-
-impl AsRef<[u8]> for Response {
+impl AsRef<[u8]> for ResponseBody {
     fn as_ref(&self) -> &[u8] {
-        &self.body
+        &self.bytes
     }
 }

@@ -1,11 +1,11 @@
-//! One connection from the end of its handshake to its own end, over TLS or plain.
+//! One connection from the end of its handshake to its own end, over TLS or plain HTTP.
 
-use crate::activity::{Activity, Busy};
+use crate::activity::{ActiveRequest, Activity};
 use crate::body::{self, BodyError};
-use crate::callers::Place;
-use crate::handler::{Handler, Peer, Rejected, Shared};
+use crate::connection_limiter::ConnectionPermit;
+use crate::handler::{Handler, ListenerContext, LoggedRejection, Peer};
 use crate::limits::MAX_HEAD_BYTES;
-use crate::lingering::Lingering;
+use crate::lingering_stream::LingeringStream;
 use bytes::Bytes;
 use certmint_contract::issuance::Failure;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -22,104 +22,117 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-/// What a connection has to close in order, whose patience is over: nothing is under way on it.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time that an overdue connection has to close in order. No request is in progress on it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Value of the header `Connection` when the server does not read the rest of the body.
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// Serves requests until the peer is done, patience ends, or the server stops.
+/// Reason for which the server closes a connection.
+enum CloseReason {
+    /// The connection exceeded a timeout.
+    Overdue,
+    /// The server stops.
+    Shutdown,
+    /// Another connection needs the permit. This one has the given time to finish.
+    Evicted(Duration),
+}
+
+/// Serves requests until the peer closes the connection, a timeout is exceeded, the connection is evicted, or the server stops.
 pub(crate) async fn serve<H: Handler>(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    shared: Arc<Shared<H>>,
-    place: Arc<Place>,
+    context: Arc<ListenerContext<H>>,
+    permit: Arc<ConnectionPermit>,
     activity: Arc<Activity>,
 ) {
     let service = service_fn(|request| {
-        let (busy, shared, place) = (activity.begin(), Arc::clone(&shared), Arc::clone(&place));
-        async move { Ok::<_, Infallible>(respond(request, &shared, &place, busy).await) }
+        let (active, context, permit) = (activity.begin_request(), Arc::clone(&context), Arc::clone(&permit));
+        async move { Ok::<_, Infallible>(respond(request, &context, &permit, active).await) }
     });
-    let mut connection =
-        pin!(builder().serve_connection(TokioIo::new(Lingering::new(io, Arc::clone(&activity))), service));
-    let (drain, is_evicted) = tokio::select! {
-        ended = connection.as_mut() => return log(ended),
-        () = activity.wait_for_overdue(&shared.limits) => (LAST_WORDS, false),
-        () = shared.shutdown.cancelled() => (shared.limits.drain, false),
-        farewell = place.ended() => (farewell, true),
+    let io = TokioIo::new(LingeringStream::new(io, Arc::clone(&activity)));
+    let mut connection = pin!(builder().serve_connection(io, service));
+    let reason = tokio::select! {
+        result = connection.as_mut() => return log_end(result),
+        () = activity.wait_until_overdue(&context.limits) => CloseReason::Overdue,
+        () = context.shutdown.cancelled() => CloseReason::Shutdown,
+        drain = permit.wait_for_eviction() => CloseReason::Evicted(drain),
+    };
+    let (drain, is_evicted) = match reason {
+        CloseReason::Overdue => (CLOSE_TIMEOUT, false),
+        CloseReason::Shutdown => (context.limits.drain_timeout, false),
+        CloseReason::Evicted(drain) => (drain, true),
     };
     if drain.is_zero() {
         return;
     }
     connection.as_mut().graceful_shutdown();
+    // A connection that drains for another reason may still be evicted, which ends it at once.
     tokio::select! {
-        ended = timeout(drain, connection.as_mut()) => log(ended.unwrap_or(Ok(()))),
-        _ = place.ended(), if !is_evicted => {}
+        result = timeout(drain, connection.as_mut()) => log_end(result.unwrap_or(Ok(()))),
+        _ = permit.wait_for_eviction(), if !is_evicted => {}
     }
 }
 
-fn log(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
+fn log_end(result: hyper::Result<()>) {
+    if let Err(error) = result {
         tracing::debug!(%error, "connection ended early");
     }
 }
 
 fn builder() -> Builder {
     let mut builder = Builder::new();
-    // `Activity` watches the time; hyper's own timeout would count the time between two requests as well.
+    // `Activity` has the timeouts. hyper's own one would count the idle time between two requests as well.
     builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
     builder
 }
 
 async fn respond<H: Handler>(
     request: Request<Incoming>,
-    shared: &Shared<H>,
-    place: &Arc<Place>,
-    mut busy: Busy,
+    context: &ListenerContext<H>,
+    permit: &Arc<ConnectionPermit>,
+    mut active: ActiveRequest,
 ) -> Response<Full<Bytes>> {
-    let mut response = answer(request, shared, place).await;
-    if let Some(rejected) = response.extensions_mut().remove::<Rejected>() {
-        shared.rejections.note(place.address(), &rejected);
+    let mut response = answer(request, context, permit).await;
+    if let Some(rejection) = response.extensions_mut().remove::<LoggedRejection>() {
+        context.rejections.record(permit.address(), &rejection);
     }
     if response.status().is_success() {
-        busy.succeeds();
+        active.succeed();
     }
     response
 }
 
 async fn answer<H: Handler>(
     request: Request<Incoming>,
-    shared: &Shared<H>,
-    place: &Arc<Place>,
+    context: &ListenerContext<H>,
+    permit: &Arc<ConnectionPermit>,
 ) -> Response<Full<Bytes>> {
     let (mut head, incoming) = request.into_parts();
-    head.extensions.insert(Peer(place.address()));
-    let response = match shared.handler.answer_head(&head) {
+    head.extensions.insert(Peer(permit.address()));
+    let response = match context.handler.answer_head(&head) {
         Some(mut response) => {
             if !incoming.is_end_stream() {
                 response.headers_mut().insert(CONNECTION, CLOSE);
             }
             response
         }
-        None => match body::read(incoming, &shared.limits, place).await {
-            Ok(body) => shared.handler.handle(Request::from_parts(head, body)).await,
-            Err(error) => return refusal(&error),
+        None => match body::read(incoming, &context.limits, permit).await {
+            Ok(body) => context.handler.handle(Request::from_parts(head, body)).await,
+            Err(error) => return rejection(&error),
         },
     };
     let (head, body) = response.into_parts();
-    match body::held(body, &shared.limits, place).await {
+    match body::hold(body, &context.limits, permit).await {
         Ok(body) => Response::from_parts(head, Full::new(body)),
-        Err(error) => refusal(&error),
+        Err(error) => rejection(&error),
     }
 }
 
-/// The rest of the body is not worth reading.
-const CLOSE: HeaderValue = HeaderValue::from_static("close");
-
-fn refusal(error: &BodyError) -> Response<Full<Bytes>> {
-    let (code, message) = (error.code(), error.to_string());
-    let rejected = Rejected { code, why: message.clone() };
+fn rejection(error: &BodyError) -> Response<Full<Bytes>> {
+    let failure = Failure::new(error.code(), error.to_string());
     // Two strings always encode.
-    let mut response =
-        Response::new(Full::from(serde_json::to_vec(&Failure { code, message }).unwrap_or_default()));
+    let mut response = Response::new(Full::from(serde_json::to_vec(&failure).unwrap_or_default()));
     *response.status_mut() = error.status();
-    response.extensions_mut().insert(rejected);
+    response.extensions_mut().insert(LoggedRejection::from(failure));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if error.status() == StatusCode::SERVICE_UNAVAILABLE {

@@ -1,13 +1,13 @@
-//! Files that change under a running server: read again, compared, and taken only when they are good.
+//! Mounted files that a running server follows: it reads them again, compares them, and uses only valid ones.
 //!
-//! Kubelet updates a mounted Secret or ConfigMap by swapping a symlink, which file-change notification
-//! misses or reports halfway; a few bytes read every few seconds miss nothing.
+//! The kubelet updates a mounted Secret or ConfigMap by replacing a symlink. File notifications miss that change or report it
+//! halfway, so the server polls: a few bytes every few seconds.
 
 mod policy;
 
 pub use policy::{PolicyFile, PolicyFileError};
 
-use crate::Identity;
+use crate::ServingKeyPair;
 use certmint_contract::ErrorCode;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -15,27 +15,32 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How often mounted files are looked at; kubelet itself needs up to a minute to bring a change.
-pub const INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two reads of mounted files. The kubelet itself needs up to a minute to update them.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The files of a mounted `kubernetes.io/tls` Secret.
+/// Files of a mounted Secret of type `kubernetes.io/tls`.
 #[derive(Clone, Debug)]
-pub struct IdentityFiles {
-    /// The mount, with `tls.crt` and `tls.key`.
+pub struct KeyPairFiles {
+    /// The directory with `tls.crt` and `tls.key`.
     pub dir: PathBuf,
 }
 
-impl IdentityFiles {
-    /// Loads the files into `identity` now and whenever they change, until `shutdown`.
-    /// What cannot be used is logged, and the last good pair stays.
-    pub async fn follow(self, identity: Arc<Identity>, every: Duration, shutdown: CancellationToken) {
+impl KeyPairFiles {
+    /// Loads the files into `key_pair` now and after each change, until `shutdown`. Files that are not valid are logged, and the
+    /// last valid pair stays in use.
+    pub async fn follow(
+        self,
+        key_pair: Arc<ServingKeyPair>,
+        poll_interval: Duration,
+        shutdown: CancellationToken,
+    ) {
         let files = [self.dir.join("tls.crt"), self.dir.join("tls.key")];
-        follow(files, every, shutdown, |[certificate, key]| {
-            match identity.replace(&certificate, &key) {
+        follow(files, poll_interval, shutdown, |[certificate, key]| {
+            match key_pair.replace(&certificate, &key) {
                 Ok(()) => tracing::info!(dir = %self.dir.display(), "serving certificate loaded"),
                 Err(error) => {
                     let code = ErrorCode::NoServingCertificate;
-                    tracing::error!(%code, dir = %self.dir.display(), %error, "serving certificate not taken, the last good one stays; delete the Secret mounted there to have it made again");
+                    tracing::error!(%code, dir = %self.dir.display(), %error, "the new serving certificate is not valid, the last valid one stays in use; delete the Secret that is mounted there, and the controller recreates it");
                 }
             }
         })
@@ -43,29 +48,29 @@ impl IdentityFiles {
     }
 }
 
-/// Hands the contents of `files` to `changed` now and whenever any of them changed, until `shutdown`.
-/// While one cannot be read, that is logged once and nothing is handed over.
+/// Calls `changed` with the contents of `files` now and after each change, until `shutdown`. When a file cannot be read, logs
+/// it once and does not call `changed`.
 pub async fn follow<const N: usize>(
     files: [PathBuf; N],
-    every: Duration,
+    poll_interval: Duration,
     shutdown: CancellationToken,
     mut changed: impl FnMut([Vec<u8>; N]),
 ) {
-    let mut seen = None;
-    let mut ticks = tokio::time::interval(every);
+    let mut last_digest = None;
+    let mut ticks = tokio::time::interval(poll_interval);
     while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         match read(&files).await {
             Ok(contents) => {
                 let digest = Some(digest(&contents));
-                if seen != digest {
-                    seen = digest;
+                if last_digest != digest {
+                    last_digest = digest;
                     changed(contents);
                 }
             }
-            Err((path, error)) if seen.is_some() => {
-                seen = None;
+            Err((path, error)) if last_digest.is_some() => {
+                last_digest = None;
                 let code = ErrorCode::InvalidSettings;
-                tracing::error!(%code, file = %path.display(), %error, "file cannot be read; what was read before stays; check what is mounted there");
+                tracing::error!(%code, file = %path.display(), %error, "a mounted file cannot be read, its last content stays in use; check what is mounted there");
             }
             Err((path, error)) => tracing::debug!(file = %path.display(), %error, "file cannot be read yet"),
         }
@@ -80,7 +85,7 @@ async fn read<const N: usize>(files: &[PathBuf; N]) -> Result<[Vec<u8>; N], (&Pa
     Ok(contents)
 }
 
-/// Tells a change, not a forgery: whoever can write the files needs no collision.
+/// Returns a digest that detects changes. It does not resist forgery: an attacker who can write the files needs no collision.
 fn digest(contents: &[Vec<u8>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for content in contents {

@@ -1,18 +1,19 @@
-//! What answers requests, and what all its connections share.
+//! Handlers, which answer requests, and the state that all connections of a listener share.
 
 use crate::Limits;
-use crate::rejections::Rejections;
+use crate::rejection_log::RejectionLog;
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
+use certmint_contract::issuance::Failure;
 use http::request::Parts;
 use http::{Request, Response};
 use std::future::Future;
 use std::net::IpAddr;
 use tokio_util::sync::CancellationToken;
 
-/// Answers requests whose body is already there. Any `async fn(Request<Bytes>) -> Response<Bytes>` is one.
+/// Answers requests whose body has been read. Every `async fn(Request<Bytes>) -> Response<Bytes>` is a handler.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers a request from its head alone, where its body does not matter: nobody waits for it then.
+    /// Answers a request from its head alone. When this returns a response, the server does not read the body.
     fn answer_head(&self, _head: &Parts) -> Option<Response<Bytes>> {
         None
     }
@@ -31,23 +32,29 @@ where
     }
 }
 
-/// The address that a request came from, among its extensions.
+/// Address of the caller, in the extensions of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer(pub IpAddr);
 
-/// That a request was rejected and why, among the extensions of its response: the server logs it, once for many.
+/// Rejection that the server logs, in the extensions of a response. Repeated ones become one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
-    /// The code that it is counted under.
+pub struct LoggedRejection {
+    /// The code under which rejections are counted.
     pub code: ErrorCode,
-    /// The words of the log line, which stand for all that follow with the same address and code.
+    /// The text of the log line. Later rejections of the same address and code are counted without their texts.
     pub why: String,
 }
 
-/// What all connections of a listener have in common.
-pub(crate) struct Shared<H> {
+impl From<Failure> for LoggedRejection {
+    fn from(Failure { code, message }: Failure) -> Self {
+        Self { code, why: message }
+    }
+}
+
+/// State that all connections of a listener share.
+pub(crate) struct ListenerContext<H> {
     pub(crate) handler: H,
     pub(crate) limits: Limits,
     pub(crate) shutdown: CancellationToken,
-    pub(crate) rejections: Rejections,
+    pub(crate) rejections: RejectionLog,
 }

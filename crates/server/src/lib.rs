@@ -1,32 +1,30 @@
-//! HTTP servers that stay small under any caller: TLS 1.3 for callers, plain HTTP for probes and metrics.
+//! HTTP servers whose memory stays bounded under any caller: TLS 1.3 for callers, plain HTTP for probes and metrics.
 //!
-//! Every listener has a handshake, header, body and idle timeout, a cap on bodies and on connections, and
-//! drains when it is told to stop. The TLS certificate is an [`Identity`] that is replaced while
-//! connections live on.
+//! Every listener has timeouts for handshake, head, body and idle connections, and limits on bodies and connections. It
+//! drains when it is asked to stop. The TLS certificate is a [`ServingKeyPair`], which is replaced while connections go on.
 
 mod activity;
 mod body;
-mod callers;
 mod connection;
+mod connection_limiter;
 pub mod files;
 mod handler;
-mod identity;
+mod key_pair;
 mod limits;
-mod lingering;
+mod lingering_stream;
 mod listener;
 pub mod metrics;
 pub mod observability;
-mod rejections;
-mod repeats;
+mod rejection_log;
+mod repeat_counter;
 mod server;
 pub mod shutdown;
 
-pub use files::{IdentityFiles, PolicyFile, PolicyFileError};
-pub use handler::{Handler, Peer, Rejected};
-pub use identity::{Identity, IdentityError, NotServing};
-pub use limits::{CONNECTION_BYTES, Limits, MAX_HEAD_BYTES, MAX_SOCKET_BYTES};
+pub use files::{KeyPairFiles, PolicyFile, PolicyFileError};
+pub use handler::{Handler, LoggedRejection, Peer};
+pub use key_pair::{CertificateUnusable, KeyPairError, ServingKeyPair};
+pub use limits::{Limits, MAX_CONNECTION_BYTES, MAX_HEAD_BYTES, MAX_SOCKET_BYTES};
 pub use listener::{BindError, bind};
-pub use rejections::INTERVAL as REJECTIONS_INTERVAL;
-pub use repeats::Repeats;
+pub use rejection_log::INTERVAL as REJECTION_LOG_INTERVAL;
 pub use rustls::Error as TlsError;
 pub use server::Server;

@@ -1,86 +1,87 @@
-//! What one listener spends on its callers at most.
+//! Limits on time, memory and connections that one listener spends on its callers.
 
 use std::time::Duration;
 
-/// The limits of a listener. [`Limits::default`] suits a webhook behind an API server.
+/// Limits of a listener. [`Limits::default`] is for a webhook behind an API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// From accept to the end of the TLS handshake.
-    pub handshake: Duration,
-    /// From there to the whole head of the first request.
-    pub header_read: Duration,
-    /// From a request's head to the end of its body.
-    pub body: Duration,
-    /// Between the end of a request and the head of the next.
-    pub idle: Duration,
-    /// From the order to stop, or from the end of patience with one connection, to its end.
-    pub drain: Duration,
-    /// The longest body; a longer one is answered with 413.
-    pub body_bytes: usize,
-    /// All bodies of requests and responses held at one time. Beyond it the address that has held most for longest
-    /// loses the connection that was quiet for longest, and has its next request answered with 503.
-    pub bodies_bytes: usize,
-    /// Connections at one time. One more ends the one that is least useful.
-    pub connections: usize,
-    /// Of those, from one address. One more ends the least useful one of that address: whoever shares an address
-    /// with an attacker still gets in.
-    pub connections_of_one: usize,
+    /// Time from the accepted connection to the end of the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Time from the handshake to the end of the first request's head, and from the first byte of a later head to its end.
+    pub head_timeout: Duration,
+    /// Time from the end of a request's head to the end of its body.
+    pub body_timeout: Duration,
+    /// Time between the end of a request and the beginning of the next.
+    pub idle_timeout: Duration,
+    /// Time that connections have to finish their requests when the server stops.
+    pub drain_timeout: Duration,
+    /// Maximum bytes of a request's body. The server answers a longer one with 413.
+    pub max_body_bytes: usize,
+    /// Maximum bytes of all request and response bodies held at the same time. When one more request would exceed it, the
+    /// server evicts the quietest connection of the address that holds most for longest. When there is no such connection, it
+    /// answers with 503.
+    pub max_total_body_bytes: usize,
+    /// Maximum number of connections. One more evicts the connection that is least useful.
+    pub max_connections: usize,
+    /// Maximum number of connections from one address. One more evicts the least useful connection of that address, so that a
+    /// caller that shares its address with an attacker can still connect.
+    pub max_connections_per_address: usize,
 }
 
-/// The longest head of a request; a longer one is answered with 431.
+/// Maximum bytes of a request's head. The server answers a longer one with 431.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// What a peer may send before the head of a request is whole: the head, and the records and handshake around it.
+/// Maximum bytes that a peer may send before the head of its request is complete: the head itself, TLS records and handshake.
 pub(crate) const MAX_UNANSWERED_BYTES: usize = 2 * MAX_HEAD_BYTES;
-/// What is encrypted and not taken by the peer yet.
+/// Maximum encrypted bytes that wait until the peer reads them.
 pub(crate) const MAX_SEND_BYTES: usize = 16 * 1024;
-/// What the kernel keeps of a connection in each direction. It doubles the number for its own needs.
+/// Maximum bytes that the kernel buffers for a connection in each direction. The kernel doubles the number for its own use.
 pub const MAX_SOCKET_BYTES: u32 = 64 * 1024;
-/// What a connection may hold without a body: the head and record that are not whole yet, what is encrypted for the
-/// peer, and the state of TLS and HTTP.
-pub const CONNECTION_BYTES: usize = 64 * 1024;
+/// Maximum bytes that the server holds for a connection, without bodies: incomplete head and TLS record, encrypted bytes for
+/// the peer, and the state of TLS and HTTP.
+pub const MAX_CONNECTION_BYTES: usize = 64 * 1024;
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            handshake: Duration::from_secs(5),
-            header_read: Duration::from_secs(5),
-            // An API server gives a webhook of ours 5 s in all.
-            body: Duration::from_secs(5),
-            // Longer than the 90 s after which Go's client drops an idle connection: whoever closes
-            // first while the other writes costs a request.
-            idle: Duration::from_secs(120),
-            drain: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(5),
+            head_timeout: Duration::from_secs(5),
+            // An API server waits 5 s in total for Certmint's webhook.
+            body_timeout: Duration::from_secs(5),
+            // Longer than the 90 s after which Go's HTTP client closes an idle connection. If the server closed first, a
+            // request that the client sends at that moment would fail.
+            idle_timeout: Duration::from_secs(120),
+            drain_timeout: Duration::from_secs(10),
             // The API server's own limit for a request.
-            body_bytes: 3 * 1024 * 1024,
-            bodies_bytes: 6 * 1024 * 1024,
-            connections: 256,
-            // An API server needs one or two, a node's kubelet one at a time.
-            connections_of_one: 64,
+            max_body_bytes: 3 * 1024 * 1024,
+            max_total_body_bytes: 6 * 1024 * 1024,
+            max_connections: 256,
+            // An API server needs one or two, the kubelet of a node one at a time.
+            max_connections_per_address: 64,
         }
     }
 }
 
 impl Limits {
-    /// For the issuance API: a request has no body, and pods ask rarely.
+    /// Returns the limits of the issuance API: requests have no body, and pods call it rarely.
     #[must_use]
     pub fn issuance() -> Self {
-        Self { body_bytes: 0, ..Self::default() }
+        Self { max_body_bytes: 0, ..Self::default() }
     }
 
-    /// All that callers can make a listener hold, kernel buffers apart.
+    /// Returns the maximum bytes that all callers together can make a listener hold, without the kernel's buffers.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.connections * CONNECTION_BYTES + self.bodies_bytes
+    pub fn max_bytes(&self) -> usize {
+        self.max_connections * MAX_CONNECTION_BYTES + self.max_total_body_bytes
     }
 
-    /// For probes and metrics: a few callers that send nothing but a head.
+    /// Returns the limits for probes and metrics: few callers, and requests without a body.
     #[must_use]
     pub fn probes() -> Self {
         Self {
-            body_bytes: 0,
-            bodies_bytes: 1024 * 1024,
-            connections: 128,
-            connections_of_one: 16,
+            max_body_bytes: 0,
+            max_total_body_bytes: 1024 * 1024,
+            max_connections: 128,
+            max_connections_per_address: 16,
             ..Self::default()
         }
     }

@@ -1,6 +1,6 @@
-//! What every server shows at `/metrics`: what it is, and how long its certificate lasts.
+//! Metrics of every server: its version, and the expiry of its certificate.
 
-use crate::Identity;
+use crate::ServingKeyPair;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -11,26 +11,28 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-/// Registers the build and the expiry of the serving certificate.
-pub fn register(registry: &mut Registry, identity: Arc<Identity>) {
+/// Registers the metrics of the build and of the serving certificate.
+pub fn register(registry: &mut Registry, key_pair: Arc<ServingKeyPair>) {
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("certmint_build", "The running build", version);
-    registry.register_collector(Box::new(Expiry(identity)));
+    registry.register_collector(Box::new(Expiry(key_pair)));
 }
 
-/// When the serving certificate ends, read at each scrape; nothing while there is none.
+/// Metric of the time at which the serving certificate expires, read at each scrape. It is missing while there is no
+/// certificate.
 #[derive(Debug)]
-struct Expiry(Arc<Identity>);
+struct Expiry(Arc<ServingKeyPair>);
 
 impl Collector for Expiry {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(not_after) = self.0.not_after().and_then(|end| end.duration_since(UNIX_EPOCH).ok()) else {
+        let Some(not_after) = self.0.not_after().and_then(|expiry| expiry.duration_since(UNIX_EPOCH).ok())
+        else {
             return Ok(());
         };
         let gauge = ConstGauge::new(not_after.as_secs_f64());
         let encoder = encoder.encode_descriptor(
             "certmint_serving_certificate_expiration_timestamp_seconds",
-            "When the certificate that this server shows its callers ends, in seconds since 1970",
+            "Expiry of the certificate that this server shows to its callers, in seconds since 1970",
             None,
             MetricType::Gauge,
         )?;

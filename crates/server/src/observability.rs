@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`: what kubelet and Prometheus ask, over plain HTTP.
+//! `/healthz` and `/readyz` for the kubelet and `/metrics` for Prometheus, over plain HTTP.
 
 use crate::{Handler, Limits, Server};
 use bytes::Bytes;
@@ -16,12 +16,12 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-/// Answers probes and scrapes.
+/// Handler for probes and scrapes.
 #[derive(Debug)]
 pub struct Observability<R> {
-    /// What `/metrics` shows.
+    /// Metrics in the response of `/metrics`.
     pub registry: Arc<Registry>,
-    /// Whether requests can be answered; else what is missing, which `/readyz` says.
+    /// Checks that the server can answer requests. Its error is the response of `/readyz`.
     pub ready: R,
 }
 
@@ -29,7 +29,7 @@ impl<R> Observability<R>
 where
     R: Fn() -> Result<(), String> + Send + Sync + 'static,
 {
-    /// Serves over plain HTTP, within [`Limits::probes`], until shutdown.
+    /// Serves over plain HTTP within [`Limits::probes`] until `shutdown`.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         Server { handler: self, limits: Limits::probes(), shutdown }.serve_plain(listener).await;
     }
@@ -39,7 +39,7 @@ impl<R> Handler for Observability<R>
 where
     R: Fn() -> Result<(), String> + Send + Sync + 'static,
 {
-    /// A probe has no body: what is sent as one is not waited for.
+    /// Answers every request from its head: probes have no body, so the server does not read one.
     fn answer_head(&self, head: &Parts) -> Option<Response<Bytes>> {
         Some(self.answer(&head.method, head.uri.path()))
     }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_and_scrapes_are_answered() {
+    fn every_path_has_its_status() {
         assert_eq!(status(Ok(()), Method::GET, "/healthz"), 200);
         assert_eq!(status(Ok(()), Method::GET, "/readyz"), 200);
         assert_eq!(status(Err("no certificate".into()), Method::GET, "/readyz"), 503);

@@ -1,12 +1,12 @@
-//! Accepting connections within the limits, and ending them in order.
+//! Accepting connections within the limits, and closing them in order at a shutdown.
 
-use crate::activity::{Activity, Heard};
-use crate::callers::{Callers, MAX_FAREWELLS, Place};
-use crate::handler::{Handler, Shared};
+use crate::activity::{Activity, MonitoredStream};
+use crate::connection_limiter::{ConnectionLimiter, ConnectionPermit, MAX_DRAINING};
+use crate::handler::{Handler, ListenerContext};
 use crate::limits::MAX_SEND_BYTES;
-use crate::lingering::Lingering;
-use crate::rejections::Rejections;
-use crate::{Identity, Limits, connection, identity};
+use crate::lingering_stream::LingeringStream;
+use crate::rejection_log::RejectionLog;
+use crate::{Limits, ServingKeyPair, connection, key_pair};
 use certmint_contract::ErrorCode;
 use std::future::Future;
 use std::sync::Arc;
@@ -20,35 +20,36 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// More seats than connections, so that no connection waits for another's end.
-const SPARE_SEATS: usize = 8;
-/// How long is waited before a failed accept is tried again.
-const ACCEPT_REST: Duration = Duration::from_millis(500);
+/// Number of tasks beyond the maximum of connections, so that a new connection does not wait for an evicted one to close.
+const SPARE_TASKS: usize = 8;
+/// Time between a failed accept and the next.
+const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// One listener's worth of serving.
+/// Server for one listener.
 #[derive(Debug)]
 pub struct Server<H> {
-    /// What answers.
+    /// Handler that answers requests.
     pub handler: H,
-    /// What it may cost.
+    /// Limits of the listener.
     pub limits: Limits,
-    /// Ends it: no new connections, and those that live get [`Limits::drain`] to finish.
+    /// Stops the server: it accepts no connection, and open ones have [`Limits::drain_timeout`] to finish.
     pub shutdown: CancellationToken,
 }
 
 impl<H: Handler> Server<H> {
-    /// Serves HTTP/1.1 over TLS 1.3 until shutdown, and returns when the last connection ended.
+    /// Serves HTTP/1.1 over TLS 1.3 until shutdown, and returns when the last connection is closed. Errors of connections are
+    /// logged.
     ///
     /// # Errors
-    /// When the TLS provider cannot speak TLS 1.3; connections' own failures are logged.
+    /// The TLS provider does not support TLS 1.3.
     pub async fn serve_tls(
         self,
         listener: TcpListener,
-        identity: Arc<Identity>,
+        key_pair: Arc<ServingKeyPair>,
     ) -> Result<(), rustls::Error> {
-        let acceptor = TlsAcceptor::from(Arc::new(identity::server_config(identity)?));
-        self.accept(listener, move |stream, shared, place| {
-            serve_tls(stream, shared, place, acceptor.clone())
+        let acceptor = TlsAcceptor::from(Arc::new(key_pair::server_config(key_pair)?));
+        self.accept(listener, move |stream, context, permit| {
+            serve_tls(stream, context, permit, acceptor.clone())
         })
         .await;
         Ok(())
@@ -62,33 +63,34 @@ impl<H: Handler> Server<H> {
     async fn accept<C>(
         self,
         listener: TcpListener,
-        serve: impl Fn(TcpStream, Arc<Shared<H>>, Arc<Place>) -> C,
+        serve: impl Fn(TcpStream, Arc<ListenerContext<H>>, Arc<ConnectionPermit>) -> C,
     ) where
         C: Future<Output = ()> + Send + 'static,
     {
         let Self { handler, limits, shutdown } = self;
-        let (callers, connections) = (Callers::new(limits), TaskTracker::new());
-        // An evicted connection gives its seat back when its task runs next; only a few may take longer.
-        let seats = Arc::new(Semaphore::new(limits.connections + MAX_FAREWELLS + SPARE_SEATS));
-        let rejections = Rejections::default();
-        let shared = Arc::new(Shared { handler, limits, shutdown: shutdown.clone(), rejections });
+        let (limiter, connections) = (ConnectionLimiter::new(limits), TaskTracker::new());
+        // The limiter evicts at `max_connections`. This semaphore bounds the tasks: those of evicted connections end when they
+        // run next, except for the few that may drain.
+        let tasks = Arc::new(Semaphore::new(limits.max_connections + MAX_DRAINING + SPARE_TASKS));
+        let rejections = RejectionLog::default();
+        let context = Arc::new(ListenerContext { handler, limits, shutdown: shutdown.clone(), rejections });
         let accepting = async {
-            // It is never closed.
-            while let Ok(seat) = Arc::clone(&seats).acquire_owned().await {
-                let (stream, place) = next(&listener, &callers).await;
-                let connection = serve(stream, Arc::clone(&shared), Arc::new(place));
+            // The semaphore is never closed, so this loop does not end.
+            while let Ok(task) = Arc::clone(&tasks).acquire_owned().await {
+                let (stream, permit) = accept_next(&listener, &limiter).await;
+                let connection = serve(stream, Arc::clone(&context), Arc::new(permit));
                 connections.spawn(async move {
                     connection.await;
-                    drop(seat);
+                    drop(task);
                 });
-                // What is accepted is looked at before more is: it would be evicted unheard.
+                // The new connection runs before the next is accepted. Otherwise it could be evicted before it is read.
                 yield_now().await;
             }
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = accepting => {}
-            () = shared.rejections.tell() => {}
+            () = context.rejections.log_repeats() => {}
         }
         drop(listener);
         connections.close();
@@ -96,68 +98,76 @@ impl<H: Handler> Server<H> {
     }
 }
 
-/// The next connection and its place, which may be another's that ends.
-async fn next(listener: &TcpListener, callers: &Callers) -> (TcpStream, Place) {
+/// Accepts the next connection, for which the limiter may evict another.
+async fn accept_next(listener: &TcpListener, limiter: &ConnectionLimiter) -> (TcpStream, ConnectionPermit) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return (stream, callers.place(peer.ip())),
+            Ok((stream, peer)) => return (stream, limiter.permit(peer.ip())),
             Err(error) => {
                 let code = ErrorCode::TooManyRequests;
-                tracing::warn!(%code, %error, "connection not accepted; it is tried again");
-                // Out of file descriptors, most likely: trying again at once would only spin.
-                tokio::time::sleep(ACCEPT_REST).await;
+                tracing::warn!(%code, %error, "the server cannot accept a connection; it retries");
+                // The usual cause is a lack of file descriptors, which a retry at once would not change.
+                tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
             }
         }
     }
 }
 
-async fn serve_plain<H: Handler>(stream: TcpStream, shared: Arc<Shared<H>>, place: Arc<Place>) {
-    let activity = Activity::of(&place);
-    connection::serve(Heard::new(stream, Arc::clone(&activity)), shared, place, activity).await;
+async fn serve_plain<H: Handler>(
+    stream: TcpStream,
+    context: Arc<ListenerContext<H>>,
+    permit: Arc<ConnectionPermit>,
+) {
+    let activity = Activity::new(&permit);
+    let stream = MonitoredStream::new(stream, Arc::clone(&activity));
+    connection::serve(stream, context, permit, activity).await;
 }
 
 async fn serve_tls<H: Handler>(
     stream: TcpStream,
-    shared: Arc<Shared<H>>,
-    place: Arc<Place>,
+    context: Arc<ListenerContext<H>>,
+    permit: Arc<ConnectionPermit>,
     acceptor: TlsAcceptor,
 ) {
-    let activity = Activity::of(&place);
+    let activity = Activity::new(&permit);
     let handshake = async {
         stream.set_nodelay(true)?;
         if speaks_plain_http(&stream).await? {
-            let mut stream = Lingering::new(stream, Arc::clone(&activity));
+            let mut stream = LingeringStream::new(stream, Arc::clone(&activity));
             stream.write_all(PLAIN_HTTP).await?;
             stream.shutdown().await?;
             return Ok(None);
         }
-        let heard = Heard::new(stream, Arc::clone(&activity));
-        acceptor.accept_with(heard, |tls| tls.set_buffer_limit(Some(MAX_SEND_BYTES))).await.map(Some)
+        let stream = MonitoredStream::new(stream, Arc::clone(&activity));
+        acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(MAX_SEND_BYTES))).await.map(Some)
     };
-    let handshake = timeout(shared.limits.handshake, handshake);
-    let outcome = tokio::select! {
-        outcome = handshake => outcome,
-        () = shared.shutdown.cancelled() => return,
-        _ = place.ended() => return,
+    let handshake = timeout(context.limits.handshake_timeout, handshake);
+    let result = tokio::select! {
+        result = handshake => result,
+        () = context.shutdown.cancelled() => return,
+        _ = permit.wait_for_eviction() => return,
     };
-    match outcome {
+    match result {
         Ok(Ok(Some(stream))) => {
             activity.open();
-            connection::serve(stream, shared, place, activity).await;
+            connection::serve(stream, context, permit, activity).await;
         }
+        // Plain HTTP, which is answered already.
         Ok(Ok(None)) => {}
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
     }
 }
 
-/// Every HTTP/1 method begins with a capital letter, every TLS handshake with 22.
+/// Returns true if the peer sends plain HTTP: every HTTP/1 method begins with a capital letter, every TLS handshake with
+/// byte 22.
 async fn speaks_plain_http(stream: &TcpStream) -> std::io::Result<bool> {
     let mut first = [0];
     let read = stream.peek(&mut first).await?;
     Ok(read == 1 && first.iter().all(u8::is_ascii_uppercase))
 }
 
+/// Response to a request over plain HTTP.
 const PLAIN_HTTP: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n\
     {\"code\":\"BadRequest\",\"message\":\"this port speaks HTTPS; ask again with https://\"}";

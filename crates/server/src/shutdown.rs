@@ -1,12 +1,12 @@
-//! When a server is to end.
+//! Shutdown on a signal.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that the first SIGTERM or SIGINT cancels.
+/// Returns a token that the first SIGTERM or SIGINT cancels.
 ///
 /// # Errors
-/// When the process cannot receive signals.
+/// The process cannot receive signals.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -17,7 +17,7 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("asked to stop");
+        tracing::info!("received a signal to stop");
         cancelled.cancel();
     });
     Ok(shutdown)

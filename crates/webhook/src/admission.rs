@@ -1,15 +1,16 @@
-//! One review, from its bytes to the bytes of its answer.
+//! Decision about one review, from the bytes of the request to the bytes of the response.
 
-use crate::metrics::{Metrics, Outcome};
-use crate::review::{self, Answer, Request, ReviewError};
+use crate::metrics::{Metrics, ReviewOutcome};
+use crate::review::{self, ReviewAnswer, ReviewError, ReviewRequest};
+use crate::text::printable_message;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use certmint_contract::{Policy, WorkloadKind};
+use certmint_contract::{Policy, WorkloadKind, excerpt};
 use certmint_injection::{Injection, Refusal, Settings, Subject, admit_pod, admit_workload};
-use certmint_server::Rejected;
+use certmint_server::LoggedRejection;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Decides about reviews by a policy and settings that may change meanwhile.
+/// Decides about reviews with a policy and settings, both replaceable at any time.
 #[derive(Debug)]
 pub struct Admission {
     policy: ArcSwap<Policy>,
@@ -17,109 +18,104 @@ pub struct Admission {
     metrics: Metrics,
 }
 
-/// The webhook does not have what it gives to pods yet.
+/// Error while the webhook has no trust bundle, which it injects into pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the trust bundle (ca.crt) is not loaded yet; the controller writes it into the webhook's Secret")]
 pub struct NotReady;
 
-/// The answer to a review.
+/// Response to a review that could be decided.
 #[derive(Debug)]
-pub(crate) struct Answered {
-    /// As it is sent.
+pub(crate) struct AnsweredReview {
+    /// The AdmissionReview of the response.
     pub(crate) json: Vec<u8>,
-    /// That the object was refused, for the log.
-    pub(crate) refused: Option<Rejected>,
+    /// The rejection of the object, for the log.
+    pub(crate) rejection: Option<LoggedRejection>,
 }
 
-/// Why a review has no answer of its own kind.
+/// Error for a review that gets no AdmissionReview as its response.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unanswered {
+pub(crate) enum AnswerError {
     #[error(transparent)]
     Review(#[from] ReviewError),
     #[error(transparent)]
     NotReady(#[from] NotReady),
-    #[error("the answer could not be written: {0}")]
-    Answer(serde_json::Error),
+    #[error("the answer cannot be encoded: {0}; report it")]
+    Encoding(serde_json::Error),
 }
 
 impl Admission {
-    /// Decides by that policy, once there are settings.
+    /// Creates an admission with that policy. It is not ready before [`Self::set_settings`].
     pub fn new(policy: Policy, metrics: Metrics) -> Self {
         Self { policy: ArcSwap::from_pointee(policy), settings: ArcSwapOption::empty(), metrics }
     }
 
-    /// Takes another policy for every review from now on.
+    /// Replaces the policy for every later review.
     pub fn set_policy(&self, policy: Policy) {
         self.policy.store(Arc::new(policy));
     }
 
-    /// Takes other settings for every review from now on.
+    /// Replaces the settings for every later review.
     pub fn set_settings(&self, settings: Settings) {
         self.settings.store(Some(Arc::new(settings)));
     }
 
-    /// Whether reviews can be answered.
+    /// Checks that reviews can be answered.
     ///
     /// # Errors
-    /// While there are no settings.
+    /// There are no settings yet.
     pub fn ready(&self) -> Result<(), NotReady> {
         self.settings.load().as_ref().map(|_| ()).ok_or(NotReady)
     }
 
-    /// Answers the body of a request.
-    pub(crate) fn answer(&self, body: &[u8]) -> Result<Answered, Unanswered> {
+    /// Answers the review in the body of a request.
+    pub(crate) fn answer(&self, body: &[u8]) -> Result<AnsweredReview, AnswerError> {
         let started = Instant::now();
-        let (kind, outcome, answer) = match review::read(body) {
-            Ok(request) => self.answer_review(&request)?,
-            Err(error) => (None, Outcome::Invalid, Err(error.into())),
+        let request = match review::read(body) {
+            Ok(request) => request,
+            Err(error) => {
+                self.metrics.count_review(None, ReviewOutcome::Invalid, started.elapsed());
+                return Err(error.into());
+            }
         };
-        self.metrics.count(kind, outcome, started.elapsed());
-        answer
-    }
-
-    #[expect(clippy::type_complexity, reason = "one private answer of three parts")]
-    fn answer_review(
-        &self,
-        request: &Request<'_>,
-    ) -> Result<(Option<WorkloadKind>, Outcome, Result<Answered, Unanswered>), NotReady> {
         let settings = self.settings.load();
         let settings = settings.as_ref().ok_or(NotReady)?;
-        let kind = kind(request);
-        let (outcome, answer, refused) = match decide(kind, request, &self.policy.load(), settings) {
+        let kind = workload_kind(&request);
+        let (outcome, answer, rejection) = match decide(kind, &request, &self.policy.load(), settings) {
             Ok(injection) => {
-                let changed = !injection.patch.is_empty();
-                let outcome = if changed { Outcome::Patched } else { Outcome::Unchanged };
-                (outcome, Answer::allowed(&request.uid, &injection), None)
+                let is_patched = !injection.patch.is_empty();
+                let outcome = if is_patched { ReviewOutcome::Patched } else { ReviewOutcome::Unchanged };
+                (outcome, ReviewAnswer::allowed(&request.uid, &injection), None)
             }
             Err(refusal) => {
-                let (code, told) = (refusal.code(), review::told(&refusal));
-                self.metrics.refused(code);
-                let rejected = Rejected { code, why: format!("{}: {told}", object(request)) };
-                (Outcome::Refused, Answer::denied(&request.uid, code, &told), Some(rejected))
+                let (code, message) = (refusal.code(), printable_message(&refusal));
+                self.metrics.count_rejection(code);
+                let rejection = LoggedRejection { code, why: format!("{}: {message}", object(&request)) };
+                (ReviewOutcome::Refused, ReviewAnswer::denied(&request.uid, code, &message), Some(rejection))
             }
         };
-        let answered = answer.json().map(|json| Answered { json, refused });
-        Ok((kind, outcome, answered.map_err(Unanswered::Answer)))
+        let json = answer.json();
+        self.metrics.count_review(kind, outcome, started.elapsed());
+        json.map(|json| AnsweredReview { json, rejection }).map_err(AnswerError::Encoding)
     }
 }
 
-/// The kind, if it is one of ours: a custom resource may well be named Deployment too.
-fn kind(request: &Request<'_>) -> Option<WorkloadKind> {
+/// Returns the kind of the object if it is a workload or a pod. A custom resource of another API group may have the same name.
+fn workload_kind(request: &ReviewRequest<'_>) -> Option<WorkloadKind> {
     let kind: WorkloadKind = request.kind.parse().ok()?;
     let group = kind.api_version().split_once('/').map_or("", |(group, _)| group);
-    (group == request.group && !request.subresource).then_some(kind)
+    (group == request.group && !request.is_subresource).then_some(kind)
 }
 
 fn decide(
     kind: Option<WorkloadKind>,
-    request: &Request<'_>,
+    request: &ReviewRequest<'_>,
     policy: &Policy,
     settings: &Settings,
 ) -> Result<Injection, Refusal> {
-    let Some(kind) = kind else { return Ok(not_ours(request)) };
+    let Some(kind) = kind else { return Ok(ignore(request)) };
     let before = match &*request.operation {
         "CREATE" => None,
-        "UPDATE" => request.before,
+        "UPDATE" => request.old_object,
         _ => return Ok(Injection::default()),
     };
     let subject = Subject {
@@ -134,17 +130,17 @@ fn decide(
     }
 }
 
-/// Whoever sent this made a mistake in the webhook's rules; the object has no part in that.
-fn not_ours(request: &Request<'_>) -> Injection {
-    let kind: String = request.kind.chars().take(80).collect();
+/// Admits an object of a foreign kind with a warning. The mistake is in the rules of the webhook configuration, not in the object.
+fn ignore(request: &ReviewRequest<'_>) -> Injection {
+    let kind = excerpt(&request.kind);
     let warning = format!(
-        "certmint: LeftAlone: {kind} is left as it is; remove it from the rules of the webhook configuration"
+        "certmint: Ignored: Certmint does not inject into a {kind}; remove it from the rules of the webhook configuration"
     );
     Injection { warnings: vec![warning], ..Injection::default() }
 }
 
-/// The object of a review as a log line names it.
-fn object(request: &Request<'_>) -> String {
-    let name = review::told(&request.name.as_deref().unwrap_or_default());
-    format!("{} {}/{name}", review::told(&request.kind), review::told(&request.namespace))
+/// Returns kind, namespace and name of the object for a log line.
+fn object(request: &ReviewRequest<'_>) -> String {
+    let name = printable_message(&request.name.as_deref().unwrap_or_default());
+    format!("{} {}/{name}", printable_message(&request.kind), printable_message(&request.namespace))
 }

@@ -1,4 +1,4 @@
-//! The flags of `certmint webhook`. Each can be given as an environment variable too.
+//! Flags of `certmint webhook`. Each flag has an environment variable too.
 
 use certmint_contract::pod_layout::DEFAULT_DEADLINE_SECONDS;
 use certmint_injection::{ContainerResources, Quantity, RunAsUser, Settings};
@@ -27,12 +27,12 @@ pub struct Args {
     /// not valid.
     #[arg(long, env = "CERTMINT_LAST_VALID_POLICY")]
     pub last_valid_policy: Option<PathBuf>,
-    /// What goes into pods.
+    /// Flags for injected pods.
     #[command(flatten)]
     pub pods: PodArgs,
 }
 
-/// What the webhook puts into pods.
+/// Flags for injected pods.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PodArgs {
     /// Origin of the issuance API as pods reach it, https://HOST:PORT.
@@ -72,7 +72,7 @@ pub struct PodArgs {
 }
 
 impl PodArgs {
-    /// The settings, once the trust bundle is known.
+    /// Returns the settings of the injection with that trust bundle.
     pub(crate) fn settings(&self, trust_bundle: String) -> Settings {
         let Self {
             api_url,
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_origin_of_the_issuance_api_is_a_name_or_an_address_of_either_family() {
+    fn origins_have_a_name_or_an_ip_address() {
         for origin in [
             "https://certmint-controller.certmint-system.svc:443",
             "https://198.51.100.1:443",

@@ -1,39 +1,39 @@
-//! The HTTP side: what is asked where, in which type, and what a body that is no review gets.
+//! HTTP routing: the path, method and content type of reviews, and the responses to other requests.
 
 use crate::Admission;
-use crate::admission::{Answered, Unanswered};
+use crate::admission::{AnswerError, AnsweredReview};
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use certmint_contract::issuance::Failure;
-use certmint_server::{Handler, Rejected};
+use certmint_server::{Handler, LoggedRejection};
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use std::future::{Future, ready};
 use std::sync::Arc;
 
-/// The path of every review.
+/// Path of every review.
 const PATH: &str = "/mutate";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// `POST /mutate`.
+/// Handler for `POST /mutate`.
 #[derive(Clone, Debug)]
 pub struct Endpoint(pub Arc<Admission>);
 
 impl Handler for Endpoint {
     fn answer_head(&self, head: &Parts) -> Option<Response<Bytes>> {
         if head.uri.path() != PATH {
-            return Some(failure(StatusCode::NOT_FOUND, ErrorCode::BadRequest, "ask POST /mutate".into()));
+            return Some(rejection(StatusCode::NOT_FOUND, ErrorCode::BadRequest, "use POST /mutate"));
         }
         if head.method != Method::POST {
-            let message = "ask POST /mutate".into();
-            let mut response = failure(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, message);
+            let mut response =
+                rejection(StatusCode::METHOD_NOT_ALLOWED, ErrorCode::BadRequest, "use POST /mutate");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return Some(response);
         }
         if !is_plain_json(&head.headers) {
-            let message = "send content type application/json without content encoding".into();
-            return Some(failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message));
+            let message = "send content type application/json without content encoding";
+            return Some(rejection(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, message));
         }
         None
     }
@@ -47,37 +47,38 @@ impl Handler for Endpoint {
 impl Endpoint {
     fn answer(&self, body: &Bytes) -> Response<Bytes> {
         match self.0.answer(body) {
-            Ok(Answered { json, refused }) => {
+            Ok(AnsweredReview { json, rejection }) => {
                 let mut response = response(StatusCode::OK, json);
-                if let Some(rejected) = refused {
-                    response.extensions_mut().insert(rejected);
+                if let Some(rejection) = rejection {
+                    response.extensions_mut().insert(rejection);
                 }
                 response
             }
             Err(error) => {
                 let (status, code) = match error {
-                    Unanswered::Review(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadReview),
-                    Unanswered::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
-                    Unanswered::Answer(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal),
+                    AnswerError::Review(_) => (StatusCode::BAD_REQUEST, ErrorCode::BadReview),
+                    AnswerError::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
+                    AnswerError::Encoding(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal),
                 };
-                failure(status, code, error.to_string())
+                rejection(status, code, error.to_string())
             }
         }
     }
 }
 
-/// Parameters such as a charset change nothing: JSON is UTF-8 (RFC 8259).
+/// Returns true for uncompressed JSON. Parameters such as a charset are ignored: JSON is always UTF-8 (RFC 8259).
 fn is_plain_json(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = media_type.split(';').next().unwrap_or_default().trim();
-    let encoding = headers.get(CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
-    essence.eq_ignore_ascii_case("application/json") && encoding
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let is_uncompressed = headers.get(CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
+    media_type.eq_ignore_ascii_case("application/json") && is_uncompressed
 }
 
-fn failure(status: StatusCode, code: ErrorCode, message: String) -> Response<Bytes> {
-    let rejected = Rejected { code, why: message.clone() };
-    let mut response = response(status, serde_json::to_vec(&Failure { code, message }).unwrap_or_default());
-    response.extensions_mut().insert(rejected);
+fn rejection(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Response<Bytes> {
+    let failure = Failure::new(code, message);
+    // Two strings always encode.
+    let mut response = response(status, serde_json::to_vec(&failure).unwrap_or_default());
+    response.extensions_mut().insert(LoggedRejection::from(failure));
     response
 }
 

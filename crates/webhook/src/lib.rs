@@ -1,6 +1,6 @@
-//! The admission webhook: AdmissionReview in, AdmissionReview out, over TLS, without any API access.
+//! The admission webhook: answers AdmissionReviews over TLS, without access to the API server.
 //!
-//! Invariant: a review causes no side effect and returns no secret; the same review gets the same answer.
+//! Invariant: a review has no side effect, and its answer contains no secret. The same review gets the same answer.
 
 mod admission;
 mod args;
@@ -8,6 +8,7 @@ mod endpoint;
 mod metrics;
 mod review;
 mod run;
+mod text;
 
 pub use admission::{Admission, NotReady};
 pub use args::{Args, PodArgs};

@@ -1,8 +1,8 @@
-//! What Prometheus is told. Labels are bounded: kinds, outcomes and codes, never names.
+//! Metrics of the webhook. Their labels are bounded: kinds, outcomes and codes, never names of objects.
 
-use certmint_contract::error_code::Place;
+use certmint_contract::error_code::Channel;
 use certmint_contract::{ErrorCode, WorkloadKind};
-use certmint_server::{Identity, metrics};
+use certmint_server::{ServingKeyPair, metrics};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,37 +12,37 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The webhook's counters.
+/// Metrics of the webhook.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     reviews: Family<ReviewLabels, Counter>,
-    refusals: Family<CodeLabel, Counter>,
+    rejections: Family<CodeLabel, Counter>,
     durations: Family<OutcomeLabel, Histogram, fn() -> Histogram>,
     policy_rejected: Gauge,
 }
 
-/// How a review ended.
+/// Outcome of a review, a value of the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Outcome {
-    /// Allowed, with a patch.
+pub(crate) enum ReviewOutcome {
+    /// The webhook allowed the object with a patch.
     Patched,
-    /// Allowed as it is.
+    /// The webhook allowed the object without a patch.
     Unchanged,
-    /// Denied.
+    /// The webhook rejected the object.
     Refused,
-    /// No review that could be answered.
+    /// The body was not a valid AdmissionReview.
     Invalid,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReviewLabels {
     kind: &'static str,
-    outcome: Outcome,
+    outcome: ReviewOutcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
-    outcome: Outcome,
+    outcome: ReviewOutcome,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,23 +50,23 @@ struct CodeLabel {
     code: &'static str,
 }
 
-/// From the cost of a glance to the API server's patience.
+/// Buckets of the review time in seconds: from a review without opt-in to the API server's timeout.
 const BUCKETS: [f64; 9] = [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.01, 0.1, 1.0, 5.0];
 
 impl Metrics {
-    /// Registers the metrics, those of `identity` included.
-    pub fn register(registry: &mut Registry, identity: Arc<Identity>) -> Self {
+    /// Registers the metrics, including those of `key_pair`.
+    pub fn register(registry: &mut Registry, key_pair: Arc<ServingKeyPair>) -> Self {
         let metrics = Self {
             reviews: Family::default(),
-            refusals: Family::default(),
+            rejections: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             policy_rejected: Gauge::default(),
         };
-        // From 0 on, so that the first refusal is seen as an increase.
-        for code in ErrorCode::ALL.iter().filter(|code| code.seen().contains(&Place::Refusal)) {
-            drop(metrics.refusals.get_or_create(&CodeLabel { code: code.as_str() }));
+        // Every counter starts at 0, so that Prometheus sees the first rejection as an increase.
+        for code in ErrorCode::ALL.iter().filter(|code| code.channels().contains(&Channel::Rejection)) {
+            drop(metrics.rejections.get_or_create(&CodeLabel { code: code.as_str() }));
         }
-        metrics::register(registry, identity);
+        metrics::register(registry, key_pair);
         registry.register(
             "certmint_webhook_reviews",
             "Admission reviews answered, by kind and outcome",
@@ -75,7 +75,7 @@ impl Metrics {
         registry.register(
             "certmint_webhook_refusals",
             "Objects that the webhook rejected, by error code",
-            metrics.refusals.clone(),
+            metrics.rejections.clone(),
         );
         registry.register(
             "certmint_webhook_review_duration_seconds",
@@ -90,17 +90,20 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn count(&self, kind: Option<WorkloadKind>, outcome: Outcome, took: Duration) {
+    /// Counts a review of an object of that kind; `None` is another kind.
+    pub(crate) fn count_review(&self, kind: Option<WorkloadKind>, outcome: ReviewOutcome, took: Duration) {
         let kind = kind.map_or("other", WorkloadKind::as_str);
         self.reviews.get_or_create(&ReviewLabels { kind, outcome }).inc();
         self.durations.get_or_create(&OutcomeLabel { outcome }).observe(took.as_secs_f64());
     }
 
-    pub(crate) fn refused(&self, code: ErrorCode) {
-        self.refusals.get_or_create(&CodeLabel { code: code.as_str() }).inc();
+    /// Counts the rejection of an object.
+    pub(crate) fn count_rejection(&self, code: ErrorCode) {
+        self.rejections.get_or_create(&CodeLabel { code: code.as_str() }).inc();
     }
 
-    pub(crate) fn policy_rejected(&self, rejected: bool) {
-        self.policy_rejected.set(rejected.into());
+    /// Records whether the policy file is not valid.
+    pub(crate) fn set_policy_rejected(&self, is_rejected: bool) {
+        self.policy_rejected.set(is_rejected.into());
     }
 }

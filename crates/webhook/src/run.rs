@@ -1,11 +1,11 @@
-//! The running webhook: two listeners and three files that are followed.
+//! The running webhook: two listeners, and the files that it follows.
 
 use crate::args::PodArgs;
 use crate::{Admission, Args, Endpoint, Metrics};
 use certmint_contract::ErrorCode;
 use certmint_server::observability::Observability;
 use certmint_server::{
-    BindError, Identity, IdentityFiles, Limits, PolicyFile, Server, bind, files, shutdown,
+    BindError, KeyPairFiles, Limits, PolicyFile, Server, ServingKeyPair, bind, files, shutdown,
 };
 use prometheus_client::registry::Registry;
 use std::path::PathBuf;
@@ -13,22 +13,22 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
 
-/// Why the webhook does not run.
+/// Error that ends the webhook.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// An address is not to be had.
+    /// The webhook cannot listen on an address.
     #[error(transparent)]
     Listen(#[from] BindError),
-    /// Signals cannot be received.
+    /// The process cannot receive signals.
     #[error("cannot receive signals: {0}")]
     Signals(std::io::Error),
-    /// The TLS provider is not usable.
+    /// The TLS provider does not support TLS 1.3.
     #[error("cannot speak TLS 1.3: {0}")]
     Tls(#[from] certmint_server::TlsError),
 }
 
 impl RunError {
-    /// The code it is reported under.
+    /// Returns the stable code.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Listen(_) | Self::Signals(_) => ErrorCode::InvalidSettings,
@@ -37,10 +37,10 @@ impl RunError {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then ends what is under way.
+/// Serves until SIGTERM or SIGINT, then finishes the requests in progress.
 ///
 /// # Errors
-/// When a listener cannot be opened.
+/// A listener cannot be opened, or the process lacks signals or TLS 1.3.
 pub async fn run(args: Args) -> Result<(), RunError> {
     let Args { listen, health_listen, tls_dir, policy, last_valid_policy, pods } = args;
     let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;
@@ -49,9 +49,9 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     let listener = bind(listen)?;
     let health = bind(health_listen)?;
 
-    let identity = Arc::new(Identity::default());
+    let key_pair = Arc::new(ServingKeyPair::default());
     let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry, Arc::clone(&identity));
+    let metrics = Metrics::register(&mut registry, Arc::clone(&key_pair));
     let admission = Arc::new(Admission::new(policy, metrics.clone()));
 
     let server = Server {
@@ -60,29 +60,29 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         shutdown: shutdown.clone(),
     };
     let observability =
-        Observability { registry: Arc::new(registry), ready: readiness(&identity, &admission) };
+        Observability { registry: Arc::new(registry), ready: readiness(&key_pair, &admission) };
     tracing::info!(%listen, health = %health_listen, "webhook started");
 
-    let files = IdentityFiles { dir: tls_dir.clone() };
+    let files = KeyPairFiles { dir: tls_dir.clone() };
     let (served, (), (), (), ()) = tokio::join!(
-        server.serve_tls(listener, Arc::clone(&identity)),
+        server.serve_tls(listener, Arc::clone(&key_pair)),
         observability.serve(health, shutdown.clone()),
-        files.follow(identity, files::INTERVAL, shutdown.clone()),
+        files.follow(key_pair, files::POLL_INTERVAL, shutdown.clone()),
         follow_trust_bundle(tls_dir.join("ca.crt"), &pods, &admission, shutdown.clone()),
         follow_policy(policy_file, &admission, &metrics, shutdown),
     );
-    tracing::info!("webhook ended");
+    tracing::info!("webhook stopped");
     Ok(served?)
 }
 
 fn readiness(
-    identity: &Arc<Identity>,
+    key_pair: &Arc<ServingKeyPair>,
     admission: &Arc<Admission>,
 ) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
-    let (identity, admission) = (Arc::clone(identity), Arc::clone(admission));
+    let (key_pair, admission) = (Arc::clone(key_pair), Arc::clone(admission));
     move || {
-        identity.serves(SystemTime::now()).map_err(|missing| missing.to_string())?;
-        admission.ready().map_err(|missing| missing.to_string())
+        key_pair.check_valid_at(SystemTime::now()).map_err(|error| error.to_string())?;
+        admission.ready().map_err(|error| error.to_string())
     }
 }
 
@@ -92,14 +92,14 @@ async fn follow_trust_bundle(
     admission: &Admission,
     shutdown: CancellationToken,
 ) {
-    files::follow([file], files::INTERVAL, shutdown, |[pem]| match trust_bundle(pem) {
+    files::follow([file], files::POLL_INTERVAL, shutdown, |[pem]| match trust_bundle(pem) {
         Some(pem) => {
             admission.set_settings(pods.settings(pem));
             tracing::info!("trust bundle loaded");
         }
         None => {
             let code = ErrorCode::NoServingCertificate;
-            tracing::error!(%code, "ca.crt of the webhook's Secret holds no PEM certificate, the last good one stays; delete the Secret to have it made again");
+            tracing::error!(%code, "ca.crt of the webhook's Secret has no PEM certificate, the last valid trust bundle stays in use; delete the Secret, and the controller recreates it");
         }
     })
     .await;
@@ -116,7 +116,7 @@ async fn follow_policy(
     shutdown: CancellationToken,
 ) {
     file.follow(shutdown, |policy| {
-        metrics.policy_rejected(policy.is_err());
+        metrics.set_policy_rejected(policy.is_err());
         if let Ok(policy) = policy {
             admission.set_policy(policy);
             tracing::info!("policy loaded");
@@ -131,17 +131,17 @@ mod tests {
     use certmint_contract::Policy;
 
     #[test]
-    fn a_webhook_whose_certificate_has_ended_is_not_ready() {
-        let identity = Arc::new(Identity::default());
-        let metrics = Metrics::register(&mut Registry::default(), Arc::clone(&identity));
-        let ready = readiness(&identity, &Arc::new(Admission::new(Policy::default(), metrics)));
+    fn a_webhook_with_an_expired_certificate_is_not_ready() {
+        let key_pair = Arc::new(ServingKeyPair::default());
+        let metrics = Metrics::register(&mut Registry::default(), Arc::clone(&key_pair));
+        let ready = readiness(&key_pair, &Arc::new(Admission::new(Policy::default(), metrics)));
         let mut params =
             rcgen::CertificateParams::new(["certmint-webhook.certmint-system.svc".into()]).unwrap();
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        identity.replace(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
-        assert!(ready().unwrap_err().contains("has ended"));
+        key_pair.replace(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        assert!(ready().unwrap_err().contains("has expired"));
     }
 }

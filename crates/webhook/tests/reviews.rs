@@ -1,11 +1,11 @@
-//! The webhook through its handler, without a socket: reviews, and what is none.
+//! The webhook through its handler, without a socket: valid reviews, and requests that are not valid reviews.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails with a panic")]
 
 use base64::Engine as _;
 use bytes::Bytes;
 use certmint_contract::Policy;
-use certmint_server::{Handler, Identity};
+use certmint_server::{Handler, ServingKeyPair};
 use certmint_testkit::{Object, Review, create, deployment, pod, sample_review, settings, update};
 use certmint_webhook::{Admission, Endpoint, Metrics};
 use http::{Method, Request, Response};
@@ -21,7 +21,7 @@ struct Webhook {
 
 fn webhook() -> Webhook {
     let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry, Arc::new(Identity::default()));
+    let metrics = Metrics::register(&mut registry, Arc::new(ServingKeyPair::default()));
     let admission = Admission::new(Policy::default(), metrics);
     admission.set_settings(settings());
     Webhook { endpoint: Endpoint(Arc::new(admission)), registry }
@@ -36,7 +36,7 @@ async fn send(request: Request<Bytes>) -> Response<Bytes> {
     webhook().endpoint.handle(request).await
 }
 
-/// The `response` of the answer to a review.
+/// Sends a review, and returns `response` of the AdmissionReview in the answer.
 async fn review(review: &Review) -> Value {
     let response = send(request(review.json())).await;
     assert_eq!(response.status(), 200);
@@ -67,7 +67,7 @@ async fn an_opted_in_pod_gets_a_json_patch_that_applies() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_short_and_on_one_line_whatever_it_quotes() {
+async fn a_rejection_is_short_and_on_one_line() {
     let name = format!("a\n{}", "x".repeat(1024 * 1024));
     let mount = json!([{"name": "x", "mountPath": "/var/run/secrets/certmint.dev"}]);
     let response =
@@ -83,7 +83,7 @@ async fn a_refusal_is_short_and_on_one_line_whatever_it_quotes() {
 }
 
 #[tokio::test]
-async fn what_did_not_opt_in_is_allowed_without_a_patch() {
+async fn an_object_without_opt_in_is_allowed_without_a_patch() {
     for object in [pod(), deployment()] {
         let response = review(&create(&object)).await;
         assert_eq!(response, json!({"uid": response["uid"], "allowed": true}));
@@ -97,7 +97,7 @@ async fn a_dry_run_gets_the_same_answer() {
 }
 
 #[tokio::test]
-async fn a_refusal_has_a_code_and_a_sentence() {
+async fn a_rejection_has_a_code_and_a_message() {
     let banana = deployment().annotated("inject", "true").annotated("duration", "banana");
     let response = review(&update(&deployment(), &banana)).await;
     assert_eq!(response["allowed"], false);
@@ -119,7 +119,7 @@ async fn warnings_reach_the_user() {
 }
 
 #[tokio::test]
-async fn the_requests_namespace_and_name_count() {
+async fn namespace_and_name_come_from_the_request() {
     let anonymous =
         opted_in().with("/metadata", "namespace", Value::Null).with("/metadata", "name", Value::Null);
     let named = create(&anonymous).with("/request", "name", "payments".into());
@@ -129,12 +129,12 @@ async fn the_requests_namespace_and_name_count() {
 }
 
 #[tokio::test]
-async fn what_is_not_ours_is_left_alone() {
+async fn an_object_of_a_foreign_kind_is_ignored() {
     let config_map = create(&opted_in()).with("/request/kind", "kind", "ConfigMap".into());
     let response = review(&config_map).await;
     assert_eq!(response["allowed"], true);
     assert!(response["patch"].is_null());
-    assert!(response["warnings"][0].as_str().unwrap().contains("ConfigMap is left as it is"));
+    assert!(response["warnings"][0].as_str().unwrap().contains("Certmint does not inject into a ConfigMap"));
     let foreign_group = create(&opted_in()).with("/request/kind", "group", "example.com".into());
     assert!(review(&foreign_group).await["patch"].is_null());
     let deleted = create(&opted_in()).with("/request", "operation", "DELETE".into());
@@ -143,7 +143,7 @@ async fn what_is_not_ours_is_left_alone() {
 }
 
 #[tokio::test]
-async fn an_object_that_is_none_is_denied() {
+async fn a_malformed_object_is_denied() {
     for object in [
         Value::Null,
         json!([]),
@@ -158,7 +158,7 @@ async fn an_object_that_is_none_is_denied() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_review_gets_400_and_a_code() {
+async fn a_body_that_is_not_a_review_gets_400() {
     let valid = create(&opted_in()).json();
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let deep_object = valid.replacen("\"spec\":", &format!("\"deep\":{deep},\"spec\":"), 1);
@@ -177,35 +177,35 @@ async fn a_body_that_is_no_review_gets_400_and_a_code() {
         deep,
     ];
     for body in bodies {
-        let shown: String = body.chars().take(60).collect();
+        let excerpt = certmint_contract::excerpt(&body);
         let response = send(request(body)).await;
-        assert_eq!(response.status(), 400, "{shown}");
+        assert_eq!(response.status(), 400, "{excerpt}");
         let failure: Value = serde_json::from_slice(response.body()).unwrap();
-        assert_eq!(failure["code"], "BadReview", "{shown}");
+        assert_eq!(failure["code"], "BadReview", "{excerpt}");
     }
     assert_eq!(send(request(vec![0xff, 0xfe, 0x00])).await.status(), 400);
-    // Depth where nobody looks is only text.
+    // The webhook does not decode fields that it does not need, so their depth does not matter.
     assert_eq!(send(request(deep_object)).await.status(), 200);
 }
 
 #[tokio::test]
-async fn null_is_as_good_as_missing() {
+async fn null_means_missing() {
     let named = create(&opted_in()).with("/request", "subResource", Value::Null);
     assert!(review(&named).await["patch"].is_string());
-    let told = async |key| {
+    let send_without = async |key| {
         let body = create(&opted_in()).with("/request", key, Value::Null).json();
         let response = send(request(body)).await;
         (response.status(), String::from_utf8_lossy(response.body()).into_owned())
     };
     for key in ["uid", "operation", "kind"] {
-        let (status, failure) = told(key).await;
+        let (status, failure) = send_without(key).await;
         assert_eq!(status, 400);
         assert!(failure.contains(&format!("has no request.{key}")), "{failure}");
     }
 }
 
 #[tokio::test]
-async fn v1beta1_is_refused_with_what_to_change() {
+async fn v1beta1_is_rejected_with_the_setting_to_change() {
     let old = create(&opted_in()).json().replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1");
     let response = send(request(old)).await;
     assert_eq!(response.status(), 400);
@@ -213,7 +213,7 @@ async fn v1beta1_is_refused_with_what_to_change() {
 }
 
 #[tokio::test]
-async fn only_plain_json_posted_to_mutate_is_read() {
+async fn only_uncompressed_json_posted_to_mutate_is_read() {
     let body = create(&opted_in()).json();
     let status = async |method: &str, path: &str, headers: &[(&str, &str)]| {
         let mut request = Request::builder().method(method).uri(path);
@@ -238,8 +238,8 @@ async fn only_plain_json_posted_to_mutate_is_read() {
 }
 
 #[tokio::test]
-async fn without_a_trust_bundle_nothing_is_injected() {
-    let metrics = Metrics::register(&mut Registry::default(), Arc::new(Identity::default()));
+async fn without_a_trust_bundle_reviews_get_503() {
+    let metrics = Metrics::register(&mut Registry::default(), Arc::new(ServingKeyPair::default()));
     let admission = Arc::new(Admission::new(Policy::default(), metrics));
     assert!(admission.ready().is_err());
     let response = Endpoint(admission).handle(request(sample_review().json())).await;
@@ -247,7 +247,7 @@ async fn without_a_trust_bundle_nothing_is_injected() {
 }
 
 #[tokio::test]
-async fn another_policy_counts_from_the_next_review_on() {
+async fn a_new_policy_is_used_from_the_next_review_on() {
     let webhook = webhook();
     let hour = create(&opted_in().annotated("duration", "1h")).json();
     let allowed = async || {

@@ -8,7 +8,7 @@ use std::{fmt, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_contract::ErrorCode;
-use certmint_contract::error_code::Place;
+use certmint_contract::error_code::Channel;
 use certmint_local_cluster::repository;
 
 /// Path of the page, from the repository's root.
@@ -118,19 +118,19 @@ impl fmt::Display for Entry {
 
 /// Returns the generated text of a code before its messages.
 fn introduction(code: ErrorCode) -> String {
-    let seen: Vec<_> = code.seen().iter().map(|place| words(*place)).collect();
+    let seen: Vec<_> = code.channels().iter().map(|channel| words(*channel)).collect();
     let passes = if code.is_transient() { "It may pass by itself." } else { "It does not pass by itself." };
     format!("{}\n\nSeen in: {}. {passes}\n\nWhat to do: {}", code.meaning(), seen.join(", "), code.remedy())
 }
 
-fn words(place: Place) -> &'static str {
-    match place {
-        Place::Refusal => "refusals by the webhook",
-        Place::Warning => "warnings of `kubectl`",
-        Place::Event => "Events",
-        Place::Answer => "answers over HTTPS",
-        Place::Termination => "termination messages",
-        Place::Log => "logs",
+fn words(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Rejection => "refusals by the webhook",
+        Channel::Warning => "warnings of `kubectl`",
+        Channel::Event => "Events",
+        Channel::Response => "answers over HTTPS",
+        Channel::Termination => "termination messages",
+        Channel::Log => "logs",
     }
 }
 

@@ -5,7 +5,8 @@
 
 use anyhow::Result;
 use certmint_chart_tests::{permission_tables, prometheus, value_tables};
-use certmint_contract::keys::{self, UserAnnotation};
+use certmint_contract::annotations::reference::{REFERENCE, ReferenceEntry};
+use certmint_contract::keys;
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::{command, progress, tools};
 
@@ -68,8 +69,8 @@ fn printed(cache: &Cache, example: &str) -> Result<String> {
 }
 
 fn annotations() -> String {
-    let rows = keys::USER_ANNOTATIONS.iter().map(|annotation| {
-        let UserAnnotation { key, values, default, purpose } = annotation;
+    let rows = REFERENCE.iter().map(|annotation| {
+        let ReferenceEntry { key, values, default, purpose } = annotation;
         format!("| `{}` | {values} | {default} | {purpose} |\n", key.trim_start_matches(keys::PREFIX))
     });
     let head = "| key | values | default | what it is for |\n|---|---|---|---|\n";

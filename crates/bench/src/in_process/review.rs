@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use certmint_contract::Policy;
 use certmint_injection::{Settings, Subject, admit_pod};
-use certmint_server::{Handler as _, Identity};
+use certmint_server::{Handler as _, ServingKeyPair};
 use certmint_testkit::{sample_review, settings};
 use certmint_webhook::{Admission, Endpoint, Metrics};
 use http::{Method, Request};
@@ -87,7 +87,7 @@ pub(crate) fn review(run: &Run) -> Result<Vec<Measurement>> {
 }
 
 fn endpoint(settings: Settings) -> Endpoint {
-    let metrics = Metrics::register(&mut Registry::default(), Arc::new(Identity::default()));
+    let metrics = Metrics::register(&mut Registry::default(), Arc::new(ServingKeyPair::default()));
     let admission = Admission::new(Policy::default(), metrics);
     admission.set_settings(settings);
     Endpoint(Arc::new(admission))

@@ -1,23 +1,23 @@
 use super::*;
 use proptest::prelude::*;
 
-fn faults(pairs: &[(&str, &str)]) -> Vec<String> {
+fn errors(pairs: &[(&str, &str)]) -> Vec<String> {
     parse(pairs.iter().copied()).unwrap_err().iter().map(ToString::to_string).collect()
 }
 
 #[test]
-fn nothing_of_ours_is_no_opt_in() {
+fn without_inject_there_is_no_opt_in() {
     assert_eq!(parse([("team", "checkout")]), Ok(OptIn::No));
     assert_eq!(parse([(keys::INJECT, "false"), (keys::DURATION, "banana")]), Ok(OptIn::No));
 }
 
 #[test]
-fn inject_alone_asks_for_the_defaults() {
+fn inject_without_options_has_the_deerrors() {
     assert_eq!(parse([(keys::INJECT, "true")]), Ok(OptIn::Yes(Box::default())));
 }
 
 #[test]
-fn every_key_is_read() {
+fn every_key_is_parsed() {
     let parsed = parse([
         (keys::INJECT, "true"),
         (keys::MODE, "secret"),
@@ -33,7 +33,7 @@ fn every_key_is_read() {
         (keys::RESOURCES, "none"),
         (keys::WORKLOAD, "Deployment/payments"),
     ]);
-    let expected = Request {
+    let expected = WorkloadOptions {
         mode: Mode::Secret,
         secret_name: Some("tls".parse().unwrap()),
         dns_names: vec!["pay.example.com".parse().unwrap(), "api.example.com".parse().unwrap()],
@@ -43,22 +43,22 @@ fn every_key_is_read() {
         containers: Containers::Named(vec!["app".into(), "proxy".into()]),
         renew: Renew::Never,
         reload: Some("signal:SIGHUP:nginx".parse().unwrap()),
-        order: Order::Last,
-        resources: Some(ContainerResources::default()),
+        order: InitPosition::Last,
+        resources: Some(ResourceOverrides::default()),
     };
     assert_eq!(parsed, Ok(OptIn::Yes(Box::new(expected))));
 }
 
 #[test]
-fn a_wrong_value_names_key_value_and_what_is_allowed() {
+fn errors_name_key_value_and_allowed_values() {
     assert_eq!(
-        faults(&[(keys::INJECT, "ture")]),
+        errors(&[(keys::INJECT, "ture")]),
         [
             r#"annotation certmint.dev/inject: "ture" is not allowed (did you mean "true"?); use one of true, false"#
         ]
     );
     assert_eq!(
-        faults(&[(keys::INJECT, "true"), (keys::DURATION, "banana"), (keys::MODE, "sidecar")]),
+        errors(&[(keys::INJECT, "true"), (keys::DURATION, "banana"), (keys::MODE, "sidecar")]),
         [
             r#"annotation certmint.dev/duration: "banana" is not a duration: write a whole number with a unit, like 24h, 90m or 1h30m (units d, h, m, s)"#,
             r#"annotation certmint.dev/mode: "sidecar" is not allowed; use one of secret, pod, kubelet"#,
@@ -67,22 +67,22 @@ fn a_wrong_value_names_key_value_and_what_is_allowed() {
 }
 
 #[test]
-fn an_unknown_key_is_met_with_the_nearest_known_one() {
+fn errors_name_the_nearest_known_key() {
     let known = "inject, mode, secret-name, dns-names, duration, key-algorithm, mount-path, containers, renew, reload, order, resources";
     assert_eq!(
-        faults(&[("certmint.dev/injct", "true")]),
+        errors(&[("certmint.dev/injct", "true")]),
         [format!(
             "annotation certmint.dev/injct does not exist (did you mean \"certmint.dev/inject\"?); known: {known}"
         )]
     );
     assert_eq!(
-        faults(&[("certmint.dev/something-else", "true")]),
+        errors(&[("certmint.dev/something-else", "true")]),
         [format!("annotation certmint.dev/something-else does not exist; known: {known}")]
     );
 }
 
 #[test]
-fn mount_paths_stay_inside() {
+fn invalid_mount_paths_are_rejected() {
     for text in ["", "/", "etc", "/a/../b", "/a//b", "/a:b", "/a b", "/.", "//"] {
         assert!(text.parse::<MountPath>().is_err(), "{text}");
     }
@@ -91,51 +91,63 @@ fn mount_paths_stay_inside() {
 proptest! {
     #[test]
     fn no_text_panics(key in "certmint.dev/[a-z-]{0,20}", value in ".{0,200}") {
-        let outcome = parse([(keys::INJECT, "true"), (&*key, &*value)]);
-        let texts = outcome.err().unwrap_or_default();
-        prop_assert!(texts.iter().all(|fault| fault.to_string().len() < 1000));
+        let parsed = parse([(keys::INJECT, "true"), (&*key, &*value)]);
+        let errors = parsed.err().unwrap_or_default();
+        prop_assert!(errors.iter().all(|error| error.to_string().len() < 1000));
     }
 }
 
 #[test]
-fn what_is_too_long_is_refused_before_it_is_read() {
+fn long_values_and_lists_are_rejected() {
     let names = |count| (0..count).map(|number| format!("a{number}.b")).collect::<Vec<_>>().join(",");
-    let told = |count| faults(&[(keys::INJECT, "true"), (keys::DNS_NAMES, &names(count))]);
-    assert_eq!(told(MOST_NAMES + 1), ["annotation certmint.dev/dns-names: more than 100 names; write fewer"]);
+    let error = |count| errors(&[(keys::INJECT, "true"), (keys::DNS_NAMES, &names(count))]);
     assert_eq!(
-        told(300_000),
+        error(MAX_LIST_ENTRIES + 1),
+        ["annotation certmint.dev/dns-names: more than 100 names; write fewer"]
+    );
+    assert_eq!(
+        error(300_000),
         ["annotation certmint.dev/dns-names: the value is longer than 8192 bytes; write a shorter one"]
     );
-    assert!(parse([(keys::INJECT, "true"), (keys::DNS_NAMES, &*names(MOST_NAMES))]).is_ok());
-    let containers = (0..=MOST_NAMES).map(|number| format!("a{number}")).collect::<Vec<_>>().join(",");
+    assert!(parse([(keys::INJECT, "true"), (keys::DNS_NAMES, &*names(MAX_LIST_ENTRIES))]).is_ok());
+    let containers = (0..=MAX_LIST_ENTRIES).map(|number| format!("a{number}")).collect::<Vec<_>>().join(",");
     assert_eq!(
-        faults(&[(keys::INJECT, "true"), (keys::CONTAINERS, &containers)]),
+        errors(&[(keys::INJECT, "true"), (keys::CONTAINERS, &containers)]),
         ["annotation certmint.dev/containers: more than 100 names; write fewer"]
     );
     assert_eq!("app,proxy,app".parse(), Ok(Containers::Named(vec!["app".into(), "proxy".into()])));
 }
 
 #[test]
-fn a_flood_of_faults_is_told_in_part() {
+fn the_number_of_errors_is_limited() {
     let unknown: Vec<String> = (0..100_000).map(|number| format!("certmint.dev/x{number}")).collect();
     let unknown: Vec<(&str, &str)> = unknown.iter().map(|key| (key.as_str(), "")).collect();
-    assert_eq!(faults(&unknown).len(), MOST_FAULTS);
-    assert_eq!(faults(&[[(keys::INJECT, "maybe")].repeat(1000), unknown].concat()).len(), MOST_FAULTS);
+    assert_eq!(errors(&unknown).len(), MAX_ERRORS);
+    assert_eq!(errors(&[[(keys::INJECT, "maybe")].repeat(1000), unknown].concat()).len(), MAX_ERRORS);
 }
 
 #[test]
-fn modes_that_are_not_built_are_refused_in_so_many_words() {
-    assert_eq!(Mode::Secret.check(), Ok(()));
-    assert_eq!(
-        Mode::Kubelet.check().unwrap_err().to_string(),
-        "annotation certmint.dev/mode: mode \"kubelet\" is not supported yet; remove the annotation or write \"secret\""
-    );
+fn reserved_modes_are_rejected_with_their_own_code() {
+    for mode in ["pod", "kubelet"] {
+        let errors = parse([(keys::INJECT, "true"), (keys::MODE, mode)]).unwrap_err();
+        assert_eq!(errors, [AnnotationError::UnsupportedMode(mode)]);
+        assert_eq!(errors[0].code(), crate::ErrorCode::UnsupportedMode);
+        assert_eq!(
+            errors[0].to_string(),
+            format!(
+                "annotation certmint.dev/mode: mode \"{mode}\" is not supported yet; remove the annotation or write \"secret\""
+            )
+        );
+    }
 }
 
 #[test]
-fn the_secret_is_the_one_asked_for_or_the_default() {
+fn the_secret_name_is_the_option_or_the_default() {
     let workload = "Deployment/payments".parse().unwrap();
-    let name_of = |request: Request| request.secret_name_for(&workload).unwrap().to_string();
-    assert_eq!(name_of(Request::default()), "payments-certmint-tls");
-    assert_eq!(name_of(Request { secret_name: Some("pay".parse().unwrap()), ..Request::default() }), "pay");
+    let name_of = |options: WorkloadOptions| options.secret_name_for(&workload).unwrap().to_string();
+    assert_eq!(name_of(WorkloadOptions::default()), "payments-certmint-tls");
+    assert_eq!(
+        name_of(WorkloadOptions { secret_name: Some("pay".parse().unwrap()), ..WorkloadOptions::default() }),
+        "pay"
+    );
 }

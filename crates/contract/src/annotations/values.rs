@@ -1,69 +1,57 @@
-//! The values that only annotations have.
+//! Types of values that only annotations have.
 
+use super::AnnotationError;
 use crate::keys;
 use crate::pod_layout::DEFAULT_MOUNT_PATH;
-use crate::spelling::{as_object_name, hint, not_one_of, shown};
+use crate::spelling::{as_object_name, excerpt, hint, not_one_of};
 use std::{fmt, str::FromStr};
 
-/// The value of `certmint.dev/mode`.
+/// Value of `certmint.dev/mode`: the delivery of the certificate.
+///
+/// [`super::parse`] rejects the reserved values `pod` and `kubelet`, which do not exist yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// One key per workload, in a Secret.
+    /// `secret`: the controller writes one key for each workload into a Secret.
     #[default]
     Secret,
-    /// A key made in the pod, certified by the issuance API.
-    Pod,
-    /// A `podCertificate` projected volume.
-    Kubelet,
 }
 
-/// A mode that is not built yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "annotation {key}: mode \"{0}\" is not supported yet; remove the annotation or write \"secret\"", key = keys::MODE
-)]
-pub struct UnsupportedMode(&'static str);
-
-/// The value of `certmint.dev/order`.
+/// Value of `certmint.dev/renew`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Before the pod's own init containers, which so have the certificate.
+pub enum Renew {
+    /// `true`: certmint-fetch keeps running as a native sidecar and renews the files.
+    #[default]
+    Sidecar,
+    /// `false`: certmint-fetch writes the files once and exits.
+    Never,
+}
+
+/// Value of `certmint.dev/order`: the position of the certmint-fetch container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InitPosition {
+    /// `first`: before the pod's own init containers, so that they have the certificate.
     #[default]
     First,
-    /// After them.
+    /// `last`: after the pod's own init containers.
     Last,
 }
 
-/// The value of `certmint.dev/containers`.
+/// Value of `certmint.dev/containers`: the containers that get the files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Containers {
-    /// Every container, init containers included.
+    /// Every container, including init containers.
     #[default]
     All,
-    /// The named ones.
+    /// The containers with these names.
     Named(Vec<Box<str>>),
 }
 
-/// An absolute path inside a container: no `..`, `:` or empty segment, and not the root itself.
+/// Value of `certmint.dev/mount-path`: an absolute path inside a container, without `..`, `:` or an empty segment. It is not `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountPath(Box<str>);
 
-impl Mode {
-    /// Checks that the mode is built.
-    ///
-    /// # Errors
-    /// With every mode but [`Mode::Secret`].
-    pub fn check(self) -> Result<(), UnsupportedMode> {
-        match self {
-            Self::Secret => Ok(()),
-            Self::Pod => Err(UnsupportedMode("pod")),
-            Self::Kubelet => Err(UnsupportedMode("kubelet")),
-        }
-    }
-}
-
 impl MountPath {
-    /// The path as text.
+    /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -81,19 +69,19 @@ impl fmt::Display for MountPath {
     }
 }
 
-impl FromStr for Mode {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "secret" => Ok(Self::Secret),
-            "pod" => Ok(Self::Pod),
-            "kubelet" => Ok(Self::Kubelet),
-            other => Err(not_one_of(other, &["secret", "pod", "kubelet"])),
-        }
+/// Parses the value of `certmint.dev/mode`.
+///
+/// Modes that do not exist yet are handled here and nowhere else: their error has its own code.
+pub(super) fn parse_mode(text: &str) -> Result<Mode, AnnotationError> {
+    match text {
+        "secret" => Ok(Mode::Secret),
+        "pod" => Err(AnnotationError::UnsupportedMode("pod")),
+        "kubelet" => Err(AnnotationError::UnsupportedMode("kubelet")),
+        other => Err(AnnotationError::invalid(keys::MODE, &not_one_of(other, &["secret", "pod", "kubelet"]))),
     }
 }
 
-impl FromStr for Order {
+impl FromStr for InitPosition {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
@@ -112,19 +100,19 @@ impl FromStr for Containers {
             if !names.iter().any(|known| **known == *name) {
                 names.push(name.into());
             }
-            if names.len() > super::MOST_NAMES {
-                return Err(format!("more than {} names; write fewer", super::MOST_NAMES));
+            if names.len() > super::MAX_LIST_ENTRIES {
+                return Err(format!("more than {} names; write fewer", super::MAX_LIST_ENTRIES));
             }
         }
-        // A container is named like a namespace: an RFC 1123 label.
+        // The name of a container has the same syntax as that of a namespace: an RFC 1123 label.
         let is_name = |name: &str| name.parse::<crate::Namespace>().is_ok();
         match names.iter().find(|name| !is_name(name)) {
             Some(name) => {
-                let meant = Some(as_object_name(name)).filter(|meant| is_name(meant));
+                let suggestion = Some(as_object_name(name)).filter(|suggestion| is_name(suggestion));
                 Err(format!(
                     "\"{}\" is not a container name{}; write names like app,proxy",
-                    shown(name),
-                    hint(meant)
+                    excerpt(name),
+                    hint(suggestion)
                 ))
             }
             None => Ok(Self::Named(names)),
@@ -137,31 +125,32 @@ impl FromStr for MountPath {
     fn from_str(text: &str) -> Result<Self, String> {
         let trimmed = text.strip_suffix('/').unwrap_or(text);
         if !is_mount_path(trimmed) {
-            let meant = format!("/{}", shown(trimmed).trim().trim_start_matches('/').replace("//", "/"));
+            let suggestion =
+                format!("/{}", excerpt(trimmed).trim().trim_start_matches('/').replace("//", "/"));
             return Err(format!(
                 "\"{}\" is not a mount path{}; write an absolute path without \"..\" or ':', like {DEFAULT_MOUNT_PATH}",
-                shown(text),
-                hint(Some(meant).filter(|meant| is_mount_path(meant)))
+                excerpt(text),
+                hint(Some(suggestion).filter(|suggestion| is_mount_path(suggestion)))
             ));
         }
         match KERNEL_PATHS.iter().find(|path| is_within(trimmed, path)) {
             Some(path) => Err(format!(
-                "\"{}\" lies within {path}, which is the kernel's; write another path, like {DEFAULT_MOUNT_PATH}",
-                shown(text)
+                "\"{}\" is in {path}, a file system of the kernel; write another path, like {DEFAULT_MOUNT_PATH}",
+                excerpt(text)
             )),
             None => Ok(Self(trimmed.into())),
         }
     }
 }
 
-/// Where container runtimes refuse mounts, or devices would be hidden.
+/// Paths where container runtimes reject mounts, or where a mount would hide devices.
 const KERNEL_PATHS: [&str; 3] = ["/dev", "/proc", "/sys"];
 
 fn is_mount_path(text: &str) -> bool {
-    let segment = |part: &str| !matches!(part, "" | "." | "..");
+    let is_segment = |part: &str| !matches!(part, "" | "." | "..");
     text.len() <= 1024
         && text.bytes().all(|b| b.is_ascii_graphic() && b != b':')
-        && text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment))
+        && text.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_segment))
 }
 
 fn is_within(path: &str, parent: &str) -> bool {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use certmint_contract::issuance::Failure;
-use certmint_server::Rejected;
+use certmint_server::LoggedRejection;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -38,7 +38,7 @@ pub(super) fn rejected(status: StatusCode, failure: Failure) -> Response<Bytes> 
     if failure.code == ErrorCode::TooManyRequests {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    response.extensions_mut().insert(Rejected { code: failure.code, why: failure.message });
+    response.extensions_mut().insert(LoggedRejection { code: failure.code, why: failure.message });
     response
 }
 

@@ -7,7 +7,7 @@ mod lists;
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use certmint_contract::lifetime::life_elapsed;
+use certmint_contract::lifetime::elapsed_fraction;
 use certmint_contract::{Namespace, SecretName};
 use certmint_planner::{Hosts, Workload};
 use kube::api::ObjectMeta;
@@ -141,7 +141,7 @@ impl Cache {
         };
         let used = state.secrets.iter().filter(|(key, secret)| state.is_used(&key.namespace, &secret.facts));
         for record in used.filter_map(|(_, secret)| secret.facts.record.as_ref().ok()) {
-            let elapsed = life_elapsed(record.not_before, record.not_after, now);
+            let elapsed = elapsed_fraction(record.not_before, record.not_after, now);
             totals.life_elapsed = totals.life_elapsed.max(elapsed);
             totals.overdue += usize::from(elapsed > OVERDUE);
             let first_expiry = totals.first_expiry.map_or(record.not_after, |end| end.min(record.not_after));

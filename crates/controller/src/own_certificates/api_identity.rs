@@ -6,7 +6,7 @@ use crate::{
     clock::{self, Clock},
 };
 use certmint_contract::{Lifetime, Policy, lifetime::renew_at, rfc3339};
-use certmint_server::Identity;
+use certmint_server::ServingKeyPair;
 use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ const PACE: Duration = Duration::from_secs(10);
 
 /// Keeps an identity fresh: at 2/3 of its life, and when CA or policy change. Never returns.
 pub(crate) async fn keep_api_identity(
-    identity: Arc<Identity>,
+    identity: Arc<ServingKeyPair>,
     server: Server,
     clock: Clock,
     mut ca: watch::Receiver<Ca>,
@@ -46,7 +46,7 @@ pub(crate) async fn keep_api_identity(
 }
 
 fn replace(
-    identity: &Identity,
+    identity: &ServingKeyPair,
     server: &Server,
     clock: &Clock,
     ca: &Ca,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use certmint_contract::{ErrorCode, Policy};
 use certmint_server::observability::Observability;
-use certmint_server::{Identity, Limits, Server};
+use certmint_server::{Limits, Server, ServingKeyPair};
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -145,8 +145,8 @@ impl TaskContext {
     }
 
     /// Starts the task that renews the issuance API's certificate.
-    pub(super) fn start_own_certificates(&self, tasks: &mut TaskSet) -> Arc<Identity> {
-        let identity = Arc::new(Identity::default());
+    pub(super) fn start_own_certificates(&self, tasks: &mut TaskSet) -> Arc<ServingKeyPair> {
+        let identity = Arc::new(ServingKeyPair::default());
         let (ca, policy) = (self.ca.subscribe(), self.policy.subscribe());
         let (server, clock) = (self.settings.api.clone(), self.clock.clone());
         tasks.start("api certificate", keep_api_identity(Arc::clone(&identity), server, clock, ca, policy));
@@ -172,7 +172,7 @@ impl TaskContext {
     }
 
     /// Starts the task that sets the gauges.
-    pub(super) fn start_survey(&self, tasks: &mut TaskSet, identity: &Arc<Identity>) -> Arc<Survey> {
+    pub(super) fn start_survey(&self, tasks: &mut TaskSet, identity: &Arc<ServingKeyPair>) -> Arc<Survey> {
         let survey = Arc::new(Survey {
             cache: Arc::clone(&self.cache),
             queue: Arc::clone(&self.queue),
@@ -236,7 +236,7 @@ impl TaskContext {
     pub(super) fn start_servers<R: Fn() -> Result<(), String> + Send + Sync + 'static>(
         &self,
         tasks: &mut TaskSet,
-        identity: Arc<Identity>,
+        identity: Arc<ServingKeyPair>,
         (listener, health): (TcpListener, TcpListener),
         probes: Observability<R>,
     ) {

@@ -3,7 +3,7 @@
 use crate::fixtures::api::{Api, ok, refusal};
 use crate::fixtures::ca::with_root_of;
 use crate::fixtures::{Ca, NOWHERE, Pod};
-use certmint_contract::{ErrorCode, issuance::MAX_ANSWER_BYTES, pod_layout};
+use certmint_contract::{ErrorCode, issuance::MAX_RESPONSE_BYTES, pod_layout};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -239,7 +239,7 @@ fn answers_that_are_none_are_not_used() {
     for (answer, says) in [
         ((200, b"{}".to_vec()), "answered 200 with something that is no answer"),
         ((502, b"<html>".to_vec()), "answered 502 with something that is no answer"),
-        ((200, vec![b' '; MAX_ANSWER_BYTES + 1]), "cannot be reached"),
+        ((200, vec![b' '; MAX_RESPONSE_BYTES + 1]), "cannot be reached"),
         ((307, Vec::new()), "answered 307 with something"),
         (ok(&ca.bundle_of_another()), "answer was not used: the certificate is for"),
     ] {

@@ -10,10 +10,10 @@ use crate::manifest::{
 };
 use crate::{Refusal, RunAsUser};
 use certmint_contract::SpiffeId;
-use certmint_contract::annotations::{Order, Renew};
+use certmint_contract::annotations::{InitPosition, Renew};
 use certmint_contract::pod_layout::{
-    CONTAINER, ENV_API, ENV_CLUSTER_DOMAIN, ENV_DEADLINE, ENV_FILE_MODE, ENV_IDENTITY, ENV_RELOAD,
-    ENV_TRUST_BUNDLE, ENV_WORKLOAD, FETCH_BINARY, SECRET_DIR, SECRET_VOLUME, TLS_DIR, TLS_VOLUME, TOKEN_PATH,
+    ENV_API, ENV_CLUSTER_DOMAIN, ENV_DEADLINE, ENV_FILE_MODE, ENV_IDENTITY, ENV_RELOAD, ENV_TRUST_BUNDLE,
+    ENV_WORKLOAD, FETCH_BINARY, FETCH_CONTAINER, SECRET_DIR, SECRET_VOLUME, TLS_DIR, TLS_VOLUME, TOKEN_PATH,
     TOKEN_VOLUME,
 };
 use std::borrow::Cow;
@@ -37,7 +37,7 @@ pub(super) fn edit(
                 None => Ok(()),
             }
         }
-        (None, Order::First) if list.is_some() => edits.add(&["spec", "initContainers", "0"], desired),
+        (None, InitPosition::First) if list.is_some() => edits.add(&["spec", "initContainers", "0"], desired),
         (None, _) => edits.append(&["spec", "initContainers"], list.is_some(), desired),
     }
 }
@@ -49,7 +49,7 @@ fn container<'a>(target: &Target<'a>, secret: bool, reader: &Reader) -> Containe
         Renew::Never => (&[FETCH_BINARY, "once"], None, None),
     };
     Container {
-        name: CONTAINER,
+        name: FETCH_CONTAINER,
         image: &settings.image,
         image_pull_policy: &settings.pull_policy,
         command,

@@ -5,20 +5,24 @@ use crate::edits::Edits;
 use crate::json::Traced;
 use crate::view::{Container, PodSpec, Volume, VolumeMount};
 use crate::{Clash, Refusal, manifest};
-use certmint_contract::pod_layout::{CONTAINER, TLS_VOLUME, TOKEN_PATH};
-use certmint_contract::{Request, keys};
+use certmint_contract::pod_layout::{FETCH_CONTAINER, TLS_VOLUME, TOKEN_PATH};
+use certmint_contract::{WorkloadOptions, keys};
 use serde_json::Value;
 
 /// Gives every container that is meant to have them the files, read-only, init containers included. Returns what the
 /// user should know.
-pub(super) fn edit(spec: &PodSpec<'_>, request: &Request, edits: &mut Edits) -> Result<Vec<String>, Refusal> {
+pub(super) fn edit(
+    spec: &PodSpec<'_>,
+    request: &WorkloadOptions,
+    edits: &mut Edits,
+) -> Result<Vec<String>, Refusal> {
     let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &init.view);
     let apps = spec.containers.as_deref().unwrap_or_default().iter();
     let init = init.enumerate().map(|(index, container)| ("initContainers", index, container));
     let apps = apps.enumerate().map(|(index, container)| ("containers", index, container));
     let mut places = Places { spec, request, made: Vec::new(), doubts: Vec::new() };
     for (list, index, container) in init.chain(apps) {
-        if &*container.name == CONTAINER {
+        if &*container.name == FETCH_CONTAINER {
             continue;
         }
         let path: &[&str] = &["spec", list, &index.to_string(), "volumeMounts"];
@@ -46,7 +50,7 @@ fn mount(
     path: &[&str],
     container: &Container<'_>,
     spec: &PodSpec<'_>,
-    request: &Request,
+    request: &WorkloadOptions,
     edits: &mut Edits,
 ) -> Result<(), Refusal> {
     let place = request.mount_path.as_str();
@@ -69,7 +73,7 @@ fn mount(
 /// fails where that is read-only.
 struct Places<'a> {
     spec: &'a PodSpec<'a>,
-    request: &'a Request,
+    request: &'a WorkloadOptions,
     /// Volumes in which a container that starts earlier has the directory made, and where they are mounted.
     made: Vec<(&'a str, &'a str)>,
     doubts: Vec<String>,
@@ -115,7 +119,7 @@ impl<'a> Places<'a> {
         if self.doubts.len() < MAX_DOUBTS {
             let shown = |text: &str| text.chars().take(MAX_SHOWN).collect::<String>();
             self.doubts.push(format!(
-                "certmint: Doubtful: container \"{}\" mounts volume \"{}\" read-only at {}, above the certificate's place {place}; it starts only if the volume has that directory already: otherwise choose another place with annotation {}",
+                "certmint: SuspiciousSetting: container \"{}\" mounts volume \"{}\" read-only at {}, above the certificate's place {place}; without that directory in the volume it cannot start: choose another place with annotation {}",
                 shown(&container.name),
                 shown(&above.name),
                 shown(&tidy(&above.mount_path)),

@@ -2,7 +2,7 @@
 
 use crate::view::{Container, PodSpec, SecurityContext};
 use certmint_contract::annotations::Containers;
-use certmint_contract::pod_layout::CONTAINER;
+use certmint_contract::pod_layout::FETCH_CONTAINER;
 
 /// The user of the injected container where the app's is unknown or root: "nobody" of distroless images.
 pub(crate) const FETCH_USER: i64 = 65_532;
@@ -106,7 +106,7 @@ fn readers<'a>(spec: &'a PodSpec<'_>, which: &'a Containers) -> impl Iterator<It
     let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &init.view);
     let apps = spec.containers.as_deref().unwrap_or_default().iter();
     let named = matches!(which, Containers::Named(_));
-    init.filter(move |init| (named || init.is_sidecar()) && &*init.name != CONTAINER)
+    init.filter(move |init| (named || init.is_sidecar()) && &*init.name != FETCH_CONTAINER)
         .chain(apps)
         .filter(move |container| receives(which, &container.name))
 }

@@ -5,8 +5,8 @@ use crate::manifest::{Quantities, Resources};
 use crate::view::{self, Container, PodSpec};
 use crate::{Refusal, view::Metadata};
 use certmint_contract::Quantity;
-use certmint_contract::annotations::{ContainerResources, Order, Renew};
-use certmint_contract::pod_layout::CONTAINER;
+use certmint_contract::annotations::{InitPosition, Renew, ResourceOverrides};
+use certmint_contract::pod_layout::FETCH_CONTAINER;
 use std::cmp::Ordering;
 
 /// The request and the limit where every other container has one, as a quota demands. The log is all that counts: kubelet
@@ -94,8 +94,8 @@ fn total(target: &Target<'_>, of: AmountOf, ours: u128) -> u128 {
     };
     let ours = Some((target.request.renew == Renew::Sidecar, ours));
     let (first, last) = match target.request.order {
-        Order::First => (ours, None),
-        Order::Last => (None, ours),
+        InitPosition::First => (ours, None),
+        InitPosition::Last => (None, ours),
     };
     let init = init_containers(target.spec).filter(|init| !is_ours(init));
     let init = first.into_iter().chain(init.map(|init| (init.is_sidecar(), request(init)))).chain(last);
@@ -118,8 +118,8 @@ fn is_shared(spec: &PodSpec<'_>) -> bool {
     spec.resources.as_ref().is_some_and(|pod| asks(&pod.requests) || asks(&pod.limits))
 }
 
-fn exactly(asked: &ContainerResources) -> Resources<'_> {
-    let ContainerResources { cpu_request, memory_request, cpu_limit, memory_limit } = asked;
+fn exactly(asked: &ResourceOverrides) -> Resources<'_> {
+    let ResourceOverrides { cpu_request, memory_request, cpu_limit, memory_limit } = asked;
     Resources {
         requests: quantities(cpu_request, memory_request),
         limits: quantities(cpu_limit, memory_limit),
@@ -200,8 +200,9 @@ impl<'a> LimitRange<'a> {
             let (what, whom) = entry.split_once(" for ")?;
             let (resources, found) = what.rsplit_once(' ')?;
             let (_, container) = whom.rsplit_once("container ")?;
-            let is_meant =
-                found == kind && container != CONTAINER && resources.split(", ").any(|name| name == resource);
+            let is_meant = found == kind
+                && container != FETCH_CONTAINER
+                && resources.split(", ").any(|name| name == resource);
             is_meant.then_some(container)
         })
     }
@@ -217,5 +218,5 @@ fn init_containers<'a>(spec: &'a PodSpec<'_>) -> impl Iterator<Item = &'a Contai
 }
 
 fn is_ours(container: &Container<'_>) -> bool {
-    &*container.name == CONTAINER
+    &*container.name == FETCH_CONTAINER
 }

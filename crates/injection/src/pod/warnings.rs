@@ -6,9 +6,10 @@ use certmint_contract::annotations::{Containers, Renew};
 use certmint_contract::{Reload, keys};
 use std::collections::HashSet;
 
-pub(super) const WINDOWS: &str = "certmint: LeftAlone: this is a Windows pod; Certmint injects into Linux pods only and leaves it as it is";
+pub(super) const WINDOWS: &str =
+    "certmint: Ignored: this is a Windows pod; Certmint injects into Linux pods only and leaves it as it is";
 
-pub(super) const MIRROR: &str = "certmint: LeftAlone: this is the mirror of a static pod, which kubelet runs from a file; Certmint leaves it as it is, without a certificate";
+pub(super) const MIRROR: &str = "certmint: Ignored: this is the mirror of a static pod, which kubelet runs from a file; Certmint leaves it as it is, without a certificate";
 
 /// The most containers that a warning lists, and the most warnings about them.
 const MOST_SHOWN: usize = 10;
@@ -40,7 +41,7 @@ fn missing_containers(target: &Target<'_>) -> Vec<String> {
     let missing = names.iter().filter(|name| !present.contains(&***name)).take(MOST_SHOWN);
     let told = missing.map(|name| {
         format!(
-            "certmint: Doubtful: annotation {} names \"{name}\", but the pod has only {shown}",
+            "certmint: SuspiciousSetting: annotation {} names \"{name}\", but the pod has only {shown}",
             keys::CONTAINERS
         )
     });
@@ -56,7 +57,7 @@ fn readable_by_all(reader: &Reader) -> Option<String> {
     let users = users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     (!users.is_empty()).then(|| {
         format!(
-            "certmint: Doubtful: users {users} get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation {}",
+            "certmint: SuspiciousSetting: users {users} get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation {}",
             keys::CONTAINERS
         )
     })
@@ -71,12 +72,12 @@ fn unreadable_later(target: &Target<'_>, reader: &Reader) -> Option<String> {
     let name = reader::may_change_user(target.spec, &target.request.containers)?;
     let name: String = name.chars().take(LONGEST_SHOWN).collect();
     Some(format!(
-        "certmint: Doubtful: container \"{name}\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group"
+        "certmint: SuspiciousSetting: container \"{name}\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group"
     ))
 }
 
 fn no_guarantee() -> &'static str {
-    "certmint: Doubtful: annotation certmint.dev/resources takes the pod out of QoS class Guaranteed; write limits.cpu and limits.memory, and the same requests or none"
+    "certmint: SuspiciousSetting: annotation certmint.dev/resources takes the pod out of QoS class Guaranteed; write limits.cpu and limits.memory, and the same requests or none"
 }
 
 fn dns(target: &Target<'_>) -> Option<&'static str> {
@@ -84,10 +85,10 @@ fn dns(target: &Target<'_>) -> Option<&'static str> {
     let host = target.spec.host_network == Some(true);
     match policy {
         "Default" => Some(
-            "certmint: Doubtful: dnsPolicy Default does not resolve names of Services, which the issuance API has; use ClusterFirst",
+            "certmint: SuspiciousSetting: dnsPolicy Default does not resolve names of Services, which the issuance API has; use ClusterFirst",
         ),
         "ClusterFirst" if host => Some(
-            "certmint: Doubtful: a hostNetwork pod does not resolve names of Services, which the issuance API has; use dnsPolicy ClusterFirstWithHostNet",
+            "certmint: SuspiciousSetting: a hostNetwork pod does not resolve names of Services, which the issuance API has; use dnsPolicy ClusterFirstWithHostNet",
         ),
         _ => None,
     }
@@ -103,17 +104,17 @@ fn reload(target: &Target<'_>, reader: &Reader) -> Option<String> {
     }
     if target.spec.share_process_namespace != Some(true) {
         return Some(format!(
-            "certmint: Doubtful: no signal reaches {process}: set shareProcessNamespace: true in the pod's spec, or reload by http://127.0.0.1:PORT/PATH"
+            "certmint: SuspiciousSetting: no signal reaches {process}: set shareProcessNamespace: true in the pod's spec, or reload by http://127.0.0.1:PORT/PATH"
         ));
     }
     match reader {
         Reader::User(_) => None,
         Reader::Group(_) | Reader::FsGroup | Reader::Anyone(_) => Some(format!(
-            "certmint: Doubtful: a signal reaches {process} only when it runs as our user: set one runAsUser, not 0, for the whole pod"
+            "certmint: SuspiciousSetting: a signal reaches {process} only when it runs as our user: set one runAsUser, not 0, for the whole pod"
         )),
     }
 }
 
 fn never_renewed() -> &'static str {
-    "certmint: Doubtful: reload has no effect with renew: \"false\", because nothing is renewed in the pod"
+    "certmint: SuspiciousSetting: reload has no effect with renew: \"false\", because nothing is renewed in the pod"
 }

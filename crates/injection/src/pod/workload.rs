@@ -2,7 +2,7 @@
 
 use crate::Refusal;
 use crate::view::Metadata;
-use certmint_contract::{Request, WorkloadKind, WorkloadRef};
+use certmint_contract::{WorkloadKind, WorkloadOptions, WorkloadRef};
 
 /// The workload of a pod.
 pub(super) enum PodWorkload {
@@ -44,7 +44,7 @@ impl PodWorkload {
     }
 
     /// Every pod of an owner that cannot opt in has a certificate of its own, so one Secret cannot serve them all.
-    pub(super) fn check(&self, request: &Request) -> Result<(), Refusal> {
+    pub(super) fn check(&self, request: &WorkloadOptions) -> Result<(), Refusal> {
         match self {
             Self::Pod { owner: Some(owner), .. } if request.secret_name.is_some() => {
                 Err(Refusal::SecretOfManyPods(owner.clone()))

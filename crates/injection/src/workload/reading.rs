@@ -88,7 +88,7 @@ impl<'a> Workload<'a> {
 
     /// The user's keys that an earlier admission copied to the template.
     pub(super) fn copied(&self) -> Vec<&'static str> {
-        annotations::copied(self.template_annotation(keys::COPIED).unwrap_or_default()).collect()
+        annotations::copied_keys(self.template_annotation(keys::COPIED).unwrap_or_default()).collect()
     }
 
     /// Whether `inject` is true on the object, or on the template by the user's own hand.

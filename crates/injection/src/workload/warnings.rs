@@ -3,7 +3,7 @@
 use super::reading::{Copies, Workload};
 use crate::Refusal;
 use certmint_contract::annotations::Renew;
-use certmint_contract::{Request, WorkloadKind, keys};
+use certmint_contract::{WorkloadKind, WorkloadOptions, keys};
 
 /// A fault that is told and holds up nothing.
 pub(super) fn of(fault: &Refusal) -> String {
@@ -22,7 +22,7 @@ pub(super) fn stays_in(
     let asks = workload.metadata.annotation(keys::INJECT) == Some(keys::TRUE);
     (lost && asks).then(|| {
         format!(
-            "certmint: Doubtful: to undo the opt-in: kubectl -n {namespace} annotate {}/{name} {}-; the annotation on the {kind} has put Certmint's keys back on the pod template",
+            "certmint: SuspiciousSetting: to undo the opt-in: kubectl -n {namespace} annotate {}/{name} {}-; the annotation on the {kind} has put Certmint's keys back on the pod template",
             kind.as_str().to_lowercase(),
             keys::INJECT
         )
@@ -39,7 +39,7 @@ pub(super) fn stays_out(
     let (kind, name) = (workload.kind, workload.metadata.name.as_deref()?);
     came_back.then(|| {
         format!(
-            "certmint: Doubtful: to opt in again: kubectl -n {namespace} annotate {}/{name} {}=true; without that annotation on the {kind} Certmint's keys do not stay on the pod template",
+            "certmint: SuspiciousSetting: to opt in again: kubectl -n {namespace} annotate {}/{name} {}=true; without that annotation on the {kind} Certmint's keys do not stay on the pod template",
             kind.as_str().to_lowercase(),
             keys::INJECT
         )
@@ -49,11 +49,11 @@ pub(super) fn stays_out(
 pub(super) fn overridden(workload: &Workload<'_>, copies: &Copies<'_>) -> Vec<String> {
     let kind = workload.kind;
     let lost = copies.overridden.iter().map(|key| {
-        format!("certmint: Doubtful: annotation {key} on the pod template gives way to the one on the {kind}")
+        format!("certmint: SuspiciousSetting: annotation {key} on the pod template gives way to the one on the {kind}")
     });
     let kept = (workload.metadata.annotation(keys::INJECT) == Some("false")).then(|| {
         format!(
-            "certmint: Doubtful: the pod template itself says {}=true, so the {kind} stays opted in; change it there too",
+            "certmint: SuspiciousSetting: the pod template itself says {}=true, so the {kind} stays opted in; change it there too",
             keys::INJECT
         )
     });
@@ -71,18 +71,18 @@ pub(super) fn without_inject(workload: &Workload<'_>) -> Option<String> {
     }
     let (noun, verb) = if keys.len() == 1 { ("annotation", "has") } else { ("annotations", "have") };
     Some(format!(
-        "certmint: Doubtful: {noun} {} {verb} no effect without {}=true",
+        "certmint: SuspiciousSetting: {noun} {} {verb} no effect without {}=true",
         keys.join(", "),
         keys::INJECT
     ))
 }
 
 /// Pods that are meant to run on outlive a certificate that nothing renews.
-pub(super) fn never_renewed(kind: WorkloadKind, request: &Request) -> Option<String> {
+pub(super) fn never_renewed(kind: WorkloadKind, request: &WorkloadOptions) -> Option<String> {
     let ends = matches!(kind, WorkloadKind::Job | WorkloadKind::CronJob | WorkloadKind::Pod);
     (request.renew == Renew::Never && !ends).then(|| {
         format!(
-            "certmint: Doubtful: with renew: \"false\" nothing renews the certificate in the pods of a {kind}, which run longer than it is valid; leave it out, or restart them in time"
+            "certmint: SuspiciousSetting: with renew: \"false\" nothing renews the certificate in the pods of a {kind}, which run longer than it is valid; leave it out, or restart them in time"
         )
     })
 }
@@ -97,5 +97,5 @@ pub(super) fn not_by_itself(workload: &Workload<'_>) -> Option<String> {
         }
         _ => return None,
     };
-    Some(format!("certmint: Doubtful: {why}: delete them, and their successors get a certificate"))
+    Some(format!("certmint: SuspiciousSetting: {why}: delete them, and their successors get a certificate"))
 }

@@ -94,7 +94,7 @@ fn only_named_containers_get_the_files() {
     assert_eq!(
         warnings(&pod),
         [
-            "certmint: Doubtful: annotation certmint.dev/containers names \"envoy\", but the pod has only app, logs"
+            "certmint: SuspiciousSetting: annotation certmint.dev/containers names \"envoy\", but the pod has only app, logs"
         ]
     );
 }
@@ -313,7 +313,7 @@ fn the_mirror_of_a_static_pod_is_left_alone() {
     let mirror = opted_in().with("/metadata/annotations", "kubernetes.io/config.mirror", json!("5d41402a"));
     let injection = admit(&mirror, None).unwrap();
     assert!(injection.patch.is_empty());
-    assert!(injection.warnings[0].starts_with("certmint: LeftAlone: this is the mirror of a static pod"));
+    assert!(injection.warnings[0].starts_with("certmint: Ignored: this is the mirror of a static pod"));
 }
 
 #[test]

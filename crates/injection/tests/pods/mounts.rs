@@ -99,7 +99,7 @@ fn a_directory_that_an_earlier_container_has_made_is_enough() {
 #[test]
 fn where_a_directory_may_be_there_the_user_is_warned() {
     let warnings = |pod: &Object| admit(pod, None).unwrap().warnings;
-    let told = "certmint: Doubtful: container \"app\" mounts volume \"x\" read-only at /app, above the certificate's place /app/tls; it starts only if the volume has that directory already: otherwise choose another place with annotation certmint.dev/mount-path";
+    let told = "certmint: SuspiciousSetting: container \"app\" mounts volume \"x\" read-only at /app, above the certificate's place /app/tls; without that directory in the volume it cannot start: choose another place with annotation certmint.dev/mount-path";
     let claim = || json!({"persistentVolumeClaim": {"claimName": "data"}});
     let unmarked = || json!({"readOnly": false});
     for doubtful in [

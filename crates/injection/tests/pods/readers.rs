@@ -81,7 +81,7 @@ fn the_reference_has_every_case_with_its_mode() {
 #[test]
 fn who_stops_being_root_is_warned() {
     let warnings = |pod: &Object| admit(pod, None).unwrap().warnings;
-    let told = "certmint: Doubtful: container \"app\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
+    let told = "certmint: SuspiciousSetting: container \"app\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
     let root = || app(user(0));
     assert_eq!(warnings(&with(json!({}), json!([root()]))), [told]);
     assert_eq!(warnings(&with(user(0), json!([app(json!({}))]))), [told]);
@@ -156,7 +156,7 @@ fn a_key_that_known_users_cannot_share_is_warned_of() {
     assert_eq!(
         warnings(&with(json!({}), apart())),
         [
-            "certmint: Doubtful: users 1000, 2000 get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation certmint.dev/containers"
+            "certmint: SuspiciousSetting: users 1000, 2000 get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation certmint.dev/containers"
         ]
     );
     assert!(warnings(&with(json!({"fsGroup": 1}), apart())).is_empty());

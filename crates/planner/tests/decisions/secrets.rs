@@ -262,7 +262,7 @@ fn what_is_not_allowed_is_refused_all_at_once() {
     assert_eq!(code, ErrorCode::NotAllowed);
     assert_eq!(
         message,
-        "Deployment/payments in shop: annotation certmint.dev/duration: 8760h is not allowed; the policy allows 10m to 720h; annotation certmint.dev/key-algorithm: rsa-4096 is not allowed; the policy allows ecdsa-p256; annotation certmint.dev/dns-names: bank.example.com is not allowed in namespace shop; ask whoever runs Certmint to add it to extraDnsNames, or remove it (names of Services need no asking)"
+        "Deployment/payments in shop: annotation certmint.dev/duration: 8760h is not allowed; the policy allows 10m to 720h; annotation certmint.dev/key-algorithm: rsa-4096 is not allowed; the policy allows ecdsa-p256; annotation certmint.dev/dns-names: bank.example.com is not allowed in namespace shop; ask your platform engineer to add it to extraDnsNames, or remove it (names of Services are always allowed)"
     );
     let world = World::default().with_policy(r#"{"excludedNamespaces":["shop"]}"#);
     assert!(refusal(&world).message.contains("namespace shop is excluded by the policy"));

@@ -1,6 +1,6 @@
-//! The policy in its file.
+//! The policy file, and the policy that a server starts with.
 
-use super::{INTERVAL, follow};
+use super::{POLL_INTERVAL, follow};
 use crate::observability::Observability;
 use crate::{BindError, bind};
 use certmint_contract::policy::PolicyError;
@@ -11,16 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
-/// The file with the policy, JSON from a mounted ConfigMap.
+/// File with the policy as JSON, from a mounted ConfigMap.
 #[derive(Clone, Debug)]
 pub struct PolicyFile {
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Where the controller keeps the last policy that was valid, for whoever starts while the file is broken.
+    /// Path of the last valid policy, which the controller keeps for servers that start while the file is not valid.
     pub last_valid: Option<PathBuf>,
 }
 
-/// Why there is no policy to begin with.
+/// Error for a policy file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyFileError {
     /// The file cannot be read.
@@ -28,58 +28,60 @@ pub enum PolicyFileError {
         "the policy file {path} cannot be read: {why}; check the flag --policy and the mount of the ConfigMap"
     )]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         why: std::io::Error,
     },
-    /// The policy is broken.
+    /// The content is not a valid policy.
     #[error("{path}: {why}")]
-    Broken {
-        /// The file.
+    Invalid {
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Error in the policy.
         why: PolicyError,
     },
 }
 
 impl PolicyFile {
-    /// Waits for the policy that is in force at the start: the one in the file or, when that cannot be used, the last
-    /// one that was valid. Until there is one, `/readyz` on that address says what is missing. `None` at a shutdown.
+    /// Waits for the policy that a server starts with: the one in the file or, when it is not valid, the last valid one. While
+    /// there is neither, `/readyz` on the address `health` reports the error. Returns `None` at a shutdown.
     ///
     /// # Errors
-    /// When the address is not to be had.
+    /// The server cannot listen on `health`.
     pub async fn wait_for_first(
         &self,
         health: SocketAddr,
         shutdown: &CancellationToken,
     ) -> Result<Option<Policy>, BindError> {
-        let missing = match self.read() {
+        let error = match self.read() {
             Ok(policy) => return Ok(Some(policy)),
-            Err(missing) => missing,
+            Err(error) => error,
         };
         let code = ErrorCode::InvalidPolicy;
-        tracing::error!(%code, error = %missing, "there is no policy to begin with, so this program waits for one and is not ready");
-        let why = Arc::new(Mutex::new(missing.to_string()));
-        let told = Arc::clone(&why);
-        let ready = move || Err(told.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        tracing::error!(%code, %error, "there is no valid policy, so this program waits for one and is not ready");
+        let last_error = Arc::new(Mutex::new(error.to_string()));
+        let reported = Arc::clone(&last_error);
+        let ready = move || Err(reported.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let probes = Observability { registry: Arc::new(Registry::default()), ready };
-        let over = shutdown.child_token();
-        let found = async {
-            let found = shutdown.run_until_cancelled(self.wait_for_valid(&why)).await;
-            over.cancel();
-            found
+        let stop_probes = shutdown.child_token();
+        let policy = async {
+            let policy = shutdown.run_until_cancelled(self.wait_for_valid(&last_error)).await;
+            stop_probes.cancel();
+            policy
         };
-        let (found, ()) = tokio::join!(found, probes.serve(bind(health)?, over.clone()));
-        Ok(found)
+        let (policy, ()) = tokio::join!(policy, probes.serve(bind(health)?, stop_probes.clone()));
+        Ok(policy)
     }
 
-    async fn wait_for_valid(&self, why: &Mutex<String>) -> Policy {
+    async fn wait_for_valid(&self, last_error: &Mutex<String>) -> Policy {
         loop {
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             match self.read() {
                 Ok(policy) => return policy,
-                Err(missing) => *why.lock().unwrap_or_else(PoisonError::into_inner) = missing.to_string(),
+                Err(error) => {
+                    *last_error.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
+                }
             }
         }
     }
@@ -91,24 +93,24 @@ impl PolicyFile {
         };
         let Some(Ok(last_valid)) = self.last_valid.as_deref().map(read) else { return Err(error) };
         let code = ErrorCode::InvalidPolicy;
-        tracing::error!(%code, %error, "the policy cannot be used, so this program begins with the last one that was valid");
+        tracing::error!(%code, %error, "the policy is not valid, so this program starts with the last valid one");
         Ok(last_valid)
     }
 
-    /// Hands the policy to `taken` now and whenever the file changed, until `shutdown`. One that is broken is logged,
-    /// and handed over as what is wrong with it.
+    /// Calls `changed` with the policy now and after each change of the file, until `shutdown`. A policy that is not valid is
+    /// logged, and `changed` gets its error.
     pub async fn follow(
         self,
         shutdown: CancellationToken,
-        mut taken: impl FnMut(Result<Policy, PolicyError>),
+        mut changed: impl FnMut(Result<Policy, PolicyError>),
     ) {
-        follow([self.path], INTERVAL, shutdown, |[json]| {
+        follow([self.path], POLL_INTERVAL, shutdown, |[json]| {
             let policy = Policy::from_json(&json);
             if let Err(error) = &policy {
                 let code = ErrorCode::InvalidPolicy;
-                tracing::error!(%code, %error, "policy not taken, the last good one stays in force");
+                tracing::error!(%code, %error, "the new policy is not valid, the last valid one stays in force");
             }
-            taken(policy);
+            changed(policy);
         })
         .await;
     }
@@ -116,79 +118,84 @@ impl PolicyFile {
 
 fn read(path: &Path) -> Result<Policy, PolicyFileError> {
     let json = std::fs::read(path).map_err(|why| PolicyFileError::Read { path: path.into(), why })?;
-    Policy::from_json(&json).map_err(|why| PolicyFileError::Broken { path: path.into(), why })
+    Policy::from_json(&json).map_err(|why| PolicyFileError::Invalid { path: path.into(), why })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
-    const CONTRADICTION: &str = r#"{"longestDuration":"12h"}"#;
+    /// A policy whose longest duration is shorter than its default.
+    const INVALID: &str = r#"{"longestDuration":"12h"}"#;
 
     #[test]
-    fn a_program_that_starts_with_a_broken_policy_takes_the_last_valid_one() {
+    fn a_server_with_an_invalid_policy_starts_with_the_last_valid_one() {
         let directory = tempfile::tempdir().unwrap();
         let (path, last_valid) = (directory.path().join("policy.json"), directory.path().join("last.json"));
         let file = PolicyFile { path: path.clone(), last_valid: Some(last_valid.clone()) };
-        fs::write(&path, CONTRADICTION).unwrap();
-        assert!(matches!(file.read(), Err(PolicyFileError::Broken { .. })), "there was none yet");
+        fs::write(&path, INVALID).unwrap();
+        assert!(matches!(file.read(), Err(PolicyFileError::Invalid { .. })), "there is no valid policy yet");
         fs::write(&last_valid, r#"{"shortestDuration":"1h"}"#).unwrap();
         assert_eq!(file.read().unwrap().shortest_duration, "1h".parse().unwrap());
-        // Once it is mended, it counts.
+        // A valid policy in the file has priority.
         fs::write(&path, r#"{"shortestDuration":"2h"}"#).unwrap();
         assert_eq!(file.read().unwrap().shortest_duration, "2h".parse().unwrap());
-        // The last valid one may have been valid for another release only.
-        fs::write(&path, CONTRADICTION).unwrap();
-        fs::write(&last_valid, CONTRADICTION).unwrap();
+        // The last valid policy may have been valid for another release only.
+        fs::write(&path, INVALID).unwrap();
+        fs::write(&last_valid, INVALID).unwrap();
         let error = file.read().unwrap_err().to_string();
         assert!(error.starts_with(&path.display().to_string()), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_any_policy_a_program_waits_and_says_what_is_missing() {
+    async fn without_a_valid_policy_a_server_waits_and_reports_the_error() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("policy.json");
-        fs::write(&path, CONTRADICTION).unwrap();
+        fs::write(&path, INVALID).unwrap();
         let file = PolicyFile { path: path.clone(), last_valid: None };
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let health = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let waiting = {
             let file = file.clone();
             let shutdown = shutdown.clone();
-            tokio::spawn(async move { file.wait_for_first(port, &shutdown).await.unwrap() })
+            tokio::spawn(async move { file.wait_for_first(health, &shutdown).await.unwrap() })
         };
-        let answer = loop {
-            match ask(port, "/readyz").await {
-                Ok(answer) => break answer,
+        let response = loop {
+            match get(health, "/readyz").await {
+                Ok(response) => break response,
                 Err(_) => tokio::task::yield_now().await,
             }
         };
-        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("contradicts itself"), "{answer}");
-        assert!(ask(port, "/healthz").await.unwrap().starts_with("HTTP/1.1 200"));
+        assert!(
+            response.starts_with("HTTP/1.1 503") && response.contains("contradicts itself"),
+            "{response}"
+        );
+        assert!(get(health, "/healthz").await.unwrap().starts_with("HTTP/1.1 200"));
         fs::write(&path, r#"{"shortestDuration":"2h"}"#).unwrap();
-        let policy = waiting.await.unwrap().expect("nobody shut it down");
+        let policy = waiting.await.unwrap().expect("there was no shutdown");
         assert_eq!(policy.shortest_duration, "2h".parse().unwrap());
         // The address is free again.
-        drop(bind(port).unwrap());
-        fs::write(&path, CONTRADICTION).unwrap();
+        drop(bind(health).unwrap());
+        fs::write(&path, INVALID).unwrap();
         shutdown.cancel();
-        assert_eq!(file.wait_for_first(port, &shutdown).await.unwrap(), None);
+        assert_eq!(file.wait_for_first(health, &shutdown).await.unwrap(), None);
     }
 
-    async fn ask(port: SocketAddr, path: &str) -> std::io::Result<String> {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::TcpStream::connect(port).await?;
+    async fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(address).await?;
         stream
             .write_all(format!("GET {path} HTTP/1.1\r\nhost: probe\r\nconnection: close\r\n\r\n").as_bytes())
             .await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok(answer)
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await?;
+        Ok(response)
     }
 
     #[test]
-    fn at_the_start_a_broken_policy_is_an_error_that_names_the_file() {
+    fn the_error_of_an_invalid_policy_names_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let file = PolicyFile { path: directory.path().join("policy.json"), last_valid: None };
         assert!(matches!(file.read(), Err(PolicyFileError::Read { .. })));

@@ -37,11 +37,11 @@ const CRATES: [&str; 9] = [
     "server",
     "webhook",
 ];
-/// Files without messages: help texts of metrics and flags, the catalogue of codes, and tests.
-const FILES_WITHOUT_MESSAGES: [&str; 6] =
-    ["args.rs", "error_code.rs", "logs.rs", "metrics.rs", "testing.rs", "tests.rs"];
+/// Files without messages: help texts of metrics and flags, words of the reference page, the catalogue of codes, and tests.
+const FILES_WITHOUT_MESSAGES: [&str; 7] =
+    ["args.rs", "error_code.rs", "logs.rs", "metrics.rs", "reference.rs", "testing.rs", "tests.rs"];
 /// Macros whose texts are not error messages.
-const OTHER_MACROS: [&str; 5] = ["debug", "info", "trace", "concat", "user_annotations"];
+const OTHER_MACROS: [&str; 4] = ["debug", "info", "trace", "concat"];
 
 pub(crate) fn read(repository: &Path) -> Sources {
     let mut sources = Sources::default();

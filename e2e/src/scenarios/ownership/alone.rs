@@ -20,8 +20,8 @@ pub(super) fn stall(scene: &Scene<'_>) -> Result<()> {
 pub(super) fn served(scene: &Scene<'_>) -> Result<()> {
     let pods = await_pods(&scene.kubectl, "stalls", true)?;
     let name = first_name(&pods)?;
-    scene.event("Pod", name, "ServedAlone")?;
-    let told = scene.event("Deployment", "stalls", "ServedAlone")?;
+    scene.event("Pod", name, "StandalonePod")?;
+    let told = scene.event("Deployment", "stalls", "StandalonePod")?;
     ensure!(told.contains("service account nobody"), "{told}");
     let program = ["sh", "-c", "openssl x509 -in /var/run/secrets/certmint.dev/tls.crt -noout -serial"];
     wait::until("the pod to serve the certificate of its own Secret", PATIENCE, || {

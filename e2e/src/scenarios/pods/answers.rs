@@ -129,7 +129,7 @@ fn refused() -> Vec<(Shape, Answer)> {
 }
 
 fn warned() -> Vec<(Shape, Answer)> {
-    const WINDOWS: &str = "certmint: LeftAlone: this is a Windows pod; Certmint injects into Linux pods only and leaves it as it is";
+    const WINDOWS: &str = "certmint: Ignored: this is a Windows pod; Certmint injects into Linux pods only and leaves it as it is";
     vec![
         (shape("windows").spec("os", json!({ "name": "windows" })).warned(WINDOWS), Answer::LeftAlone),
         (
@@ -143,25 +143,25 @@ fn warned() -> Vec<(Shape, Answer)> {
                 .noted("kubernetes.io/config.mirror", "5d41402abc4b2a76b9719d911017c592")
                 .spec("nodeName", "somewhere".into())
                 .warned(
-                    "certmint: LeftAlone: this is the mirror of a static pod, which kubelet runs from a file; Certmint leaves it as it is, without a certificate",
+                    "certmint: Ignored: this is the mirror of a static pod, which kubelet runs from a file; Certmint leaves it as it is, without a certificate",
                 ),
             Answer::LeftAlone,
         ),
         (
             shape("host-network-without-dns").spec("hostNetwork", true.into()).warned(
-                "certmint: Doubtful: a hostNetwork pod does not resolve names of Services, which the issuance API has; use dnsPolicy ClusterFirstWithHostNet",
+                "certmint: SuspiciousSetting: a hostNetwork pod does not resolve names of Services, which the issuance API has; use dnsPolicy ClusterFirstWithHostNet",
             ),
             Answer::Injected,
         ),
         (
             shape("absent-container").annotated("containers", "app,envoy").warned(
-                "certmint: Doubtful: annotation certmint.dev/containers names \"envoy\", but the pod has only app",
+                "certmint: SuspiciousSetting: annotation certmint.dev/containers names \"envoy\", but the pod has only app",
             ),
             Answer::Injected,
         ),
         (
             shape("signal-without-shared-processes").annotated("reload", "signal:SIGHUP:nginx").warned(
-                "certmint: Doubtful: no signal reaches nginx: set shareProcessNamespace: true in the pod's spec, or reload by http://127.0.0.1:PORT/PATH",
+                "certmint: SuspiciousSetting: no signal reaches nginx: set shareProcessNamespace: true in the pod's spec, or reload by http://127.0.0.1:PORT/PATH",
             ),
             Answer::Injected,
         ),
@@ -174,7 +174,7 @@ fn warned() -> Vec<(Shape, Answer)> {
                     json!({ "volumeMounts": [{ "name": "data", "mountPath": "/data", "readOnly": true }] }),
                 )])
                 .warned(
-                    "certmint: Doubtful: container \"app\" mounts volume \"data\" read-only at /data, above the certificate's place /data/tls; it starts only if the volume has that directory already: otherwise choose another place with annotation certmint.dev/mount-path",
+                    "certmint: SuspiciousSetting: container \"app\" mounts volume \"data\" read-only at /data, above the certificate's place /data/tls; without that directory in the volume it cannot start: choose another place with annotation certmint.dev/mount-path",
                 ),
             Answer::Injected,
         ),

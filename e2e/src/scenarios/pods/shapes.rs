@@ -4,9 +4,9 @@ use serde_json::json;
 
 use super::shape::{Shape, checking, container, running, shape};
 
-const LOST_WITH_THE_USER: &str = "certmint: Doubtful: container \"app\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
-const LOST_WITH_THE_PROXY: &str = "certmint: Doubtful: container \"proxy\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
-const SHARED_BY_NOBODY: &str = "certmint: Doubtful: users 1000, 2000 get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation certmint.dev/containers";
+const LOST_WITH_THE_USER: &str = "certmint: SuspiciousSetting: container \"app\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
+const LOST_WITH_THE_PROXY: &str = "certmint: SuspiciousSetting: container \"proxy\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
+const SHARED_BY_NOBODY: &str = "certmint: SuspiciousSetting: users 1000, 2000 get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation certmint.dev/containers";
 /// How the image's own user, of whom a pod tells nothing, reads the key.
 const IMAGE_USER: &str = "65532 444 65532:0";
 /// Passes when the key can be read and is one.
@@ -194,7 +194,7 @@ fn surroundings() -> Vec<Shape> {
                 false,
             )])
             .read_by("app", IMAGE_USER)
-            .warned("certmint: Doubtful: container \"app\" mounts volume \"node\" read-only at /node, above the certificate's place /node/ssl; it starts only if the volume has that directory already: otherwise choose another place with annotation certmint.dev/mount-path"),
+            .warned("certmint: SuspiciousSetting: container \"app\" mounts volume \"node\" read-only at /node, above the certificate's place /node/ssl; without that directory in the volume it cannot start: choose another place with annotation certmint.dev/mount-path"),
         shape("own-token")
             .spec("automountServiceAccountToken", false.into())
             .spec("volumes", json!([{ "name": "token", "projected": {

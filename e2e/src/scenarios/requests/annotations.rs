@@ -35,7 +35,7 @@ const REFUSED: [(&str, &str); 16] = [
     ),
     (
         "dns-names=payments.names.svc",
-        "NotAllowed: annotation certmint.dev/dns-names: payments.names.svc is not allowed in namespace annotations; ask whoever runs Certmint to add it to extraDnsNames, or remove it (names of Services need no asking)",
+        "NotAllowed: annotation certmint.dev/dns-names: payments.names.svc is not allowed in namespace annotations; ask your platform engineer to add it to extraDnsNames, or remove it (names of Services are always allowed)",
     ),
     (
         "duration=24H",
@@ -83,15 +83,15 @@ const REFUSED: [(&str, &str); 16] = [
 const DOUBTFUL: [(&str, &str); 3] = [
     (
         "containers=app,sidecar",
-        r#"certmint: Doubtful: annotation certmint.dev/containers names "sidecar", but the pod has only app"#,
+        r#"certmint: SuspiciousSetting: annotation certmint.dev/containers names "sidecar", but the pod has only app"#,
     ),
     (
         "reload=signal:SIGHUP:nginx",
-        "certmint: Doubtful: no signal reaches nginx: set shareProcessNamespace: true in the pod's spec, or reload by http://127.0.0.1:PORT/PATH",
+        "certmint: SuspiciousSetting: no signal reaches nginx: set shareProcessNamespace: true in the pod's spec, or reload by http://127.0.0.1:PORT/PATH",
     ),
     (
         "renew=false",
-        r#"certmint: Doubtful: with renew: "false" nothing renews the certificate in the pods of a Deployment, which run longer than it is valid; leave it out, or restart them in time"#,
+        r#"certmint: SuspiciousSetting: with renew: "false" nothing renews the certificate in the pods of a Deployment, which run longer than it is valid; leave it out, or restart them in time"#,
     ),
 ];
 
@@ -145,7 +145,7 @@ fn warned(scene: &Scene<'_>) -> Result<()> {
     idle["metadata"]["annotations"] = json!({ "certmint.dev/duration": "1h" });
     let create = scene.kubectl.command(&["create", "--filename=-", "--dry-run=server"]);
     let told = command::output_with_input(&mut both_streams(&create), &idle.to_string())?;
-    let expected = "Warning: certmint: Doubtful: annotation certmint.dev/duration has no effect without certmint.dev/inject=true";
+    let expected = "Warning: certmint: SuspiciousSetting: annotation certmint.dev/duration has no effect without certmint.dev/inject=true";
     ensure!(told.lines().any(|line| line == expected), "kubectl create said: {told}");
     Ok(())
 }
@@ -159,7 +159,7 @@ fn excluded(scene: &Scene<'_>) -> Result<()> {
         let told = command::output_with_input(&mut create, &opted_in.to_string());
         let told = told.err().map(|error| format!("{error:#}")).unwrap_or_default();
         let expected = format!(
-            "denied the request: NotAllowed: namespace {namespace} is excluded by the policy; ask whoever runs Certmint to change excludedNamespaces"
+            "denied the request: NotAllowed: namespace {namespace} is excluded by the policy; ask your platform engineer to change excludedNamespaces"
         );
         ensure!(told.contains(&expected), "in {namespace} kubectl said: {told}");
     }

@@ -81,7 +81,7 @@ fn names(scene: &Scene<'_>) -> Result<()> {
     let asks = |name: &str| format!("certmint.dev/dns-names={name}");
     let denied = |name: &str| {
         format!(
-            "NotAllowed: annotation certmint.dev/dns-names: {name} is not allowed in namespace policy; ask whoever runs Certmint to add it to extraDnsNames, or remove it (names of Services need no asking)"
+            "NotAllowed: annotation certmint.dev/dns-names: {name} is not allowed in namespace policy; ask your platform engineer to add it to extraDnsNames, or remove it (names of Services are always allowed)"
         )
     };
     for name in [
@@ -135,7 +135,7 @@ fn bounds(scene: &Scene<'_>, excluded: &Kubectl<'_>) -> Result<()> {
     refused(
         excluded,
         "certmint.dev/inject=true",
-        "NotAllowed: namespace policy-excluded is excluded by the policy; ask whoever runs Certmint to change excludedNamespaces",
+        "NotAllowed: namespace policy-excluded is excluded by the policy; ask your platform engineer to change excludedNamespaces",
     )
 }
 
@@ -178,7 +178,7 @@ fn broken(scene: &Scene<'_>) -> Result<()> {
             ensure!(shown.as_deref() == Some("1"), "{} shows {shown:?}", pod["metadata"]["name"]);
         }
     }
-    let note = "policy not taken, the last good one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
+    let note = "the new policy is not valid, the last valid one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
     is_told(&system, "Deployment/certmint-controller", "InvalidPolicy", note)
 }
 

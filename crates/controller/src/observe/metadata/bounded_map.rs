@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use certmint_contract::keys;
-use certmint_contract::ownership::TEMPLATE_HASH;
+use certmint_contract::ownership::TEMPLATE_HASH_LABEL;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -80,7 +80,7 @@ impl<'de> Visitor<'de> for BoundedMap {
 
 /// Returns whether the controller needs the label even when the object has more labels than are kept.
 fn is_always_kept(key: &str) -> bool {
-    key == keys::MANAGED || key == TEMPLATE_HASH || INDIVIDUAL_LABELS.contains(&key)
+    key == keys::MANAGED || key == TEMPLATE_HASH_LABEL || INDIVIDUAL_LABELS.contains(&key)
 }
 
 impl<'de> DeserializeSeed<'de> for BoundedMap {

@@ -1,6 +1,6 @@
 //! Reads watched objects as injected pods.
 
-use certmint_contract::ownership::{TEMPLATE_HASH, workload_of_pod};
+use certmint_contract::ownership::{TEMPLATE_HASH_LABEL, workload_of_pod};
 use certmint_contract::{Namespace, WorkloadKind, WorkloadRef, keys};
 
 use super::specs::PodSpec;
@@ -21,11 +21,12 @@ impl WatchedObject {
         let labels = self.metadata.labels.clone().unwrap_or_default();
         let annotations = self.metadata.annotations.clone().unwrap_or_default();
         let stamp: Option<WorkloadRef> = annotations.get(keys::WORKLOAD).and_then(|text| text.parse().ok());
-        let hash = labels.get(TEMPLATE_HASH).map(String::as_str);
+        let hash = labels.get(TEMPLATE_HASH_LABEL).map(String::as_str);
         let workload = owner.and_then(|owner| {
             workload_of_pod(&owner.api_version, &owner.kind, &owner.name, hash, stamp.as_ref())
         });
-        let is_user_annotation = |key: &str| key.starts_with(keys::PREFIX) && !keys::OWN_KEYS.contains(&key);
+        let is_user_annotation =
+            |key: &str| key.starts_with(keys::PREFIX) && !keys::CERTMINT_KEYS.contains(&key);
         let facts = PodFacts {
             uid: self.uid().into(),
             is_started: self.status()?.has("Initialized"),

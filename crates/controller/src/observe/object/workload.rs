@@ -83,7 +83,7 @@ impl WatchedObject {
         of_template: &'a BTreeMap<String, String>,
     ) -> BTreeMap<&'a str, &'a str> {
         let copied = of_template.get(keys::COPIED).map(String::as_str).unwrap_or_default();
-        let copied: Vec<&str> = annotations::copied(copied).collect();
+        let copied: Vec<&str> = annotations::copied_keys(copied).collect();
         let written = of_template.iter().filter(|(key, _)| !copied.contains(&key.as_str()));
         let own = self.metadata.annotations.iter().flatten();
         written.chain(own).map(|(key, value)| (key.as_str(), value.as_str())).collect()

@@ -1,8 +1,8 @@
-//! Closing a connection so that what was said last arrives.
+//! Streams that close in such a way that the peer receives the last response.
 //!
-//! A socket that is closed with input unread is reset, and the peer's kernel then throws away what the peer has not read
-//! yet: the very answer that says why no more is read (RFC 9112 section 9.6). So the input is read for a while, and
-//! thrown away.
+//! The kernel resets a socket that is closed with unread input, and the peer's kernel then discards what the peer has not read
+//! yet: the response that explains why the server closes (RFC 9112 section 9.6). So the server reads and discards input for a
+//! while before it closes the socket.
 
 use crate::activity::Activity;
 use std::io;
@@ -13,13 +13,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// How long the peer has to read the answer.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How much of what it sends meanwhile is taken.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// Maximum time for which the server discards input before it closes the socket.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum bytes that the server discards before it closes the socket.
+const MAX_DISCARDED_BYTES: usize = 16 * 1024 * 1024;
 
-/// A stream whose shutdown waits for the peer's.
-pub(crate) struct Lingering<S> {
+/// Stream whose shutdown waits until the peer closes its side, up to [`LINGER_TIMEOUT`].
+pub(crate) struct LingeringStream<S> {
     stream: S,
     activity: Arc<Activity>,
     closing: Option<Closing>,
@@ -27,16 +27,16 @@ pub(crate) struct Lingering<S> {
 
 struct Closing {
     deadline: Pin<Box<tokio::time::Sleep>>,
-    bytes: usize,
+    discarded_bytes: usize,
 }
 
-impl<S> Lingering<S> {
+impl<S> LingeringStream<S> {
     pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self { stream, activity, closing: None }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for LingeringStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -46,7 +46,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         pin!(&mut self.stream).poll_write(cx, bytes)
     }
@@ -73,17 +73,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
             activity.close();
             ready!(pin!(&mut *stream).poll_shutdown(cx))?;
         }
-        let deadline = || Box::pin(tokio::time::sleep_until(Instant::now() + PATIENCE));
-        let closing = closing.get_or_insert_with(|| Closing { deadline: deadline(), bytes: 0 });
-        let mut thrown_away = [0; 4096];
-        while closing.deadline.as_mut().poll(cx).is_pending() && closing.bytes < MOST_BYTES {
-            let mut buffer = ReadBuf::new(&mut thrown_away);
+        let deadline = || Box::pin(tokio::time::sleep_until(Instant::now() + LINGER_TIMEOUT));
+        let closing = closing.get_or_insert_with(|| Closing { deadline: deadline(), discarded_bytes: 0 });
+        let mut discarded = [0; 4096];
+        while closing.deadline.as_mut().poll(cx).is_pending() && closing.discarded_bytes < MAX_DISCARDED_BYTES
+        {
+            let mut buffer = ReadBuf::new(&mut discarded);
             let read = ready!(pin!(&mut *stream).poll_read(cx, &mut buffer));
-            // The end, in whatever way, is what was waited for.
+            // The peer closed its side, in order or by an error.
             if read.is_err() || buffer.filled().is_empty() {
                 break;
             }
-            closing.bytes += buffer.filled().len();
+            closing.discarded_bytes += buffer.filled().len();
         }
         Poll::Ready(Ok(()))
     }
