@@ -1,26 +1,27 @@
-//! `cargo xtask demo`: the main job from nothing to renewals under traffic, told step by step.
+//! `cargo xtask demo`: installs Certmint on an empty cluster, opts two workloads in, and renews their certificates under
+//! traffic. It prints each step.
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::cluster::{Cluster, Options};
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{heading, note, step};
 use certmint_local_cluster::workload;
 
-use crate::story::call::{self, Caller};
+use crate::story::call::{self, ClientCertificate};
 use crate::story::examples;
-use crate::story::traffic::{Tally, Traffic};
+use crate::story::traffic::{RequestCounts, Traffic};
 
-/// How the demo is to go.
+/// Options of the demo.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// Leave everything running in the end.
+pub struct DemoOptions {
+    /// Leaves everything running at the end.
     pub keep: bool,
-    /// The existing cluster that kubectl knows by this context, instead of a local one.
+    /// kubectl context of an existing cluster. `None` starts a local cluster.
     pub context: Option<String>,
-    /// Where an existing cluster pulls images from; all that the demo needs are pushed there.
+    /// Registry from which an existing cluster pulls images. The demo pushes its images there.
     pub registry: Option<String>,
 }
 
@@ -28,57 +29,62 @@ const CLUSTER: &str = "demo";
 const NAMESPACE: &str = "shop";
 const HOST: &str = "payments.shop.svc";
 const RATE: u32 = 50;
-/// Certificates of seconds, so that renewals can be watched; the default is a day.
+/// Lifetime of the certificates: short, so that renewals can be watched. The default is a day.
 const DURATION: &str = "30s";
 const RENEWALS: u64 = 5;
 
-/// Runs the demo, and removes everything it made unless told to keep it.
+/// Runs the demo, and removes everything that it created unless [`DemoOptions::keep`] is set.
 ///
 /// # Errors
-/// When a step fails; the error says which.
-pub fn run(settings: &Settings) -> Result<()> {
-    let Settings { keep, context, registry } = settings;
+/// When a step fails. The error names the step.
+pub fn run(options: &DemoOptions) -> Result<()> {
+    let DemoOptions { keep, context, registry } = options;
     let cache = Cache::open()?;
     heading(match context {
-        Some(_) => "A Kubernetes that you have",
-        None => "A local Kubernetes, built from source and run without a container engine",
+        Some(_) => "Use an existing Kubernetes cluster",
+        None => "Start a local Kubernetes cluster, built from source and without a container engine",
     });
     let cluster = match context {
         Some(context) => Cluster::existing(&cache, Some(context), registry.as_deref())?,
         None => Cluster::start(&cache, &Options { name: CLUSTER.to_owned(), control_plane_only: false })?,
     };
-    vacant(&cluster)?;
-    let told = tell(&cluster);
-    if let (Err(_), false) = (&told, *keep) {
-        println!("{}", crate::report::of(&cluster, &[NAMESPACE.to_owned(), SYSTEM_NAMESPACE.to_owned()]));
+    assert_namespaces_unused(&cluster)?;
+    let result = run_steps(&cluster);
+    if result.is_err() && !*keep {
+        println!(
+            "{}",
+            crate::report::collect(&cluster, &[NAMESPACE.to_owned(), SYSTEM_NAMESPACE.to_owned()])
+        );
     }
-    let ended = if *keep { leave(&cluster) } else { remove(cluster) };
-    // What failed first tells more than what failed to be cleaned up after it.
-    let tally = told?;
+    let ended = if *keep { leave_running(&cluster) } else { remove(cluster) };
+    // The first error explains more than an error of the clean-up after it.
+    let counts = result?;
     ended?;
-    println!("\n{} requests, {} failed", grouped(tally.requests), grouped(tally.failed));
+    println!("\n{} requests, {} failed", grouped(counts.requests), grouped(counts.failed));
     Ok(())
 }
 
-fn tell(cluster: &Cluster) -> Result<Tally> {
-    heading("Certmint is installed");
+fn run_steps(cluster: &Cluster) -> Result<RequestCounts> {
+    heading("Install Certmint");
     shell(&format!(
         "helm install certmint charts/certmint -n certmint-system --create-namespace --wait --set {}",
-        installation::SHORT_LIVED.join(",")
+        installation::ALLOW_SHORT_LIFETIMES.join(",")
     ));
-    note("  (and the values that name the images built here)");
-    step("webhook and controller are ready", || installation::install(cluster, installation::SHORT_LIVED))?;
+    note("  (and further values with the images that were built here)");
+    step("webhook and controller are ready", || {
+        installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)
+    })?;
 
-    let kubectl = namespace(cluster, NAMESPACE, &["pod-security.kubernetes.io/enforce=restricted"])?;
+    let kubectl = create_namespace(cluster, NAMESPACE, &["pod-security.kubernetes.io/enforce=restricted"])?;
     opt_in(cluster, &kubectl)?;
-    call_it(&kubectl)?;
-    load(cluster, &kubectl)
+    call_payments(&kubectl)?;
+    send_traffic(cluster, &kubectl)
 }
 
 fn opt_in(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
-    heading("A payment service opts in");
+    heading("Opt a payments service and its client in");
     shell("kubectl apply -f docs/src/examples/payments.yaml -f docs/src/examples/checkout.yaml");
-    note("  (with images of nginx and curl built here)");
+    note("  (with images of nginx and curl that were built here)");
     examples::apply_payments(cluster, kubectl)?;
     examples::apply_checkout(cluster, kubectl)?;
     let duration = format!("certmint.dev/duration={DURATION}");
@@ -86,10 +92,10 @@ fn opt_in(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
         shell(&format!("kubectl annotate deployment {name} certmint.dev/inject=true {duration}"));
         examples::opt_in(kubectl, &format!("deployment/{name}"), &[&duration])?;
     }
-    step("both roll by themselves, and their pods have certificates", || {
+    step("both Deployments roll out automatically, and their pods have certificates", || {
         for name in ["payments", "checkout"] {
-            let pods = workload::rolled_out(kubectl, name)?;
-            ensure!(pods.iter().all(workload::is_injected), "not every pod of {name} is injected");
+            let pods = workload::wait_for_rollout(kubectl, name)?;
+            ensure!(pods.iter().all(workload::is_injected), "some pods of {name} are not injected");
         }
         Ok(())
     })?;
@@ -98,59 +104,63 @@ fn opt_in(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     Ok(())
 }
 
-fn call_it(kubectl: &Kubectl<'_>) -> Result<()> {
-    heading("It is called by its Service's name");
-    let told = |what: &str, call: &dyn Fn() -> Result<String>| -> Result<()> {
-        let answer = step(what, call)?;
-        note(&format!("  {answer}"));
+fn call_payments(kubectl: &Kubectl<'_>) -> Result<()> {
+    heading("Call the payments service by the name of its Service");
+    let show = |what: &str, call: &dyn Fn() -> Result<String>| -> Result<()> {
+        let response = step(what, call)?;
+        note(&format!("  {response}"));
         Ok(())
     };
-    told("with the caller's certificate: answered", &|| call::succeeds(kubectl, HOST))?;
-    told("without a certificate: refused", &|| call::refused(kubectl, Caller::Anonymous, HOST))?;
-    told("with a certificate from another CA: refused", &|| call::refused(kubectl, Caller::Stranger, HOST))
+    show("nginx answers a call with the issued certificate", &|| call::assert_succeeds(kubectl, HOST))?;
+    show("nginx rejects a call without a certificate", &|| {
+        call::assert_rejected(kubectl, ClientCertificate::None, HOST)
+    })?;
+    show("nginx rejects a call with a certificate from another CA", &|| {
+        call::assert_rejected(kubectl, ClientCertificate::Foreign, HOST)
+    })
 }
 
-fn load(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<Tally> {
-    heading(&format!("{RATE} requests a second, each with a TLS connection of its own"));
-    let traffic = step("traffic flows", || Traffic::start(cluster, kubectl, HOST, RATE, DURATION))?;
-    let counted = |what: &str, act: &dyn Fn() -> Result<()>| -> Result<()> {
+fn send_traffic(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<RequestCounts> {
+    heading(&format!("Send {RATE} requests per second, each over a new TLS connection"));
+    let traffic = step("the traffic starts", || Traffic::start(cluster, kubectl, HOST, RATE, DURATION))?;
+    let counted_step = |what: &str, act: &dyn Fn() -> Result<()>| -> Result<()> {
         step(what, act)?;
-        let tally = traffic.lossless()?;
-        note(&format!("  {} requests so far, {} failed", grouped(tally.requests), tally.failed));
+        let counts = traffic.assert_no_failures()?;
+        note(&format!("  {} requests so far, {} failed", grouped(counts.requests), counts.failed));
         Ok(())
     };
-    counted("scale-out from 2 to 4 pods", &|| {
+    counted_step("payments scales from 2 to 4 pods", &|| {
         kubectl.run(&["scale", "deployment/payments", "--replicas=4"])?;
-        workload::rolled_out(kubectl, "payments").map(drop)
+        workload::wait_for_rollout(kubectl, "payments").map(drop)
     })?;
-    counted("rolling update of all pods, until the last old one is gone", &|| {
+    counted_step("a rolling update replaces all pods, and the last old one is gone", &|| {
         kubectl.run(&["rollout", "restart", "deployment/payments"])?;
-        workload::rolled_out(kubectl, "payments").map(drop)
+        workload::wait_for_rollout(kubectl, "payments").map(drop)
     })?;
-    counted(&format!("{RENEWALS} renewals of certificates that live {DURATION}"), &|| {
-        // Counted from here: certificates were renewed under the steps before, too.
-        let wanted = traffic.lossless()?.renewals() + RENEWALS;
-        traffic.until("renewals", |tally| tally.renewals() >= wanted).map(drop)
+    counted_step(&format!("{RENEWALS} certificates with a lifetime of {DURATION} are renewed"), &|| {
+        // Certificates were also renewed during the earlier steps. These renewals do not count.
+        let wanted = traffic.assert_no_failures()?.renewals() + RENEWALS;
+        traffic.wait_for("renewals", |counts| counts.renewals() >= wanted).map(drop)
     })?;
-    step("traffic ends, and with it what was under way", || traffic.stop())
+    step("the traffic stops, and all running requests end", || traffic.stop())
 }
 
-/// Refuses to mix with what is there already.
-fn vacant(cluster: &Cluster) -> Result<()> {
+/// Asserts that the demo's namespaces do not exist yet, so that the demo cannot change foreign objects.
+fn assert_namespaces_unused(cluster: &Cluster) -> Result<()> {
     let kubectl = cluster.kubectl();
     for namespace in [NAMESPACE, SYSTEM_NAMESPACE] {
-        let there = kubectl.run(&["get", "namespace", namespace, "--ignore-not-found", "--output=name"])?;
+        let found = kubectl.run(&["get", "namespace", namespace, "--ignore-not-found", "--output=name"])?;
         ensure!(
-            there.trim().is_empty(),
-            "the cluster has a namespace {namespace} already: remove it, or use another cluster for the demo"
+            found.trim().is_empty(),
+            "the namespace {namespace} exists already: delete it, or use another cluster for the demo"
         );
     }
     Ok(())
 }
 
-fn leave(cluster: &Cluster) -> Result<()> {
+fn leave_running(cluster: &Cluster) -> Result<()> {
     cluster.keep()?;
-    heading("Everything is left as it is. To look around, and to end it:");
+    heading("Everything keeps running. These commands show it and remove it:");
     if cluster.is_local() {
         note(&format!(
             "cargo xtask cluster exec --name {CLUSTER} -- kubectl --namespace {NAMESPACE} get pods,secrets"
@@ -166,23 +176,23 @@ fn leave(cluster: &Cluster) -> Result<()> {
 }
 
 fn remove(cluster: Cluster) -> Result<()> {
-    heading("Everything is removed");
+    heading("Remove everything");
     if !cluster.is_local() {
-        step("namespaces and release", || {
+        step("namespaces and release are removed", || {
             cluster.kubectl().delete(&["namespace", NAMESPACE])?;
             installation::uninstall(&cluster)?;
             cluster.kubectl().delete(&["namespace", SYSTEM_NAMESPACE])
         })?;
     }
-    step("done", || cluster.stop())
+    step("the cluster is released", || cluster.stop())
 }
 
-/// A command as a user would type it.
+/// Prints a command as a user types it.
 fn shell(line: &str) {
     println!("  $ {line}");
 }
 
-/// A number with its thousands apart: 12,345.
+/// Formats a number with thousands separators: 12,345.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let head = digits.len() % 3;
@@ -201,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_stand_apart() {
+    fn thousands_are_separated() {
         let all = [0, 999, 1_000, 12_345, 1_234_567].map(grouped);
         assert_eq!(all, ["0", "999", "1,000", "12,345", "1,234,567"]);
     }

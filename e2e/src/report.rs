@@ -1,48 +1,51 @@
-//! What a failing scenario shows: the objects, events and logs that explain it, and not those that are well.
+//! The report of a failed scenario: objects, Events and logs of the namespaces that are involved.
 
 use std::fmt::Write as _;
 
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::workload::{is_well, template};
+use certmint_local_cluster::workload::{is_healthy, pod_template};
 use serde_json::Value;
 
-/// How much of each container's log is shown.
-const LOG_LINES: usize = 25;
+/// Number of log lines and Events that the report shows of each source.
+const MAX_LINES: usize = 25;
 const WORKLOADS: &str = "deployments,statefulsets,daemonsets,replicasets,jobs,cronjobs,pods";
 
-/// Everything worth reading in `namespaces`, as text. What cannot be had is said in its place.
+/// Returns the report about `namespaces` as text. When a command fails, the report contains its error instead.
+///
+/// The last one of several namespaces is the one of Certmint.
 #[must_use]
-pub fn of(cluster: &Cluster, namespaces: &[String]) -> String {
+pub fn collect(cluster: &Cluster, namespaces: &[String]) -> String {
     let mut report = String::new();
     for namespace in namespaces {
         let kubectl = cluster.kubectl().namespace(namespace);
         let mut section =
             |title: &str, text: &str| section(&mut report, &format!("{namespace}: {title}"), text);
         section("objects", &run(&kubectl, &["get", &format!("{WORKLOADS},services,secrets,hpa")]));
-        section("what bears our keys", &keys(&kubectl));
+        section("labels and annotations of Certmint", &certmint_keys(&kubectl));
         section(
-            "Secrets of ours",
+            "Secrets of Certmint",
             &run(&kubectl, &["describe", "secrets", "--selector=certmint.dev/managed"]),
         );
-        section("events, warnings last", &events(&kubectl));
-        // One that a scheduling gate holds is not meant to run, and there may be thousands.
-        let held = |pod: &Value| !pod["spec"]["schedulingGates"].is_null();
-        for pod in kubectl.list(&["pods"]).unwrap_or_default().into_iter().filter(|pod| !held(pod)) {
-            let name = word(&pod["metadata"]["name"]);
-            let well = is_well(&pod);
-            if !well {
+        section("Events, warnings last", &events(&kubectl));
+        // Pods with a scheduling gate never run, and there may be thousands of them.
+        let is_gated = |pod: &Value| !pod["spec"]["schedulingGates"].is_null();
+        for pod in kubectl.list(&["pods"]).unwrap_or_default().into_iter().filter(|pod| !is_gated(pod)) {
+            let name = text(&pod["metadata"]["name"]);
+            let healthy = is_healthy(&pod);
+            if !healthy {
                 section(&format!("pod {name}"), &describe(&kubectl, name));
             }
             for (title, log) in logs(&kubectl, &pod) {
-                // Of our own healthy pods only what concerns the others, or is amiss.
-                let brief = well && namespaces.len() > 1 && namespaces.last() == Some(namespace);
-                let concerns = |line: &str| {
+                // Healthy pods of Certmint log a lot. Of these, only warnings and lines about the other namespaces
+                // matter.
+                let filtered = healthy && namespaces.len() > 1 && namespaces.last() == Some(namespace);
+                let is_relevant = |line: &str| {
                     let others = namespaces.iter().filter(|other| *other != namespace);
                     others.into_iter().any(|other| line.contains(other.as_str()))
                         || ["WARN", "ERROR", "panic"].iter().any(|level| line.contains(level))
                 };
-                section(&title, &last(log.lines().filter(|line| !brief || concerns(line))));
+                section(&title, &last_lines(log.lines().filter(|line| !filtered || is_relevant(line))));
             }
         }
     }
@@ -53,7 +56,7 @@ fn run(kubectl: &Kubectl<'_>, arguments: &[&str]) -> String {
     kubectl.run(arguments).unwrap_or_else(|error| format!("{error:#}"))
 }
 
-/// What kubectl tells of a pod, without the certificates in its environment.
+/// Returns what `kubectl describe` prints about a pod, without the certificates in its environment variables.
 fn describe(kubectl: &Kubectl<'_>, pod: &str) -> String {
     let text = run(kubectl, &["describe", "pod", pod]);
     let is_base64 = |line: &str| {
@@ -62,45 +65,46 @@ fn describe(kubectl: &Kubectl<'_>, pod: &str) -> String {
     text.lines().filter(|line| !is_base64(line.trim())).fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// Labels and annotations of ours, on objects and on their pod templates; not on what a controller made, which
-/// has them from there.
-fn keys(kubectl: &Kubectl<'_>) -> String {
-    let mut text = String::new();
+/// Returns Certmint's labels and annotations on workloads and on their pod templates. Objects with an owner are left
+/// out, because they have the keys of their owner.
+fn certmint_keys(kubectl: &Kubectl<'_>) -> String {
+    let mut keys = String::new();
     for object in kubectl.list(&[WORKLOADS]).unwrap_or_default() {
         if object["metadata"]["ownerReferences"].is_array() {
             continue;
         }
         let mut places = vec![("", &object["metadata"])];
         if object["kind"] != "Pod" {
-            places.push((" template", &template(&object)["metadata"]));
+            places.push((" template", &pod_template(&object)["metadata"]));
         }
         for (place, metadata) in places {
             let maps = ["labels", "annotations"].iter().filter_map(|map| metadata[*map].as_object());
-            let ours = maps.flatten().filter(|(key, _)| key.starts_with("certmint.dev/"));
-            let ours: Vec<String> = ours.map(|(key, value)| format!("{key}={}", word(value))).collect();
-            let (kind, name) = (word(&object["kind"]), word(&object["metadata"]["name"]));
+            let entries = maps.flatten().filter(|(key, _)| key.starts_with("certmint.dev/"));
+            let entries: Vec<String> = entries.map(|(key, value)| format!("{key}={}", text(value))).collect();
+            let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{kind}/{name}{place}: {}", ours.join(" "));
+            let _ = writeln!(keys, "{kind}/{name}{place}: {}", entries.join(" "));
         }
     }
-    text
+    keys
 }
 
-/// Events by when they were last seen, those that are as they should be first.
+/// Returns the newest Events of type `Normal`, then the newest warnings.
 fn events(kubectl: &Kubectl<'_>) -> String {
     let of = |kind: &str| {
         run(kubectl, &["get", "events", "--sort-by=.lastTimestamp", &format!("--field-selector=type{kind}")])
     };
     let (normal, warnings) = (of("=Normal"), of("!=Normal"));
-    format!("{}\n{}", last(normal.lines()), last(warnings.lines()))
+    format!("{}\n{}", last_lines(normal.lines()), last_lines(warnings.lines()))
 }
 
+/// Returns title and content of each container log of a pod, including the log before the last restart.
 fn logs(kubectl: &Kubectl<'_>, pod: &Value) -> Vec<(String, String)> {
-    let name = word(&pod["metadata"]["name"]);
+    let name = text(&pod["metadata"]["name"]);
     let mut logs = Vec::new();
     for status in ["initContainerStatuses", "containerStatuses"] {
         for container in pod["status"][status].as_array().into_iter().flatten() {
-            let container_name = word(&container["name"]);
+            let container_name = text(&container["name"]);
             let arguments = ["logs", name, "--container", container_name, "--tail=2000"];
             let title = format!("log of {name}/{container_name}");
             if container["restartCount"].as_u64() > Some(0) {
@@ -113,18 +117,18 @@ fn logs(kubectl: &Kubectl<'_>, pod: &Value) -> Vec<(String, String)> {
     logs
 }
 
-/// The last of these lines, one below the other.
-fn last<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+/// Returns the last [`MAX_LINES`] of these lines.
+fn last_lines<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     let lines: Vec<&str> = lines.collect();
-    let kept = lines.iter().skip(lines.len().saturating_sub(LOG_LINES));
+    let kept = lines.iter().skip(lines.len().saturating_sub(MAX_LINES));
     kept.fold(String::new(), |text, line| text + line + "\n")
 }
 
-fn word(value: &Value) -> &str {
+fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// Nothing is said of what there is nothing to say about.
+/// Adds a section to the report, unless its text is empty.
 fn section(report: &mut String, title: &str, text: &str) {
     if !text.trim().is_empty() {
         // Writing to a String cannot fail.
@@ -138,9 +142,9 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_kept_in_order() {
-        let all: Vec<String> = (0..LOG_LINES + 2).map(|line| line.to_string()).collect();
-        let kept = last(all.iter().map(String::as_str));
-        assert!(kept.starts_with("2\n3\n") && kept.ends_with(&format!("{}\n", LOG_LINES + 1)), "{kept}");
+        let all: Vec<String> = (0..MAX_LINES + 2).map(|line| line.to_string()).collect();
+        let kept = last_lines(all.iter().map(String::as_str));
+        assert!(kept.starts_with("2\n3\n") && kept.ends_with(&format!("{}\n", MAX_LINES + 1)), "{kept}");
     }
 
     #[test]

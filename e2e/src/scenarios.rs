@@ -1,7 +1,8 @@
-//! What is shown to work on a real cluster, one named scenario at a time.
+//! The end-to-end scenarios: each one proves one property of Certmint on a real cluster.
 //!
-//! A scenario keeps to namespaces of [ours](certmint_local_cluster::namespaces::namespace) that bear its name (`opt-in`,
-//! `opt-in-restricted`): those are reported on when it fails, and removed when it ends.
+//! A scenario has a name (`opt-in`) and uses only namespaces with that name or with that name as a prefix
+//! (`opt-in-restricted`). When a scenario fails, [`report`] prints the state of these namespaces. When it ends, they
+//! are deleted.
 
 mod access;
 mod bad_input;
@@ -32,18 +33,18 @@ use certmint_local_cluster::progress::{self, human};
 
 use crate::report;
 
-/// One thing that is shown.
+/// An end-to-end scenario.
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
-    /// Its name on the command line, and that of its namespaces.
+    /// Name on the command line. The namespaces of the scenario begin with it.
     pub name: &'static str,
-    /// What it shows, in one sentence.
+    /// One sentence that says what the scenario proves.
     pub shows: &'static str,
-    /// Runs it; an error is a failure.
+    /// Runs the scenario on a cluster. An error means that the scenario failed.
     pub run: fn(&Cluster) -> Result<()>,
 }
 
-/// Every scenario, in the order in which they run: each folder lists its own.
+/// Returns every scenario in the order in which they run.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
     [
@@ -67,28 +68,28 @@ pub fn all() -> Vec<Scenario> {
     .concat()
 }
 
-/// How a run of scenarios went.
+/// Numbers of tests (scenarios and others) that passed and failed in a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// How many passed.
+pub struct TestCounts {
+    /// Number of tests that passed.
     pub passed: usize,
-    /// How many failed.
+    /// Number of tests that failed.
     pub failed: usize,
 }
 
-impl Tally {
-    /// Both together.
+impl TestCounts {
+    /// Returns the sum of two counts.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
     }
 }
 
-/// The scenarios named, or all of them when none is.
+/// Returns the scenarios with these names, or every scenario when `names` is empty.
 ///
 /// # Errors
-/// When there is none of a name.
-pub fn chosen(names: &[String]) -> Result<Vec<Scenario>> {
+/// When a name does not belong to a scenario.
+pub fn select(names: &[String]) -> Result<Vec<Scenario>> {
     let all = all();
     if names.is_empty() {
         return Ok(all);
@@ -105,73 +106,81 @@ pub fn chosen(names: &[String]) -> Result<Vec<Scenario>> {
         .collect()
 }
 
-/// Runs `scenarios`, each cluster taking the next when it has ended one, and prints how each went; a failure does not
-/// stop the others. What looks at the machine as a whole runs alone, in the end.
+/// Runs `scenarios` on `clusters`, prints the result of each, and returns the counts.
+///
+/// Each cluster takes the next scenario as soon as it has finished one. A failed scenario does not stop the others.
+/// The scenarios of [`local_cluster`] inspect the whole machine, so they run after all others, one at a time.
 #[must_use]
-pub fn run(clusters: &[Cluster], scenarios: &[Scenario]) -> Tally {
-    let is_alone =
-        |scenario: &&Scenario| local_cluster::SCENARIOS.iter().any(|alone| alone.name == scenario.name);
-    let (alone, shared): (Vec<_>, Vec<_>) = scenarios.iter().partition(is_alone);
-    let waiting = Mutex::new(shared.into_iter());
-    let mut tally = Tally::default();
-    std::thread::scope(|scope| {
-        let lane = |(cluster, name)| {
-            let waiting = &waiting;
-            scope.spawn(move || {
-                if clusters.len() > 1 {
-                    progress::enter_lane(name);
-                }
-                let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
-                std::iter::from_fn(next)
-                    .map(|scenario| run_one(cluster, scenario))
-                    .fold(Tally::default(), Tally::and)
-            })
-        };
-        let lanes: Vec<_> = clusters.iter().zip('A'..).map(lane).collect();
-        for lane in lanes {
-            // A scenario that panics is a failure like others.
-            tally = tally.and(lane.join().unwrap_or(Tally { passed: 0, failed: 1 }));
-        }
-    });
-    let ended =
-        clusters.first().into_iter().flat_map(|cluster| alone.iter().map(|alone| run_one(cluster, alone)));
-    ended.fold(tally, Tally::and)
+pub fn run(clusters: &[Cluster], scenarios: &[Scenario]) -> TestCounts {
+    let needs_whole_machine = |scenario: &&Scenario| {
+        local_cluster::SCENARIOS.iter().any(|exclusive| exclusive.name == scenario.name)
+    };
+    let (exclusive, parallel): (Vec<_>, Vec<_>) = scenarios.iter().partition(needs_whole_machine);
+    let counts = run_in_parallel(clusters, parallel);
+    let Some(cluster) = clusters.first() else { return counts };
+    exclusive.into_iter().map(|scenario| run_one(cluster, scenario)).fold(counts, TestCounts::and)
 }
 
-fn run_one(cluster: &Cluster, scenario: &Scenario) -> Tally {
+/// Runs `scenarios` with one thread for each cluster.
+fn run_in_parallel(clusters: &[Cluster], scenarios: Vec<&Scenario>) -> TestCounts {
+    let queue = Mutex::new(scenarios.into_iter());
+    std::thread::scope(|scope| {
+        let start_lane = |(cluster, lane_name)| {
+            let queue = &queue;
+            scope.spawn(move || {
+                if clusters.len() > 1 {
+                    progress::enter_lane(lane_name);
+                }
+                let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                std::iter::from_fn(next)
+                    .map(|scenario| run_one(cluster, scenario))
+                    .fold(TestCounts::default(), TestCounts::and)
+            })
+        };
+        let lanes: Vec<_> = clusters.iter().zip('A'..).map(start_lane).collect();
+        // A scenario that panics ends its thread and counts as one failure.
+        let panicked = TestCounts { passed: 0, failed: 1 };
+        let counts = lanes.into_iter().map(|lane| lane.join().unwrap_or(panicked));
+        counts.fold(TestCounts::default(), TestCounts::and)
+    })
+}
+
+/// Runs a scenario, prints its result, and deletes its namespaces.
+fn run_one(cluster: &Cluster, scenario: &Scenario) -> TestCounts {
     progress::heading(&format!("{}: {}", scenario.name, scenario.shows));
     let start = Instant::now();
-    let outcome = (scenario.run)(cluster);
-    let tally = match &outcome {
+    let result = (scenario.run)(cluster);
+    let counts = match &result {
         Ok(()) => {
             progress::note(&format!("passed {} in {}", scenario.name, human(start.elapsed())));
-            Tally { passed: 1, failed: 0 }
+            TestCounts { passed: 1, failed: 0 }
         }
         Err(error) => {
             let mut namespaces = namespaces_of(cluster, scenario);
             namespaces.push(SYSTEM_NAMESPACE.to_owned());
-            // First and last: what stands between can be long.
+            // The error is printed before and after the report, because the report can be long.
             let failed = format!("FAILED {} after {}: {error:#}", scenario.name, human(start.elapsed()));
             progress::note(&format!("{failed}\n"));
-            progress::text(&report::of(cluster, &namespaces));
+            progress::text(&report::collect(cluster, &namespaces));
             progress::note(&failed);
-            Tally { passed: 0, failed: 1 }
+            TestCounts { passed: 0, failed: 1 }
         }
     };
     for namespace in namespaces_of(cluster, scenario) {
-        // A namespace that stays does not harm the next scenario, which has its own.
+        // The next scenario has namespaces of its own, so a namespace that cannot be deleted does not harm it.
         drop(cluster.kubectl().delete(&["namespace", &namespace, "--wait=false"]));
     }
-    tally
+    counts
 }
 
+/// Returns the names of the scenario's namespaces on the cluster.
 fn namespaces_of(cluster: &Cluster, scenario: &Scenario) -> Vec<String> {
     let all = cluster.kubectl().list(&["namespaces", &namespaces::selector()]).unwrap_or_default();
     let names = all.iter().filter_map(|namespace| namespace["metadata"]["name"].as_str());
-    names.filter(|name| belongs(name, scenario.name)).map(str::to_owned).collect()
+    names.filter(|name| belongs_to(name, scenario.name)).map(str::to_owned).collect()
 }
 
-fn belongs(namespace: &str, scenario: &str) -> bool {
+fn belongs_to(namespace: &str, scenario: &str) -> bool {
     namespace.strip_prefix(scenario).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
 
@@ -180,15 +189,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_scenario_is_answered_with_the_known_ones() {
-        let error = chosen(&["nope".to_owned()]).unwrap_err().to_string();
+    fn an_unknown_name_is_rejected_with_the_list_of_names() {
+        let error = select(&["nope".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("side-by-side"), "{error}");
     }
 
     #[test]
-    fn a_namespace_belongs_to_the_scenario_it_is_named_after() {
-        assert!(belongs("opt-in", "opt-in"));
-        assert!(belongs("opt-in-restricted", "opt-in"));
-        assert!(!belongs("opt-inner", "opt-in"));
+    fn a_namespace_belongs_to_the_scenario_whose_name_it_begins_with() {
+        assert!(belongs_to("opt-in", "opt-in"));
+        assert!(belongs_to("opt-in-restricted", "opt-in"));
+        assert!(!belongs_to("opt-inner", "opt-in"));
     }
 }

@@ -1,5 +1,5 @@
-//! The main job in pieces: the payments example opted in, called and loaded. Scenarios put
-//! them together to prove something, the demo to show it.
+//! Building blocks of the scenarios and the demo: they opt the example workloads in, call them, send traffic between
+//! them, and inspect the results.
 
 pub mod admissions;
 pub mod call;
@@ -8,10 +8,3 @@ pub mod examples;
 pub mod metrics;
 pub mod secret_files;
 pub mod traffic;
-
-use std::time::Duration;
-
-use certmint_local_cluster::wait;
-
-/// How long anything may take on a loaded machine. It is no measure of how long it should.
-pub const PATIENCE: Duration = wait::DEFAULT_TIMEOUT;

@@ -5,7 +5,7 @@ use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::cluster::{Cluster, Options};
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::machine::{self, Requirement};
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 
 /// Debian packages of the measuring programs.
 const TOOLS: &[Requirement] = &[
@@ -41,7 +41,7 @@ pub(crate) fn within<T>(
     name: &str,
     work: impl FnOnce(&Kubectl<'_>) -> Result<T>,
 ) -> Result<T> {
-    let kubectl = namespace(cluster, name, &[])?;
+    let kubectl = create_namespace(cluster, name, &[])?;
     let worked = work(&kubectl);
     let emptied = kubectl.delete(&["deployments,pods", "--all", "--cascade=foreground"]);
     let deleted = cluster.kubectl().delete(&["namespace", name, "--wait=false"]);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Result;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::installation::{self, RELEASE, SYSTEM_NAMESPACE};
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
 use certmint_local_cluster::{command, images, repository};
 use serde_json::{Value, json};
@@ -33,7 +33,7 @@ pub(crate) fn install(run: &Run) -> Result<Vec<Measurement>> {
 
 fn measure(cluster: &Cluster) -> Result<Vec<Measurement>> {
     let plain = plain(cluster)?;
-    let kubectl = namespace(cluster, NAME, &[])?;
+    let kubectl = create_namespace(cluster, NAME, &[])?;
     kubectl.apply(&sample_workload::deployment(cluster, NAME, false)?.to_string())?;
     let values = installation::image_values(&images::release_images(cluster.cache())?, |image| {
         cluster.provide(image)

@@ -11,7 +11,7 @@ use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::cluster::process::Memory;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::policy_file::PolicyFile;
 use certmint_local_cluster::progress;
 use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
@@ -95,13 +95,13 @@ impl LoadedCluster {
 
     /// Changes the policy so that every certificate is reissued. This works once for a cluster.
     pub(crate) fn reissue(&self) -> Result<Issuance> {
-        let policy = PolicyFile::of(&self.cluster)?;
+        let policy = PolicyFile::read(&self.cluster)?;
         let (mark, cpu) = (Mark::now(&self.cluster)?, self.controller()?.cpu()?);
         let (issued, dropped) = (metric_value(&self.cluster, ISSUED)?, metric_value(&self.cluster, DROPPED)?);
         let growth = thread::scope(|scope| {
             let growth = scope.spawn(|| wait_for_certificates(&self.cluster, issued, self.count));
             // The servers' logs are not awaited here: reading them would disturb the measurement.
-            policy.begin_change(&json!({ "trustDomain": TRUST_DOMAIN }))?;
+            policy.start_change(&json!({ "trustDomain": TRUST_DOMAIN }))?;
             joined(growth)
         })?;
         let requests = wait_for_last_write(&self.cluster, mark)?;
@@ -111,12 +111,12 @@ impl LoadedCluster {
 
     /// Returns the seconds from the start of a new controller to its readiness.
     pub(crate) fn restart(&self) -> Result<f64> {
-        installation::scale_controller(&self.cluster, 0)?;
+        installation::scale_controller_and_wait(&self.cluster, 0)?;
         scale_up(&self.cluster)?;
         let pid = wait_for_process(&self.cluster)?;
         let seconds = Task::Ready(ReadinessQuery { pid, address: METRICS.to_owned() })
             .run_in_network_of(&self.cluster, pid)?;
-        installation::scale_controller(&self.cluster, 1)?;
+        installation::scale_controller_and_wait(&self.cluster, 1)?;
         Ok(seconds)
     }
 
@@ -169,11 +169,11 @@ struct FillingFigures {
 
 impl FillingFigures {
     fn of(cluster: &Cluster, count: usize) -> Result<Self> {
-        installation::install(cluster, common::VALUES)?;
+        installation::install_and_wait(cluster, common::VALUES)?;
         let idle = controller(cluster)?.memory()?;
         create_pattern_workload(cluster)?;
         let pattern = pattern(cluster)?;
-        installation::scale_controller(cluster, 0)?;
+        installation::scale_controller_and_wait(cluster, 0)?;
         progress::step(&format!("{count} workloads"), || objects::workloads(cluster, 0..count))?;
         let raw = progress::step("as many Secrets, by a plain client", || {
             objects::copies(cluster, &pattern, Verb::Create, 0..count)
@@ -205,7 +205,7 @@ fn controller(cluster: &Cluster) -> Result<Process<'_>> {
 
 /// Creates the pattern workload, and waits for its Secret.
 fn create_pattern_workload(cluster: &Cluster) -> Result<()> {
-    let kubectl = namespace(cluster, PATTERN, &[])?;
+    let kubectl = create_namespace(cluster, PATTERN, &[])?;
     kubectl.apply(&objects::pattern().to_string())?;
     wait::until("the first Secret", DEFAULT_TIMEOUT, || pattern(cluster).map(|_| Observed::Yes(())))
 }

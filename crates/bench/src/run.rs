@@ -46,7 +46,9 @@ impl Run {
             return Ok(cluster);
         }
         let (cluster, ()) = common::start(&self.cache, "installed", |cluster| {
-            progress::step("Certmint is installed", || installation::install(cluster, common::VALUES))
+            progress::step("Certmint is installed", || {
+                installation::install_and_wait(cluster, common::VALUES)
+            })
         })?;
         Ok(self.installation.get_or_init(|| cluster))
     }

@@ -1,4 +1,4 @@
-//! Certmint installed with helm, as a user would.
+//! Installs and removes Certmint with helm, as a user does.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -9,25 +9,25 @@ use crate::kubectl::is_true;
 use crate::wait::{self, DEFAULT_TIMEOUT, Observed};
 use crate::{command, repository, workload};
 
-/// Where the chart is installed; reported on whenever a scenario fails.
+/// Namespace of the installation.
 pub const SYSTEM_NAMESPACE: &str = "certmint-system";
-/// The release's name, which the chart's objects are named after.
+/// Name of the helm release. The names of the chart's objects begin with it.
 pub const RELEASE: &str = "certmint";
 
-/// Installs the chart, or brings an installation to these values, and waits until it is ready.
+/// Installs the chart, or upgrades an installation to these values, and waits until it is ready.
 ///
 /// # Errors
-/// When an image cannot be built or provided, helm refuses, or the pods do not become ready.
-pub fn install(cluster: &Cluster, values: &[&str]) -> Result<()> {
-    apply(cluster, values)?;
-    ready(cluster)
+/// When an image cannot be built or provided, helm fails, or the pods do not become ready in time.
+pub fn install_and_wait(cluster: &Cluster, values: &[&str]) -> Result<()> {
+    install_without_waiting(cluster, values)?;
+    wait_for_ready(cluster)
 }
 
-/// Installs the chart, or brings an installation to these values, without waiting.
+/// Installs the chart, or upgrades an installation to these values.
 ///
 /// # Errors
-/// When an image cannot be built or provided, or helm refuses.
-pub fn apply(cluster: &Cluster, values: &[&str]) -> Result<()> {
+/// When an image cannot be built or provided, or helm fails.
+pub fn install_without_waiting(cluster: &Cluster, values: &[&str]) -> Result<()> {
     let mut sets = image_values(&images::release_images(cluster.cache())?, |image| cluster.provide(image))?;
     sets.extend(values.iter().map(|value| (*value).to_owned()));
     let mut helm = cluster.command("helm");
@@ -42,27 +42,30 @@ pub fn apply(cluster: &Cluster, values: &[&str]) -> Result<()> {
     command::output(&mut helm).map(drop)
 }
 
-/// Waits until webhook and controller are ready and the API server calls the webhook: before it does, a workload
-/// that opts in would be refused.
+/// Waits until webhook and controller are ready and the API server calls the webhook. Before that, the API server
+/// rejects workloads that opt in.
 ///
 /// # Errors
-/// When they do not become so.
-pub fn ready(cluster: &Cluster) -> Result<()> {
+/// When the installation does not become ready in time.
+pub fn wait_for_ready(cluster: &Cluster) -> Result<()> {
     let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
-    workload::rolled_out(&kubectl, "certmint-controller")?;
-    workload::rolled_out(&kubectl, "certmint-webhook")?;
+    workload::wait_for_rollout(&kubectl, "certmint-controller")?;
+    workload::wait_for_rollout(&kubectl, "certmint-webhook")?;
     kubectl.until(
         "mutatingwebhookconfiguration/certmint",
-        "to carry the CA",
+        "to contain the CA",
         DEFAULT_TIMEOUT,
         |configuration| {
             let webhooks = configuration["webhooks"].as_array()?;
             webhooks.iter().all(|webhook| webhook["clientConfig"]["caBundle"].is_string()).then_some(())
         },
     )?;
-    wait::until("a pod that opts in to come back injected (a dry run)", DEFAULT_TIMEOUT, || dry_run(cluster))
+    wait::until("a dry run of an opted-in pod to return an injected pod", DEFAULT_TIMEOUT, || {
+        dry_run(cluster)
+    })
 }
 
+/// Creates an opted-in pod in a dry run, and checks whether the response is an injected pod.
 fn dry_run(cluster: &Cluster) -> Result<Observed<()>> {
     let pod =
         workload::manifest("pod", "certmint-dry-run", "none", &json!({ "certmint.dev/inject": "true" }));
@@ -72,15 +75,15 @@ fn dry_run(cluster: &Cluster) -> Result<Observed<()>> {
     Ok(if workload::is_injected(&created) {
         Observed::Yes(())
     } else {
-        Observed::NotYet("the API server took the pod as it was".to_owned())
+        Observed::NotYet("the API server returned the pod without injection".to_owned())
     })
 }
 
-/// Scales the controller and waits until that many serve.
+/// Scales the controller, and waits until exactly `replicas` pods exist and are ready.
 ///
 /// # Errors
-/// When they do not become so.
-pub fn scale_controller(cluster: &Cluster, replicas: u32) -> Result<()> {
+/// When the pods do not become ready in time.
+pub fn scale_controller_and_wait(cluster: &Cluster, replicas: u32) -> Result<()> {
     let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     kubectl.run(&["scale", "deployment/certmint-controller", &format!("--replicas={replicas}")])?;
     wait::until(&format!("{replicas} controllers"), DEFAULT_TIMEOUT, || {
@@ -90,12 +93,12 @@ pub fn scale_controller(cluster: &Cluster, replicas: u32) -> Result<()> {
         Ok(if settled {
             Observed::Yes(())
         } else {
-            Observed::NotYet(format!("{ready} of {} ready", pods.len()))
+            Observed::NotYet(format!("{ready} of {} pods are ready", pods.len()))
         })
     })
 }
 
-/// Removes the release; the CA's Secret stays with the namespace.
+/// Uninstalls the release. The Secret with the CA stays in the namespace.
 ///
 /// # Errors
 /// When helm fails.
@@ -105,13 +108,14 @@ pub fn uninstall(cluster: &Cluster) -> Result<()> {
     command::output(&mut helm).map(drop)
 }
 
-/// What certificates of seconds take, beside an installation's usual values.
-pub const SHORT_LIVED: &[&str] = &["policy.shortestDuration=10s"];
+/// Chart values that allow certificates with a lifetime of seconds.
+pub const ALLOW_SHORT_LIFETIMES: &[&str] = &["policy.shortestDuration=10s"];
 
-/// The chart's values, as `--set` takes them, for images that `provide` makes available and names.
+/// Returns the chart values, in the form of `--set`, for images that `provide` makes available. `provide` returns the
+/// reference of the image.
 ///
 /// # Errors
-/// Those of `provide`.
+/// The errors of `provide`.
 pub fn image_values(
     [certmint, fetch]: &[Image; 2],
     mut provide: impl FnMut(&Image) -> Result<String>,

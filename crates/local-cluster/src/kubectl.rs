@@ -152,7 +152,7 @@ impl<'a> Kubectl<'a> {
     ///
     /// # Errors
     /// When `deadline` passes first.
-    pub fn rolled_out(&self, workload: &str, deadline: Duration) -> Result<()> {
+    pub fn wait_for_rollout(&self, workload: &str, deadline: Duration) -> Result<()> {
         let timeout = format!("--timeout={}s", deadline.as_secs());
         self.run(&["rollout", "status", workload, &timeout]).map(drop)
     }

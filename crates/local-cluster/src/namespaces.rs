@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use crate::command;
 use crate::kubectl::Kubectl;
 
-/// Key and value of the label on every namespace that [`namespace`] creates.
+/// Key and value of the label on every namespace that [`create_namespace`] creates.
 pub const TEST_LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "certmint-e2e");
 
 /// Creates the namespace `name` with `labels` (`key=value`), and returns kubectl for it. A namespace of that name that an
@@ -15,7 +15,7 @@ pub const TEST_LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "certmint-
 ///
 /// # Errors
 /// When a namespace of that name without [`TEST_LABEL`] exists, or the namespace cannot be created.
-pub fn namespace<'a>(cluster: &'a Cluster, name: &str, labels: &[&str]) -> Result<Kubectl<'a>> {
+pub fn create_namespace<'a>(cluster: &'a Cluster, name: &str, labels: &[&str]) -> Result<Kubectl<'a>> {
     let kubectl = cluster.kubectl();
     kubectl.delete(&["namespaces", &selector(), &format!("--field-selector=metadata.name={name}")])?;
     let labels = labels.iter().filter_map(|label| label.split_once('=')).chain([TEST_LABEL]);

@@ -1,4 +1,4 @@
-//! The policy in its ConfigMap, changed under running servers.
+//! The policy in its ConfigMap, changed while the servers run.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -10,11 +10,12 @@ use crate::wait::{self, DEFAULT_TIMEOUT, Observed};
 
 const CONFIG_MAP: &str = "configmap/certmint-policy";
 
-/// What a server logs when it has read the policy, by component.
-const TAKEN: [(&str, &str); 2] = [("webhook", "policy loaded"), ("controller", "the policy changed")];
-const NOT_TAKEN: &str = "the new policy is not valid, the last valid one stays in force";
+/// Log line of a server that has loaded a policy, by component.
+const POLICY_LOADED: [(&str, &str); 2] = [("webhook", "policy loaded"), ("controller", "the policy changed")];
+/// Log line of a server that has rejected a policy.
+const POLICY_REJECTED: &str = "the new policy is not valid, the last valid one stays in force";
 
-/// The installation's policy.
+/// Policy of the installation, with the content that it had at first.
 #[derive(Debug)]
 pub struct PolicyFile<'a> {
     kubectl: Kubectl<'a>,
@@ -22,51 +23,52 @@ pub struct PolicyFile<'a> {
 }
 
 impl<'a> PolicyFile<'a> {
-    /// The policy as it is now.
+    /// Reads the current policy.
     ///
     /// # Errors
-    /// When there is no installation.
-    pub fn of(cluster: &'a Cluster) -> Result<Self> {
+    /// When Certmint is not installed.
+    pub fn read(cluster: &'a Cluster) -> Result<Self> {
         let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
         let stored = kubectl.get(&[CONFIG_MAP])?;
         let original = stored["data"]["policy.json"].as_str().context("there is no policy")?.to_owned();
         Ok(Self { kubectl, original })
     }
 
-    /// Changes these fields of the original, and waits until every server has taken it.
+    /// Changes these fields of the original policy, and waits until every server has loaded it.
     ///
     /// # Errors
-    /// When the API server or, in time, a server does not take it.
-    pub fn change(&self, fields: &Value) -> Result<()> {
-        self.write(&self.with(fields)?, |component| {
-            TAKEN.iter().find(|(known, _)| *known == component).map_or("", |(_, line)| line)
+    /// When the API server rejects the change, or a server does not load the policy in time.
+    pub fn change_and_wait(&self, fields: &Value) -> Result<()> {
+        self.write_and_wait(&self.with(fields)?, |component| {
+            POLICY_LOADED.iter().find(|(known, _)| *known == component).map_or("", |(_, line)| line)
         })
     }
 
-    /// Changes these fields of the original, and waits for nothing.
+    /// Changes these fields of the original policy without waiting.
     ///
     /// # Errors
-    /// When the API server does not take it.
-    pub fn begin_change(&self, fields: &Value) -> Result<()> {
+    /// When the API server rejects the change.
+    pub fn start_change(&self, fields: &Value) -> Result<()> {
         self.store(&self.with(fields)?)
     }
 
-    /// Writes something that is no policy, and waits until every server has refused it.
+    /// Writes a text that is not a valid policy, and waits until every server has rejected it.
     ///
     /// # Errors
-    /// When the API server does not take it, or a server does not refuse it in time.
-    pub fn spoil(&self, text: &str) -> Result<()> {
-        self.write(text, |_| NOT_TAKEN)
+    /// When the API server rejects the change, or a server does not reject the policy in time.
+    pub fn write_invalid_and_wait(&self, text: &str) -> Result<()> {
+        self.write_and_wait(text, |_| POLICY_REJECTED)
     }
 
-    /// Puts the original back, and waits for nothing.
+    /// Restores the original policy without waiting.
     ///
     /// # Errors
-    /// When the API server does not take it.
+    /// When the API server rejects the change.
     pub fn restore(&self) -> Result<()> {
         self.store(&self.original)
     }
 
+    /// Returns the original policy with these fields changed.
     fn with(&self, fields: &Value) -> Result<String> {
         let mut policy: Value = serde_json::from_str(&self.original)?;
         for (key, value) in fields.as_object().into_iter().flatten() {
@@ -75,7 +77,8 @@ impl<'a> PolicyFile<'a> {
         Ok(policy.to_string())
     }
 
-    fn write(&self, text: &str, line: impl Fn(&str) -> &'static str) -> Result<()> {
+    /// Writes the policy, and waits until each server has logged `line` once more. `line` depends on the component.
+    fn write_and_wait(&self, text: &str, line: impl Fn(&str) -> &'static str) -> Result<()> {
         let before: Vec<(String, &'static str, usize)> = self
             .servers()?
             .into_iter()
@@ -94,17 +97,19 @@ impl<'a> PolicyFile<'a> {
         Ok(())
     }
 
+    /// Writes the policy, and makes the kubelet update the mounted ConfigMap at once.
     fn store(&self, text: &str) -> Result<()> {
         let patch = json!({ "data": { "policy.json": text } }).to_string();
         let version = "--output=jsonpath={.metadata.resourceVersion}";
         let patch = ["patch", CONFIG_MAP, "--type=merge", "--patch", &patch, version];
         let mark = format!("certmint-test/policy={}", self.kubectl.run(&patch)?);
-        // Kubelet brings a changed ConfigMap at a pod's next sync, within about a minute; a changed pod has one at once.
+        // The kubelet updates a mounted ConfigMap at the pod's next sync, within about a minute. A changed annotation
+        // makes it sync the pod at once.
         let part_of = "--selector=app.kubernetes.io/name=certmint";
         self.kubectl.run(&["annotate", "pods", part_of, "--overwrite", &mark]).map(drop)
     }
 
-    /// Pods that run, with their component.
+    /// Returns name and component of each ready pod of webhook and controller.
     fn servers(&self) -> Result<Vec<(String, String)>> {
         let pods = self.kubectl.list(&["pods", "--selector=app.kubernetes.io/name=certmint"])?;
         let pods = pods.iter().filter(|pod| is_true(pod, "Ready"));
@@ -114,10 +119,11 @@ impl<'a> PolicyFile<'a> {
                 let metadata = &pod["metadata"];
                 (of(&metadata["name"]), of(&metadata["labels"]["app.kubernetes.io/component"]))
             })
-            .filter(|(_, component)| TAKEN.iter().any(|(known, _)| known == component))
+            .filter(|(_, component)| POLICY_LOADED.iter().any(|(known, _)| known == component))
             .collect())
     }
 
+    /// Counts how often the pod has logged `line`.
     fn count(&self, pod: &str, line: &str) -> Result<usize> {
         Ok(self.kubectl.run(&["logs", pod])?.matches(line).count())
     }

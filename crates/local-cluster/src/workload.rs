@@ -1,4 +1,4 @@
-//! A workload of any kind that can opt in, with a shell in it.
+//! Manifests of workloads of every supported kind, and functions that wait for their pods.
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use crate::kubectl::{Kubectl, is_true};
 use crate::wait::{self, DEFAULT_TIMEOUT, Observed};
 
-/// The kinds, with the words that kubectl knows them by.
+/// The supported kinds of workloads, as kubectl names them.
 pub const KINDS: [&str; 7] =
     ["deployment", "statefulset", "daemonset", "replicaset", "job", "cronjob", "pod"];
 
-/// A workload by kind, named `NAME`, whose one container runs `image` with `/var/run/secrets` in reach.
+/// Returns a workload of a kind. Its only container is `app`, which runs `image`; the image contains a shell.
 #[must_use]
 pub fn manifest(kind: &str, name: &str, image: &str, annotations: &Value) -> Value {
     let labels = json!({ "app": name });
@@ -49,7 +49,7 @@ pub fn manifest(kind: &str, name: &str, image: &str, annotations: &Value) -> Val
         "cronjob" => (
             "batch/v1",
             "CronJob",
-            // It never comes due by itself: a test makes its Jobs.
+            // The schedule never comes due. The tests create the Jobs.
             json!({ "schedule": "0 0 31 2 *", "jobTemplate": { "spec": { "template": template, "backoffLimit": 0 } } }),
         ),
         _ => ("v1", "Pod", pod),
@@ -62,25 +62,25 @@ pub fn manifest(kind: &str, name: &str, image: &str, annotations: &Value) -> Val
     })
 }
 
-/// A Deployment without pods, for what is done before there are any.
+/// Returns a Deployment without replicas, for tests that need no pods.
 #[must_use]
-pub fn without_pods(name: &str, annotations: &Value) -> Value {
+pub fn deployment_without_pods(name: &str, annotations: &Value) -> Value {
     let mut deployment = manifest("deployment", name, "none", annotations);
     deployment["spec"]["replicas"] = 0.into();
     deployment
 }
 
-/// The annotations that opt in, with further ones of ours (without prefix).
+/// Returns the annotation that opts in, and further annotations of Certmint. `options` has their keys without prefix.
 #[must_use]
-pub fn opting_in(asks: &[(&str, &str)]) -> Value {
+pub fn opt_in_annotations(options: &[(&str, &str)]) -> Value {
     let mut annotations = json!({ "certmint.dev/inject": "true" });
-    for (key, value) in asks {
+    for (key, value) in options {
         annotations[format!("certmint.dev/{key}")] = (*value).into();
     }
     annotations
 }
 
-/// A Service that selects the pods of the workload `name`.
+/// Returns a headless Service that selects the pods of the workload `name`.
 #[must_use]
 pub fn service(name: &str) -> Value {
     json!({
@@ -91,9 +91,9 @@ pub fn service(name: &str) -> Value {
     })
 }
 
-/// The pod template within an object of any kind; a pod is its own.
+/// Returns the pod template of a workload of any kind. The template of a pod is the pod itself.
 #[must_use]
-pub fn template(object: &Value) -> &Value {
+pub fn pod_template(object: &Value) -> &Value {
     match object["kind"].as_str() {
         Some("CronJob") => &object["spec"]["jobTemplate"]["spec"]["template"],
         Some("Pod") => object,
@@ -101,18 +101,19 @@ pub fn template(object: &Value) -> &Value {
     }
 }
 
-/// Whether a pod carries our container.
+/// Returns whether a pod has the certmint-fetch container.
 #[must_use]
 pub fn is_injected(pod: &Value) -> bool {
     let containers = pod["spec"]["initContainers"].as_array();
     containers.is_some_and(|all| all.iter().any(|container| container["name"] == "certmint"))
 }
 
-/// Waits until there are pods with `app=NAME`, all of them ready (or finished well) and injected or not.
+/// Waits until pods with the label `app=NAME` exist, and all of them are healthy and injected (or all not injected).
+/// Returns the pods.
 ///
 /// # Errors
-/// When they do not become so.
-pub fn await_pods(kubectl: &Kubectl<'_>, name: &str, injected: bool) -> Result<Vec<Value>> {
+/// When this does not happen in time. The error describes each pod.
+pub fn wait_for_pods(kubectl: &Kubectl<'_>, name: &str, injected: bool) -> Result<Vec<Value>> {
     let selector = format!("--selector=app={name}");
     let what = format!(
         "the pods of {name} to be ready {}",
@@ -120,22 +121,23 @@ pub fn await_pods(kubectl: &Kubectl<'_>, name: &str, injected: bool) -> Result<V
     );
     wait::until(&what, DEFAULT_TIMEOUT, || {
         let pods = kubectl.list(&["pods", &selector])?;
-        let good = |pod: &Value| is_well(pod) && is_injected(pod) == injected;
-        Ok(if !pods.is_empty() && pods.iter().all(good) {
+        let is_expected = |pod: &Value| is_healthy(pod) && is_injected(pod) == injected;
+        Ok(if !pods.is_empty() && pods.iter().all(is_expected) {
             Observed::Yes(pods)
         } else {
-            Observed::NotYet(states(&pods))
+            Observed::NotYet(describe_pods(&pods))
         })
     })
 }
 
-/// Waits until all replicas that the Deployment `name` wants are of its newest template and ready, and every
-/// other pod of its selector is gone, also those that `kubectl rollout status` no longer counts because they
-/// are ending. Returns the pods.
+/// Waits until all replicas of the Deployment `name` are ready and have its newest template, and all other pods of
+/// its selector are gone. Returns the pods.
+///
+/// `kubectl rollout status` is not enough, because it does not count pods that are terminating.
 ///
 /// # Errors
-/// When it does not become so; the error has the state of each pod.
-pub fn rolled_out(kubectl: &Kubectl<'_>, name: &str) -> Result<Vec<Value>> {
+/// When this does not happen in time. The error describes each pod.
+pub fn wait_for_rollout(kubectl: &Kubectl<'_>, name: &str) -> Result<Vec<Value>> {
     wait::until(&format!("deployment/{name} to be rolled out"), DEFAULT_TIMEOUT, || {
         let deployment = kubectl.get(&["deployment", name])?;
         let labels = deployment["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten();
@@ -147,91 +149,101 @@ pub fn rolled_out(kubectl: &Kubectl<'_>, name: &str) -> Result<Vec<Value>> {
         let counted = ["replicas", "updatedReplicas", "availableReplicas"].map(|count| &status[count]);
         let settled = counted.iter().all(|count| *count == wanted)
             && wanted.as_u64() == u64::try_from(pods.len()).ok()
-            && pods.iter().all(is_well);
+            && pods.iter().all(is_healthy);
         Ok(if observed && settled {
             Observed::Yes(pods)
         } else {
-            Observed::NotYet(format!("{wanted} replicas wanted; {}{}", states(&pods), failure(&deployment)))
+            Observed::NotYet(format!(
+                "{wanted} replicas wanted; {}{}",
+                describe_pods(&pods),
+                replica_failure(&deployment)
+            ))
         })
     })
 }
 
-/// Whether a pod is ready or has finished well, and is to stay.
+/// Returns whether a pod is ready or has succeeded, and is not terminating.
 #[must_use]
-pub fn is_well(pod: &Value) -> bool {
-    is_ready(pod) && !is_ending(pod)
+pub fn is_healthy(pod: &Value) -> bool {
+    is_ready_or_succeeded(pod) && !is_terminating(pod)
 }
 
-fn is_ready(pod: &Value) -> bool {
+fn is_ready_or_succeeded(pod: &Value) -> bool {
     is_true(pod, "Ready") || pod["status"]["phase"] == "Succeeded"
 }
 
-fn is_ending(pod: &Value) -> bool {
+fn is_terminating(pod: &Value) -> bool {
     !pod["metadata"]["deletionTimestamp"].is_null()
 }
 
-/// What each pod is, and why those that are not well are not.
-fn states(pods: &[Value]) -> String {
+/// Describes the state of each pod, and why pods that are not healthy are not.
+fn describe_pods(pods: &[Value]) -> String {
     if pods.is_empty() {
         return "there are no pods".to_owned();
     }
-    pods.iter().map(state).collect::<Vec<_>>().join("; ")
+    pods.iter().map(describe_pod).collect::<Vec<_>>().join("; ")
 }
 
-fn state(pod: &Value) -> String {
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+fn describe_pod(pod: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut words = vec![
-        word(&pod["metadata"]["name"]),
-        word(&pod["status"]["phase"]),
+        text(&pod["metadata"]["name"]),
+        text(&pod["status"]["phase"]),
         if is_injected(pod) { "injected" } else { "not injected" }.to_owned(),
     ];
-    words.extend(is_ending(pod).then(|| "ending".to_owned()));
-    words.extend((!is_ready(pod)).then(|| "not ready".to_owned()));
+    if is_terminating(pod) {
+        words.push("terminating".to_owned());
+    }
+    if !is_ready_or_succeeded(pod) {
+        words.push("not ready".to_owned());
+    }
     for list in ["initContainerStatuses", "containerStatuses"] {
-        for container in pod["status"][list].as_array().into_iter().flatten() {
-            let ends = [
-                &container["state"]["waiting"],
-                &container["state"]["terminated"],
-                &container["lastState"]["terminated"],
-            ];
-            let told = ends.iter().filter(|end| {
-                end.is_object() && (end["reason"] != "Completed" || end["message"].is_string())
-            });
-            let told = told.map(|end| format!("{} {}", word(&end["reason"]), word(&end["message"])));
-            let mut told: Vec<String> = told.map(|words| words.trim().to_owned()).collect();
-            told.dedup();
-            words.extend(
-                (!told.is_empty()).then(|| format!("[{}: {}]", word(&container["name"]), told.join("; "))),
-            );
-        }
+        let statuses = pod["status"][list].as_array().into_iter().flatten();
+        words.extend(statuses.filter_map(describe_container));
     }
     words.join(" ")
 }
 
-/// Why a Deployment cannot make its pods, if that is so.
-fn failure(deployment: &Value) -> String {
+/// Describes why a container waits or has ended, with the messages that it left. Returns `None` for a container that
+/// runs or has completed without a message.
+fn describe_container(status: &Value) -> Option<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let states =
+        [&status["state"]["waiting"], &status["state"]["terminated"], &status["lastState"]["terminated"]];
+    let notable = states.into_iter().filter(|state| {
+        state.is_object() && (state["reason"] != "Completed" || state["message"].is_string())
+    });
+    let causes = notable.map(|state| format!("{} {}", text(&state["reason"]), text(&state["message"])));
+    let mut causes: Vec<String> = causes.map(|cause| cause.trim().to_owned()).collect();
+    causes.dedup();
+    (!causes.is_empty()).then(|| format!("[{}: {}]", text(&status["name"]), causes.join("; ")))
+}
+
+/// Returns why a Deployment cannot create its pods, or an empty text.
+fn replica_failure(deployment: &Value) -> String {
     let conditions = deployment["status"]["conditions"].as_array().into_iter().flatten();
     let failed = conditions.filter(|condition| condition["type"] == "ReplicaFailure");
     failed.map(|condition| format!("; {}", condition["message"])).collect()
 }
 
-/// Passes when the pod's app container sees the files.
+/// Asserts that the container `app` of the pod sees exactly the certificate files. For a pod that has succeeded,
+/// asserts that the container printed the path of the certificate.
 ///
 /// # Errors
-/// When one is missing.
-pub fn sees_certificate(kubectl: &Kubectl<'_>, pod: &Value) -> Result<()> {
+/// When a file is missing or unexpected.
+pub fn assert_sees_certificate(kubectl: &Kubectl<'_>, pod: &Value) -> Result<()> {
     let name = pod["metadata"]["name"].as_str().unwrap_or_default();
     if pod["status"]["phase"] == "Succeeded" {
         let log = kubectl.logs(name, "app")?;
         if log.trim() != "/var/run/secrets/certmint.dev/tls.crt" {
-            bail!("{name} printed {log}");
+            bail!("the container app of pod {name} printed {log}");
         }
         return Ok(());
     }
     let listed = kubectl.exec(name, "app", &["ls", "/var/run/secrets/certmint.dev"])?;
     let files: Vec<&str> = listed.split_whitespace().collect();
     if files != ["ca.crt", "tls.crt", "tls.key", "tls.pem"] {
-        bail!("{name} sees {files:?}");
+        bail!("the container app of pod {name} sees the files {files:?}");
     }
     Ok(())
 }

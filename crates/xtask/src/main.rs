@@ -82,7 +82,9 @@ fn main() -> ExitCode {
     }
     let Arguments { command } = Arguments::parse();
     exit_code(match command {
-        Command::Demo { keep, context, registry } => demo::run(&demo::Settings { keep, context, registry }),
+        Command::Demo { keep, context, registry } => {
+            demo::run(&demo::DemoOptions { keep, context, registry })
+        }
         Command::Test(arguments) => return testing::run(&arguments),
         Command::Check => Cache::open().and_then(|cache| checks::run(&cache)),
         Command::Book(arguments) => Cache::open().and_then(|cache| book::run(&cache, &arguments)),

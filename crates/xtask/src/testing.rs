@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use certmint_docs_tests::reference;
-use certmint_e2e::scenarios::{self, Tally};
+use certmint_e2e::scenarios::{self, TestCounts};
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::cluster::{Cluster, Options};
 use certmint_local_cluster::progress::{self, human};
@@ -39,19 +39,19 @@ pub(crate) struct Arguments {
 /// Runs the tests, and prints the number of passed and failed tests in the last line.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let start = Instant::now();
-    let mut tally = Tally::default();
-    if let Err(error) = all(arguments, &mut tally) {
+    let mut counts = TestCounts::default();
+    if let Err(error) = all(arguments, &mut counts) {
         eprintln!("error: {error:#}");
-        tally.failed += 1;
+        counts.failed += 1;
     }
     progress::heading(&format!("took {}", human(start.elapsed())));
-    println!("{} passed, {} failed", tally.passed, tally.failed);
-    if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("{} passed, {} failed", counts.passed, counts.failed);
+    if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
+fn all(arguments: &Arguments, counts: &mut TestCounts) -> Result<()> {
     let Arguments { fast, context, registry, scenarios: names } = arguments;
-    let chosen = scenarios::chosen(names)?;
+    let selected = scenarios::select(names)?;
     let cache = Cache::open()?;
     if !fast && context.is_none() {
         // Checked at once, not after minutes of other tests.
@@ -61,28 +61,28 @@ fn all(arguments: &Arguments, tally: &mut Tally) -> Result<()> {
         progress::heading("static checks");
         checks::run(&cache)?;
         progress::heading("unit and property tests");
-        *tally = tally.and(unit_tests(&cache)?);
+        *counts = counts.and(unit_tests(&cache)?);
         progress::heading("chart");
-        tally.passed += progress::step("lint and templates", || certmint_chart_tests::run_offline(&cache))?;
+        counts.passed += progress::step("lint and templates", || certmint_chart_tests::run_offline(&cache))?;
         progress::heading("reference");
-        tally.passed += reference::check(&cache)?;
+        counts.passed += reference::check(&cache)?;
         progress::heading("fuzzing");
-        tally.passed += fuzz::run(&cache, &fuzz::Arguments { seconds: FUZZ_SECONDS, targets: Vec::new() })?;
+        counts.passed += fuzz::run(&cache, &fuzz::Arguments { seconds: FUZZ_SECONDS, targets: Vec::new() })?;
     }
     if !fast {
         progress::heading("cluster");
         let clusters = match context {
             Some(context) => vec![Cluster::existing(&cache, Some(context), registry.as_deref())?],
-            None => local_clusters(&cache, chosen.len())?,
+            None => local_clusters(&cache, selected.len())?,
         };
-        *tally = tally.and(scenarios::run(&clusters, &chosen));
+        *counts = counts.and(scenarios::run(&clusters, &selected));
         clusters.into_iter().try_for_each(Cluster::stop)?;
     }
     if !fast && names.is_empty() && context.is_none() {
         // The benchmarks run last and alone, because they and the tests would disturb each other.
         progress::heading("bench");
         bench::smoke(&cache)?;
-        tally.passed += 1;
+        counts.passed += 1;
     }
     Ok(())
 }
@@ -98,26 +98,26 @@ fn local_clusters(cache: &Cache, scenarios: usize) -> Result<Vec<Cluster>> {
 }
 
 /// Runs cargo's tests, prints their output, and counts them.
-fn unit_tests(cache: &Cache) -> Result<Tally> {
+fn unit_tests(cache: &Cache) -> Result<TestCounts> {
     let mut cargo = tools::cargo(cache, &["test", "--workspace", "--quiet", "--no-fail-fast"]);
     let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let mut tally = Tally::default();
+    let mut counts = TestCounts::default();
     for line in BufReader::new(child.stdout.take().context("cargo has no output")?).lines() {
         let line = line?;
         println!("{line}");
-        tally = tally.and(parse_counts(&line));
+        counts = counts.and(parse_counts(&line));
     }
-    if !child.wait()?.success() && tally.failed == 0 {
+    if !child.wait()?.success() && counts.failed == 0 {
         // A compilation error counts as one failure.
-        tally.failed = 1;
+        counts.failed = 1;
     }
-    Ok(tally)
+    Ok(counts)
 }
 
 /// Reads the counts from a line of cargo's output: `test result: ok. 3 passed; 0 failed; …`.
-fn parse_counts(line: &str) -> Tally {
+fn parse_counts(line: &str) -> TestCounts {
     let Some(counts) = line.strip_prefix("test result: ") else {
-        return Tally::default();
+        return TestCounts::default();
     };
     let count = |what: &str| {
         let words: Vec<&str> = counts.split([' ', ';']).filter(|word| !word.is_empty()).collect();
@@ -126,7 +126,7 @@ fn parse_counts(line: &str) -> Tally {
             _ => None,
         })
     };
-    Tally { passed: count("passed").unwrap_or_default(), failed: count("failed").unwrap_or_default() }
+    TestCounts { passed: count("passed").unwrap_or_default(), failed: count("failed").unwrap_or_default() }
 }
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn counts_of_cargo_are_parsed() {
         let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out";
-        assert_eq!(parse_counts(line), Tally { passed: 12, failed: 3 });
-        assert_eq!(parse_counts("running 12 tests"), Tally::default());
+        assert_eq!(parse_counts(line), TestCounts { passed: 12, failed: 3 });
+        assert_eq!(parse_counts("running 12 tests"), TestCounts::default());
     }
 }

@@ -1,100 +1,107 @@
-//! What does harm by its number. After each, a caller that shares the address is still served.
+//! Floods of connections and requests. During each flood, the server must still serve another caller with the same
+//! address.
 
-use crate::connection::{PATIENCE, Tls, answer, connect, exchange, tcp};
-use crate::reviews::review;
-use crate::transport::head as head_1;
-use crate::{Input, Server, TRIES, Target, is_impatience};
+use std::net::SocketAddr;
+
 use anyhow::Result;
 use futures::future::join_all;
-use std::net::SocketAddr;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How many connections are opened.
-const CONNECTIONS: usize = 1000;
-/// How many of them withhold a body: each has one under the cap, so that a few take all the room that there is.
-const WITHHOLDING: usize = 100;
+use crate::connection::{STEP_TIMEOUT, TlsConnection, connect, exchange, read_response, tcp};
+use crate::reviews::review;
+use crate::transport::request_head;
+use crate::{AttackTarget, Input, MAX_TRIES, ServerKind, is_timeout};
 
-/// Every one of them.
+/// Number of connections of a flood.
+const CONNECTIONS: usize = 1000;
+/// Number of requests that never send the end of their body. Each body is within the server's limit, and a few of
+/// them need all the memory that the server has for bodies.
+const INCOMPLETE_REQUESTS: usize = 100;
+
+/// The floods. The response is the one to the other caller.
 pub(crate) const INPUTS: &[Input] = &[
     ("1,000 connections without a handshake", |target| {
         Box::pin(async move {
-            let held = many(target.tls).await;
-            let served = served(target).await;
+            let held = open_connections(target.tls).await;
+            let response = send_request(target).await;
             drop(held);
-            served
+            response
         })
     }),
     ("1,000 connections to the probes' port", |target| {
         Box::pin(async move {
-            let held = many(target.probes).await;
-            let served = probed(target).await;
+            let held = open_connections(target.probes).await;
+            let response = send_probe(target).await;
             drop(held);
-            served
+            response
         })
     }),
     ("100 requests that withhold their bodies", |target| {
         Box::pin(async move {
-            let held = join_all((0..WITHHOLDING).map(|_| withhold(target))).await;
-            let served = served(target).await;
+            let held = join_all((0..INCOMPLETE_REQUESTS).map(|_| send_incomplete_body(target))).await;
+            let response = send_request(target).await;
             drop(held);
-            served
+            response
         })
     }),
 ];
 
-/// A good request over a connection of its own, and its answer.
-async fn served(target: Target) -> Result<String> {
-    patiently(|| good(target)).await
+/// Sends a valid request over a new connection, and returns the response.
+async fn send_request(target: AttackTarget) -> Result<String> {
+    retry(|| try_request(target)).await
 }
 
-/// A probe, and its answer.
-async fn probed(target: Target) -> Result<String> {
-    patiently(|| probe(target)).await
+/// Sends a probe over a new connection, and returns the response.
+async fn send_probe(target: AttackTarget) -> Result<String> {
+    retry(|| try_probe(target)).await
 }
 
-/// Asks, and asks again where nothing came of it, as API server and kubelet do: on a busy machine a server's patience
-/// may end, or the rest of a flood may come in after the one that asks.
-async fn patiently<A: Future<Output = Result<String>>>(ask: impl Fn() -> A) -> Result<String> {
-    for _ in 1..TRIES {
-        match ask().await {
-            Ok(outcome) if !is_impatience(&outcome) => return Ok(outcome),
+/// Sends a request again after a timeout or an error, as the API server and the kubelet do. On a busy machine a
+/// server can time out, or connections of the flood can arrive after the request and replace it.
+async fn retry<A: Future<Output = Result<String>>>(send: impl Fn() -> A) -> Result<String> {
+    for _ in 1..MAX_TRIES {
+        match send().await {
+            Ok(response) if !is_timeout(&response) => return Ok(response),
             _ => {}
         }
     }
-    ask().await
+    send().await
 }
 
-async fn good(target: Target) -> Result<String> {
+async fn try_request(target: AttackTarget) -> Result<String> {
     match target.server {
-        Server::Webhook => {
+        ServerKind::Webhook => {
             let body = review().to_string();
-            let head = head_1(target, "POST", &format!("Content-Length: {}\r\n", body.len()));
+            let head = request_head(target, "POST", &format!("Content-Length: {}\r\n", body.len()));
             exchange(target, &[head, body.into_bytes()].concat()).await
         }
-        Server::Controller => exchange(target, &head_1(target, "POST", "Content-Length: 0\r\n")).await,
+        ServerKind::Controller => {
+            exchange(target, &request_head(target, "POST", "Content-Length: 0\r\n")).await
+        }
     }
 }
 
-async fn probe(target: Target) -> Result<String> {
+async fn try_probe(target: AttackTarget) -> Result<String> {
     let mut stream = tcp(target.probes).await?;
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n").await?;
-    answer(&mut stream).await
+    read_response(&mut stream).await
 }
 
-/// As many connections as it takes, of which nothing more is heard.
-async fn many(address: SocketAddr) -> Vec<Result<TcpStream>> {
+/// Opens [`CONNECTIONS`] TCP connections that send nothing.
+async fn open_connections(address: SocketAddr) -> Vec<Result<TcpStream>> {
     join_all((0..CONNECTIONS).map(|_| tcp(address))).await
 }
 
-async fn withhold(target: Target) -> Result<Tls> {
-    // The issuance API takes a kilobyte.
-    let length = if target.server == Server::Webhook { 3 * 1024 * 1024 } else { 1024 };
+/// Sends a request with all of its body except the last byte, and keeps the connection open.
+async fn send_incomplete_body(target: AttackTarget) -> Result<TlsConnection> {
+    // The issuance API accepts at most a kilobyte.
+    let length = if target.server == ServerKind::Webhook { 3 * 1024 * 1024 } else { 1024 };
     let mut stream = connect(target, &["http/1.1"]).await?;
-    let head = head_1(target, "POST", &format!("Content-Length: {length}\r\n"));
+    let head = request_head(target, "POST", &format!("Content-Length: {length}\r\n"));
     stream.write_all(&head).await?;
-    // It may end in the middle, for another's sake.
-    let _ = timeout(PATIENCE, stream.write_all(&vec![b' '; length - 1])).await;
+    // The server can end the connection before the end, in favour of another one.
+    let _ = timeout(STEP_TIMEOUT, stream.write_all(&vec![b' '; length - 1])).await;
     Ok(stream)
 }

@@ -1,7 +1,7 @@
-//! A caller that sends what nobody should send, and tells what came back.
+//! Sends malformed and hostile requests to Certmint's servers, and prints the responses.
 //!
-//! For each input one line, `NAME<tab>OUTCOME`: the status and the error code of an answer, or how the connection
-//! ended. Every input goes to every server at the same time, with the same outcome from each.
+//! The output has one line for each input, `NAME<tab>RESPONSE`: the status and the error code of the response, or how
+//! the connection ended. Each input is sent to all servers at the same time, and all must respond in the same way.
 
 mod connection;
 mod floods;
@@ -9,33 +9,40 @@ mod reviews;
 mod siege;
 mod transport;
 
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use clap::Parser;
 use futures::future::{join_all, try_join_all};
-use std::{future::Future, net::SocketAddr, pin::Pin, time::Duration};
 
-/// What an input came to.
-type Outcome = Pin<Box<dyn Future<Output = Result<String>>>>;
+/// Future of the response to an input.
+type ResponseFuture = Pin<Box<dyn Future<Output = Result<String>>>>;
 
-/// An input by its name.
-type Input = (&'static str, fn(Target) -> Outcome);
+/// Name of an input, and the function that sends it to a server.
+type Input = (&'static str, fn(AttackTarget) -> ResponseFuture);
 
 /// A server under attack.
 #[derive(Clone, Copy, Debug)]
-struct Target {
+struct AttackTarget {
+    /// Address of the HTTPS port.
     tls: SocketAddr,
+    /// Address of the port for probes and metrics.
     probes: SocketAddr,
-    server: Server,
+    server: ServerKind,
 }
 
-/// Which of the two servers it is.
+/// The two servers of Certmint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Server {
+enum ServerKind {
     Webhook,
     Controller,
 }
 
-impl Server {
+impl ServerKind {
+    /// Returns the path of the server's main endpoint.
     fn path(self) -> &'static str {
         match self {
             Self::Webhook => "/mutate",
@@ -44,36 +51,36 @@ impl Server {
     }
 }
 
-/// Attacks servers at their own addresses, ports 8443 (TLS) and 9402 (probes).
+/// Attacks servers at ports 8443 (TLS) and 9402 (probes) of their addresses.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Which server runs there.
+    /// Kind of the servers.
     #[arg(long)]
-    server: Server,
-    /// Lay siege to them for so many seconds, in place of everything else.
+    server: ServerKind,
+    /// Holds connections for this many seconds, instead of sending the inputs.
     #[arg(long)]
     siege: Option<u64>,
-    /// The servers' IP addresses.
+    /// IP addresses of the servers.
     #[arg(required = true)]
-    addresses: Vec<std::net::IpAddr>,
+    addresses: Vec<IpAddr>,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let Args { server, siege, addresses } = Args::parse();
-    let target = |address| Target {
+    let target = |address| AttackTarget {
         tls: SocketAddr::new(address, 8443),
         probes: SocketAddr::new(address, 9402),
         server,
     };
-    let targets: Vec<Target> = addresses.into_iter().map(target).collect();
+    let targets: Vec<AttackTarget> = addresses.into_iter().map(target).collect();
     if let Some(seconds) = siege {
-        siege::lay(&targets, Duration::from_secs(seconds)).await;
+        siege::besiege(&targets, Duration::from_secs(seconds)).await;
         return Ok(());
     }
-    let reviews = if server == Server::Webhook { reviews::INPUTS } else { &[] };
+    let reviews = if server == ServerKind::Webhook { reviews::INPUTS } else { &[] };
     for input in reviews.iter().chain(transport::INPUTS) {
-        attack(input, &targets, is_impatience).await?;
+        attack(input, &targets, is_timeout).await?;
     }
     let never = |_: &str| false;
     join_all(transport::SLOW.iter().map(|input| attack(input, &targets, never)))
@@ -86,29 +93,31 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// How often an input is sent that did not get through to where it is judged.
-const TRIES: usize = 5;
+/// Maximum number of times that an input is sent, when it does not arrive completely.
+const MAX_TRIES: usize = 5;
 
-/// Sends an input to every server, again where it came to nothing or to what `again` says.
-async fn attack((name, send): &Input, targets: &[Target], again: fn(&str) -> bool) -> Result<()> {
-    let outcomes = try_join_all(targets.iter().map(|target| async move {
-        let mut outcome = send(*target).await;
-        for _ in 1..TRIES {
-            if outcome.as_ref().is_ok_and(|outcome| !again(outcome)) {
+/// Sends an input to every server, and prints the response. Sends it again after an error, or when `is_retried`
+/// accepts the response.
+async fn attack((name, send): &Input, targets: &[AttackTarget], is_retried: fn(&str) -> bool) -> Result<()> {
+    let responses = try_join_all(targets.iter().map(|target| async move {
+        let mut response = send(*target).await;
+        for _ in 1..MAX_TRIES {
+            if response.as_ref().is_ok_and(|response| !is_retried(response)) {
                 break;
             }
-            outcome = send(*target).await;
+            response = send(*target).await;
         }
-        outcome
+        response
     }));
-    let mut outcomes = outcomes.await.map_err(|error| error.context(*name))?;
-    outcomes.dedup();
-    ensure!(outcomes.len() == 1, "{name}: the servers disagree: {}", outcomes.join(" / "));
-    println!("{name}\t{}", outcomes.concat());
+    let mut responses = responses.await.map_err(|error| error.context(*name))?;
+    responses.dedup();
+    ensure!(responses.len() == 1, "{name}: the servers respond differently: {}", responses.join(" / "));
+    println!("{name}\t{}", responses.concat());
     Ok(())
 }
 
-/// Whether a server's patience ended before an input had arrived that nobody held back: the machine is busy.
-fn is_impatience(outcome: &str) -> bool {
-    ["408 BadRequest", "ended"].contains(&outcome)
+/// Returns whether the response says that the server stopped waiting. For an input that was sent without delay, this
+/// means that the machine is busy.
+fn is_timeout(response: &str) -> bool {
+    ["408 BadRequest", "ended"].contains(&response)
 }

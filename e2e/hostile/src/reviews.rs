@@ -1,11 +1,12 @@
-//! Bodies that are no review, or a strange one: for the webhook alone.
+//! Request bodies for the webhook that are not valid AdmissionReviews, or unusual ones.
 
-use crate::connection::exchange;
-use crate::{Input, Target};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-/// Every one of them.
+use crate::connection::exchange;
+use crate::{AttackTarget, Input};
+
+/// The inputs.
 pub(crate) const INPUTS: &[Input] = &[
     ("review", |target| Box::pin(async move { send(target, &review().to_string()).await })),
     ("charset parameter", |target| {
@@ -56,7 +57,7 @@ pub(crate) const INPUTS: &[Input] = &[
             async move { send(target, &format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))).await },
         )
     }),
-    ("100,000 deep where nobody looks", |target| {
+    ("100,000 deep in an ignored field", |target| {
         Box::pin(async move {
             let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
             let marked = with("/request/object/spec/hostname", "DEEP".into());
@@ -91,7 +92,7 @@ pub(crate) const INPUTS: &[Input] = &[
     }),
 ];
 
-/// The review of a pod that opted in.
+/// Returns a valid AdmissionReview of an opted-in pod.
 pub(crate) fn review() -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1",
@@ -112,7 +113,7 @@ pub(crate) fn review() -> Value {
     })
 }
 
-/// The review with another value at a JSON pointer; a member that is not there is added.
+/// Returns the review with another value at a JSON pointer. A missing member is added.
 pub(crate) fn with(pointer: &str, value: Value) -> String {
     let mut review = review();
     let (parent, member) = pointer.rsplit_once('/').unwrap_or_default();
@@ -122,11 +123,11 @@ pub(crate) fn with(pointer: &str, value: Value) -> String {
     review.to_string()
 }
 
-async fn send(target: Target, body: &str) -> Result<String> {
+async fn send(target: AttackTarget, body: &str) -> Result<String> {
     post(target, "Content-Type: application/json", body).await
 }
 
-async fn post(target: Target, headers: &str, body: &str) -> Result<String> {
+async fn post(target: AttackTarget, headers: &str, body: &str) -> Result<String> {
     let head =
         format!("POST /mutate HTTP/1.1\r\nHost: a\r\n{headers}\r\nContent-Length: {}\r\n\r\n", body.len());
     exchange(target, &[head.as_bytes(), body.as_bytes()].concat()).await

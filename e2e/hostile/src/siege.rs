@@ -1,121 +1,139 @@
-//! Every seat held for a while, in all ways at one time. Several of us do so together, each from an address of its own.
+//! A siege: for a while, all connections that a server accepts from one address are held in different ways. Several
+//! instances of this program besiege a server together, each from its own address.
 
-use crate::connection::{connect, exchange, tcp};
-use crate::reviews::review;
-use crate::transport::head;
-use crate::{Server, Target};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use anyhow::Result;
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use futures::future::join_all;
 use serde_json::json;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How many connections each way is done with, to each server: together as many as one address may have.
+use crate::connection::{connect, exchange, tcp};
+use crate::reviews::review;
+use crate::transport::request_head;
+use crate::{AttackTarget, ServerKind};
+
+/// Number of connections to each server for each kind. Together they are as many as a server accepts from one
+/// address.
 const CONNECTIONS: usize = 12;
-/// How long is waited before a connection that was ended is opened anew.
-const PAUSE: Duration = Duration::from_millis(500);
-/// Each head is nearly as long as it may be.
-const HEAD: usize = 15_800;
-/// Each body needs a part of the room that there is for all.
-const BODY: usize = 200_000;
+/// Pause before a connection that the server has ended is opened again.
+const RECONNECT_AFTER: Duration = Duration::from_millis(500);
+/// Length of a header that makes a request's head nearly as long as the servers allow.
+const HEADER_BYTES: usize = 15_800;
+/// Length of each body. It needs a part of the memory that the server has for all bodies.
+const BODY_BYTES: usize = 200_000;
 
-/// One way to hold a connection, until the server ends it.
+/// A way to hold a connection until the server ends it.
 #[derive(Clone, Copy)]
-enum Way {
-    /// No handshake at all.
-    Silent,
-    /// Half of a huge handshake.
-    Hello,
-    /// A head without an end.
-    Head,
-    /// A body without an end.
-    Body,
-    /// A good request, and then nothing.
-    Good,
+enum HeldConnection {
+    /// A connection without a TLS handshake.
+    WithoutHandshake,
+    /// A connection with the first part of a huge ClientHello.
+    IncompleteHandshake,
+    /// A request whose head does not end.
+    IncompleteHead,
+    /// A request whose body does not end.
+    IncompleteBody,
+    /// A valid request, after which the connection is idle.
+    Idle,
 }
 
-const WAYS: [Way; 5] = [Way::Silent, Way::Hello, Way::Head, Way::Body, Way::Good];
+const ALL_KINDS: [HeldConnection; 5] = [
+    HeldConnection::WithoutHandshake,
+    HeldConnection::IncompleteHandshake,
+    HeldConnection::IncompleteHead,
+    HeldConnection::IncompleteBody,
+    HeldConnection::Idle,
+];
 
-/// Holds connections to every server for that time, and tells how many there were.
-pub(crate) async fn lay(targets: &[Target], duration: Duration) {
+/// Holds connections to every server for this duration, and prints how many there were.
+pub(crate) async fn besiege(targets: &[AttackTarget], duration: Duration) {
     let end = Instant::now() + duration;
-    let ways = targets.iter().flat_map(|target| WAYS.map(|way| (*target, way)));
-    let all = ways.flat_map(|(target, way)| (0..CONNECTIONS).map(move |_| again(target, way, end)));
-    let tokens = targets.iter().map(|target| invent_tokens(*target, end));
-    let (held, asked) = tokio::join!(join_all(all), join_all(tokens));
-    let (held, asked): (usize, usize) = (held.iter().sum(), asked.iter().sum());
-    println!("siege\t{held} connections, {asked} invented tokens");
+    let kinds = targets.iter().flat_map(|target| ALL_KINDS.map(|kind| (*target, kind)));
+    let all = kinds.flat_map(|(target, kind)| (0..CONNECTIONS).map(move |_| hold_until(target, kind, end)));
+    let tokens = targets.iter().map(|target| send_invented_tokens(*target, end));
+    let (held, sent) = tokio::join!(join_all(all), join_all(tokens));
+    let (held, sent): (usize, usize) = (held.iter().sum(), sent.iter().sum());
+    println!("siege\t{held} connections, {sent} invented tokens");
 }
 
-async fn again(target: Target, way: Way, end: Instant) -> usize {
+/// Holds one connection at a time until `end`, and returns how many the server has ended.
+async fn hold_until(target: AttackTarget, kind: HeldConnection, end: Instant) -> usize {
     let mut held = 0;
     while let Some(rest) = end.checked_duration_since(Instant::now()) {
-        if matches!(timeout(rest, hold(target, way)).await, Ok(Ok(()))) {
+        if matches!(timeout(rest, hold(target, kind)).await, Ok(Ok(()))) {
             held += 1;
         }
-        sleep(PAUSE).await;
+        sleep(RECONNECT_AFTER).await;
     }
     held
 }
 
-/// Returns when the server has ended the connection.
-async fn hold(target: Target, way: Way) -> Result<()> {
-    match way {
-        Way::Silent => until_ended(tcp(target.tls).await?).await,
-        Way::Hello => {
+/// Holds a connection, and returns when the server has ended it.
+async fn hold(target: AttackTarget, kind: HeldConnection) -> Result<()> {
+    match kind {
+        HeldConnection::WithoutHandshake => wait_for_end(tcp(target.tls).await?).await,
+        HeldConnection::IncompleteHandshake => {
             let mut stream = tcp(target.tls).await?;
             // The beginning of a ClientHello of 60,000 bytes, in a record of 16 KiB.
             let record = [&[22, 3, 1, 0x40, 0, 1, 0, 0xea, 0x60][..], &[0; 0x4000 - 4]].concat();
             stream.write_all(&record).await?;
-            until_ended(stream).await;
+            wait_for_end(stream).await;
         }
-        Way::Head => {
+        HeldConnection::IncompleteHead => {
             let mut stream = connect(target, &["http/1.1"]).await?;
-            let headers = format!("X-Long: {}", "x".repeat(HEAD));
-            let request = head(target, "POST", &headers);
+            let headers = format!("X-Long: {}", "x".repeat(HEADER_BYTES));
+            let request = request_head(target, "POST", &headers);
             stream.write_all(request.get(..request.len() - 2).unwrap_or_default()).await?;
             stream.flush().await?;
-            until_ended(stream).await;
+            wait_for_end(stream).await;
         }
-        Way::Body => {
+        HeldConnection::IncompleteBody => {
             let mut stream = connect(target, &["http/1.1"]).await?;
-            stream.write_all(&head(target, "POST", &format!("Content-Length: {}\r\n", BODY + 1))).await?;
-            stream.write_all(&vec![b' '; BODY]).await?;
+            stream
+                .write_all(&request_head(target, "POST", &format!("Content-Length: {}\r\n", BODY_BYTES + 1)))
+                .await?;
+            stream.write_all(&vec![b' '; BODY_BYTES]).await?;
             stream.flush().await?;
-            until_ended(stream).await;
+            wait_for_end(stream).await;
         }
-        Way::Good => {
+        HeldConnection::Idle => {
             let mut stream = connect(target, &["http/1.1"]).await?;
-            let body = if target.server == Server::Webhook { review().to_string() } else { String::new() };
-            let head = head(target, "POST", &format!("Content-Length: {}\r\n", body.len()));
+            let body =
+                if target.server == ServerKind::Webhook { review().to_string() } else { String::new() };
+            let head = request_head(target, "POST", &format!("Content-Length: {}\r\n", body.len()));
             stream.write_all(&[head, body.into_bytes()].concat()).await?;
             stream.flush().await?;
-            until_ended(stream).await;
+            wait_for_end(stream).await;
         }
     }
     Ok(())
 }
 
-/// However it ends.
-async fn until_ended(mut stream: impl AsyncRead + Unpin) {
+/// Reads until the connection ends, with or without an error.
+async fn wait_for_end(mut stream: impl AsyncRead + Unpin) {
     let mut buffer = [0; 4096];
     while let Ok(1..) = stream.read(&mut buffer).await {}
 }
 
-/// Shows the issuance API one token after the other that only the API server can tell from a good one.
-async fn invent_tokens(target: Target, end: Instant) -> usize {
-    let mut asked = 0;
-    while target.server == Server::Controller && Instant::now() < end {
-        let request = head(target, "POST", &format!("Authorization: Bearer {}\r\n", invented(asked)));
+/// Sends invented tokens to the issuance API, one after the other. Only the API server can distinguish them from
+/// valid ones. Returns how many were sent.
+async fn send_invented_tokens(target: AttackTarget, end: Instant) -> usize {
+    let mut sent = 0;
+    while target.server == ServerKind::Controller && Instant::now() < end {
+        let request =
+            request_head(target, "POST", &format!("Authorization: Bearer {}\r\n", invented_token(sent)));
         let _ = exchange(target, &request).await;
-        asked += 1;
+        sent += 1;
     }
-    asked
+    sent
 }
 
-fn invented(number: usize) -> String {
+/// Returns a token with valid claims and an invented signature.
+fn invented_token(number: usize) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let payload = json!({
         "aud": ["certmint.dev"], "exp": now + 3600, "sub": "system:serviceaccount:bad-input:default",

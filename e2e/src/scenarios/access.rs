@@ -1,8 +1,13 @@
-//! What Certmint's accounts may do: what they need, and nothing more.
+//! The permissions of Certmint's service accounts.
+//!
+//! The scenario `access` installs Certmint on a new cluster and makes the controller do everything that it can do.
+//! Then it compares the audit log of the API server with the RBAC rules of the release: each permission must have
+//! been used, no request may have been forbidden, and the webhook may not have sent any. At last it asserts that the
+//! accounts do not have other permissions.
 
-mod grants;
-mod life;
-mod limits;
+mod denied_permissions;
+mod permissions;
+mod use_every_permission;
 
 use std::time::Duration;
 
@@ -10,78 +15,84 @@ use anyhow::{Result, bail, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::cluster::audit::{Mark, Request};
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
 use certmint_local_cluster::wait::{self, Observed};
 
-use self::grants::Grant;
 use super::Scenario;
 use super::own_cluster::own_cluster;
+use permissions::Permission;
 
-/// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "access",
-    shows: "The controller needs each of its rights and has no other; webhook and injected pods have none.",
+    shows: "The controller uses each of its permissions and has no others; webhook and injected pods have none.",
     run,
 }];
 
-/// A certificate of [`life`]'s is due for renewal after 20 seconds; nothing else takes longer on a busy machine.
-const SOON: Duration = Duration::from_secs(90);
-/// The namespace of the workloads.
-const SHOP: &str = "access";
+/// Limit for the wait until every permission is used. The slowest use is a renewal after 20 seconds, of a certificate
+/// of [`use_every_permission`]; the rest is reserve for a busy machine.
+const USE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Namespace of the workloads.
+const NAMESPACE: &str = "access";
 
-/// On a cluster of its own, whose API server logs what the accounts ask for from the first moment on.
+/// Runs on a cluster of its own, because its audit log must contain all requests since the installation.
 fn run(shared: &Cluster) -> Result<()> {
-    own_cluster(shared, SHOP, &[SYSTEM_NAMESPACE, SHOP], |cluster| {
-        installation::install(cluster, installation::SHORT_LIVED)?;
-        let shop = namespace(cluster, SHOP, &[])?;
-        life::drive(cluster, &shop)?;
-        let grants = grants::of_release(cluster)?;
-        step(&format!("each of {} rights is used, and nothing is refused", grants.len()), || {
-            all_used(cluster, &grants)
+    own_cluster(shared, NAMESPACE, &[SYSTEM_NAMESPACE, NAMESPACE], |cluster| {
+        installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+        let kubectl = create_namespace(cluster, NAMESPACE, &[])?;
+        use_every_permission::run(cluster, &kubectl)?;
+        let permissions = permissions::of_release(cluster)?;
+        step(
+            &format!("the controller uses each of {} permissions, and lacks none", permissions.len()),
+            || wait_for_use(cluster, &permissions),
+        )?;
+        step("the webhook has not sent a request to the API server", || {
+            assert_only_controller_asked(cluster)
         })?;
-        step("the webhook has asked the API server for nothing", || silent(cluster))?;
-        limits::check(cluster, &shop)
+        denied_permissions::check(cluster, &kubectl)
     })
 }
 
-/// Every request up to now.
-fn asked(cluster: &Cluster) -> Result<Vec<Request>> {
+/// Returns all requests of Certmint's accounts so far.
+fn requests_so_far(cluster: &Cluster) -> Result<Vec<Request>> {
     Mark::START.since(cluster)?.collect()
 }
 
-/// Waits until the log has a request for each right. One that was refused, and not granted since, is a right missing.
-fn all_used(cluster: &Cluster, grants: &[Grant]) -> Result<()> {
-    let requests = wait::until("each right to be used", SOON, || {
-        let requests = asked(cluster)?;
-        let refused = requests.iter().filter(|request| !request.is_allowed());
-        let mut missing = refused
-            .filter(|refused| !requests.iter().any(|other| other.is_allowed() && other.is_same(refused)));
+/// Waits until the audit log has an allowed request for each permission. Fails at once when a request was forbidden
+/// and was not allowed later.
+fn wait_for_use(cluster: &Cluster, permissions: &[Permission]) -> Result<()> {
+    let requests = wait::until("each permission to be used", USE_TIMEOUT, || {
+        let requests = requests_so_far(cluster)?;
+        let forbidden = requests.iter().filter(|request| !request.is_allowed());
+        let mut missing = forbidden
+            .filter(|denied| !requests.iter().any(|other| other.is_allowed() && other.is_same(denied)));
         if let Some(missing) = missing.next_back() {
             let (account, api_group) = (missing.account(), &missing.object.api_group);
-            let missing = format!("a right is missing: {account}, {missing}, of API group {api_group:?}");
+            let missing = format!("a permission is missing: {account}, {missing}, API group {api_group:?}");
             return Ok(Observed::Yes(Err(missing)));
         }
-        let used =
-            |grant: &Grant| requests.iter().any(|request| request.is_allowed() && grant.covers(request));
-        let unused: Vec<String> = grants.iter().filter(|grant| !used(grant)).map(Grant::to_string).collect();
+        let is_used = |permission: &&Permission| {
+            requests.iter().any(|request| request.is_allowed() && permission.covers(request))
+        };
+        let unused = permissions.iter().filter(|permission| !is_used(permission));
+        let unused: Vec<String> = unused.map(Permission::to_string).collect();
         Ok(if unused.is_empty() {
             Observed::Yes(Ok(requests.len()))
         } else {
-            Observed::NotYet(format!("{} that nothing needed:\n{}", unused.len(), unused.join("\n")))
+            Observed::NotYet(format!("{} permissions are unused:\n{}", unused.len(), unused.join("\n")))
         })
     })?;
     match requests {
-        Ok(count) => note(&format!("{count} requests of the controller's, all allowed")),
+        Ok(count) => note(&format!("the controller sent {count} requests, and all were allowed")),
         Err(missing) => bail!(missing),
     }
     Ok(())
 }
 
-fn silent(cluster: &Cluster) -> Result<()> {
-    let requests = asked(cluster)?;
-    let asked: Vec<&Request> =
+fn assert_only_controller_asked(cluster: &Cluster) -> Result<()> {
+    let requests = requests_so_far(cluster)?;
+    let others: Vec<&Request> =
         requests.iter().filter(|request| !request.account().ends_with("-controller")).collect();
-    ensure!(asked.is_empty(), "not only the controller asked: {asked:?}");
+    ensure!(others.is_empty(), "an account other than the controller's sent requests: {others:?}");
     Ok(())
 }

@@ -1,21 +1,20 @@
-//! Bad input: a clear answer, and no memory, crash or pod of somebody else for it.
+//! Invalid and hostile input to Certmint's servers.
 
-mod answers;
+mod expected_responses;
 mod servers;
 mod tokens;
 
 use super::Scenario;
 
-/// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "bad-input",
-        shows: "Whatever is sent to our ports has its answer, costs little memory and holds up nobody's pod.",
+        shows: "The servers answer every hostile input, use little memory for it, and keep serving other callers.",
         run: servers::run,
     },
     Scenario {
         name: "bad-tokens",
-        shows: "Who shows the wrong token hears so by a code, and the token stands in no log.",
+        shows: "The issuance API rejects wrong tokens with an error code, and no log contains a token.",
         run: tokens::run,
     },
 ];

@@ -1,4 +1,5 @@
-//! The book's commands, as a reader would type them.
+//! The scenario `book` runs the commands of the documentation as a reader types them, and compares their output with
+//! the output that the pages show.
 
 use anyhow::Result;
 use certmint_docs_tests::book::{self, Page, Reader};
@@ -9,23 +10,25 @@ use certmint_local_cluster::progress::step;
 use super::Scenario;
 use super::own_cluster::own_cluster;
 
-/// What is shown of it.
-pub(super) const SCENARIOS: &[Scenario] =
-    &[Scenario { name: "book", shows: "Every command of the book does what the book says.", run }];
+pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "book",
+    shows: "Every command in the tutorial, troubleshooting and explanation pages has the output that the page shows.",
+    run,
+}];
 
-/// The pages in the order of a reader: the tutorial installs what the others look at.
-const PARTS: &[&str] =
+/// The pages in the order in which they run. The tutorial installs what the other pages inspect.
+const PAGES: &[&str] =
     &["docs/src/tutorial", "docs/src/troubleshooting.md", "docs/src/explanation", "docs/src/introduction.md"];
 
-/// On a cluster of its own: readers begin with nothing.
+/// Runs on a cluster of its own, because the tutorial begins on an empty cluster.
 fn run(shared: &Cluster) -> Result<()> {
     own_cluster(shared, "book", &["shop", SYSTEM_NAMESPACE], read)
 }
 
 fn read(cluster: &Cluster) -> Result<()> {
-    step("the images that the book names are there", || book::provide_images(cluster))?;
+    step("the cluster has the images that the pages name", || book::provide_images(cluster))?;
     let reader = Reader::new(cluster, "reader")?;
-    for part in PARTS {
+    for part in PAGES {
         for page in Page::below(part)? {
             reader.read(&page)?;
         }
@@ -38,13 +41,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_page_with_commands_is_read() {
+    fn every_page_with_commands_is_run() {
         let names = |part: &&str| Page::below(part).unwrap().into_iter().map(|page| page.name);
-        let read: Vec<String> = PARTS.iter().flat_map(names).collect();
+        let read: Vec<String> = PAGES.iter().flat_map(names).collect();
         for name in names(&"docs/src") {
-            // Those are read by scenarios of their own.
+            // The scenarios `how-to`, `install`, `release` and `ca-accidents` run these pages.
             let elsewhere = name.starts_with("docs/src/how-to/");
-            assert!(elsewhere || read.contains(&name), "no part of PARTS has {name}");
+            assert!(elsewhere || read.contains(&name), "PAGES does not contain {name}");
         }
     }
 }

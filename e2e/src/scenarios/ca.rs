@@ -1,13 +1,13 @@
-//! The CA: what happens when it is lost, damaged or replaced.
+//! Accidents of the CA: its Secret is lost, damaged, replaced or expired.
 
 mod accidents;
 mod crafted;
+mod fixture;
 
 use super::Scenario;
 
-/// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "ca-accidents",
-    shows: "A CA that is lost, damaged, swapped or expired stops issuance loudly, and comes back as the book says.",
+    shows: "The controller stops issuing and warns when the CA is lost, damaged, replaced or expired; the documented recovery works.",
     run: accidents::run,
 }];

@@ -1,4 +1,6 @@
-//! The chart on an API server; its tests are in [`certmint_chart_tests`].
+//! The scenario `chart` installs the chart on an API server without a node. It creates many objects, and asserts
+//! which of them the API server sends to the webhook: those with Certmint's keys and no others. The tests are in
+//! [`certmint_chart_tests`].
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::Cluster;
@@ -6,15 +8,14 @@ use certmint_local_cluster::cluster::Cluster;
 use super::Scenario;
 use super::own_cluster::own_control_plane;
 
-/// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "chart",
-    shows: "An API server takes the chart, and sends our webhook what is ours and nothing else.",
+    shows: "An API server accepts the chart, and sends the webhook only objects with Certmint's keys.",
     run,
 }];
 
-/// On a cluster of its own: nothing runs there, so that what the webhook configuration lets through can be told by what
-/// is refused.
+/// Runs on a cluster of its own without a webhook: the API server rejects exactly the objects that it would send to
+/// the webhook.
 fn run(shared: &Cluster) -> Result<()> {
     own_control_plane(shared, "chart", certmint_chart_tests::run_on)
 }

@@ -1,63 +1,78 @@
-//! Whatever keeps a certificate away is told where people look, in the words of the page of errors.
+//! Reports about missing certificates, and their explanation on the page of errors.
+//!
+//! The scenario `explained` creates each cause for a missing certificate: annotations that were written before
+//! Certmint was installed, rejected annotations, foreign and damaged Secrets, no Service, a lost CA, and a controller
+//! that is down. For each of them it asserts that kubectl shows an error code on the objects that a user looks at,
+//! and that the page of errors explains the message.
 
-mod refused;
-mod stopped;
-mod told;
+mod kubectl_output;
+mod missing_certificates;
+mod rejected_annotations;
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::images;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
 use serde_json::json;
 
-use self::told::Told;
+use self::kubectl_output::KubectlOutput;
 use super::Scenario;
 use super::own_cluster::own_cluster;
 
-/// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "explained",
-    shows: "kubectl describe of Deployment, Pod and Secret says why there is no certificate, and the page of errors what to do.",
+    shows: "kubectl describe of Deployment, Pod and Secret says why there is no certificate, and the page of errors explains it.",
     run,
 }];
 
 const NAMESPACE: &str = "explained";
-/// A short wait of the pods for their certificates, and a namespace that the policy closes.
+/// Values for pods that report a missing certificate soon, and for a namespace that the policy excludes.
 const VALUES: &[&str] = &["fetch.deadlineSeconds=5", "policy.excludedNamespaces[0]=explained-closed"];
 
-/// On a cluster of its own: the CA is removed, the controller stopped, and the chart comes late.
+/// Runs on a cluster of its own, because it removes the CA, stops the controller, and needs a cluster without
+/// Certmint first.
 fn run(shared: &Cluster) -> Result<()> {
-    own_cluster(shared, NAMESPACE, &[NAMESPACE, SYSTEM_NAMESPACE], life)
+    own_cluster(shared, NAMESPACE, &[NAMESPACE, SYSTEM_NAMESPACE], run_causes)
 }
 
-fn life(cluster: &Cluster) -> Result<()> {
-    let kubectl = namespace(cluster, NAMESPACE, &[])?;
-    let told = Told::new(kubectl, cluster.provide(&images::tools(cluster.cache())?)?)?;
+fn run_causes(cluster: &Cluster) -> Result<()> {
+    let kubectl = create_namespace(cluster, NAMESPACE, &[])?;
+    let output = KubectlOutput::new(kubectl, cluster.provide(&images::tools(cluster.cache())?)?)?;
 
-    step("before there is a webhook: annotated, templated and created in vain", || stopped::early(&told))?;
-    installation::install(cluster, VALUES)?;
-    step("once it is there: each is told why, and what to do", || stopped::early_is_told(&told))?;
+    step("workloads opt in before Certmint is installed", || {
+        missing_certificates::opt_in_before_installation(&output)
+    })?;
+    installation::install_and_wait(cluster, VALUES)?;
+    step("after the installation, an Event on each workload says why and what to do", || {
+        missing_certificates::wait_for_missed_opt_ins(&output)
+    })?;
 
-    step("kubectl annotate says what is wrong, and what is right", || {
-        namespace(cluster, "explained-closed", &[])?;
-        refused::at_once(cluster, &told)
+    step("kubectl annotate prints what is wrong and what is right", || {
+        create_namespace(cluster, "explained-closed", &[])?;
+        rejected_annotations::check(cluster, &output)
     })?;
-    stopped::in_the_way(&told)?;
-    step("Secrets in the way: told on both workloads and on the Secret", || {
-        stopped::in_the_way_is_told(&told)
+    missing_certificates::create_name_conflicts(&output)?;
+    step("name conflicts are reported on the workloads, their pods and the Secrets", || {
+        missing_certificates::wait_for_name_conflicts(&output)
     })?;
-    step("a Secret that somebody damaged: told on it and on its workload", || stopped::damaged(&told))?;
-    step("no Service selects the pods: told with the certificate", || stopped::nameless(&told))?;
-    step("no way to the issuance API: the pod tells", || stopped::unreachable(&told))?;
-    step("the CA is gone: told on the controller, the workload and the pod", || {
+    step("a damaged Secret is reported on the Secret and on its workload", || {
+        missing_certificates::damage_secret(&output)
+    })?;
+    step("an Event with the certificate says that no Service selects the pods", || {
+        missing_certificates::assert_no_service_reported(&output)
+    })?;
+    step("a pod that cannot reach the issuance API reports that", || {
+        missing_certificates::wait_for_unreachable_api(&output)
+    })?;
+    step("a lost CA is reported on the controller, the workload and the pod", || {
         let system = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
-        stopped::without_ca(&told, &system)
+        missing_certificates::remove_ca(&output, &system)
     })?;
-    step("the controller is down: the pod tells", || {
-        installation::scale_controller(cluster, 0)?;
-        told.opted_in("alone", &json!({}))?;
-        told.pod("alone", "Unreachable")
+    step("a pod reports that the controller is down", || {
+        installation::scale_controller_and_wait(cluster, 0)?;
+        output.apply_opted_in("alone", &json!({}))?;
+        output.wait_for_pod_code("alone", "Unreachable")
     })
 }

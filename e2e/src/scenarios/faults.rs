@@ -1,41 +1,40 @@
-//! What may go wrong around Certmint, made to go wrong.
+//! Failures of Certmint's processes and of the API server.
 
 mod api_server_away;
+mod bulk_workloads;
 mod controller_killed;
 mod controllers;
-mod history;
-mod many;
-mod seen_elsewhere;
+mod known_failures_of_peers;
+mod secret_history;
 mod two_leaders;
 mod webhook_rollout;
 
 use super::Scenario;
 
-/// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "controller-killed",
-        shows: "Both controllers killed at random moments while 200 workloads are issued: each has one Secret, issued once.",
+        shows: "Both controllers are killed at random moments while 200 workloads opt in: each gets one Secret, issued once.",
         run: controller_killed::run,
     },
     Scenario {
         name: "two-leaders",
-        shows: "A leader that is stopped past its lease writes nothing when it goes on; a lost lease is found again.",
+        shows: "A leader that is stopped until its Lease expires writes nothing when it continues; a deleted Lease is recreated.",
         run: two_leaders::run,
     },
     Scenario {
         name: "api-server-away",
-        shows: "A minute without API server fails no request and restarts nothing; what came due is renewed after it.",
+        shows: "A minute without the API server fails no request and restarts no container; due certificates are renewed after it.",
         run: api_server_away::run,
     },
     Scenario {
         name: "webhook-rollout",
-        shows: "The webhook rolls three times while pods are created: none is refused, none comes out uninjected.",
+        shows: "The webhook rolls out three times while pods are created: none is rejected, and all are injected.",
         run: webhook_rollout::run,
     },
     Scenario {
-        name: "seen-elsewhere",
-        shows: "What goes wrong in silence elsewhere is refused, healed or told.",
-        run: seen_elsewhere::run,
+        name: "known-failures-of-peers",
+        shows: "Failures that similar products do not report are rejected, repaired or reported.",
+        run: known_failures_of_peers::run,
     },
 ];

@@ -1,4 +1,5 @@
-//! A release's life: installed, tested, upgraded, limited and uninstalled, as the how-to pages say.
+//! The lifecycle of a release: it is installed, tested, upgraded, limited to namespaces, and uninstalled, with the
+//! commands of the how-to pages.
 
 mod install;
 mod namespaces;
@@ -6,37 +7,35 @@ mod release;
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::Cluster;
-use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
 
 use super::Scenario;
-use crate::story::PATIENCE;
 
-/// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "release",
-        shows: "Upgrade, rollback and uninstall by the book fail no admission and no request.",
+        shows: "Upgrade, rollback and uninstallation as documented reject no pod and fail no request.",
         run: release::run,
     },
     Scenario {
         name: "install",
-        shows: "An installation that is not ready holds up nobody else, and helm test says what is amiss.",
+        shows: "An installation that does not become ready affects only workloads that opt in, and helm test reports what is wrong.",
         run: install::run,
     },
     Scenario {
         name: "namespaces",
-        shows: "Two installations limited to namespaces of their own work side by side, and reach no other.",
+        shows: "Two installations that are limited to their own namespaces work at the same time, and reach no other namespace.",
         run: namespaces::run,
     },
 ];
 
-/// Waits until no object of the release is left, of those that the chart makes and of their pods.
-fn removed(cluster: &Cluster) -> Result<()> {
+/// Waits until all objects that the chart creates, and their pods, are gone.
+fn wait_for_removal(cluster: &Cluster) -> Result<()> {
     let kinds = "mutatingwebhookconfigurations,clusterroles,clusterrolebindings,roles,rolebindings,serviceaccounts,\
                  services,deployments,pods,poddisruptionbudgets,configmaps";
     let kubectl = cluster.kubectl();
     let selector = "--selector=app.kubernetes.io/instance=certmint";
-    wait::until("the release's objects to be gone", PATIENCE, || {
+    wait::until("the release's objects to be gone", DEFAULT_TIMEOUT, || {
         let left = kubectl.run(&["get", kinds, "--all-namespaces", selector, "--output=name"])?;
         Ok(if left.is_empty() { Observed::Yes(()) } else { Observed::NotYet(left) })
     })

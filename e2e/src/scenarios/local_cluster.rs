@@ -1,13 +1,12 @@
-//! The local cluster itself: what is measured on it is worth as much as it is.
+//! The local cluster itself: clusters do not see each other, and leave nothing on the machine.
 
 mod leftovers;
 pub mod side_by_side;
 
 use super::Scenario;
 
-/// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "side-by-side",
-    shows: "Two clusters run side by side, and nothing is left of them, even when their runner is killed.",
+    shows: "Two clusters run side by side, and leave nothing on the machine, even when their runner is killed.",
     run: side_by_side::run,
 }];

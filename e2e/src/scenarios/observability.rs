@@ -1,13 +1,12 @@
-//! What Prometheus sees of the installation.
+//! Metrics, alerts and the dashboard of an installation.
 
 mod metrics;
-mod server;
+mod prometheus_server;
 
 use super::Scenario;
 
-/// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "metrics",
-    shows: "A Prometheus finds every metric that alerts, dashboard and reference page name, and its alerts fire when they should.",
+    shows: "Prometheus finds every metric that alerts, dashboard and reference page name, and only the right alert fires.",
     run: metrics::run,
 }];

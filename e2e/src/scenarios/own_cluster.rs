@@ -1,4 +1,4 @@
-//! A cluster of a scenario's own, for what would end an installation that others use.
+//! A new cluster for a single scenario, for scenarios that cannot share an installation with others.
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::{Addresses, Cluster, Options};
@@ -6,50 +6,51 @@ use certmint_local_cluster::progress;
 
 use crate::report;
 
-/// Runs `life` on a new cluster `name`, and reports on `namespaces` of it when that fails.
+/// Runs `scenario` on a new cluster `name`. When it fails, prints a report about `namespaces`.
 pub(super) fn own_cluster(
     shared: &Cluster,
     name: &str,
     namespaces: &[&str],
-    life: impl FnOnce(&Cluster) -> Result<()>,
+    scenario: impl FnOnce(&Cluster) -> Result<()>,
 ) -> Result<()> {
-    own_cluster_with(shared, name, Addresses::default(), namespaces, life)
+    own_cluster_with(shared, name, Addresses::default(), namespaces, scenario)
 }
 
-/// The same on a cluster with addresses of these families.
+/// Like [`own_cluster`], on a cluster with addresses of these families.
 pub(super) fn own_cluster_with(
     shared: &Cluster,
     name: &str,
     addresses: Addresses,
     namespaces: &[&str],
-    life: impl FnOnce(&Cluster) -> Result<()>,
+    scenario: impl FnOnce(&Cluster) -> Result<()>,
 ) -> Result<()> {
-    on(shared, &Options { name: name.to_owned(), control_plane_only: false }, addresses, namespaces, life)
+    let options = Options { name: name.to_owned(), control_plane_only: false };
+    run_on_new_cluster(shared, &options, addresses, namespaces, scenario)
 }
 
-/// Runs `life` on a new cluster `name` without a node, whose Services can have addresses of both families.
+/// Runs `scenario` on a new cluster `name` without a node. Its Services can have IPv4 and IPv6 addresses.
 pub(super) fn own_control_plane(
     shared: &Cluster,
     name: &str,
-    life: impl FnOnce(&Cluster) -> Result<()>,
+    scenario: impl FnOnce(&Cluster) -> Result<()>,
 ) -> Result<()> {
     let options = Options { name: name.to_owned(), control_plane_only: true };
-    on(shared, &options, Addresses::DualStack, &[], life)
+    run_on_new_cluster(shared, &options, Addresses::DualStack, &[], scenario)
 }
 
-fn on(
+fn run_on_new_cluster(
     shared: &Cluster,
     options: &Options,
     addresses: Addresses,
     namespaces: &[&str],
-    life: impl FnOnce(&Cluster) -> Result<()>,
+    scenario: impl FnOnce(&Cluster) -> Result<()>,
 ) -> Result<()> {
     let cluster = Cluster::start_with(shared.cache(), options, addresses)?;
-    let lived = life(&cluster);
-    if lived.is_err() {
+    let result = scenario(&cluster);
+    if result.is_err() {
         let namespaces: Vec<String> = namespaces.iter().map(|&name| name.to_owned()).collect();
-        progress::text(&report::of(&cluster, &namespaces));
+        progress::text(&report::collect(&cluster, &namespaces));
     }
     cluster.stop()?;
-    lived
+    result
 }

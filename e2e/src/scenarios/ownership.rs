@@ -1,60 +1,72 @@
-//! Whose workload a pod is: an injected pod is always served, or its owner is told why.
+//! The owners of injected pods.
+//!
+//! The scenario `ownership` creates injected pods whose owner is not an ordinary opted-in workload: the owner is a
+//! custom resource, runs under another service account by now, has opted out, or opted in or out while no webhook was
+//! called.
+//!
+//! It asserts that each injected pod gets a certificate. It also asserts that an Event on the owner names a command,
+//! and that this command repairs the owner.
 
-mod alone;
-mod ended;
-mod owners;
+mod finished_jobs;
+mod foreign_owners;
+mod stalled_rollout;
 mod without_webhook;
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Observed};
-use certmint_local_cluster::workload::{manifest, template};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::workload::{manifest, pod_template};
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
 use super::Scenario;
-use crate::story::PATIENCE;
 
-/// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "ownership",
-    shows: "Whatever owns an injected pod, and whatever was changed without the webhook, the pod is served, and its owner told what to type.",
+    shows: "Every injected pod gets a certificate, also one with a foreign owner; an Event on the owner names the command that repairs a missed change.",
     run,
 }];
 
 const NAME: &str = "ownership";
 
-/// Where it happens.
-struct Scene<'a> {
+/// The cluster, kubectl for the scenario's namespace, and the image of all containers.
+struct OwnershipFixture<'a> {
     cluster: &'a Cluster,
     kubectl: Kubectl<'a>,
     image: String,
 }
 
 fn run(cluster: &Cluster) -> Result<()> {
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let kubectl = namespace(cluster, NAME, &[])?;
-    kubectl.run(&["create", "configmap", "operator", "--from-literal=stands-for=a custom resource"])?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let kubectl = create_namespace(cluster, NAME, &[])?;
+    // The ConfigMap takes the place of a custom resource.
+    kubectl.run(&["create", "configmap", "operator"])?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
-    let scene = Scene { cluster, kubectl, image };
-    step("a rollout to another service account begins, and stalls", || alone::stall(&scene))?;
-    step("a CronJob opts out between two tries of a Job", || ended::opt_out_between_tries(&scene))?;
-    step("what an operator's object controls is served, also when it is adopted later", || {
-        owners::controlled(&scene)
+    let fixture = OwnershipFixture { cluster, kubectl, image };
+    step("a rollout to another service account starts and stalls", || stalled_rollout::start(&fixture))?;
+    step("a CronJob opts out between two tries of a Job", || finished_jobs::opt_out_between_tries(&fixture))?;
+    step("workloads that a custom resource controls get certificates", || {
+        foreign_owners::assert_controlled_workloads_served(&fixture)
     })?;
-    step("so are pods whose owner cannot opt in", || owners::unknown(&scene))?;
-    step("a Job that has finished is left alone", || ended::finished(&scene))?;
-    step("the Job's second try has its certificate", || ended::second_try(&scene))?;
-    without_webhook::opt_ins(&scene)?;
-    without_webhook::opt_out(&scene)?;
-    step("the pod of the stalled rollout has a certificate for its own account", || alone::served(&scene))
+    step("pods whose owner cannot opt in get certificates", || {
+        foreign_owners::assert_standalone_pods_served(&fixture)
+    })?;
+    step("a finished Job does not get a new Secret", || {
+        finished_jobs::assert_finished_job_ignored(&fixture)
+    })?;
+    step("the Job's second try had its certificate", || finished_jobs::assert_second_try_served(&fixture))?;
+    without_webhook::opt_in(&fixture)?;
+    without_webhook::opt_out(&fixture)?;
+    step("the pod of the stalled rollout has a certificate for its own account", || {
+        stalled_rollout::wait_for_own_certificate(&fixture)
+    })
 }
 
-impl Scene<'_> {
-    /// A workload of the kind with these annotations on the object.
+impl OwnershipFixture<'_> {
+    /// Returns a workload of a kind with these annotations on the object.
     fn workload(&self, kind: &str, name: &str, annotations: &Value) -> Value {
         manifest(kind, name, &self.image, annotations)
     }
@@ -63,8 +75,8 @@ impl Scene<'_> {
         self.kubectl.apply(&object.to_string()).map(drop)
     }
 
-    /// The owner reference of a custom resource.
-    fn operator(&self) -> Result<Value> {
+    /// Returns an owner reference to the ConfigMap that takes the place of a custom resource.
+    fn custom_resource_reference(&self) -> Result<Value> {
         let operator = self.kubectl.get(&["configmap", "operator"])?;
         let uid = &operator["metadata"]["uid"];
         Ok(
@@ -72,23 +84,23 @@ impl Scene<'_> {
         )
     }
 
-    /// Waits until the Secret is there, and returns it.
-    fn secret(&self, name: &str) -> Result<Value> {
-        wait::until(&format!("Secret {name}"), PATIENCE, || {
+    /// Waits until the Secret exists, and returns it.
+    fn wait_for_secret(&self, name: &str) -> Result<Value> {
+        wait::until(&format!("Secret {name}"), DEFAULT_TIMEOUT, || {
             let secrets =
                 self.kubectl.list(&["secrets", &format!("--field-selector=metadata.name={name}")])?;
             Ok(match secrets.into_iter().next() {
                 Some(secret) => Observed::Yes(secret),
-                None => Observed::NotYet("it is not there".to_owned()),
+                None => Observed::NotYet("the Secret does not exist".to_owned()),
             })
         })
     }
 
-    /// Waits until an Event with that reason stands on the object, and returns what it says.
-    fn event(&self, kind: &str, name: &str, reason: &str) -> Result<String> {
+    /// Waits for an Event with this reason about the object, and returns its message.
+    fn wait_for_event(&self, kind: &str, name: &str, reason: &str) -> Result<String> {
         let of =
             format!("--field-selector=reason={reason},involvedObject.kind={kind},involvedObject.name={name}");
-        wait::until(&format!("an Event {reason} on {kind} {name}"), PATIENCE, || {
+        wait::until(&format!("an Event {reason} on {kind} {name}"), DEFAULT_TIMEOUT, || {
             let events = self.kubectl.list(&["events", &of])?;
             Ok(match events.first().and_then(|event| event["message"].as_str()) {
                 Some(message) => Observed::Yes(message.to_owned()),
@@ -97,23 +109,23 @@ impl Scene<'_> {
         })
     }
 
-    /// Runs the command that a message ends with, exactly as it stands there.
-    fn obey(&self, message: &str) -> Result<()> {
+    /// Runs the kubectl command at the end of an Event's message.
+    fn run_command_of(&self, message: &str) -> Result<()> {
         let (_, command) = message.rsplit_once("run: kubectl ").unwrap_or_default();
-        ensure!(!command.is_empty(), "this says no command: {message}");
+        ensure!(!command.is_empty(), "the message does not end with a command: {message}");
         let words: Vec<&str> = command.split_whitespace().collect();
         self.cluster.kubectl().run(&words).map(drop)
     }
 }
 
-/// The name of the first of some pods.
+/// Returns the name of the first pod.
 fn first_name(pods: &[Value]) -> Result<&str> {
     pods.first().and_then(|pod| pod["metadata"]["name"].as_str()).context("there is no pod")
 }
 
-/// The object with annotations on its pod template only.
-fn templated(mut object: Value, annotations: &Value) -> Value {
-    let mut template = template(&object).clone();
+/// Returns the object with annotations on its pod template only.
+fn with_template_annotations(mut object: Value, annotations: &Value) -> Value {
+    let mut template = pod_template(&object).clone();
     template["metadata"]["annotations"] = annotations.clone();
     match object["kind"].as_str() {
         Some("CronJob") => object["spec"]["jobTemplate"]["spec"]["template"] = template,

@@ -1,15 +1,15 @@
-//! Any pod: whatever its shape, it gets its certificate, readable by its own user, or hears why not.
+//! Pods of every kind: their certificate, the file modes, and their lifecycle.
 
 mod admission_controllers;
-mod answers;
 mod any_pod;
+mod certificate_volume;
 mod full_volume;
 mod jobs_finish;
 mod node_restart;
+mod pod_case;
+mod pod_cases;
+mod rejections_and_warnings;
 mod second_webhook;
-mod shape;
-mod shapes;
-mod volume;
 mod waiting;
 
 use anyhow::Result;
@@ -18,58 +18,57 @@ use certmint_local_cluster::kubectl::Kubectl;
 
 use super::Scenario;
 
-/// What is shown of pods.
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "any-pod",
-        shows: "Pods of every shape get a key that their own user can read, or are told what is in the way.",
+        shows: "In pods of every kind the application's user can read the key, or the webhook says what prevents it.",
         run: any_pod::run,
     },
     Scenario {
         name: "second-webhook",
-        shows: "Containers that another mutation adds after ours get the certificate too.",
+        shows: "Containers that another admission controller adds after Certmint get the certificate too.",
         run: second_webhook::run,
     },
     Scenario {
         name: "admission-controllers",
-        shows: "What other admission controllers change in our container stays, and what they demand holds for it.",
+        shows: "Changes of other admission controllers to the certmint-fetch container stay, and it satisfies their rules.",
         run: admission_controllers::run,
     },
     Scenario {
         name: "jobs-finish",
-        shows: "Jobs and CronJobs end, fail and run out of time as they would without the sidecar.",
+        shows: "Jobs and CronJobs complete, fail and time out as they do without Certmint.",
         run: jobs_finish::run,
     },
     Scenario {
         name: "node-restart",
-        shows: "After a restart of the node, pods come back with their certificate without the controller.",
+        shows: "After a restart of the node, pods run with their certificate again, without the controller.",
         run: node_restart::run,
     },
     Scenario {
         name: "waiting",
-        shows: "A pod waits for its certificate as long as it takes, through restarts of kubelet and containerd.",
+        shows: "A pod waits for its certificate without a limit, and restarts of kubelet and containerd do not end the wait.",
         run: waiting::run,
     },
     Scenario {
         name: "full-volume",
-        shows: "Without room for a new certificate the old one stays, and the new one follows when there is room.",
+        shows: "On a full volume the old certificate stays, and the new one is published when there is space.",
         run: full_volume::run,
     },
 ];
 
-/// What a user hears from kubectl, whether it worked or not.
-struct Heard {
+/// Result of a kubectl command that can fail.
+struct KubectlResult {
+    /// Whether kubectl succeeded.
     accepted: bool,
-    printed: String,
-    /// The lines on standard error.
-    told: Vec<String>,
+    stdout: String,
+    stderr_lines: Vec<String>,
 }
 
-/// `kubectl create ARGUMENTS`, with the manifest on its standard input.
-fn create(kubectl: &Kubectl<'_>, arguments: &[&str], manifest: &str) -> Result<Heard> {
+/// Runs `kubectl create ARGUMENTS` with the manifest on its standard input.
+fn create(kubectl: &Kubectl<'_>, arguments: &[&str], manifest: &str) -> Result<KubectlResult> {
     let mut create = kubectl.command(&[&["create", "--filename=-"], arguments].concat());
     let output = command::outcome(&mut create, manifest)?;
-    let told = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(Heard { accepted: output.status.success(), printed, told })
+    let stderr_lines = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(KubectlResult { accepted: output.status.success(), stdout, stderr_lines })
 }

@@ -1,34 +1,34 @@
-//! What a workload may ask for, which names it gets, and who decides that.
+//! What a workload's annotations and Services determine: its options, the names in its certificate, and what the
+//! policy allows.
 
 mod annotations;
-mod follow;
+mod fixture;
 mod key_algorithms;
+mod pod_names;
 mod policy;
-mod scene;
-mod single_pods;
+mod service_names;
 
 use super::Scenario;
 
-/// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "annotations",
-        shows: "Whoever writes a wrong annotation is told what was meant, and by kubectl what is doubtful.",
+        shows: "A wrong annotation is rejected with a message that suggests the right one; a suspicious one gets a warning.",
         run: annotations::run,
     },
     Scenario {
         name: "names",
-        shows: "A certificate's names follow the Services and what single pods are called, and it is issued again for that and nothing less.",
-        run: follow::run,
+        shows: "A certificate's names follow its Services and pods; it is reissued only when its names change.",
+        run: service_names::run,
     },
     Scenario {
         name: "policy",
-        shows: "A changed policy counts without a restart, a broken one does not, and nobody gets a name by asking.",
+        shows: "A changed policy applies without a restart, a broken one does not, and only granted names are issued.",
         run: policy::run,
     },
     Scenario {
         name: "key-algorithms",
-        shows: "OpenSSL checks keys and certificates of every algorithm, and speaks TLS 1.3 with them.",
+        shows: "OpenSSL verifies keys and certificates of every algorithm, and uses them for TLS 1.3.",
         run: key_algorithms::run,
     },
 ];

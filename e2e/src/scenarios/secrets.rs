@@ -1,31 +1,36 @@
-//! Secrets under attack and accident.
+//! Secrets under attack.
+//!
+//! The scenario `secrets-under-attack` gives workloads names of foreign Secrets, damages Certmint's Secrets in every
+//! way, requests bundles from forged pods, and creates many large objects.
+//!
+//! It asserts that the controller reissues damaged Secrets, does not change foreign ones, and rejects forged pods.
+//! The memory of the controllers must stay small.
 
-mod crowd;
-mod damage;
-mod forged;
-mod scene;
-mod taken;
+mod damaged_secrets;
+mod fixture;
+mod forged_pods;
+mod large_objects;
+mod name_conflicts;
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::installation;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 
-use self::scene::Scene;
 use super::Scenario;
+use fixture::SecretFixture;
 
-/// What is shown of it.
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "secrets-under-attack",
-    shows: "Whatever is done to a Secret, it is healed if it is ours and left alone if it is not; forged pods get none, and a crowd of them costs little.",
+    shows: "Damaged Secrets are reissued, foreign ones are not changed, forged pods are rejected, and large objects cost little memory.",
     run,
 }];
 
 fn run(cluster: &Cluster) -> Result<()> {
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let scene = Scene { cluster, kubectl: namespace(cluster, "secrets-under-attack", &[])? };
-    taken::run(&scene)?;
-    damage::run(&scene)?;
-    forged::run(&scene)?;
-    crowd::run(&scene)
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let fixture = SecretFixture { cluster, kubectl: create_namespace(cluster, "secrets-under-attack", &[])? };
+    name_conflicts::run(&fixture)?;
+    damaged_secrets::run(&fixture)?;
+    forged_pods::run(&fixture)?;
+    large_objects::run(&fixture)
 }

@@ -1,137 +1,141 @@
-//! Pods that opt in, created (as a dry run) one after the other without a pause, and what the API server answers to each.
+//! Creates opted-in pods in a server-side dry run, one after the other without a pause, and counts the responses of
+//! the API server.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
 use certmint_local_cluster::{images, workload};
 use serde_json::{Value, json};
 
-use super::PATIENCE;
-
-/// The pod that creates the others.
+/// Name of the pod that sends the requests.
 const CREATOR: &str = "admissions";
-/// How many refusals are shown: the first tell the cause.
-const WORDS: usize = 5;
+/// Maximum number of rejections that an error message quotes. The first ones show the cause.
+const MAX_QUOTED_REJECTIONS: usize = 5;
 
-/// Creations that go on until they are stopped.
+/// A pod that keeps creating pods until [`Admissions::stop`].
 #[derive(Debug)]
 pub struct Admissions<'a> {
     kubectl: &'a Kubectl<'a>,
 }
 
-/// What the API server has answered.
+/// Responses of the API server to the created pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answers {
-    /// Pods that came back injected.
+pub struct AdmissionResults {
+    /// Number of pods that the webhook injected.
     pub injected: usize,
-    /// Pods that were taken as they were.
-    pub passed_over: usize,
-    /// What was said of those that were not taken.
-    pub refused: Vec<String>,
+    /// Number of pods that the API server accepted without injection.
+    pub not_injected: usize,
+    /// Response for each pod that was rejected.
+    pub rejected: Vec<String>,
 }
 
 impl<'a> Admissions<'a> {
-    /// Starts to create pods in the namespace of `kubectl`. They never run: a scheduling gate holds them.
+    /// Starts to create pods in the namespace of `kubectl`, and waits for the first response. The pods never run,
+    /// because they have a scheduling gate.
     ///
     /// # Errors
-    /// When the pod that creates them does not start, or none of them is taken.
+    /// When the creating pod does not start, or no response arrives.
     pub fn start(cluster: &Cluster, kubectl: &'a Kubectl<'a>) -> Result<Self> {
         let image = cluster.provide(&images::tools(cluster.cache())?)?;
-        // There is one in every namespace.
+        // Every namespace has this ConfigMap, so it can be the owner of the pods.
         let owner = kubectl.get(&["configmap", "kube-root-ca.crt"])?;
-        allow(kubectl, owner["metadata"]["namespace"].as_str().context("the owner has no namespace")?)?;
-        kubectl.apply(&creator(&image, &opted_in(&owner)).to_string())?;
-        kubectl.until(&format!("pod/{CREATOR}"), "to run", PATIENCE, |creator| {
+        grant_pod_creation(
+            kubectl,
+            owner["metadata"]["namespace"].as_str().context("the owner has no namespace")?,
+        )?;
+        kubectl.apply(&creator(&image, &opted_in_pod(&owner)).to_string())?;
+        kubectl.until(&format!("pod/{CREATOR}"), "to run", DEFAULT_TIMEOUT, |creator| {
             (creator["status"]["phase"] == "Running").then_some(())
         })?;
         let admissions = Self { kubectl };
-        admissions.more(1)?;
+        admissions.wait_for_more(1)?;
         Ok(admissions)
     }
 
-    /// Waits until `count` more pods were asked for, and returns all answers up to now.
+    /// Waits until the API server has answered `count` more requests, and returns all results so far.
     ///
     /// # Errors
-    /// When they are not.
-    pub fn more(&self, count: usize) -> Result<Answers> {
-        let before = self.answers()?.total();
-        wait::until(&format!("{count} more admissions"), PATIENCE, || {
-            let answers = self.answers()?;
-            Ok(if answers.total() >= before + count {
-                Observed::Yes(answers)
+    /// When the responses do not arrive in time.
+    pub fn wait_for_more(&self, count: usize) -> Result<AdmissionResults> {
+        let before = self.results()?.total();
+        wait::until(&format!("{count} more admissions"), DEFAULT_TIMEOUT, || {
+            let results = self.results()?;
+            Ok(if results.total() >= before + count {
+                Observed::Yes(results)
             } else {
-                Observed::NotYet(format!("{answers:?}"))
+                Observed::NotYet(format!("{results:?}"))
             })
         })
     }
 
-    /// Ends the creations and returns every answer.
+    /// Stops the creating pod, waits until it has ended, and returns all results.
     ///
     /// # Errors
-    /// When they do not end.
-    pub fn stop(self) -> Result<Answers> {
+    /// When the pod does not end in time.
+    pub fn stop(self) -> Result<AdmissionResults> {
         self.kubectl.exec(CREATOR, "creator", &["sh", "-c", "kill 1"])?;
-        self.kubectl.until(&format!("pod/{CREATOR}"), "to end", PATIENCE, |creator| {
+        self.kubectl.until(&format!("pod/{CREATOR}"), "to end", DEFAULT_TIMEOUT, |creator| {
             (creator["status"]["phase"] == "Succeeded").then_some(())
         })?;
-        self.answers()
+        self.results()
     }
 
-    fn answers(&self) -> Result<Answers> {
-        Ok(answers(&self.kubectl.logs(CREATOR, "creator")?))
+    fn results(&self) -> Result<AdmissionResults> {
+        Ok(parse_log(&self.kubectl.logs(CREATOR, "creator")?))
     }
 }
 
-impl Answers {
-    /// How many pods were asked for.
+impl AdmissionResults {
+    /// Returns the number of requests.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.injected + self.passed_over + self.refused.len()
+        self.injected + self.not_injected + self.rejected.len()
     }
 
-    /// Passes when every pod came back injected.
+    /// Asserts that every pod was injected.
     ///
     /// # Errors
-    /// When one was refused, with the API server's words, or passed over.
-    pub fn all_injected(&self) -> Result<()> {
-        self.none_refused()?;
-        let Self { injected, passed_over, .. } = self;
-        ensure!(*passed_over == 0, "{passed_over} of {} pods were not injected", passed_over + injected);
+    /// When a pod was rejected or not injected. The error quotes the first rejections.
+    pub fn assert_all_injected(&self) -> Result<()> {
+        self.assert_none_rejected()?;
+        let Self { injected, not_injected, .. } = self;
+        ensure!(*not_injected == 0, "{not_injected} of {} pods were not injected", not_injected + injected);
         Ok(())
     }
 
-    /// Passes when every pod was taken, injected or not.
+    /// Asserts that every pod was accepted, injected or not.
     ///
     /// # Errors
-    /// When one was refused, with the API server's words.
-    pub fn none_refused(&self) -> Result<()> {
-        let shown = &self.refused[..self.refused.len().min(WORDS)];
-        let (refused, total) = (self.refused.len(), self.total());
+    /// When a pod was rejected. The error quotes the first rejections.
+    pub fn assert_none_rejected(&self) -> Result<()> {
+        let quoted = &self.rejected[..self.rejected.len().min(MAX_QUOTED_REJECTIONS)];
+        let (rejected, total) = (self.rejected.len(), self.total());
         ensure!(
-            refused == 0,
-            "{refused} of {total} pods were refused, the first of them:\n{}",
-            shown.join("\n")
+            rejected == 0,
+            "{rejected} of {total} pods were rejected; the first rejections:\n{}",
+            quoted.join("\n")
         );
         Ok(())
     }
 }
 
-/// What the creator's log says, one line for each pod.
-fn answers(log: &str) -> Answers {
-    let mut answers = Answers::default();
+/// Parses the log of the creating pod, which has one line for each response.
+fn parse_log(log: &str) -> AdmissionResults {
+    let mut results = AdmissionResults::default();
     for line in log.lines() {
         match line {
-            "injected" => answers.injected += 1,
-            "passed over" => answers.passed_over += 1,
-            refusal => answers.refused.push(refusal.to_owned()),
+            "injected" => results.injected += 1,
+            "not injected" => results.not_injected += 1,
+            rejection => results.rejected.push(rejection.to_owned()),
         }
     }
-    answers
+    results
 }
 
-/// A pod as a Deployment that opted in has it, but for its owner, which lets it be.
-fn opted_in(owner: &Value) -> Value {
+/// Returns a pod as an opted-in Deployment creates it, except that `owner` controls it, so that the pod can exist
+/// without a ReplicaSet.
+fn opted_in_pod(owner: &Value) -> Value {
     let mut pod = workload::manifest("pod", CREATOR, "none", &Value::Null);
     pod["metadata"] = json!({
         "generateName": "admitted-",
@@ -149,8 +153,8 @@ fn opted_in(owner: &Value) -> Value {
     pod
 }
 
-/// An account of the creator's own, which may create pods.
-fn allow(kubectl: &Kubectl<'_>, namespace: &str) -> Result<()> {
+/// Creates a service account for the creating pod, with the permission to create pods.
+fn grant_pod_creation(kubectl: &Kubectl<'_>, namespace: &str) -> Result<()> {
     let account = format!("--serviceaccount={namespace}:{CREATOR}");
     let role = format!("--role={CREATOR}");
     kubectl.run(&["create", "serviceaccount", CREATOR])?;
@@ -158,7 +162,7 @@ fn allow(kubectl: &Kubectl<'_>, namespace: &str) -> Result<()> {
     kubectl.run(&["create", "rolebinding", CREATOR, &role, &account]).map(drop)
 }
 
-/// A pod that asks for pods over a new connection each time, and prints a line for each answer.
+/// Returns the pod that runs `admissions.sh`, which creates pods and prints one line for each response.
 fn creator(image: &str, pod: &Value) -> Value {
     const SCRIPT: &str = include_str!("admissions.sh");
     json!({
@@ -187,18 +191,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_answer_is_counted_and_a_refusal_is_shown() {
-        let answers = answers("injected\npassed over\n500 no\ninjected\n");
-        let refused = vec!["500 no".to_owned()];
-        assert_eq!(answers, Answers { injected: 2, passed_over: 1, refused });
-        let words = answers.none_refused().unwrap_err().to_string();
-        assert_eq!(words, "1 of 4 pods were refused, the first of them:\n500 no");
+    fn each_response_is_counted_and_rejections_are_quoted() {
+        let results = parse_log("injected\nnot injected\n500 no\ninjected\n");
+        let rejected = vec!["500 no".to_owned()];
+        assert_eq!(results, AdmissionResults { injected: 2, not_injected: 1, rejected });
+        let message = results.assert_none_rejected().unwrap_err().to_string();
+        assert_eq!(message, "1 of 4 pods were rejected; the first rejections:\n500 no");
     }
 
     #[test]
-    fn a_pod_that_was_passed_over_is_no_success_where_all_are_to_be_injected() {
-        assert!(answers("injected\n").all_injected().is_ok());
-        assert!(answers("injected\npassed over\n").none_refused().is_ok());
-        assert!(answers("injected\npassed over\n").all_injected().is_err());
+    fn a_pod_that_is_not_injected_fails_assert_all_injected() {
+        assert!(parse_log("injected\n").assert_all_injected().is_ok());
+        assert!(parse_log("injected\nnot injected\n").assert_none_rejected().is_ok());
+        assert!(parse_log("injected\nnot injected\n").assert_all_injected().is_err());
     }
 }

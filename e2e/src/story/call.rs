@@ -1,44 +1,46 @@
-//! One call of the payment service with curl, from the checkout pod.
+//! Calls of the payments service with curl, from the checkout pod.
 
 use anyhow::{Context as _, Result, bail};
 use certmint_local_cluster::kubectl::Kubectl;
 
-/// Where Certmint puts the files.
-const TLS: &str = "/var/run/secrets/certmint.dev";
-/// Where the checkout pod keeps what it made itself.
-const OWN: &str = "/tmp";
+/// Directory of the certificate files in the checkout pod.
+const TLS_DIRECTORY: &str = "/var/run/secrets/certmint.dev";
+/// Directory for the foreign certificate that the checkout pod creates.
+const FOREIGN_DIRECTORY: &str = "/tmp";
 
-/// What the caller shows.
+/// Client certificate of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Caller {
-    /// The certificate that Certmint gave it.
-    Certified,
-    /// None.
-    Anonymous,
-    /// One that it signed itself, with the right names.
-    Stranger,
+pub enum ClientCertificate {
+    /// The certificate that Certmint issued to the checkout pod.
+    Issued,
+    /// No certificate.
+    None,
+    /// A self-signed certificate with the names of the issued one.
+    Foreign,
 }
 
-/// What came back.
+/// HTTP response to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// The HTTP status.
+pub struct CallResponse {
+    /// HTTP status code.
     pub status: u16,
-    /// The body.
+    /// Response body.
     pub body: String,
 }
 
-/// Calls `https://HOST/`, trusting only our CA.
+/// Calls `https://HOST/` and trusts only Certmint's CA.
 ///
 /// # Errors
-/// When there is no answer, for example because the server's certificate is not for that host.
-pub fn call(kubectl: &Kubectl<'_>, caller: Caller, host: &str) -> Result<Answer> {
-    let key_pair = match caller {
-        Caller::Certified => Some((format!("{TLS}/tls.crt"), format!("{TLS}/tls.key"))),
-        Caller::Anonymous => None,
-        Caller::Stranger => Some(make_stranger(kubectl)?),
+/// When there is no response, for example because the server's certificate is not valid for `host`.
+pub fn call(kubectl: &Kubectl<'_>, client: ClientCertificate, host: &str) -> Result<CallResponse> {
+    let key_pair = match client {
+        ClientCertificate::Issued => {
+            Some((format!("{TLS_DIRECTORY}/tls.crt"), format!("{TLS_DIRECTORY}/tls.key")))
+        }
+        ClientCertificate::None => None,
+        ClientCertificate::Foreign => Some(create_foreign_certificate(kubectl)?),
     };
-    let (roots, url) = (format!("{TLS}/ca.crt"), format!("https://{host}/"));
+    let (roots, url) = (format!("{TLS_DIRECTORY}/ca.crt"), format!("https://{host}/"));
     let mut curl = vec!["curl", "--silent", "--show-error", "--max-time", "20", "--cacert", &roots];
     if let Some((certificate, key)) = &key_pair {
         curl.extend(["--cert", certificate, "--key", key]);
@@ -46,41 +48,50 @@ pub fn call(kubectl: &Kubectl<'_>, caller: Caller, host: &str) -> Result<Answer>
     curl.extend(["--write-out", "\n%{http_code}", &url]);
     let printed = kubectl.exec("deployment/checkout", "shell", &curl)?;
     let (body, status) = printed.rsplit_once('\n').context("curl printed no status")?;
-    Ok(Answer { status: status.trim().parse().context("curl printed no status")?, body: body.to_owned() })
+    Ok(CallResponse {
+        status: status.trim().parse().context("curl printed no status")?,
+        body: body.to_owned(),
+    })
 }
 
-/// Calls with the caller's certificate, which must succeed.
+/// Asserts that a call with the issued certificate succeeds, and returns the response body.
 ///
 /// # Errors
-/// When it does not.
-pub fn succeeds(kubectl: &Kubectl<'_>, host: &str) -> Result<String> {
-    let answer = call(kubectl, Caller::Certified, host)?;
-    if answer.status != 200 || !answer.body.starts_with("paid") {
-        bail!("the call of {host} was answered {} {}", answer.status, answer.body);
+/// When the call does not succeed.
+pub fn assert_succeeds(kubectl: &Kubectl<'_>, host: &str) -> Result<String> {
+    let response = call(kubectl, ClientCertificate::Issued, host)?;
+    if response.status != 200 || !response.body.starts_with("paid") {
+        bail!("the server {host} answered the call with {} {}", response.status, response.body);
     }
-    Ok(answer.body.trim().to_owned())
+    Ok(response.body.trim().to_owned())
 }
 
-/// Calls in a way that must be refused, and returns the server's sentence.
+/// Asserts that the server rejects a call without a certificate or with a foreign one, and returns the rejection.
 ///
 /// # Errors
-/// When it is not refused, or for another reason.
-pub fn refused(kubectl: &Kubectl<'_>, caller: Caller, host: &str) -> Result<String> {
-    let sentence = match caller {
-        Caller::Anonymous => "No required SSL certificate was sent",
-        Caller::Stranger => "The SSL certificate error",
-        Caller::Certified => bail!("a certified caller is not to be refused"),
+/// When the server accepts the call, or rejects it for another reason.
+pub fn assert_rejected(kubectl: &Kubectl<'_>, client: ClientCertificate, host: &str) -> Result<String> {
+    let sentence = match client {
+        ClientCertificate::None => "No required SSL certificate was sent",
+        ClientCertificate::Foreign => "The SSL certificate error",
+        ClientCertificate::Issued => bail!("a call with the issued certificate cannot be expected to fail"),
     };
-    let answer = call(kubectl, caller, host)?;
-    if answer.status != 400 || !answer.body.contains(sentence) {
-        bail!("{caller:?} should be refused with 400 {sentence:?}, got {} {}", answer.status, answer.body);
+    let response = call(kubectl, client, host)?;
+    if response.status != 400 || !response.body.contains(sentence) {
+        bail!(
+            "the server should reject a call with client certificate {client:?} with 400 {sentence:?}, but answered {} {}",
+            response.status,
+            response.body
+        );
     }
     Ok(format!("400 {sentence}"))
 }
 
-/// A certificate with the names and uses of the real one, but from nobody's CA.
-fn make_stranger(kubectl: &Kubectl<'_>) -> Result<(String, String)> {
-    let (key, certificate) = (format!("{OWN}/stranger.key"), format!("{OWN}/stranger.crt"));
+/// Creates a self-signed certificate with the names and key usages of the issued one. Returns the paths of the
+/// certificate and the key.
+fn create_foreign_certificate(kubectl: &Kubectl<'_>) -> Result<(String, String)> {
+    let (key, certificate) =
+        (format!("{FOREIGN_DIRECTORY}/foreign.key"), format!("{FOREIGN_DIRECTORY}/foreign.crt"));
     let openssl = [
         "openssl",
         "req",
@@ -93,7 +104,7 @@ fn make_stranger(kubectl: &Kubectl<'_>) -> Result<(String, String)> {
         "-days",
         "1",
         "-subj",
-        "/CN=stranger",
+        "/CN=foreign",
         "-addext",
         "extendedKeyUsage=clientAuth,serverAuth",
         "-addext",

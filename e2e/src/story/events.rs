@@ -1,40 +1,45 @@
-//! Events, which tell people what became of their workload.
+//! Kubernetes Events about an object.
 
 use anyhow::Result;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
 
-use super::PATIENCE;
-
-/// Waits until there is such an Event about the object (`Kind/name`) whose note `wanted` is content with, and returns the
+/// Waits for an Event with this reason about the object (`Kind/name`) whose note `accepts` accepts, and returns the
 /// note.
 ///
 /// # Errors
-/// When there is none in time; the error has what was told of the object instead.
-pub fn await_told(
+/// When there is no such Event in time. The error lists the Events about the object.
+pub fn wait_for_event(
     kubectl: &Kubectl<'_>,
     object: &str,
     reason: &str,
-    wanted: impl Fn(&str) -> bool,
+    accepts: impl Fn(&str) -> bool,
 ) -> Result<String> {
-    wait::until(&format!("an Event {reason} on {object}"), PATIENCE, || {
-        let told = told(kubectl, object)?;
-        let found = told.iter().find(|(why, note)| why == reason && wanted(note));
+    wait::until(&format!("an Event {reason} on {object}"), DEFAULT_TIMEOUT, || {
+        let events = events_about(kubectl, object)?;
+        let found = events.iter().find(|event| event.reason == reason && accepts(&event.note));
         Ok(match found {
-            Some((_, note)) => Observed::Yes(note.clone()),
-            None => Observed::NotYet(format!("{told:?}")),
+            Some(event) => Observed::Yes(event.note.clone()),
+            None => Observed::NotYet(format!("{events:?}")),
         })
     })
 }
 
-/// Reason and note of every Event about the object.
-fn told(kubectl: &Kubectl<'_>, object: &str) -> Result<Vec<(String, String)>> {
+/// Reason and note of an Event.
+#[derive(Debug)]
+struct EventText {
+    reason: String,
+    note: String,
+}
+
+/// Returns the Events about the object (`Kind/name`).
+fn events_about(kubectl: &Kubectl<'_>, object: &str) -> Result<Vec<EventText>> {
     let events = kubectl.list(&["events.v1.events.k8s.io"])?;
-    let told = events.iter().filter_map(|event| {
+    let texts = events.iter().filter_map(|event| {
         let regarding = &event["regarding"];
         let name = format!("{}/{}", regarding["kind"].as_str()?, regarding["name"].as_str()?);
         let (reason, note) = (event["reason"].as_str()?, event["note"].as_str()?);
-        (name == object).then(|| (reason.to_owned(), note.to_owned()))
+        (name == object).then(|| EventText { reason: reason.to_owned(), note: note.to_owned() })
     });
-    Ok(told.collect())
+    Ok(texts.collect())
 }

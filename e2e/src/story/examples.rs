@@ -1,4 +1,4 @@
-//! The examples of the documentation, applied as they stand but for the images, which are our own.
+//! The example manifests of the documentation, applied unchanged except for the images, which the tests build.
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
@@ -8,68 +8,69 @@ use certmint_local_cluster::{images, workload};
 const PAYMENTS: &str = include_str!("../../../docs/src/examples/payments.yaml");
 const CHECKOUT: &str = include_str!("../../../docs/src/examples/checkout.yaml");
 
-/// nginx that asks every caller for a certificate, not yet opted in.
+/// Applies the payments example (nginx that requires client certificates) without opting it in.
 ///
 /// # Errors
-/// When the image or the API server refuses.
+/// When the image cannot be built, or the API server rejects the manifest.
 pub fn apply_payments(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     let image = cluster.provide(&images::nginx(cluster.cache())?)?;
     kubectl.apply(&PAYMENTS.replace("nginxinc/nginx-unprivileged:stable", &image)).map(drop)
 }
 
-/// The same where there are no addresses of IPv4: it listens on IPv6.
+/// Applies the payments example like [`apply_payments`], but nginx listens on IPv6 addresses.
 ///
 /// # Errors
-/// When the image or the API server refuses.
+/// When the image cannot be built, or the API server rejects the manifest.
 pub fn apply_payments_on_ipv6(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     let image = cluster.provide(&images::nginx(cluster.cache())?)?;
     let payments = PAYMENTS.replace("listen 8443 ssl;", "listen [::]:8443 ssl;");
-    ensure!(payments != PAYMENTS, "the example no longer says where nginx listens");
+    ensure!(payments != PAYMENTS, "the payments example does not contain the expected listen directive");
     kubectl.apply(&payments.replace("nginxinc/nginx-unprivileged:stable", &image)).map(drop)
 }
 
-/// A shell with curl, not yet opted in.
+/// Applies the checkout example (a shell with curl) without opting it in.
 ///
 /// # Errors
-/// When the image or the API server refuses.
+/// When the image cannot be built, or the API server rejects the manifest.
 pub fn apply_checkout(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
     kubectl.apply(&CHECKOUT.replace("curlimages/curl:8.17.0", &image)).map(drop)
 }
 
-/// Both examples, opted in with `annotations` beside, and ready.
+/// Applies both examples, opts them in with further `annotations`, and waits until they are rolled out.
 ///
 /// # Errors
-/// When anything of it is refused or does not become ready.
-pub fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, annotations: &[&str]) -> Result<()> {
+/// When a manifest or an annotation is rejected, or a rollout does not finish in time.
+pub fn deploy_and_wait(cluster: &Cluster, kubectl: &Kubectl<'_>, annotations: &[&str]) -> Result<()> {
     apply_payments(cluster, kubectl)?;
     apply_checkout(cluster, kubectl)?;
-    opt_both_in(kubectl, annotations)
+    opt_in_both_and_wait(kubectl, annotations)
 }
 
-/// Opts both examples in, with `annotations` beside, and waits until they are ready.
+/// Opts both examples in with further `annotations`, and waits until they are rolled out.
 ///
 /// # Errors
-/// When anything of it is refused or does not become ready.
-pub fn opt_both_in(kubectl: &Kubectl<'_>, annotations: &[&str]) -> Result<()> {
+/// When an annotation is rejected, or a rollout does not finish in time.
+pub fn opt_in_both_and_wait(kubectl: &Kubectl<'_>, annotations: &[&str]) -> Result<()> {
     for workload in ["deployment/payments", "deployment/checkout"] {
         opt_in(kubectl, workload, annotations)?;
     }
     for name in ["payments", "checkout"] {
-        workload::rolled_out(kubectl, name)?;
+        workload::wait_for_rollout(kubectl, name)?;
     }
     Ok(())
 }
 
-/// `kubectl annotate WORKLOAD certmint.dev/inject=true …`.
+/// Runs `kubectl annotate WORKLOAD certmint.dev/inject=true …`, and asserts that the webhook has copied the label and
+/// the annotations to the pod template.
 ///
 /// # Errors
-/// When the webhook refuses it, or does not bring the label and the annotations to the pod template.
+/// When the webhook rejects the annotation or does not change the pod template.
 pub fn opt_in(kubectl: &Kubectl<'_>, workload: &str, annotations: &[&str]) -> Result<String> {
     let annotate = ["annotate", "--overwrite", workload, "certmint.dev/inject=true"];
     let printed = kubectl.run(&[&annotate, annotations].concat())?;
     let object = kubectl.get(&[workload])?;
-    let template = &workload::template(&object)["metadata"];
+    let template = &workload::pod_template(&object)["metadata"];
     ensure!(
         template["labels"]["certmint.dev/inject"] == "true",
         "{workload} was annotated, but the webhook has not labelled its pod template: {template}"
@@ -83,10 +84,10 @@ pub fn opt_in(kubectl: &Kubectl<'_>, workload: &str, annotations: &[&str]) -> Re
     Ok(printed)
 }
 
-/// `kubectl annotate WORKLOAD certmint.dev/inject-`.
+/// Runs `kubectl annotate WORKLOAD certmint.dev/inject-`.
 ///
 /// # Errors
-/// When the API server refuses it.
+/// When the API server rejects it.
 pub fn opt_out(kubectl: &Kubectl<'_>, workload: &str) -> Result<String> {
     kubectl.run(&["annotate", workload, "certmint.dev/inject-"])
 }

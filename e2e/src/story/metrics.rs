@@ -1,16 +1,16 @@
-//! Metrics, read from a pod of ours through the API server.
+//! Metrics of Certmint's pods, read through the API server.
 
 use anyhow::{Context as _, Result};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
 use serde_json::Value;
 
-/// The value of a metric without labels; none when the pod does not show it.
+/// Returns the value of a metric without labels, or `None` when the pod does not expose it.
 ///
 /// # Errors
 /// When the pod does not answer.
 pub fn value(cluster: &Cluster, pod: &Value, metric: &str) -> Result<Option<String>> {
-    let name = pod["metadata"]["name"].as_str().context("a pod has a name")?;
+    let name = pod["metadata"]["name"].as_str().context("the pod has no name")?;
     let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{name}:9402/proxy/metrics");
     let metrics = cluster.kubectl().run(&["get", "--raw", &path])?;
     let value = metrics.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));

@@ -1,4 +1,4 @@
-//! A Secret of ours as files, for programs that check certificates.
+//! Files with the content of a Secret, for programs that check certificates.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,16 @@ use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::command;
 use certmint_local_cluster::kubectl::Kubectl;
 
-/// `tls.crt`, `tls.key` and `ca.crt` in a directory, which is removed in the end.
+/// Temporary directory with `tls.crt`, `tls.key` and `ca.crt`. It is removed on drop.
 #[derive(Debug)]
 pub struct SecretFiles(PathBuf);
 
 impl SecretFiles {
-    /// The files of the Secret of that name.
+    /// Writes the files of the Secret.
     ///
     /// # Errors
-    /// When the Secret is not there or the files cannot be written.
-    pub fn of(kubectl: &Kubectl<'_>, secret: &str) -> Result<Self> {
+    /// When the Secret does not exist, or the files cannot be written.
+    pub fn read(kubectl: &Kubectl<'_>, secret: &str) -> Result<Self> {
         let directory = std::env::temp_dir().join(format!("certmint-{secret}-{}", process::id()));
         fs::create_dir_all(&directory)?;
         let files = Self(directory);
@@ -28,35 +28,35 @@ impl SecretFiles {
         Ok(files)
     }
 
-    /// Where the file is.
+    /// Returns the path of a file.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// Passes when the private key is that of the certificate.
+    /// Asserts with OpenSSL that the private key belongs to the certificate.
     ///
     /// # Errors
-    /// When it is not, by OpenSSL.
-    pub fn key_fits(&self) -> Result<()> {
+    /// When it does not, or OpenSSL fails.
+    pub fn assert_key_matches(&self) -> Result<()> {
         let of_key = openssl(&["pkey", "-pubout", "-in"], &self.path("tls.key"))?;
         let of_certificate = openssl(&["x509", "-noout", "-pubkey", "-in"], &self.path("tls.crt"))?;
-        ensure!(of_key == of_certificate, "the key does not fit the certificate");
+        ensure!(of_key == of_certificate, "the private key does not belong to the certificate");
         Ok(())
     }
 
-    /// The certificate as OpenSSL prints it.
+    /// Returns the certificate as OpenSSL prints it.
     ///
     /// # Errors
     /// When OpenSSL cannot read it.
-    pub fn text(&self) -> Result<String> {
+    pub fn certificate_text(&self) -> Result<String> {
         openssl(&["x509", "-noout", "-text", "-in"], &self.path("tls.crt"))
     }
 
-    /// The issuing CA's certificate, the second in the chain, as OpenSSL prints it.
+    /// Returns the certificate of the issuing CA, which is the second one in the chain, as OpenSSL prints it.
     ///
     /// # Errors
-    /// When there is none.
+    /// When the chain has no such certificate.
     pub fn issuing_ca_text(&self) -> Result<String> {
         let chain = fs::read_to_string(self.path("tls.crt"))?;
         let begin = "-----BEGIN CERTIFICATE-----";
@@ -65,10 +65,10 @@ impl SecretFiles {
         command::output_with_input(Command::new("openssl").args(["x509", "-noout", "-text"]), &issuing)
     }
 
-    /// `openssl verify` of the whole chain, with further `arguments`.
+    /// Runs `openssl verify` on the whole chain with further `arguments`.
     ///
     /// # Errors
-    /// What OpenSSL objects to.
+    /// When OpenSSL rejects the chain.
     pub fn verify(&self, arguments: &[&str]) -> Result<String> {
         let mut verify = Command::new("openssl");
         verify.args(["verify", "-x509_strict", "-CAfile"]).arg(self.path("ca.crt"));
@@ -79,7 +79,7 @@ impl SecretFiles {
 
 impl Drop for SecretFiles {
     fn drop(&mut self) {
-        // What cannot be removed is reported by the machine's own temporary-file cleaning.
+        // An error is ignored: the operating system cleans temporary files, too.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

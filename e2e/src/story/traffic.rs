@@ -1,4 +1,4 @@
-//! Constant mutual-TLS traffic from a pod of its own, which counts every failed request.
+//! Constant mutual-TLS traffic from a client pod that counts failed requests.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -6,41 +6,39 @@ use std::process::Stdio;
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
 use certmint_local_cluster::{images, workload};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::PATIENCE;
-
 const WORKLOAD: &str = "deployment/traffic";
-/// How many failed requests are shown: the first tell the cause, the rest how long it lasted.
-const WORDS: usize = 10;
+/// Maximum number of failed requests that an error message quotes. The first ones show the cause.
+const MAX_QUOTED_FAILURES: usize = 10;
 
-/// Traffic that flows until it is stopped.
+/// Traffic that continues until [`Traffic::stop`].
 #[derive(Debug)]
 pub struct Traffic<'a> {
     kubectl: &'a Kubectl<'a>,
-    /// The one pod that counts: another's counts would begin anew, and hide what failed before.
+    /// Name of the client's pod. A replacement pod would start at zero and hide earlier failures.
     pod: String,
 }
 
-/// What the client has counted since its start.
+/// Counts of the client since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Tally {
-    /// Requests that ended.
+pub struct RequestCounts {
+    /// Number of finished requests.
     pub requests: u64,
-    /// Those of them that failed.
+    /// Number of failed requests.
     pub failed: u64,
-    /// Different certificates that the servers showed.
+    /// Number of different server certificates that the client received.
     pub server_certificates: u64,
-    /// Different certificates that the client showed.
+    /// Number of different client certificates that the client used.
     pub client_certificates: u64,
 }
 
-impl Tally {
-    /// How often a certificate was replaced under the traffic.
+impl RequestCounts {
+    /// Returns how often a certificate was replaced during the traffic.
     #[must_use]
     pub fn renewals(&self) -> u64 {
         self.server_certificates.saturating_sub(1) + self.client_certificates.saturating_sub(1)
@@ -48,10 +46,11 @@ impl Tally {
 }
 
 impl<'a> Traffic<'a> {
-    /// Starts traffic to `https://HOST/` at `rate` requests per second, with certificates of `duration`.
+    /// Starts traffic to `https://HOST/` at `rate` requests per second, with client certificates of lifetime
+    /// `duration`. Waits for the first successful request.
     ///
     /// # Errors
-    /// When the pod does not start or no request succeeds.
+    /// When the pod does not start, or no request succeeds in time.
     pub fn start(
         cluster: &Cluster,
         kubectl: &'a Kubectl<'a>,
@@ -61,94 +60,98 @@ impl<'a> Traffic<'a> {
     ) -> Result<Self> {
         let image = cluster.provide(&images::from_workspace(cluster.cache(), images::TRAFFIC)?)?;
         kubectl.apply(&manifest(&image, host, rate, duration).to_string())?;
-        let pods = workload::rolled_out(kubectl, "traffic")?;
+        let pods = workload::wait_for_rollout(kubectl, "traffic")?;
         let pod = pods.first().and_then(|pod| pod["metadata"]["name"].as_str());
         let traffic = Self { kubectl, pod: pod.context("there is no traffic pod")?.to_owned() };
-        traffic.until("the first answers", |tally| tally.client_certificates > 0)?;
+        traffic.wait_for("the first successful request", |counts| counts.client_certificates > 0)?;
         Ok(traffic)
     }
 
-    /// Waits until the count is as wanted.
+    /// Waits until `condition` accepts the counts, and returns them.
     ///
     /// # Errors
-    /// When it does not become so, or a request fails meanwhile; the error has the client's words for it.
-    pub fn until(&self, what: &str, wanted: impl Fn(&Tally) -> bool) -> Result<Tally> {
-        wait::until(what, PATIENCE * 3, || {
+    /// When this takes too long, a request fails, or the client restarts. The error quotes the client's messages.
+    pub fn wait_for(&self, what: &str, condition: impl Fn(&RequestCounts) -> bool) -> Result<RequestCounts> {
+        // The inner result ends the wait early: a failed request cannot become a success later.
+        wait::until(what, DEFAULT_TIMEOUT * 3, || {
             let pod = self.kubectl.get(&["pod", &self.pod])?;
             if pod["status"]["containerStatuses"][0]["restartCount"] != 0 {
-                let why = &pod["status"]["containerStatuses"][0]["lastState"];
+                let cause = &pod["status"]["containerStatuses"][0]["lastState"];
                 return Ok(Observed::Yes(Err(anyhow!(
-                    "the client has restarted, its counts are lost: {why}"
+                    "the traffic client has restarted and lost its counts: {cause}"
                 ))));
             }
             let log = self.kubectl.run(&["logs", &self.pod, "--container=traffic", "--tail=100"])?;
-            let tally = newest(&log)?;
-            Ok(if tally.failed > 0 {
-                Observed::Yes(Err(self.failures(tally)))
-            } else if wanted(&tally) {
-                Observed::Yes(Ok(tally))
+            let counts = latest_counts(&log)?;
+            Ok(if counts.failed > 0 {
+                Observed::Yes(Err(self.failure(counts)))
+            } else if condition(&counts) {
+                Observed::Yes(Ok(counts))
             } else {
-                Observed::NotYet(format!("{tally:?}"))
+                Observed::NotYet(format!("{counts:?}"))
             })
         })?
     }
 
-    /// Passes when no request has failed up to now, counting one more second's worth. What is still under way
-    /// is left to the next count.
+    /// Waits for the counts of one more second, and asserts that no request has failed so far. Requests that have not
+    /// finished are not included.
     ///
     /// # Errors
-    /// When a request failed; the error has the client's words for it.
-    pub fn lossless(&self) -> Result<Tally> {
-        let before = self.until("a count", |_| true)?.requests;
-        self.until("one more count", |tally| tally.requests > before)
+    /// When a request failed. The error quotes the client's messages.
+    pub fn assert_no_failures(&self) -> Result<RequestCounts> {
+        let before = self.wait_for("the current counts", |_| true)?.requests;
+        self.wait_for("newer counts", |counts| counts.requests > before)
     }
 
-    /// Ends the traffic and returns the last count, which has all that was under way.
+    /// Stops the traffic and returns the final counts, which include the requests that were still running.
     ///
     /// # Errors
-    /// When a request failed, or the client does not end as it should.
-    pub fn stop(self) -> Result<Tally> {
-        self.lossless()?;
+    /// When a request failed, or the client does not end as expected.
+    pub fn stop(self) -> Result<RequestCounts> {
+        self.assert_no_failures()?;
         let mut follow =
             self.kubectl.command(&["logs", &self.pod, "--container=traffic", "--follow", "--tail=1"]);
         let mut follow = follow.stdout(Stdio::piped()).spawn().context("cannot follow the client's log")?;
-        let mut lines = BufReader::new(follow.stdout.take().context("no log")?).lines();
-        // Once a line is there, the rest will follow, though the pod goes away.
+        let mut lines = BufReader::new(follow.stdout.take().context("kubectl has no output")?).lines();
+        // After the first line, kubectl follows the log to its end, even though the pod is deleted.
         let mut log = lines.next().context("the client's log has ended")??;
         self.kubectl.run(&["scale", WORKLOAD, "--replicas=0"])?;
         for line in lines {
             log = format!("{log}\n{}", line?);
         }
         ensure!(follow.wait()?.success(), "the client's log could not be followed to its end");
-        let tally = newest(&log)?;
-        if tally.failed > 0 {
-            bail!("{}", words(tally, &log));
+        let counts = latest_counts(&log)?;
+        if counts.failed > 0 {
+            bail!("{}", failure_message(counts, &log));
         }
-        Ok(tally)
+        Ok(counts)
     }
 
-    fn failures(&self, tally: Tally) -> Error {
+    fn failure(&self, counts: RequestCounts) -> Error {
         let log = self.kubectl.run(&["logs", &self.pod, "--container=traffic"]).unwrap_or_default();
-        anyhow!("{}", words(tally, &log))
+        anyhow!("{}", failure_message(counts, &log))
     }
 }
 
-fn newest(log: &str) -> Result<Tally> {
+/// Parses the last line of JSON in the client's log.
+fn latest_counts(log: &str) -> Result<RequestCounts> {
     let line =
-        log.lines().rfind(|line| line.starts_with('{')).context("the traffic client printed no count")?;
+        log.lines().rfind(|line| line.starts_with('{')).context("the traffic client printed no counts")?;
     serde_json::from_str(line).with_context(|| format!("the traffic client printed {line}"))
 }
 
-fn words(tally: Tally, log: &str) -> String {
-    let words: Vec<&str> = log.lines().filter(|line| !line.starts_with('{')).take(WORDS).collect();
+fn failure_message(counts: RequestCounts, log: &str) -> String {
+    let messages: Vec<&str> =
+        log.lines().filter(|line| !line.starts_with('{')).take(MAX_QUOTED_FAILURES).collect();
     format!(
-        "{} of {} requests failed, the first of them:\n{}",
-        tally.failed,
-        tally.requests,
-        words.join("\n")
+        "{} of {} requests failed; the first failures:\n{}",
+        counts.failed,
+        counts.requests,
+        messages.join("\n")
     )
 }
 
+/// Returns the Deployment of the client.
 fn manifest(image: &str, host: &str, rate: u32, duration: &str) -> serde_json::Value {
     json!({
         "apiVersion": "apps/v1",
@@ -190,17 +193,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_count_is_read_among_words() {
+    fn the_latest_counts_are_found_between_messages() {
         let line = |failed: u64| {
             format!(r#"{{"requests":9,"failed":{failed},"serverCertificates":3,"clientCertificates":2}}"#)
         };
         let log = format!("{}\nrequest 9 failed: connecting\n{}\n", line(0), line(1));
-        let tally = newest(&log).unwrap();
-        assert_eq!((tally.failed, tally.renewals()), (1, 3));
+        let counts = latest_counts(&log).unwrap();
+        assert_eq!((counts.failed, counts.renewals()), (1, 3));
         assert_eq!(
-            words(tally, &log),
-            "1 of 9 requests failed, the first of them:\nrequest 9 failed: connecting"
+            failure_message(counts, &log),
+            "1 of 9 requests failed; the first failures:\nrequest 9 failed: connecting"
         );
-        assert!(newest("panicked").is_err());
+        assert!(latest_counts("panicked").is_err());
     }
 }

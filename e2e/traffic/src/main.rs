@@ -1,23 +1,29 @@
-//! Constant mutual-TLS traffic that counts every failed request.
+//! Sends constant mutual-TLS traffic to a service, and counts every failed request.
 //!
-//! Each request has a TCP and TLS connection of its own, without resumption and without retries: whatever a
-//! client could see go wrong is counted. The client's certificate is read again whenever its files changed.
+//! Each request uses a new TCP and TLS connection, without resumption and without retries, so that every failure that
+//! a client can notice is counted. The client's certificate is reloaded when its files change.
 
-mod identity;
+mod client_key_pair;
 mod request;
-mod tally;
+mod request_counts;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
-use identity::Identity;
-use std::{path::PathBuf, sync::Arc, time::Duration};
-use tally::Tally;
-use tokio::{signal::unix, sync::Mutex, time};
+use tokio::signal::unix;
+use tokio::sync::Mutex;
+use tokio::time;
+
+use crate::client_key_pair::ClientKeyPair;
+use crate::request_counts::RequestCounts;
 
 /// Sends GET requests at a constant rate until SIGTERM or SIGINT, and prints a line of JSON each second.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Host of the service, as in its certificate.
+    /// Host name of the service. It must be in the service's certificate.
     #[arg(long)]
     host: String,
     /// Port of the service.
@@ -29,21 +35,21 @@ struct Args {
     /// Requests per second.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
-    /// Seconds until a request without an answer counts as failed.
+    /// Seconds after which a request without a response fails.
     #[arg(long, default_value_t = 10)]
     timeout: u64,
 }
 
-/// How many requests may be under way at once: a server that stalls must not exhaust the client.
-const MOST_UNDER_WAY: usize = 512;
+/// Maximum number of requests at the same time, so that a server that stalls does not exhaust the client's memory.
+const MAX_CONCURRENT_REQUESTS: usize = 512;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let Args { host, port, tls_dir, rate, timeout } = Args::parse();
-    let target = Arc::new(request::Target::new(&host, port, Duration::from_secs(timeout))?);
-    let identity = Arc::new(Mutex::new(Identity::load(&tls_dir)?));
-    let tally = Arc::new(Mutex::new(Tally::default()));
-    let slots = Arc::new(tokio::sync::Semaphore::new(MOST_UNDER_WAY));
+    let target = Arc::new(request::TargetService::new(&host, port, Duration::from_secs(timeout))?);
+    let key_pair = Arc::new(Mutex::new(ClientKeyPair::load(&tls_dir)?));
+    let counts = Arc::new(Mutex::new(RequestCounts::default()));
+    let slots = Arc::new(tokio::sync::Semaphore::new(MAX_CONCURRENT_REQUESTS));
 
     let mut terminate = unix::signal(unix::SignalKind::terminate())?;
     let mut interrupt = unix::signal(unix::SignalKind::interrupt())?;
@@ -54,20 +60,20 @@ async fn main() -> Result<()> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = report.tick() => tally.lock().await.print(),
+            _ = report.tick() => counts.lock().await.print(),
             _ = tick.tick() => {
                 let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else { continue };
-                let (target, identity, tally) = (Arc::clone(&target), Arc::clone(&identity), Arc::clone(&tally));
+                let (target, key_pair, counts) = (Arc::clone(&target), Arc::clone(&key_pair), Arc::clone(&counts));
                 tokio::spawn(async move {
-                    let outcome = request::send(&target, &identity).await;
-                    tally.lock().await.count(outcome);
+                    let result = request::send(&target, &key_pair).await;
+                    counts.lock().await.add(result);
                     drop(slot);
                 });
             }
         }
     }
-    // What is under way still counts: all slots come back when the last request has ended.
-    let _all = slots.acquire_many(u32::try_from(MOST_UNDER_WAY)?).await?;
-    tally.lock().await.print();
+    // Running requests still count. All slots are free when the last one has ended.
+    let _all = slots.acquire_many(u32::try_from(MAX_CONCURRENT_REQUESTS)?).await?;
+    counts.lock().await.print();
     Ok(())
 }

@@ -22,7 +22,7 @@ pub(super) fn install_dns(cluster: &Cluster, images: &[Image], addresses: Addres
         .replace("CLUSTER_IP", addresses.primary().dns_service);
     let kubectl = cluster.kubectl().namespace("kube-system");
     kubectl.apply(&manifest)?;
-    kubectl.rolled_out("deployment/coredns", READY_TIMEOUT)
+    kubectl.wait_for_rollout("deployment/coredns", READY_TIMEOUT)
 }
 
 /// Installs metrics-server. Its first values are available about a minute later.

@@ -1,5 +1,9 @@
-//! Every port of ours under attack, from a pod's address and from the node's, which the API server and kubelet have
-//! too, while pods are created.
+//! The scenario `bad-input` attacks every port of webhook and controller with the program `hostile`, from a pod and
+//! from the node (the API server and the kubelet have the node's address too), while other pods are created.
+//!
+//! It asserts that each input has the expected response, that all created pods are injected, that the servers stay
+//! ready and do not restart, and that their memory stays below a limit. During a siege, in which many addresses hold
+//! all connections that the servers accept, a pod must still opt in and become ready.
 
 use std::collections::BTreeMap;
 
@@ -8,60 +12,48 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::images;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::workload::{await_pods, manifest};
+use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
+use certmint_local_cluster::workload::{manifest, wait_for_pods};
 use serde_json::{Value, json};
 
-use super::answers::{BOTH, CONTROLLER, WEBHOOK};
-use crate::story::PATIENCE;
+use super::expected_responses::{BOTH, CONTROLLER, WEBHOOK};
 use crate::story::admissions::Admissions;
 
 const NAME: &str = "bad-input";
-/// What a webhook may hold after all of it.
-const WEBHOOK_KIB: u64 = 16 * 1024;
-/// What a controller may hold after all of it.
-const CONTROLLER_KIB: u64 = 32 * 1024;
-/// What a webhook may hold while the attacks run, far below its pod's limit of 128 MiB.
-const WEBHOOK_PEAK_KIB: u64 = 32 * 1024;
-/// What a controller may hold while the attacks run, far below its pod's limit of 256 MiB.
-const CONTROLLER_PEAK_KIB: u64 = 40 * 1024;
-/// How many lay siege to each server, each from an address of its own: together they want more than every seat.
+/// Maximum resident memory of a webhook after the attacks.
+const MAX_WEBHOOK_KIB: u64 = 16 * 1024;
+/// Maximum resident memory of a controller after the attacks.
+const MAX_CONTROLLER_KIB: u64 = 32 * 1024;
+/// Maximum memory of a webhook during the attacks, far below its pod's limit of 128 MiB.
+const MAX_WEBHOOK_PEAK_KIB: u64 = 32 * 1024;
+/// Maximum memory of a controller during the attacks, far below its pod's limit of 256 MiB.
+const MAX_CONTROLLER_PEAK_KIB: u64 = 40 * 1024;
+/// Number of pods that besiege each server, each from its own address. Together they want more connections than the
+/// server accepts.
 const BESIEGERS: usize = 5;
-/// How long a siege lasts. A pod that is created meanwhile has to be ready before it is over.
+/// Duration of the siege. The pod that opts in during the siege has to be ready before it ends.
 const SIEGE_SECONDS: u64 = 40;
 
-/// One of our servers.
-struct Server {
+/// A server under attack, and what is expected of it.
+struct AttackedServer {
     component: &'static str,
-    answers: BTreeMap<&'static str, &'static str>,
-    most_kib: u64,
-    peak_kib: u64,
+    responses: BTreeMap<&'static str, &'static str>,
+    max_kib: u64,
+    max_peak_kib: u64,
 }
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let kubectl = namespace(cluster, NAME, &[])?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let kubectl = create_namespace(cluster, NAME, &[])?;
     let image = cluster.provide(&images::from_workspace(cluster.cache(), images::HOSTILE)?)?;
-    let servers = [
-        Server {
-            component: "webhook",
-            answers: answers(WEBHOOK),
-            most_kib: WEBHOOK_KIB,
-            peak_kib: WEBHOOK_PEAK_KIB,
-        },
-        Server {
-            component: "controller",
-            answers: answers(CONTROLLER),
-            most_kib: CONTROLLER_KIB,
-            peak_kib: CONTROLLER_PEAK_KIB,
-        },
-    ];
+    let servers = attacked_servers();
     let before = servers.iter().map(|server| pods(cluster, server)).collect::<Result<Vec<_>>>()?;
-    tell_memory(cluster, "before", &servers)?;
+    print_memory(cluster, "before", &servers)?;
 
     let admissions = Admissions::start(cluster, &kubectl)?;
-    let attacks = step("attacks from a pod's address and the node's, while pods are created", || {
+    let attacks = step("attacks from a pod's address and the node's run while pods are created", || {
         let mut attacks = Vec::new();
         for (server, pods) in servers.iter().zip(&before) {
             for host_network in [false, true] {
@@ -70,37 +62,80 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
                 attacks.push((name, server));
             }
         }
-        attacks.iter().try_for_each(|(name, _)| ended(&kubectl, name))?;
+        attacks.iter().try_for_each(|(name, _)| wait_for_end(&kubectl, name))?;
         Ok(attacks)
     })?;
-    step(
-        "a pod that opts in while every seat is held from many addresses is ready before that ends",
-        || besieged(cluster, &kubectl, &image, &servers, &before),
-    )?;
+    step("a pod that opts in during a siege from many addresses is ready before the siege ends", || {
+        opt_in_during_siege(cluster, &kubectl, &image, &servers, &before)
+    })?;
     let admitted = admissions.stop()?;
-    step("each pod that was created meanwhile was injected", || admitted.all_injected())?;
+    step("each pod that was created during the attacks is injected", || admitted.assert_all_injected())?;
     note(&format!("{} pods", admitted.total()));
 
     for (name, server) in &attacks {
-        step(&format!("answers to {name}"), || compare(&kubectl.logs(name, "hostile")?, &server.answers))?;
-    }
-    for (server, before) in servers.iter().zip(&before) {
-        step(&format!("the {} was ready all the time, and has not panicked", server.component), || {
-            unmoved(cluster, server, before)
+        step(&format!("the responses to {name} are as expected"), || {
+            assert_responses(&kubectl.logs(name, "hostile")?, &server.responses)
         })?;
     }
-    tell_memory(cluster, "after", &servers)?;
-    step("memory is within its bounds", || bounded(cluster, &servers))
+    for (server, before) in servers.iter().zip(&before) {
+        step(&format!("the {} stayed ready and did not panic", server.component), || {
+            assert_stayed_ready(cluster, server, before)
+        })?;
+    }
+    print_memory(cluster, "after", &servers)?;
+    step("the memory of the servers is within its limits", || assert_memory_limits(cluster, &servers))
 }
 
-/// Lays siege to every server, and lets a pod opt in meanwhile.
-fn besieged(
+fn attacked_servers() -> [AttackedServer; 2] {
+    let responses =
+        |own: &[(&'static str, &'static str)]| BOTH.iter().chain(own).copied().collect::<BTreeMap<_, _>>();
+    [
+        AttackedServer {
+            component: "webhook",
+            responses: responses(WEBHOOK),
+            max_kib: MAX_WEBHOOK_KIB,
+            max_peak_kib: MAX_WEBHOOK_PEAK_KIB,
+        },
+        AttackedServer {
+            component: "controller",
+            responses: responses(CONTROLLER),
+            max_kib: MAX_CONTROLLER_KIB,
+            max_peak_kib: MAX_CONTROLLER_PEAK_KIB,
+        },
+    ]
+}
+
+/// Besieges every server, opts a pod in, and asserts that the pod is ready before the siege ends.
+fn opt_in_during_siege(
     cluster: &Cluster,
     kubectl: &Kubectl<'_>,
     hostile: &str,
-    servers: &[Server],
+    servers: &[AttackedServer],
     pods: &[Vec<Value>],
 ) -> Result<()> {
+    let besiegers = start_siege(kubectl, hostile, servers, pods)?;
+    let image = cluster.provide(&images::tools(cluster.cache())?)?;
+    let opted_in = json!({ "certmint.dev/inject": "true" });
+    kubectl.apply(&manifest("pod", "payments", &image, &opted_in).to_string())?;
+    wait_for_pods(kubectl, "payments", true)?;
+    for name in &besiegers {
+        let phase = phase(&kubectl.get(&["pod", name])?).unwrap_or_default();
+        ensure!(phase == "Running", "the siege of {name} ended before the pod was ready: {phase}");
+    }
+    for name in &besiegers {
+        wait_for_end(kubectl, name)?;
+        note(&format!("{name}: {}", kubectl.logs(name, "hostile")?.trim().replace('\t', ": ")));
+    }
+    Ok(())
+}
+
+/// Starts the besieging pods, waits until all of them run, and returns their names.
+fn start_siege(
+    kubectl: &Kubectl<'_>,
+    hostile: &str,
+    servers: &[AttackedServer],
+    pods: &[Vec<Value>],
+) -> Result<Vec<String>> {
     let seconds = SIEGE_SECONDS.to_string();
     let mut besiegers = Vec::new();
     for (server, pods) in servers.iter().zip(pods) {
@@ -108,42 +143,36 @@ fn besieged(
             let name = format!("{}-siege-{number}", server.component);
             let mut besieger = attacker(&name, hostile, server, pods, false)?;
             let arguments = besieger["spec"]["containers"][0]["args"].as_array_mut();
-            arguments.context("no arguments")?.extend(["--siege".into(), seconds.as_str().into()]);
+            let arguments = arguments.context("the besieging pod has no arguments")?;
+            arguments.extend(["--siege".into(), seconds.as_str().into()]);
             kubectl.apply(&besieger.to_string())?;
             besiegers.push(name);
         }
     }
-    let phase = |pod: &Value| pod["status"]["phase"].as_str().map(str::to_owned);
     for name in &besiegers {
-        kubectl.until(&format!("pod/{name}"), "to run", PATIENCE, |pod| {
+        kubectl.until(&format!("pod/{name}"), "to run", DEFAULT_TIMEOUT, |pod| {
             phase(pod).filter(|phase| phase == "Running").map(drop)
         })?;
     }
-    let image = cluster.provide(&images::tools(cluster.cache())?)?;
-    let opted_in = json!({ "certmint.dev/inject": "true" });
-    kubectl.apply(&manifest("pod", "payments", &image, &opted_in).to_string())?;
-    await_pods(kubectl, "payments", true)?;
-    for name in &besiegers {
-        let now = phase(&kubectl.get(&["pod", name])?).unwrap_or_default();
-        ensure!(now == "Running", "{name} was over before the pod was ready: {now}");
-    }
-    for name in &besiegers {
-        ended(kubectl, name)?;
-        note(&format!("{name}: {}", kubectl.logs(name, "hostile")?.trim().replace('\t', ": ")));
-    }
-    Ok(())
+    Ok(besiegers)
 }
 
-fn answers(own: &[(&'static str, &'static str)]) -> BTreeMap<&'static str, &'static str> {
-    BOTH.iter().chain(own).copied().collect()
+fn phase(pod: &Value) -> Option<String> {
+    pod["status"]["phase"].as_str().map(str::to_owned)
 }
 
-fn pods(cluster: &Cluster, server: &Server) -> Result<Vec<Value>> {
+fn pods(cluster: &Cluster, server: &AttackedServer) -> Result<Vec<Value>> {
     let selector = format!("--selector=app.kubernetes.io/component={}", server.component);
     cluster.kubectl().namespace(SYSTEM_NAMESPACE).list(&["pods", &selector])
 }
 
-fn attacker(name: &str, image: &str, server: &Server, pods: &[Value], host_network: bool) -> Result<Value> {
+fn attacker(
+    name: &str,
+    image: &str,
+    server: &AttackedServer,
+    pods: &[Value],
+    host_network: bool,
+) -> Result<Value> {
     let addresses = pods.iter().map(|pod| pod["status"]["podIP"].as_str());
     let addresses: Vec<&str> = addresses.collect::<Option<_>>().context("a pod has no address")?;
     let arguments = [vec!["--server", server.component], addresses].concat();
@@ -160,38 +189,37 @@ fn attacker(name: &str, image: &str, server: &Server, pods: &[Value], host_netwo
     }))
 }
 
-fn ended(kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
-    let phase = kubectl.until(&format!("pod/{name}"), "to end", PATIENCE, |pod| {
+/// Waits until an attacking pod has ended, and asserts that it has succeeded.
+fn wait_for_end(kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
+    let phase = kubectl.until(&format!("pod/{name}"), "to end", DEFAULT_TIMEOUT, |pod| {
         let phase = pod["status"]["phase"].as_str()?;
         ["Succeeded", "Failed"].contains(&phase).then(|| phase.to_owned())
     })?;
-    ensure!(phase == "Succeeded", "{name} broke off: {}", kubectl.logs(name, "hostile")?);
+    ensure!(phase == "Succeeded", "the pod {name} failed: {}", kubectl.logs(name, "hostile")?);
     Ok(())
 }
 
-/// Compares the hostile caller's lines with what they have to be.
-fn compare(log: &str, expected: &BTreeMap<&str, &str>) -> Result<()> {
+/// Compares the log of the program `hostile` with the expected responses.
+fn assert_responses(log: &str, expected: &BTreeMap<&str, &str>) -> Result<()> {
     let found: BTreeMap<&str, &str> = log.lines().filter_map(|line| line.split_once('\t')).collect();
     let mut wrong = Vec::new();
-    for (input, outcome) in &found {
+    for (input, response) in &found {
         match expected.get(input) {
-            Some(expected) if expected == outcome => {}
-            expected => {
-                wrong.push(format!("{input}: {outcome}, not {}", expected.unwrap_or(&"expected at all")))
-            }
+            Some(expected) if expected == response => {}
+            Some(expected) => wrong.push(format!("{input}: {response}, expected {expected}")),
+            None => wrong.push(format!("{input}: {response}, but this input is not in the table")),
         }
     }
-    wrong.extend(
-        expected.keys().filter(|input| !found.contains_key(*input)).map(|input| format!("{input}: not sent")),
-    );
+    let missing = expected.keys().filter(|input| !found.contains_key(*input));
+    wrong.extend(missing.map(|input| format!("{input}: was not sent")));
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"));
     }
     Ok(())
 }
 
-/// The same pods, never restarted, and ready since before.
-fn unmoved(cluster: &Cluster, server: &Server, before: &[Value]) -> Result<()> {
+/// Asserts that the pods of the server are the same as before, have not restarted, and have been ready all the time.
+fn assert_stayed_ready(cluster: &Cluster, server: &AttackedServer, before: &[Value]) -> Result<()> {
     let now = pods(cluster, server)?;
     let state = |pod: &Value| {
         let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
@@ -201,15 +229,20 @@ fn unmoved(cluster: &Cluster, server: &Server, before: &[Value]) -> Result<()> {
         json!([pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"], ready])
     };
     for (before, now) in before.iter().zip(&now) {
-        ensure!(state(before) == state(now), "it was {}, and is {}", state(before), state(now));
+        ensure!(
+            state(before) == state(now),
+            "the state of the pod (uid, restarts, readiness) was {} and is {}",
+            state(before),
+            state(now)
+        );
         let name = now["metadata"]["name"].as_str().unwrap_or_default();
         let log = cluster.kubectl().namespace(SYSTEM_NAMESPACE).logs(name, server.component)?;
-        ensure!(!log.contains("panicked"), "{name} has panicked:\n{log}");
+        ensure!(!log.contains("panicked"), "the {} {name} has panicked:\n{log}", server.component);
     }
     Ok(())
 }
 
-fn tell_memory(cluster: &Cluster, when: &str, servers: &[Server]) -> Result<()> {
+fn print_memory(cluster: &Cluster, when: &str, servers: &[AttackedServer]) -> Result<()> {
     if !cluster.is_local() {
         return Ok(());
     }
@@ -222,18 +255,18 @@ fn tell_memory(cluster: &Cluster, when: &str, servers: &[Server]) -> Result<()> 
     Ok(())
 }
 
-fn bounded(cluster: &Cluster, servers: &[Server]) -> Result<()> {
+fn assert_memory_limits(cluster: &Cluster, servers: &[AttackedServer]) -> Result<()> {
     if !cluster.is_local() {
         return Ok(());
     }
     for server in servers {
         for pod in pods(cluster, server)? {
             let memory = cluster.memory(&pod, server.component)?;
-            let within = memory.resident_kib <= server.most_kib && memory.peak_kib <= server.peak_kib;
-            let Server { component, most_kib, peak_kib, .. } = server;
+            let AttackedServer { component, max_kib, max_peak_kib, .. } = server;
+            let within = memory.resident_kib <= *max_kib && memory.peak_kib <= *max_peak_kib;
             ensure!(
                 within,
-                "the {component} holds {memory}; it may hold {most_kib} KiB, and at most {peak_kib}"
+                "the {component} uses {memory}; it may use {max_kib} KiB now, and {max_peak_kib} KiB at its peak"
             );
         }
     }

@@ -1,166 +1,180 @@
-//! Tokens at the issuance API, each reviewed by a real API server.
+//! The scenario `bad-tokens` sends valid, malformed, foreign and forged tokens to the issuance API.
+//!
+//! An attacker's pod sends each request, and a real API server reviews the tokens. The scenario asserts status and
+//! error code of each response. It also asserts that a valid token returns only its own pod's certificate, and that
+//! no log of the controller contains a token.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::workload::{await_pods, manifest};
+use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
+use certmint_local_cluster::workload::{manifest, wait_for_pods};
 use certmint_local_cluster::{command, images};
 use serde_json::{Value, json};
 
-use crate::story::PATIENCE;
-
 const NAME: &str = "bad-tokens";
-/// The audience of the projected token.
-const OURS: &str = "certmint.dev";
-/// The API server's own audience.
-const API_SERVER: &str = "https://kubernetes.default.svc.cluster.local";
-/// What most are answered with.
+/// Audience of the projected token.
+const CERTMINT_AUDIENCE: &str = "certmint.dev";
+/// Audience of the API server.
+const API_SERVER_AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
+/// Response to most wrong tokens.
 const UNAUTHENTICATED: &str = "401 Unauthenticated";
-/// `{"alg":"none"}`, as JWTs encode it.
+/// The header `{"alg":"none"}` of a JWT.
 const ALG_NONE: &str = "eyJhbGciOiJub25lIn0";
-/// Asks for a bundle with the headers from standard input, and prints the body, then the status.
-const ASK: &str = "curl --silent --insecure --http1.1 --request POST --max-time 30 --header @- \
+/// Shell command that requests a bundle with the headers from standard input, and prints the body, then the status.
+const REQUEST_BUNDLE: &str = "curl --silent --insecure --http1.1 --request POST --max-time 30 --header @- \
     --write-out '\\n%{http_code}' https://certmint-controller.certmint-system.svc/v1/bundle";
 
-/// Somebody in a pod, who has got hold of tokens.
+/// An attacker in a pod that has obtained tokens.
 struct Attacker<'a> {
     kubectl: &'a Kubectl<'a>,
 }
 
-/// What somebody shows, and what has to come of it.
+/// A request with a token, and the expected response.
 struct Attempt {
-    shows: &'static str,
+    description: &'static str,
     headers: String,
-    answer: &'static str,
+    expected: &'static str,
 }
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    installation::install(cluster, installation::SHORT_LIVED)?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
     let (shop, elsewhere) =
-        (namespace(cluster, NAME, &[])?, namespace(cluster, "bad-tokens-elsewhere", &[])?);
+        (create_namespace(cluster, NAME, &[])?, create_namespace(cluster, "bad-tokens-elsewhere", &[])?);
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
-    step("pods that opted in, and pods that did not", || pods(&shop, &elsewhere, &image))?;
-    let tokens = Tokens::of(&shop, &elsewhere)?;
+    step("some pods opt in, and others do not", || start_pods(&shop, &elsewhere, &image))?;
+    let tokens = Tokens::create(&shop, &elsewhere)?;
     let attacker = Attacker { kubectl: &elsewhere };
-    for Attempt { shows, headers, answer } in misshapen(&tokens).into_iter().chain(strange(&tokens, &shop)?) {
-        step(&format!("{shows}: {answer}"), || {
-            let (found, _) = attacker.ask(&headers)?;
-            ensure!(found == answer, "{shows} was answered with {found}, not {answer}");
+    let attempts = malformed(&tokens).into_iter().chain(foreign_or_forged(&tokens, &shop)?);
+    for Attempt { description, headers, expected } in attempts {
+        step(&format!("the response to {description} is {expected}"), || {
+            let (found, _) = attacker.request_bundle(&headers)?;
+            ensure!(found == expected, "the response to {description} was {found}, not {expected}");
             Ok(())
         })?;
     }
-    // A token is what a pod is known by: whoever has it gets what that pod gets, from wherever they ask, until the
-    // pod is gone or the hour is over. That is said in the documentation; here, that it is no more than that.
-    step("a token from another pod gives its own pod's certificate, and no other", || {
-        own_certificate(&attacker, &shop, &tokens.good)
+    // The token identifies the pod. The documentation says that anyone who has the token gets the pod's certificate
+    // until the pod is deleted or the token expires. This step asserts that the token gives nothing more than that.
+    step("a stolen token returns its own pod's certificate and no other", || {
+        assert_own_certificate(&attacker, &shop, &tokens.valid)
     })?;
-    step("no token stands in a log", || in_no_log(cluster, &tokens))?;
-    note("certificate requests (CSRs) come with mode `pod`, which is not there yet");
+    step("no log contains a token", || assert_not_logged(cluster, &tokens))?;
+    note("certificate requests (CSRs) are part of mode `pod`, which does not exist yet");
     Ok(())
 }
 
-fn pods(shop: &Kubectl<'_>, elsewhere: &Kubectl<'_>, image: &str) -> Result<()> {
+fn start_pods(shop: &Kubectl<'_>, elsewhere: &Kubectl<'_>, image: &str) -> Result<()> {
     let opted_in = json!({ "certmint.dev/inject": "true" });
     shop.apply(&manifest("pod", "payments", image, &opted_in).to_string())?;
     shop.apply(&manifest("pod", "brief", image, &json!({})).to_string())?;
     for namespace in [shop, elsewhere] {
         namespace.apply(&manifest("pod", "plain", image, &json!({})).to_string())?;
     }
-    await_pods(shop, "payments", true)?;
+    wait_for_pods(shop, "payments", true)?;
     for (namespace, name) in [(shop, "brief"), (shop, "plain"), (elsewhere, "plain")] {
-        await_pods(namespace, name, false)?;
+        wait_for_pods(namespace, name, false)?;
     }
     Ok(())
 }
 
-/// Tokens for us.
+/// Tokens for the audience of the issuance API.
 struct Tokens {
-    /// Of the pod that opted in.
-    good: String,
-    /// Of one beside it that did not.
-    plain: String,
-    /// Of one that is deleted.
-    late: String,
-    /// Of one of another namespace that did not opt in.
-    foreign: String,
+    /// Token of a pod that opted in.
+    valid: String,
+    /// Token of a pod in the same namespace that did not opt in.
+    not_opted_in: String,
+    /// Token of a pod that was deleted.
+    of_deleted_pod: String,
+    /// Token of a pod in another namespace that did not opt in.
+    other_namespace: String,
 }
 
 impl Tokens {
-    fn of(shop: &Kubectl<'_>, elsewhere: &Kubectl<'_>) -> Result<Self> {
-        let good = token(shop, Some("payments"), OURS)?;
-        let plain = token(shop, Some("plain"), OURS)?;
-        let late = token(shop, Some("brief"), OURS)?;
-        shop.run(&["delete", "pod", "brief", &format!("--timeout={}s", PATIENCE.as_secs())])?;
-        let foreign = token(elsewhere, Some("plain"), OURS)?;
-        Ok(Self { good, plain, late, foreign })
+    /// Creates the tokens, and deletes the pod of one of them.
+    fn create(shop: &Kubectl<'_>, elsewhere: &Kubectl<'_>) -> Result<Self> {
+        let valid = create_token(shop, Some("payments"), CERTMINT_AUDIENCE)?;
+        let not_opted_in = create_token(shop, Some("plain"), CERTMINT_AUDIENCE)?;
+        let of_deleted_pod = create_token(shop, Some("brief"), CERTMINT_AUDIENCE)?;
+        shop.run(&["delete", "pod", "brief", &format!("--timeout={}s", DEFAULT_TIMEOUT.as_secs())])?;
+        let other_namespace = create_token(elsewhere, Some("plain"), CERTMINT_AUDIENCE)?;
+        Ok(Self { valid, not_opted_in, of_deleted_pod, other_namespace })
     }
 }
 
-/// The good token, shown well and badly, and what is no token.
-fn misshapen(Tokens { good, plain, .. }: &Tokens) -> [Attempt; 11] {
+/// The valid token in well-formed and malformed headers, and texts that are not tokens.
+fn malformed(Tokens { valid, not_opted_in, .. }: &Tokens) -> [Attempt; 11] {
     [
-        attempt("the pod's own token", bearer(good), "200"),
-        attempt("the scheme in lower case", format!("authorization: bearer {good}"), "200"),
+        attempt("the pod's own token", bearer(valid), "200"),
+        attempt("the scheme in lower case", format!("authorization: bearer {valid}"), "200"),
         attempt("no token", "X-Nothing: 1".into(), UNAUTHENTICATED),
         attempt("an empty token", "Authorization: Bearer ;".into(), UNAUTHENTICATED),
-        attempt("another scheme", format!("Authorization: Basic {good}"), UNAUTHENTICATED),
+        attempt("another scheme", format!("Authorization: Basic {valid}"), UNAUTHENTICATED),
         attempt("garbage", bearer("garbage"), UNAUTHENTICATED),
-        attempt("what is not ASCII", bearer("é"), UNAUTHENTICATED),
-        attempt("the same token twice", format!("{0}\n{0}", bearer(good)), UNAUTHENTICATED),
-        attempt("two tokens", format!("{}\n{}", bearer(plain), bearer(good)), UNAUTHENTICATED),
+        attempt("a token that is not ASCII", bearer("é"), UNAUTHENTICATED),
+        attempt("the same token twice", format!("{0}\n{0}", bearer(valid)), UNAUTHENTICATED),
+        attempt("two tokens", format!("{}\n{}", bearer(not_opted_in), bearer(valid)), UNAUTHENTICATED),
         attempt("a token of 13 kB", bearer(&"a".repeat(13_000)), UNAUTHENTICATED),
         attempt("a token of 1 MB", bearer(&"a".repeat(1_000_000)), "431"),
     ]
 }
 
-/// Tokens for others, of others, and forged ones.
-fn strange(Tokens { good, plain, late, foreign }: &Tokens, shop: &Kubectl<'_>) -> Result<[Attempt; 9]> {
-    let ([head, _, signature], [_, claims, _]) = (parts(plain)?, parts(good)?);
-    let for_api_server = token(shop, Some("payments"), API_SERVER)?;
-    let for_vault = token(shop, Some("payments"), "vault")?;
-    let of_no_pod = token(shop, None, OURS)?;
+/// Tokens for other audiences, tokens of other accounts, and forged tokens.
+fn foreign_or_forged(tokens: &Tokens, shop: &Kubectl<'_>) -> Result<[Attempt; 9]> {
+    let Tokens { valid, not_opted_in, of_deleted_pod, other_namespace } = tokens;
+    let ([head, _, signature], [_, claims, _]) = (parts(not_opted_in)?, parts(valid)?);
+    let for_api_server = create_token(shop, Some("payments"), API_SERVER_AUDIENCE)?;
+    let for_vault = create_token(shop, Some("payments"), "vault")?;
+    let of_no_pod = create_token(shop, None, CERTMINT_AUDIENCE)?;
     let swapped = format!("{head}.{claims}.{signature}");
     Ok([
         attempt("a token for the API server", bearer(&for_api_server), UNAUTHENTICATED),
-        attempt("a token for somebody else", bearer(&for_vault), UNAUTHENTICATED),
-        attempt("a token that no pod is bound to", bearer(&of_no_pod), UNAUTHENTICATED),
-        attempt("a token whose pod was deleted", bearer(late), UNAUTHENTICATED),
-        attempt("claims under another token's signature", bearer(&swapped), UNAUTHENTICATED),
+        attempt("a token for another audience", bearer(&for_vault), UNAUTHENTICATED),
+        attempt("a token that is not bound to a pod", bearer(&of_no_pod), UNAUTHENTICATED),
+        attempt("a token whose pod was deleted", bearer(of_deleted_pod), UNAUTHENTICATED),
+        attempt("claims with the signature of another token", bearer(&swapped), UNAUTHENTICATED),
         attempt("claims without a signature", bearer(&format!("{head}.{claims}.")), UNAUTHENTICATED),
-        attempt("alg: none", bearer(&format!("{ALG_NONE}.{claims}.")), UNAUTHENTICATED),
-        attempt("a pod's that did not opt in", bearer(plain), "403 NotOptedIn"),
-        attempt("a pod's of another namespace that did not opt in", bearer(foreign), "403 NotOptedIn"),
+        attempt("a token with alg: none", bearer(&format!("{ALG_NONE}.{claims}.")), UNAUTHENTICATED),
+        attempt("a token of a pod that did not opt in", bearer(not_opted_in), "403 NotOptedIn"),
+        attempt(
+            "a token of a pod of another namespace that did not opt in",
+            bearer(other_namespace),
+            "403 NotOptedIn",
+        ),
     ])
 }
 
-fn attempt(shows: &'static str, headers: String, answer: &'static str) -> Attempt {
-    Attempt { shows, headers, answer }
+fn attempt(description: &'static str, headers: String, expected: &'static str) -> Attempt {
+    Attempt { description, headers, expected }
 }
 
 fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}")
 }
 
-/// Head, claims and signature.
+/// Returns head, claims and signature of a token.
 fn parts(token: &str) -> Result<[String; 3]> {
     let parts: Vec<String> = token.split('.').map(str::to_owned).collect();
     parts.try_into().ok().context("a token does not have three parts")
 }
 
-fn own_certificate(attacker: &Attacker<'_>, shop: &Kubectl<'_>, good: &str) -> Result<()> {
-    let (_, bundle) = attacker.ask(&bearer(good))?;
+fn assert_own_certificate(attacker: &Attacker<'_>, shop: &Kubectl<'_>, token: &str) -> Result<()> {
+    let (_, bundle) = attacker.request_bundle(&bearer(token))?;
     let secret = shop.get(&["secret", "payments-certmint-tls"])?;
     let serial = secret["metadata"]["annotations"]["certmint.dev/serial"].as_str().unwrap_or_default();
-    let shown = attacker.serial(bundle["certificate"].as_str().context("there is no certificate")?)?;
-    ensure!(!serial.is_empty() && shown == serial, "the certificate is {shown}, the Secret's is {serial}");
+    let certificate = bundle["certificate"].as_str().context("the bundle has no certificate")?;
+    let received = attacker.serial(certificate)?;
+    ensure!(
+        !serial.is_empty() && received == serial,
+        "the attacker received the certificate {received}, and the pod's Secret has {serial}"
+    );
     Ok(())
 }
 
-/// A token of the namespace's default account, bound to a pod.
-fn token(kubectl: &Kubectl<'_>, pod: Option<&str>, audience: &str) -> Result<String> {
+/// Creates a token of the namespace's default account that is bound to the pod, if one is given.
+fn create_token(kubectl: &Kubectl<'_>, pod: Option<&str>, audience: &str) -> Result<String> {
     let mut create = vec!["create", "token", "default", "--audience", audience];
     if let Some(pod) = pod {
         create.extend(["--bound-object-kind=Pod", "--bound-object-name", pod]);
@@ -169,16 +183,16 @@ fn token(kubectl: &Kubectl<'_>, pod: Option<&str>, audience: &str) -> Result<Str
 }
 
 impl Attacker<'_> {
-    /// Asks with those headers: the status and the code, and the whole answer.
-    fn ask(&self, headers: &str) -> Result<(String, Value)> {
-        let printed = self.shell(ASK, headers)?;
+    /// Requests a bundle with these headers. Returns status and error code, and the whole body.
+    fn request_bundle(&self, headers: &str) -> Result<(String, Value)> {
+        let printed = self.shell(REQUEST_BUNDLE, headers)?;
         let (body, status) = printed.rsplit_once('\n').context("curl printed no status")?;
         let body: Value = serde_json::from_str(body).unwrap_or_default();
         let code = body["code"].as_str().unwrap_or_default();
         Ok((format!("{} {code}", status.trim()).trim().to_owned(), body))
     }
 
-    /// The serial number of a certificate, in the form of the Secret's annotation.
+    /// Returns the serial number of a certificate in the format of the Secret's annotation.
     fn serial(&self, pem: &str) -> Result<String> {
         let printed = self.shell("openssl x509 -noout -serial", pem)?;
         let serial = printed.trim().strip_prefix("serial=").context("openssl printed no serial")?;
@@ -191,17 +205,18 @@ impl Attacker<'_> {
     }
 }
 
-fn in_no_log(cluster: &Cluster, Tokens { good, plain, late, foreign }: &Tokens) -> Result<()> {
-    let tokens = [good, plain, late, foreign];
+fn assert_not_logged(cluster: &Cluster, tokens: &Tokens) -> Result<()> {
+    let Tokens { valid, not_opted_in, of_deleted_pod, other_namespace } = tokens;
+    let tokens = [valid, not_opted_in, of_deleted_pod, other_namespace];
     let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     for pod in kubectl.list(&["pods", "--selector=app.kubernetes.io/component=controller"])? {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default();
         let log = kubectl.logs(name, "controller")?;
-        // What follows the claims is the secret part; a log that has only that has too much.
-        let secrets = tokens.iter().filter_map(|token| token.rsplit('.').next());
-        if let Some(token) = secrets.into_iter().find(|secret| log.contains(*secret)) {
-            let line = log.lines().find(|line| line.contains(token)).unwrap_or_default();
-            bail!("a token stands in the log of {name}: {line}");
+        // The signature is the secret part of a token, so a log must not contain even the signature alone.
+        let signatures = tokens.iter().filter_map(|token| token.rsplit('.').next());
+        if let Some(signature) = signatures.into_iter().find(|signature| log.contains(*signature)) {
+            let line = log.lines().find(|line| line.contains(signature)).unwrap_or_default();
+            bail!("the log of {name} contains a token: {line}");
         }
     }
     Ok(())

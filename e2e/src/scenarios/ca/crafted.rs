@@ -1,7 +1,8 @@
-//! CAs as they should not be.
+//! Secrets with CAs that the controller must not use.
 
 use anyhow::{Context as _, Result};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use certmint_certificates::{
     Authority, PrivateKey, Root, Serial,
     ca::{IssuingProfile, RootProfile},
@@ -10,8 +11,8 @@ use certmint_contract::{KeyAlgorithm, Policy};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
-/// The Secret of a CA that was made so long ago, with a root of ten years.
-pub(super) fn made_ago(ago: Duration) -> Result<Value> {
+/// Returns the Secret of a new CA as if it had been created `ago`. Its root has a lifetime of ten years.
+pub(super) fn created_ago(ago: Duration) -> Result<Value> {
     let policy = Policy::default();
     let trust_domain = &policy.trust_domain;
     let key = || PrivateKey::generate(KeyAlgorithm::EcdsaP256);
@@ -26,10 +27,10 @@ pub(super) fn made_ago(ago: Duration) -> Result<Value> {
     })))
 }
 
-/// The issuing CA, as keys of the Secret's `data`, that the Secret's root signs when the clock is so far ahead.
+/// Returns an issuing CA that the Secret's root signs with a clock that is `ahead`, as keys of the Secret's `data`.
 pub(super) fn issuing_signed_in(stored: &Value, ahead: Duration) -> Result<Value> {
     let text = |key: &str| -> Result<String> {
-        let encoded = stored["data"][key].as_str().context("the CA's Secret lacks a key")?;
+        let encoded = stored["data"][key].as_str().with_context(|| format!("the CA's Secret lacks {key}"))?;
         Ok(String::from_utf8(BASE64_STANDARD.decode(encoded)?)?)
     };
     let policy = Policy::default();
@@ -47,16 +48,16 @@ pub(super) fn issuing_signed_in(stored: &Value, ahead: Duration) -> Result<Value
     }))
 }
 
-/// The Secret of a CA with that content.
-pub(super) fn secret(content: &Value) -> Value {
+/// Returns the CA's Secret with this content.
+fn secret(content: &Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "certmint-ca" }, "stringData": content,
     })
 }
 
-/// A value of a Secret's `data` with its second half cut off.
+/// Returns the first half of a value of a Secret's `data`.
 pub(super) fn cut(encoded: &Value) -> Result<String> {
-    let text = encoded.as_str().context("the CA's Secret has no such value")?;
-    // Base64 in groups of four stays base64.
+    let text = encoded.as_str().context("the CA's Secret lacks a key")?;
+    // A length that is a multiple of four keeps the Base64 valid.
     Ok(text.get(..text.len() / 8 * 4).unwrap_or_default().to_owned())
 }

@@ -1,4 +1,8 @@
-//! The API server away for a minute under mutual-TLS traffic.
+//! The scenario `api-server-away` stops the API server for about a minute, while one workload sends requests over
+//! mutual TLS to another and their certificates become due for renewal.
+//!
+//! It asserts that no request fails, that no container restarts, and that both certificates are renewed after the API
+//! server is back.
 
 use std::time::Instant;
 
@@ -6,87 +10,96 @@ use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{human, note, step};
-use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
 use serde_json::Value;
 
-use super::controllers::{self, said};
+use super::controllers::{self, count_log_lines};
+use crate::story::examples;
 use crate::story::traffic::Traffic;
-use crate::story::{PATIENCE, examples};
 
 const NAME: &str = "api-server-away";
 const API_SERVER: &str = "kube-apiserver";
-/// At two thirds of it, less a tenth at most, renewal comes due: while the API server is away.
+/// Lifetime of the certificates. Renewal is due at two thirds of it, less up to a tenth at random: while the API
+/// server is stopped.
 const DURATION: &str = "2m";
-/// How often the leader has tried in vain to renew its Lease: at every two seconds, about a minute.
-const FAILURES: usize = 28;
+/// Number of failed Lease renewals to wait for. The leader tries every two seconds, so this takes about a minute.
+const FAILED_RENEWALS: usize = 28;
+/// Requests per second.
 const RATE: u32 = 20;
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     cluster.state()?;
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let kubectl = namespace(cluster, NAME, &[])?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let kubectl = create_namespace(cluster, NAME, &[])?;
     let duration = format!("certmint.dev/duration={DURATION}");
-    step("both sides are opted in", || examples::deploy(cluster, &kubectl, &[&duration]))?;
-    let traffic = step("constant traffic", || {
+    step("payments and its client opt in", || examples::deploy_and_wait(cluster, &kubectl, &[&duration]))?;
+    let traffic = step("constant traffic starts", || {
         Traffic::start(cluster, &kubectl, &format!("payments.{NAME}.svc"), RATE, DURATION)
     })?;
-    let restarts = restarts(cluster, &kubectl)?;
-    let serial = serial(&kubectl)?;
+    let restarts_before = restarts(cluster, &kubectl)?;
+    let serial_before = payments_serial(&kubectl)?;
     let controllers = controllers::pods(cluster)?;
     let start = Instant::now();
-    let away = step("the API server is away", || {
+    let stopped = step("the API server is stopped", || {
         cluster.stop_service(API_SERVER)?;
-        failed_renewals(cluster, &controllers)
+        wait_for_failed_lease_renewals(cluster, &controllers)
     });
+    // The API server is started in any case.
     cluster.start_service(API_SERVER)?;
-    step("it is back", || {
-        wait::until("the API server", PATIENCE, || {
+    step("the API server is ready again", || {
+        wait::until("the API server to be ready", DEFAULT_TIMEOUT, || {
             kubectl.run(&["get", "--raw", "/readyz"]).map(Observed::Yes)
         })
     })?;
-    note(&format!("it was away for {}", human(start.elapsed())));
-    away?;
-    step("what came due meanwhile is renewed", || renewed(&kubectl, &serial))?;
-    step("both sides show new certificates", || {
-        traffic.until("both renewals", |tally| tally.server_certificates > 1 && tally.client_certificates > 1)
+    note(&format!("the API server was away for {}", human(start.elapsed())));
+    stopped?;
+    step("the due certificate is renewed", || wait_for_renewal(&kubectl, &serial_before))?;
+    step("server and client use new certificates", || {
+        traffic.wait_for("both renewals", |counts| {
+            counts.server_certificates > 1 && counts.client_certificates > 1
+        })
     })?;
-    step("nothing has restarted", || {
-        let after = self::restarts(cluster, &kubectl)?;
-        ensure!(after == restarts, "restarts before: {restarts:?}; after: {after:?}");
+    step("no container has restarted", || {
+        let restarts_after = restarts(cluster, &kubectl)?;
+        ensure!(
+            restarts_after == restarts_before,
+            "the restarts before were {restarts_before:?}; the restarts after were {restarts_after:?}"
+        );
         Ok(())
     })?;
-    let tally = step("the traffic ends", || traffic.stop())?;
-    note(&format!("{} requests, {} failed; {} renewals", tally.requests, tally.failed, tally.renewals()));
+    let counts = step("the traffic stops", || traffic.stop())?;
+    note(&format!("{} requests, {} failed; {} renewals", counts.requests, counts.failed, counts.renewals()));
     Ok(())
 }
 
-/// Waits until one of the controllers has failed to renew its Lease that often, and leads no longer.
-fn failed_renewals(cluster: &Cluster, controllers: &[Value]) -> Result<()> {
-    wait::until(&format!("{FAILURES} renewals of the Lease to fail"), PATIENCE, || {
-        let failed =
-            |pod: &Value| said(cluster, pod, &["the lease could not be renewed"]).unwrap_or_default();
-        let most = controllers.iter().map(failed).max().unwrap_or_default();
-        Ok(if most >= FAILURES { Observed::Yes(()) } else { Observed::NotYet(format!("{most} failed")) })
+/// Waits until a controller has failed to renew its Lease [`FAILED_RENEWALS`] times. By then it has stopped leading.
+fn wait_for_failed_lease_renewals(cluster: &Cluster, controllers: &[Value]) -> Result<()> {
+    wait::until(&format!("{FAILED_RENEWALS} renewals of the Lease to fail"), DEFAULT_TIMEOUT, || {
+        let failed = |pod: &Value| {
+            count_log_lines(cluster, pod, &["the lease could not be renewed"]).unwrap_or_default()
+        };
+        let max = controllers.iter().map(failed).max().unwrap_or_default();
+        Ok(if max >= FAILED_RENEWALS { Observed::Yes(()) } else { Observed::NotYet(format!("{max} failed")) })
     })
 }
 
-fn serial(kubectl: &Kubectl<'_>) -> Result<String> {
+fn payments_serial(kubectl: &Kubectl<'_>) -> Result<String> {
     let secret = kubectl.get(&["secret", "payments-certmint-tls"])?;
     let serial = secret["metadata"]["annotations"]["certmint.dev/serial"].as_str();
     Ok(serial.context("the Secret has no serial number")?.to_owned())
 }
 
-fn renewed(kubectl: &Kubectl<'_>, before: &str) -> Result<()> {
-    kubectl.until("secret/payments-certmint-tls", "to be renewed", PATIENCE, |secret| {
+fn wait_for_renewal(kubectl: &Kubectl<'_>, serial_before: &str) -> Result<()> {
+    kubectl.until("secret/payments-certmint-tls", "to be renewed", DEFAULT_TIMEOUT, |secret| {
         let annotations = &secret["metadata"]["annotations"];
-        (annotations["certmint.dev/serial"] != before && annotations["certmint.dev/reason"] == "renewal due")
-            .then_some(())
+        let reissued = annotations["certmint.dev/serial"] != serial_before;
+        (reissued && annotations["certmint.dev/reason"] == "renewal due").then_some(())
     })
 }
 
-/// How often each container of ours and of the example was started again.
+/// Returns name and restart count of each container of Certmint and of the example.
 fn restarts(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<Vec<String>> {
     let mut pods = kubectl.list(&["pods"])?;
     pods.extend(cluster.kubectl().namespace(SYSTEM_NAMESPACE).list(&["pods"])?);

@@ -1,4 +1,8 @@
-//! Both controllers killed at random moments while 200 workloads are issued.
+//! The scenario `controller-killed` applies 200 opted-in workloads, and kills the controllers at three random moments
+//! while they issue the certificates.
+//!
+//! A watch records all changes of the Secrets. The scenario asserts that each workload has exactly one Secret, that
+//! the Secret was written once, and that OpenSSL accepts its key and chain.
 
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,57 +12,60 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::cluster::process::Signal;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::machine;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
 
+use super::bulk_workloads;
 use super::controllers::{self, CONTAINER};
-use super::history::History;
-use super::many;
-use crate::story::PATIENCE;
+use super::secret_history::SecretHistory;
 
 const NAME: &str = "controller-killed";
 const WORKLOADS: usize = 200;
-/// Set to repeat a run with the moments that it had.
-const SEED: &str = "CERTMINT_SEED";
+/// Environment variable that repeats a run with the same moments.
+const SEED_VARIABLE: &str = "CERTMINT_SEED";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     machine::install(machine::VERIFIERS)?;
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let kubectl = namespace(cluster, NAME, &[])?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let kubectl = create_namespace(cluster, NAME, &[])?;
     let seed = seed()?;
     let [first, second, third] = moments(seed);
-    note(&format!("seed {seed}: at {first}, {second} and {third} Secrets ({SEED}={seed} repeats it)"));
-    let history = History::start(&kubectl, NAME)?;
+    note(&format!(
+        "seed {seed}: kills at {first}, {second} and {third} Secrets ({SEED_VARIABLE}={seed} repeats this run)"
+    ));
+    let history = SecretHistory::start(&kubectl, NAME)?;
     thread::scope(|scope| {
-        let creation = scope.spawn(|| many::create(&kubectl, "killed", WORKLOADS));
-        let strike = |moment: usize, what: &str, strike: &dyn Fn(&Cluster) -> Result<()>| {
-            history.await_made(moment)?;
-            step(&format!("{what}, {} Secrets made", history.made()), || strike(cluster))
+        let creation = scope.spawn(|| bulk_workloads::create(&kubectl, "killed", WORKLOADS));
+        let kill_at = |moment: usize, what: &str, kill: &dyn Fn(&Cluster) -> Result<()>| {
+            history.wait_for_count(moment)?;
+            step(&format!("{what} after {} Secrets", history.count()), || kill(cluster))
         };
-        let struck = strike(first, "SIGKILL to both controllers", &kill_all)
-            .and_then(|()| strike(second, "the leader's pod deleted without grace", &delete_leader))
-            .and_then(|()| strike(third, "SIGKILL to both controllers", &kill_all));
+        let killed = kill_at(first, "both controllers receive SIGKILL", &kill_controllers)
+            .and_then(|()| {
+                kill_at(second, "the leader's pod is deleted without grace period", &delete_leader)
+            })
+            .and_then(|()| kill_at(third, "both controllers receive SIGKILL", &kill_controllers));
         creation.join().map_err(|_| anyhow!("the creation of workloads panicked"))??;
-        struck
+        killed
     })?;
-    step(&format!("all {WORKLOADS} workloads have their Secret"), || history.await_made(WORKLOADS))?;
-    step("another workload's turn comes after everything was looked at again", || {
-        installation::ready(cluster)?;
-        many::create(&kubectl, "later", 1)?;
-        history.await_made(WORKLOADS + 1)
+    step(&format!("all {WORKLOADS} workloads have their Secret"), || history.wait_for_count(WORKLOADS))?;
+    // The controllers handle the new workload after they have checked all others again.
+    step("a workload that opts in later gets its Secret", || {
+        installation::wait_for_ready(cluster)?;
+        bulk_workloads::create(&kubectl, "later", 1)?;
+        history.wait_for_count(WORKLOADS + 1)
     })?;
-    step("each was issued once", || history.each_issued_once(WORKLOADS + 1))?;
-    step("each is valid (OpenSSL)", || many::each_valid(&kubectl, WORKLOADS + 1))
+    step("each certificate was issued once", || history.assert_each_issued_once(WORKLOADS + 1))?;
+    step("each certificate is valid (OpenSSL)", || bulk_workloads::assert_each_valid(&kubectl, WORKLOADS + 1))
 }
 
-/// Kills every controller that runs at this moment. Where none does, because those killed before are on their way back,
-/// it is the first that does.
-fn kill_all(cluster: &Cluster) -> Result<()> {
-    wait::until("a controller to kill", PATIENCE, || {
+/// Kills every controller that runs. When none runs, because they are still restarting, waits for the first one.
+fn kill_controllers(cluster: &Cluster) -> Result<()> {
+    wait::until("a running controller", DEFAULT_TIMEOUT, || {
         let pods = controllers::pods(cluster)?;
         let killed = pods.iter().filter(|pod| cluster.signal(pod, CONTAINER, Signal::Kill).is_ok()).count();
-        Ok(if killed > 0 { Observed::Yes(()) } else { Observed::NotYet("none runs".to_owned()) })
+        Ok(if killed > 0 { Observed::Yes(()) } else { Observed::NotYet("no controller runs".to_owned()) })
     })
 }
 
@@ -69,13 +76,13 @@ fn delete_leader(cluster: &Cluster) -> Result<()> {
 }
 
 fn seed() -> Result<u64> {
-    match std::env::var(SEED) {
-        Ok(text) => text.parse().with_context(|| format!("{SEED} is no number")),
+    match std::env::var(SEED_VARIABLE) {
+        Ok(text) => text.parse().with_context(|| format!("{SEED_VARIABLE} is not a number")),
         Err(_) => Ok(u64::from(SystemTime::now().duration_since(UNIX_EPOCH)?.subsec_nanos())),
     }
 }
 
-/// Three counts of Secrets in rising order, anywhere between the first and the last few (splitmix64).
+/// Returns three numbers of Secrets in rising order, between 1 and 180. The random numbers are those of splitmix64.
 fn moments(seed: u64) -> [usize; 3] {
     let mut state = seed;
     let mut moments = [0; 3].map(|_: usize| {
@@ -93,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_determines_the_moments() {
+    fn the_seed_determines_the_moments() {
         assert_eq!(moments(7), moments(7));
         assert_ne!(moments(7), moments(8));
         assert!(moments(9).iter().all(|moment| (1..WORKLOADS).contains(moment)));

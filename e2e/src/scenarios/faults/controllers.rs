@@ -1,19 +1,17 @@
-//! The controller's replicas, and which of them leads.
+//! The pods of the controller, and their leader.
 
 use anyhow::{Context as _, Result};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
-use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
 use serde_json::Value;
 
-use crate::story::PATIENCE;
-
-/// The container of a controller's pod.
+/// Name of the container in a controller's pod.
 pub(super) const CONTAINER: &str = "controller";
-/// The Lease, and the Role that lets it be renewed.
+/// Name of the Lease, and of the Role with the permission to renew it.
 pub(super) const NAME: &str = "certmint-controller";
 
-/// The pods of the controller that are not on their way out.
+/// Returns the pods of the controller that are not terminating.
 pub(super) fn pods(cluster: &Cluster) -> Result<Vec<Value>> {
     let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     let mut pods = kubectl.list(&["pods", "--selector=app.kubernetes.io/component=controller"])?;
@@ -21,29 +19,33 @@ pub(super) fn pods(cluster: &Cluster) -> Result<Vec<Value>> {
     Ok(pods)
 }
 
-/// The name of the pod that leads.
+/// Returns the name of the leader's pod.
 pub(super) fn leader(cluster: &Cluster) -> Result<String> {
     let lease = cluster.kubectl().namespace(SYSTEM_NAMESPACE).get(&["lease", NAME])?;
     let holder = lease["spec"]["holderIdentity"].as_str().filter(|holder| !holder.is_empty());
-    Ok(holder.context("nobody leads")?.to_owned())
+    Ok(holder.context("no controller leads")?.to_owned())
 }
 
-/// The pod that leads.
+/// Returns the leader's pod.
 pub(super) fn leading_pod(cluster: &Cluster) -> Result<Value> {
     let leader = leader(cluster)?;
     cluster.kubectl().namespace(SYSTEM_NAMESPACE).get(&["pod", &leader])
 }
 
-/// Waits until another than `old` leads.
-pub(super) fn await_other_leader(cluster: &Cluster, old: &str) -> Result<String> {
-    wait::until("another controller to lead", PATIENCE, || {
+/// Waits until another pod than `old` leads, and returns its name.
+pub(super) fn wait_for_other_leader(cluster: &Cluster, old: &str) -> Result<String> {
+    wait::until("another controller to lead", DEFAULT_TIMEOUT, || {
         let leader = leader(cluster)?;
-        Ok(if leader == old { Observed::NotYet(format!("{leader} leads")) } else { Observed::Yes(leader) })
+        Ok(if leader == old {
+            Observed::NotYet(format!("{leader} still leads"))
+        } else {
+            Observed::Yes(leader)
+        })
     })
 }
 
-/// How many lines of a controller's log contain `words`.
-pub(super) fn said(cluster: &Cluster, pod: &Value, words: &[&str]) -> Result<usize> {
+/// Counts the lines of a controller's log that contain all of `words`.
+pub(super) fn count_log_lines(cluster: &Cluster, pod: &Value, words: &[&str]) -> Result<usize> {
     let log = cluster.log_on_node(pod, CONTAINER)?;
     Ok(log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count())
 }

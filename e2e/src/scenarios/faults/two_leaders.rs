@@ -1,4 +1,9 @@
-//! Two controllers and one Lease: a leader that is stopped, a Lease that is deleted, rights that are lost.
+//! The scenario `two-leaders` stops the leading controller (SIGSTOP) until another one leads, and lets it continue.
+//! Then it deletes the Lease, and removes the permission to renew it.
+//!
+//! It asserts that the former leader writes nothing after it continues, that each certificate is issued once, that
+//! the holder takes a deleted Lease again, and that a leader without the permission stops leading and logs which
+//! permission is missing.
 
 use std::thread;
 
@@ -9,105 +14,115 @@ use certmint_local_cluster::cluster::process::Signal;
 use certmint_local_cluster::command;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
 use serde_json::Value;
 
-use super::controllers::{self, CONTAINER, await_other_leader, leader, leading_pod, said};
-use super::history::History;
-use super::many;
-use crate::story::PATIENCE;
+use super::bulk_workloads;
+use super::controllers::{self, CONTAINER, count_log_lines, leader, leading_pod, wait_for_other_leader};
+use super::secret_history::SecretHistory;
 
 const NAME: &str = "two-leaders";
 const WORKLOADS: usize = 60;
-/// When the leader is stopped: in the middle of its work.
-const STOPPED_AT: usize = 10;
-/// How often the old leader has to be seen at the Lease again before it counts as awake.
-const LOOKS: usize = 3;
-/// What a controller logs when it begins or ends to lead.
-const TURN: &str = "leadership changed";
+/// Number of Secrets after which the leader is stopped: in the middle of its work.
+const STOP_AT_SECRETS: usize = 10;
+/// Number of requests for the Lease after which the former leader counts as running again.
+const LEASE_REQUESTS: usize = 3;
+/// Log line of a controller that starts or stops leading.
+const LEADERSHIP_CHANGED: &str = "leadership changed";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let kubectl = namespace(cluster, NAME, &[])?;
-    let history = History::start(&kubectl, NAME)?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let kubectl = create_namespace(cluster, NAME, &[])?;
+    let history = SecretHistory::start(&kubectl, NAME)?;
     let old = leading_pod(cluster)?;
-    let stopped = stopped_leader(cluster, &kubectl, &history, &old);
-    // Whatever happened: it is not to stay like that.
-    let continued = step("the old leader goes on", || awake(cluster, &old));
+    let stopped = stop_leader(cluster, &kubectl, &history, &old);
+    // The leader continues in any case.
+    let continued =
+        step("the former leader continues and writes nothing", || continue_former_leader(cluster, &old));
     stopped?;
     continued?;
-    step("no Secret was issued twice", || history.each_issued_once(WORKLOADS))?;
-    step("a deleted Lease stays its holder's", || deleted_lease(cluster))?;
-    step("a leader without the right to renew stops, and says what it lacks", || {
-        let role = without_leases(cluster)?;
-        let lost = lost_right(cluster);
+    step("no certificate was issued twice", || history.assert_each_issued_once(WORKLOADS))?;
+    step("a deleted Lease goes to its former holder", || delete_lease(cluster))?;
+    step("a leader without the permission to renew stops leading, and logs what is missing", || {
+        let role = remove_lease_permission(cluster)?;
+        let stopped = wait_for_end_of_leadership(cluster);
         replace(cluster, &role)?;
-        lost
+        stopped
     })?;
-    step("with the right back, work goes on", || {
-        many::create(&kubectl, "later", 1)?;
-        history.await_made(WORKLOADS + 1)?;
-        history.each_issued_once(WORKLOADS + 1)
+    step("with the permission, the controllers issue again", || {
+        bulk_workloads::create(&kubectl, "later", 1)?;
+        history.wait_for_count(WORKLOADS + 1)?;
+        history.assert_each_issued_once(WORKLOADS + 1)
     })
 }
 
-/// Stops the leader in the middle of its work, and lets the other finish it.
-fn stopped_leader(cluster: &Cluster, kubectl: &Kubectl<'_>, history: &History, old: &Value) -> Result<()> {
-    let name = old["metadata"]["name"].as_str().context("a pod has a name")?;
+/// Stops the leader in the middle of its work, and waits until the other controller has issued the rest.
+fn stop_leader(cluster: &Cluster, kubectl: &Kubectl<'_>, history: &SecretHistory, old: &Value) -> Result<()> {
+    let name = old["metadata"]["name"].as_str().context("the pod has no name")?;
     thread::scope(|scope| {
-        let creation = scope.spawn(|| many::create(kubectl, "leader", WORKLOADS));
-        history.await_made(STOPPED_AT)?;
+        let creation = scope.spawn(|| bulk_workloads::create(kubectl, "leader", WORKLOADS));
+        history.wait_for_count(STOP_AT_SECRETS)?;
         let stopped =
-            step(&format!("the leader stands still (SIGSTOP), {} Secrets made", history.made()), || {
+            step(&format!("the leader is stopped (SIGSTOP) after {} Secrets", history.count()), || {
                 cluster.signal(old, CONTAINER, Signal::Stop)
             });
         creation.join().map_err(|_| anyhow!("the creation of workloads panicked"))??;
         stopped
     })?;
-    let new = step("another leads once the Lease has run out", || await_other_leader(cluster, name))?;
-    note(&format!("{new} after {name}"));
-    step(&format!("it issues the rest of {WORKLOADS}"), || history.await_made(WORKLOADS))
+    let new = step("the other controller leads after the Lease has expired", || {
+        wait_for_other_leader(cluster, name)
+    })?;
+    note(&format!("{new} leads after {name}"));
+    step(&format!("the new leader issues the rest of {WORKLOADS} certificates"), || {
+        history.wait_for_count(WORKLOADS)
+    })
 }
 
-/// Lets the old leader go on, and passes when all it does is to find that it does not lead.
-fn awake(cluster: &Cluster, old: &Value) -> Result<()> {
+/// Lets the former leader continue, and asserts that it only finds out that it does not lead.
+fn continue_former_leader(cluster: &Cluster, old: &Value) -> Result<()> {
     let mark = Mark::now(cluster)?;
     cluster.signal(old, CONTAINER, Signal::Continue)?;
-    wait::until("the old leader to look at the Lease again", PATIENCE, || {
-        let asked = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
-        let looks = asked.iter().filter(|request| request.is_from(old) && request.concerns("leases")).count();
-        Ok(if looks >= LOOKS { Observed::Yes(()) } else { Observed::NotYet(format!("{looks} times")) })
+    wait::until("the former leader to request the Lease again", DEFAULT_TIMEOUT, || {
+        let requests = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
+        let of_lease = requests.iter().filter(|request| request.is_from(old) && request.concerns("leases"));
+        let count = of_lease.count();
+        Ok(if count >= LEASE_REQUESTS {
+            Observed::Yes(())
+        } else {
+            Observed::NotYet(format!("{count} times"))
+        })
     })?;
-    // An Event tells what was done before; it decides nothing.
-    let asked = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
-    let late = asked
+    let requests = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
+    // Events are allowed: they report earlier work and decide nothing.
+    let late = requests
         .iter()
         .filter(|request| request.is_from(old) && request.is_write() && !request.concerns("events"));
     let late: Vec<String> = late.map(ToString::to_string).collect();
-    ensure!(late.is_empty(), "the old leader has written after another took over: {}", late.join("; "));
-    let told = said(cluster, old, &[TURN, "false"])?;
-    ensure!(told > 0, "the old leader has not logged that it does not lead any more");
+    ensure!(late.is_empty(), "the former leader wrote after another controller led: {}", late.join("; "));
+    let logged = count_log_lines(cluster, old, &[LEADERSHIP_CHANGED, "false"])?;
+    ensure!(logged > 0, "the former leader has not logged that it no longer leads");
     Ok(())
 }
 
-fn deleted_lease(cluster: &Cluster) -> Result<()> {
+fn delete_lease(cluster: &Cluster) -> Result<()> {
     let before = leader(cluster)?;
     let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     kubectl.run(&["delete", "lease", controllers::NAME])?;
-    let after = wait::until("the Lease to be back", PATIENCE, || leader(cluster).map(Observed::Yes))?;
-    ensure!(after == before, "{before} led, and was not told to stop, when {after} took the deleted Lease");
+    let after =
+        wait::until("the Lease to be recreated", DEFAULT_TIMEOUT, || leader(cluster).map(Observed::Yes))?;
+    ensure!(after == before, "{after} took the deleted Lease while {before} was still leading");
     Ok(())
 }
 
-/// Takes the right to renew the Lease away, and returns the Role as it was.
-fn without_leases(cluster: &Cluster) -> Result<Value> {
+/// Removes the permission to renew the Lease, and returns the original Role.
+fn remove_lease_permission(cluster: &Cluster) -> Result<Value> {
     let role = cluster.kubectl().namespace(SYSTEM_NAMESPACE).get(&["role", controllers::NAME])?;
-    let mut lacking = role.clone();
-    let rules = lacking["rules"].as_array_mut().context("a Role has rules")?;
+    let mut reduced = role.clone();
+    let rules = reduced["rules"].as_array_mut().context("the Role has no rules")?;
     rules.retain(|rule| rule["resources"] != serde_json::json!(["leases"]));
-    replace(cluster, &lacking)?;
+    replace(cluster, &reduced)?;
     Ok(role)
 }
 
@@ -119,14 +134,15 @@ fn replace(cluster: &Cluster, object: &Value) -> Result<()> {
         .map(drop)
 }
 
-fn lost_right(cluster: &Cluster) -> Result<()> {
+fn wait_for_end_of_leadership(cluster: &Cluster) -> Result<()> {
     let pod = leading_pod(cluster)?;
-    let before = said(cluster, &pod, &[TURN, "false"])?;
-    wait::until("the leader to stop", PATIENCE, || {
-        let told = said(cluster, &pod, &[TURN, "false"])?;
-        Ok(if told > before { Observed::Yes(()) } else { Observed::NotYet("it leads".to_owned()) })
+    let before = count_log_lines(cluster, &pod, &[LEADERSHIP_CHANGED, "false"])?;
+    wait::until("the leader to stop leading", DEFAULT_TIMEOUT, || {
+        let now = count_log_lines(cluster, &pod, &[LEADERSHIP_CHANGED, "false"])?;
+        Ok(if now > before { Observed::Yes(()) } else { Observed::NotYet("it still leads".to_owned()) })
     })?;
-    let told = said(cluster, &pod, &["cannot get Lease", "check the controller's ClusterRole and Role"])?;
-    ensure!(told > 0, "the leader has not logged which right it lacks");
+    let logged =
+        count_log_lines(cluster, &pod, &["cannot get Lease", "check the controller's ClusterRole and Role"])?;
+    ensure!(logged > 0, "the leader has not logged which permission is missing");
     Ok(())
 }

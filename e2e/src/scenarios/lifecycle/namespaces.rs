@@ -1,34 +1,47 @@
-//! Two installations, each limited to a namespace.
+//! The scenario `namespaces` installs Certmint twice, each limited to one namespace.
+//!
+//! It asserts that each installation issues certificates from its own CA in its own namespace only, that a third
+//! installation for the same namespaces fails, and that one installation works when the other is uninstalled.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use certmint_docs_tests::book;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
 use certmint_local_cluster::workload::{self, manifest};
 use certmint_local_cluster::{command, images, repository};
 use serde_json::{Value, json};
 
 use super::super::own_cluster::own_cluster;
-use crate::story::{PATIENCE, examples};
+use crate::story::examples;
 
-/// An installation that is limited.
-struct Limited {
+/// An installation that is limited to one namespace.
+struct LimitedInstallation {
+    /// Name of the helm release.
     release: &'static str,
-    /// Where it is.
+    /// Namespace of the installation.
     home: &'static str,
-    /// What its objects' names begin with.
+    /// Prefix of the names of its objects.
     prefix: &'static str,
-    /// The namespace it serves.
+    /// The namespace that it serves.
     serves: &'static str,
 }
 
-const FIRST: Limited =
-    Limited { release: "certmint", home: "certmint-system", prefix: "certmint", serves: "team-a" };
-const SECOND: Limited =
-    Limited { release: "second", home: "second-system", prefix: "second-certmint", serves: "team-b" };
-/// A namespace that nobody serves.
+const FIRST: LimitedInstallation = LimitedInstallation {
+    release: "certmint",
+    home: "certmint-system",
+    prefix: "certmint",
+    serves: "team-a",
+};
+const SECOND: LimitedInstallation = LimitedInstallation {
+    release: "second",
+    home: "second-system",
+    prefix: "second-certmint",
+    serves: "team-b",
+};
+/// Namespace that no installation serves.
 const UNSERVED: &str = "team-c";
 
 pub(super) fn run(shared: &Cluster) -> Result<()> {
@@ -37,33 +50,37 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
         book::provide_images(cluster)?;
         let image = cluster.provide(&images::tools(cluster.cache())?)?;
         let [one, other, unserved] =
-            [FIRST.serves, SECOND.serves, UNSERVED].map(|name| namespace(cluster, name, &[]));
+            [FIRST.serves, SECOND.serves, UNSERVED].map(|name| create_namespace(cluster, name, &[]));
         let (one, other, unserved) = (one?, other?, unserved?);
-        step("two releases are installed, for one namespace each", || {
-            [FIRST, SECOND].iter().try_for_each(|release| installed(cluster, release))
+        step("two releases are installed, each for one namespace", || {
+            [FIRST, SECOND].iter().try_for_each(|release| install_and_wait(cluster, release))
         })?;
-        step("a third for one of these, or for all, is refused", || {
-            refused(cluster, &["--set=namespaces={team-b}"], "second-system/second already serves team-b")?;
-            refused(cluster, &[], "this one would serve the whole cluster")
+        step("helm rejects a third release for a served namespace or for all namespaces", || {
+            assert_install_fails(
+                cluster,
+                &["--set=namespaces={team-b}"],
+                "second-system/second already serves team-b",
+            )?;
+            assert_install_fails(cluster, &[], "this one would serve the whole cluster")
         })?;
-        step("each issues in its own namespace, from its own CA", || {
+        step("each release issues certificates in its own namespace, from its own CA", || {
             let roots = [(&one, FIRST), (&other, SECOND)]
-                .map(|(team, release)| issues(cluster, team, &release, &image));
+                .map(|(team, release)| assert_issues(cluster, team, &release, &image));
             let [one, other] = roots;
-            ensure!(one? != other?, "both have the same root");
+            ensure!(one? != other?, "both releases have the same root");
             Ok(())
         })?;
-        step("helm test goes where it may", || {
+        step("helm test runs in a served namespace", || {
             let mut helm = cluster.command("helm");
             command::output(helm.args(["test", FIRST.release, "--namespace", FIRST.home])).map(drop)
         })?;
-        step("elsewhere the annotation is taken, and nothing comes of it", || {
-            passed_over(&unserved, &image)
+        step("in other namespaces the annotation is accepted and has no effect", || {
+            assert_not_served(&unserved, &image)
         })?;
-        step("no controller may touch a Secret of another namespace", || {
-            [FIRST, SECOND].iter().try_for_each(|release| confined(cluster, release))
+        step("no controller has a permission on Secrets of another namespace", || {
+            [FIRST, SECOND].iter().try_for_each(|release| assert_confined(cluster, release))
         })?;
-        step("one goes, and the other works on", || {
+        step("the second release works after the first is uninstalled", || {
             command::output(cluster.command("helm").args([
                 "uninstall",
                 FIRST.release,
@@ -71,14 +88,14 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
                 FIRST.home,
             ]))?;
             other.run(&["rollout", "restart", "deployment/app"])?;
-            workload::rolled_out(&other, "app")?;
-            workload::await_pods(&other, "app", true).map(drop)
+            workload::wait_for_rollout(&other, "app")?;
+            workload::wait_for_pods(&other, "app", true).map(drop)
         })
     })
 }
 
-fn installed(cluster: &Cluster, release: &Limited) -> Result<()> {
-    let Limited { release, home, prefix, serves } = release;
+fn install_and_wait(cluster: &Cluster, release: &LimitedInstallation) -> Result<()> {
+    let LimitedInstallation { release, home, prefix, serves } = release;
     let mut helm = cluster.command("helm");
     helm.args(["install", release]).arg(repository::chart());
     helm.args([
@@ -90,30 +107,36 @@ fn installed(cluster: &Cluster, release: &Limited) -> Result<()> {
     ]);
     command::output(&mut helm)?;
     let configuration = format!("mutatingwebhookconfiguration/{prefix}");
-    cluster.kubectl().until(&configuration, "to carry the CA", PATIENCE, |configuration| {
+    cluster.kubectl().until(&configuration, "to contain the CA", DEFAULT_TIMEOUT, |configuration| {
         configuration["webhooks"][0]["clientConfig"]["caBundle"].is_string().then_some(())
     })
 }
 
-fn refused(cluster: &Cluster, options: &[&str], why: &str) -> Result<()> {
+/// Asserts that helm does not install a third release with these options, and that its error contains `cause`.
+fn assert_install_fails(cluster: &Cluster, options: &[&str], cause: &str) -> Result<()> {
     let mut helm = cluster.command("helm");
     helm.args(["install", "third"]).arg(repository::chart());
     helm.args(["--namespace", "third-system", "--create-namespace"]).args(options);
-    let Err(refusal) = command::output(&mut helm) else {
-        bail!("a third release was installed with {options:?}")
+    let Err(error) = command::output(&mut helm) else {
+        bail!("helm installed a third release with {options:?}")
     };
-    let words = refusal.to_string();
-    ensure!(words.contains(why), "the refusal is to say {why:?}: {words}");
-    note(words.lines().last().unwrap_or_default());
+    let error = error.to_string();
+    ensure!(error.contains(cause), "the error of helm does not contain {cause:?}: {error}");
+    note(error.lines().last().unwrap_or_default());
     Ok(())
 }
 
-/// Opts a workload in, and returns the root that its Secret trusts, which must be that of `release`.
-fn issues(cluster: &Cluster, team: &Kubectl<'_>, release: &Limited, image: &str) -> Result<Value> {
+/// Opts a workload in, asserts that it trusts the CA of `release`, and returns the root.
+fn assert_issues(
+    cluster: &Cluster,
+    team: &Kubectl<'_>,
+    release: &LimitedInstallation,
+    image: &str,
+) -> Result<Value> {
     team.apply(&manifest("deployment", "app", image, &json!({})).to_string())?;
     examples::opt_in(team, "deployment/app", &[])?;
-    workload::rolled_out(team, "app")?;
-    workload::await_pods(team, "app", true)?;
+    workload::wait_for_rollout(team, "app")?;
+    workload::wait_for_pods(team, "app", true)?;
     let file =
         ["exec", "deployment/app", "--container=app", "--", "cat", "/var/run/secrets/certmint.dev/ca.crt"];
     let root = team.run(&file)?;
@@ -129,28 +152,32 @@ fn issues(cluster: &Cluster, team: &Kubectl<'_>, release: &Limited, image: &str)
     Ok(root.into())
 }
 
-fn passed_over(unserved: &Kubectl<'_>, image: &str) -> Result<()> {
+fn assert_not_served(unserved: &Kubectl<'_>, image: &str) -> Result<()> {
     let annotations = json!({ "certmint.dev/inject": "true" });
     unserved.apply(&manifest("deployment", "app", image, &annotations).to_string())?;
-    workload::await_pods(unserved, "app", false)?;
+    workload::wait_for_pods(unserved, "app", false)?;
     let deployment = unserved.get(&["deployment", "app"])?;
     let managed = &deployment["metadata"]["labels"]["certmint.dev/managed"];
-    ensure!(managed.is_null(), "nobody serves {UNSERVED}, and yet its Deployment is labelled {managed}");
+    ensure!(
+        managed.is_null(),
+        "no installation serves {UNSERVED}, but its Deployment has the label certmint.dev/managed={managed}"
+    );
     Ok(())
 }
 
-fn confined(cluster: &Cluster, release: &Limited) -> Result<()> {
+/// Asserts that the controller has permissions on Secrets of its own namespace only.
+fn assert_confined(cluster: &Cluster, release: &LimitedInstallation) -> Result<()> {
     let account = format!("--as=system:serviceaccount:{}:{}-controller", release.home, release.prefix);
     for place in [FIRST.serves, SECOND.serves, UNSERVED, "default", "kube-system"] {
         let expected = if place == release.serves { "yes" } else { "no" };
         for verb in ["get", "create"] {
             let kubectl = cluster.kubectl().namespace(place);
-            // kubectl fails when the answer is no.
+            // kubectl exits with an error when the answer is no, so only its output counts.
             let output = kubectl.command(&["auth", "can-i", verb, "secrets", &account]).output()?;
             let answer = String::from_utf8_lossy(&output.stdout);
             ensure!(
                 answer.trim().starts_with(expected),
-                "may the controller of {} {verb} Secrets in {place}? {answer}",
+                "the controller of {} may {verb} Secrets in {place}: expected {expected}, found {answer}",
                 release.home
             );
         }

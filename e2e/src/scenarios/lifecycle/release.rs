@@ -1,53 +1,59 @@
-//! A release by the book, under constant traffic and with pods created all the time.
+//! The scenario `release` upgrades, rolls back, uninstalls and reinstalls Certmint as documented, under constant
+//! mutual-TLS traffic and while opted-in pods are created.
+//!
+//! It asserts that no pod is rejected and no request fails, that a new installation finds the old CA and
+//! certificates, and that the documented removal leaves nothing of Certmint on the cluster.
 
 use anyhow::{Result, ensure};
 use certmint_docs_tests::book::{self, Guide};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::{Kubectl, is_true};
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
 use certmint_local_cluster::{images, workload};
 use serde_json::Value;
 
 use super::super::own_cluster::own_cluster;
-use super::removed;
-use crate::story::admissions::{Admissions, Answers};
+use super::wait_for_removal;
+use crate::story::admissions::{AdmissionResults, Admissions};
+use crate::story::examples;
 use crate::story::traffic::Traffic;
-use crate::story::{PATIENCE, examples};
 
 /// The namespace of the documentation's examples.
 const SHOP: &str = "shop";
 /// Requests per second.
 const RATE: u32 = 50;
-/// No certificate becomes due meanwhile: what fails, fails for another reason.
+/// Lifetime of the client's certificate. No certificate becomes due, so a failed request has another cause than a
+/// renewal.
 const DURATION: &str = "24h";
-/// So many admissions surround each change.
-const SOME: usize = 10;
-/// What could bear a key of ours. Not a Deployment's old ReplicaSets, which remember what it was.
+/// Number of pods that are created after each change.
+const ADMISSIONS: usize = 10;
+/// Kinds of objects that can have a key of Certmint. Old ReplicaSets of a Deployment are left out, because they keep
+/// the pod template of an earlier revision.
 const KINDS: &str = "deployments,statefulsets,daemonsets,jobs,cronjobs,pods,secrets,configmaps,services";
 
 pub(super) fn run(shared: &Cluster) -> Result<()> {
     own_cluster(shared, "release", &[SYSTEM_NAMESPACE, SHOP, "callers"], |cluster| {
-        step("the images that the book names are there", || provide_images(cluster))?;
+        step("the cluster has the images that the documentation names", || provide_images(cluster))?;
         Guide::open(cluster, "install")?.through("helm install")?;
-        installation::ready(cluster)?;
-        let shop = namespace(cluster, SHOP, &[])?;
-        step("payments and checkout are opted in", || examples::deploy(cluster, &shop, &[]))?;
-        let callers = namespace(cluster, "callers", &[])?;
-        let traffic = step("constant traffic to payments", || {
+        installation::wait_for_ready(cluster)?;
+        let shop = create_namespace(cluster, SHOP, &[])?;
+        step("payments and checkout opt in", || examples::deploy_and_wait(cluster, &shop, &[]))?;
+        let callers = create_namespace(cluster, "callers", &[])?;
+        let traffic = step("constant traffic to payments starts", || {
             Traffic::start(cluster, &callers, &format!("payments.{SHOP}.svc"), RATE, DURATION)
         })?;
         upgrade(cluster, &shop, &traffic)?;
         let mut guide = Guide::open(cluster, "uninstall")?;
-        uninstall(cluster, &mut guide, &shop, traffic)?;
-        install_again(cluster, &mut guide, &shop)?;
-        leave(cluster, guide, &shop)
+        uninstall_under_load(cluster, &mut guide, &shop, traffic)?;
+        reinstall(cluster, &mut guide, &shop)?;
+        remove_everything(cluster, guide, &shop)
     })
 }
 
-/// Ours also under the tag that the upgrade names: another name is another pod template.
+/// Provides the images. Certmint's images also get the tag that the upgrade names, so that the pod templates change.
 fn provide_images(cluster: &Cluster) -> Result<()> {
     book::provide_images(cluster)?;
     images::release_images(cluster.cache())?
@@ -56,38 +62,38 @@ fn provide_images(cluster: &Cluster) -> Result<()> {
 }
 
 fn upgrade(cluster: &Cluster, shop: &Kubectl<'_>, traffic: &Traffic<'_>) -> Result<()> {
-    let kubectl = namespace(cluster, "admissions-upgrade", &[])?;
-    let admissions = step("pods are created all the time", || Admissions::start(cluster, &kubectl))?;
+    let kubectl = create_namespace(cluster, "admissions-upgrade", &[])?;
+    let admissions = step("pods are created continuously", || Admissions::start(cluster, &kubectl))?;
     let mut guide = Guide::open(cluster, "upgrade")?;
     for (what, command) in [
-        ("other values roll out", "--set logFormat"),
-        ("other images roll out", "--set image.tag"),
-        ("a rollback takes both back", "helm rollback"),
+        ("an upgrade changes other values", "--set logFormat"),
+        ("an upgrade changes the images", "--set image.tag"),
+        ("a rollback undoes both upgrades", "helm rollback"),
     ] {
-        let before = rollouts(cluster)?;
+        let before = revisions(cluster)?;
         step(what, || {
             guide.through(command)?;
-            traffic.lossless()?;
-            admissions.more(SOME)?.all_injected()
+            traffic.assert_no_failures()?;
+            admissions.wait_for_more(ADMISSIONS)?.assert_all_injected()
         })?;
-        let after = rollouts(cluster)?;
+        let after = revisions(cluster)?;
         ensure!(
             before.iter().zip(&after).all(|(before, after)| before != after),
-            "webhook and controller were both to be rolled, but their revisions were {before:?} and are {after:?}"
+            "webhook and controller should both roll out, but their revisions were {before:?} and are {after:?}"
         );
     }
     guide.finish()?;
-    step("the last old pod is gone", || {
-        rolled_out(cluster)?;
-        workload::rolled_out(shop, "payments")
+    step("the last pod of the former revision is gone", || {
+        wait_for_server_rollouts(cluster)?;
+        workload::wait_for_rollout(shop, "payments")
     })?;
-    let answers = admissions.stop()?;
-    answers.all_injected()?;
-    tell(&answers, traffic)
+    let results = admissions.stop()?;
+    results.assert_all_injected()?;
+    print_counts(&results, traffic)
 }
 
-/// The controller's newest roll-out and the webhook's.
-fn rollouts(cluster: &Cluster) -> Result<[Value; 2]> {
+/// Returns the revisions of the controller's and the webhook's Deployment.
+fn revisions(cluster: &Cluster) -> Result<[Value; 2]> {
     let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     let revision = |name: &str| {
         let deployment = kubectl.get(&["deployment", name])?;
@@ -98,35 +104,38 @@ fn rollouts(cluster: &Cluster) -> Result<[Value; 2]> {
     Ok([revision("certmint-controller")?, revision("certmint-webhook")?])
 }
 
-fn rolled_out(cluster: &Cluster) -> Result<()> {
+fn wait_for_server_rollouts(cluster: &Cluster) -> Result<()> {
     let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     ["certmint-controller", "certmint-webhook"]
         .iter()
-        .try_for_each(|name| workload::rolled_out(&kubectl, name).map(drop))
+        .try_for_each(|name| workload::wait_for_rollout(&kubectl, name).map(drop))
 }
 
-/// Nobody is refused while the release goes, and what runs goes on.
-fn uninstall(
+/// Uninstalls the release while pods are created and requests are sent.
+fn uninstall_under_load(
     cluster: &Cluster,
     guide: &mut Guide<'_>,
     shop: &Kubectl<'_>,
     traffic: Traffic<'_>,
 ) -> Result<()> {
-    let kubectl = namespace(cluster, "admissions-uninstall", &[])?;
+    let kubectl = create_namespace(cluster, "admissions-uninstall", &[])?;
     let admissions = Admissions::start(cluster, &kubectl)?;
-    step("uninstalled: no pod is refused, and no request fails", || {
+    step("Certmint is uninstalled: no pod is rejected, and no request fails", || {
         guide.through("helm uninstall")?;
-        removed(cluster)?;
-        traffic.lossless()?;
-        admissions.more(SOME)?.none_refused()
+        wait_for_removal(cluster)?;
+        traffic.assert_no_failures()?;
+        admissions.wait_for_more(ADMISSIONS)?.assert_none_rejected()
     })?;
-    let answers = admissions.stop()?;
-    ensure!(answers.passed_over >= SOME, "nobody injects, and yet: {answers:?}");
-    answers.none_refused()?;
-    tell(&answers, &traffic)?;
-    step("the traffic ends", || traffic.stop())?;
-    step("a container restarts with the files of its pod", || restart_container(shop))?;
-    // Hundreds of pods, which are not what the page is about to delete.
+    let results = admissions.stop()?;
+    ensure!(
+        results.not_injected >= ADMISSIONS,
+        "after the uninstallation pods should not be injected, but the results are {results:?}"
+    );
+    results.assert_none_rejected()?;
+    print_counts(&results, &traffic)?;
+    step("the traffic stops", || traffic.stop())?;
+    step("a restarted container still has the certificate files of its pod", || restart_container(shop))?;
+    // The commands of the page list pods. These namespaces have hundreds of them.
     cluster.kubectl().delete(&["namespaces", "admissions-upgrade", "admissions-uninstall"]).map(drop)
 }
 
@@ -134,72 +143,76 @@ fn restart_container(shop: &Kubectl<'_>) -> Result<()> {
     let pods = shop.list(&["pods", "--selector=app=payments"])?;
     let name = pods.first().and_then(|pod| pod["metadata"]["name"].as_str()).unwrap_or_default();
     shop.exec(name, "nginx", &["nginx", "-s", "stop"])?;
-    shop.until(&format!("pod/{name}"), "to run nginx again", PATIENCE, |pod| {
+    shop.until(&format!("pod/{name}"), "to run nginx again", DEFAULT_TIMEOUT, |pod| {
         let nginx = &pod["status"]["containerStatuses"][0];
         (nginx["restartCount"] == 1 && nginx["ready"] == true).then_some(())
     })
 }
 
-/// The next installation is the same CA.
-fn install_again(cluster: &Cluster, guide: &mut Guide<'_>, shop: &Kubectl<'_>) -> Result<()> {
-    let before = (root(cluster)?, version(shop)?);
-    step("a pod created meanwhile runs without its certificate", || {
+/// Installs Certmint again, and asserts that it uses the former CA and does not change existing Secrets.
+fn reinstall(cluster: &Cluster, guide: &mut Guide<'_>, shop: &Kubectl<'_>) -> Result<()> {
+    let before = (root(cluster)?, secret_version(shop)?);
+    step("a pod that is created without Certmint runs without a certificate", || {
         shop.run(&["scale", "deployment/checkout", "--replicas=2"])?;
-        wait::until("a second pod", PATIENCE, || {
+        wait::until("a pod without a certificate", DEFAULT_TIMEOUT, || {
             let pods = shop.list(&["pods", "--selector=app=checkout"])?;
             let runs = |pod: &Value| is_true(pod, "Ready") && !workload::is_injected(pod);
             let seen = format!("{} pods", pods.len());
             Ok(if pods.iter().any(runs) { Observed::Yes(()) } else { Observed::NotYet(seen) })
         })
     })?;
-    step("installed again: the same root, and no Secret touched", || {
+    step("the new installation has the same root and does not change a Secret", || {
         guide.through("helm install")?;
-        installation::ready(cluster)?;
-        workload::rolled_out(shop, "checkout")?;
-        workload::await_pods(shop, "checkout", true)?;
-        let after = (root(cluster)?, version(shop)?);
-        ensure!(before == after, "root and version of the Secret were {before:?} and are {after:?}");
+        installation::wait_for_ready(cluster)?;
+        workload::wait_for_rollout(shop, "checkout")?;
+        workload::wait_for_pods(shop, "checkout", true)?;
+        let after = (root(cluster)?, secret_version(shop)?);
+        ensure!(before == after, "root and resourceVersion of the Secret were {before:?} and are {after:?}");
         Ok(())
     })
 }
 
+/// Returns the root in the public trust bundle.
 fn root(cluster: &Cluster) -> Result<Value> {
     let system = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     Ok(system.get(&["configmap", "certmint-trust-bundle"])?["data"]["ca.crt"].clone())
 }
 
-fn version(shop: &Kubectl<'_>) -> Result<Value> {
+fn secret_version(shop: &Kubectl<'_>) -> Result<Value> {
     Ok(shop.get(&["secret", "payments-certmint-tls"])?["metadata"]["resourceVersion"].clone())
 }
 
-/// Opted out, uninstalled, and what was kept removed.
-fn leave(cluster: &Cluster, mut guide: Guide<'_>, shop: &Kubectl<'_>) -> Result<()> {
-    // nginx does not start without its files.
+/// Opts the workloads out, uninstalls Certmint, and removes what `helm uninstall` keeps.
+fn remove_everything(cluster: &Cluster, mut guide: Guide<'_>, shop: &Kubectl<'_>) -> Result<()> {
+    // nginx does not start without the certificate files, so it cannot opt out.
     shop.delete(&["deployment/payments", "configmap/payments-nginx"])?;
     cluster.kubectl().delete(&["namespace", "callers"])?;
-    step("all opt out, and run on without certificates", || {
+    step("all workloads opt out, and run without certificates", || {
         guide.through("certmint.dev/inject-")?;
-        workload::await_pods(shop, "checkout", false).map(drop)
+        workload::wait_for_pods(shop, "checkout", false).map(drop)
     })?;
-    step("removed for good: nothing of ours is left", || {
+    step("Certmint is removed, and no object has a key of Certmint", || {
         guide.finish()?;
-        removed(cluster)?;
-        let ours = cluster.kubectl().run(&["get", KINDS, "--all-namespaces", "--output=json"])?;
-        let place = ours.lines().find(|line| line.contains("certmint.dev/"));
-        ensure!(place.is_none(), "a key of ours is left: {place:?}");
+        wait_for_removal(cluster)?;
+        let objects = cluster.kubectl().run(&["get", KINDS, "--all-namespaces", "--output=json"])?;
+        let line = objects.lines().find(|line| line.contains("certmint.dev/"));
+        ensure!(line.is_none(), "an object still has a key of Certmint: {line:?}");
         let system = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
         let left = system.run(&["get", "secrets,configmaps,leases", "--output=name"])?;
-        ensure!(left.trim() == "configmap/kube-root-ca.crt", "in our namespace are left {left}");
+        ensure!(
+            left.trim() == "configmap/kube-root-ca.crt",
+            "Certmint's namespace still has these objects: {left}"
+        );
         Ok(())
     })
 }
 
-fn tell(answers: &Answers, traffic: &Traffic<'_>) -> Result<()> {
-    let requests = traffic.lossless()?.requests;
-    let Answers { injected, passed_over, refused } = answers;
+fn print_counts(results: &AdmissionResults, traffic: &Traffic<'_>) -> Result<()> {
+    let requests = traffic.assert_no_failures()?.requests;
+    let AdmissionResults { injected, not_injected, rejected } = results;
     note(&format!(
-        "{injected} pods injected, {passed_over} taken as they were, {} refused; {requests} requests, 0 failed",
-        refused.len()
+        "{injected} pods injected, {not_injected} not injected, {} rejected; {requests} requests, 0 failed",
+        rejected.len()
     ));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What of a cluster can be seen on the machine: taken before and after, the two must be equal.
+//! What a cluster leaves on the machine: processes, mounts, network interfaces, cgroups and files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,9 +8,9 @@ use anyhow::Result;
 use certmint_local_cluster::cluster::cgroups;
 use certmint_local_cluster::cluster::state::State;
 
-/// Where container runtimes, kubelet or this program could leave something on the machine. Others work on
-/// it too, so that whole directories such as /tmp or /run tell nothing.
-const PLACES: [&str; 12] = [
+/// Directories in which container runtimes, the kubelet or this program could leave files. Directories that other
+/// programs use too, such as /tmp and /run, cannot be compared.
+const DIRECTORIES: [&str; 12] = [
     "/etc/cni",
     "/run/certmint",
     "/run/cluster",
@@ -25,13 +25,13 @@ const PLACES: [&str; 12] = [
     "/var/log/pods",
 ];
 
-/// What can be seen of clusters on the machine without looking into their namespaces.
+/// Returns everything that clusters could have left on the machine, as far as it is visible outside their namespaces.
 pub(super) fn machine(clusters: &[State]) -> Result<BTreeSet<String>> {
     let mut seen: BTreeSet<String> =
         names("/sys/class/net").map(|name| format!("interface {name}")).collect();
-    for place in PLACES.iter().filter(|place| Path::new(place).exists()) {
-        seen.insert(format!("file {place}"));
-        seen.extend(names(place).map(|name| format!("file {place}/{name}")));
+    for directory in DIRECTORIES.iter().filter(|directory| Path::new(directory).exists()) {
+        seen.insert(format!("file {directory}"));
+        seen.extend(names(directory).map(|name| format!("file {directory}/{name}")));
     }
     for state in clusters {
         seen.extend(
@@ -44,33 +44,34 @@ pub(super) fn machine(clusters: &[State]) -> Result<BTreeSet<String>> {
     Ok(seen)
 }
 
-/// What process `pid` (or `self`) sees mounted: device, path in it, where. See proc_pid_mountinfo(5).
+/// Returns the mounts that process `pid` (or `self`) sees: device, path on it, mount point. See
+/// proc_pid_mountinfo(5).
 pub(super) fn mounts(pid: &str) -> BTreeSet<String> {
     let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
     let mount = |line: &str| line.split(' ').skip(2).take(3).collect::<Vec<_>>().join(" ");
     table.lines().map(|line| format!("mount {}", mount(line))).collect()
 }
 
-/// A process, told apart from a later one with the same number by when it started.
+/// A process. Its start time distinguishes it from a later process with the same number.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Process {
+pub(super) struct RunningProcess {
     pid: u32,
     started: String,
     name: String,
 }
 
-/// What there was of running clusters that must be gone when they are.
+/// Processes and mounts of running clusters, all of which must be gone when the clusters have ended.
 #[derive(Debug, Default)]
-pub(super) struct Traces {
-    /// Every process, those in pods included.
-    pub processes: BTreeSet<Process>,
-    /// What any of them had mounted, and the machine had not.
+pub(super) struct ClusterTraces {
+    /// All processes, including those in pods.
+    pub processes: BTreeSet<RunningProcess>,
+    /// All mounts of these processes that the machine does not have.
     pub mounts: BTreeSet<String>,
 }
 
-/// The traces of running `clusters`.
-pub(super) fn traces(clusters: &[State]) -> Result<Traces> {
-    let mut traces = Traces::default();
+/// Returns the traces of running `clusters`.
+pub(super) fn traces(clusters: &[State]) -> Result<ClusterTraces> {
+    let mut traces = ClusterTraces::default();
     for cluster in clusters {
         traces.processes.extend(processes(cluster)?);
     }
@@ -81,21 +82,22 @@ pub(super) fn traces(clusters: &[State]) -> Result<Traces> {
     Ok(traces)
 }
 
-impl Traces {
-    /// Those that can still be seen on the machine.
+impl ClusterTraces {
+    /// Returns the traces that are still visible on the machine.
     pub(super) fn remaining(&self) -> BTreeSet<String> {
-        let mut remaining = alive(&self.processes);
+        let mut remaining = still_running(&self.processes);
         remaining.extend(mounts("self").intersection(&self.mounts).cloned());
         remaining
     }
 }
 
-/// The supervisor of `cluster` with all its descendants, those in pods included.
-fn processes(cluster: &State) -> Result<BTreeSet<Process>> {
-    let all: Vec<(u32, Process)> = pids().filter_map(read_process).collect();
+/// Returns the supervisor of `cluster` and all its descendants, including those in pods.
+fn processes(cluster: &State) -> Result<BTreeSet<RunningProcess>> {
+    let all: Vec<(u32, RunningProcess)> = pids().filter_map(read_process).collect();
     let namespaces = cluster.namespaces_of()?;
     let supervisor = all.iter().find(|(_, process)| process.pid == namespaces).map(|(parent, _)| *parent);
     let mut family: BTreeSet<u32> = supervisor.into_iter().collect();
+    // Each round adds the children of the known processes, until there are no more.
     loop {
         let before = family.len();
         let children = all.iter().filter(|(parent, _)| family.contains(parent)).map(|(_, child)| child.pid);
@@ -107,8 +109,8 @@ fn processes(cluster: &State) -> Result<BTreeSet<Process>> {
     Ok(all.into_iter().map(|(_, process)| process).filter(|process| family.contains(&process.pid)).collect())
 }
 
-/// Those of `processes` that still are.
-fn alive(processes: &BTreeSet<Process>) -> BTreeSet<String> {
+/// Returns those of `processes` that still run.
+fn still_running(processes: &BTreeSet<RunningProcess>) -> BTreeSet<String> {
     processes
         .iter()
         .filter(|process| read_process(process.pid).is_some_and(|(_, now)| now == **process))
@@ -120,15 +122,17 @@ fn pids() -> impl Iterator<Item = u32> {
     names("/proc").filter_map(|name| name.parse().ok())
 }
 
-/// A process with its parent's pid. See proc_pid_stat(5): the name is in parentheses and may hold anything;
-/// after it come the state, the parent and, as the twentieth, the start time.
-fn read_process(pid: u32) -> Option<(u32, Process)> {
+/// Returns a process and the number of its parent.
+///
+/// See proc_pid_stat(5): the name is in parentheses and can contain any character. State and parent follow after it;
+/// the start time is the twentieth field.
+fn read_process(pid: u32) -> Option<(u32, RunningProcess)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (start, fields) = stat.rsplit_once(") ")?;
     let name = start.split_once('(')?.1.to_owned();
     let fields: Vec<&str> = fields.split(' ').collect();
     let parent = fields.get(1)?.parse().ok()?;
-    Some((parent, Process { pid, started: (*fields.get(19)?).to_owned(), name }))
+    Some((parent, RunningProcess { pid, started: (*fields.get(19)?).to_owned(), name }))
 }
 
 fn names(directory: impl AsRef<Path>) -> impl Iterator<Item = String> {
@@ -141,14 +145,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_running_process_is_alive_and_an_ended_one_is_not() {
+    fn a_process_is_still_running_until_it_has_ended() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let (parent, process) = read_process(child.id()).unwrap();
         assert_eq!(parent, std::process::id());
         let family = BTreeSet::from([process]);
-        assert_eq!(alive(&family).len(), 1);
+        assert_eq!(still_running(&family).len(), 1);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(alive(&family), BTreeSet::new());
+        assert_eq!(still_running(&family), BTreeSet::new());
     }
 }

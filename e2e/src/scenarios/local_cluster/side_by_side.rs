@@ -1,4 +1,8 @@
-//! Two clusters side by side, and nothing left of them.
+//! The scenario `side-by-side` starts two local clusters at the same time, and stops them. Then it starts one in
+//! another process and kills that process.
+//!
+//! It asserts that each cluster sees only its own objects, and that no process, mount, interface, cgroup or file of
+//! the clusters is left on the machine.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -15,16 +19,19 @@ use certmint_local_cluster::images;
 use certmint_local_cluster::progress::step;
 use certmint_local_cluster::wait::{self, Observed};
 
-use super::leftovers::{self, Traces};
+use super::leftovers::{self, ClusterTraces};
 
-/// The command that runs [`runner`].
+/// The command of `cargo xtask` that runs [`runner`].
 pub const RUNNER: &str = "cluster-runner";
 
-const PATIENCE: Duration = Duration::from_secs(180);
+/// Limit for a cluster's pod to run.
+const POD_TIMEOUT: Duration = Duration::from_secs(180);
+/// Limit for the machine to be free of a stopped cluster.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) fn run(shared: &Cluster) -> Result<()> {
     let cache = shared.cache();
-    // Another run on this machine may be at the same place.
+    // The names contain the process number, because another run on this machine may use the same cache.
     let names = ["left", "right"].map(|side| format!("{side}-{}", std::process::id()));
     let states = names.each_ref().map(|name| State::of(cache, name));
     let before = leftovers::machine(&states)?;
@@ -32,13 +39,13 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
     let clusters = step("two clusters start side by side", || {
         names.iter().map(|name| Cluster::start(cache, &options(name))).collect::<Result<Vec<_>>>()
     })?;
-    step("each runs a pod of its own, and knows nothing of the other's", || {
-        clusters.iter().zip(&names).try_for_each(|(cluster, name)| run_pod(cluster, name))?;
-        clusters.iter().zip(&names).try_for_each(|(cluster, name)| knows_only(cluster, name))
+    step("each cluster runs a pod, and sees only its own Deployment", || {
+        clusters.iter().zip(&names).try_for_each(|(cluster, name)| start_pod_and_wait(cluster, name))?;
+        clusters.iter().zip(&names).try_for_each(|(cluster, name)| assert_sees_only(cluster, name))
     })?;
     let traces = leftovers::traces(&states)?;
-    step("both are stopped", || clusters.into_iter().try_for_each(Cluster::stop))?;
-    step(&nothing_of(&traces), || nothing_left(&states, &before, &traces))?;
+    step("both clusters are stopped", || clusters.into_iter().try_for_each(Cluster::stop))?;
+    step(&removal_title(&traces), || wait_for_removal(&states, &before, &traces))?;
 
     let [name, _] = names;
     let states = [State::of(cache, &name)];
@@ -50,22 +57,24 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
         .spawn()
         .context("cannot start another runner")?;
     let started = step("another runner starts a cluster", || {
-        wait::until("its pod to run", PATIENCE, || {
+        wait::until("the pod of the other runner's cluster to run", POD_TIMEOUT, || {
             let cluster = Cluster::running(cache, &name)?;
-            running(&cluster, &name)
+            has_running_pod(&cluster, &name)
         })
     });
     let traces = started.and_then(|()| leftovers::traces(&states));
+    // The runner is killed in any case.
     step("that runner is killed", || Ok(runner.kill().and_then(|()| runner.wait().map(drop))?))?;
     let traces = traces?;
-    step(&nothing_of(&traces), || nothing_left(&states, &before, &traces))
+    step(&removal_title(&traces), || wait_for_removal(&states, &before, &traces))
 }
 
-/// Starts the cluster of `directory` with a pod, which ends with this process, and waits to be killed. It does
-/// not outlive the process that started it either, whose pipe is its standard input.
+/// Starts the cluster of `directory` and a pod on it, then waits to be killed. The cluster ends with this process.
+/// This process also ends when the process that started it ends, because the pipe to its standard input is closed
+/// then.
 ///
 /// # Errors
-/// When the cluster does not come up.
+/// When the cluster does not start.
 pub fn runner(directory: &Path) -> Result<()> {
     thread::spawn(|| {
         while std::io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
@@ -74,7 +83,7 @@ pub fn runner(directory: &Path) -> Result<()> {
     let cache = Cache::open()?;
     let name = State::at(directory).name();
     let cluster = Cluster::start(&cache, &options(&name))?;
-    run_pod(&cluster, &name)?;
+    start_pod_and_wait(&cluster, &name)?;
     loop {
         thread::park();
     }
@@ -84,13 +93,13 @@ fn options(name: &str) -> Options {
     Options { name: name.to_owned(), control_plane_only: false }
 }
 
-fn run_pod(cluster: &Cluster, name: &str) -> Result<()> {
+fn start_pod_and_wait(cluster: &Cluster, name: &str) -> Result<()> {
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
     cluster.kubectl().run(&["create", "deployment", name, "--image", &image])?;
-    wait::until(&format!("the pod of {name}"), PATIENCE, || running(cluster, name))
+    wait::until(&format!("the pod of {name} to run"), POD_TIMEOUT, || has_running_pod(cluster, name))
 }
 
-fn running(cluster: &Cluster, name: &str) -> Result<Observed<()>> {
+fn has_running_pod(cluster: &Cluster, name: &str) -> Result<Observed<()>> {
     let deployment = cluster.kubectl().get(&[&format!("deployment/{name}")])?;
     Ok(match deployment["status"]["availableReplicas"].as_u64() {
         Some(1) => Observed::Yes(()),
@@ -98,21 +107,21 @@ fn running(cluster: &Cluster, name: &str) -> Result<Observed<()>> {
     })
 }
 
-fn knows_only(cluster: &Cluster, name: &str) -> Result<()> {
+fn assert_sees_only(cluster: &Cluster, name: &str) -> Result<()> {
     let names = cluster.kubectl().run(&["get", "deployments", "--output=name"])?;
     if names.trim() != format!("deployment.apps/{name}") {
-        bail!("cluster {name} has the deployments {names}");
+        bail!("cluster {name} has the Deployments {names}");
     }
     Ok(())
 }
 
-fn nothing_of(traces: &Traces) -> String {
+fn removal_title(traces: &ClusterTraces) -> String {
     let (processes, mounts) = (traces.processes.len(), traces.mounts.len());
-    format!("gone: {processes} processes, {mounts} mounts, every interface, cgroup and file")
+    format!("{processes} processes, {mounts} mounts, and all interfaces, cgroups and files are gone")
 }
 
-fn nothing_left(states: &[State], before: &BTreeSet<String>, traces: &Traces) -> Result<()> {
-    wait::until("everything to be gone", Duration::from_secs(30), || {
+fn wait_for_removal(states: &[State], before: &BTreeSet<String>, traces: &ClusterTraces) -> Result<()> {
+    wait::until("everything of the clusters to be gone", REMOVAL_TIMEOUT, || {
         let mut left: BTreeSet<String> = leftovers::machine(states)?.difference(before).cloned().collect();
         left.extend(traces.remaining());
         Ok(if left.is_empty() {

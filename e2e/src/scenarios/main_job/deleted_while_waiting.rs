@@ -1,68 +1,68 @@
-//! A pod that is deleted while it waits for its certificate.
+//! The scenario `deleted-while-waiting` creates a pod that cannot get its certificate, first because a quota forbids
+//! Secrets, then because the controller is down, and deletes it. It asserts that the pod is gone within seconds.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{human, note, step};
-use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
 use certmint_local_cluster::workload::manifest;
 use certmint_local_cluster::{images, installation};
 use serde_json::json;
 
-use crate::story::PATIENCE;
-
 const NAME: &str = "deleted-while-waiting";
-/// Nothing that waits for a certificate holds up the kubelet, so that the pod's grace period (a second here) is all that
-/// its deletion takes, with a controller or without; the rest is for a loaded machine.
-const LONGEST: Duration = Duration::from_secs(20);
+/// Limit for a deletion. The pod's grace period is one second, and certmint-fetch does not delay the kubelet; the
+/// rest is reserve for a loaded machine.
+const MAX_DELETION_TIME: Duration = Duration::from_secs(20);
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let kubectl = namespace(cluster, NAME, &[])?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let kubectl = create_namespace(cluster, NAME, &[])?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
 
-    step("a pod waits because no Secret can be made in its namespace", || {
+    step("a pod waits because a quota forbids Secrets in its namespace", || {
         kubectl.run(&["create", "quota", "no-secrets", "--hard=secrets=0"])?;
         let annotations = json!({ "certmint.dev/inject": "true" });
         kubectl.apply(&manifest("pod", "unserved", &image, &annotations).to_string())?;
-        await_waiting(&kubectl, "unserved")
+        wait_for_waiting_pod(&kubectl, "unserved")
     })?;
-    step("it is deleted, and gone", || gone(&kubectl, "unserved"))?;
+    step("the pod is deleted and gone", || assert_deleted_quickly(&kubectl, "unserved"))?;
 
-    step("a pod waits because the controller is away", || {
-        installation::scale_controller(cluster, 0)?;
+    step("a pod waits because the controller is down", || {
+        installation::scale_controller_and_wait(cluster, 0)?;
         kubectl.apply(
             &manifest("pod", "early", &image, &json!({ "certmint.dev/inject": "true" })).to_string(),
         )?;
-        await_waiting(&kubectl, "early")
+        wait_for_waiting_pod(&kubectl, "early")
     })?;
-    let outcome = step("it is deleted, and gone", || gone(&kubectl, "early"));
-    step("the controller is back", || installation::scale_controller(cluster, 2))?;
-    outcome
+    let deleted = step("the pod is deleted and gone", || assert_deleted_quickly(&kubectl, "early"));
+    // The controller is started in any case, because other scenarios need it.
+    step("the controller is scaled up", || installation::scale_controller_and_wait(cluster, 2))?;
+    deleted
 }
 
-/// Waits until our container runs.
-fn await_waiting(kubectl: &Kubectl<'_>, pod: &str) -> Result<()> {
+/// Waits until the certmint-fetch container has started, and asserts that the container app waits.
+fn wait_for_waiting_pod(kubectl: &Kubectl<'_>, pod: &str) -> Result<()> {
     let of_pod = format!("--field-selector=involvedObject.name={pod},reason=Started");
-    wait::until(&format!("the container of {pod} to start"), PATIENCE, || {
+    wait::until(&format!("the certmint-fetch container of {pod} to start"), DEFAULT_TIMEOUT, || {
         let events = kubectl.list(&["events", &of_pod])?;
         Ok(if events.is_empty() { Observed::NotYet("no such Event".to_owned()) } else { Observed::Yes(()) })
     })?;
     let status = kubectl.get(&["pod", pod])?["status"].clone();
     let app = &status["containerStatuses"][0]["state"];
-    ensure!(app["waiting"].is_object(), "the app of {pod} has not waited: {app}");
+    ensure!(app["waiting"].is_object(), "the container app of {pod} does not wait: {app}");
     Ok(())
 }
 
-fn gone(kubectl: &Kubectl<'_>, pod: &str) -> Result<()> {
+fn assert_deleted_quickly(kubectl: &Kubectl<'_>, pod: &str) -> Result<()> {
     let start = Instant::now();
-    let timeout = format!("--timeout={}s", LONGEST.as_secs());
-    kubectl.run(&["delete", "pod", pod, &timeout]).with_context(|| {
-        format!("pod {pod}, deleted while it waited, is still there after {} s", LONGEST.as_secs())
-    })?;
+    let seconds = MAX_DELETION_TIME.as_secs();
+    kubectl
+        .run(&["delete", "pod", pod, &format!("--timeout={seconds}s")])
+        .with_context(|| format!("the waiting pod {pod} still exists {seconds} s after its deletion"))?;
     note(&format!("gone after {}", human(start.elapsed())));
     Ok(())
 }

@@ -1,27 +1,29 @@
-//! A server-side dry run goes through the webhook, and leaves nothing behind.
+//! The scenario `dry-run` opts a Deployment and a pod in with a server-side dry run.
+//!
+//! It asserts that kubectl shows the changes of the webhook, that no object has changed, and that the controller
+//! sends no request because of the dry run.
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::cluster::audit::{Mark, Request};
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::workload::{is_injected, manifest, opting_in, without_pods};
+use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
+use certmint_local_cluster::workload::{deployment_without_pods, is_injected, manifest, opt_in_annotations};
 use certmint_local_cluster::{command, installation};
 use serde_json::{Value, json};
-
-use crate::story::PATIENCE;
 
 const NAME: &str = "dry-run";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let kubectl = namespace(cluster, NAME, &[])?;
-    kubectl.apply(&without_pods("tried", &json!({})).to_string())?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let kubectl = create_namespace(cluster, NAME, &[])?;
+    kubectl.apply(&deployment_without_pods("tried", &json!({})).to_string())?;
     let before = kubectl.get(&["deployment", "tried"])?;
     let mark = Mark::now(cluster)?;
 
-    step("kubectl annotate --dry-run=server shows the label", || {
+    step("kubectl annotate --dry-run=server shows the label of an opted-in workload", || {
         let shown = kubectl.run(&[
             "annotate",
             "--dry-run=server",
@@ -30,34 +32,38 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
             "certmint.dev/inject=true",
         ])?;
         let shown: Value = serde_json::from_str(&shown)?;
-        ensure!(shown["metadata"]["labels"]["certmint.dev/managed"] == "true", "it shows {shown}");
+        ensure!(
+            shown["metadata"]["labels"]["certmint.dev/managed"] == "true",
+            "kubectl shows no label certmint.dev/managed: {shown}"
+        );
         Ok(())
     })?;
-    step("kubectl create --dry-run=server shows a pod with the container", || {
-        let pod = manifest("pod", "tried", "none", &opting_in(&[]));
+    step("kubectl create --dry-run=server shows a pod with the certmint-fetch container", || {
+        let pod = manifest("pod", "tried", "none", &opt_in_annotations(&[]));
         let mut create = kubectl.command(&["create", "--dry-run=server", "--output=json", "--filename=-"]);
         let shown: Value = serde_json::from_str(&command::output_with_input(&mut create, &pod.to_string())?)?;
-        ensure!(is_injected(&shown), "it shows {shown}");
+        ensure!(is_injected(&shown), "kubectl shows a pod without the certmint-fetch container: {shown}");
         Ok(())
     })?;
-    step("a workload that opts in after them has its Secret", || {
-        kubectl.apply(&without_pods("real", &opting_in(&[])).to_string())?;
-        kubectl.until("secret/real-certmint-tls", "to be there", PATIENCE, |_| Some(()))
+    step("a workload that opts in afterwards gets its Secret", || {
+        kubectl.apply(&deployment_without_pods("real", &opt_in_annotations(&[])).to_string())?;
+        kubectl.until("secret/real-certmint-tls", "to exist", DEFAULT_TIMEOUT, |_| Some(()))
     })?;
-    step("of the dry runs there is no Secret, no Event, no label, no pod", || {
-        nothing_left(&kubectl, &before)
+    step("the dry runs have not created a Secret, an Event or a pod, and have not changed a label", || {
+        assert_nothing_left(&kubectl, &before)
     })?;
-    step("and the controller has asked for nothing but what that Secret needs", || {
-        let asked = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
-        let here = asked.iter().filter(|request| request.is_in(NAME)).map(ToString::to_string);
-        let others: Vec<String> = here.filter(|request| !is_expected(request)).collect();
-        ensure!(others.is_empty(), "it has asked: {}", others.join("; "));
+    step("the controller has sent only the requests for that Secret", || {
+        let requests = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
+        let in_namespace = requests.iter().filter(|request| request.is_in(NAME)).map(ToString::to_string);
+        let others: Vec<String> = in_namespace.filter(|request| !is_expected(request)).collect();
+        ensure!(others.is_empty(), "the controller has sent further requests: {}", others.join("; "));
         Ok(())
     })
 }
 
-/// The Services of the namespace, which each controller lists when the first workload in it opts in; the Secret; and the
-/// Event that tells of the Secret, whose name is the API server's.
+/// Returns whether a request is expected: the list of Services that each controller reads when the first workload of
+/// a namespace opts in, the creation of the Secret, or the creation of its Event. The API server generates the
+/// Event's name.
 fn is_expected(request: &str) -> bool {
     request.starts_with("list services dry-run/ ")
         || request.starts_with("create secrets dry-run/real-certmint-tls ")
@@ -65,7 +71,7 @@ fn is_expected(request: &str) -> bool {
         || request.starts_with("create events dry-run/ ")
 }
 
-fn nothing_left(kubectl: &Kubectl<'_>, before: &Value) -> Result<()> {
+fn assert_nothing_left(kubectl: &Kubectl<'_>, before: &Value) -> Result<()> {
     let after = kubectl.get(&["deployment", "tried"])?;
     for place in
         ["/metadata/labels", "/metadata/annotations/certmint.dev~1inject", "/metadata/generation", "/spec"]
@@ -74,13 +80,13 @@ fn nothing_left(kubectl: &Kubectl<'_>, before: &Value) -> Result<()> {
         ensure!(was == is, "the dry run changed {place} from {was:?} to {is:?}");
     }
     let secrets = kubectl.run(&["get", "secrets", "--output=name"])?;
-    ensure!(secrets.trim() == "secret/real-certmint-tls", "there are the Secrets {secrets}");
+    ensure!(secrets.trim() == "secret/real-certmint-tls", "the namespace has the Secrets {secrets}");
     let pods = kubectl.run(&["get", "pods", "--output=name"])?;
-    ensure!(pods.trim().is_empty(), "there are the pods {pods}");
+    ensure!(pods.trim().is_empty(), "the namespace has the pods {pods}");
     let events = kubectl.list(&["events.events.k8s.io"])?;
     let of_tried = events.iter().filter(|event| {
         event["reportingController"] == "certmint.dev/controller" && event["regarding"]["name"] == "tried"
     });
-    ensure!(of_tried.count() == 0, "there is an Event of the dry run");
+    ensure!(of_tried.count() == 0, "the controller has created an Event for the dry run");
     Ok(())
 }

@@ -1,62 +1,67 @@
-//! A scale-out, a rolling update and renewals under constant traffic.
+//! The scenario `no-request-lost` sends constant traffic over mutual TLS to nginx. During the traffic, an autoscaler
+//! scales nginx out, a rolling update replaces its pods, 20 certificates are renewed, and nginx is scaled in. It
+//! asserts that no request fails.
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::cluster::{Cluster, addons};
 use certmint_local_cluster::kubectl::{Kubectl, is_true};
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
+use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
 use certmint_local_cluster::{installation, workload};
 use serde_json::{Value, json};
 
+use crate::story::examples;
 use crate::story::traffic::Traffic;
-use crate::story::{PATIENCE, examples};
 
 const NAME: &str = "no-request-lost";
-/// Requests per second: enough to make nginx busy by the figures of its Deployment, on a small machine too.
+/// Requests per second. On a small machine, too, this load is enough for the autoscaler to scale nginx out.
 const RATE: u32 = 50;
-/// Short enough for many renewals in a few minutes, and long enough for a machine that is very busy.
+/// Lifetime of the certificates: short enough for many renewals in a few minutes, and long enough for a busy machine.
 const DURATION: &str = "30s";
 const RENEWALS: u64 = 20;
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    installation::install(cluster, installation::SHORT_LIVED)?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
     step("metrics-server is installed", || addons::install_metrics_server(cluster))?;
-    let kubectl = namespace(cluster, NAME, &[])?;
-    step("nginx is opted in", || {
+    let kubectl = create_namespace(cluster, NAME, &[])?;
+    step("nginx opts in", || {
         examples::apply_payments(cluster, &kubectl)?;
         let duration = format!("certmint.dev/duration={DURATION}");
         examples::opt_in(&kubectl, "deployment/payments", &[&duration])?;
-        workload::rolled_out(&kubectl, "payments")
+        workload::wait_for_rollout(&kubectl, "payments")
     })?;
-    let traffic = step("constant traffic through its Service", || {
+    let traffic = step("constant traffic to nginx starts", || {
         Traffic::start(cluster, &kubectl, &format!("payments.{NAME}.svc"), RATE, DURATION)
     })?;
-    let scaled = step("a HorizontalPodAutoscaler scales it out under load", || scale_out(&kubectl))?;
+    let scaled =
+        step("a HorizontalPodAutoscaler scales nginx out under load", || scale_out_and_wait(&kubectl))?;
     note(&scaled);
-    traffic.lossless()?;
-    step("a rolling update, until the last old pod is gone", || {
+    traffic.assert_no_failures()?;
+    step("a rolling update replaces all pods, and the last old one is gone", || {
         kubectl.run(&["rollout", "restart", "deployment/payments"])?;
-        workload::rolled_out(&kubectl, "payments")
+        workload::wait_for_rollout(&kubectl, "payments")
     })?;
-    traffic.lossless()?;
-    step(&format!("{RENEWALS} renewals"), || {
-        traffic.until(&format!("{RENEWALS} renewals"), |tally| tally.renewals() >= RENEWALS)
+    traffic.assert_no_failures()?;
+    step(&format!("{RENEWALS} certificates are renewed"), || {
+        traffic.wait_for(&format!("{RENEWALS} renewals"), |counts| counts.renewals() >= RENEWALS)
     })?;
-    step("each because it was due", || {
-        ["payments", "traffic"].iter().try_for_each(|name| renewed_when_due(&kubectl, name))
+    step("the certificates were issued because their renewal was due", || {
+        ["payments", "traffic"].iter().try_for_each(|name| assert_renewed_when_due(&kubectl, name))
     })?;
-    step("scaled back in, until the last pod too many is gone", || {
+    step("nginx scales in, and the last surplus pod is gone", || {
         kubectl.delete(&["hpa", "payments"])?;
         kubectl.run(&["scale", "deployment/payments", "--replicas=1"])?;
-        workload::rolled_out(&kubectl, "payments")
+        workload::wait_for_rollout(&kubectl, "payments")
     })?;
-    let tally = step("the traffic ends, and with it what was under way", || traffic.stop())?;
-    note(&format!("{} renewals; {} requests, {} failed", tally.renewals(), tally.requests, tally.failed));
+    let counts = step("the traffic stops, and all running requests end", || traffic.stop())?;
+    note(&format!("{} renewals; {} requests, {} failed", counts.renewals(), counts.requests, counts.failed));
     Ok(())
 }
 
-/// Lets an autoscaler decide by what metrics-server measures, and waits until it has and its pods are ready.
-fn scale_out(kubectl: &Kubectl<'_>) -> Result<String> {
+/// Creates an autoscaler that uses the CPU measured by metrics-server. Waits until it has scaled out and the pods are
+/// ready.
+fn scale_out_and_wait(kubectl: &Kubectl<'_>) -> Result<String> {
     let autoscaler = json!({
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -78,16 +83,18 @@ fn scale_out(kubectl: &Kubectl<'_>) -> Result<String> {
         let wanted = status["desiredReplicas"].as_u64().filter(|wanted| *wanted > 2)?;
         is_true(autoscaler, "ScalingActive").then_some((measured, wanted))
     };
-    let (measured, wanted) = kubectl.until("hpa/payments", "to want more than 2 pods", PATIENCE, decided)?;
-    let pods = workload::rolled_out(kubectl, "payments")?;
-    ensure!(pods.len() > 2, "the autoscaler wants {wanted} pods, and there are {}", pods.len());
-    Ok(format!("it wants {wanted} pods at {measured} % of the CPU they request"))
+    let (measured, wanted) =
+        kubectl.until("hpa/payments", "to want more than 2 pods", DEFAULT_TIMEOUT, decided)?;
+    let pods = workload::wait_for_rollout(kubectl, "payments")?;
+    ensure!(pods.len() > 2, "the autoscaler wants {wanted} pods, but there are {}", pods.len());
+    Ok(format!("the autoscaler wants {wanted} pods at {measured} % of the requested CPU"))
 }
 
-/// A Secret that is replaced over and over for another reason would count as renewed, too.
-fn renewed_when_due(kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
+/// Asserts that the newest certificate was issued because its renewal was due. Repeated reissues for another reason
+/// would also count as renewals.
+fn assert_renewed_when_due(kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
     let secret = kubectl.get(&["secret", &format!("{name}-certmint-tls")])?;
     let reason = &secret["metadata"]["annotations"]["certmint.dev/reason"];
-    ensure!(*reason == "renewal due", "the newest certificate of {name} was issued because of {reason}");
+    ensure!(*reason == "renewal due", "the newest certificate of {name} was issued for the reason {reason}");
     Ok(())
 }

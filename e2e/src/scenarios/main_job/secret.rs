@@ -1,4 +1,7 @@
-//! The Secret and what is in it, as kubectl, OpenSSL and GnuTLS see it.
+//! The scenario `secret` inspects the Secret of an opted-in workload with kubectl, OpenSSL and GnuTLS.
+//!
+//! It asserts that kubectl shows the documented annotations, that the key belongs to the certificate, that both
+//! verifiers accept the chain for the Service's names only, and that the certificate has the documented profile.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -6,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
 use certmint_local_cluster::{command, installation, machine, workload};
 
@@ -15,31 +18,36 @@ use crate::story::secret_files::SecretFiles;
 
 const NAMESPACE: &str = "secret";
 const SECRET: &str = "payments-certmint-tls";
-/// All the names there are of a Service.
-const RIGHT: [&str; 2] = ["payments.secret.svc", "payments.secret.svc.cluster.local"];
-const WRONG: [&str; 4] = ["payments", "refunds.secret.svc", "payments.other.svc", "a.payments.secret.svc"];
+/// All DNS names of the Service.
+const SERVICE_NAMES: [&str; 2] = ["payments.secret.svc", "payments.secret.svc.cluster.local"];
+const OTHER_NAMES: [&str; 4] =
+    ["payments", "refunds.secret.svc", "payments.other.svc", "a.payments.secret.svc"];
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     machine::install(machine::VERIFIERS)?;
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let kubectl = namespace(cluster, NAMESPACE, &[])?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let kubectl = create_namespace(cluster, NAMESPACE, &[])?;
     examples::apply_payments(cluster, &kubectl)?;
     examples::opt_in(&kubectl, "deployment/payments", &[])?;
-    workload::rolled_out(&kubectl, "payments")?;
+    workload::wait_for_rollout(&kubectl, "payments")?;
 
-    step("kubectl get and kubectl describe tell what it is", || printed(&kubectl))?;
-    let files = SecretFiles::of(&kubectl, SECRET)?;
-    step("the key fits the certificate (OpenSSL)", || files.key_fits())?;
-    step("OpenSSL: the right names pass as server and as client, wrong ones do not", || {
-        verdicts(&files, openssl, "hostname mismatch")
+    step("kubectl get and kubectl describe show what the Secret contains", || {
+        assert_kubectl_output(&kubectl)
     })?;
-    step("GnuTLS: the right names pass as server and as client, wrong ones do not", || {
-        verdicts(&files, gnutls, "does not match")
-    })?;
-    step("the profile is as documented", || profile(&files))
+    let files = SecretFiles::read(&kubectl, SECRET)?;
+    step("the private key belongs to the certificate (OpenSSL)", || files.assert_key_matches())?;
+    step(
+        "OpenSSL accepts the certificate for the Service's names and as a client, and no other name",
+        || assert_verification(&files, verify_with_openssl, "hostname mismatch"),
+    )?;
+    step(
+        "GnuTLS accepts the certificate for the Service's names and as a client, and no other name",
+        || assert_verification(&files, verify_with_gnutls, "does not match"),
+    )?;
+    step("the certificate has the documented profile", || assert_profile(&files))
 }
 
-fn printed(kubectl: &Kubectl<'_>) -> Result<()> {
+fn assert_kubectl_output(kubectl: &Kubectl<'_>) -> Result<()> {
     let row = kubectl.run(&["get", "secret", SECRET])?;
     ensure!(row.contains("kubernetes.io/tls") && row.contains(" 4 "), "kubectl get printed\n{row}");
     let described = kubectl.run(&["describe", "secret", SECRET])?;
@@ -59,59 +67,63 @@ fn printed(kubectl: &Kubectl<'_>) -> Result<()> {
         "ca.crt:",
         "workload:",
     ] {
-        ensure!(described.contains(expected), "kubectl describe does not say {expected:?}:\n{described}");
+        ensure!(described.contains(expected), "kubectl describe does not print {expected:?}:\n{described}");
     }
-    ensure!(!described.contains("PRIVATE"), "kubectl describe shows a key");
+    ensure!(!described.contains("PRIVATE"), "kubectl describe prints a private key");
     Ok(())
 }
 
-/// What a verifier is asked to accept the certificate for.
+/// Use of a certificate.
 #[derive(Debug, Clone, Copy)]
-enum Use<'a> {
+enum CertificateUse<'a> {
+    /// Server with this DNS name.
     Server(&'a str),
     Client,
 }
 
-type Verifier = fn(&SecretFiles, Use<'_>) -> Result<String>;
+type Verifier = fn(&SecretFiles, CertificateUse<'_>) -> Result<String>;
 
-/// Passes when `verify` takes the right names and refuses wrong ones, each with the words `mismatch`.
-fn verdicts(files: &SecretFiles, verify: Verifier, mismatch: &str) -> Result<()> {
-    for name in RIGHT {
-        verify(files, Use::Server(name)).with_context(|| format!("{name} should pass"))?;
+/// Asserts that `verify` accepts the Service's names and rejects others with an error that contains `mismatch`.
+fn assert_verification(files: &SecretFiles, verify: Verifier, mismatch: &str) -> Result<()> {
+    for name in SERVICE_NAMES {
+        verify(files, CertificateUse::Server(name))
+            .with_context(|| format!("the name {name} should be accepted"))?;
     }
-    verify(files, Use::Client).context("the use as a client should pass")?;
-    for name in WRONG {
-        match verify(files, Use::Server(name)) {
-            Ok(printed) => bail!("{name} should not pass: {printed}"),
+    verify(files, CertificateUse::Client).context("the use as a client should be accepted")?;
+    for name in OTHER_NAMES {
+        match verify(files, CertificateUse::Server(name)) {
+            Ok(printed) => bail!("the name {name} should be rejected, but was accepted: {printed}"),
             Err(error) if format!("{error:#}").contains(mismatch) => {}
-            Err(error) => return Err(error.context(format!("{name} should be refused as no name of it"))),
+            Err(error) => {
+                return Err(error.context(format!("the name {name} was rejected for another reason")));
+            }
         }
     }
     Ok(())
 }
 
-fn openssl(files: &SecretFiles, purpose: Use<'_>) -> Result<String> {
+fn verify_with_openssl(files: &SecretFiles, purpose: CertificateUse<'_>) -> Result<String> {
     match purpose {
-        Use::Server(name) => files.verify(&["-purpose", "sslserver", "-verify_hostname", name]),
-        Use::Client => files.verify(&["-purpose", "sslclient"]),
+        CertificateUse::Server(name) => files.verify(&["-purpose", "sslserver", "-verify_hostname", name]),
+        CertificateUse::Client => files.verify(&["-purpose", "sslclient"]),
     }
 }
 
-fn gnutls(files: &SecretFiles, purpose: Use<'_>) -> Result<String> {
+fn verify_with_gnutls(files: &SecretFiles, purpose: CertificateUse<'_>) -> Result<String> {
     let mut verify = Command::new("certtool");
     verify.args(["--verify", "--load-ca-certificate"]).arg(files.path("ca.crt"));
     verify.arg("--infile").arg(files.path("tls.crt"));
     match purpose {
-        Use::Server(name) => {
+        CertificateUse::Server(name) => {
             verify.arg("--verify-purpose=1.3.6.1.5.5.7.3.1").arg(format!("--verify-hostname={name}"))
         }
-        Use::Client => verify.arg("--verify-purpose=1.3.6.1.5.5.7.3.2"),
+        CertificateUse::Client => verify.arg("--verify-purpose=1.3.6.1.5.5.7.3.2"),
     };
     command::output(&mut verify)
 }
 
-fn profile(files: &SecretFiles) -> Result<()> {
-    let text = files.text()?;
+fn assert_profile(files: &SecretFiles) -> Result<()> {
+    let text = files.certificate_text()?;
     for expected in [
         "URI:spiffe://cluster.local/ns/secret/sa/payments",
         "X509v3 Key Usage: critical\n                Digital Signature",
@@ -123,6 +135,6 @@ fn profile(files: &SecretFiles) -> Result<()> {
     }
     let names: BTreeSet<&str> =
         text.split([' ', ',', '\n']).filter_map(|word| word.strip_prefix("DNS:")).collect();
-    ensure!(names == BTreeSet::from(RIGHT), "the certificate has the names {names:?}");
+    ensure!(names == BTreeSet::from(SERVICE_NAMES), "the certificate has the names {names:?}");
     Ok(())
 }

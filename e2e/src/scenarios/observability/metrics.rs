@@ -1,4 +1,7 @@
-//! A real Prometheus scrapes the real installation.
+//! The scenario `metrics` runs a Prometheus that scrapes webhook and controllers and evaluates the chart's alerts.
+//!
+//! It asserts that the metrics pass Prometheus' own lint, that every metric of alerts, dashboard and reference page
+//! exists, that no alert fires at first, and that a missed injection fires its alert and no other.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,42 +12,48 @@ use certmint_chart_tests::prometheus;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
 use certmint_local_cluster::prometheus::programs;
-use certmint_local_cluster::wait::{self, Observed};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
 use certmint_local_cluster::{command, images, repository, workload};
 use serde_json::{Value, json};
 
-use super::server::Server;
-use crate::story::PATIENCE;
+use super::prometheus_server::PrometheusServer;
 
 const NAME: &str = "metrics";
-/// Many evaluations of a second each, on a loaded machine.
-const SETTLED: Duration = Duration::from_secs(60);
-/// A pod that should have been injected; in its namespace no webhook is ever called.
-const MISSED: (&str, &str) = ("kube-system", "metrics-missed");
+/// Limit for all alerts to stop firing. The rules are evaluated every second, so this allows for a loaded machine.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Namespace for which the API server never calls the webhook.
+const MISSED_NAMESPACE: &str = "kube-system";
+/// Name of a pod in that namespace with the label for injection.
+const MISSED_POD: &str = "metrics-missed";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     cluster.state()?;
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let kubectl = namespace(cluster, NAME, &[])?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let kubectl = create_namespace(cluster, NAME, &[])?;
     let system = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     let pods = system.list(&["pods", "--selector=app.kubernetes.io/name=certmint"])?;
-    step("what the pods show passes Prometheus' own lint", || {
-        pods.iter().try_for_each(|pod| passes_lint(cluster, pod))
+    step("the metrics of each pod pass Prometheus' own lint", || {
+        pods.iter().try_for_each(|pod| assert_passes_lint(cluster, pod))
     })?;
-    let server = step("a Prometheus scrapes webhook and controllers", || {
-        let server = Server::start(cluster, &scrapes(&pods), &rules()?)?;
-        server.has_looked().map(|()| server)
+    let server = step("Prometheus scrapes webhook and controllers", || {
+        let server = PrometheusServer::start(cluster, &scrape_configs(&pods), &rules()?)?;
+        server.wait_for_evaluation().map(|()| server)
     })?;
-    step("something is issued, something refused", || something_happens(cluster, &kubectl, &server))?;
-    step("every metric of page, alerts and dashboard is there, and on the page", || all_there(&server))?;
-    step("every rule is evaluated without an error, and no alert fires", || quiet(&server))?;
-    step("a pod that was missed fires its alert, and no other", || missed(cluster, &server))
+    step("Prometheus counts an issued certificate and a rejected workload", || {
+        cause_counted_events(cluster, &kubectl, &server)
+    })?;
+    step("every metric of page, alerts and dashboard exists, and is on the page", || {
+        assert_metrics_documented(&server)
+    })?;
+    step("every rule is evaluated without an error, and no alert fires", || wait_for_no_alert(&server))?;
+    step("a missed injection fires its alert and no other", || assert_only_missed_alert(cluster, &server))
 }
 
-fn scrapes(pods: &[Value]) -> Value {
+/// Returns Prometheus' `scrape_configs` for these pods.
+fn scrape_configs(pods: &[Value]) -> Value {
     let targets: Vec<_> = pods
         .iter()
         .map(|pod| {
@@ -62,7 +71,8 @@ fn address(pod: &Value) -> String {
     format!("{}:9402", pod["status"]["podIP"].as_str().unwrap_or_default())
 }
 
-/// The chart's alerts as they stand and, marked, without their patience; the dashboard's expressions.
+/// Returns three files of rules: the chart's alerts, the same alerts with a `for` of one second, and the dashboard's
+/// expressions as recording rules.
 fn rules() -> Result<Vec<Value>> {
     let path = repository::chart().join(prometheus::ALERTS);
     let alerts = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -81,21 +91,24 @@ fn rules() -> Result<Vec<Value>> {
     Ok(vec![alerts, hasty, json!({ "groups": [{ "name": "dashboard", "rules": panels }] })])
 }
 
-/// The lint reads the older text format, in which a counter's metadata bear its whole name.
-fn passes_lint(cluster: &Cluster, pod: &Value) -> Result<()> {
+/// Asserts that `promtool check metrics` accepts a pod's metrics.
+///
+/// promtool reads the older text format, in which the metadata of a counter has the full name with its suffix. So the
+/// names in the metadata are completed first.
+fn assert_passes_lint(cluster: &Cluster, pod: &Value) -> Result<()> {
     let mut curl = cluster.command("curl");
     curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*"]);
-    let shown = command::output(curl.arg(format!("http://{}/metrics", address(pod))))?;
+    let metrics = command::output(curl.arg(format!("http://{}/metrics", address(pod))))?;
     let suffixes = [("counter", "_total"), ("info", "_info")];
     let mut text = String::new();
-    for line in shown.lines().filter(|line| !line.starts_with("# EOF")) {
+    for line in metrics.lines().filter(|line| !line.starts_with("# EOF")) {
         let mut line = line.to_owned();
         for (kind, suffix) in suffixes {
             let name = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
             let Some(name) = name.and_then(|rest| rest.split(' ').next()).map(str::to_owned) else {
                 continue;
             };
-            if shown.contains(&format!("# TYPE {name} {kind}\n")) {
+            if metrics.contains(&format!("# TYPE {name} {kind}\n")) {
                 line = line.replacen(&name, &format!("{name}{suffix}"), 1);
                 break;
             }
@@ -107,34 +120,28 @@ fn passes_lint(cluster: &Cluster, pod: &Value) -> Result<()> {
     command::output_with_input(promtool.args(["check", "metrics"]), &text).map(drop)
 }
 
-/// A workload opts in, and another is refused; Prometheus sees both as increases.
-fn something_happens(cluster: &Cluster, kubectl: &Kubectl<'_>, server: &Server<'_>) -> Result<()> {
+/// Opts a workload in, lets the webhook reject another one, and waits until Prometheus has counted both.
+fn cause_counted_events(
+    cluster: &Cluster,
+    kubectl: &Kubectl<'_>,
+    server: &PrometheusServer<'_>,
+) -> Result<()> {
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
     let opted_in = json!({ "certmint.dev/inject": "true" });
     kubectl.apply(&workload::manifest("deployment", NAME, &image, &opted_in).to_string())?;
-    workload::rolled_out(kubectl, NAME)?;
+    workload::wait_for_rollout(kubectl, NAME)?;
     let wrong = json!({ "certmint.dev/inject": "true", "certmint.dev/duration": "a day" });
-    let refused = kubectl.apply(&workload::manifest("deployment", "refused", &image, &wrong).to_string());
-    ensure!(refused.is_err(), "a wrong duration was taken");
+    let rejected = kubectl.apply(&workload::manifest("deployment", "refused", &image, &wrong).to_string());
+    ensure!(rejected.is_err(), "the webhook accepted a wrong duration");
     for (what, series) in [
-        ("a certificate issued", r#"certmint_certificates_issued_total{reason="first_issue"}"#),
-        ("a review that patched", r#"certmint_webhook_reviews_total{outcome="Patched"}"#),
-        ("a refusal", r#"certmint_webhook_refusals_total{code="InvalidAnnotation"}"#),
-        ("a Secret created", r#"certmint_api_requests_total{verb="create",resource="secrets",status="201"}"#),
+        ("an issued certificate", r#"certmint_certificates_issued_total{reason="first_issue"}"#),
+        ("a review with a patch", r#"certmint_webhook_reviews_total{outcome="Patched"}"#),
+        ("a rejection", r#"certmint_webhook_refusals_total{code="InvalidAnnotation"}"#),
+        ("a created Secret", r#"certmint_api_requests_total{verb="create",resource="secrets",status="201"}"#),
     ] {
-        let query: String =
-            series
-                .bytes()
-                .map(|byte| {
-                    if byte.is_ascii_alphanumeric() {
-                        char::from(byte).into()
-                    } else {
-                        format!("%{byte:02X}")
-                    }
-                })
-                .collect();
-        wait::until(&format!("{what} to be seen as {series}"), PATIENCE, || {
-            let found = server.ask(&format!("query?query={query}"))?;
+        let query = percent_encoded(series);
+        wait::until(&format!("{what} to be counted in {series}"), DEFAULT_TIMEOUT, || {
+            let found = server.query(&format!("query?query={query}"))?;
             let values = found["result"].as_array().into_iter().flatten();
             let counted = values.filter_map(|sample| sample["value"][1].as_str()).any(|value| value != "0");
             Ok(if counted { Observed::Yes(()) } else { Observed::NotYet(found["result"].to_string()) })
@@ -143,8 +150,21 @@ fn something_happens(cluster: &Cluster, kubectl: &Kubectl<'_>, server: &Server<'
     Ok(())
 }
 
-fn all_there(server: &Server<'_>) -> Result<()> {
-    let found = server.ask("label/__name__/values")?;
+/// Encodes a text for the query part of a URL.
+fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(
+            |byte| {
+                if byte.is_ascii_alphanumeric() { char::from(byte).into() } else { format!("%{byte:02X}") }
+            },
+        )
+        .collect()
+}
+
+/// Asserts that the pods expose every metric of alerts, dashboard and reference page, and that the page has every
+/// metric.
+fn assert_metrics_documented(server: &PrometheusServer<'_>) -> Result<()> {
+    let found = server.query("label/__name__/values")?;
     let found: Vec<_> = found.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let scraped = prometheus::names(&found.join(" "));
     let alerts = fs::read_to_string(repository::chart().join(prometheus::ALERTS))?;
@@ -152,53 +172,58 @@ fn all_there(server: &Server<'_>) -> Result<()> {
     let documented = prometheus::documented()?;
     let named: BTreeSet<_> = used.union(&documented).collect();
     let absent: Vec<_> = named.into_iter().filter(|name| !scraped.contains(*name)).collect();
-    ensure!(absent.is_empty(), "no pod shows {absent:?}");
+    ensure!(absent.is_empty(), "no pod exposes the metrics {absent:?}");
     let unknown: Vec<_> = scraped.difference(&documented).collect();
-    ensure!(unknown.is_empty(), "{} does not have {unknown:?}", prometheus::PAGE);
+    ensure!(unknown.is_empty(), "the page {} lacks the metrics {unknown:?}", prometheus::PAGE);
     Ok(())
 }
 
-fn quiet(server: &Server<'_>) -> Result<()> {
+/// Asserts that every rule is evaluated without an error, and waits until no alert fires.
+fn wait_for_no_alert(server: &PrometheusServer<'_>) -> Result<()> {
     for rule in server.rules()? {
-        ensure!(rule["health"] == "ok", "{} is not evaluated: {}", rule["name"], rule["lastError"]);
+        ensure!(rule["health"] == "ok", "the rule {} has an error: {}", rule["name"], rule["lastError"]);
     }
-    settles(server)
+    wait_for_silence(server)
 }
 
-/// What fired before the first scrape, for there was nothing yet, ends with the next evaluation.
-fn settles(server: &Server<'_>) -> Result<()> {
-    wait::until("no alert to fire", SETTLED, || match firing(server)?.as_slice() {
+/// Waits until no alert fires. Some alerts fire before the first scrape, because they have no data, and end after it.
+fn wait_for_silence(server: &PrometheusServer<'_>) -> Result<()> {
+    wait::until("no alert to fire", SETTLE_TIMEOUT, || match firing(server)?.as_slice() {
         [] => Ok(Observed::Yes(())),
-        some => Ok(Observed::NotYet(format!("{} fires", some.join(", ")))),
+        alerts => Ok(Observed::NotYet(format!("these alerts fire: {}", alerts.join(", ")))),
     })
 }
 
-fn missed(cluster: &Cluster, server: &Server<'_>) -> Result<()> {
-    let (place, name) = MISSED;
-    let kubectl = cluster.kubectl().namespace(place);
-    let mut pod = workload::manifest("pod", name, "none", &json!({}));
+/// Creates a pod with the label for injection where the webhook is never called, and asserts that only its alert
+/// fires.
+fn assert_only_missed_alert(cluster: &Cluster, server: &PrometheusServer<'_>) -> Result<()> {
+    let kubectl = cluster.kubectl().namespace(MISSED_NAMESPACE);
+    let mut pod = workload::manifest("pod", MISSED_POD, "none", &json!({}));
     pod["metadata"]["labels"]["certmint.dev/inject"] = "true".into();
-    // It is never to run.
-    pod["spec"]["schedulerName"] = "nobody".into();
+    // No scheduler has this name, so the pod never runs.
+    pod["spec"]["schedulerName"] = "none".into();
     kubectl.apply(&pod.to_string())?;
-    let fired = fires_alone(server, "CertmintPodsMissed");
-    kubectl.delete(&["pod", name])?;
+    let fired = wait_for_only_alert(server, "CertmintPodsMissed");
+    // The pod is deleted in any case.
+    kubectl.delete(&["pod", MISSED_POD])?;
     fired?;
-    settles(server)
+    wait_for_silence(server)
 }
 
-fn fires_alone(server: &Server<'_>, alert: &str) -> Result<()> {
-    let fires = wait::until(&format!("{alert} to fire"), PATIENCE, || match firing(server)? {
+/// Waits until an alert fires, and asserts that it is this one and that no other fires.
+fn wait_for_only_alert(server: &PrometheusServer<'_>, alert: &str) -> Result<()> {
+    let found = wait::until(&format!("{alert} to fire"), DEFAULT_TIMEOUT, || match firing(server)? {
         none if none.is_empty() => Ok(Observed::NotYet("no alert fires".to_owned())),
-        some => Ok(Observed::Yes(some)),
+        alerts => Ok(Observed::Yes(alerts)),
     })?;
-    if fires != [alert] {
-        bail!("{} fire", fires.join(", "));
+    if found != [alert] {
+        bail!("these alerts fire: {}, but only {alert} should fire", found.join(", "));
     }
     Ok(())
 }
 
-fn firing(server: &Server<'_>) -> Result<Vec<String>> {
+/// Returns the names of the alerts that fire.
+fn firing(server: &PrometheusServer<'_>) -> Result<Vec<String>> {
     let rules = server.rules()?;
     let firing = rules.iter().filter(|rule| rule["state"] == "firing");
     Ok(firing.filter_map(|rule| rule["name"].as_str()).map(str::to_owned).collect())

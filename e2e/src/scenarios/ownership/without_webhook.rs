@@ -1,100 +1,107 @@
-//! Opting in and out while no webhook is asked. A command in an Event is run exactly as it stands there.
+//! Opt-ins and opt-outs while no webhook is called. The commands in the Events are run exactly as the Events name
+//! them.
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::workload::{await_pods, opting_in, rolled_out};
+use certmint_local_cluster::workload::{opt_in_annotations, wait_for_pods, wait_for_rollout};
 use certmint_local_cluster::{command, installation};
 use serde_json::{Value, json};
 
-use super::{Scene, first_name, templated};
+use super::{OwnershipFixture, first_name, with_template_annotations};
 
 const CONFIGURATION: [&str; 2] = ["mutatingwebhookconfiguration", "certmint"];
 
-/// On the object and on the pod template only, as a first GitOps sync may do it.
-pub(super) fn opt_ins(scene: &Scene<'_>) -> Result<()> {
-    let kubectl = &scene.kubectl;
+/// Opts workloads in by annotations on the object or only on the pod template, as the first synchronization of a
+/// GitOps tool may do it.
+pub(super) fn opt_in(fixture: &OwnershipFixture<'_>) -> Result<()> {
+    let kubectl = &fixture.kubectl;
     step("workloads opt in while there is no webhook", || {
-        while_away(scene, || {
-            scene.apply(&scene.workload("deployment", "unheard", &opting_in(&[])))?;
-            scene.apply(&scene.workload("cronjob", "unheard-job", &opting_in(&[])))?;
-            let mut templated =
-                templated(scene.workload("deployment", "templated", &json!({})), &opting_in(&[]));
+        without_webhook_configuration(fixture, || {
+            fixture.apply(&fixture.workload("deployment", "unheard", &opt_in_annotations(&[])))?;
+            fixture.apply(&fixture.workload("cronjob", "unheard-job", &opt_in_annotations(&[])))?;
+            let mut templated = with_template_annotations(
+                fixture.workload("deployment", "templated", &json!({})),
+                &opt_in_annotations(&[]),
+            );
             templated["spec"]["replicas"] = 0.into();
-            scene.apply(&templated)
+            fixture.apply(&templated)
         })
     })?;
-    let heals = |kind: &str, object: &str, reason: &str| {
-        let told = scene.event(kind, object, reason)?;
-        note(&told);
-        scene.obey(&told)
+    let follow_event = |kind: &str, object: &str, reason: &str| {
+        let message = fixture.wait_for_event(kind, object, reason)?;
+        note(&message);
+        fixture.run_command_of(&message)
     };
-    step("each is told what to type, and that helps", || {
-        heals("Deployment", "unheard", "OptInMissed")?;
-        heals("CronJob", "unheard-job", "OptInMissed")?;
-        rolled_out(kubectl, "unheard")?;
-        await_pods(kubectl, "unheard", true)?;
-        scene.secret("unheard-job-certmint-tls").map(drop)
+    step("the command in the Event on each workload opts it in", || {
+        follow_event("Deployment", "unheard", "OptInMissed")?;
+        follow_event("CronJob", "unheard-job", "OptInMissed")?;
+        wait_for_rollout(kubectl, "unheard")?;
+        wait_for_pods(kubectl, "unheard", true)?;
+        fixture.wait_for_secret("unheard-job-certmint-tls").map(drop)
     })?;
-    step("a pod of an annotated template is served before that", || {
-        // Whoever scales changes no Deployment, so no webhook is asked about it.
+    step("a pod of an annotated template gets a certificate before its workload opts in", || {
+        // Scaling does not change the Deployment object, so the API server does not call the webhook for it.
         kubectl.run(&["scale", "deployment/templated", "--replicas=1"])?;
-        let pods = await_pods(kubectl, "templated", true)?;
+        let pods = wait_for_pods(kubectl, "templated", true)?;
         let name = first_name(&pods)?;
-        scene.secret(&format!("{name}-certmint-tls"))?;
-        scene.event("Pod", name, "OptInMissed")?;
-        heals("Deployment", "templated", "OptInMissed")?;
-        scene.secret("templated-certmint-tls")?;
-        rolled_out(kubectl, "templated").map(drop)
+        fixture.wait_for_secret(&format!("{name}-certmint-tls"))?;
+        fixture.wait_for_event("Pod", name, "OptInMissed")?;
+        follow_event("Deployment", "templated", "OptInMissed")?;
+        fixture.wait_for_secret("templated-certmint-tls")?;
+        wait_for_rollout(kubectl, "templated").map(drop)
     })
 }
 
-/// The annotation goes, and the template stays as it was.
-pub(super) fn opt_out(scene: &Scene<'_>) -> Result<()> {
-    let kubectl = &scene.kubectl;
+/// Removes the annotation of workloads. Without a webhook, their pod templates stay injected.
+pub(super) fn opt_out(fixture: &OwnershipFixture<'_>) -> Result<()> {
+    let kubectl = &fixture.kubectl;
     let opted_in = [("deployment", "leaves"), ("cronjob", "leaves-job")];
     step("workloads opt out while there is no webhook", || {
         for (kind, name) in opted_in {
-            scene.apply(&scene.workload(kind, name, &opting_in(&[])))?;
-            scene.secret(&format!("{name}-certmint-tls"))?;
+            fixture.apply(&fixture.workload(kind, name, &opt_in_annotations(&[])))?;
+            fixture.wait_for_secret(&format!("{name}-certmint-tls"))?;
         }
-        await_pods(kubectl, "leaves", true)?;
-        while_away(scene, || {
+        wait_for_pods(kubectl, "leaves", true)?;
+        without_webhook_configuration(fixture, || {
             opted_in.into_iter().try_for_each(|(kind, name)| {
                 kubectl.run(&["annotate", kind, name, "certmint.dev/inject-"]).map(drop)
             })
         })
     })?;
-    step("a new pod is served, and the owner told what to type", || {
+    step("a new pod of such a workload still gets a certificate", || {
         kubectl.delete(&["pods", "--selector=app=leaves", "--now"])?;
-        let pods = await_pods(kubectl, "leaves", true)?;
+        let pods = wait_for_pods(kubectl, "leaves", true)?;
         let name = first_name(&pods)?;
-        scene.secret(&format!("{name}-certmint-tls")).map(drop)
+        fixture.wait_for_secret(&format!("{name}-certmint-tls")).map(drop)
     })?;
-    step("that opts out", || {
+    step("the command in the Event on each workload opts it out", || {
         for (kind, name) in [("Deployment", "leaves"), ("CronJob", "leaves-job")] {
-            let told = scene.event(kind, name, "OptOutMissed")?;
-            note(&told);
-            scene.obey(&told)?;
+            let message = fixture.wait_for_event(kind, name, "OptOutMissed")?;
+            note(&message);
+            fixture.run_command_of(&message)?;
         }
-        rolled_out(kubectl, "leaves")?;
-        await_pods(kubectl, "leaves", false)?;
+        wait_for_rollout(kubectl, "leaves")?;
+        wait_for_pods(kubectl, "leaves", false)?;
         let labels = kubectl.get(&["cronjob", "leaves-job"])?["metadata"]["labels"].clone();
-        ensure!(labels["certmint.dev/managed"].is_null(), "the CronJob is still managed: {labels}");
+        ensure!(labels["certmint.dev/managed"].is_null(), "the CronJob still has the labels {labels}");
         Ok(())
     })
 }
 
-/// Takes the webhook configuration away for that long.
-fn while_away(scene: &Scene<'_>, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    let cluster = scene.cluster;
+/// Deletes the webhook configuration, runs `work`, and restores the configuration in any case.
+fn without_webhook_configuration(
+    fixture: &OwnershipFixture<'_>,
+    work: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let cluster = fixture.cluster;
     let mut configuration = cluster.kubectl().get(&CONFIGURATION)?;
     for key in ["resourceVersion", "uid", "creationTimestamp", "generation"] {
         configuration["metadata"][key] = Value::Null;
     }
     cluster.kubectl().delete(&CONFIGURATION)?;
-    let worked = work();
+    let result = work();
     let mut create = cluster.kubectl().command(&["create", "--filename=-"]);
     command::output_with_input(&mut create, &configuration.to_string())?;
-    installation::ready(cluster)?;
-    worked
+    installation::wait_for_ready(cluster)?;
+    result
 }

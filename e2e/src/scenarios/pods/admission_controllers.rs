@@ -1,32 +1,37 @@
-//! Other admission controllers: what they change in the injected container stays, and what they demand of pods holds
-//! for injected pods too. Each has a namespace of its own.
+//! The scenario `admission-controllers` changes pods with other admission controllers: an image mirror, LimitRanges,
+//! quotas, and users that a platform assigns. Each of them has a namespace of its own.
+//!
+//! It asserts that their changes to the certmint-fetch container stay, except those that would expose the key, and
+//! that injected pods satisfy their rules. Except for users, it needs only dry runs.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Observed};
-use certmint_local_cluster::workload::await_pods;
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::workload::wait_for_pods;
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
-use super::shape::{Shape, container, shape};
-use super::{Heard, create};
-use crate::story::PATIENCE;
+use super::pod_case::{APP, PodCase, container, pod_case};
+use super::{KubectlResult, create};
 
-/// What our policies are labelled with: they are no namespace's, so they do not go with ours.
+/// Label of the scenario's policies. Policies have no namespace, so they are not deleted with one.
 const LABEL: (&str, &str) = ("certmint-e2e", "admission-controllers");
-/// The namespace in which every image comes from a mirror, and is always pulled.
+/// Namespace whose images come from a mirror and are always pulled.
 const MIRRORED: &str = "admission-mirrored";
-/// The namespaces with a LimitRange or a quota.
+/// Namespace with a LimitRange that has a minimum, a ratio and defaults.
 const LIMITED: &str = "admission-limited";
+/// Namespace with a LimitRange that has only a minimum.
 const MINIMAL: &str = "admission-minimal";
+/// Namespace with a quota.
 const QUOTA: &str = "admission-quota";
-/// The namespace with users of its own, as every namespace of OpenShift has, and one without.
+/// Namespace with its own range of users, as every namespace of OpenShift has.
 const OWN_USERS: &str = "admission-own-users";
+/// Namespace without its own users.
 const NO_USERS: &str = "admission-no-users";
-/// The first user of such a namespace.
+/// First user of the namespace [`OWN_USERS`].
 const FIRST_USER: i64 = 1_000_650_000;
 
 const MIRROR: &str = "mirror.example.com/";
@@ -38,24 +43,25 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         "mutatingadmissionpolicies",
         "1.36",
     )?;
-    installation::install(cluster, installation::SHORT_LIVED)?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
-    let outcome = mirrored(cluster, &image)
-        .and_then(|()| limited(cluster, &image))
-        .and_then(|()| minimal(cluster, &image))
-        .and_then(|()| quota(cluster, &image))
-        .and_then(|()| users(cluster, &image));
+    let result = assert_mirrored(cluster, &image)
+        .and_then(|()| assert_limited(cluster, &image))
+        .and_then(|()| assert_minimum(cluster, &image))
+        .and_then(|()| assert_quota(cluster, &image))
+        .and_then(|()| assert_users(cluster, &image));
+    // The policies are deleted in any case.
     let selector = format!("--selector={}={}", LABEL.0, LABEL.1);
     for kind in ["mutatingadmissionpolicybindings", "mutatingadmissionpolicies"] {
         cluster.kubectl().delete(&[kind, &selector])?;
     }
-    outcome
+    result
 }
 
-/// A mirror, AlwaysPullImages, and somebody who makes every container root, which ours is protected from.
-fn mirrored(cluster: &Cluster, image: &str) -> Result<()> {
-    let kubectl = namespace(cluster, MIRRORED, &[])?;
-    step("every image comes from a mirror, and is always pulled", || {
+/// A policy like AlwaysPullImages with an image mirror, which also makes every container run as root.
+fn assert_mirrored(cluster: &Cluster, image: &str) -> Result<()> {
+    let kubectl = create_namespace(cluster, MIRRORED, &[])?;
+    step("a policy sets a mirror, the pull policy and the user root on every container", || {
         let expression = each_container(&format!(
             r#"name: c.name, imagePullPolicy: "Always",
                image: c.image.startsWith("{MIRROR}") ? c.image : "{MIRROR}" + c.image,
@@ -64,26 +70,29 @@ fn mirrored(cluster: &Cluster, image: &str) -> Result<()> {
         mutate(&kubectl, MIRRORED, &expression)?;
         wait_for_mutation(&kubectl, image, |pod| pod["imagePullPolicy"] == "Always")
     })?;
-    step("so is ours, which stays what else it was", || {
-        let pod = accepted(&kubectl, &shape("mirrored"), image)?;
+    step("the certmint-fetch container keeps mirror and pull policy, but not the user", || {
+        let pod = create_accepted(&kubectl, &pod_case("mirrored"), image)?;
         for container in containers(&pod) {
             let image = container["image"].as_str().unwrap_or_default();
             ensure!(
                 container["imagePullPolicy"] == "Always" && image.starts_with(MIRROR),
-                "it is {container}"
+                "a container does not have mirror and pull policy: {container}"
             );
         }
-        let ours = ours(&pod)?;
-        let user = &ours["securityContext"]["runAsUser"];
-        ensure!(user == 65532, "our container runs as {user}");
-        ensure!(ours["restartPolicy"] == "Always", "our container is no sidecar: {ours}");
+        let fetch_container = fetch_container(&pod)?;
+        let user = &fetch_container["securityContext"]["runAsUser"];
+        ensure!(user == 65532, "the certmint-fetch container runs as user {user}");
+        ensure!(
+            fetch_container["restartPolicy"] == "Always",
+            "the certmint-fetch container is not a native sidecar: {fetch_container}"
+        );
         Ok(())
     })
 }
 
 /// A LimitRange with a minimum, a ratio and defaults.
-fn limited(cluster: &Cluster, image: &str) -> Result<()> {
-    let kubectl = namespace(cluster, LIMITED, &[])?;
+fn assert_limited(cluster: &Cluster, image: &str) -> Result<()> {
+    let kubectl = create_namespace(cluster, LIMITED, &[])?;
     kubectl.apply(&limit_range(&json!({
         "type": "Container",
         "min": { "cpu": "50m", "memory": "64Mi" },
@@ -91,64 +100,63 @@ fn limited(cluster: &Cluster, image: &str) -> Result<()> {
         "default": { "cpu": "500m", "memory": "256Mi" },
         "defaultRequest": { "cpu": "100m", "memory": "128Mi" },
     })))?;
-    step("where a LimitRange gives the app its resources, ours gets the same", || {
-        wait::until("a pod to be given resources", PATIENCE, || {
-            let heard = dry_run(&kubectl, &shape("given"), image)?;
-            let given = heard.printed.contains("kubernetes.io/limit-ranger");
-            Ok(if given { Observed::Yes(()) } else { Observed::NotYet(heard.told.join("\n")) })
-        })?;
-        let pod = accepted(&kubectl, &shape("given"), image)?;
-        let (ours, app) = (&ours(&pod)?["resources"], &pod["spec"]["containers"][0]["resources"]);
-        ensure!(ours == app, "ours has {ours}, and the app {app}");
-        Ok(())
-    })?;
-    let asking = || {
+    step(
+        "the certmint-fetch container gets the resources that a LimitRange gives the container app",
+        || {
+            wait_for_limit_range(&kubectl, &pod_case("given"), image)?;
+            let pod = create_accepted(&kubectl, &pod_case("given"), image)?;
+            let fetch_resources = &fetch_container(&pod)?["resources"];
+            let app_resources = &pod["spec"]["containers"][0]["resources"];
+            ensure!(
+                fetch_resources == app_resources,
+                "the certmint-fetch container has {fetch_resources}, and the container app has {app_resources}"
+            );
+            Ok(())
+        },
+    )?;
+    let with_resources = || {
         let resources = json!({
             "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "cpu": "200m", "memory": "128Mi" },
         });
-        shape("asking").containers(&[container("app", json!({ "resources": resources }))])
+        pod_case("asking").containers(&[container("app", json!({ "resources": resources }))])
     };
-    step("where the app asks for itself, the API server says what is too little", || {
-        let heard = dry_run(&kubectl, &asking(), image)?;
-        let told = heard.told.join("\n");
+    step("when the app sets its own resources, the API server says what is below the minimum", || {
+        let result = dry_run(&kubectl, &with_resources(), image)?;
+        let printed = result.stderr_lines.join("\n");
         let expected = "minimum cpu usage per Container is 50m, but request is 5m";
-        ensure!(!heard.accepted && told.contains(expected), "kubectl told {told:?}");
+        ensure!(!result.accepted && printed.contains(expected), "kubectl printed {printed:?}");
         Ok(())
     })?;
-    step("and the annotation asks for enough", || {
+    step("the annotation certmint.dev/resources sets enough resources, or none", || {
         let enough = "requests.cpu=50m,requests.memory=64Mi,limits.cpu=100m,limits.memory=64Mi";
-        accepted(&kubectl, &asking().annotated("resources", enough), image)?;
-        accepted(&kubectl, &asking().annotated("resources", "none"), image).map(drop)
+        create_accepted(&kubectl, &with_resources().annotated("resources", enough), image)?;
+        create_accepted(&kubectl, &with_resources().annotated("resources", "none"), image).map(drop)
     })
 }
 
-/// A LimitRange with a minimum and nothing else.
-fn minimal(cluster: &Cluster, image: &str) -> Result<()> {
-    let kubectl = namespace(cluster, MINIMAL, &[])?;
+/// A LimitRange that has only a minimum.
+fn assert_minimum(cluster: &Cluster, image: &str) -> Result<()> {
+    let kubectl = create_namespace(cluster, MINIMAL, &[])?;
     kubectl.apply(&limit_range(&json!({ "type": "Container", "min": { "memory": "64Mi" } })))?;
-    step("a minimum is all that ours asks for where the app asks for nothing", || {
-        wait::until("a pod to be given the minimum", PATIENCE, || {
-            let heard = dry_run(&kubectl, &shape("least"), image)?;
-            let given = heard.printed.contains("kubernetes.io/limit-ranger");
-            Ok(if given { Observed::Yes(()) } else { Observed::NotYet(heard.told.join("\n")) })
-        })?;
-        let pod = accepted(&kubectl, &shape("least"), image)?;
-        let resources = &ours(&pod)?["resources"];
+    step("when the app sets no resources, the certmint-fetch container requests the minimum", || {
+        wait_for_limit_range(&kubectl, &pod_case("least"), image)?;
+        let pod = create_accepted(&kubectl, &pod_case("least"), image)?;
+        let resources = &fetch_container(&pod)?["resources"];
         let expected = json!({ "requests": { "cpu": "5m", "memory": "64Mi" } });
-        ensure!(*resources == expected, "ours has {resources}");
+        ensure!(*resources == expected, "the certmint-fetch container has the resources {resources}");
         Ok(())
     })
 }
 
-/// A quota on everything that a container can be asked to say.
-fn quota(cluster: &Cluster, image: &str) -> Result<()> {
-    let kubectl = namespace(cluster, QUOTA, &[])?;
+/// A quota on every resource that a container can have.
+fn assert_quota(cluster: &Cluster, image: &str) -> Result<()> {
+    let kubectl = create_namespace(cluster, QUOTA, &[])?;
     let kinds = ["requests", "limits"].into_iter();
     let hard: serde_json::Map<String, Value> = kinds
         .flat_map(|kind| ["cpu", "memory", "ephemeral-storage"].map(|name| format!("{kind}.{name}")))
         .map(|name| (name, "10Gi".into()))
         .collect();
-    step("a quota on all resources takes an injected pod whose app says them all", || {
+    step("a quota on all resources accepts an injected pod whose app sets all of them", || {
         kubectl.apply(
             &json!({
                 "apiVersion": "v1", "kind": "ResourceQuota",
@@ -158,57 +166,58 @@ fn quota(cluster: &Cluster, image: &str) -> Result<()> {
         )?;
         let all = json!({ "cpu": "20m", "memory": "32Mi", "ephemeral-storage": "32Mi" });
         let app = container("app", json!({ "resources": { "requests": all, "limits": all } }));
-        let pod = shape("counted").containers(&[app]);
-        kubectl.until("resourcequota/all", "to be counted", PATIENCE, |quota| {
+        let pod = pod_case("counted").containers(&[app]);
+        kubectl.until("resourcequota/all", "to be active", DEFAULT_TIMEOUT, |quota| {
             quota["status"]["hard"].as_object().map(drop)
         })?;
-        let heard = dry_run(&kubectl, &shape("uncounted"), image)?;
-        ensure!(!heard.accepted, "the quota asks for nothing");
-        accepted(&kubectl, &pod, image).map(drop)
+        let result = dry_run(&kubectl, &pod_case("uncounted"), image)?;
+        ensure!(!result.accepted, "the quota accepted a pod without resources");
+        create_accepted(&kubectl, &pod, image).map(drop)
     })
 }
 
-/// A platform that gives every namespace its own users.
-fn users(cluster: &Cluster, image: &str) -> Result<()> {
+/// A platform that assigns users to each namespace.
+fn assert_users(cluster: &Cluster, image: &str) -> Result<()> {
     let restricted = ["pod-security.kubernetes.io/enforce=restricted"];
-    let kubectl = namespace(cluster, OWN_USERS, &restricted)?;
-    let elsewhere = namespace(cluster, NO_USERS, &restricted)?;
-    step("users are left to the platform", || {
-        let values = [installation::SHORT_LIVED, &["fetch.runAsUser=unset"]].concat();
-        installation::install(cluster, &values)?;
+    let kubectl = create_namespace(cluster, OWN_USERS, &restricted)?;
+    let elsewhere = create_namespace(cluster, NO_USERS, &restricted)?;
+    step("Certmint leaves the user to the platform, and a policy assigns one", || {
+        let values = [installation::ALLOW_SHORT_LIFETIMES, &["fetch.runAsUser=unset"]].concat();
+        installation::install_and_wait(cluster, &values)?;
         let expression = each_container(&format!(
             "name: c.name, securityContext: Object.spec.LIST.securityContext{{runAsUser: c.?securityContext.?runAsUser.orValue({FIRST_USER})}}"
         ));
         mutate(&kubectl, OWN_USERS, &expression)?;
         wait_for_mutation(&kubectl, image, |app| app["securityContext"]["runAsUser"] == FIRST_USER)
     })?;
-    step("its user is ours, and alone reads the key", || {
+    step("all containers run as the assigned user, and only this user can read the key", || {
         kubectl.apply(&restricted_pod(OWN_USERS, image).to_string())?;
-        let pods = await_pods(&kubectl, super::shape::APP, true)?;
+        let pods = wait_for_pods(&kubectl, APP, true)?;
         let pod = pods.first().context("there is no pod")?;
         let users: Vec<&Value> =
             containers(pod).map(|container| &container["securityContext"]["runAsUser"]).collect();
-        ensure!(users.iter().all(|user| **user == FIRST_USER), "the containers run as {users:?}");
-        reads_key(&kubectl, OWN_USERS, &format!("400 {FIRST_USER}"))
+        ensure!(users.iter().all(|user| **user == FIRST_USER), "the containers run as the users {users:?}");
+        assert_key_mode(&kubectl, OWN_USERS, &format!("400 {FIRST_USER}"))
     })?;
-    step("without a platform's user, ours is the image's", || {
+    step("without an assigned user, the certmint-fetch container runs as the user of its image", || {
         elsewhere.apply(&restricted_pod(NO_USERS, image).to_string())?;
-        await_pods(&elsewhere, super::shape::APP, true)?;
-        reads_key(&elsewhere, NO_USERS, "444 65532")
+        wait_for_pods(&elsewhere, APP, true)?;
+        assert_key_mode(&elsewhere, NO_USERS, "444 65532")
     })
 }
 
-fn reads_key(kubectl: &Kubectl<'_>, pod: &str, expected: &str) -> Result<()> {
+/// Asserts that the app can read the key, and that the file has this mode and owner.
+fn assert_key_mode(kubectl: &Kubectl<'_>, pod: &str, expected: &str) -> Result<()> {
     let program = format!("grep -q 'PRIVATE KEY' {KEY} && stat -Lc '%a %u' {KEY}");
     let printed = kubectl.exec(pod, "app", &["sh", "-c", &program])?;
-    ensure!(printed.trim() == expected, "the key has mode and owner {printed}");
+    ensure!(printed.trim() == expected, "mode and owner of the key are {printed}, expected {expected}");
     Ok(())
 }
 
-/// A pod as Pod Security `restricted` admits it, whose user is its image's.
+/// Returns a pod that the Pod Security Standard `restricted` admits, and that does not set a user.
 fn restricted_pod(name: &'static str, image: &str) -> Value {
     let app = json!({ "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } });
-    shape(name)
+    pod_case(name)
         .spec(
             "securityContext",
             json!({ "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } }),
@@ -217,25 +226,34 @@ fn restricted_pod(name: &'static str, image: &str) -> Value {
         .manifest(image)
 }
 
-fn dry_run(kubectl: &Kubectl<'_>, shape: &Shape, image: &str) -> Result<Heard> {
-    create(kubectl, &["--dry-run=server", "--output=json"], &shape.manifest(image).to_string())
+fn dry_run(kubectl: &Kubectl<'_>, case: &PodCase, image: &str) -> Result<KubectlResult> {
+    create(kubectl, &["--dry-run=server", "--output=json"], &case.manifest(image).to_string())
 }
 
-/// The pod as the API server would store it.
-fn accepted(kubectl: &Kubectl<'_>, shape: &Shape, image: &str) -> Result<Value> {
-    let heard = dry_run(kubectl, shape, image)?;
-    ensure!(heard.accepted, "{} is refused: {}", shape.name, heard.told.join("\n"));
-    Ok(serde_json::from_str(&heard.printed)?)
+/// Creates a pod in a dry run, and returns the pod that the API server would store.
+fn create_accepted(kubectl: &Kubectl<'_>, case: &PodCase, image: &str) -> Result<Value> {
+    let result = dry_run(kubectl, case, image)?;
+    ensure!(result.accepted, "the pod {} was rejected: {}", case.name, result.stderr_lines.join("\n"));
+    Ok(serde_json::from_str(&result.stdout)?)
+}
+
+/// Waits until the API server applies the namespace's LimitRange to new pods.
+fn wait_for_limit_range(kubectl: &Kubectl<'_>, case: &PodCase, image: &str) -> Result<()> {
+    wait::until("the LimitRange to set the resources of a new pod", DEFAULT_TIMEOUT, || {
+        let result = dry_run(kubectl, case, image)?;
+        let applied = result.stdout.contains("kubernetes.io/limit-ranger");
+        Ok(if applied { Observed::Yes(()) } else { Observed::NotYet(result.stderr_lines.join("\n")) })
+    })
 }
 
 fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     ["initContainers", "containers"].into_iter().filter_map(|list| pod["spec"][list].as_array()).flatten()
 }
 
-fn ours(pod: &Value) -> Result<&Value> {
+fn fetch_container(pod: &Value) -> Result<&Value> {
     containers(pod)
         .find(|container| container["name"] == "certmint")
-        .context("there is no container certmint")
+        .context("the pod has no certmint-fetch container")
 }
 
 fn limit_range(limit: &Value) -> String {
@@ -246,7 +264,8 @@ fn limit_range(limit: &Value) -> String {
     .to_string()
 }
 
-/// Every container with these fields, in CEL; `LIST` stands for the list that it is in.
+/// Returns a CEL expression that sets these fields on every container. In `fields`, `LIST` is replaced by the name of
+/// the container list.
 fn each_container(fields: &str) -> String {
     let [init, apps] = ["initContainers", "containers"].map(|list| {
         let fields = fields.replace("LIST", list);
@@ -255,7 +274,7 @@ fn each_container(fields: &str) -> String {
     format!("Object{{spec: Object.spec{{{init}, {apps}}}}}")
 }
 
-/// A mutation of all pods of one namespace, by a policy of the same name.
+/// Creates a policy that changes all new pods of one namespace. Policy and namespace have the same name.
 fn mutate(kubectl: &Kubectl<'_>, name: &str, expression: &str) -> Result<()> {
     let metadata = json!({ "name": name, "labels": { LABEL.0: LABEL.1 } });
     let policy = json!({
@@ -286,13 +305,13 @@ fn mutate(kubectl: &Kubectl<'_>, name: &str, expression: &str) -> Result<()> {
     kubectl.apply(&binding.to_string()).map(drop)
 }
 
-/// Waits until the API server applies a mutation to the app's container.
+/// Waits until the API server applies a policy to the container app of new pods.
 fn wait_for_mutation(kubectl: &Kubectl<'_>, image: &str, is_mutated: impl Fn(&Value) -> bool) -> Result<()> {
     let trial = restricted_pod("trial", image).to_string();
-    wait::until("the mutation in a dry run", PATIENCE, || {
-        let heard = create(kubectl, &["--dry-run=server", "--output=json"], &trial)?;
-        let pod: Value = serde_json::from_str(&heard.printed).unwrap_or_default();
+    wait::until("the policy to change a pod in a dry run", DEFAULT_TIMEOUT, || {
+        let result = create(kubectl, &["--dry-run=server", "--output=json"], &trial)?;
+        let pod: Value = serde_json::from_str(&result.stdout).unwrap_or_default();
         let is_mutated = is_mutated(&pod["spec"]["containers"][0]);
-        Ok(if is_mutated { Observed::Yes(()) } else { Observed::NotYet(heard.told.join("\n")) })
+        Ok(if is_mutated { Observed::Yes(()) } else { Observed::NotYet(result.stderr_lines.join("\n")) })
     })
 }

@@ -1,133 +1,155 @@
-//! The table of shapes, all created at once.
+//! The scenario `any-pod` creates pods of many kinds, all at the same time: with other users, groups, volumes, init
+//! containers, sidecars and resources.
+//!
+//! It asserts for each pod which user can read the key and with which file mode, the order of the init containers,
+//! and the warnings that kubectl prints. It also asserts the messages for pods that the webhook rejects or does not
+//! inject.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::{Kubectl, is_true};
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Observed};
-use certmint_local_cluster::workload::await_pods;
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::workload::wait_for_pods;
 use certmint_local_cluster::{images, installation};
 use serde_json::Value;
 
-use super::shape::{APP, Shape};
-use super::{answers, create, shapes};
-use crate::story::PATIENCE;
+use super::pod_case::{APP, KeyReader, PodCase, pod_case};
+use super::{create, pod_cases, rejections_and_warnings};
 
-/// What the API server mounts into containers, unless something is there.
-const API_TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Directory in which the API server mounts the pod's own token, in containers that mount nothing there.
+const API_TOKEN_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let kubectl = namespace(cluster, APP, &[])?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let kubectl = create_namespace(cluster, APP, &[])?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
-    let shapes = shapes::all();
+    let cases = pod_cases::all();
 
-    step("what is refused and warned about is so in these words", || answers::check(&kubectl, &image))?;
-    step(&format!("{} pods of as many shapes are created", shapes.len()), || {
-        each(&shapes, |shape| created(&kubectl, shape, &image))?;
-        generated_name(&kubectl, &image)?;
-        without_namespace(&kubectl, &image)
+    step("kubectl prints the documented rejections and warnings", || {
+        rejections_and_warnings::check(&kubectl, &image)
     })?;
-    let pods = step("all of them start", || await_pods(&kubectl, APP, true))?;
-    step("each has what its case asks for, where and how wide", || {
-        each(&shapes, |shape| as_expected(&kubectl, shape, &pods))
+    step(&format!("{} different pods are created", cases.len()), || {
+        for_each_case(&cases, |case| create_case(&kubectl, case, &image))?;
+        create_with_generated_name(&kubectl, &image)?;
+        create_without_namespace(&kubectl, &image)
     })?;
-    step("a debugging container gets in, without the key", || debugged(&kubectl, &image))
+    let pods = step("all pods start", || wait_for_pods(&kubectl, APP, true))?;
+    step("the containers of each pod can or cannot read the key as expected", || {
+        for_each_case(&cases, |case| assert_case(&kubectl, case, &pods))
+    })?;
+    step("a debugging container starts and has no key", || assert_debug_container(&kubectl, &image))
 }
 
-/// Checks every case, and names all that fail.
-fn each(shapes: &[Shape], check: impl Fn(&Shape) -> Result<()>) -> Result<()> {
-    let failed = |shape: &Shape| check(shape).err().map(|error| format!("{}: {error:#}", shape.name));
-    let failures: Vec<String> = shapes.iter().filter_map(failed).collect();
+/// Checks every case, and returns an error that lists all cases that fail.
+fn for_each_case(cases: &[PodCase], check: impl Fn(&PodCase) -> Result<()>) -> Result<()> {
+    let failure = |case: &PodCase| check(case).err().map(|error| format!("{}: {error:#}", case.name));
+    let failures: Vec<String> = cases.iter().filter_map(failure).collect();
     ensure!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(())
 }
 
-fn created(kubectl: &Kubectl<'_>, shape: &Shape, image: &str) -> Result<()> {
-    let heard = create(kubectl, &[], &shape.manifest(image).to_string())?;
-    ensure!(heard.accepted, "refused: {}", heard.told.join("\n"));
-    let expected: Vec<String> = shape.warnings.iter().map(|warning| format!("Warning: {warning}")).collect();
-    ensure!(heard.told == expected, "kubectl told {:?} instead of {expected:?}", heard.told);
-    Ok(())
+fn create_case(kubectl: &Kubectl<'_>, case: &PodCase, image: &str) -> Result<()> {
+    let result = create(kubectl, &[], &case.manifest(image).to_string())?;
+    ensure!(result.accepted, "the pod was rejected: {}", result.stderr_lines.join("\n"));
+    case.assert_warnings(&result)
 }
 
-/// The Secret's name is not known at admission: the issuance API has it.
-fn generated_name(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
-    let mut pod = super::shape::shape("generated").manifest(image);
+/// Creates a pod with a generated name. The webhook cannot know the name of its Secret, so the pod gets its
+/// certificate from the issuance API.
+fn create_with_generated_name(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
+    let mut pod = pod_case("generated").manifest(image);
     pod["metadata"]["name"] = Value::Null;
     pod["metadata"]["generateName"] = "generated-".into();
-    let heard = create(kubectl, &[], &pod.to_string())?;
-    ensure!(heard.accepted && heard.told.is_empty(), "generateName: {}", heard.told.join("\n"));
+    let result = create(kubectl, &[], &pod.to_string())?;
+    ensure!(
+        result.accepted && result.stderr_lines.is_empty(),
+        "kubectl printed about a pod with generateName: {}",
+        result.stderr_lines.join("\n")
+    );
     Ok(())
 }
 
-fn without_namespace(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
-    let pod = super::shape::shape("no-namespace").manifest(image);
-    // kubectl fills in the namespace of an object, but not of a raw request.
-    let heard = create(kubectl, &["--raw", &format!("/api/v1/namespaces/{APP}/pods")], &pod.to_string())?;
-    ensure!(heard.accepted, "a pod without a namespace: {}", heard.told.join("\n"));
+/// Creates a pod that does not name its namespace.
+fn create_without_namespace(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
+    let pod = pod_case("no-namespace").manifest(image);
+    // kubectl adds the namespace to an object, but not to a raw request.
+    let path = format!("/api/v1/namespaces/{APP}/pods");
+    let result = create(kubectl, &["--raw", &path], &pod.to_string())?;
+    ensure!(result.accepted, "a pod without a namespace was rejected: {}", result.stderr_lines.join("\n"));
     Ok(())
 }
 
-fn as_expected(kubectl: &Kubectl<'_>, shape: &Shape, pods: &[Value]) -> Result<()> {
+fn assert_case(kubectl: &Kubectl<'_>, case: &PodCase, pods: &[Value]) -> Result<()> {
     let pod =
-        pods.iter().find(|pod| pod["metadata"]["name"] == shape.name).context("there is no such pod")?;
+        pods.iter().find(|pod| pod["metadata"]["name"] == case.name).context("the pod does not exist")?;
     let inits = names(&pod["spec"]["initContainers"]);
-    ensure!(inits == shape.order, "the init containers are {inits:?}");
-    ours_is_ours(pod)?;
-    for container in &shape.without {
+    ensure!(inits == case.init_containers, "the init containers are {inits:?}");
+    assert_fetch_container(pod)?;
+    for container in &case.without_files {
         let mounts = &find(pod, container)?["volumeMounts"];
-        ensure!(!mounts.to_string().contains("certmint"), "{container} is not named and mounts {mounts}");
+        ensure!(!mounts.to_string().contains("certmint"), "container {container} has the mounts {mounts}");
     }
-    for (container, how) in &shape.readers {
-        let program = format!(
-            "cd {} && grep -q 'PRIVATE KEY' tls.key && grep -q CERTIFICATE tls.crt && echo $(id -u) $(stat -Lc '%a %u:%g' tls.key) && stat -Lc %a ..data",
-            shape.place()
-        );
-        let printed = kubectl.exec(shape.name, container, &["sh", "-c", &program])?;
-        let (read, directory) = printed.trim().split_once('\n').with_context(|| printed.clone())?;
-        ensure!(
-            read == *how,
-            "{container} reads the key as \"{read}\" (uid mode owner:group), not \"{how}\""
-        );
-        let world = how.contains(" 444 ");
-        ensure!(
-            directory.ends_with('0') != world,
-            "{container}: the files' directory has the mode {directory}"
-        );
+    for reader in &case.readers {
+        assert_reads_key(kubectl, case, reader)?;
     }
-    if shape.name == "guaranteed" {
-        ensure!(pod["status"]["qosClass"] == "Guaranteed", "its QoS class is {}", pod["status"]["qosClass"]);
+    if case.name == "guaranteed" {
+        ensure!(pod["status"]["qosClass"] == "Guaranteed", "the QoS class is {}", pod["status"]["qosClass"]);
     }
     Ok(())
 }
 
-/// Our container runs our image and does not hold the token that speaks for the app.
-fn ours_is_ours(pod: &Value) -> Result<()> {
-    let ours = find(pod, "certmint")?;
-    let image = ours["image"].as_str().unwrap_or_default();
-    ensure!(image.contains("/certmint-fetch:"), "our container runs {image}");
-    let mounts = ours["volumeMounts"].as_array().into_iter().flatten();
-    let token = mounts.filter(|mount| mount["mountPath"] == API_TOKEN_DIR).map(|mount| &mount["name"]);
-    let token: Vec<&Value> = token.collect();
-    ensure!(token == ["certmint-token"], "our container mounts {token:?} at {API_TOKEN_DIR}");
+/// Asserts that a container can read the key, that its user and the mode and owner of the file are as expected, and
+/// that others have access to the directory only if the file is readable for everyone.
+fn assert_reads_key(kubectl: &Kubectl<'_>, case: &PodCase, reader: &KeyReader) -> Result<()> {
+    let KeyReader { container, access } = reader;
+    let program = format!(
+        "cd {} && grep -q 'PRIVATE KEY' tls.key && grep -q CERTIFICATE tls.crt && echo $(id -u) $(stat -Lc '%a %u:%g' tls.key) && stat -Lc %a ..data",
+        case.mount_path()
+    );
+    let printed = kubectl.exec(case.name, container, &["sh", "-c", &program])?;
+    let (found, directory_mode) = printed.trim().split_once('\n').with_context(|| printed.clone())?;
+    ensure!(
+        found == *access,
+        "container {container} reads the key as \"{found}\" (uid mode owner:group), not as \"{access}\""
+    );
+    let world_readable = access.contains(" 444 ");
+    ensure!(
+        directory_mode.ends_with('0') != world_readable,
+        "in container {container}, the files' directory has the mode {directory_mode}"
+    );
     Ok(())
 }
 
-/// `kubectl debug` adds an ephemeral container to a pod that runs.
-fn debugged(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
-    let (pod, looks) =
+/// Asserts that the certmint-fetch container runs Certmint's image, and has its own token instead of the pod's.
+fn assert_fetch_container(pod: &Value) -> Result<()> {
+    let fetch_container = find(pod, "certmint")?;
+    let image = fetch_container["image"].as_str().unwrap_or_default();
+    ensure!(image.contains("/certmint-fetch:"), "the certmint-fetch container runs the image {image}");
+    let mounts = fetch_container["volumeMounts"].as_array().into_iter().flatten();
+    let tokens = mounts.filter(|mount| mount["mountPath"] == API_TOKEN_DIRECTORY).map(|mount| &mount["name"]);
+    let tokens: Vec<&Value> = tokens.collect();
+    ensure!(
+        tokens == ["certmint-token"],
+        "the certmint-fetch container mounts {tokens:?} at {API_TOKEN_DIRECTORY}"
+    );
+    Ok(())
+}
+
+/// Adds an ephemeral container to a running pod with `kubectl debug`, and asserts that it does not see the key.
+fn assert_debug_container(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
+    let (pod, script) =
         ("user-of-pod", "ls /var/run/secrets/certmint.dev/tls.key || echo nothing; sleep 3600");
     let image = format!("--image={image}");
-    kubectl.run(&["debug", pod, "--quiet", &image, "--container=looks", "--", "sh", "-c", looks])?;
-    wait::until("the debugging container to look", PATIENCE, || {
-        let log = kubectl.logs(pod, "looks")?;
+    kubectl.run(&["debug", pod, "--quiet", &image, "--container=debugger", "--", "sh", "-c", script])?;
+    wait::until("the debugging container to print its result", DEFAULT_TIMEOUT, || {
+        let log = kubectl.logs(pod, "debugger")?;
         Ok(if log.contains("nothing") { Observed::Yes(()) } else { Observed::NotYet(log) })
     })?;
     let pod = kubectl.get(&["pod", pod])?;
     let mounts = pod["spec"]["ephemeralContainers"][0]["volumeMounts"].to_string();
-    ensure!(!mounts.contains("certmint"), "the debugging container mounts {mounts}");
+    ensure!(!mounts.contains("certmint"), "the debugging container has the mounts {mounts}");
     ensure!(is_true(&pod, "Ready"), "the pod is no longer ready");
     Ok(())
 }
@@ -135,7 +157,8 @@ fn debugged(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
 fn find<'a>(pod: &'a Value, name: &str) -> Result<&'a Value> {
     let lists = ["initContainers", "containers"].map(|list| pod["spec"][list].as_array());
     let mut all = lists.into_iter().flatten().flatten();
-    all.find(|container| container["name"] == name).with_context(|| format!("there is no container {name}"))
+    all.find(|container| container["name"] == name)
+        .with_context(|| format!("the pod has no container {name}"))
 }
 
 fn names(containers: &Value) -> Vec<&str> {

@@ -1,68 +1,76 @@
-//! A node that restarts: kubelet and every container of the namespace end, and what was in memory is gone.
+//! The scenario `node-restart` scales the controller to zero and restarts the node: kubelet and containers end, and
+//! the certificates, which are in memory, are lost. It asserts that the pods run again with the certificates of their
+//! Secrets.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::{Kubectl, is_true};
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Observed};
-use certmint_local_cluster::workload::{await_pods, manifest};
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::workload::{manifest, wait_for_pods};
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
-use super::volume;
-use crate::story::PATIENCE;
+use super::certificate_volume;
 
 const NAME: &str = "node-restart";
-/// One pod with the sidecar, one whose container runs once.
-const PODS: [(&str, &str); 2] = [("sidecar", "true"), ("once", "false")];
+/// Deployments by name, and the value of their annotation `certmint.dev/renew`: one has a native sidecar, the other
+/// an init container that runs once.
+const DEPLOYMENTS: [(&str, &str); 2] = [("sidecar", "true"), ("once", "false")];
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    ensure!(cluster.is_local(), "the node of somebody's cluster is not restarted for a test");
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let kubectl = namespace(cluster, NAME, &[])?;
+    ensure!(cluster.is_local(), "this scenario restarts the node, so it needs a local cluster");
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let kubectl = create_namespace(cluster, NAME, &[])?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
-    let pods = step("pods run with their certificates", || started(&kubectl, &image))?;
-    step("the controller goes away", || installation::scale_controller(cluster, 0))?;
-    let outcome = step("the node goes down: what was in memory is gone", || go_down(cluster, &pods))
-        .and_then(|()| step("it comes up again", || cluster.start_service("kubelet")))
-        .and_then(|()| step("the pods run again with their certificates", || run_again(&kubectl, &pods)));
-    // A kubelet that stays down would fail everything after this.
+    let pods = step("pods run with their certificates", || start_pods_and_wait(&kubectl, &image))?;
+    step("the controller is scaled to zero", || installation::scale_controller_and_wait(cluster, 0))?;
+    let result =
+        step("the node stops, and the certificates in memory are lost", || stop_node(cluster, &pods))
+            .and_then(|()| step("the kubelet starts", || cluster.start_service("kubelet")))
+            .and_then(|()| {
+                step("the pods run again with their certificates", || {
+                    wait_for_restarted_pods(&kubectl, &pods)
+                })
+            });
+    // The kubelet is started in any case, because all later scenarios need it.
     drop(cluster.start_service("kubelet"));
-    step("the controller is back", || installation::scale_controller(cluster, 2))?;
-    outcome
+    step("the controller is scaled up", || installation::scale_controller_and_wait(cluster, 2))?;
+    result
 }
 
-fn started(kubectl: &Kubectl<'_>, image: &str) -> Result<Vec<Value>> {
+fn start_pods_and_wait(kubectl: &Kubectl<'_>, image: &str) -> Result<Vec<Value>> {
     let mut pods = Vec::new();
-    for (name, renew) in PODS {
+    for (name, renew) in DEPLOYMENTS {
         let annotations = json!({ "certmint.dev/inject": "true", "certmint.dev/renew": renew });
         kubectl.apply(&manifest("deployment", name, image, &annotations).to_string())?;
     }
-    for (name, _) in PODS {
-        pods.extend(await_pods(kubectl, name, true)?);
+    for (name, _) in DEPLOYMENTS {
+        pods.extend(wait_for_pods(kubectl, name, true)?);
     }
     Ok(pods)
 }
 
-fn go_down(cluster: &Cluster, pods: &[Value]) -> Result<()> {
+fn stop_node(cluster: &Cluster, pods: &[Value]) -> Result<()> {
     cluster.stop_service("kubelet")?;
     cluster.kill_containers(NAME)?;
     for pod in pods {
-        volume::empty(cluster, pod)?;
+        certificate_volume::unmount(cluster, pod)?;
     }
     Ok(())
 }
 
-/// The same pods, each container of them started anew and the files there as the Secret has them.
-fn run_again(kubectl: &Kubectl<'_>, before: &[Value]) -> Result<()> {
+/// Waits until the same pods are ready again with restarted containers. Asserts that they have the certificates of
+/// their Secrets.
+fn wait_for_restarted_pods(kubectl: &Kubectl<'_>, before: &[Value]) -> Result<()> {
     for pod in before {
-        let name = pod["metadata"]["name"].as_str().context("a pod without a name")?;
-        wait::until(&format!("{name} to run again"), PATIENCE, || {
+        let name = pod["metadata"]["name"].as_str().context("a pod has no name")?;
+        wait::until(&format!("{name} to run again"), DEFAULT_TIMEOUT, || {
             let now = kubectl.get(&["pod", name])?;
-            ensure!(now["metadata"]["uid"] == pod["metadata"]["uid"], "it is another pod");
-            let again = restarts(&now, "containerStatuses") > restarts(pod, "containerStatuses");
-            Ok(if again && is_true(&now, "Ready") {
+            ensure!(now["metadata"]["uid"] == pod["metadata"]["uid"], "another pod has the name {name}");
+            let restarted = restarts(&now, "containerStatuses") > restarts(pod, "containerStatuses");
+            Ok(if restarted && is_true(&now, "Ready") {
                 Observed::Yes(())
             } else {
                 Observed::NotYet(now["status"].to_string())
@@ -76,7 +84,7 @@ fn run_again(kubectl: &Kubectl<'_>, before: &[Value]) -> Result<()> {
             &format!("{workload}-certmint-tls"),
             "--output=go-template={{index .data \"tls.crt\" | base64decode}}",
         ])?;
-        ensure!(certificate.trim() == encoded.trim(), "{name} has another certificate than its Secret");
+        ensure!(certificate.trim() == encoded.trim(), "{name} does not have the certificate of its Secret");
     }
     Ok(())
 }

@@ -1,19 +1,21 @@
-//! Another mutation that adds containers once ours has run: a MutatingAdmissionPolicy, which the API server asks
-//! again, as it does our webhook, whenever something has changed the pod.
+//! The scenario `second-webhook` has a MutatingAdmissionPolicy that adds containers to a pod after Certmint has
+//! injected it. The API server then calls Certmint's webhook again.
+//!
+//! It asserts that the added container can read the key, and that the pod has the certmint-fetch container once, in
+//! the right place.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Observed};
-use certmint_local_cluster::workload::await_pods;
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::workload::wait_for_pods;
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
 use super::create;
-use super::shape::{Shape, shape};
-use crate::story::PATIENCE;
+use super::pod_case::{APP, pod_case};
 
 const NAME: &str = "second-webhook";
 const KEY: &str = "/var/run/secrets/certmint.dev/tls.key";
@@ -24,42 +26,42 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         "mutatingadmissionpolicies",
         "1.36",
     )?;
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let kubectl = namespace(cluster, NAME, &[])?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let kubectl = create_namespace(cluster, NAME, &[])?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
-    let outcome = step("a mutation is there that adds a container to what we have injected", || {
+    let result = step("a policy adds containers to injected pods", || {
         kubectl.apply(&policy(&image).to_string())?;
         kubectl.apply(&binding().to_string()).map(drop)
     })
-    .and_then(|()| added(&kubectl, &image));
-    // It is no namespace's, so it does not go with ours.
+    .and_then(|()| assert_added_container(&kubectl, &image));
+    // The policy has no namespace, so it is not deleted with one.
     for kind in ["mutatingadmissionpolicybinding", "mutatingadmissionpolicy"] {
         kubectl.delete(&[kind, NAME])?;
     }
-    outcome
+    result
 }
 
-fn added(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
-    step("the API server applies it", || {
-        wait::until("the added container in a dry run", PATIENCE, || {
-            let heard =
-                create(kubectl, &["--dry-run=server", "--output=json"], &pod("trial", image).to_string())?;
-            let there = heard.printed.contains("\"late\"");
-            Ok(if there { Observed::Yes(()) } else { Observed::NotYet(heard.told.join("\n")) })
+fn assert_added_container(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
+    step("the API server applies the policy", || {
+        wait::until("the added container in a dry run", DEFAULT_TIMEOUT, || {
+            let trial = pod_case("trial").manifest(image).to_string();
+            let result = create(kubectl, &["--dry-run=server", "--output=json"], &trial)?;
+            let added = result.stdout.contains("\"late\"");
+            Ok(if added { Observed::Yes(()) } else { Observed::NotYet(result.stderr_lines.join("\n")) })
         })
     })?;
-    let pod = step("a pod comes up with it", || {
-        kubectl.apply(&pod(NAME, image).to_string())?;
-        let pods = await_pods(kubectl, super::shape::APP, true)?;
+    let pod = step("a pod with the added containers starts", || {
+        kubectl.apply(&pod_case(NAME).manifest(image).to_string())?;
+        let pods = wait_for_pods(kubectl, APP, true)?;
         pods.into_iter().next().context("there is no pod")
     })?;
-    step("our container is there once, and stays where it was", || {
+    step("the pod has the certmint-fetch container once, after the added init container", || {
         let inits = pod["spec"]["initContainers"].as_array().into_iter().flatten();
         let inits: Vec<_> = inits.filter_map(|init| init["name"].as_str()).collect();
         ensure!(inits == ["early", "certmint"], "the init containers are {inits:?}");
         Ok(())
     })?;
-    step("the added container reads the key", || {
+    step("the app and the added container can read the key", || {
         for container in ["app", "late"] {
             kubectl.exec(NAME, container, &["grep", "-q", "PRIVATE KEY", KEY])?;
         }
@@ -67,12 +69,7 @@ fn added(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     })
 }
 
-fn pod(name: &'static str, image: &str) -> Value {
-    let shape: Shape = shape(name);
-    shape.manifest(image)
-}
-
-/// Adds an init container before ours and a container after the app's, to pods that carry our label.
+/// Returns a policy that adds an init container before the certmint-fetch container, and a container after the app.
 fn policy(image: &str) -> Value {
     let early = format!(
         r#"JSONPatch{{op: "add", path: "/spec/initContainers/0", value: Object.spec.initContainers{{name: "early", image: "{image}", command: ["true"]}}}}"#
@@ -80,7 +77,8 @@ fn policy(image: &str) -> Value {
     let late = format!(
         r#"JSONPatch{{op: "add", path: "/spec/containers/-", value: Object.spec.containers{{name: "late", image: "{image}"}}}}"#
     );
-    // A condition of the mutation, not of the match: the API server asks only those again that matched at first.
+    // This condition is part of the mutation and not of the match conditions: the API server calls a policy again
+    // only when it matched the first time.
     let expression = format!(
         "object.metadata.?labels['certmint.dev/injected'].orValue('') == 'true' && !object.spec.containers.exists(container, container.name == 'late') ? [{early}, {late}] : []"
     );

@@ -1,4 +1,7 @@
-//! What kubectl prints to whoever annotates.
+//! The scenario `annotations` writes wrong and suspicious annotations with kubectl.
+//!
+//! It asserts the complete message that kubectl prints for each of them: wrong values and keys are rejected,
+//! suspicious ones are accepted with a warning, and an opt-in in an excluded namespace is rejected.
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
@@ -6,13 +9,13 @@ use certmint_local_cluster::progress::step;
 use certmint_local_cluster::{command, installation};
 use serde_json::json;
 
-use super::scene::{Scene, both_streams, deployment, said};
+use super::fixture::{CertificateFixture, deployment, run_for_stderr, with_merged_output};
 
-/// What kubectl puts before the sentence of a refusal.
+/// Text that kubectl prints before the webhook's message.
 const DENIED: &str = "Error from server: admission webhook \"workloads.certmint.dev\" denied the request: ";
 
-/// A wrong annotation (without prefix), and what stands after [`DENIED`].
-const REFUSED: [(&str, &str); 16] = [
+/// Wrong annotation without its prefix, and the webhook's message.
+const REJECTED: [(&str, &str); 16] = [
     (
         "inject=ture",
         r#"InvalidAnnotation: annotation certmint.dev/inject: "ture" is not allowed (did you mean "true"?); use one of true, false"#,
@@ -79,8 +82,8 @@ const REFUSED: [(&str, &str); 16] = [
     ),
 ];
 
-/// A doubtful annotation (without prefix), and what kubectl warns of.
-const DOUBTFUL: [(&str, &str); 3] = [
+/// Suspicious annotation without its prefix, and kubectl's warning.
+const SUSPICIOUS: [(&str, &str); 3] = [
     (
         "containers=app,sidecar",
         r#"certmint: SuspiciousSetting: annotation certmint.dev/containers names "sidecar", but the pod has only app"#,
@@ -96,72 +99,78 @@ const DOUBTFUL: [(&str, &str); 3] = [
 ];
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let scene = Scene::new(cluster, "annotations")?;
-    scene.deploy("web", &[])?;
-    step("kubectl annotate: every wrong value and key is refused in a sentence", || annotate(&scene))?;
-    step("kubectl apply: so it is, and all faults are told at once", || apply(&scene))?;
-    step("kubectl annotate: what is doubtful is taken, with a warning", || warned(&scene))?;
-    step("in an excluded namespace it is refused at once, not passed over", || excluded(&scene))
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let fixture = CertificateFixture::new(cluster, "annotations")?;
+    fixture.deploy("web", &[])?;
+    step("kubectl annotate prints why a wrong value or key is rejected", || {
+        assert_annotations_rejected(&fixture)
+    })?;
+    step("kubectl apply prints all errors of a workload at once", || assert_all_errors_reported(&fixture))?;
+    step("kubectl prints a warning about a suspicious annotation", || assert_warnings(&fixture))?;
+    step("an opt-in in an excluded namespace is rejected", || assert_excluded_namespaces(&fixture))
 }
 
-fn annotate(scene: &Scene<'_>) -> Result<()> {
-    let before = scene.kubectl.get(&["deployment/web"])?["metadata"]["resourceVersion"].clone();
-    for (annotation, expected) in REFUSED {
+fn assert_annotations_rejected(fixture: &CertificateFixture<'_>) -> Result<()> {
+    let before = fixture.kubectl.get(&["deployment/web"])?["metadata"]["resourceVersion"].clone();
+    for (annotation, expected) in REJECTED {
         let annotation = format!("certmint.dev/{annotation}");
-        let (taken, told) =
-            said(&scene.kubectl, &["annotate", "--overwrite", "deployment/web", &annotation])?;
+        let arguments = ["annotate", "--overwrite", "deployment/web", &annotation];
+        let result = run_for_stderr(&fixture.kubectl, &arguments)?;
         ensure!(
-            !taken && told == format!("{DENIED}{expected}\n"),
-            "kubectl annotate {annotation} said: {told}"
+            !result.succeeded && result.stderr == format!("{DENIED}{expected}\n"),
+            "kubectl annotate {annotation} printed: {}",
+            result.stderr
         );
     }
-    let after = scene.kubectl.get(&["deployment/web"])?["metadata"]["resourceVersion"].clone();
-    ensure!(before == after, "a refused annotation changed the Deployment");
+    let after = fixture.kubectl.get(&["deployment/web"])?["metadata"]["resourceVersion"].clone();
+    ensure!(before == after, "a rejected annotation changed the Deployment");
     Ok(())
 }
 
-fn apply(scene: &Scene<'_>) -> Result<()> {
+fn assert_all_errors_reported(fixture: &CertificateFixture<'_>) -> Result<()> {
     let wrong = deployment("wrong", &[("duration", "banana"), ("order", "middle"), ("renew", "never")]);
-    let apply = scene.kubectl.apply(&wrong.to_string());
-    let told = apply.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    let error = fixture.kubectl.apply(&wrong.to_string()).err();
+    let error = error.map(|error| format!("{error:#}")).unwrap_or_default();
     let expected = r#"denied the request: InvalidAnnotation: annotation certmint.dev/duration: "banana" is not a duration: write a whole number with a unit, like 24h, 90m or 1h30m (units d, h, m, s); annotation certmint.dev/renew: "never" is not allowed; use one of true, false; annotation certmint.dev/order: "middle" is not allowed; use one of first, last"#;
-    ensure!(told.contains(expected), "kubectl apply said: {told}");
+    ensure!(error.contains(expected), "kubectl apply printed: {error}");
     Ok(())
 }
 
-fn warned(scene: &Scene<'_>) -> Result<()> {
-    for (annotation, expected) in DOUBTFUL {
+fn assert_warnings(fixture: &CertificateFixture<'_>) -> Result<()> {
+    for (annotation, expected) in SUSPICIOUS {
         let (key, value) = annotation.split_once('=').unwrap_or_default();
-        let (taken, told) =
-            said(&scene.kubectl, &["annotate", "deployment/web", &format!("certmint.dev/{key}={value}")])?;
+        let annotation = format!("certmint.dev/{key}={value}");
+        let result = run_for_stderr(&fixture.kubectl, &["annotate", "deployment/web", &annotation])?;
         ensure!(
-            taken && told == format!("Warning: {expected}\n"),
-            "kubectl annotate {annotation} said: {told}"
+            result.succeeded && result.stderr == format!("Warning: {expected}\n"),
+            "kubectl annotate {annotation} printed: {}",
+            result.stderr
         );
-        scene.kubectl.run(&["annotate", "deployment/web", &format!("certmint.dev/{key}-")])?;
+        fixture.kubectl.run(&["annotate", "deployment/web", &format!("certmint.dev/{key}-")])?;
     }
-    let mut idle = deployment("idle", &[("duration", "1h")]);
-    idle["metadata"]["annotations"] = json!({ "certmint.dev/duration": "1h" });
-    let create = scene.kubectl.command(&["create", "--filename=-", "--dry-run=server"]);
-    let told = command::output_with_input(&mut both_streams(&create), &idle.to_string())?;
+    // A workload that has options but does not opt in.
+    let mut not_opted_in = deployment("idle", &[("duration", "1h")]);
+    not_opted_in["metadata"]["annotations"] = json!({ "certmint.dev/duration": "1h" });
+    let create = fixture.kubectl.command(&["create", "--filename=-", "--dry-run=server"]);
+    let printed = command::output_with_input(&mut with_merged_output(&create), &not_opted_in.to_string())?;
     let expected = "Warning: certmint: SuspiciousSetting: annotation certmint.dev/duration has no effect without certmint.dev/inject=true";
-    ensure!(told.lines().any(|line| line == expected), "kubectl create said: {told}");
+    ensure!(printed.lines().any(|line| line == expected), "kubectl create printed: {printed}");
     Ok(())
 }
 
-/// Where no webhook may hold up a pod, the workload's author is told all the same.
-fn excluded(scene: &Scene<'_>) -> Result<()> {
+/// Opts a workload in in namespaces whose pods the webhook never sees. The webhook still sees the workload, and
+/// rejects it.
+fn assert_excluded_namespaces(fixture: &CertificateFixture<'_>) -> Result<()> {
     for namespace in ["kube-system", installation::SYSTEM_NAMESPACE] {
-        let kubectl = scene.cluster.kubectl().namespace(namespace);
+        let kubectl = fixture.cluster.kubectl().namespace(namespace);
         let opted_in = deployment("certmint-excluded", &[]);
         let mut create = kubectl.command(&["create", "--filename=-", "--dry-run=server"]);
-        let told = command::output_with_input(&mut create, &opted_in.to_string());
-        let told = told.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        let created = command::output_with_input(&mut create, &opted_in.to_string());
+        let error = created.err().map(|error| format!("{error:#}")).unwrap_or_default();
         let expected = format!(
             "denied the request: NotAllowed: namespace {namespace} is excluded by the policy; ask your platform engineer to change excludedNamespaces"
         );
-        ensure!(told.contains(&expected), "in {namespace} kubectl said: {told}");
+        ensure!(error.contains(&expected), "in namespace {namespace}, kubectl printed: {error}");
     }
     Ok(())
 }

@@ -1,4 +1,7 @@
-//! Every kind of key, checked and used by OpenSSL.
+//! The scenario `key-algorithms` opts in one workload for each key algorithm.
+//!
+//! It asserts with OpenSSL that key and certificate have this algorithm, that they belong together, that the chain is
+//! valid, and that a client and a server with this certificate complete a TLS 1.3 handshake.
 
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -9,10 +12,10 @@ use certmint_local_cluster::progress::step;
 use certmint_local_cluster::{command, installation, machine};
 use serde_json::json;
 
-use super::scene::{Scene, both_streams};
+use super::fixture::{CertificateFixture, with_merged_output};
 use crate::story::secret_files::SecretFiles;
 
-/// An algorithm, and how OpenSSL prints such a key.
+/// Value of the annotation, and what OpenSSL prints about a certificate with such a key.
 const ALGORITHMS: [(&str, [&str; 2]); 6] = [
     ("ecdsa-p256", ["Public-Key: (256 bit)", "NIST CURVE: P-256"]),
     ("ecdsa-p384", ["Public-Key: (384 bit)", "NIST CURVE: P-384"]),
@@ -24,69 +27,77 @@ const ALGORITHMS: [(&str, [&str; 2]); 6] = [
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     machine::install(machine::VERIFIERS)?;
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let scene = Scene::new(cluster, "key-algorithms")?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let fixture = CertificateFixture::new(cluster, "key-algorithms")?;
     for (algorithm, _) in ALGORITHMS {
-        scene.deploy(algorithm, &[("key-algorithm", algorithm)])?;
-        scene.serve(algorithm, &json!({ "selector": { "app": algorithm } }))?;
+        fixture.deploy(algorithm, &[("key-algorithm", algorithm)])?;
+        fixture.apply_service(algorithm, &json!({ "selector": { "app": algorithm } }))?;
     }
     for (algorithm, printed) in ALGORITHMS {
-        step(&format!("{algorithm}: key, chain and a TLS 1.3 handshake"), || {
-            scene.named(algorithm, &[algorithm])?;
-            let files = SecretFiles::of(&scene.kubectl, &format!("{algorithm}-certmint-tls"))?;
-            let text = files.text()?;
+        step(&format!("OpenSSL accepts key and chain with {algorithm}, and uses them for TLS 1.3"), || {
+            fixture.wait_for_names(algorithm, &[algorithm])?;
+            let files = SecretFiles::read(&fixture.kubectl, &format!("{algorithm}-certmint-tls"))?;
+            let text = files.certificate_text()?;
             for words in printed {
-                ensure!(text.contains(words), "the certificate does not say {words:?}:\n{text}");
+                ensure!(
+                    text.contains(words),
+                    "the text of the certificate does not contain {words:?}:\n{text}"
+                );
             }
-            files.key_fits()?;
+            files.assert_key_matches()?;
             let name = format!("{algorithm}.key-algorithms.svc");
             files.verify(&["-purpose", "sslserver", "-verify_hostname", &name])?;
             files.verify(&["-purpose", "sslclient"])?;
-            handshake(&files, &name)
+            assert_handshake(&files, &name)
         })?;
     }
     Ok(())
 }
 
-/// Both sides show the certificate and check the other's; the server answers a request only then.
-fn handshake(files: &SecretFiles, name: &str) -> Result<()> {
-    let server = Server::start(files)?;
+/// Asserts that a client and a server that use this certificate verify each other over TLS 1.3, and that the server
+/// answers a request.
+fn assert_handshake(files: &SecretFiles, name: &str) -> Result<()> {
+    let server = OpensslServer::start(files)?;
     let mut client = Command::new("openssl");
     client.args(["s_client", "-brief", "-ign_eof", "-connect", &server.address, "-verify_hostname", name]);
-    // What `-brief` tells goes to the standard error.
-    let mut client = both_streams(both(&mut client, files));
-    let told = command::output_with_input(&mut client, "GET / HTTP/1.0\r\n\r\n")?;
+    // With `-brief`, openssl prints its result to standard error.
+    let mut client = with_merged_output(add_tls_options(&mut client, files));
+    let printed = command::output_with_input(&mut client, "GET / HTTP/1.0\r\n\r\n")?;
     let peer = format!("Verified peername: {name}");
     for words in ["Protocol version: TLSv1.3", "Verification: OK", &peer, "HTTP/1.0 200 ok"] {
-        ensure!(told.contains(words), "the client does not say {words:?}:\n{told}");
+        ensure!(printed.contains(words), "the client does not print {words:?}:\n{printed}");
     }
     Ok(())
 }
 
-fn both<'a>(openssl: &'a mut Command, files: &SecretFiles) -> &'a mut Command {
+/// Adds the options of client and server: TLS 1.3, verification, and certificate, key and roots from the files.
+fn add_tls_options<'a>(openssl: &'a mut Command, files: &SecretFiles) -> &'a mut Command {
     let (certificate, key) = (files.path("tls.crt"), files.path("tls.key"));
     openssl.args(["-tls1_3", "-verify_return_error", "-CAfile"]).arg(files.path("ca.crt"));
     openssl.arg("-cert").arg(&certificate).arg("-cert_chain").arg(&certificate).arg("-key").arg(key)
 }
 
-/// `openssl s_server` on a free port of the loopback, ended when dropped.
-struct Server {
+/// The program `openssl s_server` on a free port of the loopback interface. It is stopped on drop.
+struct OpensslServer {
     process: Child,
-    /// Kept open: a server that cannot print ends.
+    /// Kept open, because the server ends when it cannot print.
     _output: Lines<BufReader<ChildStdout>>,
     address: String,
 }
 
-impl Server {
+impl OpensslServer {
     fn start(files: &SecretFiles) -> Result<Self> {
         let mut openssl = Command::new("openssl");
         openssl.args(["s_server", "-accept", "127.0.0.1:0", "-Verify", "2", "-www"]);
-        both(&mut openssl, files).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        add_tls_options(&mut openssl, files)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut process = openssl.spawn().context("cannot start openssl")?;
-        let mut output = BufReader::new(process.stdout.take().context("no output of openssl")?).lines();
-        let said = output.by_ref().map_while(std::result::Result::ok);
-        let address = said.filter_map(|line| line.strip_prefix("ACCEPT ").map(str::to_owned)).next();
-        let address = address.context("openssl s_server did not say where it listens");
+        let mut output = BufReader::new(process.stdout.take().context("openssl has no output")?).lines();
+        let lines = output.by_ref().map_while(std::result::Result::ok);
+        let address = lines.filter_map(|line| line.strip_prefix("ACCEPT ").map(str::to_owned)).next();
+        let address = address.context("openssl s_server did not print its address");
         if address.is_err() {
             drop(process.kill());
             drop(process.wait());
@@ -95,9 +106,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for OpensslServer {
     fn drop(&mut self) {
-        // One that has ended already needs no end.
+        // An error means that the process has ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,40 +1,49 @@
-//! What the policy decides, while everything runs on.
+//! The scenario `policy` changes the policy while Certmint runs: names, lifetimes, algorithms, excluded namespaces
+//! and domains, and at last to a broken policy.
+//!
+//! It asserts that every server loads the changes without a restart, that annotations against the policy are
+//! rejected, that only affected certificates are reissued, and that a broken policy leaves the last valid one in
+//! force.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::namespaces::namespace;
+use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::policy_file::PolicyFile;
 use certmint_local_cluster::progress::step;
 use certmint_local_cluster::{command, installation, workload};
 use serde_json::json;
 
-use super::scene::{Scene, deployment, said};
+use super::fixture::{CertificateFixture, deployment, run_for_stderr};
 use crate::story::secret_files::SecretFiles;
 use crate::story::{events, metrics};
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    installation::install(cluster, installation::SHORT_LIVED)?;
-    let scene = Scene::new(cluster, "policy")?;
-    let excluded = namespace(cluster, "policy-excluded", &[])?;
-    scene.deploy("web", &[])?;
-    scene.serve("web", &json!({ "selector": { "app": "web" } }))?;
-    scene.named("web", &["web"])?;
-    scene.deploy("big", &[("key-algorithm", "rsa-2048")])?;
-    scene.named("big", &[])?;
+    installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
+    let fixture = CertificateFixture::new(cluster, "policy")?;
+    let excluded = create_namespace(cluster, "policy-excluded", &[])?;
+    fixture.deploy("web", &[])?;
+    fixture.apply_service("web", &json!({ "selector": { "app": "web" } }))?;
+    fixture.wait_for_names("web", &["web"])?;
+    fixture.deploy("big", &[("key-algorithm", "rsa-2048")])?;
+    fixture.wait_for_names("big", &[])?;
 
-    let policy = PolicyFile::of(cluster)?;
-    let shown = changed(&scene, &excluded, &policy);
-    // Whatever happened: it is not to stay like that.
-    let mended = step("the policy mended, the servers run", || {
+    let policy = PolicyFile::read(cluster)?;
+    let result = change_policy(&fixture, &excluded, &policy);
+    // The policy is restored in any case, because other scenarios use the same installation.
+    let restored = step("the original policy is restored, and the servers are ready", || {
         policy.restore()?;
-        workload::rolled_out(&system(cluster), "certmint-controller").map(drop)
+        workload::wait_for_rollout(&system(cluster), "certmint-controller").map(drop)
     });
-    shown?;
-    mended
+    result?;
+    restored
 }
 
-fn changed(scene: &Scene<'_>, excluded: &Kubectl<'_>, policy: &PolicyFile<'_>) -> Result<()> {
+fn change_policy(
+    fixture: &CertificateFixture<'_>,
+    excluded: &Kubectl<'_>,
+    policy: &PolicyFile<'_>,
+) -> Result<()> {
     let rules = json!({
         "extraDnsNames": { "policy": ["pay.example.com"] },
         "shortestDuration": "2h",
@@ -42,43 +51,55 @@ fn changed(scene: &Scene<'_>, excluded: &Kubectl<'_>, policy: &PolicyFile<'_>) -
         "keyAlgorithms": ["ecdsa-p256", "ed25519"],
         "excludedNamespaces": ["policy-excluded"],
     });
-    step("a changed policy is taken by every server without a restart", || policy.change(&rules))?;
-    step("nobody gets a name by asking, only one that the policy grants the namespace", || names(scene))?;
-    step("durations, algorithms and namespaces: what is not allowed is refused by name", || {
-        bounds(scene, excluded)
+    step("every server loads a changed policy without a restart", || policy.change_and_wait(&rules))?;
+    step("only names that the policy grants to the namespace are issued", || assert_names(fixture))?;
+    step("lifetimes, algorithms and namespaces that the policy does not allow are rejected", || {
+        assert_limits(fixture, excluded)
     })?;
-    step("what is there and not allowed any more stays, and is told in an Event", || outlawed(scene))?;
-    step("what the policy does not change is not issued again, and what it changes is", || {
+    step("a certificate that the policy no longer allows stays, and an Event says why", || {
+        assert_forbidden_certificate_stays(fixture)
+    })?;
+    step("only certificates that the policy affects are reissued", || {
         let mut rules = rules.clone();
-        // Alone, it would wait for the workload's turn within the hour.
+        // A change of the default lifetime alone would be spread over an hour. The other changes apply at once.
         rules["defaultDuration"] = "12h".into();
         rules["clusterDomain"] = "k8s.example.org".into();
         rules["trustDomain"] = "example.org".into();
-        policy.change(&rules)?;
-        let long = format!("web.{}.svc.k8s.example.org", scene.namespace);
-        scene.certificate("web", "to be of the other domain", |found| found.names.contains(&long))?;
-        let files = SecretFiles::of(&scene.kubectl, "web-certmint-tls")?;
-        let secret = scene.kubectl.get(&["secret", "web-certmint-tls"])?;
-        let duration = &secret["metadata"]["annotations"]["certmint.dev/duration"];
-        ensure!(duration == "12h", "it was issued for {duration}");
-        files.verify(&["-purpose", "sslserver", "-verify_hostname", &long])?;
-        let text = files.text()?;
-        ensure!(text.contains("URI:spiffe://example.org/ns/policy/sa/default"), "{text}");
-        Ok(())
+        policy.change_and_wait(&rules)?;
+        assert_new_domains(fixture)
     })?;
-    step("a broken policy is refused by every server, which go on with the last good one", || {
-        policy.spoil(r#"{"keyAlgorithms":[]}"#)?;
-        broken(scene)
+    step("every server rejects a broken policy, and keeps the last valid one", || {
+        policy.write_invalid_and_wait(r#"{"keyAlgorithms":[]}"#)?;
+        assert_last_valid_policy(fixture)
     })?;
-    step("servers that start with a broken policy begin with the last good one", || starts_anew(scene))
+    step("servers that start with a broken policy load the last valid one", || restart_servers(fixture))
+}
+
+/// Waits until the certificate has names in the new cluster domain, and asserts its lifetime and its SPIFFE ID.
+fn assert_new_domains(fixture: &CertificateFixture<'_>) -> Result<()> {
+    let long = format!("web.{}.svc.k8s.example.org", fixture.namespace);
+    fixture.wait_for_certificate("web", "to have names in the new cluster domain", |found| {
+        found.names.contains(&long)
+    })?;
+    let files = SecretFiles::read(&fixture.kubectl, "web-certmint-tls")?;
+    let secret = fixture.kubectl.get(&["secret", "web-certmint-tls"])?;
+    let duration = &secret["metadata"]["annotations"]["certmint.dev/duration"];
+    ensure!(duration == "12h", "the certificate has the lifetime {duration}");
+    files.verify(&["-purpose", "sslserver", "-verify_hostname", &long])?;
+    let text = files.certificate_text()?;
+    ensure!(
+        text.contains("URI:spiffe://example.org/ns/policy/sa/default"),
+        "the certificate is not in the new trust domain: {text}"
+    );
+    Ok(())
 }
 
 fn system(cluster: &Cluster) -> Kubectl<'_> {
     cluster.kubectl().namespace(installation::SYSTEM_NAMESPACE)
 }
 
-fn names(scene: &Scene<'_>) -> Result<()> {
-    let asks = |name: &str| format!("certmint.dev/dns-names={name}");
+fn assert_names(fixture: &CertificateFixture<'_>) -> Result<()> {
+    let annotation = |name: &str| format!("certmint.dev/dns-names={name}");
     let denied = |name: &str| {
         format!(
             "NotAllowed: annotation certmint.dev/dns-names: {name} is not allowed in namespace policy; ask your platform engineer to add it to extraDnsNames, or remove it (names of Services are always allowed)"
@@ -91,33 +112,39 @@ fn names(scene: &Scene<'_>) -> Result<()> {
         "big.policy.svc",
         "kubernetes.default.svc.cluster.local",
     ] {
-        refused(&scene.kubectl, &asks(name), &denied(name))?;
+        assert_rejected(&fixture.kubectl, &annotation(name), &denied(name))?;
     }
-    refused(
-        &scene.kubectl,
-        &asks("*.pay.example.com"),
+    assert_rejected(
+        &fixture.kubectl,
+        &annotation("*.pay.example.com"),
         r#"InvalidAnnotation: annotation certmint.dev/dns-names: "*.pay.example.com" is not a DNS name: wildcards are not issued; write a lowercase name like payments.shop.svc"#,
     )?;
     let mut other = deployment("other", &[("dns-names", "pay.example.com")]);
     other["metadata"]["namespace"] = "default".into();
-    let mut create = scene.cluster.kubectl().command(&["create", "--dry-run=server", "--filename=-"]);
-    let told = command::output_with_input(&mut create, &other.to_string());
-    let told = told.err().map(|error| format!("{error:#}")).unwrap_or_default();
-    ensure!(told.contains("pay.example.com is not allowed in namespace default"), "kubectl said: {told}");
+    let mut create = fixture.cluster.kubectl().command(&["create", "--dry-run=server", "--filename=-"]);
+    let created = command::output_with_input(&mut create, &other.to_string());
+    let error = created.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(
+        error.contains("pay.example.com is not allowed in namespace default"),
+        "kubectl create printed: {error}"
+    );
 
-    scene.deploy("pay", &[("dns-names", "pay.example.com,eu.pay.example.com")])?;
-    scene.certificate("pay", "to have the extra names", |found| found.names.len() == 2)?;
-    let files = SecretFiles::of(&scene.kubectl, "pay-certmint-tls")?;
+    fixture.deploy("pay", &[("dns-names", "pay.example.com,eu.pay.example.com")])?;
+    fixture.wait_for_certificate("pay", "to have the granted names", |found| found.names.len() == 2)?;
+    let files = SecretFiles::read(&fixture.kubectl, "pay-certmint-tls")?;
     for name in ["pay.example.com", "eu.pay.example.com"] {
         files.verify(&["-purpose", "sslserver", "-verify_hostname", name])?;
     }
-    // The issuing CA is constrained to what the policy grants, these names included.
-    let chain = files.issuing_ca_text()?;
-    ensure!(chain.contains("DNS:pay.example.com") && !chain.contains("DNS:bank.example.com"), "{chain}");
+    // The name constraints of the issuing CA contain the names that the policy grants.
+    let issuing_ca = files.issuing_ca_text()?;
+    ensure!(
+        issuing_ca.contains("DNS:pay.example.com") && !issuing_ca.contains("DNS:bank.example.com"),
+        "the issuing CA does not have the expected name constraints: {issuing_ca}"
+    );
     Ok(())
 }
 
-fn bounds(scene: &Scene<'_>, excluded: &Kubectl<'_>) -> Result<()> {
+fn assert_limits(fixture: &CertificateFixture<'_>, excluded: &Kubectl<'_>) -> Result<()> {
     for (annotation, expected) in [
         ("duration=1h", "annotation certmint.dev/duration: 1h is not allowed; the policy allows 2h to 480h"),
         (
@@ -129,44 +156,51 @@ fn bounds(scene: &Scene<'_>, excluded: &Kubectl<'_>) -> Result<()> {
             "annotation certmint.dev/key-algorithm: rsa-4096 is not allowed; the policy allows ecdsa-p256, ed25519",
         ),
     ] {
-        refused(&scene.kubectl, &format!("certmint.dev/{annotation}"), &format!("NotAllowed: {expected}"))?;
+        let annotation = format!("certmint.dev/{annotation}");
+        assert_rejected(&fixture.kubectl, &annotation, &format!("NotAllowed: {expected}"))?;
     }
     excluded.apply(&workload::manifest("deployment", "web", "none", &json!({})).to_string())?;
-    refused(
+    assert_rejected(
         excluded,
         "certmint.dev/inject=true",
         "NotAllowed: namespace policy-excluded is excluded by the policy; ask your platform engineer to change excludedNamespaces",
     )
 }
 
-fn refused(kubectl: &Kubectl<'_>, annotation: &str, expected: &str) -> Result<()> {
-    let (taken, told) = said(kubectl, &["annotate", "--overwrite", "deployment/web", annotation])?;
+/// Asserts that kubectl annotate is rejected with exactly this message.
+fn assert_rejected(kubectl: &Kubectl<'_>, annotation: &str, expected: &str) -> Result<()> {
+    let result = run_for_stderr(kubectl, &["annotate", "--overwrite", "deployment/web", annotation])?;
     let expected = format!(
         "Error from server: admission webhook \"workloads.certmint.dev\" denied the request: {expected}\n"
     );
-    ensure!(!taken && told == expected, "kubectl annotate {annotation} said: {told}");
+    ensure!(
+        !result.succeeded && result.stderr == expected,
+        "kubectl annotate {annotation} printed: {}",
+        result.stderr
+    );
     Ok(())
 }
 
-fn outlawed(scene: &Scene<'_>) -> Result<()> {
-    let before = scene.now("big")?;
-    is_told(
-        &scene.kubectl,
+fn assert_forbidden_certificate_stays(fixture: &CertificateFixture<'_>) -> Result<()> {
+    let before = fixture.current_certificate("big")?;
+    wait_for_event(
+        &fixture.kubectl,
         "Deployment/big",
         "NotAllowed",
         "Deployment/big in policy: annotation certmint.dev/key-algorithm: rsa-2048 is not allowed; the policy allows ecdsa-p256, ed25519",
     )?;
-    let (taken, told) = said(&scene.kubectl, &["label", "deployment/big", "team=checkout"])?;
-    // No webhook is asked about a change that is not Certmint's.
-    ensure!(taken && told.is_empty(), "kubectl label said: {told}");
-    ensure!(scene.now("big")? == before, "the certificate changed");
+    let result = run_for_stderr(&fixture.kubectl, &["label", "deployment/big", "team=checkout"])?;
+    // The API server does not call the webhook for a change that does not affect Certmint's keys.
+    ensure!(result.succeeded && result.stderr.is_empty(), "kubectl label printed: {}", result.stderr);
+    ensure!(fixture.current_certificate("big")? == before, "the certificate of big was reissued");
     Ok(())
 }
 
-fn broken(scene: &Scene<'_>) -> Result<()> {
-    let cluster = scene.cluster;
-    refused(
-        &scene.kubectl,
+/// Asserts that the webhook applies the last valid policy, and that metrics and an Event report the broken one.
+fn assert_last_valid_policy(fixture: &CertificateFixture<'_>) -> Result<()> {
+    let cluster = fixture.cluster;
+    assert_rejected(
+        &fixture.kubectl,
         "certmint.dev/duration=1h",
         "NotAllowed: annotation certmint.dev/duration: 1h is not allowed; the policy allows 2h to 480h",
     )?;
@@ -174,30 +208,35 @@ fn broken(scene: &Scene<'_>) -> Result<()> {
     for component in ["webhook", "controller"] {
         let selector = format!("--selector=app.kubernetes.io/component={component}");
         for pod in system.list(&["pods", &selector])? {
-            let shown = metrics::value(cluster, &pod, "certmint_policy_rejected")?;
-            ensure!(shown.as_deref() == Some("1"), "{} shows {shown:?}", pod["metadata"]["name"]);
+            let value = metrics::value(cluster, &pod, "certmint_policy_rejected")?;
+            ensure!(
+                value.as_deref() == Some("1"),
+                "{} has the metric certmint_policy_rejected {value:?}",
+                pod["metadata"]["name"]
+            );
         }
     }
     let note = "the new policy is not valid, the last valid one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
-    is_told(&system, "Deployment/certmint-controller", "InvalidPolicy", note)
+    wait_for_event(&system, "Deployment/certmint-controller", "InvalidPolicy", note)
 }
 
-/// Waits until there is an Event that says exactly that.
-fn is_told(kubectl: &Kubectl<'_>, object: &str, reason: &str, note: &str) -> Result<()> {
-    events::await_told(kubectl, object, reason, |told| told == note)
-        .with_context(|| format!("{object} is to be told {note:?}"))
+/// Waits for an Event about the object with exactly this note.
+fn wait_for_event(kubectl: &Kubectl<'_>, object: &str, reason: &str, note: &str) -> Result<()> {
+    events::wait_for_event(kubectl, object, reason, |found| found == note)
+        .with_context(|| format!("the expected note is {note:?}"))
         .map(drop)
 }
 
-/// A webhook and a controller are deleted; their successors start while the policy is broken.
-fn starts_anew(scene: &Scene<'_>) -> Result<()> {
-    let system = system(scene.cluster);
+/// Deletes a pod of the webhook and one of the controller, and asserts that their replacements apply the last valid
+/// policy.
+fn restart_servers(fixture: &CertificateFixture<'_>) -> Result<()> {
+    let system = system(fixture.cluster);
     for component in ["webhook", "controller"] {
         let selector = format!("--selector=app.kubernetes.io/component={component}");
         let pods = system.list(&["pods", &selector])?;
         let first = pods.first().and_then(|pod| pod["metadata"]["name"].as_str()).unwrap_or_default();
         system.delete(&["pod", first])?;
-        workload::rolled_out(&system, &format!("certmint-{component}"))?;
+        workload::wait_for_rollout(&system, &format!("certmint-{component}"))?;
     }
-    broken(scene)
+    assert_last_valid_policy(fixture)
 }

@@ -1,4 +1,4 @@
-//! The rights that the release's Roles give, one verb on one resource each.
+//! The permissions of the release's Roles and ClusterRoles, taken apart into one verb on one resource each.
 
 use std::fmt;
 
@@ -8,41 +8,41 @@ use certmint_local_cluster::cluster::audit::Request;
 use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
 use serde_json::Value;
 
-/// One right.
+/// A permission: one verb on one resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Grant {
-    /// The Role that gives it, as `Kind/name`.
+pub(super) struct Permission {
+    /// The Role or ClusterRole that grants the permission, as `Kind/name`.
     role: String,
-    /// The namespace it ends at; a ClusterRole's has none.
+    /// Namespace of the Role; `None` for a ClusterRole.
     namespace: Option<String>,
     api_group: String,
-    /// With its subresource after a slash, if it is for that.
+    /// Resource, with a subresource after a slash.
     resource: String,
     verb: String,
-    /// The only object it is for, if it is for one.
+    /// Name of the only object that the permission covers; `None` for all objects.
     name: Option<String>,
 }
 
-/// Every right of the release's Roles and ClusterRoles, as the API server has them.
-pub(super) fn of_release(cluster: &Cluster) -> Result<Vec<Grant>> {
+/// Returns every permission of the release's Roles and ClusterRoles, as the API server has stored them.
+pub(super) fn of_release(cluster: &Cluster) -> Result<Vec<Permission>> {
     let selector = "--selector=app.kubernetes.io/instance=certmint";
     let roles = cluster.kubectl().list(&["clusterroles,roles", "--all-namespaces", selector])?;
-    let grants: Vec<Grant> = roles.iter().flat_map(of_role).collect();
-    ensure!(!grants.is_empty(), "the release has no Roles");
-    Ok(grants)
+    let permissions: Vec<Permission> = roles.iter().flat_map(of_role).collect();
+    ensure!(!permissions.is_empty(), "the release has no Roles");
+    Ok(permissions)
 }
 
-fn of_role(role: &Value) -> Vec<Grant> {
+fn of_role(role: &Value) -> Vec<Permission> {
     let metadata = &role["metadata"];
     let title = format!("{}/{}", text(&role["kind"]), text(&metadata["name"]));
-    let mut grants = Vec::new();
+    let mut permissions = Vec::new();
     for rule in role["rules"].as_array().into_iter().flatten() {
         let names = texts(&rule["resourceNames"]);
         let names = if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() };
         for api_group in texts(&rule["apiGroups"]) {
             for resource in texts(&rule["resources"]) {
                 for verb in texts(&rule["verbs"]) {
-                    grants.extend(names.iter().map(|name| Grant {
+                    permissions.extend(names.iter().map(|name| Permission {
                         role: title.clone(),
                         namespace: metadata["namespace"].as_str().map(str::to_owned),
                         api_group: api_group.clone(),
@@ -54,15 +54,15 @@ fn of_role(role: &Value) -> Vec<Grant> {
             }
         }
     }
-    grants
+    permissions
 }
 
-impl Grant {
-    /// Whether a request needs this right. One in our own namespace is what the Role there is for, and no reason for a
-    /// ClusterRole.
+impl Permission {
+    /// Returns whether a request needs this permission. Requests in Certmint's namespace need the Role there, so they
+    /// do not count as a use of a ClusterRole.
     pub(super) fn covers(&self, request: &Request) -> bool {
         let object = &request.object;
-        let place = match &self.namespace {
+        let namespace_matches = match &self.namespace {
             Some(namespace) => object.namespace == *namespace,
             None => object.namespace != SYSTEM_NAMESPACE,
         };
@@ -70,7 +70,7 @@ impl Grant {
             "" => object.resource.clone(),
             subresource => format!("{}/{subresource}", object.resource),
         };
-        place
+        namespace_matches
             && self.verb == request.verb
             && self.api_group == object.api_group
             && self.resource == resource
@@ -78,7 +78,7 @@ impl Grant {
     }
 }
 
-impl fmt::Display for Grant {
+impl fmt::Display for Permission {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { role, namespace, api_group, resource, verb, name } = self;
         let place = namespace.as_deref().map_or_else(String::new, |namespace| format!(" in {namespace}"));
@@ -109,17 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn a_right_is_needed_by_a_request_within_it() {
+    fn a_permission_covers_the_requests_within_it() {
         let rules = json!([{ "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["ca"], "verbs": ["get"] }]);
         let role =
             |metadata: Value| of_role(&json!({ "kind": "Role", "metadata": metadata, "rules": rules }));
-        let [own] = &role(json!({ "name": "r", "namespace": SYSTEM_NAMESPACE }))[..] else { panic!() };
-        assert!(own.covers(&request(SYSTEM_NAMESPACE, "get", "ca")));
-        assert!(!own.covers(&request(SYSTEM_NAMESPACE, "get", "other")));
-        assert!(!own.covers(&request(SYSTEM_NAMESPACE, "patch", "ca")));
-        assert!(!own.covers(&request("shop", "get", "ca")));
-        let [everywhere] = &role(json!({ "name": "r" }))[..] else { panic!() };
-        assert!(everywhere.covers(&request("shop", "get", "ca")));
-        assert!(!everywhere.covers(&request(SYSTEM_NAMESPACE, "get", "ca")));
+        let [in_role] = &role(json!({ "name": "r", "namespace": SYSTEM_NAMESPACE }))[..] else { panic!() };
+        assert!(in_role.covers(&request(SYSTEM_NAMESPACE, "get", "ca")));
+        assert!(!in_role.covers(&request(SYSTEM_NAMESPACE, "get", "other")));
+        assert!(!in_role.covers(&request(SYSTEM_NAMESPACE, "patch", "ca")));
+        assert!(!in_role.covers(&request("shop", "get", "ca")));
+        let [in_cluster_role] = &role(json!({ "name": "r" }))[..] else { panic!() };
+        assert!(in_cluster_role.covers(&request("shop", "get", "ca")));
+        assert!(!in_cluster_role.covers(&request(SYSTEM_NAMESPACE, "get", "ca")));
     }
 }

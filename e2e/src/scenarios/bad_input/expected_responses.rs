@@ -1,10 +1,10 @@
-//! What each input of the hostile caller has to come to.
+//! The expected response to each input of the program `hostile`.
 
-/// An input and its outcome.
-type Answer = (&'static str, &'static str);
+/// Name of an input, and the expected response.
+type ExpectedResponse = (&'static str, &'static str);
 
-/// From the webhook: bodies, and what a good review is answered in the end.
-pub(super) const WEBHOOK: &[Answer] = &[
+/// Responses of the webhook.
+pub(super) const WEBHOOK: &[ExpectedResponse] = &[
     ("review", "200 patched"),
     ("charset parameter", "200 patched"),
     ("empty", "400 BadReview"),
@@ -20,8 +20,8 @@ pub(super) const WEBHOOK: &[Answer] = &[
     ("v99", "400 BadReview"),
     ("no uid", "400 BadReview"),
     ("100,000 deep", "400 BadReview"),
-    // Depth where nobody looks is only text.
-    ("100,000 deep where nobody looks", "200 patched"),
+    // The webhook does not parse this part of the object, so its depth does not matter.
+    ("100,000 deep in an ignored field", "200 patched"),
     ("100,000 unknown annotations", "200 denied BadReview"),
     ("300,000 names", "200 denied InvalidAnnotation"),
     ("gzip bomb", "415 BadRequest"),
@@ -30,20 +30,20 @@ pub(super) const WEBHOOK: &[Answer] = &[
     ("1,000 connections without a handshake", "200 patched"),
     ("100 requests that withhold their bodies", "200 patched"),
     ("body a byte a second", "408 BadRequest"),
-    ("a body that nobody asked for", "405 BadRequest"),
+    ("unexpected body", "405 BadRequest"),
 ];
 
-/// From the issuance API, which asks for a token first.
-pub(super) const CONTROLLER: &[Answer] = &[
+/// Responses of the controller's issuance API, which checks the token first.
+pub(super) const CONTROLLER: &[ExpectedResponse] = &[
     ("1,000 connections without a handshake", "401 Unauthenticated"),
     ("100 requests that withhold their bodies", "401 Unauthenticated"),
-    // It takes no body, so that it waits for none.
+    // The issuance API does not accept a body, so it does not wait for one.
     ("body a byte a second", "413 BadRequest"),
-    ("a body that nobody asked for", "413 BadRequest"),
+    ("unexpected body", "413 BadRequest"),
 ];
 
-/// From both.
-pub(super) const BOTH: &[Answer] = &[
+/// Responses of both servers.
+pub(super) const BOTH: &[ExpectedResponse] = &[
     ("GET", "405 BadRequest"),
     ("another path", "404 BadRequest"),
     ("not HTTP", "400"),

@@ -1,0 +1,127 @@
+//! Causes for a missing certificate after the API server has accepted the annotation.
+
+use anyhow::{Context as _, Result, ensure};
+use certmint_local_cluster::kubectl::Kubectl;
+use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::workload;
+use serde_json::json;
+
+use super::kubectl_output::KubectlOutput;
+
+/// Applies workloads that a webhook would have rejected or changed.
+pub(super) fn opt_in_before_installation(output: &KubectlOutput<'_>) -> Result<()> {
+    let kubectl = &output.kubectl;
+    output.apply_opted_in("unheard", &json!({}))?;
+    let opted_in = json!({ "certmint.dev/inject": "true" });
+    let mut missed = output.deployment("missed", &json!({}), &json!({}));
+    missed["spec"]["template"]["metadata"]["annotations"] = opted_in.clone();
+    missed["spec"]["template"]["metadata"]["labels"]["certmint.dev/inject"] = "true".into();
+    kubectl.apply(&missed.to_string())?;
+    workload::wait_for_pods(kubectl, "missed", false)?;
+
+    // This Deployment looks as if the policy had allowed the name when it was annotated.
+    let annotations = json!({ "certmint.dev/inject": "true", "certmint.dev/dns-names": "pay.example.com" });
+    let mut greedy = output.deployment("greedy", &annotations, &json!({}));
+    greedy["metadata"]["labels"]["certmint.dev/managed"] = "true".into();
+    greedy["spec"]["template"]["metadata"]["annotations"] = annotations;
+    greedy["spec"]["template"]["metadata"]["annotations"]["certmint.dev/copied"] = "inject,dns-names".into();
+    kubectl.apply(&greedy.to_string()).map(drop)
+}
+
+/// Waits for the Events on these workloads, and asserts that the commands of the first one help.
+pub(super) fn wait_for_missed_opt_ins(output: &KubectlOutput<'_>) -> Result<()> {
+    output.wait_for_deployment_code("unheard", "OptInMissed")?;
+    output.wait_for_pod_code("missed", "NotInjected")?;
+    output.wait_for_deployment_code("greedy", "NotAllowed")?;
+    // These are the commands that the Event OptInMissed names.
+    output.kubectl.run(&["annotate", "deployment/unheard", "certmint.dev/inject-"])?;
+    output.kubectl.run(&["annotate", "deployment/unheard", "certmint.dev/inject=true"])?;
+    workload::wait_for_pods(&output.kubectl, "unheard", true).map(drop)
+}
+
+/// Creates a foreign Secret that has the name of a workload's Secret, and two workloads that name the same Secret.
+pub(super) fn create_name_conflicts(output: &KubectlOutput<'_>) -> Result<()> {
+    let kubectl = &output.kubectl;
+    kubectl.run(&["create", "secret", "generic", "foreign-certmint-tls", "--from-literal=mine=yes"])?;
+    output.apply_opted_in("foreign", &json!({}))?;
+    let shared = json!({ "certmint.dev/secret-name": "shared" });
+    output.apply_opted_in("first", &shared)?;
+    workload::wait_for_pods(kubectl, "first", true)?;
+    // The second workload has another service account, so it cannot use the first one's certificate.
+    kubectl.run(&["create", "serviceaccount", "other"])?;
+    let annotations = json!({ "certmint.dev/inject": "true", "certmint.dev/secret-name": "shared" });
+    let second = output.deployment("second", &annotations, &json!({ "serviceAccountName": "other" }));
+    kubectl.apply(&second.to_string()).map(drop)
+}
+
+pub(super) fn wait_for_name_conflicts(output: &KubectlOutput<'_>) -> Result<()> {
+    output.wait_for_deployment_code("foreign", "ForeignSecret")?;
+    output.wait_for_pod_code("foreign", "ForeignSecret")?;
+    output.wait_for_event_code("secret/foreign-certmint-tls", "ForeignSecret")?;
+    output.wait_for_deployment_code("second", "SecretClaimed")?;
+    output.wait_for_pod_code("second", "SecretClaimed")?;
+    output.wait_for_event_code("secret/shared", "SecretClaimed")?;
+    // kubectl describe shows annotations of a Secret, but not its Events.
+    wait_for_secret_description(output, "certmint.dev/workload: Deployment/first")
+}
+
+/// Damages the Secret of `first`, which has a certificate, and waits for the Events.
+pub(super) fn damage_secret(output: &KubectlOutput<'_>) -> Result<()> {
+    let patch = json!({ "stringData": { "tls.crt": "junk" } }).to_string();
+    output.kubectl.run(&["patch", "secret/shared", "--patch", &patch])?;
+    output.wait_for_deployment_code("first", "SecretDamaged")?;
+    output.wait_for_event_code("secret/shared", "SecretDamaged")?;
+    wait_for_secret_description(output, "certmint.dev/reason: damaged:")
+}
+
+/// Waits until `kubectl describe` of the Secret `shared` prints these words.
+fn wait_for_secret_description(output: &KubectlOutput<'_>, words: &str) -> Result<()> {
+    wait::until(&format!("kubectl describe secret to print {words}"), DEFAULT_TIMEOUT, || {
+        let text = output.kubectl.run(&["describe", "secret/shared"])?;
+        Ok(if text.contains(words) { Observed::Yes(()) } else { Observed::NotYet(text) })
+    })
+}
+
+pub(super) fn assert_no_service_reported(output: &KubectlOutput<'_>) -> Result<()> {
+    let described = output.kubectl.run(&["describe", "deployment/first"])?;
+    ensure!(
+        described.contains("no Service selects its pods"),
+        "kubectl describe deployment does not say that no Service selects the pods: {described}"
+    );
+    Ok(())
+}
+
+/// Starts a pod that cannot resolve the name of a Service, as if the network did not let it reach the issuance API.
+pub(super) fn wait_for_unreachable_api(output: &KubectlOutput<'_>) -> Result<()> {
+    // With its Secret, the pod would not need the API. A foreign Secret prevents that the controller creates it.
+    let create = ["create", "secret", "generic", "deaf-certmint-tls", "--from-literal=mine=yes"];
+    output.kubectl.run(&create)?;
+    let opted_in = json!({ "certmint.dev/inject": "true" });
+    let deployment = output.deployment("deaf", &opted_in, &json!({ "dnsPolicy": "Default" }));
+    output.kubectl.apply(&deployment.to_string())?;
+    output.wait_for_pod_code("deaf", "DeadlineExceeded")?;
+    output.wait_for_pod_code("deaf", "Unreachable")
+}
+
+/// Deletes the CA's Secret, waits for the reports, restores the Secret, and waits for the certificate.
+pub(super) fn remove_ca(output: &KubectlOutput<'_>, system: &Kubectl<'_>) -> Result<()> {
+    let mut ca = system.get(&["secret", "certmint-ca"])?;
+    let metadata = ca["metadata"].as_object_mut().context("the CA's Secret has no metadata")?;
+    metadata.retain(|key, _| matches!(key.as_str(), "name" | "labels" | "annotations"));
+    system.delete(&["secret", "certmint-ca"])?;
+    let reported = (|| {
+        output.wait_for_object_code(system, "deployment/certmint-controller", "CaUnavailable")?;
+        output.apply_opted_in("orphan", &json!({}))?;
+        output.wait_for_deployment_code("orphan", "CaUnavailable")?;
+        output.wait_for_pod_code("orphan", "CaUnavailable")
+    })();
+    // The Secret is restored in any case.
+    system.apply(&ca.to_string())?;
+    reported?;
+    wait::until("the certificate of the workload that waited for the CA", DEFAULT_TIMEOUT, || {
+        Ok(match output.kubectl.get(&["secret/orphan-certmint-tls"]) {
+            Ok(_) => Observed::Yes(()),
+            Err(error) => Observed::NotYet(format!("{error:#}")),
+        })
+    })
+}

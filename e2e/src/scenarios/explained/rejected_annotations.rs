@@ -1,0 +1,49 @@
+//! Annotations and labels that the webhook rejects.
+
+use anyhow::{Result, bail};
+use certmint_local_cluster::cluster::Cluster;
+use serde_json::json;
+
+use super::kubectl_output::KubectlOutput;
+
+/// Error code, and the annotation that is written together with `certmint.dev/inject=true`.
+const REJECTED: [(&str, &str); 7] = [
+    ("UnknownAnnotation", "certmint.dev/dns-name=pay.example.com"),
+    ("InvalidAnnotation", "certmint.dev/duration=a day"),
+    ("InvalidAnnotation", "certmint.dev/mount-path=etc/tls"),
+    ("InvalidAnnotation", "certmint.dev/secret-name=No_Name"),
+    ("NotAllowed", "certmint.dev/duration=1m"),
+    ("NotAllowed", "certmint.dev/dns-names=pay.example.com"),
+    ("UnsupportedMode", "certmint.dev/mode=kubelet"),
+];
+
+/// Asserts that kubectl prints an error that the page of errors explains, for each rejected change.
+pub(super) fn check(cluster: &Cluster, output: &KubectlOutput<'_>) -> Result<()> {
+    let kubectl = &output.kubectl;
+    kubectl.apply(&output.deployment("plain", &json!({}), &json!({})).to_string())?;
+    for (code, annotation) in REJECTED {
+        let result = kubectl.run(&["annotate", "deployment/plain", "certmint.dev/inject=true", annotation]);
+        assert_rejected(output, code, annotation, result)?;
+    }
+    let misspelt = kubectl.run(&["annotate", "deployment/plain", "certmint.dev/injekt=true"]);
+    assert_rejected(output, "UnknownAnnotation", "certmint.dev/injekt", misspelt)?;
+
+    let label = kubectl.run(&["label", "deployment/plain", "certmint.dev/inject=true"]);
+    assert_rejected(output, "WrittenAsLabel", "the opt-in as a label", label)?;
+
+    let excluded = cluster.kubectl().namespace("explained-closed");
+    excluded.apply(&output.deployment("plain", &json!({}), &json!({})).to_string())?;
+    let result = excluded.run(&["annotate", "deployment/plain", "certmint.dev/inject=true"]);
+    assert_rejected(output, "NotAllowed", "an opt-in in an excluded namespace", result)?;
+
+    kubectl.run(&["run", "late", "--image=none"])?;
+    let result = kubectl.run(&["annotate", "pod/late", "certmint.dev/inject=true"]);
+    assert_rejected(output, "TooLate", "an opt-in of an existing pod", result)
+}
+
+fn assert_rejected(output: &KubectlOutput<'_>, code: &str, what: &str, result: Result<String>) -> Result<()> {
+    match result {
+        Ok(printed) => bail!("{what} was accepted: {printed}"),
+        Err(error) => output.assert_explained(code, &format!("{error:#}")),
+    }
+}
