@@ -8,7 +8,7 @@ use std::{fmt, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_contract::ErrorCode;
-use certmint_contract::error_code::Channel;
+use certmint_contract::error_code::{Actor, Channel};
 use certmint_local_cluster::repository;
 
 /// Path of the page, from the repository's root.
@@ -116,19 +116,49 @@ impl fmt::Display for Entry {
     }
 }
 
-/// Returns the generated text of a code before its messages.
-fn introduction(code: ErrorCode) -> String {
-    let seen: Vec<_> = code.channels().iter().map(|channel| words(*channel)).collect();
-    let passes = if code.is_transient() { "It may pass by itself." } else { "It does not pass by itself." };
-    format!("{}\n\nSeen in: {}. {passes}\n\nWhat to do: {}", code.meaning(), seen.join(", "), code.remedy())
+/// Returns the generated table of all codes.
+pub(crate) fn index() -> String {
+    let rows = ErrorCode::ALL.iter().map(|code| {
+        let meaning = first_sentence(code.meaning());
+        format!("| [`{code}`](#{}) | {meaning} | {} |\n", code.as_str().to_lowercase(), actors(*code))
+    });
+    format!("| code | meaning | who acts |\n|---|---|---|\n{}", rows.collect::<String>())
 }
 
-fn words(channel: Channel) -> &'static str {
+/// Returns the first sentence of `text`, without its full stop.
+fn first_sentence(text: &str) -> &str {
+    text.split_once(". ").map_or(text.trim_end_matches('.'), |(first, _)| first)
+}
+
+/// Returns the generated text of a code before its messages.
+fn introduction(code: ErrorCode) -> String {
+    let channels: Vec<_> = code.channels().iter().map(|channel| channel_words(*channel)).collect();
+    let transient =
+        if code.is_transient() { "It can go away on its own." } else { "It does not go away on its own." };
+    let actors = if code.actors().is_empty() { String::new() } else { format!(" ({})", actors(code)) };
+    let (meaning, channels, remedy) = (code.meaning(), channels.join(", "), code.remedy());
+    format!("{meaning}\n\nSeen in: {channels}. {transient}\n\nWhat to do{actors}: {remedy}")
+}
+
+/// Returns the roles that act on a code. A dash means that no action is needed.
+fn actors(code: ErrorCode) -> String {
+    let roles: Vec<_> = code.actors().iter().map(|actor| role(*actor)).collect();
+    if roles.is_empty() { "–".to_owned() } else { roles.join(" or ") }
+}
+
+fn role(actor: Actor) -> &'static str {
+    match actor {
+        Actor::Developer => "developer",
+        Actor::PlatformEngineer => "platform engineer",
+    }
+}
+
+fn channel_words(channel: Channel) -> &'static str {
     match channel {
-        Channel::Rejection => "refusals by the webhook",
+        Channel::Rejection => "rejections by the webhook",
         Channel::Warning => "warnings of `kubectl`",
         Channel::Event => "Events",
-        Channel::Response => "answers over HTTPS",
+        Channel::Response => "HTTP responses",
         Channel::Termination => "termination messages",
         Channel::Log => "logs",
     }
@@ -167,7 +197,7 @@ mod tests {
     fn codes_keep_messages_and_get_an_introduction() {
         let page = ErrorPage::parse("### `PodGone`\n\nStale.\n\n- `it is … gone`: Nothing.\n");
         let codes = page.codes().unwrap();
-        let section = "### `PodGone`\n\nThe pod is being deleted, or does not exist any more.\n\nSeen in: answers over HTTPS, termination messages, logs. It does not pass by itself.\n\nWhat to do: No action is needed.\n\n- `it is … gone`: Nothing.\n\n### `NotYetIssued`\n";
+        let section = "### `PodGone`\n\nThe pod is being deleted, or does not exist any more.\n\nSeen in: HTTP responses, termination messages, logs. It does not go away on its own.\n\nWhat to do: No action is needed.\n\n- `it is … gone`: Nothing.\n\n### `NotYetIssued`\n";
         assert!(codes.contains(section), "{codes}");
     }
 
@@ -175,5 +205,13 @@ mod tests {
     fn rejects_messages_below_unknown_codes() {
         let page = ErrorPage::parse("### `Former`\n\n- `a message`: Words.\n");
         assert!(page.codes().unwrap_err().to_string().contains("below \"Former\", which is not a code"));
+    }
+
+    #[test]
+    fn the_index_links_each_code() {
+        let index = index();
+        assert_eq!(index.lines().count(), ErrorCode::ALL.len() + 2);
+        let row = "| [`CaUnavailable`](#caunavailable) | The controller has no CA to issue with: the CA is missing, or its root is damaged, replaced or expired | platform engineer |\n";
+        assert!(index.contains(row), "{index}");
     }
 }

@@ -51,12 +51,13 @@ fn documents(cache: &Cache) -> Result<Vec<Document>> {
             heading: "The server",
             text: printed(cache, "flags")?,
         },
-        Document { path: prometheus::PAGE, heading: "What is shown", text: printed(cache, "metrics")? },
+        Document { path: prometheus::PAGE, heading: "The metrics", text: printed(cache, "metrics")? },
         Document {
             path: "docs/src/reference/annotations.md",
             heading: "The annotations",
             text: annotations(),
         },
+        Document { path: error_page::PATH, heading: "Index", text: error_page::index() },
         Document { path: error_page::PATH, heading: "The codes", text: ErrorPage::read()?.codes()? },
     ])
 }
