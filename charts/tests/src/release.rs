@@ -39,7 +39,7 @@ pub(crate) fn define_monitoring(cluster: &Cluster) -> Result<()> {
         let file = file.to_string_lossy();
         let name = cluster.kubectl().run(&["create", "--output=name", "--filename", &file])?;
         let served = |crd: &Value| is_true(crd, "Established").then_some(());
-        cluster.kubectl().until(name.trim(), "to be served", SERVED_TIMEOUT, served)?;
+        cluster.kubectl().wait_for(name.trim(), "to be served", SERVED_TIMEOUT, served)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::images::{self, Image};
 use crate::kubectl::is_true;
-use crate::wait::{self, DEFAULT_TIMEOUT, Observed};
+use crate::wait::{self, Condition, DEFAULT_TIMEOUT};
 use crate::{command, repository, workload};
 
 /// Namespace of the installation.
@@ -51,7 +51,7 @@ pub fn wait_for_ready(cluster: &Cluster) -> Result<()> {
     let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     workload::wait_for_rollout(&kubectl, "certmint-controller")?;
     workload::wait_for_rollout(&kubectl, "certmint-webhook")?;
-    kubectl.until(
+    kubectl.wait_for(
         "mutatingwebhookconfiguration/certmint",
         "to contain the CA",
         DEFAULT_TIMEOUT,
@@ -66,16 +66,16 @@ pub fn wait_for_ready(cluster: &Cluster) -> Result<()> {
 }
 
 /// Creates an opted-in pod in a dry run, and checks whether the response is an injected pod.
-fn dry_run(cluster: &Cluster) -> Result<Observed<()>> {
+fn dry_run(cluster: &Cluster) -> Result<Condition<()>> {
     let pod =
         workload::manifest("pod", "certmint-dry-run", "none", &json!({ "certmint.dev/inject": "true" }));
     let kubectl = cluster.kubectl().namespace("default");
     let mut create = kubectl.command(&["create", "--dry-run=server", "--output=json", "--filename=-"]);
     let created: Value = serde_json::from_str(&command::output_with_input(&mut create, &pod.to_string())?)?;
     Ok(if workload::is_injected(&created) {
-        Observed::Yes(())
+        Condition::Met(())
     } else {
-        Observed::NotYet("the API server returned the pod without injection".to_owned())
+        Condition::NotYet("the API server returned the pod without injection".to_owned())
     })
 }
 
@@ -91,9 +91,9 @@ pub fn scale_controller_and_wait(cluster: &Cluster, replicas: u32) -> Result<()>
         let ready = pods.iter().filter(|pod| is_true(pod, "Ready")).count();
         let settled = pods.len() == replicas as usize && ready == pods.len();
         Ok(if settled {
-            Observed::Yes(())
+            Condition::Met(())
         } else {
-            Observed::NotYet(format!("{ready} of {} pods are ready", pods.len()))
+            Condition::NotYet(format!("{ready} of {} pods are ready", pods.len()))
         })
     })
 }

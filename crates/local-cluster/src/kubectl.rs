@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::command;
-use crate::wait::{self, Observed};
+use crate::wait::{self, Condition};
 
 /// A source of commands that reach one cluster.
 pub trait CommandFactory: fmt::Debug + Sync {
@@ -132,7 +132,7 @@ impl<'a> Kubectl<'a> {
     ///
     /// # Errors
     /// When `deadline` passes first. The error contains the object's last status.
-    pub fn until<T>(
+    pub fn wait_for<T>(
         &self,
         object: &str,
         what: &str,
@@ -142,8 +142,8 @@ impl<'a> Kubectl<'a> {
         wait::until(&format!("{object} {what}"), deadline, || {
             let current = self.get(&[object])?;
             Ok(match condition(&current) {
-                Some(found) => Observed::Yes(found),
-                None => Observed::NotYet(current["status"].to_string()),
+                Some(found) => Condition::Met(found),
+                None => Condition::NotYet(current["status"].to_string()),
             })
         })
     }

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{images, workload};
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ impl<'a> Admissions<'a> {
             owner["metadata"]["namespace"].as_str().context("the owner has no namespace")?,
         )?;
         kubectl.apply(&creator(&image, &opted_in_pod(&owner)).to_string())?;
-        kubectl.until(&format!("pod/{CREATOR}"), "to run", DEFAULT_TIMEOUT, |creator| {
+        kubectl.wait_for(&format!("pod/{CREATOR}"), "to run", DEFAULT_TIMEOUT, |creator| {
             (creator["status"]["phase"] == "Running").then_some(())
         })?;
         let admissions = Self { kubectl };
@@ -62,9 +62,9 @@ impl<'a> Admissions<'a> {
         wait::until(&format!("{count} more admissions"), DEFAULT_TIMEOUT, || {
             let results = self.results()?;
             Ok(if results.total() >= before + count {
-                Observed::Yes(results)
+                Condition::Met(results)
             } else {
-                Observed::NotYet(format!("{results:?}"))
+                Condition::NotYet(format!("{results:?}"))
             })
         })
     }
@@ -75,7 +75,7 @@ impl<'a> Admissions<'a> {
     /// When the pod does not end in time.
     pub fn stop(self) -> Result<AdmissionResults> {
         self.kubectl.exec(CREATOR, "creator", &["sh", "-c", "kill 1"])?;
-        self.kubectl.until(&format!("pod/{CREATOR}"), "to end", DEFAULT_TIMEOUT, |creator| {
+        self.kubectl.wait_for(&format!("pod/{CREATOR}"), "to end", DEFAULT_TIMEOUT, |creator| {
             (creator["status"]["phase"] == "Succeeded").then_some(())
         })?;
         self.results()

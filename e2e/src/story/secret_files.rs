@@ -10,7 +10,9 @@ use certmint_local_cluster::kubectl::Kubectl;
 
 /// Temporary directory with `tls.crt`, `tls.key` and `ca.crt`. It is removed on drop.
 #[derive(Debug)]
-pub struct SecretFiles(PathBuf);
+pub struct SecretFiles {
+    directory: PathBuf,
+}
 
 impl SecretFiles {
     /// Writes the files of the Secret.
@@ -20,7 +22,7 @@ impl SecretFiles {
     pub fn read(kubectl: &Kubectl<'_>, secret: &str) -> Result<Self> {
         let directory = std::env::temp_dir().join(format!("certmint-{secret}-{}", process::id()));
         fs::create_dir_all(&directory)?;
-        let files = Self(directory);
+        let files = Self { directory };
         for key in ["tls.crt", "tls.key", "ca.crt"] {
             let path = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
             fs::write(files.path(key), kubectl.run(&["get", "secret", secret, "--output", &path])?)?;
@@ -31,7 +33,7 @@ impl SecretFiles {
     /// Returns the path of a file.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.directory.join(name)
     }
 
     /// Asserts with OpenSSL that the private key belongs to the certificate.
@@ -80,7 +82,7 @@ impl SecretFiles {
 impl Drop for SecretFiles {
     fn drop(&mut self) {
         // An error is ignored: the operating system cleans temporary files, too.
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.directory);
     }
 }
 

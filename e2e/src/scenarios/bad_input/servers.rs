@@ -150,7 +150,7 @@ fn start_siege(
         }
     }
     for name in &besiegers {
-        kubectl.until(&format!("pod/{name}"), "to run", DEFAULT_TIMEOUT, |pod| {
+        kubectl.wait_for(&format!("pod/{name}"), "to run", DEFAULT_TIMEOUT, |pod| {
             phase(pod).filter(|phase| phase == "Running").map(drop)
         })?;
     }
@@ -191,7 +191,7 @@ fn attacker(
 
 /// Waits until an attacking pod has ended, and asserts that it has succeeded.
 fn wait_for_end(kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
-    let phase = kubectl.until(&format!("pod/{name}"), "to end", DEFAULT_TIMEOUT, |pod| {
+    let phase = kubectl.wait_for(&format!("pod/{name}"), "to end", DEFAULT_TIMEOUT, |pod| {
         let phase = pod["status"]["phase"].as_str()?;
         ["Succeeded", "Failed"].contains(&phase).then(|| phase.to_owned())
     })?;

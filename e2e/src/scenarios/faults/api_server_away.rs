@@ -12,7 +12,7 @@ use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{human, note, step};
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 use serde_json::Value;
 
 use super::controllers::{self, count_log_lines};
@@ -50,7 +50,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     cluster.start_service(API_SERVER)?;
     step("the API server is ready again", || {
         wait::until("the API server to be ready", DEFAULT_TIMEOUT, || {
-            kubectl.run(&["get", "--raw", "/readyz"]).map(Observed::Yes)
+            kubectl.run(&["get", "--raw", "/readyz"]).map(Condition::Met)
         })
     })?;
     note(&format!("the API server was away for {}", human(start.elapsed())));
@@ -81,7 +81,11 @@ fn wait_for_failed_lease_renewals(cluster: &Cluster, controllers: &[Value]) -> R
             count_log_lines(cluster, pod, &["the lease could not be renewed"]).unwrap_or_default()
         };
         let max = controllers.iter().map(failed).max().unwrap_or_default();
-        Ok(if max >= FAILED_RENEWALS { Observed::Yes(()) } else { Observed::NotYet(format!("{max} failed")) })
+        Ok(if max >= FAILED_RENEWALS {
+            Condition::Met(())
+        } else {
+            Condition::NotYet(format!("{max} failed"))
+        })
     })
 }
 
@@ -92,7 +96,7 @@ fn payments_serial(kubectl: &Kubectl<'_>) -> Result<String> {
 }
 
 fn wait_for_renewal(kubectl: &Kubectl<'_>, serial_before: &str) -> Result<()> {
-    kubectl.until("secret/payments-certmint-tls", "to be renewed", DEFAULT_TIMEOUT, |secret| {
+    kubectl.wait_for("secret/payments-certmint-tls", "to be renewed", DEFAULT_TIMEOUT, |secret| {
         let annotations = &secret["metadata"]["annotations"];
         let reissued = annotations["certmint.dev/serial"] != serial_before;
         (reissued && annotations["certmint.dev/reason"] == "renewal due").then_some(())

@@ -14,7 +14,7 @@ use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::machine;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 
 use super::bulk_workloads;
 use super::controllers::{self, CONTAINER};
@@ -60,12 +60,12 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("each certificate is valid (OpenSSL)", || bulk_workloads::assert_each_valid(&kubectl, WORKLOADS + 1))
 }
 
-/// Kills every controller that runs. When none runs, because they are still restarting, waits for the first one.
+/// Kills every controller that runs. Waits for the first one when none runs, because all are still restarting.
 fn kill_controllers(cluster: &Cluster) -> Result<()> {
     wait::until("a running controller", DEFAULT_TIMEOUT, || {
         let pods = controllers::pods(cluster)?;
         let killed = pods.iter().filter(|pod| cluster.signal(pod, CONTAINER, Signal::Kill).is_ok()).count();
-        Ok(if killed > 0 { Observed::Yes(()) } else { Observed::NotYet("no controller runs".to_owned()) })
+        Ok(if killed > 0 { Condition::Met(()) } else { Condition::NotYet("no controller runs".to_owned()) })
     })
 }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 use serde_json::Value;
 
 /// Name of the container in a controller's pod.
@@ -37,9 +37,9 @@ pub(super) fn wait_for_other_leader(cluster: &Cluster, old: &str) -> Result<Stri
     wait::until("another controller to lead", DEFAULT_TIMEOUT, || {
         let leader = leader(cluster)?;
         Ok(if leader == old {
-            Observed::NotYet(format!("{leader} still leads"))
+            Condition::NotYet(format!("{leader} still leads"))
         } else {
-            Observed::Yes(leader)
+            Condition::Met(leader)
         })
     })
 }

@@ -8,7 +8,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 use serde_json::Value;
 
 /// A running watch, and the changes that it has recorded.
@@ -61,9 +61,9 @@ impl SecretHistory {
         wait::until(&format!("{count} Secrets"), DEFAULT_TIMEOUT, || {
             let created = self.count();
             Ok(if created >= count {
-                Observed::Yes(())
+                Condition::Met(())
             } else {
-                Observed::NotYet(format!("{created} Secrets"))
+                Condition::NotYet(format!("{created} Secrets"))
             })
         })
     }

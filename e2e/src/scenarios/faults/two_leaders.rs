@@ -16,7 +16,7 @@ use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 use serde_json::Value;
 
 use super::bulk_workloads;
@@ -89,9 +89,9 @@ fn continue_former_leader(cluster: &Cluster, old: &Value) -> Result<()> {
         let of_lease = requests.iter().filter(|request| request.is_from(old) && request.concerns("leases"));
         let count = of_lease.count();
         Ok(if count >= LEASE_REQUESTS {
-            Observed::Yes(())
+            Condition::Met(())
         } else {
-            Observed::NotYet(format!("{count} times"))
+            Condition::NotYet(format!("{count} times"))
         })
     })?;
     let requests = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
@@ -111,7 +111,7 @@ fn delete_lease(cluster: &Cluster) -> Result<()> {
     let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     kubectl.run(&["delete", "lease", controllers::NAME])?;
     let after =
-        wait::until("the Lease to be recreated", DEFAULT_TIMEOUT, || leader(cluster).map(Observed::Yes))?;
+        wait::until("the Lease to be recreated", DEFAULT_TIMEOUT, || leader(cluster).map(Condition::Met))?;
     ensure!(after == before, "{after} took the deleted Lease while {before} was still leading");
     Ok(())
 }
@@ -139,7 +139,7 @@ fn wait_for_end_of_leadership(cluster: &Cluster) -> Result<()> {
     let before = count_log_lines(cluster, &pod, &[LEADERSHIP_CHANGED, "false"])?;
     wait::until("the leader to stop leading", DEFAULT_TIMEOUT, || {
         let now = count_log_lines(cluster, &pod, &[LEADERSHIP_CHANGED, "false"])?;
-        Ok(if now > before { Observed::Yes(()) } else { Observed::NotYet("it still leads".to_owned()) })
+        Ok(if now > before { Condition::Met(()) } else { Condition::NotYet("it still leads".to_owned()) })
     })?;
     let logged =
         count_log_lines(cluster, &pod, &["cannot get Lease", "check the controller's ClusterRole and Role"])?;

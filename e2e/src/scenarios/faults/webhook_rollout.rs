@@ -54,7 +54,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("every pod is injected", || assert_all_injected(&kubectl, created))?;
 
     let killed = step("one webhook is killed (SIGKILL) while pods are created", || {
-        while_creating(&kubectl, || kill_webhook(cluster, &system))
+        while_creating(&kubectl, || kill_webhook_and_wait(cluster, &system))
     })?;
     note(&format!("{} pods created, {} creations rejected", killed.created, killed.failed.len()));
     step("every pod that was not rejected is injected", || {
@@ -141,13 +141,13 @@ fn assert_all_injected(kubectl: &Kubectl<'_>, created: usize) -> Result<()> {
 }
 
 /// Kills one webhook's process, and waits until the kubelet has restarted it.
-fn kill_webhook(cluster: &Cluster, system: &Kubectl<'_>) -> Result<()> {
+fn kill_webhook_and_wait(cluster: &Cluster, system: &Kubectl<'_>) -> Result<()> {
     let pods = system.list(&["pods", "--selector=app.kubernetes.io/component=webhook"])?;
     let pod = pods.first().context("there is no pod of the webhook")?;
     let name = pod["metadata"]["name"].as_str().context("the pod has no name")?;
     let before = pod["status"]["containerStatuses"][0]["restartCount"].as_u64();
     cluster.signal(pod, "webhook", Signal::Kill)?;
-    system.until(&format!("pod/{name}"), "to be restarted and ready", DEFAULT_TIMEOUT, |pod| {
+    system.wait_for(&format!("pod/{name}"), "to be restarted and ready", DEFAULT_TIMEOUT, |pod| {
         let restarted = pod["status"]["containerStatuses"][0]["restartCount"].as_u64() > before;
         (restarted && is_true(pod, "Ready")).then_some(())
     })

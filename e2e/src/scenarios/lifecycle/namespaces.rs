@@ -107,7 +107,7 @@ fn install_and_wait(cluster: &Cluster, release: &LimitedInstallation) -> Result<
     ]);
     command::output(&mut helm)?;
     let configuration = format!("mutatingwebhookconfiguration/{prefix}");
-    cluster.kubectl().until(&configuration, "to contain the CA", DEFAULT_TIMEOUT, |configuration| {
+    cluster.kubectl().wait_for(&configuration, "to contain the CA", DEFAULT_TIMEOUT, |configuration| {
         configuration["webhooks"][0]["clientConfig"]["caBundle"].is_string().then_some(())
     })
 }

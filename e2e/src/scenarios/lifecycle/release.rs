@@ -11,7 +11,7 @@ use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::{Kubectl, is_true};
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{images, workload};
 use serde_json::Value;
 
@@ -134,16 +134,18 @@ fn uninstall_under_load(
     results.assert_none_rejected()?;
     print_counts(&results, &traffic)?;
     step("the traffic stops", || traffic.stop())?;
-    step("a restarted container still has the certificate files of its pod", || restart_container(shop))?;
+    step("a restarted container still has the certificate files of its pod", || {
+        restart_container_and_wait(shop)
+    })?;
     // The commands of the page list pods. These namespaces have hundreds of them.
     cluster.kubectl().delete(&["namespaces", "admissions-upgrade", "admissions-uninstall"]).map(drop)
 }
 
-fn restart_container(shop: &Kubectl<'_>) -> Result<()> {
+fn restart_container_and_wait(shop: &Kubectl<'_>) -> Result<()> {
     let pods = shop.list(&["pods", "--selector=app=payments"])?;
     let name = pods.first().and_then(|pod| pod["metadata"]["name"].as_str()).unwrap_or_default();
     shop.exec(name, "nginx", &["nginx", "-s", "stop"])?;
-    shop.until(&format!("pod/{name}"), "to run nginx again", DEFAULT_TIMEOUT, |pod| {
+    shop.wait_for(&format!("pod/{name}"), "to run nginx again", DEFAULT_TIMEOUT, |pod| {
         let nginx = &pod["status"]["containerStatuses"][0];
         (nginx["restartCount"] == 1 && nginx["ready"] == true).then_some(())
     })
@@ -158,7 +160,7 @@ fn reinstall(cluster: &Cluster, guide: &mut Guide<'_>, shop: &Kubectl<'_>) -> Re
             let pods = shop.list(&["pods", "--selector=app=checkout"])?;
             let runs = |pod: &Value| is_true(pod, "Ready") && !workload::is_injected(pod);
             let seen = format!("{} pods", pods.len());
-            Ok(if pods.iter().any(runs) { Observed::Yes(()) } else { Observed::NotYet(seen) })
+            Ok(if pods.iter().any(runs) { Condition::Met(()) } else { Condition::NotYet(seen) })
         })
     })?;
     step("the new installation has the same root and does not change a Secret", || {

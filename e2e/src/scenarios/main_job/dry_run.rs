@@ -47,7 +47,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     })?;
     step("a workload that opts in afterwards gets its Secret", || {
         kubectl.apply(&deployment_without_pods("real", &opt_in_annotations(&[])).to_string())?;
-        kubectl.until("secret/real-certmint-tls", "to exist", DEFAULT_TIMEOUT, |_| Some(()))
+        kubectl.wait_for("secret/real-certmint-tls", "to exist", DEFAULT_TIMEOUT, |_| Some(()))
     })?;
     step("the dry runs have not created a Secret, an Event or a pod, and have not changed a label", || {
         assert_nothing_left(&kubectl, &before)

@@ -84,7 +84,7 @@ fn scale_out_and_wait(kubectl: &Kubectl<'_>) -> Result<String> {
         is_true(autoscaler, "ScalingActive").then_some((measured, wanted))
     };
     let (measured, wanted) =
-        kubectl.until("hpa/payments", "to want more than 2 pods", DEFAULT_TIMEOUT, decided)?;
+        kubectl.wait_for("hpa/payments", "to want more than 2 pods", DEFAULT_TIMEOUT, decided)?;
     let pods = workload::wait_for_rollout(kubectl, "payments")?;
     ensure!(pods.len() > 2, "the autoscaler wants {wanted} pods, but there are {}", pods.len());
     Ok(format!("the autoscaler wants {wanted} pods at {measured} % of the requested CPU"))

@@ -11,7 +11,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{
     self, assert_sees_certificate, manifest, pod_template, wait_for_pods,
 };
@@ -88,7 +88,7 @@ fn recreate_without_pods(kubectl: &Kubectl<'_>, kind: &str, image: &str) -> Resu
     ensure!(before == after, "the {kind} had the pods {before:?}; recreated, it has {after:?}");
     let uid = kubectl.get(&[&object])?["metadata"]["uid"].clone();
     let secret = format!("secret/{kind}-certmint-tls");
-    kubectl.until(&secret, "to belong to the recreated workload", DEFAULT_TIMEOUT, |secret| {
+    kubectl.wait_for(&secret, "to belong to the recreated workload", DEFAULT_TIMEOUT, |secret| {
         (secret["metadata"]["ownerReferences"][0]["uid"] == uid).then_some(())
     })
 }
@@ -215,7 +215,8 @@ fn assert_rejected_as_too_late(kubectl: &Kubectl<'_>, object: &str) -> Result<()
 }
 
 fn wait_for_completion(kubectl: &Kubectl<'_>, job: &str) -> Result<()> {
-    kubectl.until(job, "to complete", DEFAULT_TIMEOUT, |job| (job["status"]["succeeded"] == 1).then_some(()))
+    kubectl
+        .wait_for(job, "to complete", DEFAULT_TIMEOUT, |job| (job["status"]["succeeded"] == 1).then_some(()))
 }
 
 fn assert_owned_secret(kubectl: &Kubectl<'_>, workload: &str) -> Result<()> {
@@ -234,7 +235,7 @@ fn wait_for_secret_removal(kubectl: &Kubectl<'_>, workload: &str) -> Result<()> 
         let left =
             kubectl.run(&["get", "secrets", "--output=name", "--selector=certmint.dev/managed=true"])?;
         let exists = left.lines().any(|name| name == format!("secret/{workload}-certmint-tls"));
-        Ok(if exists { Observed::NotYet(left) } else { Observed::Yes(()) })
+        Ok(if exists { Condition::NotYet(left) } else { Condition::Met(()) })
     })
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::kubectl::is_true;
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{deployment_without_pods, is_injected, opt_in_annotations};
 use serde_json::json;
 
@@ -20,7 +20,7 @@ pub(super) fn opt_out_between_tries(fixture: &OwnershipFixture<'_>) -> Result<()
     wait::until("the first try to fail", DEFAULT_TIMEOUT, || {
         let pods = kubectl.list(&["pods", "--selector=job-name=run"])?;
         let failed = pods.iter().any(|pod| pod["status"]["phase"] == "Failed");
-        Ok(if failed { Observed::Yes(()) } else { Observed::NotYet(format!("{} pods", pods.len())) })
+        Ok(if failed { Condition::Met(()) } else { Condition::NotYet(format!("{} pods", pods.len())) })
     })?;
     kubectl.run(&["annotate", "cronjob/nightly", "certmint.dev/inject-"]).map(drop)
 }
@@ -28,7 +28,7 @@ pub(super) fn opt_out_between_tries(fixture: &OwnershipFixture<'_>) -> Result<()
 /// Asserts that the Job's second try was injected and ran its application like the first one.
 pub(super) fn assert_second_try_served(fixture: &OwnershipFixture<'_>) -> Result<()> {
     let kubectl = &fixture.kubectl;
-    kubectl.until("job/run", "to have failed twice", DEFAULT_TIMEOUT, |job| {
+    kubectl.wait_for("job/run", "to have failed twice", DEFAULT_TIMEOUT, |job| {
         is_true(job, "Failed").then_some(())
     })?;
     let pods = kubectl.list(&["pods", "--selector=job-name=run"])?;
@@ -45,7 +45,7 @@ pub(super) fn assert_second_try_served(fixture: &OwnershipFixture<'_>) -> Result
 pub(super) fn assert_finished_job_ignored(fixture: &OwnershipFixture<'_>) -> Result<()> {
     let kubectl = &fixture.kubectl;
     fixture.apply(&fixture.workload("job", "ended", &opt_in_annotations(&[])))?;
-    kubectl.until("job/ended", "to be complete", DEFAULT_TIMEOUT, |job| {
+    kubectl.wait_for("job/ended", "to be complete", DEFAULT_TIMEOUT, |job| {
         is_true(job, "Complete").then_some(())
     })?;
     kubectl.delete(&["secret", "ended-certmint-tls"])?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::kubectl::is_true;
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{self, opt_in_annotations, wait_for_pods};
 use serde_json::json;
 
@@ -26,9 +26,9 @@ pub(super) fn assert_controlled_workloads_served(fixture: &OwnershipFixture<'_>)
     wait::until("the Secret to be recreated", DEFAULT_TIMEOUT, || {
         let after = fixture.wait_for_secret("adopted-certmint-tls")?;
         Ok(if after["metadata"]["uid"] == before["metadata"]["uid"] {
-            Observed::NotYet("it is still the first Secret".to_owned())
+            Condition::NotYet("it is still the first Secret".to_owned())
         } else {
-            Observed::Yes(())
+            Condition::Met(())
         })
     })
 }
@@ -57,7 +57,7 @@ pub(super) fn assert_standalone_pods_served(fixture: &OwnershipFixture<'_>) -> R
         "the pod's certificate does not contain the name of its Service: {names}"
     );
     let kubectl = &fixture.kubectl;
-    kubectl.until("job/child", "to be complete", DEFAULT_TIMEOUT, |job| {
+    kubectl.wait_for("job/child", "to be complete", DEFAULT_TIMEOUT, |job| {
         is_true(job, "Complete").then_some(())
     })?;
     let children = wait_for_pods(kubectl, "child", true)?;

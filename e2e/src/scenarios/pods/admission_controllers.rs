@@ -9,7 +9,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::wait_for_pods;
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
@@ -17,8 +17,10 @@ use serde_json::{Value, json};
 use super::pod_case::{APP, PodCase, container, pod_case};
 use super::{KubectlResult, create};
 
-/// Label of the scenario's policies. Policies have no namespace, so they are not deleted with one.
-const LABEL: (&str, &str) = ("certmint-e2e", "admission-controllers");
+/// Key of the label of the scenario's policies. Policies have no namespace, so they are not deleted with one.
+const LABEL_KEY: &str = "certmint-e2e";
+/// Value of that label.
+const LABEL_VALUE: &str = "admission-controllers";
 /// Namespace whose images come from a mirror and are always pulled.
 const MIRRORED: &str = "admission-mirrored";
 /// Namespace with a LimitRange that has a minimum, a ratio and defaults.
@@ -51,7 +53,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         .and_then(|()| assert_quota(cluster, &image))
         .and_then(|()| assert_users(cluster, &image));
     // The policies are deleted in any case.
-    let selector = format!("--selector={}={}", LABEL.0, LABEL.1);
+    let selector = format!("--selector={LABEL_KEY}={LABEL_VALUE}");
     for kind in ["mutatingadmissionpolicybindings", "mutatingadmissionpolicies"] {
         cluster.kubectl().delete(&[kind, &selector])?;
     }
@@ -167,7 +169,7 @@ fn assert_quota(cluster: &Cluster, image: &str) -> Result<()> {
         let all = json!({ "cpu": "20m", "memory": "32Mi", "ephemeral-storage": "32Mi" });
         let app = container("app", json!({ "resources": { "requests": all, "limits": all } }));
         let pod = pod_case("counted").containers(&[app]);
-        kubectl.until("resourcequota/all", "to be active", DEFAULT_TIMEOUT, |quota| {
+        kubectl.wait_for("resourcequota/all", "to be active", DEFAULT_TIMEOUT, |quota| {
             quota["status"]["hard"].as_object().map(drop)
         })?;
         let result = dry_run(&kubectl, &pod_case("uncounted"), image)?;
@@ -242,7 +244,7 @@ fn wait_for_limit_range(kubectl: &Kubectl<'_>, case: &PodCase, image: &str) -> R
     wait::until("the LimitRange to set the resources of a new pod", DEFAULT_TIMEOUT, || {
         let result = dry_run(kubectl, case, image)?;
         let applied = result.stdout.contains("kubernetes.io/limit-ranger");
-        Ok(if applied { Observed::Yes(()) } else { Observed::NotYet(result.stderr_lines.join("\n")) })
+        Ok(if applied { Condition::Met(()) } else { Condition::NotYet(result.stderr_lines.join("\n")) })
     })
 }
 
@@ -276,7 +278,7 @@ fn each_container(fields: &str) -> String {
 
 /// Creates a policy that changes all new pods of one namespace. Policy and namespace have the same name.
 fn mutate(kubectl: &Kubectl<'_>, name: &str, expression: &str) -> Result<()> {
-    let metadata = json!({ "name": name, "labels": { LABEL.0: LABEL.1 } });
+    let metadata = json!({ "name": name, "labels": { LABEL_KEY: LABEL_VALUE } });
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingAdmissionPolicy",
@@ -312,6 +314,6 @@ fn wait_for_mutation(kubectl: &Kubectl<'_>, image: &str, is_mutated: impl Fn(&Va
         let result = create(kubectl, &["--dry-run=server", "--output=json"], &trial)?;
         let pod: Value = serde_json::from_str(&result.stdout).unwrap_or_default();
         let is_mutated = is_mutated(&pod["spec"]["containers"][0]);
-        Ok(if is_mutated { Observed::Yes(()) } else { Observed::NotYet(result.stderr_lines.join("\n")) })
+        Ok(if is_mutated { Condition::Met(()) } else { Condition::NotYet(result.stderr_lines.join("\n")) })
     })
 }

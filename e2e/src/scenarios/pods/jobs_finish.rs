@@ -116,7 +116,7 @@ fn create_job(kubectl: &Kubectl<'_>, case: &JobCase, image: &str) -> Result<()> 
 
 /// Waits until the Job has ended, and asserts its condition, and the exit codes of its containers.
 fn wait_for_expected_end(kubectl: &Kubectl<'_>, case: &JobCase) -> Result<()> {
-    let condition = kubectl.until(&format!("job/{}", case.name), "to end", DEFAULT_TIMEOUT, |job| {
+    let condition = kubectl.wait_for(&format!("job/{}", case.name), "to end", DEFAULT_TIMEOUT, |job| {
         let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
         let mut true_ones = conditions.filter(|condition| condition["status"] == "True");
         true_ones.find(|condition| condition["type"] == "Complete" || condition["type"] == "Failed").cloned()

@@ -9,7 +9,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{self, manifest, wait_for_pods};
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
@@ -63,8 +63,8 @@ fn wait_through_restarts(cluster: &Cluster, kubectl: &Kubectl<'_>, image: &str) 
 fn wait_for_stopped_service(cluster: &Cluster, service: &str) -> Result<()> {
     wait::until(&format!("{service} to end"), DEFAULT_TIMEOUT, || {
         Ok(match cluster.on_node(r#"! pidof "$1""#, service) {
-            Ok(_) => Observed::Yes(()),
-            Err(error) => Observed::NotYet(format!("{error:#}")),
+            Ok(_) => Condition::Met(()),
+            Err(error) => Condition::NotYet(format!("{error:#}")),
         })
     })
 }
@@ -84,14 +84,14 @@ fn wait_for_reason(kubectl: &Kubectl<'_>) -> Result<()> {
         let events = kubectl.list(&["events", of_pod])?;
         let message = events.first().and_then(|event| event["message"].as_str()).unwrap_or_default();
         let explained = message.contains("DeadlineExceeded") && message.contains("Unreachable");
-        Ok(if explained { Observed::Yes(()) } else { Observed::NotYet(message.to_owned()) })
+        Ok(if explained { Condition::Met(()) } else { Condition::NotYet(message.to_owned()) })
     })
 }
 
 /// Asserts that the app has not started. A restart of the kubelet restarts the certmint-fetch container, so this
 /// waits until the certmint-fetch container runs again.
 fn assert_still_waits(kubectl: &Kubectl<'_>) -> Result<()> {
-    let status = kubectl.until("pod/waits", "to wait", DEFAULT_TIMEOUT, |pod| {
+    let status = kubectl.wait_for("pod/waits", "to wait", DEFAULT_TIMEOUT, |pod| {
         let running = &pod["status"]["initContainerStatuses"][0]["state"]["running"];
         running.is_object().then(|| pod["status"].clone())
     })?;
@@ -113,7 +113,7 @@ fn assert_started_with_key(kubectl: &Kubectl<'_>) -> Result<()> {
 }
 
 fn wait_for_job(kubectl: &Kubectl<'_>) -> Result<()> {
-    let condition = kubectl.until("job/once", "to end", DEFAULT_TIMEOUT, |job| {
+    let condition = kubectl.wait_for("job/once", "to end", DEFAULT_TIMEOUT, |job| {
         let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
         let mut ends = conditions.filter(|condition| condition["status"] == "True");
         ends.find(|condition| condition["type"] == "Complete" || condition["type"] == "Failed").cloned()

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, DEFAULT_TIMEOUT, Observed};
+use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{command, workload};
 use serde_json::Value;
 
@@ -44,11 +44,11 @@ impl SecretFixture<'_> {
         wait::until(&format!("a valid Secret {name}"), DEFAULT_TIMEOUT, || {
             let secret = self.kubectl.get(&["secret", name])?;
             if !accepts(&secret) {
-                return Ok(Observed::NotYet(secret["metadata"]["annotations"].to_string()));
+                return Ok(Condition::NotYet(secret["metadata"]["annotations"].to_string()));
             }
             Ok(match self.assert_valid(name, &secret) {
-                Ok(()) => Observed::Yes(secret),
-                Err(error) => Observed::NotYet(format!("{error:#}")),
+                Ok(()) => Condition::Met(secret),
+                Err(error) => Condition::NotYet(format!("{error:#}")),
             })
         })
     }
