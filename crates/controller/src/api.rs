@@ -1,107 +1,110 @@
-//! Calls to the API server: each has a deadline, and its failure says which call on which object it was.
+//! Calls to the API server. Each call has a deadline, and its error names the call and the object.
+
+use std::future::Future;
+use std::time::Duration;
 
 use certmint_contract::{ErrorCode, WorkloadKind};
-use kube::{
-    Client, Config,
-    api::{ApiResource, PatchParams, PostParams},
-    core::{GroupVersionKind, Status},
-};
-use std::{future::Future, time::Duration};
+use kube::api::{ApiResource, PatchParams, PostParams};
+use kube::core::{GroupVersionKind, Status};
+use kube::{Client, Config};
 
-/// Who wrote a field, as `managedFields` tells.
+/// Field manager in `managedFields` of everything that the controller writes.
 pub(crate) const FIELD_MANAGER: &str = "certmint";
 
-/// The longest a single call may take. The lease is renewed several times within its life at this pace.
+/// Time limit for one call. It is short enough that the Lease can be renewed several times before it expires.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// A connection to the API server that is not there within this time is tried again.
+/// Time limit for connecting to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A call that failed.
+/// Error of a call.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {call}: {fault}")]
+#[error("cannot {call}: {kind}")]
 pub(crate) struct ApiError {
-    /// The verb and the object, as in `get Secret shop/payments-certmint-tls`.
+    /// Verb and object of the call, as in `get Secret shop/payments-certmint-tls`.
     call: String,
-    /// Why.
-    fault: Fault,
+    kind: ApiErrorKind,
 }
 
-/// Why a call failed, as far as it makes a difference to the caller.
+/// Kind of an [`ApiError`], as far as callers distinguish them.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Fault {
-    /// 404
+pub(crate) enum ApiErrorKind {
+    /// Status 404.
     #[error("it does not exist")]
-    Absent,
-    /// 409 AlreadyExists
+    NotFound,
+    /// Status 409 with the reason `AlreadyExists`.
     #[error("it exists already")]
-    Exists,
-    /// 409 Conflict: it is not in the state the call was made for.
-    #[error("it changed meanwhile")]
+    AlreadyExists,
+    /// Status 409 with the reason `Conflict`: the object has changed since it was read.
+    #[error("it has changed since it was read")]
     Conflict,
-    /// 403 of RBAC or another authorizer: the controller lacks a right.
-    #[error("{0}; check the controller's ClusterRole and Role against the chart's")]
+    /// Status 403 from RBAC or another authorizer: the controller lacks a permission.
+    #[error("{0}; compare the controller's ClusterRole and Role with the chart's")]
     Forbidden(String),
-    /// 403, because the namespace has as many objects as its ResourceQuota allows.
-    #[error("{0}; raise the namespace's ResourceQuota, or delete what it counts and nobody needs")]
-    OverQuota(String),
-    /// An admission plugin, webhook or policy of the cluster does not want the object.
+    /// Status 403 because the namespace has as many objects as its ResourceQuota allows.
     #[error(
-        "{0}; this is a rule of the cluster and no lack of rights: whoever wrote it has to except Certmint's objects"
+        "{0}; raise the namespace's ResourceQuota, or delete objects that it counts and that are not needed"
     )]
-    NotAdmitted(String),
-    /// 403, because of the namespace alone: nothing can be made in it any more.
+    QuotaExceeded(String),
+    /// An admission plugin, webhook or policy of the cluster rejected the object.
+    #[error(
+        "{0}; this is an admission rule of the cluster, not a missing permission: change the rule so that it allows Certmint's objects"
+    )]
+    AdmissionDenied(String),
+    /// Status 403 because the namespace is being deleted, so that no object can be created in it.
     #[error("its namespace is being deleted")]
-    NamespaceEnds,
-    /// Any other answer.
+    NamespaceTerminating,
+    /// Any other error status.
     #[error("the API server answered {code}: {message}")]
-    Refused {
-        /// The HTTP status.
+    Rejected {
+        /// HTTP status code.
         code: u16,
-        /// The API server's sentence.
+        /// Message of the API server.
         message: String,
     },
-    /// Not sent.
+    /// The call was not sent, because this replica is not the leader.
     #[error(transparent)]
     NotLeading(NotLeading),
-    /// 429, 503, 504: it has too much to do, or what stands before it does not reach it.
+    /// Status 429, 503 or 504: the API server is overloaded, or a proxy cannot reach it.
     #[error("the API server is busy; this is tried again")]
     Busy,
-    /// No answer.
-    #[error("the API server cannot be asked: {0}; this is tried again")]
+    /// There was no response, or it cannot be read.
+    #[error("the API server cannot be reached: {0}; this is tried again")]
     Unreachable(String),
 }
 
-/// Something was to be written by a replica that does not lead, or no longer.
+/// Error of a write by a replica that is not the leader, or is no longer the leader.
 #[derive(Debug, thiserror::Error)]
-#[error("this replica does not lead; the one that does sees to it")]
+#[error("this replica does not lead; the leading replica does this")]
 pub(crate) struct NotLeading;
 
 impl ApiError {
-    /// Why.
-    pub(crate) fn fault(&self) -> &Fault {
-        &self.fault
+    /// Returns the kind of the error.
+    pub(crate) fn kind(&self) -> &ApiErrorKind {
+        &self.kind
     }
 
-    /// The code it is reported under.
+    /// Returns the code under which the error is reported.
     pub(crate) fn code(&self) -> ErrorCode {
-        match self.fault {
-            Fault::Forbidden(_) => ErrorCode::MissingPermission,
-            Fault::OverQuota(_) => ErrorCode::QuotaExceeded,
-            Fault::NotAdmitted(_) | Fault::Refused { .. } => ErrorCode::CallRefused,
-            Fault::Absent
-            | Fault::Exists
-            | Fault::Conflict
-            | Fault::NamespaceEnds
-            | Fault::NotLeading(_)
-            | Fault::Busy
-            | Fault::Unreachable(_) => ErrorCode::Unavailable,
+        match self.kind {
+            ApiErrorKind::Forbidden(_) => ErrorCode::MissingPermission,
+            ApiErrorKind::QuotaExceeded(_) => ErrorCode::QuotaExceeded,
+            ApiErrorKind::AdmissionDenied(_) | ApiErrorKind::Rejected { .. } => ErrorCode::CallRefused,
+            ApiErrorKind::NotFound
+            | ApiErrorKind::AlreadyExists
+            | ApiErrorKind::Conflict
+            | ApiErrorKind::NamespaceTerminating
+            | ApiErrorKind::NotLeading(_)
+            | ApiErrorKind::Busy
+            | ApiErrorKind::Unreachable(_) => ErrorCode::Unavailable,
         }
     }
 }
 
-/// A client that sends each request once. The library would repeat what is answered 429, 503 or 504, seconds later:
-/// below the leader's fence, which would not be asked again, and below the waits between our own attempts.
+/// Creates a client that sends each request once.
+///
+/// By default the library repeats a request that is answered with 429, 503 or 504 after some seconds. It would do so
+/// below the leader's fence, which would not be checked again, and in addition to Certmint's own retries.
 ///
 /// # Errors
 /// When the configuration cannot be used.
@@ -111,100 +114,103 @@ pub(crate) fn client(mut config: Config) -> Result<Client, kube::Error> {
     Client::try_from(config)
 }
 
-/// Makes a call, within [`CALL_TIMEOUT`].
+/// Makes a call, within [`CALL_TIMEOUT`]. `call` names the verb and the object, for the error.
 pub(crate) async fn call<T>(
     call: String,
     future: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, ApiError> {
-    let fault = match tokio::time::timeout(CALL_TIMEOUT, future).await {
+    let kind = match tokio::time::timeout(CALL_TIMEOUT, future).await {
         Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => Fault::from(error),
-        Err(_) => Fault::Unreachable(format!("no answer within {} s", CALL_TIMEOUT.as_secs())),
+        Ok(Err(error)) => ApiErrorKind::from(error),
+        Err(_) => ApiErrorKind::Unreachable(format!("no answer within {} s", CALL_TIMEOUT.as_secs())),
     };
-    Err(ApiError { call, fault })
+    Err(ApiError { call, kind })
 }
 
-/// Turns "it does not exist" into `None`.
+/// Returns `None` instead of the error [`ApiErrorKind::NotFound`].
 pub(crate) fn optional<T>(result: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(error.fault, Fault::Absent) => Ok(None),
+        Err(error) if matches!(error.kind, ApiErrorKind::NotFound) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// For a creation in our name.
+/// Returns the parameters of a create call, with Certmint's field manager.
 pub(crate) fn post_params() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
 }
 
-/// For a patch in our name.
+/// Returns the parameters of a patch call, with Certmint's field manager.
 pub(crate) fn patch_params() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
 }
 
-/// Where the API server has the workloads of a kind.
+/// Returns the API resource of a kind of workload.
 pub(crate) fn resource(kind: WorkloadKind) -> ApiResource {
     let (group, version) = kind.api_version().split_once('/').unwrap_or(("", kind.api_version()));
     ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind.as_str()))
 }
 
-impl From<kube::Error> for Fault {
+impl From<kube::Error> for ApiErrorKind {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::from(*status),
-            // An answer that cannot be read may hold a key: only the place of the fault is told.
+            // A response that cannot be read may contain a private key. So the error names only the column, no text.
             kube::Error::SerdeError(error) => {
                 Self::Unreachable(format!("its answer cannot be read (column {})", error.column()))
             }
             kube::Error::Service(error) => match error.downcast() {
                 Ok(not_leading) => Self::NotLeading(*not_leading),
-                Err(error) => Self::Unreachable(chain(&*error)),
+                Err(error) => Self::Unreachable(with_causes(&*error)),
             },
-            error => Self::Unreachable(chain(&error)),
+            error => Self::Unreachable(with_causes(&error)),
         }
     }
 }
 
-impl From<Status> for Fault {
+impl From<Status> for ApiErrorKind {
     fn from(status: Status) -> Self {
         if status.is_not_found() {
-            Self::Absent
+            Self::NotFound
         } else if status.is_already_exists() {
-            Self::Exists
+            Self::AlreadyExists
         } else if status.is_conflict() {
             Self::Conflict
         } else if has_cause(&status, "NamespaceTerminating") {
-            Self::NamespaceEnds
-        } else if is_of_admission(&status.message) {
-            Self::NotAdmitted(status.message)
+            Self::NamespaceTerminating
+        } else if is_from_admission(&status.message) {
+            Self::AdmissionDenied(status.message)
         } else if status.is_forbidden() {
             forbidden(status.message)
         } else if matches!(status.code, 429 | 503 | 504) {
             Self::Busy
         } else {
-            Self::Refused { code: status.code, message: status.message }
+            Self::Rejected { code: status.code, message: status.message }
         }
     }
 }
 
-/// Whether a webhook or a ValidatingAdmissionPolicy denied the request. They choose the status code themselves.
-fn is_of_admission(message: &str) -> bool {
+/// Returns whether a webhook or a ValidatingAdmissionPolicy denied the request. They choose the status code themselves, so
+/// only the message shows it.
+fn is_from_admission(message: &str) -> bool {
     let webhook = message.starts_with("admission webhook ") && message.contains(" denied the request");
     webhook || message.contains(": ValidatingAdmissionPolicy ")
 }
 
-/// What a 403 is about. The API server gives all of them the same reason, so only its sentence tells.
-fn forbidden(message: String) -> Fault {
-    // `secrets is forbidden: User "…" cannot create resource "secrets" in API group "" …`, `forbidden: User "…" cannot
-    // get path "/…"`: what comes before a plugin's words is `secrets "NAME" is forbidden: ` as well.
-    let of_rights = message.split_once("forbidden: User ").is_some_and(|(_, rest)| rest.contains(" cannot "));
-    if of_rights || !message.contains("forbidden: ") {
-        Fault::Forbidden(message)
+/// Returns the kind of an error with status 403. The API server uses one reason for all of them, so only the message
+/// distinguishes them.
+fn forbidden(message: String) -> ApiErrorKind {
+    // An authorizer writes `secrets is forbidden: User "…" cannot create resource "secrets" in API group "" …` or
+    // `forbidden: User "…" cannot get path "/…"`. An admission plugin writes `secrets "NAME" is forbidden: …`.
+    let is_from_authorizer =
+        message.split_once("forbidden: User ").is_some_and(|(_, rest)| rest.contains(" cannot "));
+    if is_from_authorizer || !message.contains("forbidden: ") {
+        ApiErrorKind::Forbidden(message)
     } else if message.contains("forbidden: exceeded quota: ") {
-        Fault::OverQuota(message)
+        ApiErrorKind::QuotaExceeded(message)
     } else {
-        Fault::NotAdmitted(message)
+        ApiErrorKind::AdmissionDenied(message)
     }
 }
 
@@ -212,8 +218,8 @@ fn has_cause(status: &Status, reason: &str) -> bool {
     status.details.as_ref().is_some_and(|details| details.causes.iter().any(|cause| cause.reason == reason))
 }
 
-/// An error with all its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+/// Returns the text of an error with all its causes, on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -229,43 +235,43 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::RefusingServer;
+    use crate::testing::UnavailableApiServer;
     use k8s_openapi::api::core::v1::Secret;
     use kube::Api;
 
     #[tokio::test]
-    async fn what_is_refused_for_the_moment_is_sent_once() {
+    async fn a_busy_api_server_gets_each_request_once() {
         for status in ["429 Too Many Requests", "503 Service Unavailable", "504 Gateway Timeout"] {
-            let server = RefusingServer::start(status).await;
+            let server = UnavailableApiServer::start(status).await;
             let secrets = Api::<Secret>::namespaced(client(server.config()).unwrap(), "shop");
             let read = call("get Secret shop/a".into(), secrets.get("a")).await.unwrap_err();
-            assert!(matches!(read.fault(), Fault::Busy), "{read}");
+            assert!(matches!(read.kind(), ApiErrorKind::Busy), "{read}");
             let (params, secret) = (post_params(), Secret::default());
             let written = call("create Secret shop/a".into(), secrets.create(&params, &secret));
             let written = written.await.unwrap_err();
-            assert!(matches!(written.fault(), Fault::Busy), "{written}");
+            assert!(matches!(written.kind(), ApiErrorKind::Busy), "{written}");
             assert_eq!(server.requests(), ["GET", "POST"], "{status}");
         }
     }
 
-    fn refused(code: u16, message: &str) -> ErrorCode {
+    fn code_of(code: u16, message: &str) -> ErrorCode {
         let reason = if code == 403 { "Forbidden" } else { "" };
         let status = Status { code, message: message.into(), reason: reason.into(), ..Status::default() };
-        ApiError { call: "create Secret shop/payments-certmint-tls".into(), fault: Fault::from(status) }
+        ApiError { call: "create Secret shop/payments-certmint-tls".into(), kind: ApiErrorKind::from(status) }
             .code()
     }
 
     #[test]
-    fn a_403_is_a_lack_of_rights_only_when_the_api_server_says_so() {
+    fn a_403_is_a_missing_permission_only_from_an_authorizer() {
         for message in [
             r#"secrets is forbidden: User "system:serviceaccount:certmint-system:certmint-controller" cannot create resource "secrets" in API group "" in the namespace "shop""#,
             r#"forbidden: User "system:anonymous" cannot get path "/api""#,
             "Forbidden",
         ] {
-            assert_eq!(refused(403, message), ErrorCode::MissingPermission, "{message}");
+            assert_eq!(code_of(403, message), ErrorCode::MissingPermission, "{message}");
         }
         let quota = r#"secrets "payments-certmint-tls" is forbidden: exceeded quota: no-secrets, requested: secrets=1, used: secrets=0, limited: secrets=0"#;
-        assert_eq!(refused(403, quota), ErrorCode::QuotaExceeded);
+        assert_eq!(code_of(403, quota), ErrorCode::QuotaExceeded);
         for (code, message) in [
             (403, r#"pods "x" is forbidden: maximum cpu usage per Container is 1, but limit is 2"#),
             (403, r#"secrets "x" is forbidden: error looking up service account shop/default"#),
@@ -279,19 +285,19 @@ mod tests {
                 r#"secrets "x" is forbidden: ValidatingAdmissionPolicy 'few' with binding 'few' denied request: no more"#,
             ),
         ] {
-            assert_eq!(refused(code, message), ErrorCode::CallRefused, "{message}");
+            assert_eq!(code_of(code, message), ErrorCode::CallRefused, "{message}");
         }
     }
 
     #[test]
-    fn an_api_server_that_is_busy_refuses_nothing() {
-        // Priority and fairness answers with words, not with a Status; the client makes one of them.
+    fn a_busy_api_server_is_not_a_rejection() {
+        // API Priority and Fairness answers with a plain text, from which the client makes a Status.
         for code in [429, 503, 504] {
             let busy = Status { code, message: "Too many requests".into(), ..Status::default() };
-            assert!(matches!(Fault::from(busy), Fault::Busy));
+            assert!(matches!(ApiErrorKind::from(busy), ApiErrorKind::Busy));
         }
         let broken =
             Status { code: 500, message: "etcdserver: request timed out".into(), ..Status::default() };
-        assert!(matches!(Fault::from(broken), Fault::Refused { code: 500, .. }));
+        assert!(matches!(ApiErrorKind::from(broken), ApiErrorKind::Rejected { code: 500, .. }));
     }
 }

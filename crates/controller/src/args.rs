@@ -7,9 +7,9 @@ use certmint_contract::Namespace;
 use certmint_server::PolicyFile;
 
 use crate::ca::CaNames;
-use crate::events::Subject;
-use crate::leadership::LeaseName;
-use crate::own_certificates::{Server, WebhookNames};
+use crate::events::InvolvedObject;
+use crate::leadership::LeaseParams;
+use crate::own_certificates::{OwnService, WebhookNames};
 
 /// Holds the CA, issues and renews certificates, serves the issuance API.
 #[derive(Clone, Debug, clap::Args)]
@@ -86,11 +86,11 @@ pub(crate) struct ControllerSettings {
     pub(crate) concurrency: usize,
     pub(crate) watch_namespaces: Vec<Namespace>,
     pub(crate) ca: CaNames,
-    pub(crate) lease: LeaseName,
-    pub(crate) api: Server,
-    pub(crate) webhook: Server,
+    pub(crate) lease: LeaseParams,
+    pub(crate) api: OwnService,
+    pub(crate) webhook: OwnService,
     pub(crate) webhook_names: WebhookNames,
-    pub(crate) ourselves: Subject,
+    pub(crate) own_deployment: InvolvedObject,
 }
 
 impl From<Args> for ControllerSettings {
@@ -117,7 +117,7 @@ impl From<Args> for ControllerSettings {
             watch_namespaces,
         } = args;
         let server =
-            |service, service_account| Server { service, service_account, namespace: namespace.clone() };
+            |service, service_account| OwnService { service, service_account, namespace: namespace.clone() };
         Self {
             policy: PolicyFile { path: policy, last_valid: last_valid_policy },
             last_valid_policy: last_valid_policy_configmap,
@@ -130,12 +130,12 @@ impl From<Args> for ControllerSettings {
                 secret: ca_secret,
                 bundle: trust_bundle_configmap,
             },
-            lease: LeaseName { namespace: namespace.to_string(), name: lease, identity: identity.clone() },
+            lease: LeaseParams { namespace: namespace.to_string(), name: lease, identity: identity.clone() },
             identity,
             api: server(controller_service, service_account),
             webhook: server(webhook_service, webhook_service_account),
             webhook_names: WebhookNames { secret: webhook_secret, configuration: webhook_configuration },
-            ourselves: Subject {
+            own_deployment: InvolvedObject {
                 api_version: "apps/v1",
                 kind: "Deployment",
                 namespace: namespace.as_str().into(),

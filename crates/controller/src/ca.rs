@@ -1,42 +1,45 @@
-//! The CA this installation holds: loaded from its Secret, made exactly once, never silently replaced.
+//! The installation's CA. It is loaded from its Secret, created exactly once, and never replaced silently.
 //!
-//! Invariant: only the first leader of a cluster that shows no trace of an earlier CA makes a root. Wherever
-//! a root was trusted before, a missing or another root stops issuance, and says so, until a person decides.
+//! Invariant: only the leader of a cluster without any trace of an earlier CA creates a root. Where a root was trusted
+//! before, a missing or different root stops issuance. The controller reports that, and an operator decides.
 
 mod fault;
 mod keeper;
+mod loaded;
 mod store;
 
-pub(crate) use fault::CaFault;
-pub(crate) use keeper::Keeper;
-pub(crate) use store::{CaNames, Store};
+use std::sync::Arc;
 
 use certmint_certificates::Authority;
-use std::sync::Arc;
 use tokio::sync::watch;
 
-/// What this replica knows of the CA.
+pub(crate) use fault::CaFault;
+pub(crate) use keeper::CaKeeper;
+pub(crate) use store::{CaNames, CaStore};
+
+/// The CA, as far as this replica knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Ca {
-    /// What signs, or why nothing does.
+    /// The CA that issues, or the reason why there is none.
     pub(crate) authority: Result<Arc<Authority>, Arc<CaFault>>,
-    /// The roots (PEM) as last loaded. They outlive a fault: what was issued before stays verifiable.
+    /// The roots (PEM) that were loaded last. They stay when the authority is lost, so that existing certificates can be
+    /// verified.
     pub(crate) roots: Option<Arc<str>>,
 }
 
 impl Ca {
-    /// A CA not looked at yet, to be filled by a [`Keeper`].
+    /// Returns a channel for a CA that is not loaded yet. A [`CaKeeper`] loads it.
     pub(crate) fn unknown() -> (watch::Sender<Self>, watch::Receiver<Self>) {
         watch::channel(Self { authority: Err(Arc::new(CaFault::NotYet)), roots: None })
     }
 
-    /// Whether there is none yet, but nothing is wrong either.
-    pub(crate) fn is_on_its_way(&self) -> bool {
-        self.authority.as_ref().err().is_some_and(|fault| fault.is_passing())
+    /// Returns whether the CA is not loaded, and the reason is temporary.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.authority.as_ref().err().is_some_and(|fault| fault.is_transient())
     }
 
-    /// Notes what was loaded; tells whether it is new.
-    fn take(&mut self, authority: Authority) -> bool {
+    /// Sets the loaded CA. Returns whether it differs from the previous one.
+    fn set_authority(&mut self, authority: Authority) -> bool {
         let issuing = authority.issuing().certificate();
         if self.authority.as_ref().is_ok_and(|known| known.issuing().certificate() == issuing) {
             return false;
@@ -46,8 +49,8 @@ impl Ca {
         true
     }
 
-    /// Notes why there is none; tells whether that is new.
-    fn lose(&mut self, fault: CaFault) -> bool {
+    /// Sets the reason why there is no CA. Returns whether it differs from the previous one.
+    fn set_fault(&mut self, fault: CaFault) -> bool {
         if self.authority.as_ref().err().is_some_and(|known| known.to_string() == fault.to_string()) {
             return false;
         }

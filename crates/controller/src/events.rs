@@ -1,142 +1,157 @@
-//! Events on workloads: what happened, where `kubectl describe` shows it.
+//! Events on workloads and other objects, which `kubectl describe` shows.
 //!
-//! They are written on the side, one by one: a slow API server delays no certificate, and a burst of certificates is
-//! told of after it. When they pile up beyond that they are dropped, for the log has them too.
+//! They are written one by one by a task of their own. So a slow API server does not delay certificates, and Events about
+//! many certificates follow later. If too many Events wait, new ones are dropped, because the log contains them too.
 
-mod subject;
+mod involved_object;
 
-use crate::api::{self, Fault};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use certmint_contract::ErrorCode;
-use k8s_openapi::{api::events::v1::Event, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
-use kube::{Api, Client, api::ObjectMeta};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ObjectMeta;
+use kube::{Api, Client};
 use prometheus_client::metrics::counter::Counter;
-use std::{
-    collections::HashMap,
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-pub(crate) use subject::Subject;
+use crate::api::{self, ApiErrorKind};
 
-/// Takes Events to be written.
+pub(crate) use involved_object::InvolvedObject;
+
+/// Queue for Events that are to be written.
 #[derive(Clone)]
 pub(crate) struct Events {
-    queue: mpsc::Sender<Unwritten>,
+    queue: mpsc::Sender<PendingEvent>,
     reporter: Arc<str>,
-    told: Arc<Mutex<HashMap<Subject, (u64, Instant)>>>,
+    recent: Arc<Mutex<HashMap<InvolvedObject, RecentWarning>>>,
     dropped: Counter,
 }
 
-/// What an Event is made of when its turn comes: thousands may wait, so no more than that.
+/// The last warning on an object.
+struct RecentWarning {
+    /// Hash of code and note.
+    hash: u64,
+    at: Instant,
+}
+
+/// An Event that waits to be written. It has only what is needed to build the [`Event`], because thousands may wait.
 #[derive(Debug)]
-pub(crate) struct Unwritten {
-    pub(crate) subject: Subject,
+pub(crate) struct PendingEvent {
+    pub(crate) object: InvolvedObject,
     pub(crate) reason: &'static str,
     pub(crate) note: Box<str>,
     /// `Normal` or `Warning`.
-    kind: &'static str,
+    event_type: &'static str,
     action: &'static str,
     at: Timestamp,
     reporter: Arc<str>,
 }
 
-/// Events that wait at most. One for each certificate of a large cluster, and with the longest notes some 20 MiB.
-const BACKLOG: usize = 10_000;
-/// How long a refusal that has not changed is not told again; Events live for an hour by default.
-const SILENCE: Duration = Duration::from_secs(3600);
-/// Subjects remembered at most, then memory starts anew: whoever may create workloads may create many that are refused.
-const MOST_REMEMBERED: usize = 10_000;
-/// The waits between attempts while the API server is busy; then the Event is given up.
+/// Maximum number of Events that wait: one for each certificate of a large cluster. With the longest notes they take some
+/// 20 MiB.
+const MAX_PENDING: usize = 10_000;
+/// Time after which an unchanged warning is repeated. The API server keeps Events for one hour by default.
+const REPEAT_AFTER: Duration = Duration::from_secs(3600);
+/// Maximum number of objects whose last warning is remembered. At the limit all are forgotten. Without a limit, a user who
+/// creates many workloads that are refused could exhaust the memory.
+const MAX_RECENT: usize = 10_000;
+/// Waits between attempts while the API server is busy. After the last one, the Event is dropped.
 const BUSY_WAITS: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
-/// The longest note that the API server takes.
-const LONGEST_NOTE: usize = 1024;
+/// Maximum length of a note that the API server accepts, in bytes.
+const MAX_NOTE_BYTES: usize = 1024;
 
 impl Events {
-    /// Where Events go in, and where [`write()`] takes them from.
-    pub(crate) fn new(reporter: &str) -> (Self, mpsc::Receiver<Unwritten>) {
-        let (queue, backlog) = mpsc::channel(BACKLOG);
+    /// Creates the queue. [`write()`] takes the Events from the receiver.
+    pub(crate) fn new(reporter: &str) -> (Self, mpsc::Receiver<PendingEvent>) {
+        let (queue, pending) = mpsc::channel(MAX_PENDING);
         let dropped = Counter::default();
-        (Self { queue, reporter: reporter.into(), told: Arc::default(), dropped }, backlog)
+        (Self { queue, reporter: reporter.into(), recent: Arc::default(), dropped }, pending)
     }
 
-    /// The same, with those that find no room counted there.
+    /// Counts dropped Events with this counter.
     pub(crate) fn counting(self, dropped: Counter) -> Self {
         Self { dropped, ..self }
     }
 
-    /// A certificate was issued.
-    pub(crate) fn issued(&self, subject: &Subject, reason: &'static str, note: &str) {
-        self.forget(subject);
-        self.tell(subject, "Normal", reason, "Issue", note);
+    /// Adds an Event that a certificate was issued.
+    pub(crate) fn issued(&self, object: &InvolvedObject, reason: &'static str, note: &str) {
+        self.forget(object);
+        self.push(object, "Normal", reason, "Issue", note);
     }
 
-    /// Something was refused; told once, then again after an hour or when it changes. Returns whether it was news.
-    pub(crate) fn refused(&self, subject: &Subject, code: ErrorCode, note: &str) -> bool {
+    /// Adds a warning, unless the same warning was the last one on the object within [`REPEAT_AFTER`]. Returns whether it
+    /// was added.
+    pub(crate) fn warn(&self, object: &InvolvedObject, code: ErrorCode, note: &str) -> bool {
         let mut hasher = DefaultHasher::new();
         (code, note).hash(&mut hasher);
         let (hash, now) = (hasher.finish(), Instant::now());
+        let is_recent = |warning: &RecentWarning| now - warning.at < REPEAT_AFTER;
         {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            if told.get(subject).is_some_and(|(known, at)| *known == hash && now - *at < SILENCE) {
+            let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            if recent.get(object).is_some_and(|warning| warning.hash == hash && is_recent(warning)) {
                 return false;
             }
-            // What became of a refused workload is not always learned: silence ends all memory of it.
-            told.retain(|_, (_, at)| now - *at < SILENCE);
-            if told.len() >= MOST_REMEMBERED {
-                told.clear();
+            // The controller does not notice the end of every object, so old warnings are removed by their age.
+            recent.retain(|_, warning| is_recent(warning));
+            if recent.len() >= MAX_RECENT {
+                recent.clear();
             }
-            told.insert(subject.clone(), (hash, now));
+            recent.insert(object.clone(), RecentWarning { hash, at: now });
         }
-        self.tell(subject, "Warning", code.as_str(), "Plan", note);
+        self.push(object, "Warning", code.as_str(), "Plan", note);
         true
     }
 
-    /// Nothing is wrong with it any more, or it is gone.
-    pub(crate) fn forget(&self, subject: &Subject) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(subject);
+    /// Forgets the last warning on an object, because its cause or the object no longer exists.
+    pub(crate) fn forget(&self, object: &InvolvedObject) {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
     }
 
-    fn tell(
+    fn push(
         &self,
-        subject: &Subject,
-        kind: &'static str,
+        object: &InvolvedObject,
+        event_type: &'static str,
         reason: &'static str,
         action: &'static str,
         note: &str,
     ) {
-        let unwritten = Unwritten {
-            subject: subject.clone(),
+        let pending = PendingEvent {
+            object: object.clone(),
             reason,
-            note: note.get(..note.floor_char_boundary(LONGEST_NOTE)).unwrap_or(note).into(),
-            kind,
+            note: note.get(..note.floor_char_boundary(MAX_NOTE_BYTES)).unwrap_or(note).into(),
+            event_type,
             action,
             at: Timestamp::now(),
             reporter: Arc::clone(&self.reporter),
         };
-        if self.queue.try_send(unwritten).is_err() {
+        if self.queue.try_send(pending).is_err() {
             self.dropped.inc();
-            tracing::debug!(%subject, reason, "no room for an Event");
+            tracing::debug!(%object, reason, "dropped an Event, because too many wait");
         }
     }
 }
 
-/// Writes Events until nobody sends any more.
-pub(crate) async fn write(client: Client, mut backlog: mpsc::Receiver<Unwritten>) {
+/// Writes Events until all senders are dropped.
+pub(crate) async fn write(client: Client, mut queue: mpsc::Receiver<PendingEvent>) {
     let params = api::post_params();
-    while let Some(unwritten) = backlog.recv().await {
-        let namespace = unwritten.subject.namespace.clone();
+    while let Some(pending) = queue.recv().await {
+        let namespace = pending.object.namespace.clone();
         let api = Api::<Event>::namespaced(client.clone(), &namespace);
-        let event = unwritten.event();
+        let event = pending.into_event();
         let mut waits = BUSY_WAITS.into_iter();
         loop {
             let call = format!("create an Event in {namespace}");
             let Err(error) = api::call(call, api.create(&params, &event)).await else { break };
-            let busy = matches!(error.fault(), Fault::Busy);
+            let busy = matches!(error.kind(), ApiErrorKind::Busy);
             let Some(wait) = waits.next().filter(|_| busy) else {
-                tracing::warn!(code = %error.code(), %error, "an Event was not written; the log line before it says the same");
+                tracing::warn!(code = %error.code(), %error, "could not write an Event; an earlier log line has the same text");
                 break;
             };
             tokio::time::sleep(wait).await;
@@ -144,21 +159,21 @@ pub(crate) async fn write(client: Client, mut backlog: mpsc::Receiver<Unwritten>
     }
 }
 
-impl Unwritten {
-    fn event(self) -> Event {
-        let Self { subject, reason, note, kind, action, at, reporter } = self;
+impl PendingEvent {
+    fn into_event(self) -> Event {
+        let Self { object, reason, note, event_type, action, at, reporter } = self;
         Event {
             metadata: ObjectMeta {
-                namespace: Some(subject.namespace.to_string()),
-                generate_name: Some(subject.event_prefix()),
+                namespace: Some(object.namespace.to_string()),
+                generate_name: Some(object.event_name_prefix()),
                 ..ObjectMeta::default()
             },
             event_time: Some(MicroTime(at)),
-            type_: Some(kind.into()),
+            type_: Some(event_type.into()),
             reason: Some(reason.into()),
             action: Some(action.into()),
             note: Some(note.into()),
-            regarding: Some(subject.reference()),
+            regarding: Some(object.reference()),
             reporting_controller: Some("certmint.dev/controller".into()),
             reporting_instance: Some(reporter.to_string()),
             ..Event::default()
@@ -171,54 +186,53 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_is_told_once_until_it_changes_or_an_hour_passes() {
-        let (events, mut backlog) = Events::new("controller-0");
+    async fn a_warning_is_repeated_when_it_changes_or_after_an_hour() {
+        let (events, mut queue) = Events::new("controller-0");
         let mut notes =
-            || std::iter::from_fn(|| backlog.try_recv().ok()).map(|told| told.note).collect::<Vec<_>>();
-        for (note, news) in [("a", true), ("a", false), ("b", true), ("b", false)] {
-            assert_eq!(events.refused(&Subject::deployment("payments"), ErrorCode::NotAllowed, note), news);
+            || std::iter::from_fn(|| queue.try_recv().ok()).map(|event| event.note).collect::<Vec<_>>();
+        let payments = InvolvedObject::deployment("payments");
+        for (note, is_added) in [("a", true), ("a", false), ("b", true), ("b", false)] {
+            assert_eq!(events.warn(&payments, ErrorCode::NotAllowed, note), is_added);
         }
         assert_eq!(notes(), ["a".into(), "b".into()]);
-        tokio::time::advance(SILENCE).await;
-        events.refused(&Subject::deployment("payments"), ErrorCode::NotAllowed, "b");
+        tokio::time::advance(REPEAT_AFTER).await;
+        events.warn(&payments, ErrorCode::NotAllowed, "b");
         assert_eq!(notes(), ["b".into()]);
-        events.forget(&Subject::deployment("payments"));
-        events.refused(&Subject::deployment("payments"), ErrorCode::NotAllowed, "b");
+        events.forget(&payments);
+        events.warn(&payments, ErrorCode::NotAllowed, "b");
         assert_eq!(notes(), ["b".into()]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_refused_long_ago_takes_no_memory() {
-        let (events, _backlog) = Events::new("controller-0");
+    async fn old_warnings_take_no_memory() {
+        let (events, _queue) = Events::new("controller-0");
         for index in 0..100 {
-            events.refused(&Subject::deployment(&format!("job-{index}")), ErrorCode::ForeignSecret, "a");
+            let job = InvolvedObject::deployment(&format!("job-{index}"));
+            events.warn(&job, ErrorCode::ForeignSecret, "a");
         }
-        tokio::time::advance(SILENCE).await;
-        events.refused(&Subject::deployment("payments"), ErrorCode::ForeignSecret, "a");
-        assert_eq!(events.told.lock().unwrap().len(), 1);
+        tokio::time::advance(REPEAT_AFTER).await;
+        events.warn(&InvolvedObject::deployment("payments"), ErrorCode::ForeignSecret, "a");
+        assert_eq!(events.recent.lock().unwrap().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn however_much_is_refused_the_memory_of_it_is_bounded() {
-        let (events, _backlog) = Events::new("controller-0");
-        for index in 0..=MOST_REMEMBERED {
-            events
-                .told
-                .lock()
-                .unwrap()
-                .insert(Subject::deployment(&format!("job-{index}")), (0, Instant::now()));
+    async fn the_number_of_remembered_warnings_is_limited() {
+        let (events, _queue) = Events::new("controller-0");
+        for index in 0..=MAX_RECENT {
+            let job = InvolvedObject::deployment(&format!("job-{index}"));
+            events.recent.lock().unwrap().insert(job, RecentWarning { hash: 0, at: Instant::now() });
         }
-        events.refused(&Subject::deployment("payments"), ErrorCode::ForeignSecret, "a");
-        assert_eq!(events.told.lock().unwrap().len(), 1);
+        events.warn(&InvolvedObject::deployment("payments"), ErrorCode::ForeignSecret, "a");
+        assert_eq!(events.recent.lock().unwrap().len(), 1);
     }
 
     #[tokio::test]
-    async fn a_full_backlog_blocks_nobody_and_what_is_dropped_is_counted() {
-        let (events, _backlog) = Events::new("controller-0");
+    async fn a_full_queue_drops_events_and_counts_them() {
+        let (events, _queue) = Events::new("controller-0");
         let dropped = Counter::default();
         let events = events.counting(dropped.clone());
-        for _ in 0..BACKLOG + 10 {
-            events.issued(&Subject::deployment("payments"), "Issued", "note");
+        for _ in 0..MAX_PENDING + 10 {
+            events.issued(&InvolvedObject::deployment("payments"), "Issued", "note");
         }
         assert_eq!(dropped.get(), 10);
     }

@@ -36,10 +36,10 @@ use self::recent_rejections::RecentRejections;
 use self::response::{failure, json, rejected, status};
 use self::slots::{NoFreeSlot, RequestSlots};
 use crate::api::CALL_TIMEOUT;
-use crate::events::{Events, Subject};
+use crate::decisions::Decider;
+use crate::events::{Events, InvolvedObject};
 use crate::metrics::Metrics;
 use crate::observe::WorkloadKey;
-use crate::planning::Planning;
 
 /// Address of a request without a peer. Only tests send such requests.
 const UNKNOWN_ADDRESS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
@@ -47,7 +47,7 @@ const UNKNOWN_ADDRESS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 /// Handler of requests for bundles.
 pub(crate) struct IssuanceApi {
     client: Client,
-    planning: Planning,
+    decider: Decider,
     owners: OwnerResolver,
     events: Events,
     metrics: Metrics,
@@ -57,11 +57,11 @@ pub(crate) struct IssuanceApi {
 }
 
 impl IssuanceApi {
-    pub(crate) fn new(client: Client, planning: Planning, events: Events, metrics: Metrics) -> Self {
+    pub(crate) fn new(client: Client, decider: Decider, events: Events, metrics: Metrics) -> Self {
         Self {
             owners: OwnerResolver::new(client.clone()),
             client,
-            planning,
+            decider,
             events,
             metrics,
             slots: RequestSlots::default(),
@@ -85,7 +85,7 @@ impl IssuanceApi {
         let bundle = bundle.unwrap_or_else(|_| {
             Err(failure(ErrorCode::Unavailable, "the API server takes too long; retry".into()))
         });
-        self.metrics.bundle(bundle.as_ref().err().map(|failure| failure.code));
+        self.metrics.count_issuance_answer(bundle.as_ref().err().map(|failure| failure.code));
         match bundle {
             Ok(bundle) => json(StatusCode::OK, &bundle),
             Err(failure) => rejected(status(failure.code), failure),
@@ -93,7 +93,7 @@ impl IssuanceApi {
     }
 
     fn bad_request(&self, status: StatusCode, message: &str) -> Response<Bytes> {
-        self.metrics.bundle(Some(ErrorCode::BadRequest));
+        self.metrics.count_issuance_answer(Some(ErrorCode::BadRequest));
         rejected(status, failure(ErrorCode::BadRequest, message.into()))
     }
 
@@ -122,7 +122,7 @@ impl IssuanceApi {
     async fn bundle_for(&self, token: &str) -> Result<Bundle, Failure> {
         let caller = Caller::of_token(&self.client, token).await?;
         let pod = caller.pod(&self.client).await?;
-        if !self.planning.cache.is_synced() {
+        if !self.decider.cache.is_synced() {
             let message = "this replica has just started and has not read the cluster yet; retry";
             return Err(failure(ErrorCode::Unavailable, message.into()));
         }
@@ -139,11 +139,11 @@ impl IssuanceApi {
     }
 
     /// Returns the failure. If it is final, reports it in an Event on the pod, and on its workload if given.
-    fn report_final(&self, caller: &Caller, workload: Option<Subject>, failure: Failure) -> Failure {
+    fn report_final(&self, caller: &Caller, workload: Option<InvolvedObject>, failure: Failure) -> Failure {
         if !failure.code.is_transient() {
-            let pod = Subject::pod(&caller.namespace, &caller.pod_name, &caller.pod_uid);
+            let pod = InvolvedObject::pod(&caller.namespace, &caller.pod_name, &caller.pod_uid);
             for subject in std::iter::once(pod).chain(workload) {
-                self.events.refused(&subject, failure.code, &failure.message);
+                self.events.warn(&subject, failure.code, &failure.message);
             }
         }
         failure

@@ -1,76 +1,82 @@
-//! Which replica writes: the holder of one Lease, and it stops before another may begin.
+//! Leader election: the replica that holds the Lease writes, and it stops before another replica may begin.
 //!
-//! Invariant: a replica leads until [`RENEW_WITHIN`] after the moment it *sent* its last successful renewal;
-//! another takes over only [`LEASE_SECONDS`] after it *saw* that renewal. The first is shorter than the
-//! second, and no clocks are compared, so two replicas never lead at once. What a leader writes goes through
-//! [`fenced`], which asks again right before it is sent.
+//! Invariant: a replica is the leader until [`RENEW_WITHIN`] after it *sent* its last successful renewal. Another replica
+//! takes over no earlier than [`LEASE_SECONDS`] after it *saw* that renewal. The first period is shorter than the second,
+//! and no clocks of two machines are compared, so two replicas are never leaders at the same time. The leader's writes go
+//! through [`fenced`], which checks the term again right before a request is sent.
 
 mod fence;
 mod lease;
 
-use crate::{api::ApiError, clock::Clock};
-use lease::{Lease, Standing};
 use std::time::Duration;
-use tokio::{sync::watch, time::Instant};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::lease::{Lease, LeaseRole};
+use crate::api::ApiError;
+use crate::clock::Clock;
+
 pub(crate) use fence::fenced;
-pub(crate) use lease::LeaseName;
+pub(crate) use lease::LeaseParams;
 
-/// How long a lease is good for after a renewal was seen.
+/// Duration of the Lease: time after a renewal was seen until another replica may take the Lease, in seconds.
 pub(crate) const LEASE_SECONDS: u32 = 15;
-/// How long a leader goes on without a successful renewal.
+/// Time after the last successful renewal until the leader stops.
 const RENEW_WITHIN: Duration = Duration::from_secs(10);
-/// How often the lease is renewed, or looked at.
-const PACE: Duration = Duration::from_secs(2);
+/// Interval at which the Lease is renewed or read.
+const RENEW_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Until when this replica leads; `None` while it does not.
+/// End of this replica's leadership term; `None` while it is not the leader.
 pub(crate) type Term = Option<Instant>;
 
-/// One replica's part in the election.
+/// Takes part in the election for one replica.
 pub(crate) struct Campaign {
-    /// The API server.
+    /// Client for the API server.
     pub(crate) client: kube::Client,
-    /// Which lease, and as whom.
-    pub(crate) lease: LeaseName,
-    /// A replica whose clock differs from the API server's may not sign, so it leaves the lease to another.
+    /// Name of the Lease, and identity of this replica.
+    pub(crate) lease: LeaseParams,
+    /// The clock. A replica whose clock differs from the API server's must not sign, so it leaves the Lease to another
+    /// replica.
     pub(crate) clock: Clock,
-    /// Until when this replica leads. The term is moved forward with every renewal; once it has passed, this
-    /// replica does not lead, whether or not `None` was sent yet.
+    /// This replica's term. Each renewal extends it. After its end this replica is not the leader, even if `None` was not
+    /// sent yet.
     pub(crate) terms: watch::Sender<Term>,
 }
 
 impl Campaign {
-    /// Takes part in the election until told to stop, and then gives the lease up.
+    /// Takes part in the election until shutdown, and then releases the Lease.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let Self { client, lease, clock, terms } = self;
         let mut lease = Lease::new(client, lease);
         while !shutdown.is_cancelled() {
             if clock.trusted_now().is_ok() {
                 let sent = Instant::now();
-                let term = standing_to_term(lease.attempt().await, sent, *terms.borrow());
+                let term = term_after(lease.attempt().await, sent, *terms.borrow());
                 announce(&terms, term);
             } else {
                 stand_down(&mut lease, &terms).await;
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(PACE) => {}
+                () = tokio::time::sleep(RENEW_INTERVAL) => {}
             }
         }
         stand_down(&mut lease, &terms).await;
     }
 }
 
-/// Stops leading, and only then lets another begin.
+/// Ends the term, and only then releases the Lease.
 async fn stand_down(lease: &mut Lease, terms: &watch::Sender<Term>) {
     announce(terms, None);
     if let Err(error) = lease.release().await {
-        tracing::warn!(code = %error.code(), %error, "the lease was not given up; another replica leads once it has run out");
+        tracing::warn!(code = %error.code(), %error, "could not release the Lease; another replica takes it when it has expired");
     }
 }
 
-/// Runs work for as long as this replica leads, and again whenever it leads again.
+/// Runs work while this replica is the leader, and again when it becomes the leader again. Returns on shutdown, or when the
+/// work ends on its own.
 ///
 /// Work in progress is dropped at the end of a term.
 pub(crate) async fn while_leading<F: Future<Output = ()>>(
@@ -81,38 +87,39 @@ pub(crate) async fn while_leading<F: Future<Output = ()>>(
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            begun = terms.wait_for(is_on) => if begun.is_err() { return },
+            begun = terms.wait_for(is_current) => if begun.is_err() { return },
         }
-        // In this order: a process that was stopped and wakes up late must not begin another piece of work.
+        // `biased` checks the end of the term first. So a process that was paused, and wakes up after the term, does not
+        // start another step of its work.
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            () = end_of_term(&mut terms) => {}
+            () = wait_for_end_of_term(&mut terms) => {}
             () = work() => return,
         }
     }
 }
 
-/// Whether this replica leads now.
+/// Returns whether this replica is the leader now.
 pub(crate) fn leads(terms: &watch::Receiver<Term>) -> bool {
-    is_on(&terms.borrow())
+    is_current(&terms.borrow())
 }
 
-/// Waits until this replica no longer leads, if it did, or begins to.
-pub(crate) async fn turns(terms: &mut watch::Receiver<Term>, led: bool) {
+/// Waits until this replica becomes the leader, or is no longer the leader if it was (`led`).
+pub(crate) async fn wait_for_change(terms: &mut watch::Receiver<Term>, led: bool) {
     if led {
-        end_of_term(terms).await;
-    } else if terms.wait_for(is_on).await.is_err() {
+        wait_for_end_of_term(terms).await;
+    } else if terms.wait_for(is_current).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-fn is_on(term: &Term) -> bool {
+fn is_current(term: &Term) -> bool {
     term.is_some_and(|until| until > Instant::now())
 }
 
-/// Waits until the term has passed without having been moved forward, or was ended.
-async fn end_of_term(terms: &mut watch::Receiver<Term>) {
+/// Waits until the term is over: its time has passed without an extension, or it was ended.
+async fn wait_for_end_of_term(terms: &mut watch::Receiver<Term>) {
     loop {
         let Some(until) = *terms.borrow_and_update() else { return };
         tokio::select! {
@@ -122,12 +129,13 @@ async fn end_of_term(terms: &mut watch::Receiver<Term>) {
     }
 }
 
-fn standing_to_term(attempt: Result<Standing, ApiError>, sent: Instant, before: Term) -> Term {
+/// Returns the term after an attempt that was sent at `sent`.
+fn term_after(attempt: Result<LeaseRole, ApiError>, sent: Instant, before: Term) -> Term {
     match attempt {
-        Ok(Standing::Holder) => Some(sent + RENEW_WITHIN),
-        Ok(Standing::Follower) => None,
+        Ok(LeaseRole::Holder) => Some(sent + RENEW_WITHIN),
+        Ok(LeaseRole::Follower) => None,
         Err(error) => {
-            tracing::warn!(code = %error.code(), %error, "the lease could not be renewed; this is tried again");
+            tracing::warn!(code = %error.code(), %error, "could not renew the Lease; this is tried again");
             before.filter(|until| *until > Instant::now())
         }
     }

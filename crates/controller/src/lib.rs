@@ -1,42 +1,45 @@
-//! Watches, executes plans, serves the issuance API.
+//! The controller: watches workloads, issues certificates, and serves the issuance API.
 //!
-//! Every replica observes the cluster (`observe`), loads the CA (`ca`) and serves the issuance API
-//! (`issuance`); the one that holds the Lease (`leadership`) also writes: Secrets as the planner decides
-//! (`reconcile`), the CA, and Certmint's own certificates (`own_certificates`). It reports missed injection
-//! (`missed_injection`), and makes injected pods that no workload serves workloads of their own (`standalone`).
+//! Every replica observes the cluster (`observe`), loads the CA (`ca`) and serves the issuance API (`issuance`). The
+//! replica that holds the Lease is the leader (`leadership`). Only the leader writes: Secrets as the planner decides
+//! (`reconcile`), the CA, and Certmint's own certificates (`own_certificates`). Everything that is signed comes from
+//! `issuer`. Missed injections are reported (`missed_injection`). An injected pod is a workload of its own (`standalone`) if
+//! no other workload has a certificate for it.
 //!
-//! Invariant: nothing here decides what to issue; that is the planner's. Nothing here is kept on disk: a
-//! restart reads everything again, and what was written says what was issued.
+//! Invariants: the planner decides what to issue, not this crate. The controller keeps nothing on disk. After a restart it
+//! reads everything again, and the annotations of the Secrets are the only record of what was issued.
 //!
-//! # What it may do
-//! Exactly these calls are made, so exactly these rights are needed:
+//! # Permissions
+//! The controller makes exactly these calls, so it needs exactly these permissions:
 //!
 //! | where | resources | verbs |
 //! |---|---|---|
-//! | all namespaces, or those given | deployments, statefulsets, daemonsets, replicasets, jobs, cronjobs, pods | get list watch |
+//! | all namespaces, or those in the settings | deployments, statefulsets, daemonsets, replicasets, jobs, cronjobs, pods | get list watch |
 //! | same | services | list watch |
 //! | same | secrets | get list watch create patch delete |
 //! | same | events (events.k8s.io) | create |
 //! | cluster | tokenreviews | create |
-//! | cluster | the one mutatingwebhookconfiguration | get patch |
+//! | cluster | Certmint's mutatingwebhookconfiguration | get patch |
 //! | own namespace | secrets | create; get patch on the CA's and the webhook's |
 //! | own namespace | configmaps | create; get on the trust bundle; get patch on the last valid policy |
-//! | own namespace | leases | create; get update on the one |
-//! | own namespace | the one deployment | get |
+//! | own namespace | leases | create; get update on the controller's |
+//! | own namespace | the controller's deployment | get |
 //! | own namespace | events (events.k8s.io) | create |
 
 mod api;
 mod args;
 mod ca;
 mod clock;
+mod decisions;
 mod events;
+mod health;
 mod issuance;
+mod issuer;
 mod leadership;
 mod metrics;
 mod missed_injection;
 mod observe;
 mod own_certificates;
-mod planning;
 mod policy_file;
 mod queue;
 mod random;
@@ -45,7 +48,6 @@ mod run;
 mod secrets;
 mod standalone;
 mod supervisor;
-mod survey;
 #[cfg(test)]
 mod testing;
 

@@ -1,19 +1,19 @@
-//! Random numbers, which the pure crates take as arguments.
+//! Random numbers for the pure crates, which take them as arguments.
 
 use aws_lc_rs::error::Unspecified;
 use certmint_certificates::Serial;
 
-/// The system has no random numbers to give.
+/// Error of the system's random number generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the system's random generator failed; nothing is issued until it works")]
+#[error("the system's random number generator failed; nothing is issued until it works")]
 pub(crate) struct NoEntropy;
 
-/// A serial number of 158 random bits.
+/// Returns a random serial number, with 158 random bits.
 pub(crate) fn serial() -> Result<Serial, NoEntropy> {
     random().map(Serial::from_random)
 }
 
-/// A random octet.
+/// Returns a random number that spreads renewals.
 pub(crate) fn jitter() -> Result<u8, NoEntropy> {
     let [octet] = random()?;
     Ok(octet)

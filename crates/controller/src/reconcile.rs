@@ -1,243 +1,263 @@
-//! Makes what was planned true: at most two writes for a certificate, the Secret and an Event.
+//! Executes the planner's plans. A certificate takes at most two writes: the Secret and an Event.
 //!
-//! Invariant: a Secret is created, or replaced exactly as it was seen; every write that meets something else
-//! is followed by a fresh look and a new plan.
+//! Invariant: a Secret is created, or replaced exactly as it was observed. When a write fails because the Secret is
+//! different, the Secret is read and planned for again.
 
+mod inspect;
 mod issue;
-mod news;
-mod pace;
-mod tell;
-mod verify;
-mod work;
+mod log_backoff;
+mod report;
+mod workers;
+mod write_limit;
 
-pub(crate) use news::News;
-pub(crate) use pace::Pace;
-pub(crate) use work::work;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::{
-    api::{ApiError, Fault},
-    clock::{self, ClockDiffers},
-    events::{Events, Subject},
-    metrics::Metrics,
-    observe::{WorkloadKey, WorkloadView},
-    planning::Planning,
-    queue::WorkOutcome,
-    random::NoEntropy,
-    secrets::Secrets,
-};
-use certmint_certificates::{IssueError, KeyError};
 use certmint_contract::{ErrorCode, SecretName};
 use certmint_planner::{Decision, Plan, Removal, SecretFacts, Workload};
 use kube::Client;
-use std::{
-    collections::HashMap,
-    ops::ControlFlow,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
-use tell::Blocking;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-/// Everything is planned again at least this often: timers drift on a suspended machine.
-const LONGEST_REST: Duration = Duration::from_secs(3600);
-/// How soon is looked again at what no watch tells of: a Secret in the way, a namespace that was being deleted.
-const BLOCKED_REST: Duration = Duration::from_secs(5);
-/// How soon is looked again while this machine's clock differs from the API server's: by then another replica leads.
-const CLOCK_REST: Duration = Duration::from_secs(5);
-/// How often in a row a plan may be overtaken by events before it counts as a failure.
-const ROUNDS: usize = 5;
+use self::issue::SecretWrite;
+use self::log_backoff::LogBackoff;
+use self::report::ConflictingSecret;
+use self::write_limit::WriteLimit;
+use crate::api::{ApiError, ApiErrorKind};
+use crate::clock;
+use crate::decisions::Decider;
+use crate::events::{Events, InvolvedObject};
+use crate::issuer::{Issuer, IssuerError};
+use crate::metrics::Metrics;
+use crate::observe::{WorkloadKey, WorkloadView};
+use crate::queue::WorkOutcome;
+use crate::secrets::Secrets;
+
+pub(crate) use workers::run_workers;
+
+/// Maximum time until a workload is planned again. Timers drift while a machine is suspended.
+const MAX_REST: Duration = Duration::from_secs(3600);
+/// Time after which to plan again when no watch reports the change: a conflicting Secret was removed, or a namespace that
+/// was being deleted exists again.
+const CONFLICT_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Time after which to plan again while this machine's clock differs from the API server's. By then, another replica leads.
+const CLOCK_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Maximum number of rounds. If each plan is outdated before it is executed, the attempt counts as failed.
+const MAX_ROUNDS: usize = 5;
 
 /// Executes plans.
 pub(crate) struct Reconciler {
-    /// The API server, as the leader writes to it.
+    /// Client for the API server, which writes only while this replica is the leader.
     pub(crate) client: Client,
-    /// What plans are made from.
-    pub(crate) planning: Planning,
-    /// Where things are told.
+    /// Makes the decisions.
+    pub(crate) decider: Decider,
+    /// Events about workloads and Secrets.
     pub(crate) events: Events,
-    /// Where things are counted.
+    /// Metrics of plans and their execution.
     pub(crate) metrics: Metrics,
-    /// Workloads whose Secret's name is taken.
-    pub(crate) blocked: Mutex<HashMap<WorkloadKey, SecretName>>,
-    /// How often Secrets were written of late.
-    pub(crate) pace: Pace,
-    /// What was said of late.
-    pub(crate) news: News,
+    issuer: Issuer,
+    /// Workloads whose desired Secret name is taken by a conflicting Secret.
+    conflicts: Mutex<HashMap<WorkloadKey, SecretName>>,
+    write_limit: WriteLimit,
+    log_backoff: LogBackoff,
 }
 
-/// What a plan is carried out on.
-struct Round<'a> {
+/// Result of one round of planning and execution.
+#[expect(clippy::large_enum_variant, reason = "a round makes one of these and hands it on at once")]
+enum RoundResult {
+    /// Nothing more to do for now.
+    Done(WorkOutcome),
+    /// Something has changed or was read, so the workload must be planned for again.
+    PlanAgain {
+        /// The Secret with the desired name, if no watch delivers it because it lacks Certmint's label.
+        conflicting_secret: Option<SecretFacts>,
+    },
+}
+
+/// Facts that a plan was made from and is executed with.
+struct PlanContext<'a> {
     key: &'a WorkloadKey,
     view: &'a WorkloadView,
     workload: &'a Workload,
-    blocking: Option<Blocking>,
-    remove: &'a [Removal],
+    conflicting_secret: Option<ConflictingSecret>,
     secrets: &'a Secrets,
 }
 
-/// Whether that is all, or what follows must be looked at anew, with the Secret in the way that no watch tells of.
-type Step = ControlFlow<WorkOutcome, Option<SecretFacts>>;
-
-/// Why a plan could not be carried out.
+/// Error of an attempt to reconcile a workload.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReconcileError {
-    /// The API server refused or could not be asked.
+    /// A call to the API server failed.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The certificate could not be made.
-    #[error("the certificate could not be issued: {0}")]
-    Issue(#[from] IssueError),
-    /// The key could not be made.
+    /// The certificate could not be issued.
     #[error(transparent)]
-    Key(#[from] KeyError),
-    /// There are no random numbers.
-    #[error(transparent)]
-    NoEntropy(#[from] NoEntropy),
-    /// The clock cannot be relied on.
-    #[error(transparent)]
-    Clock(#[from] ClockDiffers),
-    /// What was planned was overtaken every time.
+    Issuer(#[from] IssuerError),
+    /// Each plan was outdated before it was executed.
     #[error("the Secret changes faster than it can be written; this is tried again")]
     Overtaken,
-    /// The CA is gone since this was planned.
-    #[error("the CA is changed at this moment; this is tried again")]
-    CaChanges,
-    /// The CA does not have the constraints of the policy yet, which is why it cannot issue, most often.
-    #[error("the CA has not followed a change of the policy yet: {0}; this is tried again")]
-    CaIsBehind(#[source] IssueError),
 }
 
 impl ReconcileError {
-    /// The code it is reported under.
+    /// Returns the code under which the error is reported.
     fn code(&self) -> ErrorCode {
         match self {
             Self::Api(error) => error.code(),
-            Self::Issue(_) | Self::Key(_) | Self::NoEntropy(_) => ErrorCode::IssuanceFailed,
-            Self::Clock(_) => ErrorCode::ClockDiffers,
-            Self::Overtaken | Self::CaChanges | Self::CaIsBehind(_) => ErrorCode::NotYetIssued,
+            Self::Issuer(IssuerError::Signing(_)) => ErrorCode::IssuanceFailed,
+            Self::Issuer(IssuerError::Clock(_)) => ErrorCode::ClockDiffers,
+            Self::Issuer(IssuerError::NoCa | IssuerError::CaIsBehind(_)) | Self::Overtaken => {
+                ErrorCode::NotYetIssued
+            }
         }
     }
 }
 
 impl Reconciler {
-    /// Looks at one workload, and does what is to be done about its Secret.
+    pub(crate) fn new(client: Client, decider: Decider, events: Events, metrics: Metrics) -> Self {
+        let issuer =
+            Issuer { ca: decider.ca.clone(), policy: decider.policy.clone(), clock: decider.clock.clone() };
+        Self {
+            client,
+            decider,
+            events,
+            metrics,
+            issuer,
+            conflicts: Mutex::default(),
+            write_limit: WriteLimit::default(),
+            log_backoff: LogBackoff::default(),
+        }
+    }
+
+    /// Plans for one workload, and executes the plan.
     pub(crate) async fn reconcile(&self, key: &WorkloadKey) -> WorkOutcome {
         let begun = Instant::now();
         let tried = self.try_reconcile(key).await;
-        self.metrics.reconciled(begun.elapsed());
-        tried.unwrap_or_else(|error| self.fail(key, &error))
+        self.metrics.observe_reconcile(begun.elapsed());
+        tried.unwrap_or_else(|error| self.report_error(key, &error))
     }
 
     async fn try_reconcile(&self, key: &WorkloadKey) -> Result<WorkOutcome, ReconcileError> {
-        // By a wrong clock every certificate looks expired, or not valid yet. Whoever looks after the CA tells of it.
-        if self.planning.clock.trusted_now().is_err() {
-            return Ok(WorkOutcome::CheckAt(Instant::now() + CLOCK_REST));
+        // By a wrong clock every certificate looks expired or not valid yet. The CA's keeper reports the clock.
+        if self.decider.clock.trusted_now().is_err() {
+            return Ok(WorkOutcome::CheckAt(Instant::now() + CLOCK_RETRY_AFTER));
         }
         let secrets = Secrets::new(self.client.clone(), key.namespace.as_str());
-        let blocking = self.blocked.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        let mut in_the_way = match blocking {
-            Some(name) => self.look_again(key, &name, &secrets).await?,
+        let known_conflict = self.conflicts.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        let mut conflicting_secret = match known_conflict {
+            Some(name) => self.reread_secret(key, &name, &secrets).await?,
             None => None,
         };
-        for _ in 0..ROUNDS {
-            match self.round(key, in_the_way, &secrets).await? {
-                ControlFlow::Break(outcome) => return Ok(outcome),
-                ControlFlow::Continue(met) => in_the_way = met,
+        // Each round looks at the current state, plans, and executes the plan. If that wrote or read a Secret, the next
+        // round plans with the new state. The last round finds nothing left to do.
+        for _ in 0..MAX_ROUNDS {
+            match self.run_round(key, conflicting_secret, &secrets).await? {
+                RoundResult::Done(outcome) => return Ok(outcome),
+                RoundResult::PlanAgain { conflicting_secret: found } => conflicting_secret = found,
             }
         }
         Err(ReconcileError::Overtaken)
     }
 
-    /// Looks, plans, and carries out the plan.
-    async fn round(
+    async fn run_round(
         &self,
         key: &WorkloadKey,
-        in_the_way: Option<SecretFacts>,
+        conflicting_secret: Option<SecretFacts>,
         secrets: &Secrets,
-    ) -> Result<Step, ReconcileError> {
-        let view = self.planning.cache.view(key);
-        let unlabelled = match &view.workload {
-            None if !view.secrets.is_empty() => self.planning.live(key).await?,
+    ) -> Result<RoundResult, ReconcileError> {
+        let view = self.decider.cache.view(key);
+        // A workload that opted out or lost Certmint's label is not in the cache. If it has Secrets, it is read.
+        let fetched = match &view.workload {
+            None if !view.secrets.is_empty() => self.decider.fetch_workload(key).await?,
             _ => None,
         };
-        let Some(workload) = view.workload.as_ref().or(unlabelled.as_ref()) else {
-            return Ok(Step::Break(WorkOutcome::Settled));
+        let Some(workload) = view.workload.as_ref().or(fetched.as_ref()) else {
+            return Ok(RoundResult::Done(WorkOutcome::Settled));
         };
-        let (suspects, pause) = (self.suspects(&view, workload), self.pace.pause(key, Instant::now()));
-        match (suspects.first(), pause) {
-            // Whatever is found could not be mended now.
-            (Some(suspect), Some(until)) => {
-                return Ok(Step::Break(self.wait(workload, &suspect.facts.name, until)));
+        let next_write = self.write_limit.next_write(key, Instant::now());
+        let uninspected = self.secrets_to_inspect(&view, workload);
+        if let Some(first) = uninspected.first() {
+            if let Some(until) = next_write {
+                // Damage could not be repaired before that time, so the content is not read either.
+                return Ok(RoundResult::Done(self.defer_write(workload, &first.facts.name, until)));
             }
-            (Some(_), None) => {
-                self.verify(&suspects, workload, secrets).await?;
-                return Ok(Step::Continue(in_the_way));
-            }
-            (None, _) => {}
+            self.inspect_secrets(&uninspected, workload, secrets).await?;
+            return Ok(RoundResult::PlanAgain { conflicting_secret });
         }
-        let blocking = Blocking::of(&view, in_the_way.as_ref());
-        let Decision { plan, remove, hosts, lacks } = self.planning.decide(workload, &view, in_the_way);
-        self.planning.cache.remember_hosts(workload, hosts);
-        match (&plan, pause) {
-            (Plan::Issue(order) | Plan::Renew(order), Some(until)) => {
-                return Ok(Step::Break(self.wait(workload, &order.secret_name, until)));
+        let conflict = ConflictingSecret::find(&view, conflicting_secret.as_ref());
+        let Decision { plan, remove, hosts, names_left_out } =
+            self.decider.decide(workload, &view, conflicting_secret);
+        self.decider.cache.remember_hosts(workload, hosts);
+        match (&plan, next_write) {
+            (Plan::Issue(order) | Plan::Reissue(order), Some(until)) => {
+                return Ok(RoundResult::Done(self.defer_write(workload, &order.secret_name, until)));
             }
-            // What is undone at once is not told each time.
+            // The Secret is as it should be. Earlier warnings are forgotten, so that they are reported when they come back.
+            // While writes are limited they are kept: the Secret changes so often that they would come back at once.
             (Plan::Keep { .. }, None) => {
-                match &lacks {
-                    Some(lacks) => self.tell_lack(workload, lacks),
-                    None => self.events.forget(&Subject::of(workload)),
+                match &names_left_out {
+                    Some(warning) => self.report_names_left_out(workload, warning),
+                    None => self.events.forget(&InvolvedObject::of(workload)),
                 }
-                self.news.forget(key);
+                self.log_backoff.forget(key);
             }
             _ => {}
         }
-        self.execute(plan, Round { key, view: &view, workload, blocking, remove: &remove, secrets }).await
+        let context = PlanContext { key, view: &view, workload, conflicting_secret: conflict, secrets };
+        self.execute(plan, &remove, context).await
     }
 
-    async fn execute(&self, plan: Plan, round: Round<'_>) -> Result<Step, ReconcileError> {
-        let Round { key, view, workload, blocking, remove, secrets } = round;
-        let (written, order) = match plan {
+    async fn execute(
+        &self,
+        plan: Plan,
+        remove: &[Removal],
+        context: PlanContext<'_>,
+    ) -> Result<RoundResult, ReconcileError> {
+        let PlanContext { key, view, workload, conflicting_secret, secrets } = context;
+        let (write, order) = match plan {
             Plan::Keep { until } => {
-                self.remove(workload, remove, secrets).await?;
-                return Ok(Step::Break(self.rest_until(until, view, workload)));
+                self.remove_secrets(workload, remove, secrets).await?;
+                return Ok(RoundResult::Done(self.rest_until(until, view, workload)));
             }
             Plan::NotWanted => {
-                self.remove(workload, remove, secrets).await?;
-                self.news.forget(key);
-                return Ok(Step::Break(WorkOutcome::Settled));
+                self.remove_secrets(workload, remove, secrets).await?;
+                self.log_backoff.forget(key);
+                return Ok(RoundResult::Done(WorkOutcome::Settled));
             }
             Plan::Refuse(refusal) => {
-                return Ok(Step::Break(self.refuse(key, workload, &refusal, blocking)));
+                let outcome = self.report_refusal(key, workload, &refusal, conflicting_secret);
+                return Ok(RoundResult::Done(outcome));
             }
             Plan::Issue(order) => (self.issue(workload, &order, secrets).await?, order),
-            Plan::Renew(order) => {
+            Plan::Reissue(order) => {
                 let seen = view.secrets.iter().find(|known| known.facts.name == order.secret_name);
-                let replaced = match seen {
-                    Some(seen) => self.renew(workload, &order, seen, secrets).await?,
-                    None => false,
+                let write = match seen {
+                    Some(seen) => self.reissue(workload, &order, seen, secrets).await?,
+                    // The Secret without Certmint's label has just been read, so it is in the next view.
+                    None => SecretWrite::Outdated,
                 };
-                (replaced, order)
+                (write, order)
             }
         };
-        let met = if written { None } else { self.look_again(key, &order.secret_name, secrets).await? };
-        Ok(Step::Continue(met))
+        let conflicting_secret = match write {
+            SecretWrite::Written => None,
+            SecretWrite::Outdated => self.reread_secret(key, &order.secret_name, secrets).await?,
+        };
+        Ok(RoundResult::PlanAgain { conflicting_secret })
     }
 
-    /// Until the next plan is due, or the next look at a Secret's content; before there are roots to hold it
-    /// against, nothing is looked at, and with them everything is planned again.
+    /// Returns the time of the next plan: `until`, or earlier if the content of a Secret is to be inspected.
     fn rest_until(&self, until: OffsetDateTime, view: &WorkloadView, workload: &Workload) -> WorkOutcome {
         let rest = Duration::try_from(until - clock::now()).unwrap_or_default();
-        let planned = Instant::now() + rest.min(LONGEST_REST);
-        if self.planning.ca.borrow().roots.is_none() {
-            return WorkOutcome::CheckAt(planned);
+        let next_plan = Instant::now() + rest.min(MAX_REST);
+        // Without roots no content can be verified. When roots are loaded, all workloads are planned for again.
+        if self.decider.ca.borrow().roots.is_none() {
+            return WorkOutcome::CheckAt(next_plan);
         }
-        let turns = verify::verifiable(view, workload).map(|known| known.verify_at);
-        WorkOutcome::CheckAt(turns.fold(planned, Instant::min))
+        let inspections = inspect::verifiable_secrets(view, workload).map(|known| known.verify_at);
+        WorkOutcome::CheckAt(inspections.fold(next_plan, Instant::min))
     }
 
-    async fn remove(
+    async fn remove_secrets(
         &self,
         workload: &Workload,
         removals: &[Removal],
@@ -245,11 +265,12 @@ impl Reconciler {
     ) -> Result<(), ReconcileError> {
         for Removal { name, uid } in removals {
             match secrets.delete(name.as_str(), uid).await {
-                Err(error) if !matches!(error.fault(), Fault::Conflict) => return Err(error.into()),
+                Err(error) if !matches!(error.kind(), ApiErrorKind::Conflict) => return Err(error.into()),
+                // After a conflict another Secret has this name, which is not the one to remove.
                 _ => {}
             }
-            self.planning.cache.forget_secret(&workload.namespace, name);
-            tracing::info!(%workload, secret = %name, "removed: it is not wanted any more");
+            self.decider.cache.forget_secret(&workload.namespace, name);
+            tracing::info!(%workload, secret = %name, "removed a Secret that the workload no longer needs");
         }
         Ok(())
     }
@@ -258,8 +279,8 @@ impl Reconciler {
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
-mod pace_tests;
+mod inspect_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod verify_tests;
+mod write_limit_tests;

@@ -95,8 +95,8 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     context.start_ca(&mut others);
     let identity = context.start_own_certificates(&mut others);
     certmint_server::metrics::register(&mut registry, Arc::clone(&identity));
-    let survey = context.start_survey(&mut others, &identity);
-    let probes = Observability { registry: Arc::new(registry), ready: move || survey.ready() };
+    let controller_health = context.start_health(&mut others, &identity);
+    let probes = Observability { registry: Arc::new(registry), ready: move || controller_health.ready() };
     orderly.start("policy", context.follow_policy());
     context.start_leading(&mut orderly);
     context.start_servers(&mut orderly, identity, (listener, health), probes);

@@ -1,52 +1,54 @@
-//! Secrets with their content: read one at a time, when acting, and never through a decoder that logs what
+//! Secrets with their content. They are read one at a time, when they are needed, and without a decoder that logs content
 //! it cannot read.
 
 pub(crate) mod content;
 
-use crate::api::{self, ApiError};
-use base64::{Engine, prelude::BASE64_STANDARD};
+use std::collections::BTreeMap;
+use std::fmt;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, header};
 use k8s_openapi::api::core::v1 as core;
-use kube::{
-    Client, Resource,
-    api::{GetParams, ObjectMeta, Patch, Preconditions},
-    core::Request,
-};
+use kube::api::{GetParams, ObjectMeta, Patch, Preconditions};
+use kube::core::Request;
+use kube::{Client, Resource};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fmt};
 use zeroize::Zeroizing;
 
-/// A Secret with its content, wiped when dropped.
+use crate::api::{self, ApiError};
+
+/// A Secret with its content, which is overwritten in memory when it is dropped.
 #[derive(Deserialize)]
 pub(crate) struct Secret {
-    /// Metadata.
+    /// `metadata`
     pub(crate) metadata: ObjectMeta,
-    /// `type`, which never changes.
+    /// `type`, which can only be set when the Secret is created.
     #[serde(default, rename = "type")]
-    pub(crate) kind: String,
-    /// Whether its content never changes either.
+    pub(crate) secret_type: String,
+    /// `immutable`. The content of an immutable Secret cannot be changed.
     #[serde(default)]
     pub(crate) immutable: bool,
     #[serde(default)]
     data: BTreeMap<String, Content>,
 }
 
-/// The type of a Secret with key and certificate.
-pub(crate) const TLS: &str = "kubernetes.io/tls";
+/// Type of a Secret with a key and a certificate.
+pub(crate) const TLS_SECRET_TYPE: &str = "kubernetes.io/tls";
 
-/// What a Secret is to hold, beside its metadata.
+/// Content of a Secret that is to be written.
 pub(crate) struct NewContent<'a> {
-    /// `kubernetes.io/tls` or `Opaque`.
-    pub(crate) kind: &'a str,
-    /// Keys and texts.
+    /// `type`: `kubernetes.io/tls` or `Opaque`.
+    pub(crate) secret_type: &'a str,
+    /// Keys and values of `data`, not encoded.
     pub(crate) data: Vec<(&'static str, &'a str)>,
 }
 
-/// Labels, annotations and owners to write.
+/// Metadata to write: labels, annotations and owner references.
 pub(crate) type Metadata = serde_json::Map<String, Value>;
 
-/// Which Secret, and which version of it, was seen.
+/// Version of a Secret, the precondition of its replacement.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Version<'a> {
     /// `metadata.name`
@@ -59,17 +61,18 @@ pub(crate) struct Version<'a> {
 
 struct Content(Zeroizing<Vec<u8>>);
 
-/// What a write is answered with.
+/// Response to a write.
 #[derive(Deserialize)]
 struct Written {
     metadata: ObjectMeta,
 }
 
-/// The content of what was written is known: to have it back costs both sides, and shows a key once more.
-const METADATA_ALONE: HeaderValue =
+/// `Accept` header of a write. The caller knows the content, so the response need not contain it: that saves work, and the
+/// key is sent once less.
+const METADATA_ONLY: HeaderValue =
     HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
-/// The Secrets of one namespace.
+/// Client for the Secrets of one namespace.
 #[derive(Clone)]
 pub(crate) struct Secrets {
     client: Client,
@@ -77,23 +80,23 @@ pub(crate) struct Secrets {
 }
 
 impl Secret {
-    /// What a replacement of exactly this must name.
+    /// Returns the version of the Secret.
     pub(crate) fn version(&self) -> Version<'_> {
         version_of(&self.metadata)
     }
 
-    /// Whether there is a value, text or not.
+    /// Returns whether `data` has the key. Its value need not be a text.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.data.contains_key(key)
     }
 
-    /// A value, if it is there and text.
+    /// Returns a value of `data`, if it exists and is a text.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         std::str::from_utf8(&self.data.get(key)?.0).ok()
     }
 }
 
-/// What a replacement of the Secret with that metadata must name.
+/// Returns the version of the Secret with this metadata.
 pub(crate) fn version_of(metadata: &ObjectMeta) -> Version<'_> {
     let ObjectMeta { name, uid, resource_version, .. } = metadata;
     Version {
@@ -108,13 +111,13 @@ impl Secrets {
         Self { client, namespace: namespace.into() }
     }
 
-    /// The Secret, if there is one.
+    /// Reads a Secret, if it exists.
     pub(crate) async fn get(&self, name: &str) -> Result<Option<Secret>, ApiError> {
         let request = self.request().get(name, &GetParams::default());
         api::optional(self.send("get", name, request).await)
     }
 
-    /// Creates a Secret; one that exists is left alone ([`api::Fault::Exists`]).
+    /// Creates a Secret. An existing Secret is not changed ([`api::ApiErrorKind::AlreadyExists`]).
     pub(crate) async fn create(
         &self,
         name: &str,
@@ -124,16 +127,16 @@ impl Secrets {
         metadata.insert("name".into(), name.into());
         let body = json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": metadata,
-            "type": content.kind, "data": content.encoded(),
+            "type": content.secret_type, "data": content.encoded(),
         });
         let request = self.request().create(&api::post_params(), body.to_string().into_bytes());
         self.write("create", name, request).await
     }
 
-    /// Replaces the content of exactly the Secret that was seen; another or a changed one is refused
-    /// ([`api::Fault::Conflict`]).
+    /// Replaces the content of a Secret, if it still has the version `seen` ([`api::ApiErrorKind::Conflict`] otherwise).
     ///
-    /// A merge patch never creates, is one step for all keys, and leaves the labels of others alone.
+    /// The call is a merge patch: it never creates a Secret, changes all keys in one step, and keeps the labels that other
+    /// programs set.
     pub(crate) async fn replace(
         &self,
         seen: &Version<'_>,
@@ -142,14 +145,16 @@ impl Secrets {
     ) -> Result<ObjectMeta, ApiError> {
         metadata.insert("uid".into(), seen.uid.into());
         metadata.insert("resourceVersion".into(), seen.resource_version.into());
-        // The type cannot be changed, but with it a Secret of another type is not taken for right.
-        let patch =
-            Patch::Merge(json!({ "metadata": metadata, "type": content.kind, "data": content.encoded() }));
+        // The type of a Secret cannot be changed. With the type in the patch, the API server rejects the patch for a Secret
+        // of another type.
+        let patch = Patch::Merge(
+            json!({ "metadata": metadata, "type": content.secret_type, "data": content.encoded() }),
+        );
         let request = self.request().patch(seen.name, &api::patch_params(), &patch);
         self.write("update", seen.name, request).await
     }
 
-    /// Deletes exactly the Secret of that uid; one that is gone already is no failure.
+    /// Deletes the Secret with this uid. A Secret that does not exist is not an error.
     pub(crate) async fn delete(&self, name: &str, uid: &str) -> Result<(), ApiError> {
         let preconditions = Preconditions { uid: Some(uid.into()), resource_version: None };
         let params = kube::api::DeleteParams { preconditions: Some(preconditions), ..Default::default() };
@@ -168,7 +173,7 @@ impl Secrets {
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Result<ObjectMeta, ApiError> {
         let request = request.map(|mut request| {
-            request.headers_mut().insert(header::ACCEPT, METADATA_ALONE);
+            request.headers_mut().insert(header::ACCEPT, METADATA_ONLY);
             request
         });
         self.send::<Written>(verb, name, request).await.map(|written| written.metadata)
@@ -182,9 +187,9 @@ impl Secrets {
     ) -> Result<T, ApiError> {
         let call = format!("{verb} Secret {}/{name}", self.namespace);
         api::call(call, async {
-            let answer = self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
-            let answer = Zeroizing::new(answer);
-            serde_json::from_str(&answer).map_err(kube::Error::SerdeError)
+            let response = self.client.request_text(request.map_err(kube::Error::BuildRequest)?).await?;
+            let response = Zeroizing::new(response);
+            serde_json::from_str(&response).map_err(kube::Error::SerdeError)
         })
         .await
     }
@@ -199,7 +204,7 @@ impl NewContent<'_> {
 impl<'de> Deserialize<'de> for Content {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Zeroizing::new(String::deserialize(deserializer)?);
-        // The decoder's own error would tell a byte of the content.
+        // The decoder's own error would contain a byte of the content.
         BASE64_STANDARD
             .decode(text.as_bytes())
             .map(|bytes| Self(Zeroizing::new(bytes)))
@@ -207,6 +212,7 @@ impl<'de> Deserialize<'de> for Content {
     }
 }
 
+/// Prints the name only, never the content.
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secret").field("name", &self.metadata.name).finish_non_exhaustive()
@@ -219,7 +225,7 @@ mod tests {
     use crate::testing::api_server;
 
     #[test]
-    fn content_is_read_and_never_shown() {
+    fn debug_output_does_not_contain_the_content() {
         let secret: Secret = serde_json::from_value(json!({
             "metadata": { "name": "a" }, "data": { "tls.key": BASE64_STANDARD.encode("hush") }
         }))
@@ -230,14 +236,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_is_not_answered_with_the_content() {
+    async fn the_response_to_a_write_has_no_content() {
         let (client, mut server) = api_server();
-        let (secrets, content) =
-            (Secrets::new(client, "shop"), NewContent { kind: TLS, data: vec![("tls.key", "hush")] });
+        let (secrets, content) = (
+            Secrets::new(client, "shop"),
+            NewContent { secret_type: TLS_SECRET_TYPE, data: vec![("tls.key", "hush")] },
+        );
         let seen = Version { name: "a", uid: "u", resource_version: "1" };
         let answered = async {
             for _ in 0..2 {
-                let call = server.any().await;
+                let call = server.next_call().await;
                 assert!(
                     call.accepts.contains("as=PartialObjectMetadata"),
                     "{} accepts {}",
@@ -257,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_content_is_not_quoted() {
+    fn an_error_does_not_quote_the_content() {
         let error = serde_json::from_value::<Secret>(json!({ "metadata": {}, "data": { "k": "hush!" } }));
         assert_eq!(error.unwrap_err().to_string(), "not base64");
     }

@@ -10,18 +10,18 @@ use certmint_planner::Workload;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::ApiError;
-use crate::events::{Events, Subject};
+use crate::decisions::Decider;
+use crate::events::{Events, InvolvedObject};
 use crate::leadership::{self, Term};
 use crate::missed_injection::{opt_in_command, opt_out_command};
 use crate::observe::{Cache, StandalonePod, WatchedObject, WorkloadKey, has_certificate_for};
-use crate::planning::Planning;
 
 /// Makes unserved pods standalone, and reports them while this replica leads.
 pub(crate) struct StandalonePodReporter {
     /// Cache of pods and workloads.
     pub(crate) cache: Arc<Cache>,
     /// Reads workloads that no watch delivers.
-    pub(crate) planning: Planning,
+    pub(crate) decider: Decider,
     /// Leadership of this replica.
     pub(crate) terms: watch::Receiver<Term>,
     /// Writer of the Events about standalone pods.
@@ -36,7 +36,7 @@ struct StandaloneReason {
     /// Clause with the command that corrects it.
     remedy: Option<String>,
     /// The workload, if it still exists.
-    subject: Option<Subject>,
+    subject: Option<InvolvedObject>,
 }
 
 /// Time between two updates of the standalone pods.
@@ -96,9 +96,9 @@ impl StandalonePodReporter {
             remedy_clause(remedy.as_deref())
         );
         tracing::warn!(%code, %pod, note, "a pod has a certificate of its own");
-        self.events.refused(&Subject::of(pod), code, &note);
+        self.events.warn(&InvolvedObject::of(pod), code, &note);
         if let Some(subject) = subject {
-            self.events.refused(&subject, code, &workload_note(&why, remedy.as_deref()));
+            self.events.warn(&subject, code, &workload_note(&why, remedy.as_deref()));
         }
     }
 
@@ -108,12 +108,12 @@ impl StandalonePodReporter {
         key: &WorkloadKey,
         service_account: &str,
     ) -> Result<Option<StandaloneReason>, ApiError> {
-        let Some(live) = self.planning.look(key).await? else {
+        let Some(live) = self.decider.fetch(key).await? else {
             let why = format!("{} was deleted", key.workload);
             let code = ErrorCode::StandalonePod;
             return Ok(Some(StandaloneReason { code, why, remedy: None, subject: None }));
         };
-        let subject = Subject::of_key(key, live.metadata.uid.as_deref().unwrap_or_default());
+        let subject = InvolvedObject::of_key(key, live.metadata.uid.as_deref().unwrap_or_default());
         let reason = reason_of_live_workload(key, &live, service_account);
         Ok(reason.map(|reason| StandaloneReason { subject: Some(subject), ..reason }))
     }
@@ -121,7 +121,7 @@ impl StandalonePodReporter {
     fn report_missed_opt_out(&self, workload: &Workload) {
         let (code, key) = (ErrorCode::OptOutMissed, WorkloadKey::of(workload));
         let note = workload_note(&missed_opt_out_clause(&key.workload), Some(&opt_out_command(&key)));
-        if self.events.refused(&Subject::of(workload), code, &note) {
+        if self.events.warn(&InvolvedObject::of(workload), code, &note) {
             tracing::warn!(%code, %workload, note, "a workload opted out without the webhook");
         }
     }
@@ -135,7 +135,7 @@ fn reason_of_live_workload(
 ) -> Option<StandaloneReason> {
     let kind = key.workload.kind;
     let workload = live.workload(kind).ok().flatten();
-    let opted_in = workload.as_ref().filter(|workload| !matches!(workload.request, Ok(OptIn::No)));
+    let opted_in = workload.as_ref().filter(|workload| !matches!(workload.opt_in, Ok(OptIn::No)));
     let reason = |code, why| StandaloneReason { code, why, remedy: None, subject: None };
     match opted_in {
         Some(workload) if !live.is_managed() => {
@@ -211,7 +211,7 @@ mod tests {
         let pod = standalone_pod(&fixture, account);
         let reporter = StandalonePodReporter {
             cache: Arc::clone(&fixture.cache),
-            planning: fixture.reconciler.planning.clone(),
+            decider: fixture.reconciler.decider.clone(),
             terms: watch::channel(None).1,
             events: fixture.reconciler.events.clone(),
         };
@@ -222,8 +222,8 @@ mod tests {
                 None => call.fail(404, "NotFound"),
             }
         });
-        let events = std::iter::from_fn(|| fixture.told.try_recv().ok());
-        events.map(|event| (format!("{} {}", event.reason, event.subject.kind), event.note.into())).collect()
+        let events = std::iter::from_fn(|| fixture.events.try_recv().ok());
+        events.map(|event| (format!("{} {}", event.reason, event.object.kind), event.note.into())).collect()
     }
 
     fn labelled(mut workload: Value) -> Value {

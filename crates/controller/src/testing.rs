@@ -1,72 +1,72 @@
-//! An API server that answers as a test says: each test names the calls it expects, in their order.
+//! A mock API server. Each test names the calls that it expects, in their order, and answers them.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{Request, Response, header::ACCEPT};
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http::header::ACCEPT;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
-use kube::{Client, Config, client::Body};
+use kube::client::Body;
+use kube::{Client, Config};
 use serde_json::{Value, json};
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
-    sync::{mpsc, oneshot},
-};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
 
-/// The other end of a [`Client`].
-pub(crate) struct ApiServer {
-    calls: mpsc::UnboundedReceiver<(Request<Body>, oneshot::Sender<Response<Answer>>)>,
+/// The server side of a [`Client`].
+pub(crate) struct MockApiServer {
+    calls: mpsc::UnboundedReceiver<(Request<Body>, oneshot::Sender<Response<ResponseBody>>)>,
 }
 
-/// A call that waits for its answer.
+/// A call that waits for its response.
 pub(crate) struct Call {
-    /// The JSON that was sent.
+    /// JSON body of the request.
     pub(crate) body: Value,
-    /// `GET` and so on.
+    /// HTTP method.
     pub(crate) method: String,
-    /// Path and query.
+    /// Path and query of the request.
     pub(crate) path: String,
-    /// The header `Accept`.
+    /// Header `Accept` of the request.
     pub(crate) accepts: String,
-    answer: oneshot::Sender<Response<Answer>>,
+    responder: oneshot::Sender<Response<ResponseBody>>,
 }
 
-/// The body of an answer, which may not come whole.
-type Answer = UnsyncBoxBody<Bytes, io::Error>;
+/// Body of a response, which may be incomplete.
+type ResponseBody = UnsyncBoxBody<Bytes, io::Error>;
 
-/// A client and what answers it.
-pub(crate) fn api_server() -> (Client, ApiServer) {
+/// Returns a client and its mock API server.
+pub(crate) fn api_server() -> (Client, MockApiServer) {
     let (sender, calls) = mpsc::unbounded_channel();
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (answer, answered) = oneshot::channel();
-        let sent = sender.send((request, answer)).is_ok();
+        let (responder, response) = oneshot::channel();
+        let sent = sender.send((request, responder)).is_ok();
         async move {
-            assert!(sent, "the test is over, but calls go on");
-            answered.await
+            assert!(sent, "a call was made after the end of the test");
+            response.await
         }
     });
-    (Client::new(service, "default"), ApiServer { calls })
+    (Client::new(service, "default"), MockApiServer { calls })
 }
 
-impl ApiServer {
-    /// The next call, which must be this one. The path may be given without its query.
+impl MockApiServer {
+    /// Waits for the next call, and asserts its method and path. The path is given without its query.
     pub(crate) async fn expect(&mut self, method: &str, path: &str) -> Call {
-        let next = tokio::time::timeout(Duration::from_secs(120), self.any()).await;
+        let next = tokio::time::timeout(Duration::from_secs(120), self.next_call()).await;
         let call = next.unwrap_or_else(|_| panic!("no {method} {path}"));
         let called = call.path.split('?').next().unwrap();
         assert_eq!((&*call.method, called), (method, path), "{}", call.path);
         call
     }
 
-    /// The next call, whatever it is.
-    pub(crate) async fn any(&mut self) -> Call {
-        let Some((request, answer)) = self.calls.recv().await else {
-            // The client is gone: nothing is called any more.
+    /// Waits for the next call.
+    pub(crate) async fn next_call(&mut self) -> Call {
+        let Some((request, responder)) = self.calls.recv().await else {
+            // The client was dropped, so no call will follow.
             return std::future::pending().await;
         };
         let (parts, body) = request.into_parts();
@@ -75,11 +75,11 @@ impl ApiServer {
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
         let accepts =
             parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default().into();
-        Call { body, method: parts.method.to_string(), path, accepts, answer }
+        Call { body, method: parts.method.to_string(), path, accepts, responder }
     }
 
-    /// Nothing is called within a second.
-    pub(crate) async fn expect_silence(&mut self) {
+    /// Asserts that no call is made within a second.
+    pub(crate) async fn expect_no_call(&mut self) {
         if let Ok(Some((request, _))) = tokio::time::timeout(Duration::from_secs(1), self.calls.recv()).await
         {
             panic!("unexpected {} {}", request.method(), request.uri());
@@ -88,22 +88,22 @@ impl ApiServer {
 }
 
 impl Call {
-    /// Whether the caller still waits for the answer.
+    /// Returns whether the client still waits for the response.
     pub(crate) fn is_awaited(&self) -> bool {
-        !self.answer.is_closed()
+        !self.responder.is_closed()
     }
 
-    /// Answers 200.
+    /// Responds with status 200.
     pub(crate) fn ok(self, body: Value) {
-        self.reached(body);
+        self.ok_if_awaited(body);
     }
 
-    /// Answers 200, and tells whether somebody still waited for it.
-    pub(crate) fn reached(self, body: Value) -> bool {
+    /// Responds with status 200, and returns whether the client still waited for the response.
+    pub(crate) fn ok_if_awaited(self, body: Value) -> bool {
         self.send(200, body.to_string())
     }
 
-    /// Answers what was sent, as a write does, in that version.
+    /// Responds to a write with the object that was sent, in this version.
     pub(crate) fn written(self, version: &str) {
         let mut body = self.body.clone();
         body["metadata"]["resourceVersion"] = version.into();
@@ -111,13 +111,13 @@ impl Call {
         self.ok(body);
     }
 
-    /// Answers with a watch's events, type first as the API server writes them, and then ends.
+    /// Responds with the events of a watch, and then ends it. The type comes first, as the API server writes it.
     pub(crate) fn events(self, events: &[(&str, Value)]) {
         let line = |(kind, object): (&str, &Value)| format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n");
         self.send(200, events.iter().map(|(kind, object)| line((*kind, object))).collect());
     }
 
-    /// Answers with the beginning of a watch, and then with nothing, or with a broken connection.
+    /// Responds with the beginning of a watch. Then nothing follows, or the connection breaks.
     pub(crate) fn unfinished(self, beginning: &str, broken: bool) {
         let beginning = futures::stream::iter([Ok(Frame::data(Bytes::from(beginning.to_owned())))]);
         let rest =
@@ -125,16 +125,16 @@ impl Call {
         let silence = futures::stream::pending();
         let body = beginning.chain(rest).chain(silence);
         let response = Response::builder().body(StreamBody::new(body).boxed_unsync()).unwrap();
-        let _ = self.answer.send(response);
+        let _ = self.responder.send(response);
     }
 
-    /// Answers with a failure, which is its own cause as well.
+    /// Responds with an error. The reason is also its message and its cause.
     pub(crate) fn fail(self, code: u16, reason: &str) {
-        self.refuse(code, reason, reason);
+        self.fail_with_message(code, reason, reason);
     }
 
-    /// Answers with a failure and a sentence.
-    pub(crate) fn refuse(self, code: u16, reason: &str, message: &str) {
+    /// Responds with an error and a message.
+    pub(crate) fn fail_with_message(self, code: u16, reason: &str, message: &str) {
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "status": "Failure",
             "code": code, "reason": reason, "message": message, "details": { "causes": [{ "reason": reason }] },
@@ -144,57 +144,57 @@ impl Call {
 
     fn send(self, code: u16, body: String) -> bool {
         let response = Response::builder().status(code).body(whole(body)).unwrap();
-        // Whoever called may have gone away, which some tests are about.
-        self.answer.send(response).is_ok()
+        // In some tests the client has gone away.
+        self.responder.send(response).is_ok()
     }
 }
 
-fn whole(body: String) -> Answer {
+fn whole(body: String) -> ResponseBody {
     Full::from(body).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// An API server on a port of its own that refuses everything: what the whole client does of it is seen here.
-pub(crate) struct RefusingServer {
+/// An API server on a local port that responds to every request with the same error. Tests of the complete client use it.
+pub(crate) struct UnavailableApiServer {
     port: u16,
-    seen: Seen,
+    requests: RequestLog,
 }
 
-/// The requests so far: when, and with which method.
-type Seen = Arc<Mutex<Vec<(Instant, String)>>>;
+/// Time and method of each request.
+type RequestLog = Arc<Mutex<Vec<(Instant, String)>>>;
 
-impl RefusingServer {
-    /// Starts one that answers everything with that status.
+impl UnavailableApiServer {
+    /// Starts a server that responds with this status.
     pub(crate) async fn start(status: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let seen = Seen::default();
-        let noting = Arc::clone(&seen);
+        let requests = RequestLog::default();
+        let log = Arc::clone(&requests);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(refuse(stream, status, Arc::clone(&noting)));
+                tokio::spawn(respond(stream, status, Arc::clone(&log)));
             }
         });
-        Self { port, seen }
+        Self { port, requests }
     }
 
-    /// How it is reached.
+    /// Returns the configuration of a client for this server.
     pub(crate) fn config(&self) -> Config {
         Config::new(format!("http://127.0.0.1:{}", self.port).parse().unwrap())
     }
 
-    /// The methods of the requests so far.
+    /// Returns the methods of all requests.
     pub(crate) fn requests(&self) -> Vec<String> {
-        self.seen.lock().unwrap().iter().map(|(_, method)| method.clone()).collect()
+        self.requests.lock().unwrap().iter().map(|(_, method)| method.clone()).collect()
     }
 
-    /// The times between the requests so far.
+    /// Returns the times between the requests.
     pub(crate) fn waits(&self) -> Vec<Duration> {
-        let seen = self.seen.lock().unwrap();
-        seen.windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
+        let requests = self.requests.lock().unwrap();
+        requests.windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
     }
 }
 
-async fn refuse(stream: TcpStream, status: &str, seen: Seen) {
+async fn respond(stream: TcpStream, status: &str, log: RequestLog) {
     let (reading, mut writing) = stream.into_split();
     let mut reading = BufReader::new(reading);
     loop {
@@ -208,10 +208,10 @@ async fn refuse(stream: TcpStream, status: &str, seen: Seen) {
             line.clear();
         }
         let Some(method) = method else { return };
-        seen.lock().unwrap().push((Instant::now(), method));
+        log.lock().unwrap().push((Instant::now(), method));
         reading.read_exact(&mut vec![0; length]).await.unwrap();
-        let answer = format!("HTTP/1.1 {status}\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n");
-        if writing.write_all(answer.as_bytes()).await.is_err() {
+        let response = format!("HTTP/1.1 {status}\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n");
+        if writing.write_all(response.as_bytes()).await.is_err() {
             return;
         }
     }

@@ -1,147 +1,153 @@
-//! What should happen with the CA. It is made once, and never silently replaced: a new root is a trust that
-//! nobody has yet, so all that is running would stop talking to all that starts.
+//! The plan for the CA.
+//!
+//! The root is created once and never replaced silently. No running pod trusts a new root, so running pods and new pods
+//! could no longer connect to each other.
 
-use crate::Refusal;
-use certmint_contract::{DnsName, ErrorCode, Lifetime, Policy, keys, lifetime::BACKDATE};
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
+use std::fmt;
+
+use certmint_contract::lifetime::BACKDATE;
+use certmint_contract::{DnsName, ErrorCode, Lifetime, Policy, keys};
 use time::OffsetDateTime;
 
-/// Everything the decision rests on.
+use crate::Refusal;
+
+/// Everything that the plan for the CA depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaObserved {
     /// The CA's Secret.
     pub secret: CaSecret,
-    /// The published trust bundle, compared with the Secret's root.
+    /// The published trust bundle, compared with the root in the Secret.
     pub trust_bundle: TrustBundle,
-    /// What shows that a CA of ours has issued before, in words: a Secret, for instance.
+    /// Description of an object that shows that an earlier CA of Certmint issued certificates, for instance a Secret.
     pub trace: Option<String>,
 }
 
-/// The CA's Secret, read and checked.
+/// The CA's Secret, after its content was read and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaSecret {
-    /// It is not there.
+    /// The Secret does not exist.
     Absent,
-    /// It is there, but the root or its key cannot be used; why, in words.
+    /// The root or its key cannot be used. The text says why.
     Unusable(String),
-    /// Root and key are well, but the issuing CA cannot be used; why, in words.
+    /// Root and key can be used, but the issuing CA cannot. The text says why.
     IssuingUnusable(String),
-    /// All is well.
+    /// Root and issuing CA can be used.
     Usable(CaFacts),
 }
 
-/// A usable CA.
+/// Facts about a usable CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaFacts {
-    /// End of the root.
+    /// End of the root's validity period.
     pub root_not_after: OffsetDateTime,
-    /// Begin of the issuing CA.
+    /// Start of the issuing CA's validity period.
     pub issuing_not_before: OffsetDateTime,
-    /// End of the issuing CA.
+    /// End of the issuing CA's validity period.
     pub issuing_not_after: OffsetDateTime,
-    /// The issuing CA's name constraints; empty for none.
+    /// DNS names that the issuing CA's name constraints permit; empty if it has no constraints.
     pub permitted_dns: Vec<DnsName>,
 }
 
-/// The published trust bundle.
+/// The published trust bundle, compared with the root in the CA's Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustBundle {
-    /// There is none.
+    /// No trust bundle is published.
     Absent,
-    /// It holds the Secret's root.
+    /// The trust bundle contains the root.
     HasRoot,
-    /// It holds other roots only, or none.
+    /// The trust bundle does not contain the root.
     Differs,
 }
 
-/// What should happen with the CA.
+/// Action for the CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CaPlan {
-    /// Make root and issuing CA, in a Secret that is not there yet.
+    /// Create a root and an issuing CA, and a new Secret for them.
     CreateAll,
-    /// Nothing, until then.
+    /// Change nothing.
     Keep {
-        /// When to plan again at the latest.
+        /// Latest time at which to plan again.
         until: OffsetDateTime,
     },
-    /// Have the root sign another issuing CA.
+    /// Sign a new issuing CA with the root.
     RotateIssuing {
-        /// Why.
+        /// Reason for the rotation.
         reason: RotationReason,
     },
-    /// Nothing, loudly.
+    /// Change nothing, and report the refusal.
     Refuse(Refusal),
 }
 
-/// Why another issuing CA is signed.
+/// Reason why the root signs a new issuing CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RotationReason {
-    /// The one there is cannot be used: it is expired, not valid yet, damaged or of another root.
+    /// The current issuing CA cannot be used: it has expired, is not valid yet, is damaged or belongs to another root.
+    /// The text says which.
     Unusable(String),
-    /// A third of its life is over.
+    /// A third of the issuing CA's lifetime has passed.
     Due,
-    /// The policy's names are not those of its constraints.
+    /// The policy permits other names than the issuing CA's name constraints.
     NamesChanged,
-    /// The policy's longest duration has outgrown its life.
+    /// The policy allows certificates that live too long for the issuing CA.
     TooShort,
 }
 
-/// An issuing CA lives so long, unless the policy's longest duration asks for more.
+/// Default lifetime of an issuing CA. It is longer if the policy's longest duration requires it.
 const ISSUING_LIFETIME: Lifetime = Lifetime::from_seconds(90 * 86_400);
-/// How many of the longest leaf lives an issuing CA lives through: it is replaced at a third of its life,
-/// and what it signs until then never has to be cut short.
-const LONGEST_LIVES: u32 = 3;
+/// Minimum lifetime of an issuing CA, as a multiple of the longest certificate lifetime that the policy allows. The issuing
+/// CA is replaced after a third of its lifetime, so no certificate that it signs has to be shortened.
+const MIN_LEAF_LIFETIMES: u32 = 3;
 
-/// How long a new issuing CA should live.
+/// Returns the lifetime of a new issuing CA.
+#[must_use]
 pub fn issuing_lifetime(policy: &Policy) -> Lifetime {
-    let least = policy.longest_duration.seconds().saturating_mul(LONGEST_LIVES);
-    ISSUING_LIFETIME.max(Lifetime::from_seconds(least))
+    let minimum = policy.longest_duration.seconds().saturating_mul(MIN_LEAF_LIFETIMES);
+    ISSUING_LIFETIME.max(Lifetime::from_seconds(minimum))
 }
 
-/// Decides what should happen with the CA at `now`.
-pub fn ca_plan(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> CaPlan {
-    let facts = match (&observed.secret, observed.trust_bundle, &observed.trace) {
-        (CaSecret::Absent, TrustBundle::Absent, None) => return CaPlan::CreateAll,
-        (CaSecret::Absent, TrustBundle::Absent, Some(trace)) => return refuse(gone(trace)),
-        (CaSecret::Absent, ..) => return refuse(gone("its trust bundle")),
-        (CaSecret::Unusable(why), ..) => {
-            return refuse(format!("the CA's Secret cannot be used: {why}"));
+/// Decides what to do with the CA at the time `now`.
+#[must_use]
+pub fn plan_ca(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> CaPlan {
+    match (&observed.secret, observed.trust_bundle, &observed.trace) {
+        // Only a cluster without any trace of an earlier CA gets a new root.
+        (CaSecret::Absent, TrustBundle::Absent, None) => CaPlan::CreateAll,
+        (CaSecret::Absent, TrustBundle::Absent, Some(trace)) => refuse(missing_secret(trace)),
+        (CaSecret::Absent, ..) => refuse(missing_secret("its trust bundle")),
+        (CaSecret::Unusable(cause), ..) => refuse(format!("the CA's Secret cannot be used: {cause}")),
+        (_, TrustBundle::Differs, _) => refuse(ROOT_NOT_PUBLISHED.into()),
+        (CaSecret::IssuingUnusable(cause), ..) => {
+            CaPlan::RotateIssuing { reason: RotationReason::Unusable(cause.clone()) }
         }
-        (_, TrustBundle::Differs, _) => return refuse(SWAPPED.into()),
-        (CaSecret::IssuingUnusable(why), ..) => {
-            return CaPlan::RotateIssuing { reason: RotationReason::Unusable(why.clone()) };
-        }
-        (CaSecret::Usable(facts), ..) => facts,
-    };
-    match rotation(facts, policy, now) {
-        Ok(until) => CaPlan::Keep { until },
-        Err(reason) => CaPlan::RotateIssuing { reason },
+        (CaSecret::Usable(facts), ..) => plan_rotation(facts, policy, now),
     }
 }
 
-const SWAPPED: &str = "the CA's Secret holds another root than the published trust bundle; restore the Secret from its backup, or, if the new root is meant, remove the trust bundle and restart the controller";
+const ROOT_NOT_PUBLISHED: &str = "the CA's Secret holds another root than the published trust bundle; restore the Secret from its backup, or, to accept the new root, delete the trust bundle and restart the controller";
 
-/// Until when the issuing CA is right as it is, or why it is not.
-fn rotation(facts: &CaFacts, policy: &Policy, now: OffsetDateTime) -> Result<OffsetDateTime, RotationReason> {
+/// Keeps or rotates a usable issuing CA.
+fn plan_rotation(facts: &CaFacts, policy: &Policy, now: OffsetDateTime) -> CaPlan {
+    let rotate = |reason| CaPlan::RotateIssuing { reason };
     let permitted: BTreeSet<_> = facts.permitted_dns.iter().collect();
     if permitted != policy.permitted_dns().iter().collect() {
-        return Err(RotationReason::NamesChanged);
+        return rotate(RotationReason::NamesChanged);
     }
-    // At the root's end a successor would end no later: rotating would gain nothing, ever faster.
+    // An issuing CA never ends later than its root. If the current one ends with the root, a new one would not end later,
+    // and rotations would only become more and more frequent.
     if facts.issuing_not_after >= facts.root_not_after {
-        return Ok(facts.root_not_after);
+        return CaPlan::Keep { until: facts.root_not_after };
     }
-    let life = facts.issuing_not_after - facts.issuing_not_before;
-    if life < issuing_lifetime(policy).duration() {
-        return Err(RotationReason::TooShort);
+    let lifetime = facts.issuing_not_after - facts.issuing_not_before;
+    if lifetime < issuing_lifetime(policy).duration() {
+        return rotate(RotationReason::TooShort);
     }
-    let due = facts.issuing_not_before + BACKDATE + (life - BACKDATE) / 3;
-    if now < due { Ok(due) } else { Err(RotationReason::Due) }
+    let due = facts.issuing_not_before + BACKDATE + (lifetime - BACKDATE) / 3;
+    if now < due { CaPlan::Keep { until: due } } else { rotate(RotationReason::Due) }
 }
 
-fn gone(trace: &str) -> String {
+fn missing_secret(trace: &str) -> String {
     format!(
-        "the CA's Secret is gone, but there was one: {trace} is still there; restore the Secret from its backup, or, to begin anew with a root that nobody trusts yet, remove the trust bundle and every Secret with the label {}, and restart the controller",
+        "the CA's Secret is gone, but there was one: {trace} is still there; restore the Secret from its backup, or, to start again with a new root that no client trusts yet, delete the trust bundle and every Secret with the label {}, and restart the controller",
         keys::MANAGED
     )
 }
@@ -153,10 +159,10 @@ fn refuse(message: String) -> CaPlan {
 impl fmt::Display for RotationReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unusable(why) => return write!(f, "the issuing CA cannot be used: {why}"),
-            Self::Due => "a third of the issuing CA's life is over",
+            Self::Unusable(cause) => return write!(f, "the issuing CA cannot be used: {cause}"),
+            Self::Due => "a third of the issuing CA's lifetime has passed",
             Self::NamesChanged => "the policy's names changed",
-            Self::TooShort => "the policy's longest duration has outgrown the issuing CA's life",
+            Self::TooShort => "the policy's longest duration is too long for the issuing CA's lifetime",
         })
     }
 }

@@ -1,50 +1,55 @@
-//! Labels as they are kept for thousands of workloads: a map's node would have room for eleven of them.
+//! A compact map of labels. The controller keeps labels of thousands of workloads, and each node of a `BTreeMap` has
+//! space for eleven entries.
 
 use std::collections::BTreeMap;
 
-/// The labels of pods, or a selector by labels that must all be there. Sorted by key, each key once.
+/// Labels of pods, or a selector whose labels must all match. Sorted by key, each key once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels {
     pairs: Box<[(Box<str>, Box<str>)]>,
-    cut: bool,
+    truncated: bool,
 }
 
 impl Labels {
-    /// The value of a label.
+    /// Returns the value of a label.
+    #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         let index = self.pairs.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
         self.pairs.get(index).map(|(_, value)| &**value)
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no labels.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    /// Keys and values, sorted.
+    /// Returns keys and values, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.pairs.iter().map(|(key, value)| (&**key, &**value))
     }
-}
 
-impl Labels {
-    /// The same labels, of which there were more than are kept.
-    pub fn cut(self) -> Self {
-        Self { cut: true, ..self }
+    /// Returns the same labels, marked as truncated: the object has more labels than are kept.
+    #[must_use]
+    pub fn truncated(self) -> Self {
+        Self { truncated: true, ..self }
     }
 
-    /// Whether there were more than are kept. Pods have at least those that are kept; a selector of which a part is
-    /// missing selects nothing that is known.
-    pub fn is_cut(&self) -> bool {
-        self.cut
+    /// Returns whether the object has more labels than are kept. A truncated set of pod labels still matches selectors by
+    /// the labels that are kept. A truncated selector matches no pods, because its missing labels are unknown.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.truncated
     }
 
-    /// The bytes of keys and values.
+    /// Returns the size of all keys and values, in bytes.
+    #[must_use]
     pub fn bytes(&self) -> usize {
         self.pairs.iter().map(|(key, value)| key.len() + value.len()).sum()
     }
 
-    /// How many there are.
+    /// Returns the number of labels.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.pairs.len()
     }
@@ -53,7 +58,7 @@ impl Labels {
 impl From<BTreeMap<String, String>> for Labels {
     fn from(labels: BTreeMap<String, String>) -> Self {
         let pairs = labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        Self { pairs, cut: false }
+        Self { pairs, truncated: false }
     }
 }
 
@@ -62,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_label_is_found_by_its_key_alone() {
+    fn finds_a_label_by_its_key() {
         let labels = [("tier", "back"), ("app", "payments"), ("zone", "a")];
         let labels = Labels::from(
             labels

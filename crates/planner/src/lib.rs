@@ -1,10 +1,12 @@
-//! Decides what to issue, renew, refuse or remove; pure.
+//! Decides which certificates are issued, reissued, refused or removed. Pure.
 //!
-//! [`plan`] goes from what was observed of one workload to what should happen, [`ca_plan`] does so for the
-//! CA. Neither knows a Kubernetes client, a clock or a random number, and carrying out what they say makes
-//! them say `Keep`.
+//! [`plan()`] decides for one workload, on the basis of [`Observed`] facts. [`plan_ca()`] decides for the CA.
+//! [`desired_certificate()`] says which certificate a workload should have. None of them uses a Kubernetes client, a
+//! clock or random numbers. After the controller has executed a plan, the next plan is `Keep`.
 
 pub mod ca;
+mod check;
+mod desired;
 mod hosts;
 mod labels;
 mod names;
@@ -13,16 +15,16 @@ mod plan;
 mod record;
 mod secret;
 mod spread;
-mod terms;
 mod workload;
 
-pub use ca::{CaFacts, CaObserved, CaPlan, CaSecret, RotationReason, TrustBundle, ca_plan};
-pub use hosts::{GRACE, Hosts, replica_labels};
+pub use ca::{CaFacts, CaObserved, CaPlan, CaSecret, RotationReason, TrustBundle, plan_ca};
+pub use desired::{DesiredCertificate, ExplicitSettings, LeftOutHosts, desired_certificate};
+pub use hosts::{GRACE_PERIOD, Hosts, replica_labels};
 pub use labels::Labels;
 pub use names::{MAX_NAME_BYTES, MAX_NAMES};
-pub use order::{IssuedFacts, Order, Reason};
+pub use order::{CertificateOrder, IssueReason, IssuedFacts};
 pub use plan::{Decision, IssuerFacts, Observed, Plan, Refusal, Removal, plan};
 pub use record::{Record, RecordError};
 pub use secret::{Owner, SecretFacts};
-pub use spread::SPREAD;
+pub use spread::SPREAD_WINDOW;
 pub use workload::{PodHost, Pods, Replicas, RunningPod, Service, ServiceKind, Workload};

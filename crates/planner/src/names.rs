@@ -1,33 +1,34 @@
-//! The DNS names of hosts. Nobody gets one by asking: each is a Service's that selects the workload's pods, or
-//! one that policy grants the namespace.
+//! DNS names of hosts. A workload gets a name only from a Service that selects its pods, or from the policy, which grants
+//! names to a namespace.
 
-use certmint_contract::{DnsName, Namespace, Policy};
 use std::collections::BTreeSet;
 
-/// The most names one certificate may have: some verifiers and TLS stacks bound a certificate's size or
-/// the work of checking its names, and annotations are bounded too.
+use certmint_contract::{DnsName, Namespace, Policy};
+
+/// Maximum number of names in one certificate. Some verifiers and TLS libraries limit the size of a certificate or the
+/// work for checking its names, and annotations are limited too.
 pub const MAX_NAMES: usize = 500;
 
-/// The most bytes of all names together: with the CA's certificates they have to fit into a TLS message of 32 KiB, which
-/// is the most that Java takes.
+/// Maximum size of all names together, in bytes. With the CA certificates, the names must fit into a TLS message of
+/// 32 KiB, the limit of Java.
 pub const MAX_NAME_BYTES: usize = 20 * 1024;
 
-/// Names as they come, until there are as many as one certificate may have. The first that finds no room ends it: what
-/// comes later is less important.
+/// Names for one certificate, within its limits. After the first host that does not fit, no other host is added,
+/// because later hosts are less important.
 #[derive(Default)]
-pub(crate) struct Names {
+pub(crate) struct NameSet {
     names: BTreeSet<DnsName>,
     bytes: usize,
     is_full: bool,
 }
 
-impl Names {
-    /// Adds the names of one host, all or none. Tells whether they are in.
+impl NameSet {
+    /// Adds all names of one host, or none of them. Returns whether they were added.
     pub(crate) fn add(&mut self, forms: impl IntoIterator<Item = DnsName>) -> bool {
         let new: BTreeSet<DnsName> = forms.into_iter().filter(|name| !self.names.contains(name)).collect();
         let bytes = new.iter().map(|name| name.as_str().len()).sum::<usize>();
-        let has_room = self.names.len() + new.len() <= MAX_NAMES && self.bytes + bytes <= MAX_NAME_BYTES;
-        self.is_full |= !has_room;
+        let fits = self.names.len() + new.len() <= MAX_NAMES && self.bytes + bytes <= MAX_NAME_BYTES;
+        self.is_full |= !fits;
         if !self.is_full {
             self.names.extend(new);
             self.bytes += bytes;
@@ -39,25 +40,26 @@ impl Names {
         self.names.contains(name)
     }
 
-    /// Sorted.
+    /// Returns the names, sorted.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &DnsName> {
         self.names.iter()
     }
 
-    /// Sorted.
+    /// Returns the names, sorted.
     pub(crate) fn into_vec(self) -> Vec<DnsName> {
         self.names.into_iter().collect()
     }
 }
 
-/// The forms in which the cluster's DNS has a host of that namespace.
+/// Returns all DNS names under which the cluster's DNS knows a host of the namespace.
 ///
-/// What is no DNS name, because a label or the whole is too long, is left out: no DNS server has it either.
-pub(crate) fn forms(host: &str, namespace: &Namespace, policy: &Policy) -> impl Iterator<Item = DnsName> {
+/// A name that is not a valid DNS name, because a label or the whole name is too long, is left out. No DNS server
+/// has it either.
+pub(crate) fn dns_forms(host: &str, namespace: &Namespace, policy: &Policy) -> impl Iterator<Item = DnsName> {
     let full =
         [format!("{host}.{namespace}.svc"), format!("{host}.{namespace}.svc.{}", policy.cluster_domain)];
-    // Only a pod's search list completes a short form. A replica has none: `db-0.shop` would also be the Service
-    // `db-0` of the namespace `shop`.
+    // Only a pod's search list completes a short form. A replica has no short forms: `db-0.shop` would also be the name
+    // of the Service `db-0` in the namespace `shop`.
     let is_replica = host.contains('.');
     let short = [host.to_owned(), format!("{host}.{namespace}")].into_iter();
     let short = short.filter(move |_| policy.short_names && !is_replica);

@@ -1,87 +1,90 @@
-//! What to issue, and why.
+//! An order for a certificate, and the reason for it.
 
-use crate::Record;
-use certmint_contract::{
-    DnsName, KeyAlgorithm, Lifetime, SecretName, SpiffeId, WorkloadRef, lifetime::renew_at,
-};
 use std::fmt;
+
+use certmint_contract::lifetime::renew_at;
+use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, SecretName, SpiffeId, WorkloadRef};
 use time::OffsetDateTime;
 
-/// A certificate to issue into a Secret.
+use crate::Record;
+
+/// A certificate that the controller is to issue into a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// Where to.
+pub struct CertificateOrder {
+    /// Name of the Secret, in the workload's namespace.
     pub secret_name: SecretName,
-    /// Sorted, without duplicates; empty for a workload that is nobody's server.
+    /// DNS names of the certificate. Sorted, without duplicates; empty for a workload that no Service selects.
     pub dns_names: Vec<DnsName>,
-    /// The identity.
+    /// SPIFFE id of the certificate.
     pub spiffe_id: SpiffeId,
-    /// The kind of the new key.
+    /// Algorithm of the new key.
     pub key_algorithm: KeyAlgorithm,
-    /// From the moment of issuance.
+    /// Lifetime of the certificate, counted from its issuance.
     pub lifetime: Lifetime,
-    /// Why, in words for people.
-    pub reason: Reason,
+    /// Reason for the order, shown to users.
+    pub reason: IssueReason,
 }
 
-/// Why a certificate is issued.
+/// Reason why a certificate is issued or reissued.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// There is no Secret yet.
+pub enum IssueReason {
+    /// The Secret does not exist yet.
     FirstIssue,
-    /// Its time has come.
+    /// The renewal time of the certificate has passed.
     RenewalDue,
-    /// Other names than before.
+    /// The certificate lacks a required name, or has a name that it may not have.
     NamesChanged {
-        /// Not in the present certificate.
+        /// Names that the new certificate has and the current one lacks.
         added: Vec<DnsName>,
-        /// In the present certificate only.
+        /// Names that the current certificate has and the new one lacks.
         removed: Vec<DnsName>,
     },
-    /// Another SPIFFE id.
+    /// The SPIFFE id changed.
     IdentityChanged {
-        /// In the present certificate.
+        /// SPIFFE id of the current certificate.
         from: Box<str>,
     },
-    /// Another kind of key.
+    /// The key algorithm changed.
     KeyAlgorithmChanged {
-        /// Of the present key.
+        /// Algorithm of the current key.
         from: KeyAlgorithm,
     },
-    /// Another length of life.
+    /// The requested lifetime changed.
     LifetimeChanged {
-        /// Of the present certificate.
+        /// Lifetime that was ordered for the current certificate.
         from: Lifetime,
     },
-    /// Another root.
+    /// The issuing CA has another root than the one that the current certificate chains to.
     RootChanged,
-    /// The Secret is not owned by this workload, but by its predecessor of the same name, or by none.
+    /// The Secret has no owner, or its owner is an earlier workload of the same kind and name.
     OwnerChanged,
-    /// The Secret is not as it was written.
+    /// The Secret differs from what Certmint wrote. The text says how.
     Damaged(Box<str>),
 }
 
-/// Names of a kind that a reason tells.
-const MOST_TOLD: usize = 20;
-
-/// What the issued certificate says, beyond what was ordered.
+/// Facts about an issued certificate that its order does not determine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedFacts {
-    /// The issuing CA's subject key identifier, hex.
+    /// Subject key identifier of the issuing CA, in hexadecimal.
     pub issuer: String,
-    /// The root's subject key identifier, hex.
+    /// Subject key identifier of the root, in hexadecimal.
     pub root: String,
-    /// Hex.
+    /// Serial number, in hexadecimal.
     pub serial: String,
-    /// Begin of validity.
+    /// Start of the validity period.
     pub not_before: OffsetDateTime,
-    /// End of validity.
+    /// End of the validity period.
     pub not_after: OffsetDateTime,
 }
 
-impl Order {
-    /// What is written on the Secret once the order is carried out. `jitter` spreads renewals, see
-    /// [`renew_at`].
+/// Maximum number of added names, and of removed names, that the text of a reason lists. The reason is written to the
+/// Secret's annotations, which have 256 KiB in total and also contain every name.
+const MAX_LISTED_NAMES: usize = 20;
+
+impl CertificateOrder {
+    /// Returns the [`Record`] that the controller writes to the Secret with the issued certificate. `jitter` spreads
+    /// renewals, see [`renew_at`].
+    #[must_use]
     pub fn record(&self, workload: &WorkloadRef, issued: IssuedFacts, jitter: u8) -> Record {
         Record {
             workload: workload.clone(),
@@ -99,31 +102,31 @@ impl Order {
     }
 }
 
-/// As many as a line holds: the reason stands on the Secret, beside all names, in a room of 256 KiB.
-fn some(f: &mut fmt::Formatter<'_>, sign: char, names: &[DnsName]) -> fmt::Result {
-    names.iter().take(MOST_TOLD).try_for_each(|name| write!(f, " {sign}{name}"))?;
-    match names.len().saturating_sub(MOST_TOLD) {
-        0 => Ok(()),
-        more => write!(f, " {sign}{more} more"),
-    }
-}
-
-impl fmt::Display for Reason {
+impl fmt::Display for IssueReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FirstIssue => f.write_str("first issue"),
             Self::RenewalDue => f.write_str("renewal due"),
             Self::NamesChanged { added, removed } => {
                 f.write_str("names changed:")?;
-                some(f, '+', added)?;
-                some(f, '-', removed)
+                list_names(f, '+', added)?;
+                list_names(f, '-', removed)
             }
             Self::IdentityChanged { from } => write!(f, "identity changed, was {from}"),
             Self::KeyAlgorithmChanged { from } => write!(f, "key algorithm changed, was {from}"),
             Self::LifetimeChanged { from } => write!(f, "duration changed, was {from}"),
             Self::RootChanged => f.write_str("root changed"),
             Self::OwnerChanged => f.write_str("owner changed"),
-            Self::Damaged(what) => write!(f, "damaged: {what}"),
+            Self::Damaged(damage) => write!(f, "damaged: {damage}"),
         }
+    }
+}
+
+/// Writes the first [`MAX_LISTED_NAMES`] names, and the number of the others.
+fn list_names(f: &mut fmt::Formatter<'_>, sign: char, names: &[DnsName]) -> fmt::Result {
+    names.iter().take(MAX_LISTED_NAMES).try_for_each(|name| write!(f, " {sign}{name}"))?;
+    match names.len().saturating_sub(MAX_LISTED_NAMES) {
+        0 => Ok(()),
+        more => write!(f, " {sign}{more} more"),
     }
 }

@@ -1,117 +1,117 @@
-//! From what was observed of one workload to what should happen.
+//! The plan for one workload and its Secret.
 
-use crate::{
-    Hosts, MAX_NAME_BYTES, MAX_NAMES, Order, Pods, Reason, Record, SecretFacts, Workload,
-    names::Names,
-    secret::Claim,
-    spread::wait_for_turn,
-    terms::{Terms, terms},
-};
-use certmint_contract::{
-    DnsName, ErrorCode, Policy, SecretName, WorkloadKind, keys, lifetime::renew_at, rfc3339,
-};
+use certmint_contract::{DnsName, ErrorCode, Policy, SecretName, WorkloadKind, rfc3339};
 use time::{Duration, OffsetDateTime};
 
-/// Everything a decision rests on.
+use crate::check::{SecretCheck, check_secret};
+use crate::names::NameSet;
+use crate::secret::SecretOwnership;
+use crate::{
+    CertificateOrder, DesiredCertificate, Hosts, IssueReason, MAX_NAME_BYTES, MAX_NAMES, Pods, SecretFacts,
+    Workload, desired_certificate,
+};
+
+/// Everything that a decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
     /// The workload.
     pub workload: &'a Workload,
-    /// What leads to its pods.
+    /// Services that may select the workload's pods, and running pods.
     pub pods: Pods<'a>,
-    /// The workload's hosts as the plan before left them; none when there was none.
+    /// The workload's hosts from the previous [`Decision`]; empty if there was none.
     pub hosts: &'a Hosts,
-    /// The Secret of the wanted name, whosever it is, and every other that claims to be the workload's.
+    /// The Secret with the desired name, if it exists, and every other Secret that claims to be the workload's.
     pub secrets: &'a [SecretFacts],
-    /// The issuing CA, while there is a usable one.
+    /// The issuing CA, if a usable one exists.
     pub issuer: Option<&'a IssuerFacts>,
-    /// The policy.
+    /// The policy in force.
     pub policy: &'a Policy,
 }
 
-/// The issuing CA.
+/// Facts about the issuing CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerFacts {
-    /// Its root's subject key identifier, hex.
+    /// Subject key identifier of its root, in hexadecimal.
     pub root: String,
-    /// End of its own validity.
+    /// End of the issuing CA's validity period.
     pub not_after: OffsetDateTime,
 }
 
-/// What should happen for one workload.
+/// Result of [`plan()`] for one workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// With its Secret.
+    /// Action for the workload's Secret.
     pub plan: Plan,
-    /// With Secrets of ours that it no longer wants; each exactly as observed.
+    /// Certmint's Secrets that the workload no longer needs, each exactly as it was observed.
     pub remove: Vec<Removal>,
-    /// What the next plan is to be given.
+    /// The workload's hosts, to be passed to the next call of [`plan()`].
     pub hosts: Hosts,
-    /// What the certificate lacks, and why. It holds nothing up.
-    pub lacks: Option<Refusal>,
+    /// Warning that the certificate lacks names. The plan is executed nevertheless.
+    pub names_left_out: Option<Refusal>,
 }
 
-/// What should happen with a workload's Secret.
+/// Action for a workload's Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// Nothing, until then.
+    /// Change nothing.
     Keep {
-        /// When to plan again at the latest.
+        /// Latest time at which to plan again.
         until: OffsetDateTime,
     },
-    /// Create the Secret.
-    Issue(Order),
-    /// Replace our Secret whole: key, certificate, annotations and owner.
-    Renew(Order),
-    /// Nothing, and say why.
+    /// Issue a certificate and create the Secret.
+    Issue(CertificateOrder),
+    /// Issue a certificate and replace Certmint's Secret as a whole: key, certificate, annotations and owner.
+    Reissue(CertificateOrder),
+    /// Change nothing, and report the refusal.
     Refuse(Refusal),
-    /// Nothing: the workload did not opt in.
+    /// Change nothing, because the workload did not opt in.
     NotWanted,
 }
 
-/// Why nothing is issued.
+/// Reason why the controller does not issue a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The stable code.
+    /// Stable error code.
     pub code: ErrorCode,
-    /// The object, the cause and the next step.
+    /// Message that names the object, the cause and the next step.
     pub message: String,
 }
 
-/// A Secret to remove, if it still is the one that was observed.
+/// Secret to delete, provided that it still is the Secret that was observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
-    /// Its name.
+    /// `metadata.name`
     pub name: SecretName,
-    /// The precondition.
+    /// `metadata.uid`, the precondition of the deletion.
     pub uid: Box<str>,
 }
 
-/// Decides what should happen for one workload at `now`.
+/// Decides what to do for one workload at the time `now`.
+#[must_use]
 pub fn plan(observed: &Observed<'_>, now: OffsetDateTime) -> Decision {
-    let hosts = observed.hosts.observed(observed.workload, &observed.pods, now);
-    let mut lacks = None;
-    let (plan, remove) = match terms(observed.workload, &hosts, observed.policy) {
-        Ok(Some(terms)) => {
-            lacks = lack(observed.workload, &terms);
-            with_terms(observed, terms, &hosts, now)
+    let hosts = observed.hosts.updated(observed.workload, &observed.pods, now);
+    let mut names_left_out = None;
+    let (plan, remove) = match desired_certificate(observed.workload, &hosts, observed.policy) {
+        Ok(Some(desired)) => {
+            names_left_out = warn_of_left_out_names(observed.workload, &desired);
+            plan_secret(observed, desired, &hosts, now)
         }
-        Ok(None) => (Plan::NotWanted, own(observed, None)),
+        Ok(None) => (Plan::NotWanted, surplus_secrets(observed, None)),
         Err(refusal) => (Plan::Refuse(refusal), Vec::new()),
     };
-    Decision { plan, remove, hosts, lacks }
+    Decision { plan, remove, hosts, names_left_out }
 }
 
-/// What the certificate has no room for, or cannot be known to have.
-fn lack(workload: &Workload, terms: &Terms) -> Option<Refusal> {
-    let message = if let Some(left_out) = &terms.left_out {
+/// Returns a warning when not all names fit into one certificate, or when not all names are known.
+fn warn_of_left_out_names(workload: &Workload, desired: &DesiredCertificate) -> Option<Refusal> {
+    let message = if let Some(left_out) = &desired.left_out {
         let (count, first) = (left_out.count, &left_out.first);
         format!(
-            "{workload}: one certificate has {MAX_NAMES} DNS names of {MAX_NAME_BYTES} bytes together at most, so {count} of its Services, replicas and extra names are not in it, beginning with {first}; split the workload or take it out of some Services"
+            "{workload}: a certificate has at most {MAX_NAMES} DNS names with {MAX_NAME_BYTES} bytes in total, so it lacks {count} of the workload's Services, replicas and extra names, beginning with {first}; split the workload, or select its pods by fewer Services"
         )
-    } else if workload.template_labels.is_cut() {
+    } else if workload.template_labels.is_truncated() {
         format!(
-            "{workload}: its template has more labels than Certmint reads, so Services that select by the last of them give it no names; remove labels"
+            "{workload}: its pod template has more labels than Certmint reads, so Services that select by the labels beyond the limit give it no names; remove labels"
         )
     } else {
         return None;
@@ -119,197 +119,150 @@ fn lack(workload: &Workload, terms: &Terms) -> Option<Refusal> {
     Some(Refusal { code: ErrorCode::NamesLeftOut, message })
 }
 
-fn with_terms(
+/// Plans for the Secret with the desired name, and for the workload's other Secrets.
+fn plan_secret(
     observed: &Observed<'_>,
-    terms: Terms,
+    desired: DesiredCertificate,
     hosts: &Hosts,
     now: OffsetDateTime,
 ) -> (Plan, Vec<Removal>) {
-    let name = terms.secret_name.clone();
+    let name = desired.secret_name.clone();
     let Some(secret) = observed.secrets.iter().find(|secret| secret.name == name) else {
-        let plan = match services_may_follow(observed.workload, hosts, now) {
+        let plan = match end_of_wait_for_services(observed.workload, hosts, now) {
             Some(until) => Plan::Keep { until },
-            None => ordered(observed, terms, Reason::FirstIssue, now, Plan::Issue),
+            None => match check_issuer(observed, now) {
+                Ok(()) => Plan::Issue(desired.order(IssueReason::FirstIssue)),
+                Err(refusal) => Plan::Refuse(refusal),
+            },
         };
         return (plan, Vec::new());
     };
-    let plan = with_secret(observed, terms, secret, now);
-    // A Secret that was renamed goes only once the new one stands.
-    let remove = if matches!(plan, Plan::Keep { .. }) { own(observed, Some(&name)) } else { Vec::new() };
+    let plan = plan_existing_secret(observed, desired, secret, now);
+    // After the Secret was renamed, the old one is removed only when the new one is complete.
+    let remove = match plan {
+        Plan::Keep { .. } => surplus_secrets(observed, Some(&name)),
+        _ => Vec::new(),
+    };
     (plan, remove)
 }
 
-/// How long a Service may come after the workload whose pods it selects.
-const SERVICES_FOLLOW_WITHIN: Duration = Duration::seconds(2);
+/// Time that a new workload waits for Services that select its pods.
+const SERVICE_WAIT: Duration = Duration::seconds(2);
 
-/// Until when a new workload waits for its Services. A file often has them after it; a certificate without their names
-/// would be replaced at once, and pods that start in between would serve it until kubelet brings them the other.
-fn services_may_follow(workload: &Workload, hosts: &Hosts, now: OffsetDateTime) -> Option<OffsetDateTime> {
+/// Returns the time until which a new workload waits for its Services, or `None` if it does not wait.
+///
+/// A manifest often creates the Services after the workload. A certificate without their names would be replaced at
+/// once, and pods that start in between would use it until the kubelet updates their volume.
+fn end_of_wait_for_services(
+    workload: &Workload,
+    hosts: &Hosts,
+    now: OffsetDateTime,
+) -> Option<OffsetDateTime> {
     let Workload { reference, created, .. } = workload;
-    // Others have a Service too rarely to be held up for it.
-    let serves = matches!(
+    // Workloads of other kinds rarely have a Service, so they do not wait.
+    let usually_has_service = matches!(
         reference.kind,
         WorkloadKind::Deployment
             | WorkloadKind::StatefulSet
             | WorkloadKind::DaemonSet
             | WorkloadKind::ReplicaSet
     );
-    if !serves || hosts.there().next().is_some() {
+    if !usually_has_service || hosts.present().next().is_some() {
         return None;
     }
     let created = (*created)?;
-    // Clocks that differ by more do not tell whether it is new.
-    let is_new = (now - created).abs() < SERVICES_FOLLOW_WITHIN;
-    is_new.then(|| created + SERVICES_FOLLOW_WITHIN)
+    // `created` is by the API server's clock. If the clocks differ by more than the wait, the workload is not held up.
+    let is_new = (now - created).abs() < SERVICE_WAIT;
+    is_new.then(|| created + SERVICE_WAIT)
 }
 
-fn with_secret(observed: &Observed<'_>, terms: Terms, secret: &SecretFacts, now: OffsetDateTime) -> Plan {
-    let workload = observed.workload;
-    let (terms, grace) = with_gone_names(terms, secret);
-    let reason = match secret.claim(workload) {
-        Claim::Own => reason(observed, &terms, secret, now),
-        Claim::Predecessor => Err(Reason::OwnerChanged),
-        Claim::Other(other) => {
-            return refuse(
-                ErrorCode::SecretClaimed,
-                format!(
-                    "{workload}: Secret {} belongs to {other}; give one of the two another certmint.dev/secret-name",
-                    secret.name
-                ),
-            );
-        }
-        Claim::Foreign => {
-            return refuse(
-                ErrorCode::ForeignSecret,
-                format!(
-                    "{workload}: Secret {} exists and was not made by Certmint, so it stays as it is; remove it, or write another certmint.dev/secret-name",
-                    secret.name
-                ),
-            );
-        }
-    };
-    match reason {
-        Ok(until) => Plan::Keep { until: grace.map_or(until, |grace| until.min(grace)) },
-        Err(reason) => ordered(observed, terms, reason, now, Plan::Renew),
-    }
-}
-
-/// The terms with the names that the certificate has and the workload has just lost, and until when they are so.
-fn with_gone_names(mut terms: Terms, secret: &SecretFacts) -> (Terms, Option<OffsetDateTime>) {
-    let Ok(record) = &secret.record else { return (terms, None) };
-    let kept = terms.gone_names.iter().filter(|(name, _)| record.dns_names.contains(name));
-    let (gone, ends): (Vec<_>, Vec<_>) = kept.map(|(name, until)| (name.clone(), *until)).unzip();
-    let with_gone = |names: &[DnsName]| {
-        let mut all = Names::default();
-        all.add(names.iter().cloned().chain(gone.iter().cloned())).then(|| all.into_vec())
-    };
-    match (with_gone(&terms.dns_names), with_gone(&terms.needed_names)) {
-        (Some(dns_names), Some(needed_names)) => {
-            (terms.dns_names, terms.needed_names) = (dns_names, needed_names);
-            (terms, ends.into_iter().min())
-        }
-        _ => (terms, None),
-    }
-}
-
-/// Until when our Secret is right as it is, or why it is not.
-fn reason(
+/// Plans for a Secret that exists and has the desired name.
+fn plan_existing_secret(
     observed: &Observed<'_>,
-    terms: &Terms,
+    desired: DesiredCertificate,
     secret: &SecretFacts,
     now: OffsetDateTime,
-) -> Result<OffsetDateTime, Reason> {
-    let record = secret.record.as_ref().map_err(|why| Reason::Damaged(why.to_string().into()))?;
-    if !secret.managed {
-        return Err(Reason::Damaged(format!("label {} is missing", keys::MANAGED).into()));
-    }
-    if record.workload != observed.workload.reference {
-        return Err(Reason::Damaged(format!("it says it is {}'s", record.workload).into()));
-    }
-    if let Some(damage) = &secret.damage {
-        return Err(Reason::Damaged(damage.clone()));
-    }
-    let turn = match changed(terms, record, observed.issuer) {
-        Some(reason) => Some(wait_for_turn(observed.workload, &reason, terms.asked, now).ok_or(reason)?),
-        None => None,
-    };
-    if now < record.not_before {
-        return Err(Reason::Damaged("the certificate is not valid yet".into()));
-    }
-    // What would end no later is not worth a renewal: towards the end of a CA they would come ever faster.
-    if now < record.not_after && observed.issuer.is_some_and(|issuer| issuer.not_after <= record.not_after) {
-        return Ok(turn.map_or(record.not_after, |turn| turn.min(record.not_after)));
-    }
-    // Whatever the annotation says, renewal is never later than two thirds of the certificate's life.
-    let until = record.renew_at.min(renew_at(record.not_before, record.not_after, 0)).min(record.not_after);
-    if now < until { Ok(turn.map_or(until, |turn| turn.min(until))) } else { Err(Reason::RenewalDue) }
-}
-
-fn changed(terms: &Terms, record: &Record, issuer: Option<&IssuerFacts>) -> Option<Reason> {
-    let has = |name: &DnsName| record.dns_names.binary_search(name).is_ok();
-    let may_have =
-        |name: &DnsName| terms.dns_names.binary_search(name).is_ok() || terms.spare_names.contains(name);
-    if !terms.needed_names.iter().all(has) || !record.dns_names.iter().all(may_have) {
-        let beyond = |these: &[DnsName], those: &[DnsName]| {
-            these.iter().filter(|name| !those.contains(name)).cloned().collect()
-        };
-        return Some(Reason::NamesChanged {
-            added: beyond(&terms.dns_names, &record.dns_names),
-            removed: beyond(&record.dns_names, &terms.dns_names),
-        });
-    }
-    if *record.spiffe_id != *terms.spiffe_id.as_str() {
-        return Some(Reason::IdentityChanged { from: record.spiffe_id.clone() });
-    }
-    if record.key_algorithm != terms.key_algorithm {
-        return Some(Reason::KeyAlgorithmChanged { from: record.key_algorithm });
-    }
-    if record.lifetime != terms.lifetime {
-        return Some(Reason::LifetimeChanged { from: record.lifetime });
-    }
-    // An issuing CA's successor changes nothing: what the former signed verifies by the same root, carries its
-    // chain with it, and ends no later than its issuer.
-    issuer.filter(|issuer| *issuer.root != *record.root).map(|_| Reason::RootChanged)
-}
-
-/// An order, unless there is no CA to carry it out.
-fn ordered(
-    observed: &Observed<'_>,
-    terms: Terms,
-    reason: Reason,
-    now: OffsetDateTime,
-    plan: fn(Order) -> Plan,
 ) -> Plan {
     let workload = observed.workload;
-    let unavailable = |why: String| refuse(ErrorCode::CaUnavailable, format!("{workload}: {why}"));
-    match observed.issuer {
-        None => unavailable("there is no usable CA now; see the controller's Events and log".into()),
-        Some(issuer) if issuer.not_after <= now => {
-            let end = rfc3339(issuer.not_after);
-            unavailable(format!("the issuing CA expired at {end}; see the controller's Events and log"))
+    let (desired, until_names_end) = keep_gone_names(desired, secret);
+    let check = match secret.ownership(workload) {
+        SecretOwnership::Own => check_secret(observed, &desired, secret, now),
+        SecretOwnership::Predecessor => SecretCheck::Reissue(IssueReason::OwnerChanged),
+        SecretOwnership::OtherWorkload(other) => {
+            let message = format!(
+                "{workload}: Secret {} belongs to {other}; set another certmint.dev/secret-name on one of the two",
+                secret.name
+            );
+            return Plan::Refuse(Refusal { code: ErrorCode::SecretClaimed, message });
         }
-        Some(_) => {
-            let Terms { secret_name, dns_names, spiffe_id, key_algorithm, lifetime, .. } = terms;
-            plan(Order { secret_name, dns_names, spiffe_id, key_algorithm, lifetime, reason })
+        SecretOwnership::Foreign => {
+            let message = format!(
+                "{workload}: Secret {} exists and was not created by Certmint, so Certmint does not change it; delete it, or set another certmint.dev/secret-name",
+                secret.name
+            );
+            return Plan::Refuse(Refusal { code: ErrorCode::ForeignSecret, message });
         }
+    };
+    match (check, check_issuer(observed, now)) {
+        (SecretCheck::Keep { until }, _) => {
+            Plan::Keep { until: until_names_end.map_or(until, |end| until.min(end)) }
+        }
+        (SecretCheck::Reissue(_), Err(refusal)) => Plan::Refuse(refusal),
+        (SecretCheck::Reissue(reason), Ok(())) => Plan::Reissue(desired.order(reason)),
     }
 }
 
-/// The workload's own Secrets, but for the one to keep. A label and an owner can be given to any Secret: only
-/// with our record it is one of ours beyond doubt.
-fn own(observed: &Observed<'_>, keep: Option<&SecretName>) -> Vec<Removal> {
+/// Adds those names to the desired certificate that the current certificate has and whose hosts have just disappeared.
+/// Also returns the time at which the first of these names stops counting.
+fn keep_gone_names(
+    mut desired: DesiredCertificate,
+    secret: &SecretFacts,
+) -> (DesiredCertificate, Option<OffsetDateTime>) {
+    let Ok(record) = &secret.record else { return (desired, None) };
+    let kept = desired.gone_names.iter().filter(|(name, _)| record.dns_names.contains(name));
+    let (gone, ends): (Vec<_>, Vec<_>) = kept.map(|(name, end)| (name.clone(), *end)).unzip();
+    let with_gone = |names: &[DnsName]| {
+        let mut all = NameSet::default();
+        all.add(names.iter().cloned().chain(gone.iter().cloned())).then(|| all.into_vec())
+    };
+    match (with_gone(&desired.dns_names), with_gone(&desired.required_names)) {
+        (Some(dns_names), Some(required_names)) => {
+            (desired.dns_names, desired.required_names) = (dns_names, required_names);
+            (desired, ends.into_iter().min())
+        }
+        // The names of hosts that exist are more important. If not all names fit, the names of gone hosts are dropped.
+        _ => (desired, None),
+    }
+}
+
+/// Checks that there is a CA that can issue now.
+fn check_issuer(observed: &Observed<'_>, now: OffsetDateTime) -> Result<(), Refusal> {
+    let workload = observed.workload;
+    let message = match observed.issuer {
+        None => format!("{workload}: there is no usable CA; see the Events and the log of the controller"),
+        Some(issuer) if issuer.not_after <= now => {
+            let end = rfc3339(issuer.not_after);
+            format!(
+                "{workload}: the issuing CA expired at {end}; see the Events and the log of the controller"
+            )
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Refusal { code: ErrorCode::CaUnavailable, message })
+}
+
+/// Returns the workload's own Secrets, except the one to keep.
+///
+/// A user can add Certmint's label and an owner to any Secret. Only a Secret that also has Certmint's complete record
+/// was certainly created by Certmint.
+fn surplus_secrets(observed: &Observed<'_>, keep: Option<&SecretName>) -> Vec<Removal> {
+    let workload = observed.workload;
     observed
         .secrets
         .iter()
         .filter(|secret| Some(&secret.name) != keep && secret.managed)
-        .filter(|secret| secret.claim(observed.workload) == Claim::Own)
-        .filter(|secret| {
-            secret.record.as_ref().is_ok_and(|record| record.workload == observed.workload.reference)
-        })
+        .filter(|secret| secret.ownership(workload) == SecretOwnership::Own)
+        .filter(|secret| secret.record.as_ref().is_ok_and(|record| record.workload == workload.reference))
         .map(|secret| Removal { name: secret.name.clone(), uid: secret.uid.clone() })
         .collect()
-}
-
-fn refuse(code: ErrorCode, message: String) -> Plan {
-    Plan::Refuse(Refusal { code, message })
 }

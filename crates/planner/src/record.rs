@@ -1,52 +1,57 @@
-//! What stands on a Secret about its certificate: the only memory there is of what was issued.
+//! The record of a certificate in the annotations of its Secret. It is the only memory of what was issued.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, WorkloadRef, keys, rfc3339};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::{MAX_NAME_BYTES, MAX_NAMES};
-use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, WorkloadRef, keys, rfc3339};
-use std::{collections::BTreeMap, fmt::Display, str::FromStr};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// The longest SPIFFE id, and more than a serial number or a key's identifier has.
-const MAX_TEXT: usize = 2048;
+/// Maximum length of a SPIFFE id, in bytes. Serial numbers and key identifiers are shorter.
+const MAX_TEXT_BYTES: usize = 2048;
 
-/// The annotations of a Secret of ours, read.
+/// Record of a certificate, as written to the annotations of a Secret by Certmint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Whose certificate it is.
+    /// Workload that the certificate was issued for.
     pub workload: WorkloadRef,
-    /// Sorted.
+    /// DNS names of the certificate. Sorted.
     pub dns_names: Vec<DnsName>,
-    /// The identity.
+    /// SPIFFE id of the certificate.
     pub spiffe_id: Box<str>,
-    /// The kind of the key.
+    /// Algorithm of the key.
     pub key_algorithm: KeyAlgorithm,
-    /// As ordered; the certificate's own may be shorter, where the CA ends.
+    /// Lifetime that was ordered. The certificate ends earlier if its issuer does.
     pub lifetime: Lifetime,
-    /// The issuing CA's subject key identifier, hex.
+    /// Subject key identifier of the issuing CA, in hexadecimal.
     pub issuer: Box<str>,
-    /// The root's subject key identifier, hex.
+    /// Subject key identifier of the root, in hexadecimal.
     pub root: Box<str>,
-    /// Hex.
+    /// Serial number, in hexadecimal.
     pub serial: Box<str>,
-    /// Begin of validity.
+    /// Start of the validity period.
     pub not_before: OffsetDateTime,
-    /// End of validity.
+    /// End of the validity period.
     pub not_after: OffsetDateTime,
-    /// When to renew.
+    /// Time at which the controller renews the certificate.
     pub renew_at: OffsetDateTime,
 }
 
-/// An annotation of ours is missing or not as we wrote it.
+/// Error in the annotations of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// It is not there.
+    /// An annotation is missing.
     #[error("annotation {0} is missing")]
     Missing(&'static str),
-    /// It is not as we write it.
+    /// An annotation has a value that Certmint does not write.
     #[error("annotation {key} is not readable: {why}")]
     Unreadable {
-        /// Which.
+        /// Key of the annotation.
         key: &'static str,
-        /// What is wrong with it.
+        /// Description of the fault.
         why: String,
     },
 }
@@ -60,21 +65,22 @@ impl Record {
         let text = |key| annotations.get(key).map(String::as_str).ok_or(RecordError::Missing(key));
         let instant = |key| OffsetDateTime::parse(text(key)?, &Rfc3339).map_err(|why| unreadable(key, &why));
         Ok(Self {
-            workload: parsed(keys::WORKLOAD, text(keys::WORKLOAD)?)?,
-            dns_names: names(text(keys::DNS_NAMES)?)?,
-            spiffe_id: short(keys::SPIFFE_ID, text(keys::SPIFFE_ID)?)?,
-            key_algorithm: parsed(keys::KEY_ALGORITHM, text(keys::KEY_ALGORITHM)?)?,
-            lifetime: parsed(keys::DURATION, text(keys::DURATION)?)?,
-            issuer: short(keys::ISSUER, text(keys::ISSUER)?)?,
-            root: short(keys::ROOT, text(keys::ROOT)?)?,
-            serial: short(keys::SERIAL, text(keys::SERIAL)?)?,
+            workload: parse_value(keys::WORKLOAD, text(keys::WORKLOAD)?)?,
+            dns_names: parse_names(text(keys::DNS_NAMES)?)?,
+            spiffe_id: check_length(keys::SPIFFE_ID, text(keys::SPIFFE_ID)?)?,
+            key_algorithm: parse_value(keys::KEY_ALGORITHM, text(keys::KEY_ALGORITHM)?)?,
+            lifetime: parse_value(keys::DURATION, text(keys::DURATION)?)?,
+            issuer: check_length(keys::ISSUER, text(keys::ISSUER)?)?,
+            root: check_length(keys::ROOT, text(keys::ROOT)?)?,
+            serial: check_length(keys::SERIAL, text(keys::SERIAL)?)?,
             not_before: instant(keys::NOT_BEFORE)?,
             not_after: instant(keys::NOT_AFTER)?,
             renew_at: instant(keys::RENEW_AT)?,
         })
     }
 
-    /// The annotations to write; [`keys::REASON`] is the caller's to add, because nothing is decided by it.
+    /// Returns the annotations to write. The caller adds [`keys::REASON`], which no decision depends on.
+    #[must_use]
     pub fn annotations(&self) -> BTreeMap<String, String> {
         let names: Vec<_> = self.dns_names.iter().map(DnsName::as_str).collect();
         [
@@ -95,26 +101,27 @@ impl Record {
     }
 }
 
-/// What is longer is not ours.
-fn short(key: &'static str, text: &str) -> Result<Box<str>, RecordError> {
-    if text.len() > MAX_TEXT {
-        return Err(unreadable(key, &format!("more than {MAX_TEXT} bytes")));
+/// Returns the text, unless it is longer than any text that Certmint writes.
+fn check_length(key: &'static str, text: &str) -> Result<Box<str>, RecordError> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(unreadable(key, &format!("more than {MAX_TEXT_BYTES} bytes")));
     }
     Ok(text.into())
 }
 
-/// More than there can be are not ours, and would take memory for whatever somebody wrote.
-fn names(list: &str) -> Result<Vec<DnsName>, RecordError> {
+/// Parses the list of DNS names. A list that exceeds the limits of a certificate is not from Certmint, and is rejected
+/// before it takes memory.
+fn parse_names(list: &str) -> Result<Vec<DnsName>, RecordError> {
     if list.split_terminator(',').nth(MAX_NAMES).is_some() {
         return Err(unreadable(keys::DNS_NAMES, &format!("more than {MAX_NAMES} names")));
     }
     if list.len() > MAX_NAME_BYTES + MAX_NAMES {
         return Err(unreadable(keys::DNS_NAMES, &format!("more than {MAX_NAME_BYTES} bytes")));
     }
-    list.split_terminator(',').map(|name| parsed(keys::DNS_NAMES, name)).collect()
+    list.split_terminator(',').map(|name| parse_value(keys::DNS_NAMES, name)).collect()
 }
 
-fn parsed<T: FromStr<Err: Display>>(key: &'static str, text: &str) -> Result<T, RecordError> {
+fn parse_value<T: FromStr<Err: Display>>(key: &'static str, text: &str) -> Result<T, RecordError> {
     text.parse().map_err(|why| unreadable(key, &why))
 }
 

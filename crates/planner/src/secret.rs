@@ -1,50 +1,53 @@
-//! What is observed of a Secret: its metadata, never its content.
+//! Facts about a Secret, read from its metadata. The planner never sees the content of a Secret.
 
-use crate::{Record, RecordError, Workload};
-use certmint_contract::{SecretName, keys};
 use std::collections::BTreeMap;
 
-/// A Secret that bears the wanted name or claims to be the workload's.
+use certmint_contract::{SecretName, keys};
+
+use crate::{Record, RecordError, Workload};
+
+/// A Secret that has the desired name or claims to be the workload's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretFacts {
     /// `metadata.name`
     pub name: SecretName,
-    /// `metadata.uid`, so that exactly this one is removed.
+    /// `metadata.uid`, the precondition for a deletion.
     pub uid: Box<str>,
-    /// Whether it has our label.
+    /// Whether the Secret has Certmint's label.
     pub managed: bool,
-    /// Its controlling owner.
+    /// Owner reference with `controller: true`.
     pub owner: Option<Owner>,
-    /// What we wrote on it.
+    /// Record in the annotations that Certmint wrote.
     pub record: Result<Record, RecordError>,
-    /// What a verifier found wrong with its content, when somebody looked.
+    /// Damage that a verifier found in the content, if the controller has read the content.
     pub damage: Option<Box<str>>,
 }
 
-/// The owner reference that has `controller: true`.
+/// Owner reference that has `controller: true`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// As `Kind/name`, whatever the kind.
+    /// Kind and name as `Kind/name`. The kind may be one that Certmint does not support.
     pub reference: Box<str>,
     /// `uid`
     pub uid: Box<str>,
 }
 
-/// How a Secret stands to a workload.
+/// Relationship between a Secret and a workload.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
-    /// Made by us, for this very workload.
+pub(crate) enum SecretOwnership {
+    /// Certmint created the Secret for exactly this workload.
     Own,
-    /// Made by us for this kind and name, but owned by a workload that no longer is, or by none any more.
+    /// Certmint created the Secret for this kind and name, but its owner is an earlier workload or is missing.
     Predecessor,
-    /// Made by us, for that other workload.
-    Other(Box<str>),
-    /// Nothing proves that we made it.
+    /// Certmint created the Secret for the named other workload.
+    OtherWorkload(Box<str>),
+    /// There is no proof that Certmint created the Secret.
     Foreign,
 }
 
 impl SecretFacts {
     /// Reads a Secret's metadata.
+    #[must_use]
     pub fn new(
         name: SecretName,
         uid: &str,
@@ -62,24 +65,27 @@ impl SecretFacts {
         }
     }
 
-    /// Whether owner and record both say that it was made for exactly this workload, whatever its label.
+    /// Returns whether owner and record both say that Certmint created the Secret for exactly this workload. The label
+    /// does not matter.
+    #[must_use]
     pub fn was_made_for(&self, workload: &Workload) -> bool {
         self.owner.as_ref().is_some_and(|owner| owner.uid == workload.uid)
             && self.record.as_ref().is_ok_and(|record| record.workload == workload.reference)
     }
 
-    /// Owner before annotation: the API server keeps owners honest, anybody may write an annotation.
-    pub(crate) fn claim(&self, workload: &Workload) -> Claim {
+    /// Returns the relationship to a workload. The owner reference counts more than the annotation, because the API
+    /// server checks it and any user can write an annotation.
+    pub(crate) fn ownership(&self, workload: &Workload) -> SecretOwnership {
         let wanted = workload.reference.to_string();
         match (&self.owner, &self.record) {
-            // A label is lost easily, by a tool that writes all of them for instance.
-            _ if !self.managed && !self.was_made_for(workload) => Claim::Foreign,
-            (Some(owner), _) if owner.uid == workload.uid => Claim::Own,
-            (Some(owner), _) if *owner.reference == *wanted => Claim::Predecessor,
-            (Some(owner), _) => Claim::Other(owner.reference.clone()),
-            (None, Ok(record)) if record.workload == workload.reference => Claim::Predecessor,
-            (None, Ok(record)) => Claim::Other(record.workload.to_string().into()),
-            (None, Err(_)) => Claim::Foreign,
+            // A label is easily lost, for instance when a tool replaces all labels. Owner and record are proof enough.
+            _ if !self.managed && !self.was_made_for(workload) => SecretOwnership::Foreign,
+            (Some(owner), _) if owner.uid == workload.uid => SecretOwnership::Own,
+            (Some(owner), _) if *owner.reference == *wanted => SecretOwnership::Predecessor,
+            (Some(owner), _) => SecretOwnership::OtherWorkload(owner.reference.clone()),
+            (None, Ok(record)) if record.workload == workload.reference => SecretOwnership::Predecessor,
+            (None, Ok(record)) => SecretOwnership::OtherWorkload(record.workload.to_string().into()),
+            (None, Err(_)) => SecretOwnership::Foreign,
         }
     }
 }

@@ -1,26 +1,30 @@
-//! Changes that can wait: after a change of the policy each workload has its own turn, so that not all certificates of
-//! the cluster are issued, and not all servers reloaded, within minutes.
+//! Delays changes that can wait. After a change of the policy each workload has its own slot, so that the controller
+//! does not reissue all certificates, and not all servers reload, within minutes.
 
-use crate::{Reason, Workload, terms::Asked};
 use std::hash::{DefaultHasher, Hash, Hasher};
+
 use time::{Duration, OffsetDateTime};
 
-/// Within this time each workload has its turn.
-pub const SPREAD: Duration = Duration::hours(1);
-/// How long a turn is: a controller that is late for a moment does not miss it.
-const TURN: Duration = Duration::minutes(1);
+use crate::{ExplicitSettings, IssueReason, Workload};
 
-/// When a certificate is to be issued for this reason, if not now. What the workload itself asks for counts at once, as
-/// names and identities do.
-pub(crate) fn wait_for_turn(
+/// Period over which the changes are spread. Each workload has one slot in each period.
+pub const SPREAD_WINDOW: Duration = Duration::hours(1);
+/// Length of a slot. A controller that is busy for a moment does not miss the slot.
+const SLOT: Duration = Duration::minutes(1);
+
+/// Returns the start of the workload's next slot, or `None` if the certificate is to be reissued now.
+///
+/// Only a change of the policy's defaults is delayed. Settings of the workload itself, names and identities take effect
+/// at once.
+pub(crate) fn delay_until(
     workload: &Workload,
-    reason: &Reason,
-    asked: Asked,
+    reason: &IssueReason,
+    explicit: ExplicitSettings,
     now: OffsetDateTime,
 ) -> Option<OffsetDateTime> {
     let can_wait = match reason {
-        Reason::KeyAlgorithmChanged { .. } => !asked.key_algorithm,
-        Reason::LifetimeChanged { .. } => !asked.lifetime,
+        IssueReason::KeyAlgorithmChanged { .. } => !explicit.key_algorithm,
+        IssueReason::LifetimeChanged { .. } => !explicit.lifetime,
         _ => false,
     };
     if !can_wait {
@@ -28,9 +32,10 @@ pub(crate) fn wait_for_turn(
     }
     let mut hasher = DefaultHasher::new();
     workload.uid.hash(&mut hasher);
-    let spread = SPREAD.whole_seconds();
-    let turn = i64::try_from(hasher.finish() % spread.unsigned_abs()).unwrap_or_default();
-    let until = (turn - now.unix_timestamp()).rem_euclid(spread);
-    let is_now = until == 0 || until > spread - TURN.whole_seconds();
-    (!is_now).then(|| now + Duration::seconds(until))
+    let window = SPREAD_WINDOW.whole_seconds();
+    let slot_start = i64::try_from(hasher.finish() % window.unsigned_abs()).unwrap_or_default();
+    let seconds_to_slot = (slot_start - now.unix_timestamp()).rem_euclid(window);
+    // Within a slot, its next start is almost a whole window away.
+    let is_in_slot = seconds_to_slot == 0 || seconds_to_slot > window - SLOT.whole_seconds();
+    (!is_in_slot).then(|| now + Duration::seconds(seconds_to_slot))
 }

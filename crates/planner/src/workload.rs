@@ -1,66 +1,72 @@
-//! What is observed of workloads and Services.
+//! Observed workloads, Services and pods.
 
-use crate::Labels;
-use certmint_contract::{Namespace, OptIn, WorkloadRef, annotations::AnnotationError};
-use std::{fmt, ops::Range, sync::Arc};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use certmint_contract::annotations::AnnotationError;
+use certmint_contract::{Namespace, OptIn, WorkloadRef};
 use time::OffsetDateTime;
 
-/// A workload that Certmint looks after, or once did.
+use crate::Labels;
+
+/// A workload that has opted in, or had opted in before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// Kind and name.
     pub reference: WorkloadRef,
-    /// Where it is.
+    /// `metadata.namespace`
     pub namespace: Namespace,
     /// `metadata.uid`
     pub uid: Box<str>,
-    /// `metadata.creationTimestamp`, which has whole seconds.
+    /// `metadata.creationTimestamp`, in whole seconds.
     pub created: Option<OffsetDateTime>,
-    /// The service account of its pods; `default` when the template names none.
+    /// Service account of its pods; `default` if the pod template names none.
     pub service_account: Box<str>,
-    /// The labels its pods get.
+    /// Labels of its pod template.
     pub template_labels: Labels,
-    /// What its annotations ask for, or what is wrong with them.
-    pub request: Result<OptIn, Vec<AnnotationError>>,
-    /// Of a StatefulSet and of an Indexed Job, whose pods are numbered.
+    /// Parsed annotations, or the errors in them.
+    pub opt_in: Result<OptIn, Vec<AnnotationError>>,
+    /// Numbered replicas of a StatefulSet or an Indexed Job.
     pub replicas: Option<Replicas>,
-    /// What its template calls its pods in DNS.
+    /// Host name that the pod template gives to its pods.
     pub host: Option<PodHost>,
 }
 
-/// Pods that are numbered and have names of their own.
+/// Replicas that are numbered and have DNS names of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replicas {
-    /// A StatefulSet's `spec.serviceName`, or the `subdomain` of a Job's template.
+    /// `spec.serviceName` of a StatefulSet, or `subdomain` in the pod template of a Job.
     pub governing_service: Box<str>,
-    /// From a StatefulSet's `spec.ordinals.start`, as many as `spec.replicas`; of a Job as many as `completions`.
+    /// Numbers of the desired replicas. A StatefulSet starts at `spec.ordinals.start` and has `spec.replicas`; a Job has
+    /// `spec.completions`.
     pub ordinals: Range<u32>,
 }
 
-/// What a pod is called in DNS, below a headless Service.
+/// Host name of a pod below a headless Service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodHost {
     /// `spec.hostname`
     pub hostname: Box<str>,
-    /// `spec.subdomain`: the name of the Service.
+    /// `spec.subdomain`, the name of the Service.
     pub subdomain: Box<str>,
 }
 
-/// What is observed of a pod that runs and belongs to the workload.
+/// A running pod of the workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunningPod {
-    /// Its labels, those that were set at run time among them.
+    /// Labels of the pod, including those that were set after its creation.
     pub labels: Labels,
-    /// What it is called in DNS.
+    /// Host name of the pod.
     pub host: Option<PodHost>,
 }
 
-/// What leads to a workload's pods, and those that run.
+/// Services that may lead to a workload's pods, and running pods.
 #[derive(Clone, Copy, Debug)]
 pub struct Pods<'a> {
-    /// Services; those of other namespaces are passed over.
+    /// Services. Those of other namespaces are ignored.
     pub services: &'a [Service],
-    /// Pods of the workload: at least one for each Service that selects any, and each that has a host of its own.
+    /// Running pods: at least one for each Service that selects any, and each pod that has a host name.
     pub running: &'a [RunningPod],
 }
 
@@ -69,36 +75,38 @@ pub struct Pods<'a> {
 pub struct Service {
     /// `metadata.name`
     pub name: Arc<str>,
-    /// Where it is.
+    /// `metadata.namespace`
     pub namespace: Namespace,
-    /// `spec.selector`; a Service without one selects nothing.
+    /// `spec.selector`. A Service without a selector selects no pods.
     pub selector: Labels,
-    /// What its name resolves to.
+    /// Kind of the addresses that its name resolves to.
     pub kind: ServiceKind,
 }
 
-/// What a Service's name resolves to.
+/// Kind of the addresses that a Service's name resolves to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceKind {
-    /// An address of its own (`ClusterIP`, `NodePort`, `LoadBalancer`).
+    /// An address of the Service itself (`ClusterIP`, `NodePort`, `LoadBalancer`).
     ClusterIp,
-    /// The addresses of its pods, each of which has a name below it (`clusterIP: None`).
+    /// The addresses of its pods, each of which has a name below the Service's (`clusterIP: None`).
     Headless,
-    /// Somebody else's name.
+    /// A name outside the cluster.
     ExternalName,
 }
 
 impl Service {
-    /// Whether it may select pods of the workload at all: it is in the same namespace and has a selector.
+    /// Returns whether the Service can select pods of the workload at all: it is in the same namespace and has a
+    /// selector that is completely known.
+    #[must_use]
     pub fn may_select(&self, workload: &Workload) -> bool {
         self.namespace == workload.namespace
             && self.kind != ServiceKind::ExternalName
             && !self.selector.is_empty()
-            && !self.selector.is_cut()
+            && !self.selector.is_truncated()
     }
 
-    /// Whether it really selects all the workload's pods: the selector is there and each of its labels is one of the
-    /// template's.
+    /// Returns whether the Service selects all pods of the workload: each label of the selector is in the pod template.
+    #[must_use]
     pub fn selects(&self, workload: &Workload) -> bool {
         self.may_select(workload)
             && self.selector.iter().all(|(key, value)| workload.template_labels.get(key) == Some(value))

@@ -7,8 +7,8 @@ use std::hint::black_box;
 use anyhow::{Result, bail, ensure};
 use certmint_contract::{Policy, WorkloadKind, WorkloadRef, annotations, keys};
 use certmint_planner::{
-    Decision, Hosts, IssuedFacts, IssuerFacts, Labels, Observed, Order, Owner, Plan, Pods, SecretFacts,
-    Service, ServiceKind, Workload, plan,
+    CertificateOrder, Decision, Hosts, IssuedFacts, IssuerFacts, Labels, Observed, Owner, Plan, Pods,
+    SecretFacts, Service, ServiceKind, Workload, plan,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -98,7 +98,7 @@ fn workload(index: usize) -> Result<Workload> {
         created: None,
         service_account: "default".into(),
         template_labels: labels(index),
-        request: annotations::parse([(keys::INJECT, keys::TRUE)]),
+        opt_in: annotations::parse([(keys::INJECT, keys::TRUE)]),
         replicas: None,
         host: None,
     })
@@ -113,7 +113,7 @@ fn service(index: usize) -> Result<Service> {
     })
 }
 
-fn secret(workload: &Workload, order: &Order, common: &PlanningContext) -> SecretFacts {
+fn secret(workload: &Workload, order: &CertificateOrder, common: &PlanningContext) -> SecretFacts {
     let issued = IssuedFacts {
         issuer: "cd".repeat(20),
         root: common.issuer.root.clone(),

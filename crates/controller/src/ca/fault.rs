@@ -1,54 +1,60 @@
-//! Why there is no CA to issue with.
+//! Reasons why there is no CA to issue with.
 
-use crate::{api::ApiError, clock::ClockDiffers, random::NoEntropy};
-use certmint_certificates::{CaError, KeyError};
+use certmint_certificates::CaError;
 use certmint_contract::ErrorCode;
 
-/// Why there is no CA to issue with.
+use crate::api::ApiError;
+use crate::clock::ClockDiffers;
+use crate::issuer::SigningError;
+
+/// Reason why there is no CA to issue with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CaFault {
-    /// The leader has not made or renewed it yet.
-    #[error("the CA is not there yet; the leading replica makes it, and this is tried again")]
+    /// The leader has not created or replaced the CA yet.
+    #[error("the CA does not exist yet; the leading replica creates it, and this is tried again")]
     NotYet,
-    /// It is not what it was, and only a person can decide.
+    /// The CA is missing, damaged or different, and an operator must decide what to do.
     #[error("Secret {secret}, ConfigMap {bundle}: {why}")]
     Refused {
         /// `namespace/name` of the CA's Secret.
         secret: String,
-        /// `namespace/name` of the trust bundle.
+        /// `namespace/name` of the ConfigMap with the trust bundle.
         bundle: String,
-        /// The cause and the next step.
+        /// Cause and next step.
         why: String,
     },
-    /// The clock cannot be relied on.
+    /// The clock differs from the API server's.
     #[error(transparent)]
     Clock(#[from] ClockDiffers),
-    /// A certificate could not be made.
+    /// A CA certificate could not be issued or encoded.
     #[error(transparent)]
-    Certificate(#[from] CaError),
-    /// A key could not be made.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// There are no random numbers.
-    #[error(transparent)]
-    NoEntropy(#[from] NoEntropy),
-    /// The API server could not be asked.
+    Signing(#[from] SigningError),
+    /// A call to the API server failed.
     #[error(transparent)]
     Api(#[from] ApiError),
 }
 
 impl CaFault {
-    /// The code it is reported under.
+    /// Returns the code under which the fault is reported.
     pub(super) fn code(&self) -> ErrorCode {
         match self {
             Self::Api(error) => error.code(),
             Self::Clock(_) => ErrorCode::ClockDiffers,
-            _ => ErrorCode::CaUnavailable,
+            Self::NotYet | Self::Refused { .. } | Self::Signing(_) => ErrorCode::CaUnavailable,
         }
     }
 
-    /// Whether it passes by itself: the CA in use stays in use meanwhile.
-    pub(super) fn is_passing(&self) -> bool {
-        matches!(self, Self::NotYet | Self::Clock(_) | Self::Api(_) | Self::NoEntropy(_))
+    /// Returns whether the fault is temporary. Then a CA that was loaded before stays in use.
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::NotYet | Self::Clock(_) | Self::Api(_) | Self::Signing(SigningError::NoEntropy(_))
+        )
+    }
+}
+
+impl From<CaError> for CaFault {
+    fn from(error: CaError) -> Self {
+        SigningError::from(error).into()
     }
 }

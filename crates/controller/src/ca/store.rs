@@ -1,46 +1,46 @@
-//! The CA's Secret and the public ConfigMap that marks which root is trusted.
+//! The CA's Secret, and the public ConfigMap with the trusted roots.
 
-use super::CaFault;
-use crate::{
-    api::{self, ApiError, Fault},
-    secrets::{Metadata, NewContent, Secret, Secrets, version_of},
-};
 use certmint_certificates::{Authority, AuthorityPem, CaPem};
 use certmint_contract::pod_layout::TRUST_BUNDLE_FILE;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, Client, api::ObjectMeta};
+use kube::api::ObjectMeta;
+use kube::{Api, Client};
 use zeroize::Zeroizing;
 
-/// Where the CA is kept.
+use super::CaFault;
+use crate::api::{self, ApiError, ApiErrorKind};
+use crate::secrets::{Metadata, NewContent, Secret, Secrets, version_of};
+
+/// Names of the CA's objects.
 #[derive(Clone, Debug)]
 pub(crate) struct CaNames {
     /// The controller's own namespace.
     pub(crate) namespace: String,
-    /// The Secret with the keys.
+    /// Secret with the keys.
     pub(crate) secret: String,
-    /// The ConfigMap with the roots.
+    /// ConfigMap with the roots, the trust bundle.
     pub(crate) bundle: String,
 }
 
-/// Reads and writes both.
-pub(crate) struct Store {
+/// Reads and writes the CA's objects.
+pub(crate) struct CaStore {
     names: CaNames,
     secrets: Secrets,
     bundles: Api<ConfigMap>,
 }
 
-/// The CA as it stands in its Secret.
-pub(super) struct Stored {
-    /// What a replacement must name.
+/// Content of the CA's Secret.
+pub(super) struct StoredCa {
+    /// Metadata with the version, the precondition of a replacement.
     pub(super) metadata: ObjectMeta,
-    kind: String,
-    /// Not checked yet.
+    secret_type: String,
+    /// Root and issuing CA, not checked yet.
     pub(super) pem: AuthorityPem,
-    /// The issuing CA that was replaced last; empty when there was none.
+    /// Issuing CA that was replaced last; empty if none was replaced.
     pub(super) previous: CaPem,
 }
 
-/// The keys of the Secret.
+// Keys in the Secret's data.
 const ROOT_CERTIFICATE: &str = "root.crt";
 const ROOT_KEY: &str = "root.key";
 const ISSUING_CERTIFICATE: &str = "issuing.crt";
@@ -48,15 +48,15 @@ const ISSUING_KEY: &str = "issuing.key";
 const PREVIOUS_CERTIFICATE: &str = "previous-issuing.crt";
 const PREVIOUS_KEY: &str = "previous-issuing.key";
 
-impl Store {
+impl CaStore {
     pub(crate) fn new(client: Client, names: CaNames) -> Self {
         let secrets = Secrets::new(client.clone(), &names.namespace);
         let bundles = Api::namespaced(client, &names.namespace);
         Self { names, secrets, bundles }
     }
 
-    /// What only a person can resolve.
-    pub(super) fn refused(&self, why: String) -> CaFault {
+    /// Returns a fault that an operator must resolve.
+    pub(super) fn refuse(&self, why: String) -> CaFault {
         let CaNames { namespace, secret, bundle } = &self.names;
         CaFault::Refused {
             secret: format!("{namespace}/{secret}"),
@@ -65,33 +65,33 @@ impl Store {
         }
     }
 
-    /// The Secret, if it is there. A missing key is an empty text, which is no PEM.
-    pub(super) async fn read(&self) -> Result<Option<Stored>, ApiError> {
+    /// Reads the Secret, if it exists. A missing key becomes an empty text, which is not valid PEM.
+    pub(super) async fn read(&self) -> Result<Option<StoredCa>, ApiError> {
         let found = self.secrets.get(&self.names.secret).await?;
-        Ok(found.map(|secret| Stored {
+        Ok(found.map(|secret| StoredCa {
             pem: AuthorityPem {
                 root: pair(&secret, ROOT_CERTIFICATE, ROOT_KEY),
                 issuing: pair(&secret, ISSUING_CERTIFICATE, ISSUING_KEY),
             },
             previous: pair(&secret, PREVIOUS_CERTIFICATE, PREVIOUS_KEY),
             metadata: secret.metadata,
-            kind: secret.kind,
+            secret_type: secret.secret_type,
         }))
     }
 
-    /// Writes a new CA, unless there is one ([`Fault::Exists`]).
+    /// Writes a new CA. An existing Secret is not changed ([`ApiErrorKind::AlreadyExists`]).
     pub(super) async fn create(&self, authority: &Authority) -> Result<(), CaFault> {
         let pem = authority.to_pem()?;
-        let content = NewContent { kind: "Opaque", data: data(&pem) };
+        let content = NewContent { secret_type: "Opaque", data: data(&pem) };
         self.secrets.create(&self.names.secret, Metadata::new(), &content).await?;
         Ok(())
     }
 
-    /// Replaces the CA that was read. Its issuing CA is kept as the previous one if it `was_usable`; else the previous
-    /// one stays as it is.
+    /// Replaces the CA that was read. If its issuing CA `was_usable`, it is kept as the previous one. Otherwise the previous
+    /// one is not changed.
     pub(super) async fn replace(
         &self,
-        stored: &Stored,
+        stored: &StoredCa,
         was_usable: bool,
         authority: &Authority,
     ) -> Result<(), CaFault> {
@@ -101,21 +101,21 @@ impl Store {
             let CaPem { certificate, private_key } = &stored.pem.issuing;
             data.extend([(PREVIOUS_CERTIFICATE, &**certificate), (PREVIOUS_KEY, private_key)]);
         }
-        // Whoever restored it may have given it another type.
-        let content = NewContent { kind: &stored.kind, data };
+        // The type cannot be changed. A restored Secret may have another type than the one that Certmint created.
+        let content = NewContent { secret_type: &stored.secret_type, data };
         self.secrets.replace(&version_of(&stored.metadata), Metadata::new(), &content).await?;
         Ok(())
     }
 
-    /// The roots (PEM) that were published, if any were.
-    pub(super) async fn published(&self) -> Result<Option<String>, ApiError> {
+    /// Reads the published roots (PEM), if the ConfigMap exists.
+    pub(super) async fn published_roots(&self) -> Result<Option<String>, ApiError> {
         let call = format!("get ConfigMap {}", self.bundle_name());
         let found = api::optional(api::call(call, self.bundles.get(&self.names.bundle)).await)?;
         Ok(found.map(|bundle| bundle.data.unwrap_or_default().remove(TRUST_BUNDLE_FILE).unwrap_or_default()))
     }
 
-    /// Publishes the roots. What is published already stays: it was read before, or is checked next time.
-    pub(super) async fn publish(&self, roots: &str) -> Result<(), ApiError> {
+    /// Publishes the roots. An existing ConfigMap is not changed; the next check compares it with the Secret.
+    pub(super) async fn publish_roots(&self, roots: &str) -> Result<(), ApiError> {
         let bundle = ConfigMap {
             metadata: ObjectMeta { name: Some(self.names.bundle.clone()), ..ObjectMeta::default() },
             data: Some([(TRUST_BUNDLE_FILE.to_owned(), roots.to_owned())].into()),
@@ -123,7 +123,7 @@ impl Store {
         };
         let call = format!("create ConfigMap {}", self.bundle_name());
         match api::call(call, self.bundles.create(&api::post_params(), &bundle)).await {
-            Err(error) if !matches!(error.fault(), Fault::Exists) => Err(error),
+            Err(error) if !matches!(error.kind(), ApiErrorKind::AlreadyExists) => Err(error),
             _ => Ok(()),
         }
     }

@@ -1,18 +1,17 @@
-use super::*;
-use crate::{
-    clock::Clock,
-    events::{Events, Subject},
-    testing::{ApiServer, api_server},
-};
-use base64::{Engine, prelude::BASE64_STANDARD};
-use certmint_certificates::{
-    PrivateKey,
-    ca::{IssuingProfile, RootProfile},
-};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use certmint_certificates::PrivateKey;
+use certmint_certificates::ca::{IssuingProfile, RootProfile};
 use certmint_contract::{KeyAlgorithm, Policy};
 use serde_json::{Value, json};
-use std::time::Duration;
 use tokio::time::Instant;
+
+use super::*;
+use crate::clock::Clock;
+use crate::events::{Events, InvolvedObject};
+use crate::testing::{MockApiServer, api_server};
 
 const SECRETS: &str = "/api/v1/namespaces/certmint-system/secrets";
 const SECRET: &str = "/api/v1/namespaces/certmint-system/secrets/certmint-ca";
@@ -20,20 +19,20 @@ const BUNDLES: &str = "/api/v1/namespaces/certmint-system/configmaps";
 const BUNDLE: &str = "/api/v1/namespaces/certmint-system/configmaps/certmint-trust-bundle";
 
 struct Fixture {
-    server: ApiServer,
+    server: MockApiServer,
     ca: watch::Receiver<Ca>,
-    told: tokio::sync::mpsc::Receiver<crate::events::Unwritten>,
+    events: tokio::sync::mpsc::Receiver<crate::events::PendingEvent>,
     clock: Clock,
     _senders: (watch::Sender<Arc<Policy>>, watch::Sender<Option<Instant>>),
 }
 
-/// A keeper at work, leading or not, in a cluster with or without Secrets that a CA has signed.
-fn keeping(leading: bool, has_issued: bool) -> Fixture {
-    keeping_by(Clock::default(), leading, has_issued)
+/// Starts a keeper, as leader or follower, in a cluster with or without traces of an earlier CA.
+fn start_keeper(leading: bool, has_issued: bool) -> Fixture {
+    start_keeper_with_clock(Clock::default(), leading, has_issued)
 }
 
-/// The same by a clock that may differ from the API server's.
-fn keeping_by(clock: Clock, leading: bool, has_issued: bool) -> Fixture {
+/// Starts a keeper with this clock.
+fn start_keeper_with_clock(clock: Clock, leading: bool, has_issued: bool) -> Fixture {
     let (client, server) = api_server();
     let names = CaNames {
         namespace: "certmint-system".into(),
@@ -44,24 +43,33 @@ fn keeping_by(clock: Clock, leading: bool, has_issued: bool) -> Fixture {
     let (policy_sender, policy) = watch::channel(Arc::new(Policy::default()));
     let term = leading.then(|| Instant::now() + Duration::from_secs(1_000_000));
     let (terms_sender, terms) = watch::channel(term);
-    let (events, told) = Events::new("controller-0");
-    let ourselves = Subject {
+    let (events, pending) = Events::new("controller-0");
+    let own_deployment = InvolvedObject {
         api_version: "apps/v1",
         kind: "Deployment",
         namespace: "certmint-system".into(),
         name: "certmint-controller".into(),
         uid: None,
     };
-    let store = Store::new(client, names);
-    let trace = move || has_issued.then(|| "Secret shop/payments-certmint-tls".to_owned());
-    let keeper = Keeper { store, ca: sender, policy, terms, clock: clock.clone(), trace, events, ourselves };
+    let store = CaStore::new(client, names);
+    let find_trace = move || has_issued.then(|| "Secret shop/payments-certmint-tls".to_owned());
+    let keeper = CaKeeper {
+        store,
+        ca: sender,
+        policy,
+        terms,
+        clock: clock.clone(),
+        find_trace,
+        events,
+        own_deployment,
+    };
     tokio::spawn(keeper.run());
-    Fixture { server, ca, told, clock, _senders: (policy_sender, terms_sender) }
+    Fixture { server, ca, events: pending, clock, _senders: (policy_sender, terms_sender) }
 }
 
 impl Fixture {
-    /// A first leader makes the CA; returns its Secret and the published bundle.
-    async fn make(&mut self) -> (Value, Value) {
+    /// Lets a first leader create the CA. Returns its Secret and the published trust bundle.
+    async fn create_ca(&mut self) -> (Value, Value) {
         self.server.expect("GET", BUNDLE).await.fail(404, "NotFound");
         self.server.expect("GET", SECRET).await.fail(404, "NotFound");
         let call = self.server.expect("POST", SECRETS).await;
@@ -76,43 +84,45 @@ impl Fixture {
         (secret, bundle)
     }
 
-    /// The API server is asked for the CA once, and has that.
-    async fn looks_at(&mut self, secret: &Value, bundle: &Value) {
+    /// Responds to one check of the CA with these objects.
+    async fn respond_to_check(&mut self, secret: &Value, bundle: &Value) {
         self.server.expect("GET", BUNDLE).await.ok(bundle.clone());
         self.server.expect("GET", SECRET).await.ok(secret.clone());
     }
 
-    async fn told(&mut self) -> crate::events::Unwritten {
-        let told = tokio::time::timeout(Duration::from_secs(60), self.told.recv()).await;
-        told.expect("no Event").unwrap()
+    /// Waits for the next Event.
+    async fn next_event(&mut self) -> crate::events::PendingEvent {
+        let event = tokio::time::timeout(Duration::from_secs(60), self.events.recv()).await;
+        event.expect("no Event").unwrap()
     }
 
-    async fn fault(&mut self) -> String {
-        let lost = self.ca.wait_for(|ca| ca.authority.is_err() && !ca.is_on_its_way());
+    /// Waits until the CA has a lasting fault, and returns its text.
+    async fn wait_for_fault(&mut self) -> String {
+        let lost = self.ca.wait_for(|ca| ca.authority.is_err() && !ca.is_pending());
         let ca = tokio::time::timeout(Duration::from_secs(60), lost).await.expect("no fault").unwrap();
         ca.authority.as_ref().unwrap_err().to_string()
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_leader_makes_the_ca_and_publishes_its_root() {
-    let mut fixture = keeping(true, false);
-    let (secret, bundle) = fixture.make().await;
+async fn the_first_leader_creates_the_ca_and_publishes_its_root() {
+    let mut fixture = start_keeper(true, false);
+    let (secret, bundle) = fixture.create_ca().await;
     let data = secret["data"].as_object().unwrap();
     assert_eq!(data.keys().collect::<Vec<_>>(), ["issuing.crt", "issuing.key", "root.crt", "root.key"]);
     let roots = fixture.ca.borrow().roots.clone().unwrap();
     assert_eq!(bundle["data"], json!({ "ca.crt": *roots }));
     assert!(!bundle.to_string().contains("PRIVATE"));
-    // The next look finds everything in its place.
+    // The next check finds nothing to do.
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
     fixture.server.expect("GET", SECRET).await.ok(secret);
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_second_takes_the_ca_of_the_first() {
-    let (secret, bundle) = keeping(true, false).make().await;
-    let mut fixture = keeping(true, false);
+async fn the_second_replica_uses_the_ca_of_the_first() {
+    let (secret, bundle) = start_keeper(true, false).create_ca().await;
+    let mut fixture = start_keeper(true, false);
     fixture.server.expect("GET", BUNDLE).await.fail(404, "NotFound");
     fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
     fixture.server.expect("POST", SECRETS).await.fail(409, "AlreadyExists");
@@ -123,69 +133,69 @@ async fn whoever_is_second_takes_the_ca_of_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_makes_nothing_and_waits() {
-    let mut fixture = keeping(false, false);
+async fn a_follower_creates_nothing_and_waits() {
+    let mut fixture = start_keeper(false, false);
     for _ in 0..2 {
         fixture.server.expect("GET", BUNDLE).await.fail(404, "NotFound");
         fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
     }
-    assert!(fixture.ca.borrow().is_on_its_way());
+    assert!(fixture.ca.borrow().is_pending());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ca_that_left_traces_is_never_made_again() {
+async fn a_ca_that_left_traces_is_never_recreated() {
     for (published, has_issued) in [(true, false), (false, true)] {
-        let mut fixture = keeping(true, has_issued);
+        let mut fixture = start_keeper(true, has_issued);
         let call = fixture.server.expect("GET", BUNDLE).await;
         match published {
             true => call.ok(json!({ "metadata": {}, "data": { "ca.crt": "roots" } })),
             false => call.fail(404, "NotFound"),
         }
         fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
-        let fault = fixture.fault().await;
+        let fault = fixture.wait_for_fault().await;
         assert!(fault.contains("certmint-system/certmint-ca") && fault.contains("restore"), "{fault}");
-        assert_eq!(fixture.told.recv().await.unwrap().reason, "CaUnavailable");
-        fixture.server.expect_silence().await;
+        assert_eq!(fixture.events.recv().await.unwrap().reason, "CaUnavailable");
+        fixture.server.expect_no_call().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ca_deleted_while_in_use_stops_issuance_until_it_is_restored() {
-    let mut fixture = keeping(true, false);
-    let (secret, bundle) = fixture.make().await;
-    // Even with its marker gone as well.
+async fn a_ca_deleted_while_in_use_stops_issuance() {
+    let mut fixture = start_keeper(true, false);
+    let (secret, bundle) = fixture.create_ca().await;
+    // The trust bundle was deleted, too.
     fixture.server.expect("GET", BUNDLE).await.fail(404, "NotFound");
     fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
-    fixture.fault().await;
-    assert!(fixture.ca.borrow().roots.is_some(), "what was issued stays verifiable");
+    fixture.wait_for_fault().await;
+    assert!(fixture.ca.borrow().roots.is_some(), "existing certificates can still be verified");
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
     fixture.server.expect("GET", SECRET).await.ok(secret);
     fixture.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_root_in_its_place_stops_issuance() {
-    let (other, _) = keeping(true, false).make().await;
-    let mut fixture = keeping(true, false);
-    let (_, bundle) = fixture.make().await;
-    let ours = fixture.ca.borrow().roots.clone();
+async fn another_root_stops_issuance() {
+    let (other, _) = start_keeper(true, false).create_ca().await;
+    let mut fixture = start_keeper(true, false);
+    let (_, bundle) = fixture.create_ca().await;
+    let before = fixture.ca.borrow().roots.clone();
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
     fixture.server.expect("GET", SECRET).await.ok(other);
-    assert!(fixture.fault().await.contains("another root"));
-    assert_eq!(fixture.ca.borrow().roots, ours);
+    assert!(fixture.wait_for_fault().await.contains("another root"));
+    assert_eq!(fixture.ca.borrow().roots, before);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_damaged_root_stops_issuance() {
-    let mut fixture = keeping(true, false);
-    let (mut secret, bundle) = fixture.make().await;
+    let mut fixture = start_keeper(true, false);
+    let (mut secret, bundle) = fixture.create_ca().await;
     secret["data"].as_object_mut().unwrap().remove("root.key");
-    fixture.looks_at(&secret, &bundle).await;
-    let fault = fixture.fault().await;
+    fixture.respond_to_check(&secret, &bundle).await;
+    let fault = fixture.wait_for_fault().await;
     assert!(fault.contains("the root CA's key"), "{fault}");
 }
 
-/// The Secret with an issuing CA instead that the same root signed at another time.
+/// Returns the Secret with another issuing CA, which the same root signed at the time `at`.
 fn signed_at(secret: &Value, at: time::OffsetDateTime) -> Value {
     let text = |key: &str| {
         let encoded = secret["data"][key].as_str().unwrap();
@@ -209,90 +219,94 @@ fn signed_at(secret: &Value, at: time::OffsetDateTime) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuing_ca_that_is_damaged_or_from_the_future_is_replaced_by_the_same_root() {
-    let (secret, bundle) = keeping(true, false).make().await;
-    let (other, _) = keeping(true, false).make().await;
-    let spoilt = |key: &str, value: Value| {
+async fn an_unusable_issuing_ca_is_replaced_under_the_same_root() {
+    let (secret, bundle) = start_keeper(true, false).create_ca().await;
+    let (other, _) = start_keeper(true, false).create_ca().await;
+    let with_value = |key: &str, value: Value| {
         let mut secret = secret.clone();
         secret["data"][key] = value;
         secret
     };
     for (unusable, why) in [
         (signed_at(&secret, crate::clock::now() + time::Duration::days(40)), "is valid from"),
-        (spoilt("issuing.key", "".into()), "the issuing CA's key"),
-        (spoilt("issuing.crt", "".into()), "exactly one"),
-        (spoilt("issuing.crt", other["data"]["issuing.crt"].clone()), "does not fit"),
+        (with_value("issuing.key", "".into()), "the issuing CA's key"),
+        (with_value("issuing.crt", "".into()), "exactly one"),
+        (with_value("issuing.crt", other["data"]["issuing.crt"].clone()), "does not fit"),
     ] {
-        // Started anew, as after a restart.
-        let mut fixture = keeping(true, true);
-        fixture.looks_at(&unusable, &bundle).await;
+        // A new keeper, as after a restart.
+        let mut fixture = start_keeper(true, true);
+        fixture.respond_to_check(&unusable, &bundle).await;
         let call = fixture.server.expect("PATCH", SECRET).await;
         assert_eq!(call.body["data"]["root.crt"], secret["data"]["root.crt"]);
         assert_ne!(call.body["data"]["issuing.crt"], unusable["data"]["issuing.crt"]);
-        assert_eq!(call.body["data"]["previous-issuing.crt"], Value::Null, "what cannot be used is not kept");
+        assert_eq!(
+            call.body["data"]["previous-issuing.crt"],
+            Value::Null,
+            "an unusable issuing CA is not kept"
+        );
         call.written("2");
         fixture.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap();
-        let told = fixture.told().await;
-        assert_eq!(told.reason, "SecretDamaged");
-        assert!(told.note.contains(why), "{}", told.note);
+        let event = fixture.next_event().await;
+        assert_eq!(event.reason, "SecretDamaged");
+        assert!(event.note.contains(why), "{}", event.note);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_leaves_the_repair_to_the_leader_and_goes_on_with_the_previous_issuing_ca() {
-    let (secret, bundle) = keeping(true, false).make().await;
+async fn a_follower_uses_the_previous_issuing_ca() {
+    let (secret, bundle) = start_keeper(true, false).create_ca().await;
     let mut unusable = signed_at(&secret, crate::clock::now() + time::Duration::days(40));
     unusable["data"]["previous-issuing.crt"] = secret["data"]["issuing.crt"].clone();
     unusable["data"]["previous-issuing.key"] = secret["data"]["issuing.key"].clone();
-    let mut fixture = keeping(false, true);
-    fixture.looks_at(&unusable, &bundle).await;
+    let mut fixture = start_keeper(false, true);
+    fixture.respond_to_check(&unusable, &bundle).await;
     let ca = fixture.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap().clone();
     let pem = ca.authority.unwrap().issuing().certificate().pem().to_owned();
     assert_eq!(secret["data"]["issuing.crt"], BASE64_STANDARD.encode(pem));
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_clock_that_jumps_ahead_changes_nothing_and_is_told_once() {
+async fn a_clock_that_differs_changes_nothing_and_is_reported_once() {
     for (ahead, words) in [(40, "40 days ahead"), (100, "100 days ahead"), (-40, "40 days behind")] {
-        let mut fixture = keeping(true, false);
-        let (secret, bundle) = fixture.make().await;
+        let mut fixture = start_keeper(true, false);
+        let (secret, bundle) = fixture.create_ca().await;
         fixture.clock.move_ahead(time::Duration::days(ahead));
         for _ in 0..5 {
-            fixture.looks_at(&secret, &bundle).await;
+            fixture.respond_to_check(&secret, &bundle).await;
         }
-        let told = fixture.told().await;
-        assert_eq!(told.reason, "ClockDiffers");
-        assert!(told.note.contains(words), "{}", told.note);
-        assert!(fixture.told.try_recv().is_err(), "told again and again");
+        let event = fixture.next_event().await;
+        assert_eq!(event.reason, "ClockDiffers");
+        assert!(event.note.contains(words), "{}", event.note);
+        assert!(fixture.events.try_recv().is_err(), "the same Event was repeated");
         assert!(fixture.ca.borrow().authority.is_ok(), "the CA in use stays");
-        // The clock is right again.
+        // The clock agrees again.
         fixture.clock.move_ahead(time::Duration::ZERO);
-        fixture.looks_at(&secret, &bundle).await;
-        fixture.server.expect_silence().await;
+        fixture.respond_to_check(&secret, &bundle).await;
+        fixture.server.expect_no_call().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_a_wrong_clock_no_ca_is_made() {
-    let mut fixture = keeping_by(Clock::ahead_by(time::Duration::days(40)), true, false);
+async fn no_ca_is_created_while_the_clock_differs() {
+    let mut fixture = start_keeper_with_clock(Clock::ahead_by(time::Duration::days(40)), true, false);
     for _ in 0..2 {
         fixture.server.expect("GET", BUNDLE).await.fail(404, "NotFound");
         fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
     }
-    assert_eq!(fixture.told().await.reason, "ClockDiffers");
+    assert_eq!(fixture.next_event().await.reason, "ClockDiffers");
     let why = fixture.ca.borrow().authority.as_ref().unwrap_err().to_string();
-    assert!(why.contains("40 days ahead"), "what readiness says: {why}");
+    assert!(why.contains("40 days ahead"), "{why}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rotation_that_fails_leaves_the_working_ca_in_use_and_is_tried_less_and_less_often() {
-    let mut fixture = keeping(true, true);
-    let (secret, bundle) = made_ago(time::Duration::days(40));
+async fn a_failed_rotation_keeps_the_ca_and_is_retried_less_often() {
+    let mut fixture = start_keeper(true, true);
+    let (secret, bundle) = created_ago(time::Duration::days(40));
     let mut attempts = Vec::new();
     while attempts.len() < 4 {
-        // Between attempts the CA is only looked at.
-        let call = fixture.server.any().await;
+        // Between attempts the CA is only read.
+        let call = fixture.server.next_call().await;
         match (call.method.as_str(), call.path.as_str()) {
             ("PATCH", _) => {
                 attempts.push(Instant::now());
@@ -303,18 +317,18 @@ async fn a_rotation_that_fails_leaves_the_working_ca_in_use_and_is_tried_less_an
         }
     }
     assert!(fixture.ca.borrow().authority.is_ok(), "the CA in use stays");
-    let told = fixture.told().await;
-    assert_eq!(told.reason, "IssuanceFailed");
-    assert!(told.note.contains("a third of the issuing CA's life is over"), "{}", told.note);
+    let event = fixture.next_event().await;
+    assert_eq!(event.reason, "IssuanceFailed");
+    assert!(event.note.contains("a third of the issuing CA's lifetime has passed"), "{}", event.note);
     let waits: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(waits.is_sorted() && waits[0] < waits[2], "{waits:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_replaced_issuing_ca_is_kept_beside_the_new_one() {
-    let mut fixture = keeping(true, true);
-    let (secret, bundle) = made_ago(time::Duration::days(40));
-    fixture.looks_at(&secret, &bundle).await;
+async fn the_replaced_issuing_ca_is_kept_as_the_previous_one() {
+    let mut fixture = start_keeper(true, true);
+    let (secret, bundle) = created_ago(time::Duration::days(40));
+    fixture.respond_to_check(&secret, &bundle).await;
     let call = fixture.server.expect("PATCH", SECRET).await;
     for part in ["crt", "key"] {
         assert_eq!(
@@ -325,8 +339,8 @@ async fn the_replaced_issuing_ca_is_kept_beside_the_new_one() {
     call.written("2");
 }
 
-/// The Secret and the published bundle of a CA that was made so long ago, with a root of ten years.
-fn made_ago(ago: time::Duration) -> (Value, Value) {
+/// Returns the Secret and the trust bundle of a CA that was created this long ago. Its root lives for ten years.
+fn created_ago(ago: time::Duration) -> (Value, Value) {
     let (policy, now) = (Policy::default(), crate::clock::now() - ago);
     let trust_domain = &policy.trust_domain;
     let permitted = policy.permitted_dns();
@@ -335,8 +349,8 @@ fn made_ago(ago: time::Duration) -> (Value, Value) {
     let root = RootProfile { trust_domain, lifetime: "3650d".parse().unwrap() };
     let lifetime = certmint_planner::ca::issuing_lifetime(&policy);
     let issuing = IssuingProfile { trust_domain, lifetime, permitted_dns: &permitted };
-    let made = Authority::create((&root, key(), serial()), (&issuing, key(), serial()), now).unwrap();
-    let pem = made.to_pem().unwrap();
+    let authority = Authority::create((&root, key(), serial()), (&issuing, key(), serial()), now).unwrap();
+    let pem = authority.to_pem().unwrap();
     let encoded = |text: &str| BASE64_STANDARD.encode(text);
     let secret = json!({
         "metadata": { "name": "certmint-ca", "uid": "ca-1", "resourceVersion": "1" },
@@ -345,13 +359,13 @@ fn made_ago(ago: time::Duration) -> (Value, Value) {
             "issuing.crt": encoded(&pem.issuing.certificate), "issuing.key": encoded(&pem.issuing.private_key),
         },
     });
-    (secret, json!({ "metadata": {}, "data": { "ca.crt": made.trust_bundle() } }))
+    (secret, json!({ "metadata": {}, "data": { "ca.crt": authority.trust_bundle() } }))
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_issuing_ca_is_replaced_by_the_same_root() {
-    let mut fixture = keeping(true, true);
-    let (secret, bundle) = made_ago(time::Duration::days(100));
+async fn an_expired_issuing_ca_is_replaced_under_the_same_root() {
+    let mut fixture = start_keeper(true, true);
+    let (secret, bundle) = created_ago(time::Duration::days(100));
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
     fixture.server.expect("GET", SECRET).await.ok(secret.clone());
     let call = fixture.server.expect("PATCH", SECRET).await;
@@ -359,49 +373,48 @@ async fn an_expired_issuing_ca_is_replaced_by_the_same_root() {
     assert_ne!(call.body["data"]["issuing.crt"], secret["data"]["issuing.crt"]);
     call.written("2");
     fixture.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap();
-    assert!(fixture.told.try_recv().is_err(), "nobody needs to do anything");
+    assert!(fixture.events.try_recv().is_err(), "expiration needs no action of an operator");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_root_in_its_last_months_is_told_of_and_serves_until_its_end() {
-    let mut fixture = keeping(true, true);
-    let (secret, bundle) = made_ago(time::Duration::days(3_600));
+async fn warns_of_a_root_in_its_last_months() {
+    let mut fixture = start_keeper(true, true);
+    let (secret, bundle) = created_ago(time::Duration::days(3_600));
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
     fixture.server.expect("GET", SECRET).await.ok(secret);
     fixture.server.expect("PATCH", SECRET).await.written("2");
     let ca = fixture.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap().clone();
     let authority = ca.authority.unwrap();
     assert_eq!(authority.issuing().certificate().not_after(), authority.root().certificate().not_after());
-    let told = tokio::time::timeout(Duration::from_secs(60), fixture.told.recv()).await.expect("no Event");
-    let told = told.unwrap();
-    assert_eq!(told.reason, "CaEndsSoon");
-    assert!(told.note.contains("accept a new root before"));
+    let event = fixture.next_event().await;
+    assert_eq!(event.reason, "CaEndsSoon");
+    assert!(event.note.contains("accept a new root before"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_root_stops_issuance() {
-    let mut fixture = keeping(true, true);
-    let (secret, bundle) = made_ago(time::Duration::days(3_651));
+    let mut fixture = start_keeper(true, true);
+    let (secret, bundle) = created_ago(time::Duration::days(3_651));
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
     fixture.server.expect("GET", SECRET).await.ok(secret);
-    let fault = fixture.fault().await;
+    let fault = fixture.wait_for_fault().await;
     assert!(fault.contains("the root CA expired at "), "{fault}");
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_api_server_is_away_the_ca_in_use_stays() {
-    let mut fixture = keeping(true, false);
-    fixture.make().await;
+async fn the_ca_stays_in_use_while_the_api_server_is_away() {
+    let mut fixture = start_keeper(true, false);
+    fixture.create_ca().await;
     fixture.server.expect("GET", BUNDLE).await.fail(503, "ServiceUnavailable");
     fixture.server.expect("GET", BUNDLE).await.fail(503, "ServiceUnavailable");
     assert!(fixture.ca.borrow().authority.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_with_other_names_makes_a_new_issuing_ca_under_the_same_root() {
-    let mut fixture = keeping(true, false);
-    let (secret, bundle) = fixture.make().await;
+async fn a_policy_with_other_names_replaces_the_issuing_ca() {
+    let mut fixture = start_keeper(true, false);
+    let (secret, bundle) = fixture.create_ca().await;
     let policy = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]}}"#).unwrap();
     fixture._senders.0.send_replace(Arc::new(policy));
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);

@@ -18,7 +18,7 @@ impl IssuanceApi {
         workload: &Workload,
         caller: &Caller,
     ) -> Result<Bundle, Failure> {
-        let view = self.planning.cache.view(key);
+        let view = self.decider.cache.view(key);
         let name = view.wanted.clone();
         let name = name.ok_or_else(|| self.explain(key, workload, None, "it has no Secret name"))?;
         let secrets = Secrets::new(self.client.clone(), key.namespace.as_str());
@@ -47,9 +47,9 @@ impl IssuanceApi {
             return Err("its Secret was not created for it".into());
         }
         let record = facts.record.as_ref().map_err(ToString::to_string)?;
-        let roots = self.planning.ca.borrow().roots.clone().ok_or("the CA is not loaded yet")?;
+        let roots = self.decider.ca.borrow().roots.clone().ok_or("the CA is not loaded yet")?;
         let path = SpiffeId::path(&caller.namespace, &caller.service_account);
-        content::recorded(secret, record, &path, &roots, crate::clock::now())
+        content::verify_recorded_bundle(secret, record, &path, &roots, crate::clock::now())
     }
 
     /// Explains why the pod gets no bundle: the planner refuses it, or the leader has not issued it yet.
@@ -60,14 +60,14 @@ impl IssuanceApi {
         live: Option<SecretFacts>,
         why: &str,
     ) -> Failure {
-        let mut view = self.planning.cache.view(key);
+        let mut view = self.decider.cache.view(key);
         // If this replica leads, it plans the workload again at once. If not, the pod's next request may reach the
         // leader.
-        self.planning.cache.recheck(key, view.wanted.as_ref());
+        self.decider.cache.recheck(key, view.wanted.as_ref());
         if let Some(live) = &live {
             view.secrets.retain(|secret| secret.facts.name != live.name);
         }
-        match self.planning.decide(workload, &view, live).plan {
+        match self.decider.decide(workload, &view, live).plan {
             Plan::Refuse(refusal) => failure(refusal.code, refusal.message),
             _ => failure(ErrorCode::NotYetIssued, format!("{key}: {why}; retry in a moment")),
         }

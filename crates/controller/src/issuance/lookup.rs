@@ -26,7 +26,7 @@ impl IssuanceApi {
     /// Returns the workload whose certificate the pod gets. A standalone pod is its own workload.
     pub(super) async fn workload_for(&self, caller: &Caller, pod: &ObjectMeta) -> Result<Workload, Failure> {
         let Caller { namespace, pod_name, pod_uid, .. } = caller;
-        if let Some(standalone) = self.planning.cache.standalone_pod(namespace, pod_name, pod_uid) {
+        if let Some(standalone) = self.decider.cache.standalone_pod(namespace, pod_name, pod_uid) {
             return Ok(standalone);
         }
         match self.serving_workload(caller, pod).await? {
@@ -40,7 +40,7 @@ impl IssuanceApi {
         let Caller { namespace, service_account, .. } = caller;
         let cached = |owning: &OwningWorkload| {
             let key = WorkloadKey { namespace: namespace.clone(), workload: owning.workload.clone() };
-            self.planning.cache.workload(&key).filter(|known| *known.uid == *owning.uid)
+            self.decider.cache.workload(&key).filter(|known| *known.uid == *owning.uid)
         };
         let owning = match self.owners.workload_of(caller, pod, |owning| cached(owning).is_some()).await? {
             OwnerChainEnd::Workload(owning) => owning,
@@ -55,7 +55,7 @@ impl IssuanceApi {
             return Ok(ServingWorkload::None(UnservedReason::pod_not_opted_in(caller)));
         }
         let key = WorkloadKey { namespace: namespace.clone(), workload: owning.workload };
-        let live = self.planning.look(&key).await.map_err(|error| unavailable(&error))?;
+        let live = self.decider.fetch(&key).await.map_err(|error| unavailable(&error))?;
         match live.filter(|live| live.metadata.uid.as_deref() == Some(&*owning.uid)) {
             Some(live) => {
                 reason_of_live_workload(&key, &owning.uid, &live, caller).map(ServingWorkload::None)
@@ -81,7 +81,7 @@ impl IssuanceApi {
         if !is_true(&pod.labels, keys::INJECTED) || !is_true(&pod.annotations, keys::INJECT) {
             return Err(self.report_final(caller, reason.subject, failure(reason.code, reason.message)));
         }
-        match self.planning.cache.make_standalone(namespace, pod_name, pod_uid) {
+        match self.decider.cache.make_standalone(namespace, pod_name, pod_uid) {
             StandaloneOutcome::Standalone(workload) if *workload.service_account == **service_account => {
                 Ok(*workload)
             }
@@ -118,7 +118,7 @@ fn reason_of_live_workload(
             );
             Err(failure(ErrorCode::NotYetIssued, message))
         }
-        Some(workload) if !matches!(workload.request, Ok(OptIn::No)) => {
+        Some(workload) if !matches!(workload.opt_in, Ok(OptIn::No)) => {
             Ok(UnservedReason::other_service_account(&workload, caller))
         }
         _ => Ok(UnservedReason::not_opted_in(key, uid)),

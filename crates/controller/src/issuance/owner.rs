@@ -118,7 +118,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::testing::{ApiServer, api_server};
+    use crate::testing::{MockApiServer, api_server};
 
     const REPLICA_SET: &str = "/apis/apps/v1/namespaces/shop/replicasets/pay-1";
 
@@ -144,7 +144,7 @@ mod tests {
     }
 
     /// Answers that the Deployment with that uid controls the ReplicaSet.
-    async fn answer_controlled_by(server: &mut ApiServer, uid: &str) {
+    async fn answer_controlled_by(server: &mut MockApiServer, uid: &str) {
         let mut replica_set = owned_by("apps/v1", "Deployment", "pay", uid);
         replica_set["uid"] = "r-1".into();
         server.expect("GET", REPLICA_SET).await.ok(json!({ "metadata": replica_set }));

@@ -12,8 +12,8 @@ const POD: &str = "/api/v1/namespaces/shop/pods/payments-1-x";
 const REPLICA_SET: &str = "/apis/apps/v1/namespaces/shop/replicasets/payments-1";
 
 fn issuance(fixture: &Fixture) -> IssuanceApi {
-    let Reconciler { client, planning, events, metrics, .. } = &*fixture.reconciler;
-    IssuanceApi::new(client.clone(), planning.clone(), events.clone(), metrics.clone())
+    let Reconciler { client, decider, events, metrics, .. } = &*fixture.reconciler;
+    IssuanceApi::new(client.clone(), decider.clone(), events.clone(), metrics.clone())
 }
 
 fn request(method: &str, path: &str) -> Request<Bytes> {
@@ -84,7 +84,7 @@ async fn request_bundle(
             }
         }
     });
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
     let body = response.body();
     match response.status() {
         StatusCode::OK => Ok(serde_json::from_slice(body).unwrap()),
@@ -139,7 +139,7 @@ async fn a_foreign_secret_is_a_final_failure() {
     let refused = request_bundle(&mut fixture, "default", &[(SECRET, Ok(foreign))]).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::ForeignSecret);
     assert!(
-        refused.message.contains("payments-certmint-tls exists and was not made by Certmint"),
+        refused.message.contains("payments-certmint-tls exists and was not created by Certmint"),
         "{refused}"
     );
 }
@@ -243,10 +243,9 @@ async fn a_final_failure_is_an_event_on_pod_and_workload() {
     let mut fixture = fixture();
     fixture.cache.remove_workload(WorkloadKind::Deployment, "shop", "payments");
     request_bundle(&mut fixture, "default", &[(DEPLOYMENT, Ok(workload()))]).await.unwrap_err();
-    let events = std::iter::from_fn(|| fixture.told.try_recv().ok());
-    let events: Vec<_> = events
-        .map(|event| format!("{} {}/{}", event.reason, event.subject.kind, event.subject.name))
-        .collect();
+    let events = std::iter::from_fn(|| fixture.events.try_recv().ok());
+    let events: Vec<_> =
+        events.map(|event| format!("{} {}/{}", event.reason, event.object.kind, event.object.name)).collect();
     assert_eq!(events, ["NotOptedIn Pod/payments-1-x", "NotOptedIn Deployment/payments"]);
 }
 
@@ -280,7 +279,7 @@ async fn invalid_tokens_cost_the_api_server_nothing() {
         let response = issuance.answer(with_token("POST", BUNDLE_PATH, token)).await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{token}");
     }
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,7 +295,7 @@ async fn a_rejected_token_is_reviewed_once_in_a_while() {
             let response = issuance.answer(request("POST", BUNDLE_PATH)).await;
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         }
-        fixture.server.expect_silence().await;
+        fixture.server.expect_no_call().await;
         tokio::time::advance(recent_rejections::REMEMBER_FOR).await;
     }
 }
@@ -318,7 +317,7 @@ async fn invented_tokens_of_one_address_do_not_block_others() {
     for _ in 0..slots::MAX_SLOTS_PER_ADDRESS {
         held.push(fixture.server.expect("POST", REVIEW).await);
     }
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
     let other = ask("10.0.0.2", "p-1".to_owned());
     fixture.server.expect("POST", REVIEW).await.ok(json!({ "status": { "authenticated": false } }));
     assert_eq!(other.await.unwrap(), StatusCode::UNAUTHORIZED);

@@ -4,7 +4,7 @@ use certmint_contract::ErrorCode;
 use certmint_planner::Workload;
 
 use super::caller::Caller;
-use crate::events::Subject;
+use crate::events::InvolvedObject;
 use crate::observe::WorkloadKey;
 
 /// Reason why no workload has a certificate for a pod.
@@ -13,7 +13,7 @@ pub(super) struct UnservedReason {
     pub(super) message: String,
     /// Workload on which the reason is reported too. It is set only where the message is the same for all its pods: any
     /// tenant of the namespace can create pods that claim to belong to a workload.
-    pub(super) subject: Option<Subject>,
+    pub(super) subject: Option<InvolvedObject>,
 }
 
 impl UnservedReason {
@@ -38,7 +38,7 @@ impl UnservedReason {
     /// The pod's workload did not opt in.
     pub(super) fn not_opted_in(key: &WorkloadKey, uid: &str) -> Self {
         let message = format!("{key} did not opt in: annotate it with certmint.dev/inject=true");
-        Self { code: ErrorCode::NotOptedIn, message, subject: Some(Subject::of_key(key, uid)) }
+        Self { code: ErrorCode::NotOptedIn, message, subject: Some(InvolvedObject::of_key(key, uid)) }
     }
 
     /// The pods of the workload run under another service account. Either the pod was created from an earlier template,

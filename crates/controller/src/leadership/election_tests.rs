@@ -1,23 +1,26 @@
-//! Two replicas, one Lease, and an API server that is slow, loses answers and forgets the Lease: whatever
-//! happens, they never lead at once.
+//! Simulated elections with two replicas and one Lease. The API server is slow, loses responses and loses the Lease. The two
+//! replicas must never be leaders at the same time.
 
-use super::{lease::LeaseName, *};
-use crate::testing::{ApiServer, Call, api_server};
-use serde_json::Value;
 use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
 use tokio::task::JoinSet;
 
-/// How long an election is watched, in the test's own time.
-const WATCHED: Duration = Duration::from_secs(600);
-/// How many elections there are, each with faults of its own.
+use super::lease::LeaseParams;
+use super::*;
+use crate::testing::{Call, MockApiServer, api_server};
+
+/// Duration of one election, in simulated time.
+const ELECTION_DURATION: Duration = Duration::from_secs(600);
+/// Number of elections. Each seed gives other faults.
 const SEEDS: u64 = 20;
-/// How soon the Lease is deleted again.
-const LEAST_PEACE: Duration = Duration::from_secs(30);
+/// Minimum time between two deletions of the Lease.
+const MIN_TIME_BETWEEN_DELETIONS: Duration = Duration::from_secs(30);
 
-/// Numbers that a seed determines (xorshift64*).
-struct Dice(u64);
+/// Pseudorandom numbers from a seed (xorshift64*).
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -26,51 +29,52 @@ impl Dice {
     }
 }
 
-/// What the API server has.
+/// State of the API server.
 #[derive(Default)]
-struct Store {
+struct ServerState {
     version: u64,
     lease: Option<Value>,
-    /// Which of the replicas were answered with it.
+    /// Whether each replica has received the Lease in a response.
     seen: [bool; 2],
 }
 
-type Stored = Arc<Mutex<Store>>;
+type SharedState = Arc<Mutex<ServerState>>;
 
-/// Answers one replica's calls, after a while, or never.
-async fn serve(replica: usize, mut server: ApiServer, stored: Stored, mut dice: Dice) {
+/// Answers the calls of one replica, after a delay, with an error, or never.
+async fn serve(replica: usize, mut server: MockApiServer, stored: SharedState, mut random: Random) {
     let mut away = false;
     loop {
-        let call = server.any().await;
-        if dice.below(30) == 0 {
+        let call = server.next_call().await;
+        if random.below(30) == 0 {
             away = !away;
         }
-        // Usually at once, at times for longer than a call, or a term, lasts.
-        let pause = |dice: &mut Dice| match dice.below(8) {
-            0 => Duration::from_millis(dice.below(12_000)),
-            _ => Duration::from_millis(dice.below(50)),
+        // Usually the delay is short. Sometimes it is longer than the time limit of a call, or than a term.
+        let pause = |random: &mut Random| match random.below(8) {
+            0 => Duration::from_millis(random.below(12_000)),
+            _ => Duration::from_millis(random.below(50)),
         };
-        tokio::time::sleep(pause(&mut dice)).await;
+        tokio::time::sleep(pause(&mut random)).await;
         if away {
             call.fail(503, "ServiceUnavailable");
             continue;
         }
-        // A create names no version. That of a caller who has gone is not carried out; anything else may be.
+        // A create has no version as its precondition. So the create of a client that has gone away is not executed. Other calls
+        // may be.
         if call.method == "POST" && !call.is_awaited() {
             continue;
         }
-        let answer = apply(&call, &stored);
-        tokio::time::sleep(pause(&mut dice)).await;
-        match answer {
+        let response = apply(&call, &stored);
+        tokio::time::sleep(pause(&mut random)).await;
+        match response {
             Ok(object) => {
-                stored.lock().unwrap().seen[replica] |= call.reached(object);
+                stored.lock().unwrap().seen[replica] |= call.ok_if_awaited(object);
             }
             Err((code, reason)) => call.fail(code, reason),
         }
     }
 }
 
-fn apply(call: &Call, stored: &Stored) -> Result<Value, (u16, &'static str)> {
+fn apply(call: &Call, stored: &SharedState) -> Result<Value, (u16, &'static str)> {
     let mut stored = stored.lock().unwrap();
     let known = stored.lease.clone();
     match (call.method.as_str(), known) {
@@ -92,48 +96,51 @@ fn apply(call: &Call, stored: &Stored) -> Result<Value, (u16, &'static str)> {
 }
 
 async fn elect(seed: u64) -> usize {
-    let stored = Stored::default();
+    let stored = SharedState::default();
     let (mut terms, mut tasks) = (Vec::new(), JoinSet::new());
     for replica in 0..2_usize {
         let (client, server) = api_server();
-        let name = LeaseName {
+        let name = LeaseParams {
             namespace: "certmint-system".into(),
             name: "certmint".into(),
             identity: format!("replica-{replica}"),
         };
         let (sender, receiver) = watch::channel(None);
-        let dice = Dice((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (replica as u64 + 1));
-        tasks.spawn(serve(replica, server, Arc::clone(&stored), dice));
+        let random = Random((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (replica as u64 + 1));
+        tasks.spawn(serve(replica, server, Arc::clone(&stored), random));
         let campaign = Campaign { client, lease: name, clock: Clock::default(), terms: sender };
         tasks.spawn(campaign.run(CancellationToken::new()));
         terms.push(receiver);
     }
-    let (start, mut dice, mut led, mut turns) = (Instant::now(), Dice(seed + 1), None, 0);
+    let (start, mut random, mut led, mut changes) = (Instant::now(), Random(seed + 1), None, 0);
     let mut deleted = start;
-    while start.elapsed() < WATCHED {
+    while start.elapsed() < ELECTION_DURATION {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let leading: Vec<usize> = (0..2).filter(|replica| leads(&terms[*replica])).collect();
-        assert!(leading.len() < 2, "seed {seed}: both lead after {:?}", start.elapsed());
+        assert!(leading.len() < 2, "seed {seed}: both replicas lead after {:?}", start.elapsed());
         if let Some(leader) = leading.first()
             && led.replace(*leader) != Some(*leader)
         {
-            turns += 1;
+            changes += 1;
         }
-        // Somebody deletes it, now that nobody can take it for one that never was.
+        // Delete the Lease, once both replicas have seen it, so that neither takes it for one that never existed.
         let mut stored = stored.lock().unwrap();
-        if stored.seen == [true, true] && deleted.elapsed() > LEAST_PEACE && dice.below(200) == 0 {
+        if stored.seen == [true, true]
+            && deleted.elapsed() > MIN_TIME_BETWEEN_DELETIONS
+            && random.below(200) == 0
+        {
             stored.lease = None;
             deleted = Instant::now();
         }
     }
-    turns
+    changes
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_replicas_never_lead_at_once() {
-    let mut turns = 0;
+async fn two_replicas_never_lead_at_the_same_time() {
+    let mut changes = 0;
     for seed in 0..SEEDS {
-        turns += elect(seed).await;
+        changes += elect(seed).await;
     }
-    assert!(turns > 2 * usize::try_from(SEEDS).unwrap(), "leadership changed {turns} times only");
+    assert!(changes > 2 * usize::try_from(SEEDS).unwrap(), "leadership changed {changes} times only");
 }

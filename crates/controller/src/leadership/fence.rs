@@ -1,16 +1,18 @@
-//! A client that changes nothing unless this replica leads.
+//! A client that writes only while this replica is the leader.
+
+use http::{Method, Request};
+use kube::Client;
+use kube::client::Body;
+use tokio::sync::watch;
 
 use super::{Term, leads};
 use crate::api::NotLeading;
-use http::{Method, Request};
-use kube::{Client, client::Body};
-use tokio::sync::watch;
 
-/// The same API server, which is asked everything, but sent a change only while this replica leads.
+/// Wraps a client so that it sends reads always, but writes only while this replica is the leader.
 ///
-/// Work is dropped at the end of a term, but a process that was stopped wakes up in the middle of its work,
-/// perhaps after another has taken over. What is between this look and the wire is left to the version that
-/// every replacement names.
+/// Work is dropped at the end of a term. But a process that was paused can continue in the middle of its work, possibly
+/// after another replica has taken over. Between this check and the network there is no further check; there the resource
+/// version protects, which every replacement names.
 pub(crate) fn fenced(client: Client, terms: watch::Receiver<Term>) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {

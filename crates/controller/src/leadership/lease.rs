@@ -1,76 +1,74 @@
-//! One Lease object, as client-go's leader election uses it.
+//! A Lease object, used as client-go's leader election uses it.
 
-use super::LEASE_SECONDS;
-use crate::api::{self, ApiError, CALL_TIMEOUT, Fault};
-use k8s_openapi::{
-    api::coordination::v1::{Lease as LeaseObject, LeaseSpec},
-    apimachinery::pkg::apis::meta::v1::MicroTime,
-    jiff::Timestamp,
-};
-use kube::{
-    Api,
-    api::{ObjectMeta, PostParams},
-};
 use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease as LeaseObject, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
 use tokio::time::Instant;
 
-/// Which Lease, and as whom.
+use super::LEASE_SECONDS;
+use crate::api::{self, ApiError, ApiErrorKind, CALL_TIMEOUT};
+
+/// Name of the Lease, and identity of this replica.
 #[derive(Clone, Debug)]
-pub(crate) struct LeaseName {
-    /// The namespace of the Lease.
+pub(crate) struct LeaseParams {
+    /// Namespace of the Lease.
     pub(crate) namespace: String,
-    /// The name of the Lease.
+    /// Name of the Lease.
     pub(crate) name: String,
-    /// This replica: the name of its pod.
+    /// Identity of this replica: the name of its pod.
     pub(crate) identity: String,
 }
 
-/// The outcome of an attempt.
+/// Role of this replica after an attempt to renew or take the Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// This replica holds the lease, renewed just now.
+pub(crate) enum LeaseRole {
+    /// This replica holds the Lease and has just renewed it.
     Holder,
-    /// Another replica does.
+    /// Another replica holds the Lease.
     Follower,
 }
 
-/// The Lease as last seen, and when that was.
+/// A Lease in the cluster, as this replica saw it last.
 pub(super) struct Lease {
     api: Api<LeaseObject>,
-    name: LeaseName,
-    seen: Option<Seen>,
+    params: LeaseParams,
+    seen: Option<SeenLease>,
 }
 
-struct Seen {
+struct SeenLease {
     object: LeaseObject,
-    /// When this very version was first seen, by our own clock.
+    /// Time at which this version was first seen, by the local monotonic clock.
     since: Instant,
 }
 
 impl Lease {
-    pub(super) fn new(client: kube::Client, name: LeaseName) -> Self {
-        Self { api: Api::namespaced(client, &name.namespace), name, seen: None }
+    pub(super) fn new(client: kube::Client, params: LeaseParams) -> Self {
+        Self { api: Api::namespaced(client, &params.namespace), params, seen: None }
     }
 
-    /// Renews the lease, takes a free one, or finds that another holds it.
-    pub(super) async fn attempt(&mut self) -> Result<Standing, ApiError> {
-        let found = api::optional(api::call(self.call("get"), self.api.get(&self.name.name)).await);
-        let Some(found) = found.inspect_err(|_| self.lose_sight())? else {
-            return if self.may_create() { self.create().await } else { Ok(Standing::Follower) };
+    /// Renews the Lease, takes a free one, or finds that another replica holds it.
+    pub(super) async fn attempt(&mut self) -> Result<LeaseRole, ApiError> {
+        let found = api::optional(api::call(self.call("get"), self.api.get(&self.params.name)).await);
+        let Some(found) = found.inspect_err(|_| self.restart_wait_for_missing_lease())? else {
+            return if self.may_create() { self.create().await } else { Ok(LeaseRole::Follower) };
         };
         self.note(found);
         let Some(seen) = self.seen.as_ref().filter(|seen| self.may_take(seen)) else {
-            return Ok(Standing::Follower);
+            return Ok(LeaseRole::Follower);
         };
         let mut wanted = seen.object.clone();
-        wanted.spec = Some(self.claim(seen.object.spec.as_ref()));
+        wanted.spec = Some(self.spec_as_holder(seen.object.spec.as_ref()));
         self.replace(wanted).await
     }
 
-    /// Gives the lease up, if this replica holds it.
+    /// Releases the Lease, if this replica holds it.
     pub(super) async fn release(&mut self) -> Result<(), ApiError> {
-        let held = self.seen.take().filter(|seen| holder(&seen.object) == Some(&*self.name.identity));
-        let Some(Seen { mut object, .. }) = held else { return Ok(()) };
+        let held = self.seen.take().filter(|seen| self.is_held_by_this_replica(&seen.object));
+        let Some(SeenLease { mut object, .. }) = held else { return Ok(()) };
         if let Some(spec) = &mut object.spec {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
@@ -78,49 +76,53 @@ impl Lease {
         self.replace(object).await.map(drop)
     }
 
-    async fn create(&mut self) -> Result<Standing, ApiError> {
+    async fn create(&mut self) -> Result<LeaseRole, ApiError> {
         let object = LeaseObject {
-            metadata: ObjectMeta { name: Some(self.name.name.clone()), ..ObjectMeta::default() },
-            spec: Some(self.claim(None)),
+            metadata: ObjectMeta { name: Some(self.params.name.clone()), ..ObjectMeta::default() },
+            spec: Some(self.spec_as_holder(None)),
         };
         let created = api::call(self.call("create"), self.api.create(&PostParams::default(), &object)).await;
-        self.outcome(created)
+        self.role_after_write(created)
     }
 
-    async fn replace(&mut self, object: LeaseObject) -> Result<Standing, ApiError> {
-        // The object carries the resourceVersion it was read with, so only one of two replicas succeeds.
+    async fn replace(&mut self, object: LeaseObject) -> Result<LeaseRole, ApiError> {
+        // The object has the resource version with which it was read, so only one of two replicas succeeds.
         let params = PostParams::default();
-        let replaced = self.api.replace(&self.name.name, &params, &object);
+        let replaced = self.api.replace(&self.params.name, &params, &object);
         let replaced = api::call(self.call("update"), replaced).await;
-        self.outcome(replaced)
+        self.role_after_write(replaced)
     }
 
-    fn outcome(&mut self, written: Result<LeaseObject, ApiError>) -> Result<Standing, ApiError> {
+    fn role_after_write(&mut self, written: Result<LeaseObject, ApiError>) -> Result<LeaseRole, ApiError> {
         match written {
             Ok(object) => {
-                let ours = holder(&object) == Some(&*self.name.identity);
+                let is_holder = self.is_held_by_this_replica(&object);
                 self.note(object);
-                Ok(if ours { Standing::Holder } else { Standing::Follower })
+                Ok(if is_holder { LeaseRole::Holder } else { LeaseRole::Follower })
             }
-            Err(error) if matches!(error.fault(), Fault::Conflict | Fault::Exists) => Ok(Standing::Follower),
+            Err(error) if matches!(error.kind(), ApiErrorKind::Conflict | ApiErrorKind::AlreadyExists) => {
+                Ok(LeaseRole::Follower)
+            }
             Err(error) => Err(error),
         }
     }
 
     fn note(&mut self, object: LeaseObject) {
-        let known = self
+        let is_known = self
             .seen
             .as_ref()
             .is_some_and(|seen| seen.object.metadata.resource_version == object.metadata.resource_version);
-        if !known {
-            self.seen = Some(Seen { object, since: Instant::now() });
+        if !is_known {
+            self.seen = Some(SeenLease { object, since: Instant::now() });
         }
     }
 
-    fn may_take(&self, seen: &Seen) -> bool {
+    /// Returns whether this replica may take the Lease: no other replica holds it, or the holder has not renewed it for the
+    /// duration that the Lease names.
+    fn may_take(&self, seen: &SeenLease) -> bool {
         match holder(&seen.object) {
             None => true,
-            Some(holder) if holder == self.name.identity => true,
+            Some(holder) if holder == self.params.identity => true,
             Some(_) => {
                 let stated = seen.object.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
                 let seconds = stated.and_then(|seconds| u64::try_from(seconds).ok());
@@ -129,15 +131,18 @@ impl Lease {
         }
     }
 
-    /// Whether a Lease that is not there may be made. One that somebody deleted is still its holder's, who makes
-    /// it anew; who that is now, a replica knows only if it was itself, and lately.
+    /// Returns whether this replica may create a Lease that does not exist.
+    ///
+    /// A Lease that was deleted still belongs to its holder, who recreates it. This replica knows the holder only if it was
+    /// the holder itself, a short time ago. Otherwise it waits until the deleted Lease would have expired.
     fn may_create(&mut self) -> bool {
         let Some(seen) = &mut self.seen else { return true };
-        let ours = holder(&seen.object) == Some(&*self.name.identity);
-        let lately = Duration::from_secs(LEASE_SECONDS.into()).saturating_sub(CALL_TIMEOUT);
-        // To be gone is a change like any other, from which its time runs anew.
+        let was_holder = holder(&seen.object) == Some(&*self.params.identity);
+        let recently = Duration::from_secs(LEASE_SECONDS.into()).saturating_sub(CALL_TIMEOUT);
+        // The deletion is a change like any other, so the wait starts when it is first seen. A version of `None` marks that
+        // the deletion was seen.
         if seen.object.metadata.resource_version.is_some() {
-            if ours && seen.since.elapsed() < lately {
+            if was_holder && seen.since.elapsed() < recently {
                 return true;
             }
             seen.object.metadata.resource_version = None;
@@ -146,30 +151,37 @@ impl Lease {
         seen.since.elapsed() > Duration::from_secs(LEASE_SECONDS.into())
     }
 
-    /// A Lease that was gone may have been made and deleted again meanwhile, which no version would tell.
-    fn lose_sight(&mut self) {
+    /// Restarts the wait for a deleted Lease after a read failed. In between, the Lease may have been recreated and deleted
+    /// again, and no resource version would show that.
+    fn restart_wait_for_missing_lease(&mut self) {
         if let Some(seen) = self.seen.as_mut().filter(|seen| seen.object.metadata.resource_version.is_none())
         {
             seen.since = Instant::now();
         }
     }
 
-    fn claim(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+    fn spec_as_holder(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
         let now = Some(MicroTime(Timestamp::now()));
-        let ours = before.is_some_and(|spec| spec.holder_identity.as_deref() == Some(&*self.name.identity));
+        let was_holder =
+            before.is_some_and(|spec| spec.holder_identity.as_deref() == Some(&*self.params.identity));
+        let acquired = before.filter(|_| was_holder).and_then(|spec| spec.acquire_time.clone());
         let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(0);
         LeaseSpec {
-            holder_identity: Some(self.name.identity.clone()),
+            holder_identity: Some(self.params.identity.clone()),
             lease_duration_seconds: i32::try_from(LEASE_SECONDS).ok(),
-            acquire_time: before.filter(|_| ours).and_then(|spec| spec.acquire_time.clone()).or(now.clone()),
+            acquire_time: acquired.or(now.clone()),
             renew_time: now,
-            lease_transitions: Some(if ours { transitions } else { transitions.saturating_add(1) }),
+            lease_transitions: Some(if was_holder { transitions } else { transitions.saturating_add(1) }),
             ..LeaseSpec::default()
         }
     }
 
+    fn is_held_by_this_replica(&self, object: &LeaseObject) -> bool {
+        holder(object) == Some(&*self.params.identity)
+    }
+
     fn call(&self, verb: &str) -> String {
-        format!("{verb} Lease {}/{}", self.name.namespace, self.name.name)
+        format!("{verb} Lease {}/{}", self.params.namespace, self.params.name)
     }
 }
 

@@ -1,10 +1,13 @@
-//! Requests to the API server, counted where they leave.
+//! Counts the requests to the API server, in a wrapper around the client.
 
-use super::{Metrics, labels::ApiRequest};
 use http::{Method, Request, Uri};
-use kube::{Client, client::Body};
+use kube::Client;
+use kube::client::Body;
 
-/// The same API server, with every request counted once it is answered, or cannot be.
+use super::Metrics;
+use super::labels::ApiRequestLabels;
+
+/// Wraps a client so that every request is counted after its response or failure.
 pub(crate) fn counted(client: Client, metrics: Metrics) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -12,19 +15,19 @@ pub(crate) fn counted(client: Client, metrics: Metrics) -> Client {
         async move {
             let (resource, is_named) = target(request.uri());
             let verb = verb(request.method(), request.uri(), is_named);
-            let answer = client.send(request).await;
-            let status = match &answer {
-                Ok(answer) => answer.status().as_str().to_owned(),
+            let response = client.send(request).await;
+            let status = match &response {
+                Ok(response) => response.status().as_str().to_owned(),
                 Err(_) => "error".to_owned(),
             };
-            metrics.api_requests.get_or_create(&ApiRequest { verb, resource, status }).inc();
-            answer
+            metrics.api_requests.get_or_create(&ApiRequestLabels { verb, resource, status }).inc();
+            response
         }
     });
     Client::new(service, namespace)
 }
 
-/// As in RBAC.
+/// Returns the verb as in an RBAC rule.
 fn verb(method: &Method, uri: &Uri, is_named: bool) -> &'static str {
     let watches = || uri.query().is_some_and(|query| query.split('&').any(|part| part == "watch=true"));
     match (method.as_str(), is_named) {
@@ -39,10 +42,10 @@ fn verb(method: &Method, uri: &Uri, is_named: bool) -> &'static str {
     }
 }
 
-/// The resource of a path, and whether the path names one object.
+/// Returns the resource of a path, and whether the path names one object.
 fn target(uri: &Uri) -> (String, bool) {
     let mut parts = uri.path().trim_start_matches('/').split('/');
-    // api/VERSION or apis/GROUP/VERSION
+    // The path begins with api/VERSION or apis/GROUP/VERSION.
     let skipped = if parts.next() == Some("apis") { 2 } else { 1 };
     let mut parts: Vec<_> = parts.skip(skipped).collect();
     if parts.first() == Some(&"namespaces") && parts.len() > 2 {
@@ -53,13 +56,15 @@ fn target(uri: &Uri) -> (String, bool) {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Secret;
+    use kube::Api;
+    use kube::api::ListParams;
+
     use super::*;
     use crate::testing::api_server;
-    use k8s_openapi::api::core::v1::Secret;
-    use kube::{Api, api::ListParams};
 
     #[test]
-    fn a_request_is_known_by_its_verb_and_resource() {
+    fn derives_verb_and_resource_from_a_request() {
         for (method, path, expected) in [
             (Method::GET, "/api/v1/namespaces/shop/secrets/payments", ("get", "secrets")),
             (Method::GET, "/api/v1/secrets?limit=500", ("list", "secrets")),
@@ -77,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_counted_by_its_status() {
+    async fn counts_a_response_by_its_status() {
         let (client, mut server) = api_server();
         let metrics = Metrics::default();
         let secrets = Api::<Secret>::all(counted(client, metrics.clone()));
@@ -86,7 +91,7 @@ mod tests {
             server.expect("GET", "/api/v1/secrets").await.fail(403, "Forbidden");
         });
         refused.unwrap_err();
-        let request = ApiRequest { verb: "list", resource: "secrets".into(), status: "403".into() };
+        let request = ApiRequestLabels { verb: "list", resource: "secrets".into(), status: "403".into() };
         assert_eq!(metrics.api_requests.get_or_create(&request).get(), 1);
     }
 }

@@ -1,42 +1,42 @@
-//! The labels, each of few values.
+//! Label sets of the metrics. Each label has few values.
 
-use certmint_planner::Reason;
+use certmint_planner::IssueReason;
 use prometheus_client::encoding::EncodeLabelSet;
 
-/// Why a certificate was issued.
+/// Reason why a certificate was issued.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Cause {
+pub(super) struct ReasonLabel {
     pub(super) reason: &'static str,
 }
 
-/// An error code.
+/// Error code, or `OK`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Code {
+pub(super) struct CodeLabel {
     pub(super) code: &'static str,
 }
 
-/// What is watched.
+/// Kind of the objects that a watch delivers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Kind {
+pub(super) struct WatchLabel {
     pub(super) kind: &'static str,
 }
 
-/// Root or issuing CA.
+/// `root` or `issuing`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Tier {
+pub(super) struct CaLabel {
     pub(super) ca: &'static str,
 }
 
-/// A request to the API server. Paths are made by this program, which knows a dozen resources.
+/// Request to the API server. The controller itself composes the paths, so there are about a dozen resources.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct ApiRequest {
+pub(super) struct ApiRequestLabels {
     pub(super) verb: &'static str,
     pub(super) resource: String,
     pub(super) status: String,
 }
 
-/// Every reason, as [`Cause`] spells it.
-pub(super) const CAUSES: [&str; 9] = [
+/// Every value of [`ReasonLabel`].
+pub(super) const REASONS: [&str; 9] = [
     "first_issue",
     "renewal_due",
     "names_changed",
@@ -48,20 +48,42 @@ pub(super) const CAUSES: [&str; 9] = [
     "damaged",
 ];
 
-impl From<&Reason> for Cause {
-    fn from(reason: &Reason) -> Self {
-        let [first, due, names, identity, algorithm, duration, root, owner, damaged] = CAUSES;
+impl From<&IssueReason> for ReasonLabel {
+    fn from(reason: &IssueReason) -> Self {
         let reason = match reason {
-            Reason::FirstIssue => first,
-            Reason::RenewalDue => due,
-            Reason::NamesChanged { .. } => names,
-            Reason::IdentityChanged { .. } => identity,
-            Reason::KeyAlgorithmChanged { .. } => algorithm,
-            Reason::LifetimeChanged { .. } => duration,
-            Reason::RootChanged => root,
-            Reason::OwnerChanged => owner,
-            Reason::Damaged(_) => damaged,
+            IssueReason::FirstIssue => "first_issue",
+            IssueReason::RenewalDue => "renewal_due",
+            IssueReason::NamesChanged { .. } => "names_changed",
+            IssueReason::IdentityChanged { .. } => "identity_changed",
+            IssueReason::KeyAlgorithmChanged { .. } => "key_algorithm_changed",
+            IssueReason::LifetimeChanged { .. } => "duration_changed",
+            IssueReason::RootChanged => "root_changed",
+            IssueReason::OwnerChanged => "owner_changed",
+            IssueReason::Damaged(_) => "damaged",
         };
         Self { reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use certmint_contract::{KeyAlgorithm, Lifetime};
+
+    use super::*;
+
+    #[test]
+    fn the_list_of_reasons_is_complete() {
+        let reasons = [
+            IssueReason::FirstIssue,
+            IssueReason::RenewalDue,
+            IssueReason::NamesChanged { added: Vec::new(), removed: Vec::new() },
+            IssueReason::IdentityChanged { from: "".into() },
+            IssueReason::KeyAlgorithmChanged { from: KeyAlgorithm::default() },
+            IssueReason::LifetimeChanged { from: Lifetime::from_seconds(1) },
+            IssueReason::RootChanged,
+            IssueReason::OwnerChanged,
+            IssueReason::Damaged("".into()),
+        ];
+        assert_eq!(reasons.map(|reason| ReasonLabel::from(&reason).reason), REASONS);
     }
 }

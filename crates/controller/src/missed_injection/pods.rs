@@ -13,7 +13,7 @@ use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
 use crate::api;
-use crate::events::{Events, Subject};
+use crate::events::{Events, InvolvedObject};
 use crate::leadership::{self, Term};
 use crate::metrics::Metrics;
 use crate::observe::{Cache, Query, WatchBackoff, WatchedObject, WorkloadKey};
@@ -75,14 +75,14 @@ impl MissedPodWatch {
         let query = Query::new(self.client.clone(), &pods, namespace.as_ref());
         let changes = query.metadata_only().with_labels(selector()).changes();
         let mut changes = pin!(changes.backoff(WatchBackoff::default()));
-        self.metrics.watching(WATCH_NAME);
+        self.metrics.register_watch(WATCH_NAME);
         let (mut missed, mut listed) = (MissedPods::default(), MissedPods::default());
         let mut led = leadership::leads(&self.terms);
         loop {
             let count_before = missed.by_uid.len();
             tokio::select! {
                 // A new leader also reports the pods that it found before it led.
-                () = leadership::turns(&mut self.terms, led) => {
+                () = leadership::wait_for_change(&mut self.terms, led) => {
                     led = leadership::leads(&self.terms);
                     missed.by_uid.values().for_each(|pod| self.report(pod));
                 }
@@ -93,7 +93,7 @@ impl MissedPodWatch {
                     Ok(Event::Apply(pod)) => self.note(&mut missed, &pod),
                     Ok(Event::Delete(pod)) => missed.remove(pod.metadata.uid.as_deref().unwrap_or_default()),
                     Err(error) => {
-                        self.metrics.watch_failed(WATCH_NAME);
+                        self.metrics.count_watch_failure(WATCH_NAME);
                         let code = ErrorCode::Unavailable;
                         tracing::warn!(%code, watch = WATCH_NAME, %error, "watch interrupted; the controller retries");
                     }
@@ -126,10 +126,10 @@ impl MissedPodWatch {
             "Pod {name} should have been injected and has no certificate: it was created while the API server did not call the webhook; delete the pod so that it is recreated"
         );
         tracing::warn!(%code, %namespace, pod = name, "a pod was created without the webhook; delete it so that it is recreated");
-        self.events.refused(&Subject::pod(namespace, name, uid), code, &note);
+        self.events.warn(&InvolvedObject::pod(namespace, name, uid), code, &note);
         let key = workload.clone().map(|workload| WorkloadKey { namespace: namespace.clone(), workload });
         if let Some(workload) = key.and_then(|key| self.cache.workload(&key)) {
-            self.events.refused(&Subject::of(&workload), code, &note);
+            self.events.warn(&InvolvedObject::of(&workload), code, &note);
         }
     }
 }
@@ -248,7 +248,7 @@ mod tests {
         for _ in 0..2 {
             let event = tokio::time::timeout(Duration::from_secs(60), backlog.recv()).await;
             let event = event.expect("the new leader reports it").unwrap();
-            reported.push((event.reason, event.subject.kind, event.subject.name));
+            reported.push((event.reason, event.object.kind, event.object.name));
         }
         let expected = |kind, name: &str| ("NotInjected", kind, name.into());
         assert_eq!(reported, [expected("Pod", "payments-0"), expected("Deployment", "payments")]);
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(note("mallory", "forged-0"), MAX_PER_NAMESPACE);
         assert_eq!(note("shop", "payments-0"), MAX_PER_NAMESPACE + 1);
         let events = std::iter::from_fn(|| backlog.try_recv().ok());
-        assert_eq!(events.filter(|event| event.subject.kind == "Pod").count(), MAX_PER_NAMESPACE + 1);
+        assert_eq!(events.filter(|event| event.object.kind == "Pod").count(), MAX_PER_NAMESPACE + 1);
         missed.remove("forged-7");
         missed.remove("payments-0");
         assert_eq!(missed.count_in.len(), 1);

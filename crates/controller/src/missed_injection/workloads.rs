@@ -18,7 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::opt_in_command;
 use crate::api;
-use crate::events::{Events, Subject};
+use crate::events::{Events, InvolvedObject};
 use crate::metrics::Metrics;
 use crate::observe::{Query, WatchBackoff, WatchedObject, WorkloadKey, is_controlled_by_workload};
 
@@ -63,7 +63,7 @@ impl MissedWorkloadWatch {
             [] => vec![None],
             some => some.iter().map(Some).collect(),
         };
-        self.metrics.watching(WATCH_NAME);
+        self.metrics.register_watch(WATCH_NAME);
         join_all(KINDS.iter().flat_map(|kind| scopes.iter().map(|scope| self.watch_kind(*kind, *scope))))
             .await;
     }
@@ -92,7 +92,7 @@ impl MissedWorkloadWatch {
                         }
                     }
                     Err(error) => {
-                        self.metrics.watch_failed(WATCH_NAME);
+                        self.metrics.count_watch_failure(WATCH_NAME);
                         let code = ErrorCode::Unavailable;
                         tracing::warn!(%code, watch = WATCH_NAME, %error, "watch interrupted; the controller retries");
                     }
@@ -115,14 +115,14 @@ impl MissedWorkloadWatch {
     }
 
     fn report(&self, key: &WorkloadKey, uid: &str) {
-        let (subject, code) = (Subject::of_key(key, uid), ErrorCode::OptInMissed);
+        let (subject, code) = (InvolvedObject::of_key(key, uid), ErrorCode::OptInMissed);
         let note = format!(
             "{} has the annotation {}, but the API server did not call the webhook when it was written, so it has no effect; {}",
             key.workload,
             keys::INJECT,
             opt_in_command(key)
         );
-        if self.events.refused(&subject, code, &note) {
+        if self.events.warn(&subject, code, &note) {
             tracing::warn!(%code, %subject, note, "a workload was annotated without the webhook");
         }
     }
@@ -173,8 +173,8 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::events::Unwritten;
-    use crate::testing::{ApiServer, api_server};
+    use crate::events::PendingEvent;
+    use crate::testing::{MockApiServer, api_server};
 
     fn object(name: &str, labels: Value, owner: Value) -> Value {
         json!({ "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {
@@ -187,7 +187,7 @@ mod tests {
         serde_json::from_str(&object.to_string()).unwrap()
     }
 
-    fn new_watch() -> (MissedWorkloadWatch, ApiServer, mpsc::Receiver<Unwritten>) {
+    fn new_watch() -> (MissedWorkloadWatch, MockApiServer, mpsc::Receiver<PendingEvent>) {
         let (client, server) = api_server();
         let (events, backlog) = Events::new("controller-0");
         let watch =
@@ -208,7 +208,7 @@ mod tests {
         call.ok(json!({ "metadata": { "resourceVersion": "3" }, "items": items }));
         let watch = server.expect("GET", "/apis/apps/v1/deployments").await;
         let event = backlog.try_recv().unwrap();
-        assert_eq!((event.reason, &*event.subject.name), ("OptInMissed", "missed"));
+        assert_eq!((event.reason, &*event.object.name), ("OptInMissed", "missed"));
         let remedy = "run: kubectl rollout restart deployment/missed --namespace shop";
         assert!(event.note.ends_with(remedy), "{}", event.note);
         assert_eq!(gauge.get(), 1);
@@ -220,8 +220,7 @@ mod tests {
             ("ADDED", object("more", json!({}), json!([]))),
         ]);
         drop(server.expect("GET", "/apis/apps/v1/deployments").await);
-        let names =
-            std::iter::from_fn(|| backlog.try_recv().ok()).map(|event| event.subject.name.to_string());
+        let names = std::iter::from_fn(|| backlog.try_recv().ok()).map(|event| event.object.name.to_string());
         assert_eq!(names.collect::<Vec<_>>(), ["later", "more"]);
         assert_eq!(gauge.get(), 2);
         task.abort();

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::keys::{WorkloadKey, wanted_secret};
 use super::object::{Excess, WatchedObject};
 use super::state::{NameSources, SecretKey, State, TrackedSecret};
-use crate::events::Subject;
+use crate::events::InvolvedObject;
 use crate::queue::Queue;
 
 /// Cache of the cluster. All watches and all work share it.
@@ -108,7 +108,7 @@ impl Cache {
     }
 
     /// Returns the objects that are left out, with the limits that they exceed.
-    pub(super) fn left_out(&self) -> Vec<(Subject, Excess)> {
+    pub(super) fn left_out(&self) -> Vec<(InvolvedObject, Excess)> {
         self.read().left_out.all()
     }
 

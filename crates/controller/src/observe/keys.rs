@@ -71,7 +71,7 @@ pub(super) fn claimed_workload(secret: &SecretFacts) -> Option<WorkloadRef> {
 
 /// Returns the name of the Secret that a workload wants. `None` when the workload's own name is too long to derive one.
 pub(super) fn wanted_secret(workload: &Workload) -> Option<SecretName> {
-    let name = match &workload.request {
+    let name = match &workload.opt_in {
         Ok(OptIn::Yes(request)) => request.secret_name_for(&workload.reference),
         _ => workload.reference.default_secret_name(),
     };

@@ -11,7 +11,7 @@ use super::cache::Cache;
 use super::keys::ObjectKey;
 use super::kind::WatchedKind;
 use super::object::Excess;
-use crate::events::{Events, Subject};
+use crate::events::{Events, InvolvedObject};
 use crate::leadership::{self, Term};
 use crate::metrics::Metrics;
 
@@ -90,7 +90,7 @@ impl LeftOutObjects {
     }
 
     /// Returns all remembered objects and the limits that they exceed.
-    pub(super) fn all(&self) -> Vec<(Subject, Excess)> {
+    pub(super) fn all(&self) -> Vec<(InvolvedObject, Excess)> {
         let by_namespace = self.by_namespace.iter();
         by_namespace.flat_map(|(namespace, objects)| event_subjects(namespace, objects)).collect()
     }
@@ -99,9 +99,9 @@ impl LeftOutObjects {
 fn event_subjects(
     namespace: &Namespace,
     objects: &BTreeMap<KindAndName, LeftOutObject>,
-) -> Vec<(Subject, Excess)> {
+) -> Vec<(InvolvedObject, Excess)> {
     let subject = |((kind, name), LeftOutObject { uid, excess }): (&KindAndName, &LeftOutObject)| {
-        let subject = Subject {
+        let subject = InvolvedObject {
             api_version: kind.api_version(),
             kind: kind.as_str(),
             namespace: namespace.as_str().into(),
@@ -143,7 +143,7 @@ impl LeftOutReporter {
         let code = ErrorCode::TooLarge;
         for (subject, excess) in left_out {
             let note = format!("{subject} is left out: {excess}");
-            if self.events.refused(&subject, code, &note) {
+            if self.events.warn(&subject, code, &note) {
                 tracing::warn!(%code, "{note}");
             }
         }

@@ -109,7 +109,7 @@ impl MemorySize for Service {
 
 impl MemorySize for Workload {
     fn bytes(&self) -> usize {
-        let request = match &self.request {
+        let request = match &self.opt_in {
             Ok(OptIn::No) => 0,
             Ok(OptIn::Yes(request)) => {
                 let names =

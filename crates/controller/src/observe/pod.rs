@@ -121,7 +121,7 @@ impl InjectedPod {
     /// Returns whether a Service of the pod's namespace selects the pod.
     pub(super) fn is_selected_by(&self, service: &Service) -> bool {
         !service.selector.is_empty()
-            && !service.selector.is_cut()
+            && !service.selector.is_truncated()
             && service.selector.iter().all(|(key, value)| self.label(key) == Some(value))
     }
 
@@ -156,7 +156,7 @@ impl InjectedPod {
             created: None,
             service_account: self.shared.service_account.clone(),
             template_labels: labels.collect::<BTreeMap<_, _>>().into(),
-            request,
+            opt_in: request,
             replicas: None,
             host: self.host(),
         }

@@ -119,7 +119,7 @@ mod tests {
             created: None,
             service_account: "default".into(),
             template_labels: template_labels.into(),
-            request: Ok(OptIn::No),
+            opt_in: Ok(OptIn::No),
             replicas: None,
             host: None,
         }

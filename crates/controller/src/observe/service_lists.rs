@@ -42,7 +42,7 @@ async fn list_services_of(client: Client, listing: ListingId, cache: Arc<Cache>,
     let query = Query::new(client, &ApiResource::erase::<Service>(&()), Some(namespace));
     let result = query.list(|service| cache.note_listed(&listing, service)).await;
     if let Err(error) = &result {
-        metrics.watch_failed(WatchedKind::Service.as_str());
+        metrics.count_watch_failure(WatchedKind::Service.as_str());
         let code = ErrorCode::Unavailable;
         tracing::warn!(%code, %namespace, %error, "cannot list the Services of the namespace; its workloads wait; retrying");
         tokio::time::sleep(RETRY_AFTER).await;

@@ -103,7 +103,7 @@ impl State {
                 | WorkloadKind::DaemonSet
                 | WorkloadKind::CronJob
         );
-        if has_changeable_template && template_is_injected && matches!(workload.request, Ok(OptIn::No)) {
+        if has_changeable_template && template_is_injected && matches!(workload.opt_in, Ok(OptIn::No)) {
             self.missed_opt_outs.insert(key);
         } else {
             self.missed_opt_outs.remove(&key);
@@ -201,7 +201,7 @@ impl State {
 /// Returns whether the workload has a certificate for its pods of that service account. A workload whose annotations
 /// are wrong counts: it has no certificate, but an Event of its own says why.
 pub(crate) fn has_certificate_for(workload: &Workload, service_account: &str) -> bool {
-    !matches!(workload.request, Ok(OptIn::No)) && *workload.service_account == *service_account
+    !matches!(workload.opt_in, Ok(OptIn::No)) && *workload.service_account == *service_account
 }
 
 #[cfg(test)]

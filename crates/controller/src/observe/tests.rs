@@ -18,7 +18,7 @@ use super::kind::WatchedKind;
 use super::*;
 use crate::metrics::Metrics;
 use crate::queue::{Queue, WorkOutcome};
-use crate::testing::{ApiServer, api_server};
+use crate::testing::{MockApiServer, api_server};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/deployments";
 const SERVICES: &str = "/api/v1/services";
@@ -55,7 +55,7 @@ fn source_of(kind: WatchedKind) -> WatchSource {
 }
 
 /// Starts the watch of a kind.
-fn start_watch(kind: WatchedKind) -> (Arc<Cache>, Arc<Queue<WorkloadKey>>, ApiServer) {
+fn start_watch(kind: WatchedKind) -> (Arc<Cache>, Arc<Queue<WorkloadKey>>, MockApiServer) {
     let (client, server) = api_server();
     let queue = Arc::new(Queue::default());
     let cache = Cache::new(Arc::clone(&queue), 1);
@@ -143,7 +143,7 @@ fn limits_page_has_the_limits_of_the_cache() {
     let page = include_str!("../../../../docs/src/reference/limits.md");
     let (labels, bytes) = (metadata::MAX_LABELS, metadata::MAX_LABEL_BYTES);
     let (names, name_bytes) = (certmint_planner::MAX_NAMES, certmint_planner::MAX_NAME_BYTES);
-    let spread = certmint_planner::SPREAD.whole_seconds();
+    let spread = certmint_planner::SPREAD_WINDOW.whole_seconds();
     for row in [
         format!("| labels of a Service's selector | {labels}, and {bytes} bytes |"),
         format!("| labels of a pod template | {labels}, and {bytes} bytes |"),

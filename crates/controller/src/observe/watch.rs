@@ -38,7 +38,7 @@ struct Watch<'a> {
 
 /// Runs a watch until it is dropped; never returns.
 pub(crate) async fn watch(client: Client, source: WatchSource, cache: Arc<Cache>, metrics: Metrics) {
-    metrics.watching(source.name());
+    metrics.register_watch(source.name());
     cache.wait_for_unsynced(source.starts_at_unsynced).await;
     let mut watch =
         Watch { source: &source, cache: &cache, metrics, is_first_list: true, started: Instant::now() };
@@ -93,7 +93,7 @@ impl Watch<'_> {
 
     fn note_failure(&mut self, error: &watcher::Error) {
         let (code, watch) = (ErrorCode::Unavailable, self.source.name());
-        self.metrics.watch_failed(watch);
+        self.metrics.count_watch_failure(watch);
         tracing::warn!(%code, watch, %error, "watch interrupted; the controller retries");
         if let Some(namespace) = &self.source.namespace
             && self.is_first_list

@@ -1,89 +1,87 @@
-//! The webhook's certificate: written into its Secret by the leader, and its roots into the caBundle of the
-//! webhook configuration, which is how the API server comes to trust it.
+//! The webhook's certificate. The leader writes it to its Secret, and writes the roots to `caBundle` in the webhook
+//! configuration, so that the API server trusts the webhook.
 
-use super::{OwnCertificateError, Server};
-use crate::{
-    api::{self, ApiError, Fault},
-    ca::Ca,
-    clock::{self, Clock},
-    secrets::{Metadata, Secret, Secrets, content},
-};
+use std::time::Duration;
+
 use certmint_certificates::{Expected, Identity, Issued};
-use certmint_contract::{ErrorCode, Lifetime, Policy, SpiffeId, keys, lifetime::renew_at, rfc3339};
+use certmint_contract::lifetime::renew_at;
+use certmint_contract::{ErrorCode, Lifetime, Policy, SpiffeId, keys, rfc3339};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
-use kube::{Api, Client, api::Patch};
+use kube::api::Patch;
+use kube::{Api, Client};
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
-use tokio::sync::watch;
 
-/// A month: renewed at two thirds, it leaves ten days to notice that nobody renews it.
+use super::{OwnCertificateError, OwnService};
+use crate::api::{self, ApiError, ApiErrorKind};
+use crate::ca::Ca;
+use crate::clock;
+use crate::issuer::{Issuer, IssuerError};
+use crate::secrets::{Metadata, Secret, Secrets, content};
+
+/// Lifetime of the certificate: 30 days. It is renewed at two thirds, so ten days remain to notice that renewal fails.
 const LIFETIME: Lifetime = Lifetime::from_seconds(30 * 86_400);
-/// How soon an entry that an upgrade added to the configuration gets its caBundle.
-const PACE: Duration = Duration::from_secs(10);
+/// Interval at which Secret and configuration are checked. An upgrade of the chart can add an entry without `caBundle`.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What belongs to the webhook.
+/// Names of the webhook's objects.
 #[derive(Clone, Debug)]
 pub(crate) struct WebhookNames {
-    /// The Secret its pods mount.
+    /// Secret that the webhook's pods mount.
     pub(crate) secret: String,
-    /// The MutatingWebhookConfiguration.
+    /// MutatingWebhookConfiguration.
     pub(crate) configuration: String,
 }
 
-/// Looks after them, while leading.
+/// Keeps the webhook's Secret and `caBundle` up to date, on the leader.
 pub(crate) struct WebhookCertificate {
-    /// The API server.
+    /// Client for the API server, which writes only on the leader.
     pub(crate) client: Client,
-    /// Who serves.
-    pub(crate) server: Server,
-    /// What belongs to it.
+    /// The webhook's Service.
+    pub(crate) service: OwnService,
+    /// Names of the objects.
     pub(crate) names: WebhookNames,
-    /// What certificates are dated by.
-    pub(crate) clock: Clock,
-    /// What signs.
-    pub(crate) ca: watch::Receiver<Ca>,
-    /// The policy in force.
-    pub(crate) policy: watch::Receiver<Arc<Policy>>,
+    /// Issues the certificate.
+    pub(crate) issuer: Issuer,
 }
 
 impl WebhookCertificate {
-    /// Looks at both again and again; never returns.
+    /// Checks both objects at each [`CHECK_INTERVAL`] and when the CA changes; never returns.
     pub(crate) async fn keep(&self) {
-        let mut ca = self.ca.clone();
+        let mut ca = self.issuer.ca.clone();
         loop {
-            let now = ca.borrow_and_update().clone();
-            match self.look(&now).await {
-                // Whoever looks after the CA tells of the clock.
-                Ok(()) | Err(OwnCertificateError::Clock(_)) => {}
+            let current = ca.borrow_and_update().clone();
+            match self.update(&current).await {
+                // The CA's keeper reports a clock that differs.
+                Ok(()) | Err(OwnCertificateError::Issuer(IssuerError::Clock(_))) => {}
                 Err(error) => {
-                    tracing::warn!(code = %error.code(), %error, "the webhook's certificate was not seen to; this is tried again");
+                    tracing::warn!(code = %error.code(), %error, "could not renew the certificate of the webhook; this is tried again");
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(PACE) => {}
+                () = tokio::time::sleep(CHECK_INTERVAL) => {}
                 Ok(()) = ca.changed() => {}
             }
         }
     }
 
-    async fn look(&self, ca: &Ca) -> Result<(), OwnCertificateError> {
+    async fn update(&self, ca: &Ca) -> Result<(), OwnCertificateError> {
         let Some(roots) = &ca.roots else { return Ok(()) };
-        self.keep_secret(ca, roots).await?;
-        Ok(self.keep_bundle(roots).await?)
+        self.update_secret(roots).await?;
+        Ok(self.update_ca_bundle(roots).await?)
     }
 
-    async fn keep_secret(&self, ca: &Ca, roots: &str) -> Result<(), OwnCertificateError> {
-        let secrets = Secrets::new(self.client.clone(), self.server.namespace.as_str());
-        let policy = self.policy.borrow().clone();
+    async fn update_secret(&self, roots: &str) -> Result<(), OwnCertificateError> {
+        let secrets = Secrets::new(self.client.clone(), self.service.namespace.as_str());
+        let policy = self.issuer.policy.borrow().clone();
         let found = secrets.get(&self.names.secret).await?;
-        if found.as_ref().is_some_and(|secret| self.is_good(secret, &policy, roots)) {
+        if found.as_ref().is_some_and(|secret| self.is_current(secret, &policy, roots)) {
             return Ok(());
         }
-        if found.as_ref().is_some_and(|secret| !is_ours(secret)) {
-            let name = format!("{}/{}", self.server.namespace, self.names.secret);
+        if found.as_ref().is_some_and(|secret| !was_created_by_certmint(secret)) {
+            let name = format!("{}/{}", self.service.namespace, self.names.secret);
             return Err(OwnCertificateError::ForeignSecret(name));
         }
-        let issued = self.server.issue(ca, &policy, LIFETIME, &self.clock)?;
+        let issued = self.service.issue(&self.issuer, LIFETIME).await?;
         let (metadata, content) = (metadata(&issued), content::of(&issued.bundle));
         match &found {
             None => secrets.create(&self.names.secret, metadata, &content).await?,
@@ -92,45 +90,51 @@ impl WebhookCertificate {
         tracing::info!(
             serial = issued.facts.serial,
             not_after = rfc3339(issued.facts.not_after),
-            "the webhook has a new certificate"
+            "renewed the certificate of the webhook"
         );
         Ok(())
     }
 
-    /// It verifies for the webhook's names against the roots in force, and is not due for renewal.
-    fn is_good(&self, secret: &Secret, policy: &Policy, roots: &str) -> bool {
-        let dns_names = self.server.dns_names(policy);
-        let path = SpiffeId::path(&self.server.namespace, &self.server.service_account);
+    /// Returns whether the certificate verifies for the webhook's names with the current roots, and is not due for renewal.
+    fn is_current(&self, secret: &Secret, policy: &Policy, roots: &str) -> bool {
+        let dns_names = self.service.dns_names(policy);
+        let path = SpiffeId::path(&self.service.namespace, &self.service.service_account);
         let expected = Expected { dns_names: Some(&dns_names), identity: Identity::Path(&path) };
         let now = clock::now();
-        content::verified(secret, &expected, roots, now)
+        content::verify_bundle(secret, &expected, roots, now)
             .is_ok_and(|(_, facts)| now < renew_at(facts.not_before, facts.not_after, 0))
     }
 
-    /// Sets caBundle wherever it differs. A JSON patch, because a server-side apply would own the entries of
-    /// the chart, and only of the version that was read.
-    async fn keep_bundle(&self, roots: &str) -> Result<(), ApiError> {
+    /// Sets `caBundle` in each entry where it differs.
+    ///
+    /// The call is a JSON patch for the version that was read. With server-side apply, the controller would own parts of the
+    /// chart's entries.
+    async fn update_ca_bundle(&self, roots: &str) -> Result<(), ApiError> {
         let api = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
         let name = &self.names.configuration;
         let call = |verb| format!("{verb} MutatingWebhookConfiguration {name}");
         let Some(found) = api::optional(api::call(call("get"), api.get(name)).await)? else {
             let code = ErrorCode::WebhookMissing;
-            tracing::warn!(%code, name, "there is no such MutatingWebhookConfiguration, so nothing is injected; helm upgrade restores it");
+            tracing::warn!(%code, name, "the MutatingWebhookConfiguration does not exist, so nothing is injected; run helm upgrade to restore it");
             return Ok(());
         };
-        let Some(patch) = bundle_patch(&found, roots) else { return Ok(()) };
+        let Some(patch) = ca_bundle_patch(&found, roots) else { return Ok(()) };
         let patch = Patch::<()>::Json(patch);
         match api::call(call("patch"), api.patch(name, &api::patch_params(), &patch)).await {
-            Ok(_) => tracing::info!(name, "wrote the roots into caBundle"),
-            // Somebody wrote at the same time: the next look is at what that made of it.
-            Err(error) if matches!(error.fault(), Fault::Conflict | Fault::Refused { code: 422, .. }) => {}
+            Ok(_) => tracing::info!(name, "wrote the roots to caBundle"),
+            // Another program wrote at the same time. The next check reads the new version.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ApiErrorKind::Conflict | ApiErrorKind::Rejected { code: 422, .. }
+                ) => {}
             Err(error) => return Err(error),
         }
         Ok(())
     }
 }
 
-fn is_ours(secret: &Secret) -> bool {
+fn was_created_by_certmint(secret: &Secret) -> bool {
     secret.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(keys::SERIAL))
 }
 
@@ -145,8 +149,8 @@ fn metadata(issued: &Issued) -> Metadata {
     Metadata::from_iter([("annotations".into(), annotations)])
 }
 
-/// The patch that makes every entry's caBundle the roots, if one is needed.
-fn bundle_patch(found: &MutatingWebhookConfiguration, roots: &str) -> Option<json_patch::Patch> {
+/// Returns the patch that sets `caBundle` to the roots in each entry where it differs, or `None` if no entry differs.
+fn ca_bundle_patch(found: &MutatingWebhookConfiguration, roots: &str) -> Option<json_patch::Patch> {
     let mut operations = vec![json!({
         "op": "test", "path": "/metadata/resourceVersion", "value": found.metadata.resource_version,
     })];
@@ -158,6 +162,7 @@ fn bundle_patch(found: &MutatingWebhookConfiguration, roots: &str) -> Option<jso
             operations.push(json!({ "op": "add", "path": path, "value": bundle }));
         }
     }
+    // The first operation only tests the version.
     if operations.len() == 1 {
         return None;
     }
@@ -184,8 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn only_entries_that_differ_are_patched_in_the_version_that_was_seen() {
-        let patch = bundle_patch(&configuration(&[Some("roots"), None, Some("old")]), "roots").unwrap();
+    fn patches_only_entries_that_differ() {
+        let patch = ca_bundle_patch(&configuration(&[Some("roots"), None, Some("old")]), "roots").unwrap();
         assert_eq!(
             serde_json::to_value(patch).unwrap(),
             json!([
@@ -197,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_when_all_is_right() {
-        assert_eq!(bundle_patch(&configuration(&[Some("roots")]), "roots"), None);
+    fn patches_nothing_if_no_entry_differs() {
+        assert_eq!(ca_bundle_patch(&configuration(&[Some("roots")]), "roots"), None);
     }
 }

@@ -1,36 +1,34 @@
-//! A controller that observes one workload, for the tests of what it does.
+//! Fixture: a controller that observes one workload, and its mock API server.
 
-use super::{News, Pace, Reconciler};
-use crate::{
-    ca::Ca,
-    clock::{self, Clock},
-    events::Events,
-    metrics::Metrics,
-    observe::{Cache, TrackedSecret, WatchedObject, WorkloadKey},
-    planning::Planning,
-    queue::{Queue, WorkOutcome},
-    random,
-    testing::{ApiServer, Call, api_server},
-};
-use certmint_certificates::{
-    Authority, PrivateKey,
-    ca::{IssuingProfile, RootProfile},
-};
+use std::sync::Arc;
+
+use certmint_certificates::ca::{IssuingProfile, RootProfile};
+use certmint_certificates::{Authority, PrivateKey};
 use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, Policy, WorkloadKind, WorkloadRef};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
+
+use super::Reconciler;
+use crate::ca::Ca;
+use crate::clock::{self, Clock};
+use crate::decisions::Decider;
+use crate::events::Events;
+use crate::metrics::Metrics;
+use crate::observe::{Cache, TrackedSecret, WatchedObject, WorkloadKey};
+use crate::queue::{Queue, WorkOutcome};
+use crate::random;
+use crate::testing::{Call, MockApiServer, api_server};
 
 pub(crate) const SECRETS: &str = "/api/v1/namespaces/shop/secrets";
 pub(crate) const SECRET: &str = "/api/v1/namespaces/shop/secrets/payments-certmint-tls";
 pub(crate) const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/payments";
 
-/// The controller, and who talks to it.
+/// The controller, its API server and its inputs.
 pub(crate) struct Fixture {
     pub(crate) reconciler: Arc<Reconciler>,
     pub(crate) cache: Arc<Cache>,
-    pub(crate) server: ApiServer,
-    pub(crate) told: tokio::sync::mpsc::Receiver<crate::events::Unwritten>,
+    pub(crate) server: MockApiServer,
+    pub(crate) events: tokio::sync::mpsc::Receiver<crate::events::PendingEvent>,
     pub(crate) key: WorkloadKey,
     pub(crate) queue: Arc<Queue<WorkloadKey>>,
     pub(crate) ca: watch::Sender<Ca>,
@@ -42,7 +40,7 @@ pub(crate) fn authority() -> Arc<Authority> {
     authority_for(&[])
 }
 
-/// Constrained to these names and what lies below them.
+/// Returns a CA whose issuing CA is constrained to these names and their subdomains.
 pub(crate) fn authority_for(permitted_dns: &[DnsName]) -> Arc<Authority> {
     let domain = "cluster.local".parse().unwrap();
     let lifetime = Lifetime::from_seconds(86_400 * 90);
@@ -68,8 +66,8 @@ pub(crate) fn seen(object: &Value) -> WatchedObject {
     serde_json::from_str(&object.to_string()).unwrap()
 }
 
-/// The Secret as the API server tells of it when nobody but us has written it.
-pub(crate) fn written_by_us(secret: &Value) -> Value {
+/// Returns the Secret as the API server returns it when only Certmint has written it.
+pub(crate) fn written_by_certmint(secret: &Value) -> Value {
     let fields = |object: &Value| -> Value {
         object.as_object().unwrap().keys().map(|key| (format!("f:{key}"), json!({}))).collect()
     };
@@ -83,7 +81,7 @@ pub(crate) fn written_by_us(secret: &Value) -> Value {
     secret
 }
 
-/// Answers a replacement as the API server does.
+/// Responds to a replacement as the API server does.
 pub(crate) fn replaced(call: Call) {
     let mut written = call.body.clone();
     written["metadata"]["name"] = "payments-certmint-tls".into();
@@ -91,38 +89,26 @@ pub(crate) fn replaced(call: Call) {
     call.ok(written);
 }
 
-/// A controller that observes one workload and has a CA.
+/// Returns a controller that observes one workload and has a CA.
 pub(crate) fn fixture() -> Fixture {
     let (client, server) = api_server();
     let queue = Arc::new(Queue::default());
     let cache = Cache::new(Arc::clone(&queue), 0);
     cache.insert_workload(WorkloadKind::Deployment, &seen(&workload()));
-    let (events, told) = Events::new("controller-0");
+    let (events, pending) = Events::new("controller-0");
     let authority = authority();
     let roots = Some(authority.trust_bundle().into());
     let (ca_sender, ca) = watch::channel(Ca { authority: Ok(authority), roots });
     let (policy_sender, policy) = watch::channel(Arc::new(Policy::default()));
     let (metrics, registry) = Metrics::new();
+    let decider =
+        Decider { client: client.clone(), cache: Arc::clone(&cache), ca, policy, clock: Clock::default() };
     Fixture {
-        reconciler: Arc::new(Reconciler {
-            planning: Planning {
-                client: client.clone(),
-                cache: Arc::clone(&cache),
-                ca,
-                policy,
-                clock: Clock::default(),
-            },
-            client,
-            events,
-            metrics,
-            blocked: Mutex::default(),
-            pace: Pace::default(),
-            news: News::default(),
-        }),
+        reconciler: Arc::new(Reconciler::new(client, decider, events, metrics)),
         cache,
         server,
         queue,
-        told,
+        events: pending,
         registry,
         key: WorkloadKey {
             namespace: "shop".parse().unwrap(),
@@ -134,11 +120,12 @@ pub(crate) fn fixture() -> Fixture {
 }
 
 impl Fixture {
+    /// Returns the reasons of the Events since the last call.
     pub(crate) fn reasons(&mut self) -> Vec<&'static str> {
-        std::iter::from_fn(|| self.told.try_recv().ok()).map(|told| told.reason).collect()
+        std::iter::from_fn(|| self.events.try_recv().ok()).map(|event| event.reason).collect()
     }
 
-    /// Issues the first certificate, and returns the Secret as the API server has it.
+    /// Issues the first certificate, and returns the Secret as the API server stores it.
     pub(crate) async fn issue(&mut self) -> Value {
         let (outcome, secret) = tokio::join!(self.reconciler.reconcile(&self.key), async {
             let call = self.server.expect("POST", SECRETS).await;
@@ -153,6 +140,7 @@ impl Fixture {
         secret
     }
 
+    /// Returns the workload's Secret in the cache.
     pub(crate) fn known(&self) -> TrackedSecret {
         self.cache.view(&self.key).secrets.pop().unwrap()
     }

@@ -1,127 +1,124 @@
-//! One certificate: key, signature, verification, one write.
+//! Issues a certificate for a workload, and writes it to the Secret in one call.
 
-use super::{ReconcileError, Reconciler};
-use crate::{
-    api::Fault,
-    events::Subject,
-    observe::{TrackedSecret, WorkloadKey},
-    random,
-    secrets::{Metadata, Secrets, TLS, Version, content},
-};
-use certmint_certificates::{Authority, Issued, KeyError, PrivateKey, Profile};
-use certmint_contract::{ErrorCode, KeyAlgorithm, keys, rfc3339};
-use certmint_planner::{IssuedFacts, Order, Workload};
+use certmint_certificates::{Issued, Profile};
+use certmint_contract::{ErrorCode, keys, rfc3339};
+use certmint_planner::{CertificateOrder, IssuedFacts, Workload};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::{ReconcileError, Reconciler};
+use crate::api::ApiErrorKind;
+use crate::events::InvolvedObject;
+use crate::issuer::NewCertificate;
+use crate::observe::{TrackedSecret, WorkloadKey};
+use crate::secrets::{Metadata, Secrets, TLS_SECRET_TYPE, Version, content};
+
+/// Result of an attempt to write a Secret.
+pub(super) enum SecretWrite {
+    /// The Secret has the new certificate.
+    Written,
+    /// The Secret is not as it was when it was planned for, so the workload must be planned for again.
+    Outdated,
+}
+
 impl Reconciler {
-    /// Issues into a new Secret. `false` when there is one already.
+    /// Issues a certificate into a new Secret.
     pub(super) async fn issue(
         &self,
         workload: &Workload,
-        order: &Order,
+        order: &CertificateOrder,
         secrets: &Secrets,
-    ) -> Result<bool, ReconcileError> {
-        let (issued, facts) = self.make(order).await?;
-        let metadata = metadata(workload, order, facts)?;
+    ) -> Result<SecretWrite, ReconcileError> {
+        let certificate = self.issue_ordered(order).await?;
+        let metadata = metadata(workload, order, &certificate);
         let reference = workload.reference.to_string();
-        let content = content::of_workload(&issued.bundle, &reference);
+        let content = content::of_workload(&certificate.issued.bundle, &reference);
         match secrets.create(order.secret_name.as_str(), metadata, &content).await {
             Ok(written) => {
-                self.planning.cache.note_secret(written, None);
-                self.told(workload, order, &issued, "Issued");
-                Ok(true)
+                self.decider.cache.note_secret(written, None);
+                self.report_issued(workload, order, &certificate.issued, "Issued");
+                Ok(SecretWrite::Written)
             }
-            Err(error) if matches!(error.fault(), Fault::Exists) => Ok(false),
+            Err(error) if matches!(error.kind(), ApiErrorKind::AlreadyExists) => Ok(SecretWrite::Outdated),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Issues into the Secret that was seen. `false` when it is gone or changed.
-    pub(super) async fn renew(
+    /// Issues a certificate into the Secret that was observed.
+    pub(super) async fn reissue(
         &self,
         workload: &Workload,
-        order: &Order,
+        order: &CertificateOrder,
         seen: &TrackedSecret,
         secrets: &Secrets,
-    ) -> Result<bool, ReconcileError> {
-        let (issued, facts) = self.make(order).await?;
-        let metadata = metadata(workload, order, facts)?;
+    ) -> Result<SecretWrite, ReconcileError> {
+        let certificate = self.issue_ordered(order).await?;
+        let metadata = metadata(workload, order, &certificate);
         let seen = Version {
             name: order.secret_name.as_str(),
             uid: &seen.facts.uid,
             resource_version: &seen.version,
         };
         let reference = workload.reference.to_string();
-        let content = content::of_workload(&issued.bundle, &reference);
+        let content = content::of_workload(&certificate.issued.bundle, &reference);
         match secrets.replace(&seen, metadata, &content).await {
             Ok(written) => {
-                self.planning.cache.note_secret(written, None);
-                self.told(workload, order, &issued, "Renewed");
-                Ok(true)
+                self.decider.cache.note_secret(written, None);
+                self.report_issued(workload, order, &certificate.issued, "Renewed");
+                Ok(SecretWrite::Written)
             }
-            Err(error) if matches!(error.fault(), Fault::Conflict | Fault::Absent) => Ok(false),
-            Err(error) if matches!(error.fault(), Fault::Refused { code: 422, .. }) => {
-                if self.clear_fixed(workload, &seen, secrets).await? { Ok(false) } else { Err(error.into()) }
+            Err(error) if matches!(error.kind(), ApiErrorKind::Conflict | ApiErrorKind::NotFound) => {
+                Ok(SecretWrite::Outdated)
+            }
+            // The API server rejects a change of an immutable Secret, or of one with another type. Other rejections are
+            // errors.
+            Err(error) if matches!(error.kind(), ApiErrorKind::Rejected { code: 422, .. }) => {
+                match self.delete_unchangeable(workload, &seen, secrets).await? {
+                    true => Ok(SecretWrite::Outdated),
+                    false => Err(error.into()),
+                }
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Deletes a Secret of ours that can never become what it should be: somebody made it immutable, or created
-    /// it anew with another type. Tells whether it was one.
-    async fn clear_fixed(
+    /// Deletes Certmint's Secret if it can never become what it should be: a user made it immutable, or recreated it with
+    /// another type. Returns whether it was deleted or did not exist.
+    async fn delete_unchangeable(
         &self,
         workload: &Workload,
         seen: &Version<'_>,
         secrets: &Secrets,
     ) -> Result<bool, ReconcileError> {
         let Some(secret) = secrets.get(seen.name).await? else { return Ok(true) };
-        if secret.version().uid == seen.uid && !secret.immutable && secret.kind == TLS {
+        let is_same = secret.version().uid == seen.uid;
+        if is_same && !secret.immutable && secret.secret_type == TLS_SECRET_TYPE {
             return Ok(false);
         }
         let code = ErrorCode::SecretDamaged;
-        tracing::warn!(%code, %workload, secret = seen.name, immutable = secret.immutable, kind = secret.kind, "the Secret cannot be changed, so it is created anew");
+        tracing::warn!(%code, %workload, secret = seen.name, immutable = secret.immutable, kind = secret.secret_type, "the Secret cannot be changed, so it is recreated");
         secrets.delete(seen.name, seen.uid).await?;
         Ok(true)
     }
 
-    async fn make(&self, order: &Order) -> Result<(Issued, IssuedFacts), ReconcileError> {
-        let authority = match &self.planning.ca.borrow().authority {
-            Ok(authority) => authority.clone(),
-            // It was there when this was planned: the next plan says what is the matter.
-            Err(_) => return Err(ReconcileError::CaChanges),
-        };
-        let key = new_key(order.key_algorithm).await?;
-        let now = self.planning.clock.trusted_now()?;
+    async fn issue_ordered(&self, order: &CertificateOrder) -> Result<NewCertificate, ReconcileError> {
         let profile =
             Profile { dns_names: &order.dns_names, spiffe_id: &order.spiffe_id, lifetime: order.lifetime };
-        let issued = match authority.issue(&profile, &key, random::serial()?, now) {
-            Err(error) if self.is_behind_policy(&authority) => return Err(ReconcileError::CaIsBehind(error)),
-            issued => issued?,
-        };
-        let facts = IssuedFacts {
-            issuer: issued.facts.issuer.clone(),
-            root: authority.root().certificate().key_identifier().to_string(),
-            serial: issued.facts.serial.clone(),
-            not_before: issued.facts.not_before,
-            not_after: issued.facts.not_after,
-        };
-        Ok((issued, facts))
+        Ok(self.issuer.issue(&profile, order.key_algorithm).await?)
     }
 
-    /// Whether the issuing CA is constrained to other names than the policy's; its keeper makes a new one.
-    fn is_behind_policy(&self, authority: &Authority) -> bool {
-        let wanted = self.planning.policy.borrow().permitted_dns();
-        authority.issuing().certificate().permitted_dns() != wanted
-    }
-
-    fn told(&self, workload: &Workload, order: &Order, issued: &Issued, event: &'static str) {
+    fn report_issued(
+        &self,
+        workload: &Workload,
+        order: &CertificateOrder,
+        issued: &Issued,
+        event: &'static str,
+    ) {
         let (reason, secret, facts) = (&order.reason, &order.secret_name, &issued.facts);
         let not_after = rfc3339(facts.not_after);
         tracing::info!(%workload, %secret, serial = facts.serial, not_after, %reason, event);
-        self.metrics.issued(reason);
-        self.pace.wrote(&WorkloadKey::of(workload), Instant::now());
+        self.metrics.count_issued(reason);
+        self.write_limit.count_write(&WorkloadKey::of(workload), Instant::now());
         let names: Vec<_> = order.dns_names.iter().map(|name| name.as_str()).collect();
         let names = if names.is_empty() {
             format!("{} and no DNS name, because no Service selects its pods", order.spiffe_id)
@@ -129,26 +126,21 @@ impl Reconciler {
             names.join(", ")
         };
         let note = format!("Secret {secret} ({reason}), valid until {not_after}, for {names}");
-        self.events.issued(&Subject::of(workload), event, &note);
+        self.events.issued(&InvolvedObject::of(workload), event, &note);
     }
 }
 
-/// Making an RSA key takes up to seconds, which would hold up everything else on this thread.
-pub(crate) async fn new_key(algorithm: KeyAlgorithm) -> Result<PrivateKey, KeyError> {
-    match algorithm {
-        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 | KeyAlgorithm::Ed25519 => {
-            PrivateKey::generate(algorithm)
-        }
-        KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 | KeyAlgorithm::Rsa4096 => {
-            let made = tokio::task::spawn_blocking(move || PrivateKey::generate(algorithm)).await;
-            made.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-        }
-    }
-}
-
-fn metadata(workload: &Workload, order: &Order, facts: IssuedFacts) -> Result<Metadata, ReconcileError> {
+fn metadata(workload: &Workload, order: &CertificateOrder, certificate: &NewCertificate) -> Metadata {
+    let NewCertificate { issued, root, renewal_jitter } = certificate;
+    let facts = IssuedFacts {
+        issuer: issued.facts.issuer.clone(),
+        root: root.clone(),
+        serial: issued.facts.serial.clone(),
+        not_before: issued.facts.not_before,
+        not_after: issued.facts.not_after,
+    };
     let reference = &workload.reference;
-    let mut annotations = order.record(reference, facts, random::jitter()?).annotations();
+    let mut annotations = order.record(reference, facts, *renewal_jitter).annotations();
     annotations.insert(keys::REASON.into(), order.reason.to_string());
     let owner = json!({
         "apiVersion": reference.kind.api_version(),
@@ -156,29 +148,29 @@ fn metadata(workload: &Workload, order: &Order, facts: IssuedFacts) -> Result<Me
         "name": &*reference.name,
         "uid": workload.uid,
         "controller": true,
-        // Blocking would need more rights, and holds up whoever deletes the workload.
+        // `true` would need more permissions, and would delay the deletion of the workload.
         "blockOwnerDeletion": false,
     });
-    Ok(Metadata::from_iter([
+    Metadata::from_iter([
         ("labels".into(), json!({ (keys::MANAGED): keys::TRUE })),
         ("annotations".into(), json!(annotations)),
         ("ownerReferences".into(), json!([owner])),
-    ]))
+    ])
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{
-        ca::Ca,
-        queue::WorkOutcome,
-        reconcile::fixture::{authority_for, fixture, seen, workload},
-    };
+    use std::error::Error;
+    use std::sync::Arc;
+
     use certmint_contract::{Policy, WorkloadKind};
-    use std::{error::Error, sync::Arc};
+
+    use crate::ca::Ca;
+    use crate::queue::WorkOutcome;
+    use crate::reconcile::fixture::{authority_for, fixture, seen, workload};
 
     #[tokio::test(start_paused = true)]
-    async fn names_that_the_policy_has_just_allowed_are_tried_again_without_an_event_until_the_ca_allows_them()
-     {
+    async fn retries_silently_until_the_ca_allows_new_names() {
         let mut fixture = fixture();
         let ca_of = |policy: &Policy| {
             let authority = authority_for(&policy.permitted_dns());
@@ -186,29 +178,29 @@ mod tests {
             Ca { authority: Ok(authority), roots }
         };
         fixture.ca.send_replace(ca_of(&Policy::default()));
-        let mut asking = workload();
-        asking["metadata"]["annotations"]["certmint.dev/dns-names"] = "pay.example.com".into();
-        fixture.cache.insert_workload(WorkloadKind::Deployment, &seen(&asking));
+        let mut with_extra_name = workload();
+        with_extra_name["metadata"]["annotations"]["certmint.dev/dns-names"] = "pay.example.com".into();
+        fixture.cache.insert_workload(WorkloadKind::Deployment, &seen(&with_extra_name));
         let wider = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]}}"#).unwrap();
         fixture.policy.send_replace(Arc::new(wider.clone()));
         assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, WorkOutcome::Failed);
         assert_eq!(fixture.reasons(), [] as [&str; 0]);
         let error = fixture.reconciler.try_reconcile(&fixture.key).await.unwrap_err();
-        let why = error.source().unwrap().to_string();
-        assert!(why.contains("does not verify") && error.to_string().contains(&why), "{error}");
+        let cause = error.source().unwrap().to_string();
+        assert!(cause.contains("does not verify") && error.to_string().contains(&cause), "{error}");
         fixture.ca.send_replace(ca_of(&wider));
         fixture.issue().await;
         assert_eq!(fixture.reasons(), ["Issued"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn by_a_clock_that_differs_nothing_is_issued_renewed_or_told_of_a_workload() {
+    async fn issues_and_reports_nothing_while_the_clock_differs() {
         let mut fixture = fixture();
-        let clock = fixture.reconciler.planning.clock.clone();
+        let clock = fixture.reconciler.decider.clock.clone();
         for days in [40, -40] {
             clock.move_ahead(time::Duration::days(days));
             assert!(matches!(fixture.reconciler.reconcile(&fixture.key).await, WorkOutcome::CheckAt(_)));
-            fixture.server.expect_silence().await;
+            fixture.server.expect_no_call().await;
         }
         assert_eq!(fixture.reasons(), [] as [&str; 0]);
         clock.move_ahead(time::Duration::ZERO);

@@ -1,13 +1,13 @@
-use super::{
-    fixture::{DEPLOYMENT, SECRET, SECRETS, fixture, replaced, seen, workload, written_by_us},
-    *,
-};
-use certmint_contract::WorkloadKind;
-use serde_json::{Value, json};
 use std::sync::Arc;
 
+use certmint_contract::WorkloadKind;
+use serde_json::{Value, json};
+
+use super::fixture::{DEPLOYMENT, SECRET, SECRETS, fixture, replaced, seen, workload, written_by_certmint};
+use super::*;
+
 #[tokio::test(start_paused = true)]
-async fn a_new_workload_costs_one_write_and_an_event() {
+async fn a_new_workload_takes_one_write_and_an_event() {
     let mut fixture = fixture();
     let secret = fixture.issue().await;
     assert_eq!(secret["type"], "kubernetes.io/tls");
@@ -20,13 +20,13 @@ async fn a_new_workload_costs_one_write_and_an_event() {
         }])
     );
     assert_eq!(fixture.reasons(), ["Issued"]);
-    // The write itself was taken note of: nothing is left to do, whether or not the watch told of it.
+    // The response to the write updated the cache, so nothing is left to do before the watch reports the Secret.
     assert!(matches!(fixture.reconciler.reconcile(&fixture.key).await, WorkOutcome::CheckAt(_)));
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_secret_of_that_name_is_read_and_left_alone_until_it_is_gone() {
+async fn a_foreign_secret_is_not_changed_until_it_is_deleted() {
     let mut fixture = fixture();
     let foreign = json!({ "metadata": {
         "name": "payments-certmint-tls", "namespace": "shop", "uid": "f", "resourceVersion": "1",
@@ -34,35 +34,35 @@ async fn a_foreign_secret_of_that_name_is_read_and_left_alone_until_it_is_gone()
     for first in [true, false, false] {
         let before = Instant::now();
         let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
-            // Once it is known to be there, no key is made in vain.
+            // Once the conflict is known, no key is generated in vain.
             if first {
                 fixture.server.expect("POST", SECRETS).await.fail(409, "AlreadyExists");
             }
             fixture.server.expect("GET", SECRET).await.ok(foreign.clone());
         });
-        assert_eq!(outcome, WorkOutcome::CheckAt(before + BLOCKED_REST));
+        assert_eq!(outcome, WorkOutcome::CheckAt(before + CONFLICT_RETRY_AFTER));
     }
-    let told: Vec<_> = std::iter::from_fn(|| fixture.told.try_recv().ok()).collect();
-    let about: Vec<_> = told.iter().map(|event| event.subject.kind).collect();
+    let events: Vec<_> = std::iter::from_fn(|| fixture.events.try_recv().ok()).collect();
+    let about: Vec<_> = events.iter().map(|event| event.object.kind).collect();
     assert_eq!(about, ["Deployment", "Secret"]);
-    assert!(told.iter().all(|event| event.reason == "ForeignSecret"));
-    assert_eq!(told[1].subject.uid.as_deref(), Some("f"));
+    assert!(events.iter().all(|event| event.reason == "ForeignSecret"));
+    assert_eq!(events[1].object.uid.as_deref(), Some("f"));
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
         fixture.server.expect("POST", SECRETS).await.written("2");
     });
     assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     assert_eq!(fixture.reasons(), ["Issued"]);
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_lost_our_label_gets_it_back() {
+async fn a_secret_that_lost_the_label_gets_it_back() {
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;
     secret["metadata"]["labels"] = json!({});
     secret["metadata"]["resourceVersion"] = "2".into();
-    // The watch selects by the label, so that to it the Secret is gone.
+    // The watch selects by the label, so for the watch the Secret is deleted.
     let name = "payments-certmint-tls".parse().unwrap();
     fixture.cache.forget_secret(&fixture.key.namespace, &name);
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
@@ -74,11 +74,11 @@ async fn a_secret_that_lost_our_label_gets_it_back() {
         replaced(call);
     });
     assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_cannot_be_changed_is_created_anew() {
+async fn a_secret_that_cannot_be_changed_is_recreated() {
     for (fixed, value) in [("immutable", json!(true)), ("type", json!("Opaque"))] {
         let mut fixture = fixture();
         let mut secret = fixture.issue().await;
@@ -104,16 +104,16 @@ async fn a_secret_that_cannot_be_changed_is_created_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_event_of_a_certificate_tells_its_end_as_the_secret_does() {
+async fn the_event_and_the_secret_have_the_same_expiration() {
     let mut fixture = fixture();
     let secret = fixture.issue().await;
-    let note = fixture.told.try_recv().unwrap().note;
+    let note = fixture.events.try_recv().unwrap().note;
     let end = secret["metadata"]["annotations"]["certmint.dev/not-after"].as_str().unwrap();
     assert!(note.contains(&format!("valid until {end}, for ")), "{note}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_write_that_is_refused_for_another_reason_deletes_nothing() {
+async fn a_rejected_write_deletes_nothing() {
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;
     secret["metadata"]["resourceVersion"] = "2".into();
@@ -125,18 +125,18 @@ async fn a_write_that_is_refused_for_another_reason_deletes_nothing() {
         fixture.server.expect("GET", SECRET).await.ok(secret.clone());
     });
     assert_eq!(outcome, WorkOutcome::Failed);
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn at_the_start_only_what_others_wrote_is_read_at_once_and_the_rest_within_the_hour() {
+async fn at_the_start_only_foreign_writes_are_inspected_at_once() {
     let secret = fixture().issue().await;
-    for (ours, seen_first) in [(true, written_by_us(&secret)), (false, secret)] {
-        // Another process, which has not seen it before; the roots are of another CA, so that a look shows.
+    for (by_certmint, seen_first) in [(true, written_by_certmint(&secret)), (false, secret)] {
+        // A new process, which has not seen the Secret before.
         let mut fixture = fixture();
         fixture.cache.insert_secret(&seen(&seen_first));
         let wait = fixture.known().verify_at.saturating_duration_since(Instant::now());
-        assert_eq!(wait >= Duration::from_secs(1_800), ours);
+        assert_eq!(wait >= Duration::from_secs(1_800), by_certmint);
         assert!(wait <= Duration::from_secs(3_600));
         tokio::time::advance(wait).await;
         let read = async {
@@ -148,24 +148,24 @@ async fn at_the_start_only_what_others_wrote_is_read_at_once_and_the_rest_within
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_writes_only_whose_a_secret_is_has_it_read_and_written_anew() {
+async fn a_foreign_write_of_the_workload_key_is_inspected_at_once() {
     let mut secret = fixture().issue().await;
     assert_eq!(secret["data"]["workload"], "RGVwbG95bWVudC9wYXltZW50cw==");
-    secret = written_by_us(&secret);
+    secret = written_by_certmint(&secret);
     let fields = secret["metadata"]["managedFields"][0].clone();
     let data = secret["metadata"]["managedFields"][0]["fieldsV1"]["f:data"].as_object_mut().unwrap();
     let taken = data.remove("f:workload").unwrap();
-    let mut others = fields;
-    others["manager"] = "kubectl".into();
-    others["fieldsV1"] = json!({ "f:data": { "f:workload": taken } });
-    secret["metadata"]["managedFields"].as_array_mut().unwrap().push(others);
+    let mut foreign = fields;
+    foreign["manager"] = "kubectl".into();
+    foreign["fieldsV1"] = json!({ "f:data": { "f:workload": taken } });
+    secret["metadata"]["managedFields"].as_array_mut().unwrap().push(foreign);
     let fixture = fixture();
     fixture.cache.insert_secret(&seen(&secret));
     assert!(fixture.known().verify_at <= Instant::now());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_certificate_that_another_leader_issued_meanwhile_is_kept() {
+async fn a_certificate_from_another_leader_is_kept() {
     let mut fixture = fixture();
     let secret = fixture.issue().await;
     fixture.cache.forget_secret(&fixture.key.namespace, &"payments-certmint-tls".parse().unwrap());
@@ -175,11 +175,11 @@ async fn a_certificate_that_another_leader_issued_meanwhile_is_kept() {
     });
     assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     assert_eq!(fixture.reasons(), ["Issued"]);
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_changed_by_hand_is_read_and_replaced_exactly_as_it_was_seen() {
+async fn a_changed_secret_is_replaced_exactly_as_it_was_read() {
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;
     secret["metadata"]["resourceVersion"] = "2".into();
@@ -188,7 +188,7 @@ async fn a_secret_changed_by_hand_is_read_and_replaced_exactly_as_it_was_seen() 
     assert_eq!(fixture.known().verify_at, Instant::now());
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.ok(secret.clone());
-        // Somebody is faster: what is there now is looked at before anything else is written.
+        // Another client writes first. The Secret is read again before anything else is written.
         fixture.server.expect("PATCH", SECRET).await.fail(409, "Conflict");
         secret["metadata"]["resourceVersion"] = "3".into();
         secret["metadata"]["annotations"]["certmint.dev/serial"] = Value::Null;
@@ -207,7 +207,7 @@ async fn a_secret_changed_by_hand_is_read_and_replaced_exactly_as_it_was_seen() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_untouched_secret_that_only_got_a_label_is_kept() {
+async fn a_secret_with_an_additional_label_is_kept() {
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;
     secret["metadata"]["resourceVersion"] = "2".into();
@@ -218,14 +218,14 @@ async fn an_untouched_secret_that_only_got_a_label_is_kept() {
     });
     assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     assert!(fixture.known().verify_at > Instant::now());
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_lags_behind_our_own_writes_renews_nothing() {
+async fn a_watch_that_lags_behind_a_write_reissues_nothing() {
     let mut fixture = fixture();
     let secret = fixture.issue().await;
-    // What the watch tells only now is the certificate before the one that was just written.
+    // The watch delivers the Secret as it was before the last write.
     let mut earlier = secret.clone();
     earlier["metadata"]["resourceVersion"] = "0".into();
     earlier["metadata"]["annotations"]["certmint.dev/serial"] = "0badcafe".into();
@@ -235,21 +235,21 @@ async fn a_watch_that_lags_behind_our_own_writes_renews_nothing() {
     });
     assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
     assert_eq!(fixture.reasons(), ["Issued"]);
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_goes_only_when_its_workload_says_so_itself() {
+async fn a_secret_is_removed_only_when_its_workload_opted_out() {
     let mut fixture = fixture();
     fixture.issue().await;
     fixture.cache.remove_workload(WorkloadKind::Deployment, "shop", "payments");
-    // The label is gone, but the workload still asks: it is looked at again when renewal is due.
+    // The label was removed, but the annotation still opts in.
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", DEPLOYMENT).await.ok(workload());
     });
     assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
-    fixture.server.expect_silence().await;
-    // It opted out.
+    fixture.server.expect_no_call().await;
+    // The workload opted out.
     let mut opted_out = workload();
     opted_out["metadata"]["annotations"] = json!({});
     let (_, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
@@ -258,20 +258,20 @@ async fn a_secret_goes_only_when_its_workload_says_so_itself() {
         assert_eq!(call.body["preconditions"]["uid"], "s-1");
         call.ok(json!({ "kind": "Status", "status": "Success" }));
     });
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_ca_nothing_is_written_and_the_workload_is_told() {
+async fn without_a_ca_nothing_is_written_and_an_event_is_reported() {
     let mut fixture = fixture();
     fixture.ca.send_modify(|ca| ca.authority = Err(Arc::new(crate::ca::CaFault::NotYet)));
     assert!(matches!(fixture.reconciler.reconcile(&fixture.key).await, WorkOutcome::CheckAt(_)));
     assert_eq!(fixture.reasons(), ["CaUnavailable"]);
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_server_that_refuses_is_tried_again_later() {
+async fn a_rejected_call_is_retried_later() {
     let mut fixture = fixture();
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("POST", SECRETS).await.fail(500, "InternalError");
@@ -281,26 +281,26 @@ async fn an_api_server_that_refuses_is_tried_again_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quota_is_called_by_its_name_and_tried_again() {
+async fn an_exceeded_quota_has_its_own_code_and_is_retried() {
     let mut fixture = fixture();
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         let call = fixture.server.expect("POST", SECRETS).await;
         let message = r#"secrets "payments-certmint-tls" is forbidden: exceeded quota: few, requested: secrets=1, used: secrets=9, limited: secrets=9"#;
-        call.refuse(403, "Forbidden", message);
+        call.fail_with_message(403, "Forbidden", message);
     });
     assert_eq!(outcome, WorkOutcome::Failed);
     assert_eq!(fixture.reasons(), ["QuotaExceeded"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_namespace_that_is_being_deleted_is_no_trouble_and_may_be_made_anew() {
+async fn a_terminating_namespace_is_retried_without_an_event() {
     let mut fixture = fixture();
     let before = Instant::now();
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("POST", SECRETS).await.fail(403, "NamespaceTerminating");
     });
-    assert_eq!(outcome, WorkOutcome::CheckAt(before + BLOCKED_REST));
+    assert_eq!(outcome, WorkOutcome::CheckAt(before + CONFLICT_RETRY_AFTER));
     assert!(fixture.reasons().is_empty(), "{:?}", fixture.reasons());
-    fixture.server.expect_silence().await;
+    fixture.server.expect_no_call().await;
     fixture.issue().await;
 }

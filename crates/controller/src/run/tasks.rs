@@ -1,6 +1,6 @@
 //! Tasks of the controller, and what each of them needs.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use certmint_contract::{ErrorCode, Policy};
 use certmint_server::observability::Observability;
@@ -11,22 +11,23 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::ControllerSettings;
-use crate::ca::{self, Ca, Keeper};
+use crate::ca::{self, Ca, CaKeeper};
 use crate::clock::Clock;
+use crate::decisions::Decider;
 use crate::events::Events;
+use crate::health::Health;
 use crate::issuance::IssuanceApi;
+use crate::issuer::Issuer;
 use crate::leadership::{self, Campaign, Term};
 use crate::metrics::Metrics;
 use crate::missed_injection::{MissedPodWatch, MissedWorkloadWatch};
 use crate::observe::{self, Cache, LeftOutReporter, WatchSource, WorkloadKey};
-use crate::own_certificates::{WebhookCertificate, keep_api_identity};
-use crate::planning::Planning;
+use crate::own_certificates::{WebhookCertificate, keep_api_certificate};
 use crate::policy_file::{self, LastValidPolicy};
 use crate::queue::Queue;
-use crate::reconcile::{self, News, Pace, Reconciler};
+use crate::reconcile::{self, Reconciler};
 use crate::standalone::StandalonePodReporter;
 use crate::supervisor::TaskSet;
-use crate::survey::Survey;
 
 /// Values that tasks share. Each task gets clones of what it needs.
 pub(super) struct TaskContext {
@@ -68,8 +69,8 @@ impl TaskContext {
         tasks.start("left out", reporter.run());
     }
 
-    fn planning(&self) -> Planning {
-        Planning {
+    fn decider(&self) -> Decider {
+        Decider {
             client: self.client.clone(),
             cache: Arc::clone(&self.cache),
             ca: self.ca.subscribe(),
@@ -78,23 +79,20 @@ impl TaskContext {
         }
     }
 
+    fn issuer(&self) -> Issuer {
+        Issuer { ca: self.ca.subscribe(), policy: self.policy.subscribe(), clock: self.clock.clone() }
+    }
+
     fn reconciler(&self) -> Arc<Reconciler> {
-        Arc::new(Reconciler {
-            client: self.fenced.clone(),
-            planning: self.planning(),
-            events: self.events.clone(),
-            metrics: self.metrics.clone(),
-            blocked: Mutex::default(),
-            news: News::default(),
-            pace: Pace::default(),
-        })
+        let (events, metrics) = (self.events.clone(), self.metrics.clone());
+        Arc::new(Reconciler::new(self.fenced.clone(), self.decider(), events, metrics))
     }
 
     /// Starts making pods standalone, and reporting them.
     pub(super) fn start_standalone_pods(&self, tasks: &mut TaskSet) {
         let reporter = StandalonePodReporter {
             cache: Arc::clone(&self.cache),
-            planning: self.planning(),
+            decider: self.decider(),
             terms: self.terms.subscribe(),
             events: self.events.clone(),
         };
@@ -121,25 +119,25 @@ impl TaskContext {
 
     /// Starts the task that creates, loads and rotates the CA.
     pub(super) fn start_ca(&self, tasks: &mut TaskSet) {
-        let trace = {
+        let find_trace = {
             let cache = Arc::clone(&self.cache);
             move || cache.trace_of_ca()
         };
-        let mut keeper = Keeper {
-            store: ca::Store::new(self.fenced.clone(), self.settings.ca.clone()),
+        let mut keeper = CaKeeper {
+            store: ca::CaStore::new(self.fenced.clone(), self.settings.ca.clone()),
             ca: self.ca.clone(),
             policy: self.policy.subscribe(),
             terms: self.terms.subscribe(),
             clock: self.clock.clone(),
-            trace,
+            find_trace,
             events: self.events.clone(),
-            ourselves: self.settings.ourselves.clone(),
+            own_deployment: self.settings.own_deployment.clone(),
         };
         let (client, cache) = (self.client.clone(), Arc::clone(&self.cache));
         tasks.start("ca", async move {
             // Only after that is it known whether there are Secrets of an earlier CA.
             cache.wait_for_sync().await;
-            keeper.ourselves = keeper.ourselves.identified(&client).await;
+            keeper.own_deployment = keeper.own_deployment.with_uid(&client).await;
             keeper.run().await;
         });
     }
@@ -147,9 +145,9 @@ impl TaskContext {
     /// Starts the task that renews the issuance API's certificate.
     pub(super) fn start_own_certificates(&self, tasks: &mut TaskSet) -> Arc<ServingKeyPair> {
         let identity = Arc::new(ServingKeyPair::default());
-        let (ca, policy) = (self.ca.subscribe(), self.policy.subscribe());
-        let (server, clock) = (self.settings.api.clone(), self.clock.clone());
-        tasks.start("api certificate", keep_api_identity(Arc::clone(&identity), server, clock, ca, policy));
+        let service = self.settings.api.clone();
+        let keeping = keep_api_certificate(Arc::clone(&identity), service, self.issuer());
+        tasks.start("api certificate", keeping);
         identity
     }
 
@@ -157,14 +155,14 @@ impl TaskContext {
     pub(super) fn follow_policy(&self) -> impl Future<Output = ()> + use<> {
         let (file, policy) = (self.settings.policy.clone(), self.policy.clone());
         let (metrics, events) = (self.metrics.clone(), self.events.clone());
-        let (ourselves, client) = (self.settings.ourselves.clone(), self.client.clone());
+        let (own_deployment, client) = (self.settings.own_deployment.clone(), self.client.clone());
         let shutdown = self.shutdown.clone();
         async move {
-            let ourselves = ourselves.identified(&client).await;
+            let own_deployment = own_deployment.with_uid(&client).await;
             let report = |outcome: Result<(), &str>| {
                 metrics.policy_rejected.set(outcome.is_err().into());
                 if let Err(why) = outcome {
-                    events.refused(&ourselves, ErrorCode::InvalidPolicy, why);
+                    events.warn(&own_deployment, ErrorCode::InvalidPolicy, why);
                 }
             };
             policy_file::follow(file, policy, report, shutdown).await;
@@ -172,8 +170,8 @@ impl TaskContext {
     }
 
     /// Starts the task that sets the gauges.
-    pub(super) fn start_survey(&self, tasks: &mut TaskSet, identity: &Arc<ServingKeyPair>) -> Arc<Survey> {
-        let survey = Arc::new(Survey {
+    pub(super) fn start_health(&self, tasks: &mut TaskSet, identity: &Arc<ServingKeyPair>) -> Arc<Health> {
+        let controller_health = Arc::new(Health {
             cache: Arc::clone(&self.cache),
             queue: Arc::clone(&self.queue),
             ca: self.ca.subscribe(),
@@ -182,8 +180,8 @@ impl TaskContext {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         });
-        tasks.start("survey", Arc::clone(&survey).run());
-        survey
+        tasks.start("health", Arc::clone(&controller_health).run());
+        controller_health
     }
 
     /// Starts the election and the work of the leader.
@@ -199,11 +197,9 @@ impl TaskContext {
         tasks.start("lease", campaign.run(shutdown.clone()));
         let webhook = Arc::new(WebhookCertificate {
             client: self.fenced.clone(),
-            server: settings.webhook.clone(),
+            service: settings.webhook.clone(),
             names: settings.webhook_names.clone(),
-            clock: self.clock.clone(),
-            ca: self.ca.subscribe(),
-            policy: self.policy.subscribe(),
+            issuer: self.issuer(),
         });
         let missed = Arc::new(MissedWorkloadWatch {
             client: self.client.clone(),
@@ -221,7 +217,7 @@ impl TaskContext {
         let concurrency = settings.concurrency;
         tasks.start("work", async move {
             let work = || {
-                let work = reconcile::work(Arc::clone(&reconciler), Arc::clone(&queue), concurrency);
+                let work = reconcile::run_workers(Arc::clone(&reconciler), Arc::clone(&queue), concurrency);
                 let (webhook, missed) = (Arc::clone(&webhook), Arc::clone(&missed));
                 let last_valid = Arc::clone(&last_valid);
                 async move {
@@ -244,7 +240,7 @@ impl TaskContext {
         let api = Server {
             handler: IssuanceApi::new(
                 self.client.clone(),
-                self.planning(),
+                self.decider(),
                 self.events.clone(),
                 self.metrics.clone(),
             ),

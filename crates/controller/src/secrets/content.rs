@@ -1,36 +1,35 @@
-//! What a Secret with a bundle holds, and whether it is what it should be.
+//! The content of a Secret with a bundle: how it is composed, and how it is verified.
 
-use super::{NewContent, Secret, TLS};
 use certmint_certificates::{Expected, Facts, Identity, verify};
-use certmint_contract::{
-    issuance::Bundle,
-    pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE, WORKLOAD_FILE},
-};
+use certmint_contract::issuance::Bundle;
+use certmint_contract::pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE, WORKLOAD_FILE};
 use certmint_planner::Record;
 use time::OffsetDateTime;
 
-/// The content of a Secret that is to hold this bundle.
+use super::{NewContent, Secret, TLS_SECRET_TYPE};
+
+/// Returns the content of a Secret with this bundle.
 pub(crate) fn of(bundle: &Bundle) -> NewContent<'_> {
     let data = vec![
         (CERTIFICATE_FILE, &*bundle.certificate),
         (KEY_FILE, &bundle.private_key),
         (TRUST_BUNDLE_FILE, &bundle.trust_bundle),
     ];
-    NewContent { kind: TLS, data }
+    NewContent { secret_type: TLS_SECRET_TYPE, data }
 }
 
-/// The same for the Secret of a workload, which also says whose it is.
+/// Returns the content of a workload's Secret, which also names the workload.
 pub(crate) fn of_workload<'a>(bundle: &'a Bundle, workload: &'a str) -> NewContent<'a> {
     let mut content = of(bundle);
     content.data.push((WORKLOAD_FILE, workload));
     content
 }
 
-/// Takes the bundle out of a Secret and verifies it: it is whole, chains to `roots`, and is what is expected.
+/// Returns the verified bundle of a Secret: it is complete, chains to `roots` and has the expected names.
 ///
 /// # Errors
-/// What is wrong, in words.
-pub(crate) fn verified(
+/// A description of the fault.
+pub(crate) fn verify_bundle(
     secret: &Secret,
     expected: &Expected<'_>,
     roots: &str,
@@ -49,29 +48,34 @@ pub(crate) fn verified(
     Ok((bundle, facts))
 }
 
-/// The same for a workload's Secret, which holds the certificate that its record tells of, with the identity's path.
+/// Returns the verified bundle of a workload's Secret. In addition to [`verify_bundle`], the certificate must be the one
+/// in the `record`, and its SPIFFE id must have the path `spiffe_path`.
 ///
 /// # Errors
-/// What is wrong, in words.
-pub(crate) fn recorded(
+/// A description of the fault.
+pub(crate) fn verify_recorded_bundle(
     secret: &Secret,
     record: &Record,
-    path: &str,
+    spiffe_path: &str,
     roots: &str,
     now: OffsetDateTime,
 ) -> Result<Bundle, String> {
-    if secret.kind != TLS {
-        return Err(format!("its type is {}, not {TLS}", secret.kind));
+    if secret.secret_type != TLS_SECRET_TYPE {
+        return Err(format!("its type is {}, not {TLS_SECRET_TYPE}", secret.secret_type));
     }
     let workload = record.workload.to_string();
     if secret.has(WORKLOAD_FILE) && secret.text(WORKLOAD_FILE) != Some(&workload) {
         return Err(format!("its {WORKLOAD_FILE} is not {workload}"));
     }
-    let expected = Expected { dns_names: Some(&record.dns_names), identity: Identity::Path(path) };
-    let (bundle, facts) = verified(secret, &expected, roots, now)?;
-    let told = (&*record.serial, &*record.issuer, record.not_before, record.not_after, &*record.spiffe_id);
-    if told != (&*facts.serial, &*facts.issuer, facts.not_before, facts.not_after, &*facts.spiffe_id) {
-        return Err("it holds another certificate than its annotations tell of".into());
+    let expected = Expected { dns_names: Some(&record.dns_names), identity: Identity::Path(spiffe_path) };
+    let (bundle, facts) = verify_bundle(secret, &expected, roots, now)?;
+    let is_recorded = *record.serial == *facts.serial
+        && *record.issuer == *facts.issuer
+        && record.not_before == facts.not_before
+        && record.not_after == facts.not_after
+        && *record.spiffe_id == *facts.spiffe_id;
+    if !is_recorded {
+        return Err("its certificate is not the one in its annotations".into());
     }
     Ok(bundle)
 }

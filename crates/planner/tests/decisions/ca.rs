@@ -1,14 +1,15 @@
-//! What happens with the CA.
+//! Tests of the plan for the CA.
 
-use crate::fixtures::{NOW, texts};
-use certmint_contract::{ErrorCode, Lifetime, Policy, lifetime::BACKDATE};
-use certmint_planner::{
-    CaFacts, CaObserved, CaPlan, CaSecret, RotationReason, TrustBundle, ca::issuing_lifetime, ca_plan,
-};
+use certmint_contract::lifetime::BACKDATE;
+use certmint_contract::{ErrorCode, Lifetime, Policy};
+use certmint_planner::ca::issuing_lifetime;
+use certmint_planner::{CaFacts, CaObserved, CaPlan, CaSecret, RotationReason, TrustBundle, plan_ca};
 use proptest::prelude::*;
 use time::{Duration, OffsetDateTime};
 
-/// A CA made at `now` under a policy, whose root ends at `root_not_after`.
+use crate::fixtures::{NOW, texts};
+
+/// Returns a CA that was created at `now` under the policy. Its root ends at `root_not_after`.
 fn made(policy: &Policy, now: OffsetDateTime, root_not_after: OffsetDateTime) -> CaObserved {
     let facts = CaFacts {
         root_not_after,
@@ -24,15 +25,15 @@ fn in_ten_years() -> OffsetDateTime {
 }
 
 fn refusal(observed: &CaObserved) -> String {
-    let CaPlan::Refuse(refusal) = ca_plan(observed, &Policy::default(), NOW) else { panic!("{observed:?}") };
+    let CaPlan::Refuse(refusal) = plan_ca(observed, &Policy::default(), NOW) else { panic!("{observed:?}") };
     assert_eq!(refusal.code, ErrorCode::CaUnavailable);
     refusal.message
 }
 
 #[test]
-fn only_where_nothing_is_a_ca_is_made() {
+fn creates_a_ca_only_without_traces_of_an_earlier_one() {
     let nothing = CaObserved { secret: CaSecret::Absent, trust_bundle: TrustBundle::Absent, trace: None };
-    assert_eq!(ca_plan(&nothing, &Policy::default(), NOW), CaPlan::CreateAll);
+    assert_eq!(plan_ca(&nothing, &Policy::default(), NOW), CaPlan::CreateAll);
     let trace = Some("Secret shop/payments-certmint-tls".to_owned());
     for (trust_bundle, trace, named) in [
         (TrustBundle::Differs, None, "its trust bundle"),
@@ -45,7 +46,7 @@ fn only_where_nothing_is_a_ca_is_made() {
 }
 
 #[test]
-fn a_damaged_or_swapped_ca_is_refused() {
+fn refuses_a_damaged_or_replaced_ca() {
     let ca = made(&Policy::default(), NOW, in_ten_years());
     let unusable = CaSecret::Unusable("the root CA's key does not fit".into());
     assert!(
@@ -58,10 +59,10 @@ fn a_damaged_or_swapped_ca_is_refused() {
 }
 
 #[test]
-fn the_issuing_ca_is_rotated_when_its_time_its_names_or_its_length_say_so() {
+fn rotates_the_issuing_ca_for_each_reason() {
     let policy = Policy::default();
     let ca = made(&policy, NOW, in_ten_years());
-    let rotated = |observed: &CaObserved, policy: &Policy, now| match ca_plan(observed, policy, now) {
+    let rotated = |observed: &CaObserved, policy: &Policy, now| match plan_ca(observed, policy, now) {
         CaPlan::RotateIssuing { reason } => Some(reason),
         CaPlan::Keep { .. } => None,
         other => panic!("{other:?}"),
@@ -78,7 +79,7 @@ fn the_issuing_ca_is_rotated_when_its_time_its_names_or_its_length_say_so() {
 }
 
 #[test]
-fn constraints_are_the_services_and_the_policys_names() {
+fn constraints_permit_names_of_services_and_of_the_policy() {
     let policy = Policy::from_json(
         br#"{"clusterDomain":"k8s.example.org","extraDnsNames":{"b":["z.example","a.example"],"c":["a.example"]}}"#,
     )
@@ -89,33 +90,33 @@ fn constraints_are_the_services_and_the_policys_names() {
 
 proptest! {
     #[test]
-    fn a_ca_that_was_just_made_or_rotated_is_kept(
+    fn keeps_a_new_ca(
         longest in 86_400_u32..u32::MAX / 3,
         short_names: bool,
         root_days in 1_i64..4_000,
     ) {
         let policy = Policy { longest_duration: Lifetime::from_seconds(longest), short_names, ..Policy::default() };
         let ca = made(&policy, NOW, NOW + Duration::days(root_days));
-        let kept = matches!(ca_plan(&ca, &policy, NOW), CaPlan::Keep { until } if until > NOW);
+        let kept = matches!(plan_ca(&ca, &policy, NOW), CaPlan::Keep { until } if until > NOW);
         prop_assert!(kept);
     }
 
     #[test]
-    fn until_rotation_no_leaf_has_to_be_cut_short(longest in 86_400_u32..10_000_000) {
+    fn until_rotation_no_certificate_has_to_be_shortened(longest in 86_400_u32..10_000_000) {
         let policy = Policy { longest_duration: Lifetime::from_seconds(longest), ..Policy::default() };
         let ca = made(&policy, NOW, NOW + Duration::days(36_500));
-        let CaPlan::Keep { until } = ca_plan(&ca, &policy, NOW) else { panic!("{ca:?}") };
+        let CaPlan::Keep { until } = plan_ca(&ca, &policy, NOW) else { panic!("{ca:?}") };
         let CaSecret::Usable(facts) = &ca.secret else { panic!("{ca:?}") };
         prop_assert!(until + policy.longest_duration.duration() <= facts.issuing_not_after);
     }
 
     #[test]
-    fn rotation_goes_on_to_the_roots_end_and_never_spins(root_days in 1_i64..4_000) {
+    fn rotations_do_not_accelerate_towards_the_roots_end(root_days in 1_i64..4_000) {
         let policy = Policy::default();
         let end = NOW + Duration::days(root_days);
         let (mut now, mut rotations) = (NOW, 0);
         loop {
-            let CaPlan::Keep { until } = ca_plan(&made(&policy, now, end), &policy, now) else { panic!() };
+            let CaPlan::Keep { until } = plan_ca(&made(&policy, now, end), &policy, now) else { panic!() };
             prop_assert!(until > now);
             now = until;
             if now >= end {
@@ -127,14 +128,14 @@ proptest! {
     }
 
     #[test]
-    fn what_exists_is_never_made_anew(
+    fn an_existing_ca_is_never_recreated(
         unusable: bool,
         bundle in prop::sample::select(vec![TrustBundle::Absent, TrustBundle::HasRoot, TrustBundle::Differs]),
     ) {
         let ca = made(&Policy::default(), NOW, in_ten_years());
         let secret = if unusable { CaSecret::Unusable("broken".into()) } else { ca.secret };
         let observed = CaObserved { secret, trust_bundle: bundle, trace: None };
-        let plan = ca_plan(&observed, &Policy::default(), NOW);
+        let plan = plan_ca(&observed, &Policy::default(), NOW);
         prop_assert_ne!(plan, CaPlan::CreateAll);
     }
 }

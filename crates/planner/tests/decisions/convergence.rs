@@ -1,11 +1,13 @@
-//! Whatever the world looks like, carrying out the plan settles it, and the next plan is to keep.
+//! Property tests: after a plan was executed, the next plan is to keep, for any observed state.
 
-use crate::fixtures::{NOW, World, deployment, managed, owner, service};
+use std::collections::BTreeMap;
+
 use certmint_contract::{Lifetime, keys};
 use certmint_planner::{IssuerFacts, Owner, Plan, SecretFacts};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
 use time::Duration;
+
+use crate::fixtures::{NOW, World, deployment, managed, owner, service};
 
 fn any_annotations() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
     let one = |key: &'static str, values: &'static [&'static str]| {
@@ -21,7 +23,7 @@ fn any_annotations() -> impl Strategy<Value = Vec<(&'static str, &'static str)>>
         .prop_map(|(a, b, c, d, e)| [a, b, c, d, e].into_iter().flatten().collect())
 }
 
-/// A Secret of one of the names in play: ours, a predecessor's, another's, foreign or damaged.
+/// Generates a Secret with this name: the workload's own, a predecessor's, another workload's, a foreign or a damaged one.
 fn any_secret(name: &'static str) -> impl Strategy<Value = Option<SecretFacts>> {
     let owners = prop::sample::select(vec![
         None,
@@ -33,7 +35,7 @@ fn any_secret(name: &'static str) -> impl Strategy<Value = Option<SecretFacts>> 
         move |(label, owner, damaged, spoiled, age)| {
             let mut before = World { now: NOW - Duration::hours(age), ..World::default() };
             let Plan::Issue(order) = before.decide().plan else { unreachable!() };
-            before.carry_out(&before.decide(), 0);
+            before.execute(&before.decide(), 0);
             let mut annotations = before.secrets[0].record.as_ref().unwrap().annotations();
             if spoiled {
                 annotations.insert(keys::NOT_AFTER.into(), "soon".into());
@@ -74,34 +76,34 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn deciding_twice_is_deciding_once(world in any_world()) {
+    fn decisions_are_deterministic(world in any_world()) {
         prop_assert_eq!(world.decide(), world.decide());
     }
 
     #[test]
-    fn carrying_out_a_plan_settles_it(world in any_world(), jitter: u8) {
+    fn after_execution_the_next_plan_is_to_keep(world in any_world(), jitter: u8) {
         let mut world = world;
         let first = world.decide();
-        world.carry_out(&first, jitter);
+        world.execute(&first, jitter);
         let second = world.decide();
         match first.plan {
-            Plan::Issue(_) | Plan::Renew(_) | Plan::Keep { .. } => {
+            Plan::Issue(_) | Plan::Reissue(_) | Plan::Keep { .. } => {
                 prop_assert!(matches!(second.plan, Plan::Keep { .. }), "{second:?}");
             }
             settled => prop_assert_eq!(&second.plan, &settled),
         }
-        world.carry_out(&second, jitter);
+        world.execute(&second, jitter);
         let third = world.decide();
         prop_assert_eq!(third.plan, second.plan);
         prop_assert!(third.remove.is_empty());
     }
 
     #[test]
-    fn what_is_kept_is_ours_in_time_and_as_wanted(world in any_world()) {
+    fn a_kept_secret_is_valid_and_as_desired(world in any_world()) {
         if let Plan::Keep { until } = world.decide().plan {
             let issuer = world.issuer.clone().or(World::default().issuer);
-            let anew = World { secrets: Vec::new(), issuer, ..world.clone() }.decide().plan;
-            let wanted = if let Plan::Issue(order) = anew { order } else { panic!("{anew:?}") };
+            let without_secret = World { secrets: Vec::new(), issuer, ..world.clone() }.decide().plan;
+            let wanted = if let Plan::Issue(order) = without_secret { order } else { panic!("{without_secret:?}") };
             let kept = world.secrets.iter().find(|secret| secret.name == wanted.secret_name).unwrap();
             prop_assert!(kept.managed && kept.damage.is_none());
             prop_assert_eq!(&kept.owner, &Some(owner(&world.workload)));
@@ -115,35 +117,35 @@ proptest! {
     }
 
     #[test]
-    fn what_others_made_is_neither_written_nor_removed(world in any_world(), jitter: u8) {
+    fn foreign_secrets_are_neither_written_nor_removed(world in any_world(), jitter: u8) {
         let others = |world: &World| -> Vec<_> {
-            let ours = |secret: &&SecretFacts| secret.was_made_for(&world.workload)
+            let is_own = |secret: &&SecretFacts| secret.was_made_for(&world.workload)
                 || secret.managed && secret.owner.as_ref().is_none_or(|owner| {
                     &*owner.reference == "Deployment/payments"
                 });
-            world.secrets.iter().filter(|secret| !ours(secret)).cloned().collect()
+            world.secrets.iter().filter(|secret| !is_own(secret)).cloned().collect()
         };
         let mut after = world.clone();
         for _ in 0..3 {
             let decision = after.decide();
-            after.carry_out(&decision, jitter);
+            after.execute(&decision, jitter);
         }
         prop_assert_eq!(others(&after), others(&world));
     }
 
     #[test]
-    fn the_first_renewal_is_never_after_the_certificate(seconds in 600_u32..2_592_000, jitter: u8) {
+    fn renewal_is_between_half_and_two_thirds_of_the_lifetime(seconds in 600_u32..2_592_000, jitter: u8) {
         let mut world = World::default();
         world.policy.default_duration = Lifetime::from_seconds(seconds);
-        world.carry_out(&world.decide(), jitter);
+        world.execute(&world.decide(), jitter);
         let Plan::Keep { until } = world.decide().plan else { panic!("{:?}", world.decide()) };
-        let life = Duration::seconds(seconds.into());
-        prop_assert!(until >= NOW + life / 2 && until <= NOW + life * 2 / 3);
+        let lifetime = Duration::seconds(seconds.into());
+        prop_assert!(until >= NOW + lifetime / 2 && until <= NOW + lifetime * 2 / 3);
         world.now = until - Duration::SECOND;
         let kept = matches!(world.decide().plan, Plan::Keep { .. });
         prop_assert!(kept);
         world.now = until;
-        let renewed = matches!(world.decide().plan, Plan::Renew(_));
+        let renewed = matches!(world.decide().plan, Plan::Reissue(_));
         prop_assert!(renewed);
     }
 }

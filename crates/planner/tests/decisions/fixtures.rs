@@ -1,18 +1,19 @@
-//! A workload, its Service and a CA, with defaults.
+//! Fixture: a workload, its Service and a CA, with defaults.
 
-use certmint_contract::{
-    DnsName, OptIn, Policy, WorkloadKind, WorkloadRef, annotations, keys, lifetime::BACKDATE,
-};
-use certmint_planner::{
-    Decision, Hosts, IssuedFacts, IssuerFacts, Labels, Observed, Order, Owner, Plan, Pods, RunningPod,
-    SecretFacts, Service, ServiceKind, Workload, plan,
-};
 use std::collections::BTreeMap;
-use time::{Duration, OffsetDateTime, macros::datetime};
+
+use certmint_contract::lifetime::BACKDATE;
+use certmint_contract::{DnsName, OptIn, Policy, WorkloadKind, WorkloadRef, annotations, keys};
+use certmint_planner::{
+    CertificateOrder, Decision, Hosts, IssuedFacts, IssuerFacts, Labels, Observed, Owner, Plan, Pods,
+    RunningPod, SecretFacts, Service, ServiceKind, Workload, plan,
+};
+use time::macros::datetime;
+use time::{Duration, OffsetDateTime};
 
 pub(crate) const NOW: OffsetDateTime = datetime!(2026-03-01 12:00 UTC);
 
-/// The world around one workload, and what carrying out a plan does to it.
+/// State of the cluster around one workload. It can execute plans.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) workload: Workload,
@@ -47,17 +48,17 @@ impl World {
         plan(&Observed { workload, pods, hosts, secrets, issuer: issuer.as_ref(), policy }, *now)
     }
 
-    /// Annotates the workload, in words without the prefix, beside `inject: "true"`.
+    /// Annotates the workload with these keys, given without the prefix, and with `inject: "true"`.
     pub(crate) fn annotated(mut self, pairs: &[(&str, &str)]) -> Self {
         let pairs: Vec<_> =
             pairs.iter().map(|(key, value)| (format!("{}{key}", keys::PREFIX), *value)).collect();
         let pairs = pairs.iter().map(|(key, value)| (key.as_str(), *value));
-        self.workload.request = annotations::parse(pairs.chain([(keys::INJECT, "true")]));
+        self.workload.opt_in = annotations::parse(pairs.chain([(keys::INJECT, "true")]));
         self
     }
 
     pub(crate) fn opted_out(mut self) -> Self {
-        self.workload.request = Ok(OptIn::No);
+        self.workload.opt_in = Ok(OptIn::No);
         self
     }
 
@@ -66,18 +67,18 @@ impl World {
         self
     }
 
-    /// Does what the controller does.
-    pub(crate) fn carry_out(&mut self, decision: &Decision, jitter: u8) {
+    /// Executes a decision as the controller does.
+    pub(crate) fn execute(&mut self, decision: &Decision, jitter: u8) {
         self.hosts = decision.hosts.clone();
         match &decision.plan {
             Plan::Issue(order) => {
                 assert!(self.secrets.iter().all(|secret| secret.name != order.secret_name));
                 self.write(order, jitter);
             }
-            Plan::Renew(order) => {
+            Plan::Reissue(order) => {
                 let before = self.secrets.len();
                 self.secrets.retain(|secret| secret.name != order.secret_name);
-                assert_eq!(self.secrets.len() + 1, before, "only what exists is renewed");
+                assert_eq!(self.secrets.len() + 1, before, "only an existing Secret is reissued");
                 self.write(order, jitter);
             }
             Plan::Keep { .. } | Plan::Refuse(_) | Plan::NotWanted => {}
@@ -89,7 +90,7 @@ impl World {
 
     pub(crate) fn planned(mut self) -> Self {
         let decision = self.decide();
-        self.carry_out(&decision, 128);
+        self.execute(&decision, 128);
         self
     }
 
@@ -98,20 +99,20 @@ impl World {
         self.planned()
     }
 
-    pub(crate) fn certified(&self) -> Vec<&str> {
+    pub(crate) fn issued_names(&self) -> Vec<&str> {
         texts(&self.secrets[0].record.as_ref().unwrap().dns_names)
     }
 
-    /// Decides and carries out until it is settled.
+    /// Decides and executes until nothing is left to do.
     pub(crate) fn settled(mut self) -> Self {
         for _ in 0..2 {
             let decision = self.decide();
-            self.carry_out(&decision, 128);
+            self.execute(&decision, 128);
         }
         self
     }
 
-    fn write(&mut self, order: &Order, jitter: u8) {
+    fn write(&mut self, order: &CertificateOrder, jitter: u8) {
         let issuer = self.issuer.as_ref().unwrap();
         let issued = IssuedFacts {
             issuer: "1551".into(),
@@ -136,13 +137,13 @@ pub(crate) fn deployment(name: &str) -> Workload {
         created: Some(NOW - Duration::hours(1)),
         service_account: name.into(),
         template_labels: labels(&[("app", name), ("tier", "back")]),
-        request: annotations::parse([(keys::INJECT, "true")]),
+        opt_in: annotations::parse([(keys::INJECT, "true")]),
         replicas: None,
         host: None,
     }
 }
 
-/// Selects the deployment of the same name.
+/// Returns a Service that selects the Deployment of the same name.
 pub(crate) fn service(name: &str) -> Service {
     Service {
         name: name.into(),

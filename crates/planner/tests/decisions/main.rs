@@ -1,9 +1,9 @@
-//! What the planner decides, and that carrying it out settles it.
+//! Tests of the planner: what it decides, and that the next plan after an execution is to keep.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that cannot go on fails"
+    reason = "a test that cannot continue fails"
 )]
 
 mod ca;

@@ -1,10 +1,11 @@
-//! Which names a workload has.
+//! Tests of the names that a workload gets from Services and replicas.
 
-use crate::fixtures::{NOW, World, deployment, labels, service, texts};
 use certmint_contract::{ErrorCode, WorkloadKind, WorkloadRef};
 use certmint_planner::{Labels, MAX_NAME_BYTES, MAX_NAMES, Plan, Replicas, Service, ServiceKind, Workload};
 use proptest::prelude::*;
 use time::Duration;
+
+use crate::fixtures::{NOW, World, deployment, labels, service, texts};
 
 fn names(world: &World) -> Vec<String> {
     let Plan::Issue(order) = world.decide().plan else { panic!("{:?}", world.decide()) };
@@ -17,7 +18,7 @@ fn with_service(change: impl FnOnce(&mut Service)) -> World {
     world
 }
 
-/// A Deployment that was created that many seconds ago, without a Service.
+/// Returns a Deployment without a Service that was created this many seconds ago.
 fn created(seconds_ago: i64) -> World {
     let mut world = World { services: Vec::new(), ..World::default() };
     world.workload.created = Some(NOW - Duration::seconds(seconds_ago));
@@ -25,18 +26,18 @@ fn created(seconds_ago: i64) -> World {
 }
 
 #[test]
-fn a_new_workload_waits_for_the_service_that_a_file_has_after_it() {
+fn a_new_workload_waits_for_its_services() {
     let mut world = created(0);
     let Plan::Keep { until } = world.decide().plan else { panic!("{:?}", world.decide()) };
     assert_eq!(until, NOW + Duration::seconds(2));
     world.services = vec![service("payments")];
     assert_eq!(names(&world), ["payments.shop.svc", "payments.shop.svc.cluster.local"]);
-    // Without one it gets a certificate all the same.
+    // After the wait, it gets a certificate without a Service, too.
     assert_eq!(names(&created(2)), [""; 0]);
 }
 
 #[test]
-fn what_no_service_is_expected_for_does_not_wait() {
+fn a_workload_without_expected_services_does_not_wait() {
     for kind in [WorkloadKind::Job, WorkloadKind::CronJob, WorkloadKind::Pod] {
         let mut world = created(0);
         world.workload.reference = WorkloadRef::new(kind, "payments");
@@ -56,14 +57,14 @@ fn stateful_set() -> World {
 }
 
 #[test]
-fn a_service_gives_its_names_with_and_without_the_cluster_domain() {
+fn a_service_gives_names_with_and_without_cluster_domain() {
     assert_eq!(names(&World::default()), ["payments.shop.svc", "payments.shop.svc.cluster.local"]);
     let world = World::default().with_policy(r#"{"clusterDomain":"k8s.example.org"}"#);
     assert_eq!(names(&world), ["payments.shop.svc", "payments.shop.svc.k8s.example.org"]);
 }
 
 #[test]
-fn short_names_are_the_policys_choice() {
+fn the_policy_enables_short_names() {
     let world = World::default().with_policy(r#"{"shortNames":true}"#);
     assert_eq!(
         names(&world),
@@ -72,7 +73,7 @@ fn short_names_are_the_policys_choice() {
 }
 
 #[test]
-fn every_service_that_selects_the_pods_counts() {
+fn every_service_that_selects_the_pods_gives_names() {
     let mut world = World::default();
     world.services.push(Service { selector: labels(&[("tier", "back")]), ..service("all-of-back") });
     assert_eq!(names(&world).len(), 4);
@@ -80,7 +81,7 @@ fn every_service_that_selects_the_pods_counts() {
 }
 
 #[test]
-fn a_service_that_does_not_select_the_pods_gives_nothing() {
+fn a_service_that_does_not_select_the_pods_gives_no_names() {
     assert!(names(&with_service(|service| service.selector = labels(&[("app", "orders")]))).is_empty());
     let more = labels(&[("app", "payments"), ("version", "2")]);
     assert!(names(&with_service(|service| service.selector = more)).is_empty());
@@ -90,7 +91,7 @@ fn a_service_that_does_not_select_the_pods_gives_nothing() {
 }
 
 #[test]
-fn a_stateful_sets_governing_service_names_each_replica_and_the_next() {
+fn a_governing_service_names_each_replica_and_the_next() {
     assert_eq!(
         names(&stateful_set()),
         [
@@ -100,7 +101,7 @@ fn a_stateful_sets_governing_service_names_each_replica_and_the_next() {
             "payments-1.peers.shop.svc.cluster.local",
             "payments-2.peers.shop.svc",
             "payments-2.peers.shop.svc.cluster.local",
-            // So that the next ones need no other certificate.
+            // These names are included so that the next scale-up needs no new certificate.
             "payments-3.peers.shop.svc",
             "payments-3.peers.shop.svc.cluster.local",
             "peers.shop.svc",
@@ -116,14 +117,14 @@ fn a_stateful_sets_governing_service_names_each_replica_and_the_next() {
 }
 
 #[test]
-fn a_replica_has_no_short_name_that_could_be_another_namespaces_service() {
+fn a_replica_has_no_short_names() {
     let world = stateful_set().with_policy(r#"{"shortNames":true}"#);
     let short: Vec<_> = names(&world).into_iter().filter(|name| !name.contains(".svc")).collect();
     assert_eq!(short, ["peers", "peers.shop"]);
 }
 
 #[test]
-fn replicas_have_no_names_without_a_headless_service_that_selects_them() {
+fn replicas_need_a_headless_service_for_their_names() {
     let mut world = stateful_set();
     world.services[0].kind = ServiceKind::ClusterIp;
     assert_eq!(names(&world).len(), 2);
@@ -136,21 +137,25 @@ fn replicas_have_no_names_without_a_headless_service_that_selects_them() {
 }
 
 #[test]
-fn what_no_dns_server_can_have_is_left_out() {
+fn invalid_dns_names_are_left_out() {
     let mut world = stateful_set();
     world.workload.reference = WorkloadRef::new(WorkloadKind::StatefulSet, &"a".repeat(62));
     assert_eq!(names(&world), ["peers.shop.svc", "peers.shop.svc.cluster.local"]);
 }
 
 #[test]
-fn what_a_certificate_has_no_room_for_is_left_out_and_told() {
+fn warns_of_names_that_do_not_fit() {
     let mut world = stateful_set();
     world.workload.replicas.as_mut().unwrap().ordinals = 0..u32::MAX;
     assert_eq!(names(&world).len(), MAX_NAMES);
-    let lacks = world.decide().lacks.unwrap();
-    assert_eq!(lacks.code, ErrorCode::NamesLeftOut);
-    assert!(lacks.message.contains("beginning with payments-249.peers"), "{}", lacks.message);
-    // Services come before replicas, and names that were asked for before Services.
+    let names_left_out = world.decide().names_left_out.unwrap();
+    assert_eq!(names_left_out.code, ErrorCode::NamesLeftOut);
+    assert!(
+        names_left_out.message.contains("beginning with payments-249.peers"),
+        "{}",
+        names_left_out.message
+    );
+    // Services come before replicas, and extra names before Services.
     let mut world = world
         .with_policy(r#"{"extraDnsNames":{"shop":["z.example.com"]}}"#)
         .annotated(&[("dns-names", "z.example.com")]);
@@ -164,17 +169,17 @@ fn what_a_certificate_has_no_room_for_is_left_out_and_told() {
 }
 
 #[test]
-fn a_workload_with_more_hosts_than_a_certificate_has_names_is_renewed() {
+fn a_workload_with_too_many_hosts_is_still_renewed() {
     let mut world = stateful_set();
     world.workload.replicas.as_mut().unwrap().ordinals = 0..400;
     let mut world = world.settled();
     let Plan::Keep { until } = world.decide().plan else { panic!("{:?}", world.decide().plan) };
-    assert!(world.decide().lacks.is_some());
+    assert!(world.decide().names_left_out.is_some());
     world.now = until;
-    assert!(matches!(world.decide().plan, Plan::Renew(_)));
+    assert!(matches!(world.decide().plan, Plan::Reissue(_)));
     world.workload.replicas.as_mut().unwrap().ordinals = 0..401;
     world.now = NOW;
-    assert!(matches!(world.decide().plan, Plan::Keep { .. }), "one more changes nothing");
+    assert!(matches!(world.decide().plan, Plan::Keep { .. }), "one more replica must not cause a reissue");
 }
 
 #[test]
@@ -187,26 +192,26 @@ fn all_names_fit_into_a_handshake() {
     world.services = (0..250).map(long).collect();
     let bytes: usize = names(&world).iter().map(String::len).sum();
     assert!((MAX_NAME_BYTES - 200..=MAX_NAME_BYTES).contains(&bytes), "{bytes}");
-    assert!(world.decide().lacks.is_some());
+    assert!(world.decide().names_left_out.is_some());
     let settled = world.settled().decide().plan;
     assert!(matches!(settled, Plan::Keep { .. }), "{settled:?}");
 }
 
 #[test]
-fn labels_that_are_not_known_give_no_name_and_are_told() {
+fn warns_of_truncated_labels() {
     let mut world = World::default();
-    world.workload.template_labels = world.workload.template_labels.cut();
+    world.workload.template_labels = world.workload.template_labels.truncated();
     assert_eq!(names(&world).len(), 2);
-    let lacks = world.decide().lacks.unwrap();
-    assert!(lacks.message.contains("more labels than Certmint reads"), "{}", lacks.message);
-    // Of a selector that is not known as a whole, what is known is not enough.
+    let names_left_out = world.decide().names_left_out.unwrap();
+    assert!(names_left_out.message.contains("more labels than Certmint reads"), "{}", names_left_out.message);
+    // A truncated selector selects nothing.
     let selector = world.services[0].selector.clone();
-    world.services[0].selector = selector.cut();
+    world.services[0].selector = selector.truncated();
     assert!(names(&world).is_empty());
 }
 
 #[test]
-fn a_workload_without_a_service_gets_its_identity_alone() {
+fn a_workload_without_services_gets_only_its_spiffe_id() {
     let mut world = World::default();
     world.services.clear();
     let Plan::Issue(order) = world.decide().plan else { panic!("{:?}", world.decide()) };
@@ -241,7 +246,7 @@ fn any_workload() -> impl Strategy<Value = Workload> {
 
 proptest! {
     #[test]
-    fn names_are_sorted_unique_and_independent_of_the_services_order(
+    fn names_are_sorted_and_independent_of_the_services_order(
         workload in any_workload(),
         services in prop::collection::vec(any_service(), 0..6),
     ) {
@@ -255,7 +260,7 @@ proptest! {
     }
 
     #[test]
-    fn every_name_is_of_a_service_that_selects_the_pods(
+    fn every_name_belongs_to_a_service_that_selects_the_pods(
         workload in any_workload(),
         services in prop::collection::vec(any_service(), 0..6),
     ) {
@@ -268,13 +273,13 @@ proptest! {
                 let base = format!("{}.shop.svc", service.name);
                 name.starts_with(&base) || name.contains(&format!(".{base}"))
             });
-            prop_assert!(owned, "{name} is nobody's");
+            prop_assert!(owned, "no Service gives {name}");
         }
         prop_assert!(!selecting.is_empty() || names(&world).is_empty());
     }
 
     #[test]
-    fn an_order_never_has_more_names_than_a_certificate_may(
+    fn an_order_never_exceeds_the_limit_of_names(
         workload in any_workload(),
         services in prop::collection::vec(any_service(), 0..6),
     ) {
@@ -283,7 +288,7 @@ proptest! {
         let Plan::Issue(order) = decision.plan else { panic!("{:?}", decision.plan) };
         prop_assert!(order.dns_names.len() <= MAX_NAMES);
         let replicas = world.workload.replicas.as_ref().map_or(0, |replicas| replicas.ordinals.len());
-        if decision.lacks.is_some() {
+        if decision.names_left_out.is_some() {
             prop_assert!(2 * (replicas + 1 + world.services.len()) > MAX_NAMES);
         }
         let settled = world.settled().decide();

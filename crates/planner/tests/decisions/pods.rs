@@ -1,11 +1,13 @@
-//! Names by which some of a workload's pods are reached, but not all.
+//! Tests of names that lead to some of a workload's pods only.
+
+use std::collections::BTreeMap;
+
+use certmint_contract::{WorkloadKind, WorkloadRef};
+use certmint_planner::{GRACE_PERIOD, Plan, PodHost, Replicas, RunningPod, Service, ServiceKind};
+use proptest::prelude::*;
+use time::Duration;
 
 use crate::fixtures::{World, labels, service, texts};
-use certmint_contract::{WorkloadKind, WorkloadRef};
-use certmint_planner::{GRACE, Plan, PodHost, Replicas, RunningPod, Service, ServiceKind};
-use proptest::prelude::*;
-use std::collections::BTreeMap;
-use time::Duration;
 
 fn pod(more: &[(&str, &str)]) -> RunningPod {
     let all = [("app", "payments"), ("tier", "back")].iter().chain(more).copied();
@@ -20,7 +22,7 @@ fn named_pod(hostname: &str, subdomain: &str) -> RunningPod {
     RunningPod { host: Some(PodHost { hostname: hostname.into(), subdomain: subdomain.into() }), ..pod(&[]) }
 }
 
-/// The hosts of an order's names, without the two forms.
+/// Returns the hosts of the ordered names, each once.
 fn hosts(world: &World) -> Vec<String> {
     let Plan::Issue(order) = world.decide().plan else { panic!("{:?}", world.decide()) };
     let names = texts(&order.dns_names);
@@ -36,38 +38,38 @@ fn database() -> World {
 }
 
 #[test]
-fn a_service_of_the_leader_gives_its_name_once_a_pod_leads() {
+fn a_leader_service_gives_its_name_while_a_pod_leads() {
     let mut world = database();
     assert_eq!(hosts(&world), [""; 0]);
     world.running = vec![pod(&[("role", "replica")]), pod(&[("role", "leader")])];
     assert_eq!(hosts(&world), ["leader"]);
-    // Not by the labels of two pods together.
+    // The labels of two pods together do not match.
     world.services[0] = selecting("leader", &[("role", "leader"), ("zone", "a")]);
     world.running = vec![pod(&[("zone", "a")]), pod(&[("role", "leader")])];
     assert_eq!(hosts(&world), [""; 0]);
 }
 
 #[test]
-fn a_leader_that_moves_from_pod_to_pod_issues_nothing() {
+fn a_change_of_the_leader_pod_reissues_nothing() {
     let mut world = database();
     world.running = vec![pod(&[("role", "leader"), ("x", "0")]), pod(&[("x", "1")])];
     let mut world = world.settled();
     let before = world.secrets.clone();
     for round in 0..10 {
-        // For a while nobody leads.
+        // For a while no pod leads.
         world.running = vec![pod(&[("x", "0")]), pod(&[("x", "1")])];
-        world = world.planned().later(GRACE - Duration::SECOND);
+        world = world.planned().later(GRACE_PERIOD - Duration::SECOND);
         let leader = if round % 2 == 0 { "1" } else { "0" };
         world.running.push(pod(&[("role", "leader"), ("x", leader)]));
         world = world.planned().later(Duration::minutes(5));
     }
     assert_eq!(world.secrets, before);
     world.running.clear();
-    assert!(world.planned().later(GRACE).certified().is_empty());
+    assert!(world.planned().later(GRACE_PERIOD).issued_names().is_empty());
 }
 
 #[test]
-fn a_service_for_each_replica_is_known_before_its_pod() {
+fn a_service_for_one_replica_counts_before_its_pod_exists() {
     let mut world = database();
     let of = |index: u32| {
         let pod = format!("db-{index}");
@@ -77,7 +79,7 @@ fn a_service_for_each_replica_is_known_before_its_pod() {
         )
     };
     world.services = (0..6).map(of).collect();
-    // Those of two replicas, and of the next.
+    // Services of the two replicas and of the next one.
     assert_eq!(hosts(&world), ["to-0", "to-1", "to-2"]);
     for (key, value) in [
         ("statefulset.kubernetes.io/pod-name", "db-01"),
@@ -99,7 +101,7 @@ fn a_service_for_each_replica_is_known_before_its_pod() {
 }
 
 #[test]
-fn the_pods_of_an_indexed_job_have_names_below_their_subdomain() {
+fn pods_of_an_indexed_job_have_names_below_their_subdomain() {
     let mut world = World::default();
     world.workload.reference = WorkloadRef::new(WorkloadKind::Job, "train");
     world.workload.replicas = Some(Replicas { governing_service: "workers".into(), ordinals: 0..3 });
@@ -114,7 +116,7 @@ fn the_pods_of_an_indexed_job_have_names_below_their_subdomain() {
 }
 
 #[test]
-fn a_pod_with_hostname_and_subdomain_has_its_name_below_the_headless_service_that_selects_it() {
+fn a_pod_host_needs_a_headless_service_that_selects_it() {
     let sub = Service { kind: ServiceKind::Headless, ..selecting("sub", &[("app", "payments")]) };
     let mut world = World { services: vec![sub], ..World::default() };
     world.workload.host = Some(PodHost { hostname: "one".into(), subdomain: "sub".into() });
@@ -127,14 +129,14 @@ fn a_pod_with_hostname_and_subdomain_has_its_name_below_the_headless_service_tha
 }
 
 #[test]
-fn services_of_another_namespace_or_without_a_selector_give_nothing_whatever_pods_have() {
+fn services_that_cannot_select_pods_give_no_names() {
     let mut world = database();
     world.running = vec![pod(&[("role", "leader")])];
     for change in [
         (|service: &mut Service| service.namespace = "other".parse().unwrap()) as fn(&mut Service),
         |service| service.selector = labels(&[]),
         |service| service.kind = ServiceKind::ExternalName,
-        |service| service.selector = std::mem::take(&mut service.selector).cut(),
+        |service| service.selector = std::mem::take(&mut service.selector).truncated(),
     ] {
         let mut world = world.clone();
         change(&mut world.services[0]);
@@ -180,7 +182,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn every_name_leads_to_a_pod_and_every_pod_that_is_reached_has_the_name(
+    fn every_name_leads_to_a_pod_that_has_the_name(
         template in any_labels(),
         services in prop::collection::vec(any_service(), 0..5),
         running in prop::collection::vec(any_pod(), 0..5),
@@ -206,9 +208,9 @@ proptest! {
                     && pods.iter().any(|pod| selects(found, pod))
                     && (hostname.is_none() || found.kind == ServiceKind::Headless)
             });
-            prop_assert!(reached, "{host} is nobody's");
+            prop_assert!(reached, "no Service gives {host}");
             let is_called = |pod: &&RunningPod| pod.host.as_ref().is_some_and(|host| Some(&*host.hostname) == hostname);
-            prop_assert!(hostname.is_none() || pods.iter().any(is_called), "{host} is no pod's");
+            prop_assert!(hostname.is_none() || pods.iter().any(is_called), "no pod has the host {host}");
         }
         let settled = world.settled().decide().plan;
         prop_assert!(matches!(settled, Plan::Keep { .. }), "{settled:?}");

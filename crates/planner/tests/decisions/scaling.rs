@@ -1,10 +1,11 @@
-//! Replicas that come and go.
+//! Tests of names while a workload is scaled.
 
-use crate::fixtures::{World, service};
 use certmint_contract::{WorkloadKind, WorkloadRef};
-use certmint_planner::{GRACE, Plan, Replicas, Service, ServiceKind};
+use certmint_planner::{GRACE_PERIOD, Plan, Replicas, Service, ServiceKind};
 use proptest::prelude::*;
 use time::Duration;
+
+use crate::fixtures::{World, service};
 
 fn replicas(count: u32) -> World {
     let mut world = World::default();
@@ -15,16 +16,16 @@ fn replicas(count: u32) -> World {
     world
 }
 
-/// Scales, and tells whether that issued a certificate.
+/// Scales the workload, and returns whether that caused a new certificate.
 fn scaled(world: &mut World, count: u32) -> bool {
     world.workload.replicas.as_mut().unwrap().ordinals = 0..count;
     let before = world.secrets.clone();
-    *world = world.clone().planned().later(GRACE).later(Duration::SECOND);
+    *world = world.clone().planned().later(GRACE_PERIOD).later(Duration::SECOND);
     before != world.secrets
 }
 
 #[test]
-fn scaling_step_by_step_issues_a_certificate_at_each_power_of_two() {
+fn scaling_up_reissues_at_each_power_of_two() {
     let mut world = replicas(1).settled();
     let issued: Vec<u32> = (2..=64).filter(|count| scaled(&mut world, *count)).collect();
     assert_eq!(issued, [2, 4, 8, 16, 32, 64]);
@@ -33,7 +34,7 @@ fn scaling_step_by_step_issues_a_certificate_at_each_power_of_two() {
 }
 
 #[test]
-fn an_autoscaler_that_cannot_decide_issues_nothing() {
+fn repeated_scaling_up_and_down_reissues_nothing() {
     let mut world = replicas(4).settled();
     assert!(!(0..20).any(|round| scaled(&mut world, if round % 2 == 0 { 3 } else { 4 })));
     let mut world = replicas(7).settled();
@@ -42,22 +43,22 @@ fn an_autoscaler_that_cannot_decide_issues_nothing() {
 }
 
 proptest! {
-    // Each plan of a hundred replicas has some hundred names.
+    // Each plan for a hundred replicas has hundreds of names, so few cases are enough.
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn each_replica_and_the_next_has_its_name_however_they_are_scaled(
+    fn each_replica_and_the_next_always_have_their_names(
         counts in prop::collection::vec(0_u32..100, 1..12),
     ) {
         let mut world = replicas(counts[0]).settled();
         for count in counts {
             scaled(&mut world, count);
-            let names = world.certified();
+            let names = world.issued_names();
             for ordinal in 0..=count {
                 let name = format!("db-{ordinal}.peers.shop.svc");
                 prop_assert!(names.contains(&&*name), "{count}: {name}");
             }
-            // Some more, but not any number.
+            // More names are allowed, up to the limit.
             let most = usize::try_from(4 * (count + 1)).unwrap().max(8);
             prop_assert!(names.len() <= 2 * (most + 1), "{count}: {}", names.len());
             let settled = world.decide().plan;

@@ -1,10 +1,12 @@
-//! What happens with Secrets.
+//! Tests of the plan for Secrets.
 
-use crate::fixtures::{NOW, World, deployment, managed, owner, service, texts};
+use std::collections::BTreeMap;
+
 use certmint_contract::{DnsName, ErrorCode, KeyAlgorithm, keys};
 use certmint_planner::{Hosts, MAX_NAMES, Owner, Plan, Record, RecordError, Refusal, SecretFacts, Service};
-use std::collections::BTreeMap;
 use time::Duration;
+
+use crate::fixtures::{NOW, World, deployment, managed, owner, service, texts};
 
 fn refusal(world: &World) -> Refusal {
     let decision = world.decide();
@@ -13,12 +15,12 @@ fn refusal(world: &World) -> Refusal {
     refusal
 }
 
-/// Why the settled world's Secret is replaced after a change.
-fn renewal(change: impl FnOnce(&mut World)) -> String {
+/// Returns the reason for which the settled world's Secret is reissued after a change.
+fn reissue_reason(change: impl FnOnce(&mut World)) -> String {
     let mut world = World::default().settled();
     assert!(matches!(world.decide().plan, Plan::Keep { .. }));
     change(&mut world);
-    let Plan::Renew(order) = world.decide().plan else { panic!("{:?}", world.decide()) };
+    let Plan::Reissue(order) = world.decide().plan else { panic!("{:?}", world.decide()) };
     order.reason.to_string()
 }
 
@@ -28,7 +30,7 @@ fn foreign(world: &World) -> SecretFacts {
 }
 
 #[test]
-fn the_first_certificate_is_ordered_with_everything_in_it() {
+fn the_first_order_is_complete() {
     let Plan::Issue(order) = World::default().decide().plan else { panic!() };
     assert_eq!(order.secret_name.as_str(), "payments-certmint-tls");
     assert_eq!(texts(&order.dns_names), ["payments.shop.svc", "payments.shop.svc.cluster.local"]);
@@ -39,7 +41,7 @@ fn the_first_certificate_is_ordered_with_everything_in_it() {
 }
 
 #[test]
-fn annotations_shape_the_order() {
+fn annotations_determine_the_order() {
     let world =
         World::default().with_policy(r#"{"extraDnsNames":{"shop":["pay.example.com"]}}"#).annotated(&[
             ("secret-name", "my-tls"),
@@ -63,34 +65,34 @@ fn a_fresh_certificate_is_kept_until_renewal_is_due() {
 }
 
 #[test]
-fn every_reason_is_told_in_words() {
-    assert_eq!(renewal(|world| world.now += Duration::hours(17)), "renewal due");
+fn every_reason_has_a_text() {
+    assert_eq!(reissue_reason(|world| world.now += Duration::hours(17)), "renewal due");
     let renamed = |world: &mut World| {
         world.services[0].name = "pay".into();
         world.hosts = Hosts::default();
     };
     assert_eq!(
-        renewal(renamed),
+        reissue_reason(renamed),
         "names changed: +pay.shop.svc +pay.shop.svc.cluster.local -payments.shop.svc -payments.shop.svc.cluster.local"
     );
     let account = |world: &mut World| world.workload.service_account = "clerk".into();
-    assert_eq!(renewal(account), "identity changed, was spiffe://cluster.local/ns/shop/sa/payments");
+    assert_eq!(reissue_reason(account), "identity changed, was spiffe://cluster.local/ns/shop/sa/payments");
     let algorithm = |world: &mut World| *world = world.clone().annotated(&[("key-algorithm", "ed25519")]);
-    assert_eq!(renewal(algorithm), "key algorithm changed, was ecdsa-p256");
+    assert_eq!(reissue_reason(algorithm), "key algorithm changed, was ecdsa-p256");
     let duration = |world: &mut World| *world = world.clone().annotated(&[("duration", "2h")]);
-    assert_eq!(renewal(duration), "duration changed, was 24h");
+    assert_eq!(reissue_reason(duration), "duration changed, was 24h");
     let root = |world: &mut World| world.issuer.as_mut().unwrap().root = "cd02".into();
-    assert_eq!(renewal(root), "root changed");
-    assert_eq!(renewal(|world| world.workload.uid = "payments-2".into()), "owner changed");
-    assert_eq!(renewal(|world| world.secrets[0].owner = None), "owner changed");
+    assert_eq!(reissue_reason(root), "root changed");
+    assert_eq!(reissue_reason(|world| world.workload.uid = "payments-2".into()), "owner changed");
+    assert_eq!(reissue_reason(|world| world.secrets[0].owner = None), "owner changed");
     let damage = |world: &mut World| world.secrets[0].damage = Some("the key does not fit".into());
-    assert_eq!(renewal(damage), "damaged: the key does not fit");
+    assert_eq!(reissue_reason(damage), "damaged: the key does not fit");
     let label = |world: &mut World| world.secrets[0].managed = false;
-    assert_eq!(renewal(label), "damaged: label certmint.dev/managed is missing");
+    assert_eq!(reissue_reason(label), "damaged: label certmint.dev/managed is missing");
 }
 
 #[test]
-fn another_issuing_ca_of_the_same_root_changes_nothing_until_renewal_is_due() {
+fn another_issuing_ca_of_the_same_root_changes_nothing() {
     let mut world = World::default().settled();
     let record = world.secrets[0].record.as_mut().unwrap();
     record.issuer = "0dd1".into();
@@ -99,7 +101,7 @@ fn another_issuing_ca_of_the_same_root_changes_nothing_until_renewal_is_due() {
 }
 
 #[test]
-fn towards_the_end_of_the_ca_nothing_is_renewed_that_would_end_no_later() {
+fn renews_nothing_that_would_end_no_later() {
     let mut world = World::default();
     let end = NOW + Duration::hours(6);
     world.issuer.as_mut().unwrap().not_after = end;
@@ -110,14 +112,14 @@ fn towards_the_end_of_the_ca_nothing_is_renewed_that_would_end_no_later() {
     }
     world.now = end;
     assert_eq!(refusal(&world).code, ErrorCode::CaUnavailable);
-    // A successor is worth one.
+    // A new issuing CA that ends later makes a renewal useful.
     world.now = end - Duration::hours(1);
     world.issuer.as_mut().unwrap().not_after = end + Duration::days(90);
-    assert!(matches!(world.decide().plan, Plan::Renew(_)));
+    assert!(matches!(world.decide().plan, Plan::Reissue(_)));
 }
 
 #[test]
-fn any_annotation_of_ours_that_is_lost_or_spoiled_is_repaired() {
+fn a_missing_or_invalid_annotation_is_repaired() {
     let world = World::default().settled();
     let written = world.secrets[0].record.as_ref().unwrap().annotations();
     for key in written.keys() {
@@ -126,13 +128,13 @@ fn any_annotation_of_ours_that_is_lost_or_spoiled_is_repaired() {
             let own = Some(owner(&world.workload));
             let name = world.secrets[0].name.clone();
             world.secrets = vec![SecretFacts::new(name, "s", &managed(), annotations, own)];
-            let Plan::Renew(order) = world.decide().plan else { panic!("{key}: {:?}", world.decide()) };
+            let Plan::Reissue(order) = world.decide().plan else { panic!("{key}: {:?}", world.decide()) };
             order.reason.to_string()
         };
         let mut annotations = written.clone();
         annotations.remove(key);
         assert_eq!(repair(&annotations), format!("damaged: {}", RecordError::Missing(leak(key))));
-        // These are compared with the certificate itself, when somebody else wrote the Secret.
+        // The controller compares these with the certificate itself.
         if ![keys::SERIAL, keys::ISSUER].contains(&key.as_str()) {
             annotations.insert(key.clone(), "*spoiled*".into());
             repair(&annotations);
@@ -145,7 +147,7 @@ fn leak(key: &str) -> &'static str {
 }
 
 #[test]
-fn a_list_of_more_names_than_there_can_be_is_not_read() {
+fn rejects_a_list_of_too_many_names() {
     let world = World::default().settled();
     let mut annotations = world.secrets[0].record.as_ref().unwrap().annotations();
     annotations.insert(keys::DNS_NAMES.into(), "a,".repeat(MAX_NAMES));
@@ -156,13 +158,13 @@ fn a_list_of_more_names_than_there_can_be_is_not_read() {
 }
 
 #[test]
-fn a_reason_that_names_hundreds_stays_short() {
+fn the_text_of_a_reason_stays_short() {
     let many = |prefix: &str| -> Vec<_> {
         (0..MAX_NAMES / 2)
             .map(|index| Service { name: format!("{prefix}-{index}").into(), ..service("payments") })
             .collect()
     };
-    let reason = renewal(|world| {
+    let reason = reissue_reason(|world| {
         *world = World { services: many("blue"), ..World::default() }.settled();
         world.services = many("green");
     });
@@ -171,34 +173,34 @@ fn a_reason_that_names_hundreds_stays_short() {
 }
 
 #[test]
-fn a_renewal_annotation_set_by_hand_defers_nothing() {
+fn an_edited_annotation_cannot_delay_renewal() {
     let mut world = World::default().settled();
     let record = world.secrets[0].record.as_mut().unwrap();
     record.renew_at = NOW + Duration::days(365);
     world.now += Duration::hours(16);
-    assert!(matches!(world.decide().plan, Plan::Renew(_)));
+    assert!(matches!(world.decide().plan, Plan::Reissue(_)));
 }
 
 #[test]
-fn a_certificate_of_a_clock_that_was_ahead_is_replaced() {
-    let reason = renewal(|world| world.now -= Duration::hours(1));
+fn reissues_a_certificate_that_is_not_valid_yet() {
+    let reason = reissue_reason(|world| world.now -= Duration::hours(1));
     assert_eq!(reason, "damaged: the certificate is not valid yet");
 }
 
 #[test]
-fn a_foreign_secret_is_never_touched() {
+fn a_foreign_secret_is_never_changed() {
     let mut world = World::default();
     world.secrets.push(foreign(&world));
     let Refusal { code, message } = refusal(&world);
     assert_eq!(code, ErrorCode::ForeignSecret);
     assert_eq!(
         message,
-        "Deployment/payments in shop: Secret payments-certmint-tls exists and was not made by Certmint, so it stays as it is; remove it, or write another certmint.dev/secret-name"
+        "Deployment/payments in shop: Secret payments-certmint-tls exists and was not created by Certmint, so Certmint does not change it; delete it, or set another certmint.dev/secret-name"
     );
-    // Not even with the right owner: without our label nothing says that we made it.
+    // The right owner alone is not proof that Certmint created the Secret.
     world.secrets[0].owner = Some(owner(&world.workload));
     assert_eq!(refusal(&world).code, ErrorCode::ForeignSecret);
-    // Nor with our label alone.
+    // Certmint's label alone is not proof either.
     world.secrets[0] = SecretFacts { managed: true, owner: None, ..foreign(&world) };
     assert_eq!(refusal(&world).code, ErrorCode::ForeignSecret);
 }
@@ -211,30 +213,30 @@ fn two_workloads_cannot_share_a_secret() {
     let refused = refusal(&world);
     assert_eq!(refused.code, ErrorCode::SecretClaimed);
     assert!(refused.message.contains("belongs to Deployment/payments"), "{}", refused.message);
-    // An annotation alone speaks for its workload when the owner was lost.
+    // The annotation names the workload when the owner reference is missing.
     world.secrets[0].owner = None;
     assert_eq!(refusal(&world).code, ErrorCode::SecretClaimed);
-    // An owner of a kind we do not know is somebody all the same.
+    // An owner of an unsupported kind counts, too.
     world.secrets[0].owner = Some(Owner { reference: "Rollout/orders".into(), uid: "r".into() });
     assert_eq!(refusal(&world).code, ErrorCode::SecretClaimed);
 }
 
 #[test]
-fn a_renamed_secret_goes_once_the_new_one_stands() {
+fn the_old_secret_is_removed_after_the_new_one_exists() {
     let mut world = World::default().settled().annotated(&[("secret-name", "my-tls")]);
     let first = world.decide();
     assert!(matches!(first.plan, Plan::Issue(_)) && first.remove.is_empty(), "{first:?}");
-    world.carry_out(&first, 0);
+    world.execute(&first, 0);
     let second = world.decide();
     assert!(matches!(second.plan, Plan::Keep { .. }), "{second:?}");
     assert_eq!(second.remove[0].name.as_str(), "payments-certmint-tls");
     assert_eq!(second.remove.len(), 1);
-    world.carry_out(&second, 0);
+    world.execute(&second, 0);
     assert!(world.decide().remove.is_empty());
 }
 
 #[test]
-fn opting_out_removes_what_is_the_workloads_own_and_nothing_else() {
+fn opting_out_removes_only_the_workloads_own_secret() {
     let mut world = World::default().settled().opted_out();
     let decision = world.decide();
     assert_eq!(decision.plan, Plan::NotWanted);
@@ -243,7 +245,7 @@ fn opting_out_removes_what_is_the_workloads_own_and_nothing_else() {
         foreign(&world),
         SecretFacts { owner: Some(owner(&deployment("orders"))), ..world.secrets[0].clone() },
         SecretFacts { managed: false, ..world.secrets[0].clone() },
-        // A user's own, with our label and their Deployment as its owner.
+        // A foreign Secret with Certmint's label and the Deployment as its owner.
         SecretFacts { record: foreign(&world).record, ..world.secrets[0].clone() },
     ] {
         world.secrets = vec![secret];
@@ -252,7 +254,7 @@ fn opting_out_removes_what_is_the_workloads_own_and_nothing_else() {
 }
 
 #[test]
-fn what_is_not_allowed_is_refused_all_at_once() {
+fn a_refusal_lists_every_violation() {
     let world = World::default().with_policy(r#"{"keyAlgorithms":["ecdsa-p256"]}"#).annotated(&[
         ("duration", "365d"),
         ("key-algorithm", "rsa-4096"),
@@ -269,7 +271,7 @@ fn what_is_not_allowed_is_refused_all_at_once() {
 }
 
 #[test]
-fn a_mode_that_is_not_built_yet_is_refused_by_name() {
+fn refuses_unsupported_modes() {
     for mode in ["pod", "kubelet"] {
         let Refusal { code, message } = refusal(&World::default().annotated(&[("mode", mode)]));
         assert_eq!(code, ErrorCode::UnsupportedMode);
@@ -278,14 +280,14 @@ fn a_mode_that_is_not_built_yet_is_refused_by_name() {
 }
 
 #[test]
-fn faulty_annotations_are_refused_with_every_fault() {
+fn a_refusal_lists_every_annotation_error() {
     let refused = refusal(&World::default().annotated(&[("duration", "banana"), ("mdoe", "secret")]));
     assert_eq!(refused.code, ErrorCode::UnknownAnnotation);
     assert!(refused.message.contains("banana") && refused.message.contains("certmint.dev/mdoe"));
 }
 
 #[test]
-fn without_a_ca_what_is_there_is_kept_and_nothing_is_ordered() {
+fn without_a_ca_certificates_are_kept_and_none_is_ordered() {
     let mut world = World::default().settled();
     world.issuer = None;
     assert!(matches!(world.decide().plan, Plan::Keep { .. }));
@@ -297,7 +299,7 @@ fn without_a_ca_what_is_there_is_kept_and_nothing_is_ordered() {
 }
 
 #[test]
-fn an_annotation_of_no_names_reads_back() {
+fn an_empty_list_of_names_can_be_read_back() {
     let mut world = World::default();
     world.services.clear();
     let world = world.settled();

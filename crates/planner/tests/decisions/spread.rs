@@ -1,11 +1,12 @@
-//! Changes of the policy that can wait.
+//! Tests of delayed changes of the policy.
 
-use crate::fixtures::{NOW, World, deployment};
 use certmint_contract::{KeyAlgorithm, Lifetime};
-use certmint_planner::{Plan, SPREAD};
+use certmint_planner::{Plan, SPREAD_WINDOW};
 use time::Duration;
 
-/// Workloads whose certificates were issued an hour before the policy's default changes.
+use crate::fixtures::{NOW, World, deployment};
+
+/// Returns workloads whose certificates were issued before the policy's default duration changed.
 fn workloads() -> Vec<World> {
     let of = |index: usize| {
         let mut world = World { workload: deployment("payments"), ..World::default() };
@@ -18,15 +19,15 @@ fn workloads() -> Vec<World> {
 }
 
 #[test]
-fn another_default_is_carried_out_within_an_hour_and_not_at_once() {
+fn a_new_default_is_applied_within_an_hour() {
     let mut worlds = workloads();
     let mut issued = Vec::new();
     for _ in 0..=60 {
-        let due = worlds.iter_mut().filter(|world| matches!(world.decide().plan, Plan::Renew(_)));
+        let due = worlds.iter_mut().filter(|world| matches!(world.decide().plan, Plan::Reissue(_)));
         issued.push(due.count());
         for world in &mut worlds {
             let decision = world.decide();
-            world.carry_out(&decision, 0);
+            world.execute(&decision, 0);
             world.now += Duration::MINUTE;
         }
     }
@@ -36,32 +37,32 @@ fn another_default_is_carried_out_within_an_hour_and_not_at_once() {
 }
 
 #[test]
-fn each_workload_is_looked_at_when_its_turn_comes() {
+fn each_workload_is_planned_in_its_slot() {
     for mut world in workloads().into_iter().take(100) {
         if let Plan::Keep { until } = world.decide().plan {
-            assert!(until > NOW && until <= NOW + SPREAD);
+            assert!(until > NOW && until <= NOW + SPREAD_WINDOW);
             world.now = until;
         }
         let plan = world.decide().plan;
-        assert!(matches!(plan, Plan::Renew(_)), "{plan:?}");
+        assert!(matches!(plan, Plan::Reissue(_)), "{plan:?}");
     }
 }
 
 #[test]
-fn what_the_workload_itself_asks_for_counts_at_once() {
+fn settings_of_the_workload_take_effect_at_once() {
     let world = workloads().swap_remove(0);
     for asks in [("duration", "6h"), ("key-algorithm", "ed25519")] {
         let plan = world.clone().annotated(&[asks]).decide().plan;
-        assert!(matches!(plan, Plan::Renew(_)), "{asks:?}: {plan:?}");
+        assert!(matches!(plan, Plan::Reissue(_)), "{asks:?}: {plan:?}");
     }
 }
 
 #[test]
-fn names_and_identities_do_not_wait_for_it() {
+fn changes_of_names_and_identity_are_not_delayed() {
     let mut world =
         workloads().into_iter().find(|world| matches!(world.decide().plan, Plan::Keep { .. })).unwrap();
     world.workload.service_account = "clerk".into();
-    let Plan::Renew(order) = world.decide().plan else { panic!("{:?}", world.decide().plan) };
+    let Plan::Reissue(order) = world.decide().plan else { panic!("{:?}", world.decide().plan) };
     assert_eq!(order.lifetime, Lifetime::from_seconds(12 * 3600));
     assert_eq!(order.key_algorithm, KeyAlgorithm::default());
 }

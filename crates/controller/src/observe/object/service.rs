@@ -40,6 +40,6 @@ impl WatchedObject {
 impl From<LabelMap> for Labels {
     fn from(map: LabelMap) -> Self {
         let labels = Self::from(map.kept);
-        if map.is_cut { labels.cut() } else { labels }
+        if map.is_cut { labels.truncated() } else { labels }
     }
 }

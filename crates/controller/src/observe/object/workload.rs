@@ -27,7 +27,7 @@ impl WatchedObject {
             return Ok(None);
         }
         let workload = self.read_workload(kind)?;
-        Ok((workload.request == Ok(OptIn::No)).then_some(workload))
+        Ok((workload.opt_in == Ok(OptIn::No)).then_some(workload))
     }
 
     /// Returns whether the workload's pod template has the annotation that opts its pods in. The workload's own
@@ -67,7 +67,7 @@ impl WatchedObject {
             uid: self.uid().into(),
             created: self.created(),
             service_account: template.spec.service_account().into(),
-            request: annotations::parse(self.effective_annotations(&template.metadata.annotations.0)),
+            opt_in: annotations::parse(self.effective_annotations(&template.metadata.annotations.0)),
             template_labels: template.metadata.labels.into(),
             replicas,
             host,

@@ -78,7 +78,7 @@ fn pods_have_individual_and_shared_labels() {
     let workload = pod.as_workload(&namespace("shop"), "db-0");
     assert_eq!(workload.reference.to_string(), "Pod/db-0");
     assert_eq!(workload.template_labels.get("statefulset.kubernetes.io/pod-name"), Some("db-0"));
-    let Ok(OptIn::Yes(request)) = workload.request else { panic!() };
+    let Ok(OptIn::Yes(request)) = workload.opt_in else { panic!() };
     assert_eq!(request.secret_name, None, "all pods of the Deployment would want it");
 }
 

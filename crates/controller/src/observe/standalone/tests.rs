@@ -74,7 +74,7 @@ async fn unserved_pods_become_standalone_waiting_ones_sooner() {
     assert_eq!(standalone_within(&cache, 300).await, ["runs"]);
     let workload = cache.standalone_pod(&"shop".parse().unwrap(), "waits", "waits").unwrap();
     assert_eq!((&*workload.service_account, workload.template_labels.get("app")), ("web", Some("web")));
-    assert!(matches!(workload.request, Ok(OptIn::Yes(_))));
+    assert!(matches!(workload.opt_in, Ok(OptIn::Yes(_))));
     assert_eq!(cache.standalone_pods().len(), 2);
     // The workload opts in after all.
     cache.insert_workload(WorkloadKind::Deployment, &watched(&deployment(opted_in(), "web")));

@@ -5,14 +5,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
-use crate::testing::RefusingServer;
+use crate::testing::UnavailableApiServer;
 
 fn added(name: &str, version: &str) -> String {
     format!("{{\"type\":\"ADDED\",\"object\":{}}}\n", deployment(name, version, template(name)))
 }
 
 /// Starts a watch of Deployments, whose first list is empty.
-async fn start_empty_watch() -> (Arc<Queue<WorkloadKey>>, ApiServer) {
+async fn start_empty_watch() -> (Arc<Queue<WorkloadKey>>, MockApiServer) {
     let (_cache, queue, mut server) = start_watch(WatchedKind::Workload(WorkloadKind::Deployment));
     server.expect("GET", DEPLOYMENTS).await.ok(list(&[], "3"));
     (queue, server)
@@ -73,7 +73,7 @@ async fn waits_before_it_retries_a_failing_api_server() {
 }
 
 /// Answers a list or a watch with one Deployment.
-async fn answer_with(server: &mut ApiServer, name: &str, version: &str) {
+async fn answer_with(server: &mut MockApiServer, name: &str, version: &str) {
     let call = server.expect("GET", DEPLOYMENTS).await;
     if call.path.contains("watch=true") {
         call.events(&[("ADDED", deployment(name, version, template(name)))]);
@@ -84,7 +84,7 @@ async fn answer_with(server: &mut ApiServer, name: &str, version: &str) {
 
 #[tokio::test]
 async fn only_the_backoff_decides_the_waits_after_503() {
-    let server = RefusingServer::start("503 Service Unavailable").await;
+    let server = UnavailableApiServer::start("503 Service Unavailable").await;
     let client = crate::api::client(server.config()).unwrap();
     let cache = Cache::new(Arc::new(Queue::default()), 1);
     let source = source_of(WatchedKind::Workload(WorkloadKind::Deployment));

@@ -31,7 +31,7 @@ async fn a_pod_without_a_workload_is_one_until_it_finishes() {
     assert_eq!(queue.next().await, key("rc-1"));
     let workload = cache.workload(&key("rc-1")).unwrap();
     assert_eq!((&*workload.service_account, workload.template_labels.get("app")), ("clerk", Some("rc")));
-    assert!(matches!(workload.request, Ok(OptIn::Yes(_))));
+    assert!(matches!(workload.opt_in, Ok(OptIn::Yes(_))));
     assert_eq!(cache.workload(&key("web-1")), None);
     queue.done(key("rc-1"), WorkOutcome::Settled);
 

@@ -49,7 +49,7 @@ async fn lists_services_when_a_namespace_comes_into_use() {
     let key = queue.next().await;
     queue.done(key, WorkOutcome::Settled);
     // The watch reports a deleted Service before the listing, which is older, arrives.
-    let mut calls = [server.any().await, server.any().await];
+    let mut calls = [server.next_call().await, server.next_call().await];
     calls.sort_by_key(|call| call.path.clone());
     let [listing, watch] = calls;
     assert!(listing.path.starts_with("/api/v1/namespaces/shop/services?"), "{}", listing.path);

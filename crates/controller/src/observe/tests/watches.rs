@@ -13,7 +13,7 @@ async fn skips_an_object_that_cannot_be_read() {
     assert_eq!(cache.workload(&key("broken")), None);
     let payments = cache.workload(&key("payments")).unwrap();
     assert_eq!(&*payments.service_account, "payments");
-    assert!(matches!(payments.request, Ok(OptIn::Yes(_))));
+    assert!(matches!(payments.opt_in, Ok(OptIn::Yes(_))));
     assert_eq!(queue.next().await, key("payments"));
 
     let call = server.expect("GET", DEPLOYMENTS).await;

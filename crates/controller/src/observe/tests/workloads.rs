@@ -75,7 +75,7 @@ fn copied_annotations_count_only_with_their_original() {
         let mut job = deployment("payments", "1", template);
         job["metadata"]["annotations"] = own;
         let object = watched(&job);
-        object.workload(WorkloadKind::Job).unwrap().unwrap().request
+        object.workload(WorkloadKind::Job).unwrap().unwrap().opt_in
     };
     assert!(matches!(request(json!({ "certmint.dev/inject": "true" })), Ok(OptIn::Yes(_))));
     assert_eq!(request(json!({})), Ok(OptIn::No));

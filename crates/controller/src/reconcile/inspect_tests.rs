@@ -1,14 +1,14 @@
-use super::{
-    fixture::{SECRET, SECRETS, fixture, replaced, seen, workload},
-    *,
-};
+use std::sync::Arc;
+
 use certmint_contract::{Policy, WorkloadKind, WorkloadRef};
 use certmint_planner::{Hosts, plan};
 use serde_json::json;
-use std::sync::Arc;
+
+use super::fixture::{SECRET, SECRETS, fixture, replaced, seen, workload};
+use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_was_put_back_with_another_key_is_replaced_before_its_watch_tells_of_it() {
+async fn a_restored_secret_with_another_key_is_replaced_at_once() {
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;
     let name = "payments-certmint-tls".parse().unwrap();
@@ -24,7 +24,7 @@ async fn a_secret_that_was_put_back_with_another_key_is_replaced_before_its_watc
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_says_it_is_anothers_is_replaced_and_one_that_does_not_say_whose_it_is_is_kept() {
+async fn a_secret_that_names_another_workload_is_replaced() {
     for (workload, kept) in
         [(Some("U3RhdGVmdWxTZXQvcGF5bWVudHM="), false), (Some("/w=="), false), (None, true)]
     {
@@ -53,7 +53,7 @@ async fn a_secret_that_says_it_is_anothers_is_replaced_and_one_that_does_not_say
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_secret_of_another_is_not_damaged_because_a_workload_wants_its_name() {
+async fn the_secret_of_another_workload_is_not_damaged() {
     let mut fixture = fixture();
     let secret = fixture.issue().await;
     fixture.reasons();
@@ -66,16 +66,16 @@ async fn the_secret_of_another_is_not_damaged_because_a_workload_wants_its_name(
     fixture.cache.insert_workload(WorkloadKind::Deployment, &seen(&other));
     let workload = WorkloadRef::new(WorkloadKind::Deployment, "orders");
     let key = WorkloadKey { workload, ..fixture.key.clone() };
-    // As when a pod of that workload asks for a bundle.
+    // The issuance API does this when a pod of that workload requests a bundle.
     fixture.cache.recheck(&key, Some(&fixture.known().facts.name));
     let before = Instant::now();
-    assert_eq!(fixture.reconciler.reconcile(&key).await, WorkOutcome::CheckAt(before + BLOCKED_REST));
+    assert_eq!(fixture.reconciler.reconcile(&key).await, WorkOutcome::CheckAt(before + CONFLICT_RETRY_AFTER));
     assert_eq!(fixture.reasons(), ["SecretClaimed", "SecretClaimed"]);
     assert_eq!(fixture.known().facts.damage, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_is_not_looked_at_again_and_again_while_there_are_no_roots() {
+async fn without_roots_no_secret_is_inspected() {
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;
     secret["metadata"]["resourceVersion"] = "2".into();
@@ -86,11 +86,11 @@ async fn a_secret_is_not_looked_at_again_and_again_while_there_are_no_roots() {
     });
     let before = Instant::now();
     let outcome = fixture.reconciler.reconcile(&fixture.key).await;
-    assert_eq!(outcome, WorkOutcome::CheckAt(before + LONGEST_REST));
+    assert_eq!(outcome, WorkOutcome::CheckAt(before + MAX_REST));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_certificate_that_ended_was_changed_by_nobody() {
+async fn an_expired_certificate_is_not_damaged() {
     let mut fixture = fixture();
     let secret = fixture.issue().await;
     fixture.reasons();
@@ -109,7 +109,7 @@ async fn a_certificate_that_ended_was_changed_by_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hosts_of_a_workload_are_not_those_of_one_made_anew_under_its_name() {
+async fn a_recreated_workload_does_not_inherit_hosts() {
     let fixture = fixture();
     let cache = &fixture.cache;
     let service = json!({
@@ -127,9 +127,9 @@ async fn the_hosts_of_a_workload_are_not_those_of_one_made_anew_under_its_name()
         policy: &policy,
     };
     let hosts = plan(&known, clock::now()).hosts;
-    let mut anew = workload();
-    anew["metadata"]["uid"] = "w-2".into();
-    cache.insert_workload(WorkloadKind::Deployment, &seen(&anew));
+    let mut recreated = workload();
+    recreated["metadata"]["uid"] = "w-2".into();
+    cache.insert_workload(WorkloadKind::Deployment, &seen(&recreated));
     cache.remember_hosts(&before, hosts.clone());
     assert_eq!(cache.view(&fixture.key).hosts, Hosts::default());
     cache.remember_hosts(&cache.workload(&fixture.key).unwrap(), hosts.clone());

@@ -1,62 +1,63 @@
-//! The controller seen from outside: is it ready, and how is it.
+//! Readiness and gauges of the controller.
 
-use crate::{
-    ca::Ca,
-    clock::{self, Clock},
-    leadership::{self, Term},
-    metrics::Metrics,
-    observe::{Cache, WorkloadKey},
-    queue::Queue,
-};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
 use certmint_server::ServingKeyPair;
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
 use tokio::sync::watch;
 
-/// What readiness and gauges are read from.
-pub(crate) struct Survey {
-    /// The caches.
+use crate::ca::Ca;
+use crate::clock::{self, Clock};
+use crate::leadership::{self, Term};
+use crate::metrics::Metrics;
+use crate::observe::{Cache, WorkloadKey};
+use crate::queue::Queue;
+
+/// Sources of readiness and gauges.
+pub(crate) struct Health {
+    /// Cache of the observed objects.
     pub(crate) cache: Arc<Cache>,
-    /// The work.
+    /// The work queue.
     pub(crate) queue: Arc<Queue<WorkloadKey>>,
-    /// The CA.
+    /// The current CA.
     pub(crate) ca: watch::Receiver<Ca>,
-    /// Leadership.
+    /// This replica's leadership term.
     pub(crate) terms: watch::Receiver<Term>,
-    /// The issuance API's certificate.
+    /// Key pair of the issuance API's server.
     pub(crate) identity: Arc<ServingKeyPair>,
     /// This machine's clock, compared with the API server's.
     pub(crate) clock: Clock,
-    /// Where gauges are set.
+    /// Metrics whose gauges are set.
     pub(crate) metrics: Metrics,
 }
 
-/// How old a gauge is at most.
-const PACE: Duration = Duration::from_secs(1);
+/// Interval at which the gauges are set.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
-impl Survey {
-    /// Whether requests for bundles can be answered; else what is missing.
+impl Health {
+    /// Checks whether this replica can answer requests for bundles.
+    ///
+    /// # Errors
+    /// The reason why it cannot.
     pub(crate) fn ready(&self) -> Result<(), String> {
         if !self.cache.is_synced() {
             return Err("the caches are not filled yet".into());
         }
         let ca = self.ca.borrow().clone();
         if ca.roots.is_none() {
-            let why = ca.authority.err().map(|fault| fault.to_string()).unwrap_or_default();
-            return Err(format!("the CA is not loaded: {why}"));
+            let cause = ca.authority.err().map(|fault| fault.to_string()).unwrap_or_default();
+            return Err(format!("the CA is not loaded: {cause}"));
         }
         self.identity
             .check_valid_at(SystemTime::now())
             .map_err(|missing| format!("the issuance API: {missing}"))
     }
 
-    /// Keeps the gauges; never returns.
+    /// Sets the gauges at each [`MEASURE_INTERVAL`]; never returns.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
             self.measure();
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(MEASURE_INTERVAL).await;
         }
     }
 
@@ -66,14 +67,14 @@ impl Survey {
         let totals = self.cache.totals(clock::now());
         metrics.workloads.set(count(totals.workloads));
         metrics.certificates.set(count(totals.certificates));
-        metrics.soonest_end.set(totals.first_expiry.map_or(0, |end| end.unix_timestamp()));
-        metrics.life_elapsed.set(totals.life_elapsed);
+        metrics.first_expiration.set(totals.first_expiry.map_or(0, |end| end.unix_timestamp()));
+        metrics.lifetime_elapsed.set(totals.life_elapsed);
         metrics.overdue.set(count(totals.overdue));
-        metrics.pods_alone.set(count(totals.standalone_pods));
+        metrics.standalone_pods.set(count(totals.standalone_pods));
         metrics.missed_opt_outs.set(count(totals.missed_opt_outs));
         metrics.leading.set(leading.into());
         metrics.queue.set(if leading { count(self.queue.depth()) } else { 0 });
         metrics.clock_difference.set(self.clock.difference().whole_seconds());
-        metrics.ca(self.ca.borrow().authority.as_deref().ok());
+        metrics.set_ca(self.ca.borrow().authority.as_deref().ok());
     }
 }

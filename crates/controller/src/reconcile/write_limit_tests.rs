@@ -1,11 +1,10 @@
-use super::{
-    fixture::{SECRET, fixture, replaced, seen, workload},
-    *,
-};
 use certmint_contract::WorkloadKind;
 
+use super::fixture::{SECRET, fixture, replaced, seen, workload};
+use super::*;
+
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_is_damaged_again_and_again_is_written_less_often() {
+async fn a_secret_that_is_damaged_repeatedly_is_written_less_often() {
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;
     for round in 1.. {
@@ -14,19 +13,19 @@ async fn a_secret_that_is_damaged_again_and_again_is_written_less_often() {
         fixture.cache.insert_secret(&seen(&secret));
         let now = Instant::now();
         let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
-            if round < pace::BURST {
+            if round < write_limit::BURST {
                 fixture.server.expect("GET", SECRET).await.ok(secret.clone());
                 replaced(fixture.server.expect("PATCH", SECRET).await);
             }
         });
-        if round == pace::BURST {
-            assert_eq!(outcome, WorkOutcome::CheckAt(now + pace::INTERVAL));
+        if round == write_limit::BURST {
+            assert_eq!(outcome, WorkOutcome::CheckAt(now + write_limit::INTERVAL));
             break;
         }
     }
     assert_eq!(*fixture.reasons().last().unwrap(), "WrittenTooOften");
-    // Whatever happens until then, and whoever asks, nothing is read, written or told.
-    let until = Instant::now() + pace::INTERVAL;
+    // Until then nothing is read, written or reported, whatever changes.
+    let until = Instant::now() + write_limit::INTERVAL;
     let name = fixture.known().facts.name;
     secret["metadata"]["resourceVersion"] = "1000".into();
     fixture.cache.insert_secret(&seen(&secret));
@@ -34,8 +33,8 @@ async fn a_secret_that_is_damaged_again_and_again_is_written_less_often() {
     fixture.cache.recheck(&fixture.key, Some(&name));
     assert_eq!(fixture.reconciler.reconcile(&fixture.key).await, WorkOutcome::CheckAt(until));
     assert_eq!(fixture.reasons(), [] as [&str; 0]);
-    fixture.server.expect_silence().await;
-    // When the time has come, one write mends it.
+    fixture.server.expect_no_call().await;
+    // At that time one write repairs the Secret.
     tokio::time::advance(until - Instant::now()).await;
     let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
         fixture.server.expect("GET", SECRET).await.ok(secret.clone());
@@ -46,24 +45,24 @@ async fn a_secret_that_is_damaged_again_and_again_is_written_less_often() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_workload_that_is_changed_to_and_fro_is_told_so_once() {
+async fn a_workload_that_changes_back_and_forth_gets_one_warning() {
     let mut fixture = fixture();
     fixture.issue().await;
     let algorithms = ["ed25519", "ecdsa-p256"].into_iter().cycle();
-    let mut told = Vec::new();
-    for (round, algorithm) in (1..pace::BURST + 5).zip(algorithms) {
+    let mut reasons = Vec::new();
+    for (round, algorithm) in (1..write_limit::BURST + 5).zip(algorithms) {
         let mut changed = workload();
         changed["metadata"]["annotations"]["certmint.dev/key-algorithm"] = algorithm.into();
         fixture.cache.insert_workload(WorkloadKind::Deployment, &seen(&changed));
         let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
-            if round < pace::BURST {
+            if round < write_limit::BURST {
                 replaced(fixture.server.expect("PATCH", SECRET).await);
             }
         });
         assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
-        told.extend(fixture.reasons());
+        reasons.extend(fixture.reasons());
     }
-    assert_eq!(told.iter().filter(|reason| **reason == "WrittenTooOften").count(), 1);
+    assert_eq!(reasons.iter().filter(|reason| **reason == "WrittenTooOften").count(), 1);
     let mut page = String::new();
     prometheus_client::encoding::text::encode(&mut page, &fixture.registry).unwrap();
     assert!(page.contains("certmint_refusals_total{code=\"WrittenTooOften\"} 3\n"), "{page}");

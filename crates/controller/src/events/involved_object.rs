@@ -1,32 +1,37 @@
-//! What an Event is about.
+//! The object that an Event is about.
 
-use crate::{api, observe::WorkloadKey};
-use certmint_contract::{Namespace, WorkloadKind, WorkloadRef};
-use certmint_planner::Workload;
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::ObjectReference};
-use kube::{Api, Client};
 use std::sync::Arc;
 
-/// A name has 253 characters at most.
-const LONGEST_PREFIX: usize = 240;
+use certmint_contract::{Namespace, WorkloadKind, WorkloadRef};
+use certmint_planner::Workload;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{Api, Client};
 
-/// What an Event is about.
+use crate::api;
+use crate::observe::WorkloadKey;
+
+/// Maximum length of the prefix of an Event's name, in characters. A name has at most 253 characters, and the prefix is
+/// followed by a hyphen and five random characters.
+const MAX_NAME_PREFIX: usize = 240;
+
+/// The object that an Event is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Subject {
-    /// As in `apps/v1`.
+pub(crate) struct InvolvedObject {
+    /// `apiVersion`, as in `apps/v1`.
     pub(crate) api_version: &'static str,
-    /// As in `Deployment`.
+    /// `kind`, as in `Deployment`.
     pub(crate) kind: &'static str,
-    /// Where it is.
+    /// `metadata.namespace`
     pub(crate) namespace: Box<str>,
-    /// Its name.
+    /// `metadata.name`
     pub(crate) name: Arc<str>,
-    /// Its uid, where it is known.
+    /// `metadata.uid`, if it is known.
     pub(crate) uid: Option<Box<str>>,
 }
 
-impl Subject {
-    /// The subject that a workload is.
+impl InvolvedObject {
+    /// Returns the reference to a workload.
     pub(crate) fn of(workload: &Workload) -> Self {
         let (kind, namespace): (_, &Namespace) = (workload.reference.kind, &workload.namespace);
         Self {
@@ -38,7 +43,7 @@ impl Subject {
         }
     }
 
-    /// The subject that a workload is of which only that is known.
+    /// Returns the reference to the workload with this key and uid.
     pub(crate) fn of_key(key: &WorkloadKey, uid: &str) -> Self {
         let (kind, namespace) = (key.workload.kind, &key.namespace);
         Self {
@@ -50,14 +55,13 @@ impl Subject {
         }
     }
 
-    /// The subject that a pod is.
+    /// Returns the reference to a pod.
     pub(crate) fn pod(namespace: &Namespace, name: &str, uid: &str) -> Self {
         let workload = WorkloadRef::new(WorkloadKind::Pod, name);
         Self::of_key(&WorkloadKey { namespace: namespace.clone(), workload }, uid)
     }
 
-    /// The subject that a Secret is. `kubectl events --for secret/NAME` shows its Events, `kubectl describe` does
-    /// not.
+    /// Returns the reference to a Secret. `kubectl events --for secret/NAME` shows its Events, `kubectl describe` does not.
     pub(crate) fn secret(namespace: &Namespace, name: &str, uid: &str) -> Self {
         Self {
             api_version: "v1",
@@ -68,26 +72,27 @@ impl Subject {
         }
     }
 
-    /// A Deployment with its uid, without which `kubectl describe` shows none of its Events; as it is when the
-    /// API server does not tell.
-    pub(crate) async fn identified(self, client: &Client) -> Self {
+    /// Adds the uid to the reference to a Deployment. Without the uid, `kubectl describe` does not show its Events. If the
+    /// Deployment cannot be read, the reference is returned unchanged.
+    pub(crate) async fn with_uid(self, client: &Client) -> Self {
         let deployments = Api::<Deployment>::namespaced(client.clone(), &self.namespace);
         let call = format!("get {self}");
         match api::call(call, deployments.get_metadata(&self.name)).await {
             Ok(found) => Self { uid: found.metadata.uid.map(Into::into), ..self },
             Err(error) => {
-                tracing::warn!(code = %error.code(), %error, "kubectl describe deployment will not show Events of the CA; kubectl get events does");
+                tracing::warn!(code = %error.code(), %error, "kubectl describe deployment will not show Events about the CA; kubectl get events does");
                 self
             }
         }
     }
 
-    /// What the names of its Events begin with; the API server adds five characters.
-    pub(super) fn event_prefix(&self) -> String {
-        let head: String = self.name.chars().take(LONGEST_PREFIX).collect();
+    /// Returns the prefix of the names of its Events. The API server adds random characters.
+    pub(super) fn event_name_prefix(&self) -> String {
+        let head: String = self.name.chars().take(MAX_NAME_PREFIX).collect();
         format!("{}-", head.trim_end_matches(['-', '.']))
     }
 
+    /// Returns the reference for the field `regarding` of an Event.
     pub(super) fn reference(&self) -> ObjectReference {
         ObjectReference {
             api_version: Some(self.api_version.into()),
@@ -100,15 +105,15 @@ impl Subject {
     }
 }
 
-impl std::fmt::Display for Subject {
+impl std::fmt::Display for InvolvedObject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
     }
 }
 
 #[cfg(test)]
-impl Subject {
-    /// A Deployment in namespace `shop`.
+impl InvolvedObject {
+    /// Returns the reference to a Deployment in the namespace `shop`.
     pub(super) fn deployment(name: &str) -> Self {
         Self {
             api_version: "apps/v1",
@@ -122,20 +127,21 @@ impl Subject {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
 
+    use super::*;
+
     #[tokio::test(start_paused = true)]
-    async fn our_own_deployment_is_told_by_its_uid() {
+    async fn adds_the_uid_of_the_deployment() {
         const PATH: &str = "/apis/apps/v1/namespaces/shop/deployments/payments";
         let (client, mut server) = crate::testing::api_server();
-        let (found, ()) = tokio::join!(Subject::deployment("payments").identified(&client), async {
+        let (found, ()) = tokio::join!(InvolvedObject::deployment("payments").with_uid(&client), async {
             server.expect("GET", PATH).await.ok(json!({ "metadata": { "name": "payments", "uid": "d-1" } }));
         });
         assert_eq!(found.uid.as_deref(), Some("d-1"));
-        let (missed, ()) = tokio::join!(Subject::deployment("payments").identified(&client), async {
+        let (missing, ()) = tokio::join!(InvolvedObject::deployment("payments").with_uid(&client), async {
             server.expect("GET", PATH).await.fail(404, "NotFound");
         });
-        assert_eq!(missed, Subject::deployment("payments"));
+        assert_eq!(missing, InvolvedObject::deployment("payments"));
     }
 }

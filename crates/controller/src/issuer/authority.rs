@@ -1,0 +1,45 @@
+//! Creates the CA, and replaces its issuing CA.
+
+use std::sync::Arc;
+
+use certmint_certificates::ca::{IssuingProfile, RootProfile};
+use certmint_certificates::{Authority, PrivateKey, Root};
+use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, Policy};
+use certmint_planner::ca::issuing_lifetime;
+use time::OffsetDateTime;
+
+use super::SigningError;
+use crate::random;
+
+/// Lifetime of a root: ten years. A root is replaced by a decision of its operator, not because it expires.
+const ROOT_LIFETIME: Lifetime = Lifetime::from_seconds(10 * 365 * 86_400);
+
+/// Creates a root and an issuing CA.
+pub(crate) fn create_authority(policy: &Policy, now: OffsetDateTime) -> Result<Authority, SigningError> {
+    let permitted_dns = policy.permitted_dns();
+    let root_profile = RootProfile { trust_domain: &policy.trust_domain, lifetime: ROOT_LIFETIME };
+    let root = (&root_profile, new_key()?, random::serial()?);
+    let issuing_profile = issuing_profile(policy, &permitted_dns);
+    let issuing = (&issuing_profile, new_key()?, random::serial()?);
+    Ok(Authority::create(root, issuing, now)?)
+}
+
+/// Creates an issuing CA that is signed by the root.
+pub(crate) fn replace_issuing_ca(
+    root: &Arc<Root>,
+    policy: &Policy,
+    now: OffsetDateTime,
+) -> Result<Authority, SigningError> {
+    let permitted_dns = policy.permitted_dns();
+    let profile = issuing_profile(policy, &permitted_dns);
+    let (key, serial) = (new_key()?, random::serial()?);
+    Ok(Authority::with_new_issuing(Arc::clone(root), &profile, key, serial, now)?)
+}
+
+fn issuing_profile<'a>(policy: &'a Policy, permitted_dns: &'a [DnsName]) -> IssuingProfile<'a> {
+    IssuingProfile { trust_domain: &policy.trust_domain, lifetime: issuing_lifetime(policy), permitted_dns }
+}
+
+fn new_key() -> Result<PrivateKey, SigningError> {
+    Ok(PrivateKey::generate(KeyAlgorithm::EcdsaP256)?)
+}

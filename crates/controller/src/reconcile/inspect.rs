@@ -1,0 +1,121 @@
+//! Reads Secrets and inspects their content, which a watch of their metadata does not deliver.
+
+use certmint_contract::{ErrorCode, SecretName, SpiffeId};
+use certmint_planner::{SecretFacts, Workload};
+use tokio::time::Instant;
+
+use super::{ReconcileError, Reconciler};
+use crate::clock;
+use crate::events::InvolvedObject;
+use crate::observe::{TrackedSecret, WatchedObject, WorkloadKey, WorkloadView};
+use crate::secrets::{Secret, Secrets, Version, content};
+
+impl Reconciler {
+    /// Returns the workload's Secrets whose content is to be inspected now. Without roots nothing can be verified, so there
+    /// are none.
+    pub(super) fn secrets_to_inspect<'a>(
+        &self,
+        view: &'a WorkloadView,
+        workload: &Workload,
+    ) -> Vec<&'a TrackedSecret> {
+        if self.decider.ca.borrow().roots.is_none() {
+            return Vec::new();
+        }
+        let now = Instant::now();
+        verifiable_secrets(view, workload).filter(|known| known.verify_at <= now).collect()
+    }
+
+    /// Reads and inspects Secrets of the workload, and updates the cache.
+    pub(super) async fn inspect_secrets(
+        &self,
+        uninspected: &[&TrackedSecret],
+        workload: &Workload,
+        secrets: &Secrets,
+    ) -> Result<(), ReconcileError> {
+        for known in uninspected {
+            let name = &known.facts.name;
+            match secrets.get(name.as_str()).await? {
+                Some(secret) => self.note_inspected(secret, workload),
+                None => self.decider.cache.forget_secret(&workload.namespace, name),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a Secret after a write found it in an unexpected state, and updates the cache. Returns a Secret that lacks
+    /// Certmint's label, because no watch delivers it.
+    pub(super) async fn reread_secret(
+        &self,
+        key: &WorkloadKey,
+        name: &SecretName,
+        secrets: &Secrets,
+    ) -> Result<Option<SecretFacts>, ReconcileError> {
+        let Some(secret) = secrets.get(name.as_str()).await? else {
+            self.decider.cache.forget_secret(&key.namespace, name);
+            return Ok(None);
+        };
+        let facts =
+            WatchedObject::from_metadata(secret.metadata.clone()).secret().ok().map(|(_, facts)| facts);
+        let workload = self.decider.cache.workload(key);
+        match (&facts, workload) {
+            // The workload's own Secret. It may lack the label, and then the cache gets it here.
+            (Some(facts), Some(workload)) if facts.was_made_for(&workload) => {
+                self.note_inspected(secret, &workload);
+                Ok(None)
+            }
+            // Another workload's Secret with the label.
+            (Some(facts), _) if facts.managed => {
+                self.decider.cache.note_secret(secret.metadata, None);
+                Ok(None)
+            }
+            _ => {
+                self.decider.cache.forget_secret(&key.namespace, name);
+                Ok(facts)
+            }
+        }
+    }
+
+    /// Inspects a Secret of the workload that was just read, updates the cache, and reports damage.
+    fn note_inspected(&self, secret: Secret, workload: &Workload) {
+        let damage = self.find_damage(&secret, workload);
+        if let Some(damage) = &damage {
+            let Version { name, uid, .. } = secret.version();
+            let note = format!(
+                "Secret {name} was changed by another client, so its certificate is reissued: {damage}"
+            );
+            let code = ErrorCode::SecretDamaged;
+            self.events.warn(&InvolvedObject::of(workload), code, &note);
+            self.events.warn(&InvolvedObject::secret(&workload.namespace, name, uid), code, &note);
+            tracing::warn!(%code, %workload, secret = name, damage, "the Secret was changed by another client, so its certificate is reissued");
+        }
+        self.decider.cache.note_secret(secret.metadata, damage.map(Into::into));
+    }
+
+    /// Compares the content of a Secret with the record in the annotations that were read with it. A watch that lags may
+    /// have delivered an earlier record.
+    fn find_damage(&self, secret: &Secret, workload: &Workload) -> Option<String> {
+        let (roots, now) = (self.decider.ca.borrow().roots.clone()?, clock::now());
+        let path = SpiffeId::path(&workload.namespace, &workload.service_account);
+        let (_, facts) = WatchedObject::from_metadata(secret.metadata.clone()).secret().ok()?;
+        if !facts.was_made_for(workload) {
+            return None;
+        }
+        let record = facts.record.ok()?;
+        // If the record has another identity, or a validity period that does not include now, the planner finds that. It is
+        // not damage by another client.
+        let is_current = (record.not_before..=record.not_after).contains(&now);
+        if !is_current || !record.spiffe_id.ends_with(&path) {
+            return None;
+        }
+        content::verify_recorded_bundle(secret, &record, &path, &roots, now).err()
+    }
+}
+
+/// Returns the Secrets that were created for this workload, so that their content can be compared with its record. Another
+/// workload's Secret, which may have the desired name, is inspected for that workload.
+pub(super) fn verifiable_secrets<'a>(
+    view: &'a WorkloadView,
+    workload: &Workload,
+) -> impl Iterator<Item = &'a TrackedSecret> {
+    view.secrets.iter().filter(|known| known.facts.was_made_for(workload))
+}
