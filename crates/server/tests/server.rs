@@ -2,14 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails with a panic")]
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
+use certmint_server::observability::Observability;
 use certmint_server::{Handler, KeyPairFiles, Limits, MAX_HEAD_BYTES, Server, ServingKeyPair};
 use http::{Request, Response};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, NamedGroup, ProtocolVersion, RootCertStore};
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -467,4 +469,21 @@ async fn new_callers_are_served_while_many_addresses_attack() {
         assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     }
     attack.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn probes_have_limits_of_their_own() {
+    let limits = Limits::probes();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let probes = Observability { registry: Arc::default(), ready: || Ok(()) };
+    tokio::spawn(probes.serve(listener, CancellationToken::new()));
+    let mut first = TcpStream::connect(address).await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..limits.max_connections_per_address {
+        others.push(TcpStream::connect(address).await.unwrap());
+    }
+    // The eviction comes before the timeout for the head would end the connection.
+    let closed = tokio::time::timeout(limits.head_timeout * 4 / 5, first.read_u8()).await.unwrap();
+    assert!(closed.is_err());
 }

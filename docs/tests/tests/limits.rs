@@ -1,18 +1,14 @@
 //! Compares the reference page of limits with the code.
 
+use std::time::Duration;
+
 use certmint_contract::annotations::{MAX_ERRORS, MAX_LIST_ENTRIES, MAX_VALUE_BYTES};
 use certmint_contract::issuance::{MAX_RESPONSE_BYTES, MAX_TOKEN_BYTES};
-use certmint_server::observability::Observability;
 use certmint_server::{
     Limits, MAX_CONNECTION_BYTES, MAX_HEAD_BYTES, MAX_SOCKET_BYTES, REJECTION_LOG_INTERVAL,
 };
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
-const PAGE: &str = include_str!("../../../docs/src/reference/limits.md");
+const PAGE: &str = include_str!("../../src/reference/limits.md");
 
 /// Asserts that a section of the page has a row with this limit and value.
 fn assert_row(section: &str, limit: &str, value: &str) {
@@ -76,23 +72,6 @@ fn limits_of_the_issuance_api() {
         Limits::default(),
         "the page has the same rows for the webhook and the issuance API"
     );
-}
-
-#[tokio::test]
-async fn probes_have_limits_of_their_own() {
-    let limits = Limits::probes();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let probes = Observability { registry: Arc::default(), ready: || Ok(()) };
-    tokio::spawn(probes.serve(listener, CancellationToken::new()));
-    let mut first = TcpStream::connect(address).await.unwrap();
-    let mut others = Vec::new();
-    for _ in 0..limits.max_connections_per_address {
-        others.push(TcpStream::connect(address).await.unwrap());
-    }
-    // The eviction comes before the timeout for the head would end the connection.
-    let closed = tokio::time::timeout(limits.head_timeout * 4 / 5, first.read_u8()).await.unwrap();
-    assert!(closed.is_err());
 }
 
 #[test]

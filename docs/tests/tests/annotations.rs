@@ -6,8 +6,8 @@ use certmint_contract::annotations::reference::{REFERENCE, ReferenceEntry};
 use certmint_contract::annotations::{self, AnnotationError};
 use certmint_contract::{KeyAlgorithm, OptIn, Policy, SecretName, WorkloadOptions, keys};
 
-const PAGE: &str = include_str!("../../../docs/src/reference/annotations.md");
-const KEYS: &str = include_str!("../src/keys.rs");
+const PAGE: &str = include_str!("../../src/reference/annotations.md");
+const KEYS: &str = include_str!("../../../crates/contract/src/keys.rs");
 const CONFIGURATION: &str =
     include_str!("../../../charts/certmint/templates/webhook/mutatingwebhookconfiguration.yaml");
 
