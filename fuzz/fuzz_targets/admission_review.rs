@@ -5,6 +5,8 @@
 
 #![no_main]
 
+use std::sync::{Arc, LazyLock};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -17,7 +19,6 @@ use http::{Request, StatusCode};
 use libfuzzer_sys::fuzz_target;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use std::sync::{Arc, LazyLock};
 
 /// Maximum bytes of a message for kubectl. A body of megabytes must not come back in it.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;

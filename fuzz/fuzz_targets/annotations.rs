@@ -4,11 +4,12 @@
 
 #![no_main]
 
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+
 use certmint_contract::annotations::{self, OptIn};
 use certmint_contract::{KeyAlgorithm, Lifetime, Reload};
 use libfuzzer_sys::fuzz_target;
-use std::fmt::{Debug, Display};
-use std::str::FromStr;
 
 /// Maximum bytes of all messages for one object.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;

@@ -4,7 +4,8 @@
 
 #![no_main]
 
-use certmint_contract::{Policy, policy::MAX_NAME_CONSTRAINT_BYTES};
+use certmint_contract::Policy;
+use certmint_contract::policy::MAX_NAME_CONSTRAINT_BYTES;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| match Policy::from_json(json) {

@@ -1,5 +1,9 @@
 //! Prints the metrics of `certmint` as the tables of the reference page on metrics.
 
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use certmint_contract::Policy;
 use certmint_server::{Handler, ServingKeyPair};
@@ -7,9 +11,6 @@ use certmint_webhook::{Admission, Endpoint, Metrics};
 use http::Request;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use std::collections::BTreeMap;
-use std::error::Error;
-use std::sync::Arc;
 use tokio::runtime::Builder;
 
 /// Label that a histogram adds to its own labels.

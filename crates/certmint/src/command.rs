@@ -1,8 +1,10 @@
 //! Command line of `certmint`.
 
-use crate::logs::LogArgs;
-use certmint_contract::{ErrorCode, issuance::Failure};
+use certmint_contract::ErrorCode;
+use certmint_contract::issuance::Failure;
 use tokio::runtime::Builder;
+
+use crate::logs::LogArgs;
 
 /// Certificates for mutual TLS in Kubernetes: a certificate authority for the cluster, and the delivery to pods.
 #[derive(Debug, clap::Parser)]

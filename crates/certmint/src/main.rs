@@ -1,8 +1,9 @@
 //! Server binary: webhook and controller.
 
+use std::process::ExitCode;
+
 use certmint::{command, logs};
 use clap::Parser;
-use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let command = command::Certmint::parse();

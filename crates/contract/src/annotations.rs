@@ -9,10 +9,11 @@ pub use error::AnnotationError;
 pub use resources::ResourceOverrides;
 pub use values::{Containers, InitPosition, Mode, MountPath, Renew};
 
-use crate::object_name::ObjectNameError;
-use crate::{DnsName, KeyAlgorithm, Lifetime, Reload, SecretName, WorkloadRef, keys, spelling};
 use std::fmt::Display;
 use std::str::FromStr;
+
+use crate::object_name::ObjectNameError;
+use crate::{DnsName, KeyAlgorithm, Lifetime, Reload, SecretName, WorkloadRef, keys, spelling};
 use values::parse_mode;
 
 /// Result of parsing the annotations of one object.

@@ -1,8 +1,11 @@
 //! DNS names that a certificate may contain (RFC 5280 4.2.1.6, RFC 9525).
 
-use crate::spelling::{excerpt, hint};
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+
+use crate::spelling::{excerpt, hint};
 
 /// Lowercase DNS name of LDH labels, without a trailing dot, at most 253 octets, never an IP address.
 ///
@@ -22,11 +25,13 @@ pub struct DnsNameError {
 
 impl DnsName {
     /// Returns the name as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Returns true if this name is `parent` or a subdomain of it.
+    #[must_use]
     pub fn is_within(&self, parent: &DnsName) -> bool {
         self.0.strip_suffix(&*parent.0).is_some_and(|head| head.is_empty() || head.ends_with('.'))
     }

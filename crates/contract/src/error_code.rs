@@ -1,8 +1,9 @@
 //! Catalogue of error codes. A code is in the messages of `kubectl`, Events, responses of the issuance API, termination messages
 //! and logs. `docs/src/reference/errors.md` explains each code.
 
-use serde::{Deserialize, Serialize};
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// Channel on which users see a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,21 +50,25 @@ macro_rules! catalogue {
             pub const ALL: &[Self] = &[$(Self::$code),+];
 
             /// Returns the name of the code, the same on every channel.
+            #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$code => stringify!($code),)+ }
             }
 
             /// Returns the meaning of the code, in one or two sentences.
+            #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$code => concat!($($meaning),+).trim_ascii(),)+ }
             }
 
             /// Returns the channels on which users see the code.
+            #[must_use]
             pub fn channels(self) -> &'static [Channel] {
                 match self { $(Self::$code => &[$(Channel::$channel),+],)+ }
             }
 
             /// Returns true if a later attempt may succeed although the user changed nothing.
+            #[must_use]
             pub fn is_transient(self) -> bool {
                 match self { $(Self::$code => $transient,)+ }
             }
@@ -74,6 +79,7 @@ macro_rules! catalogue {
             }
 
             /// Returns the action that the user takes.
+            #[must_use]
             pub fn remedy(self) -> &'static str {
                 match self { $(Self::$code => $remedy,)+ }
             }

@@ -1,14 +1,17 @@
 //! Instants as text, in the format of RFC 3339.
 
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Formats an instant as RFC 3339, with a fraction of a second if it has one.
+#[must_use]
 pub fn rfc3339(at: OffsetDateTime) -> String {
     // RFC 3339 has the years 0 to 9999. The dates of every certificate are within them.
     at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
 
 /// Formats an instant as RFC 3339, given in seconds since 1970.
+#[must_use]
 pub fn rfc3339_of_seconds(since_1970: u64) -> String {
     let at =
         i64::try_from(since_1970).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());

@@ -4,10 +4,12 @@
 //! body. The response is 200 with a [`Bundle`], or 4xx or 5xx with a [`Failure`]. The controller decides from the token alone which
 //! bundle the pod gets.
 
-use crate::ErrorCode;
-use serde::{Deserialize, Serialize};
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::ErrorCode;
 
 /// Audience of the projected token. The controller rejects a token for another audience, such as a stolen one.
 pub const AUDIENCE: &str = "certmint.dev";
@@ -36,7 +38,7 @@ pub struct Bundle {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Failure {
-    /// The stable code.
+    /// Stable code of the failure, from the catalogue.
     pub code: ErrorCode,
     /// The message: the object, the cause and the next step.
     pub message: String,
@@ -44,6 +46,7 @@ pub struct Failure {
 
 impl Failure {
     /// Creates a failure from its code and its message.
+    #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
@@ -53,6 +56,7 @@ impl Failure {
 ///
 /// Returns `None` unless there is exactly one header, its scheme is `Bearer` in upper or lower case, and the token has the
 /// characters of RFC 6750 section 2.1 and at most [`MAX_TOKEN_BYTES`].
+#[must_use]
 pub fn bearer_token<'a>(authorizations: impl IntoIterator<Item = &'a [u8]>) -> Option<&'a str> {
     let mut authorizations = authorizations.into_iter();
     let (authorization, None) = (authorizations.next()?, authorizations.next()) else { return None };

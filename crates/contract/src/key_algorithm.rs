@@ -1,8 +1,11 @@
 //! Algorithms of the private keys of leaf certificates.
 
-use crate::spelling::{excerpt, hint, nearest};
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+
+use crate::spelling::{excerpt, hint, nearest};
 
 /// Algorithm and size of a leaf's private key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,6 +40,7 @@ impl KeyAlgorithm {
         [Self::EcdsaP256, Self::EcdsaP384, Self::Ed25519, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096];
 
     /// Returns the value of the annotation.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EcdsaP256 => "ecdsa-p256",

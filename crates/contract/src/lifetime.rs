@@ -1,9 +1,12 @@
 //! Lifetimes of certificates, and the time of their renewal.
 
-use crate::spelling::{excerpt, hint};
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
 use time::{Duration, OffsetDateTime};
+
+use crate::spelling::{excerpt, hint};
 
 /// Time from `notBefore` to the issuance, for peers whose clocks are slow.
 pub const BACKDATE: Duration = Duration::minutes(5);
@@ -25,16 +28,19 @@ pub struct LifetimeError {
 
 impl Lifetime {
     /// Creates a lifetime of that many seconds; 0 becomes 1.
+    #[must_use]
     pub const fn from_seconds(seconds: u32) -> Self {
         Self(if seconds == 0 { 1 } else { seconds })
     }
 
     /// Returns the lifetime in seconds.
+    #[must_use]
     pub const fn seconds(self) -> u32 {
         self.0
     }
 
     /// Returns the lifetime as a signed duration, for arithmetic with instants.
+    #[must_use]
     pub fn duration(self) -> Duration {
         Duration::seconds(self.0.into())
     }
@@ -45,6 +51,7 @@ impl Lifetime {
 ///
 /// `jitter` makes the renewal earlier by up to a tenth of the lifetime: 0 by nothing, 255 by the whole tenth. A certificate that is
 /// valid at its issuance is always renewed before it expires.
+#[must_use]
 pub fn renew_at(not_before: OffsetDateTime, not_after: OffsetDateTime, jitter: u8) -> OffsetDateTime {
     let issued = issued(not_before);
     let lifetime = not_after - issued;
@@ -53,6 +60,7 @@ pub fn renew_at(not_before: OffsetDateTime, not_after: OffsetDateTime, jitter: u
 }
 
 /// Returns the fraction of a certificate's lifetime that has passed at `now`: 0 at its issuance, 1 and more after its expiry.
+#[must_use]
 pub fn elapsed_fraction(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> f64 {
     let issued = issued(not_before);
     // A certificate that expires before its issuance was never valid.
@@ -130,8 +138,9 @@ impl From<Lifetime> for String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn lifetimes_parse_with_one_or_more_units() {

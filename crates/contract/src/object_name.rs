@@ -1,8 +1,12 @@
 //! Names of Kubernetes objects. Copies share their text, because the controller has each name in several maps.
 
-use crate::spelling::{as_object_name, excerpt, hint};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr, sync::Arc};
+
+use crate::spelling::{as_object_name, excerpt, hint};
 
 /// Name of a namespace: an RFC 1123 label of at most 63 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,6 +75,7 @@ macro_rules! object_name {
     ($type:ty, $kind:literal, $allows_dots:literal, $max:expr, $dots:literal) => {
         impl $type {
             /// Returns the name as text.
+            #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
             }

@@ -9,6 +9,7 @@ use crate::{WorkloadKind, WorkloadRef};
 ///
 /// Returns `None` when the object is a workload of its own. That is the case for every owner that cannot opt in: a custom resource
 /// of an operator, a ReplicationController, or a kind with the same name in another API group.
+#[must_use]
 pub fn controlling_workload(
     kind: WorkloadKind,
     owner_api_version: &str,
@@ -35,6 +36,7 @@ pub fn controlling_workload(
 /// The first three arguments are the pod's controlling owner reference. `template_hash` is the pod's label
 /// [`TEMPLATE_HASH_LABEL`]. `stamp` is the annotation [`crate::keys::WORKLOAD`], which the webhook wrote on the template. The result
 /// is not proven: a user who creates pods in the namespace can write all of this metadata.
+#[must_use]
 pub fn workload_of_pod(
     owner_api_version: &str,
     owner_kind: &str,

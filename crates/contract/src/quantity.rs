@@ -1,8 +1,12 @@
 //! Quantities of CPU and memory in the notation of Kubernetes.
 
-use crate::spelling::excerpt;
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize, Serializer};
-use std::{cmp::Ordering, fmt, str::FromStr};
+
+use crate::spelling::excerpt;
 
 /// Kubernetes quantity: a decimal number with an SI or binary suffix, such as `5m` or `32Mi`. It keeps its notation.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -39,16 +43,19 @@ const MAX_DIGITS: usize = 15;
 
 impl Quantity {
     /// Returns the quantity in its original notation.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
     /// Returns the amount in thousandths, the unit of CPU, rounded up.
+    #[must_use]
     pub fn thousandths(&self) -> u128 {
         self.thousandths
     }
 
     /// Compares the amounts, independent of their notation.
+    #[must_use]
     pub fn compare(&self, other: &Self) -> Ordering {
         self.thousandths.cmp(&other.thousandths)
     }

@@ -1,7 +1,9 @@
 //! Reload hooks, which announce a new certificate to the application.
 
+use std::fmt;
+use std::str::FromStr;
+
 use crate::spelling::{excerpt, hint};
-use std::{fmt, str::FromStr};
 
 /// Value of `certmint.dev/reload`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +13,7 @@ pub enum Reload {
     /// Signal to every process of that name, except worker processes: those whose parent process has the same name. The containers of
     /// the pod must share a process namespace.
     Signal {
-        /// The signal.
+        /// Signal that certmint-fetch sends.
         signal: Signal,
         /// Name of the process as in `/proc/PID/comm`, at most 15 bytes.
         process: Box<str>,
@@ -36,9 +38,9 @@ pub struct LoopbackUrl {
 pub enum Signal {
     /// SIGHUP, for nginx, the master process of HAProxy, and PostgreSQL.
     Hup,
-    /// SIGUSR1.
+    /// SIGUSR1, on which some applications reload.
     Usr1,
-    /// SIGUSR2.
+    /// SIGUSR2, on which some applications reload.
     Usr2,
 }
 

@@ -1,8 +1,11 @@
 //! SPIFFE IDs (the SPIFFE-ID and X509-SVID standards).
 
-use crate::{Namespace, excerpt};
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+
+use crate::{Namespace, excerpt};
 
 /// Trust domain: lowercase letters, digits, `.`, `-` and `_`, at most 255 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,11 +47,13 @@ impl SpiffeId {
     }
 
     /// Returns the path of a service account's ID, which does not depend on the trust domain.
+    #[must_use]
     pub fn path(namespace: &Namespace, service_account: &str) -> String {
         format!("/ns/{namespace}/sa/{service_account}")
     }
 
     /// Returns the ID as a URI.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -56,11 +61,13 @@ impl SpiffeId {
 
 impl TrustDomain {
     /// Returns the trust domain as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Returns the ID of the trust domain, which has no path. The certificates of its CAs carry it.
+    #[must_use]
     pub fn uri(&self) -> String {
         format!("spiffe://{self}")
     }

@@ -1,9 +1,13 @@
 //! Workloads: the objects that certificates belong to.
 
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
 use crate::excerpt;
 use crate::object_name::{ObjectNameError, SecretName};
-use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr, sync::Arc};
 
 /// Kinds of objects that can opt in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,6 +41,7 @@ impl WorkloadKind {
     ];
 
     /// Returns the name of the kind in Kubernetes.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Deployment => "Deployment",
@@ -50,6 +55,7 @@ impl WorkloadKind {
     }
 
     /// Returns the `apiVersion` of the kind.
+    #[must_use]
     pub fn api_version(self) -> &'static str {
         match self {
             Self::Deployment | Self::StatefulSet | Self::DaemonSet | Self::ReplicaSet => "apps/v1",
@@ -75,6 +81,7 @@ pub struct WorkloadError(String);
 
 impl WorkloadRef {
     /// Creates a reference from kind and name.
+    #[must_use]
     pub fn new(kind: WorkloadKind, name: &str) -> Self {
         Self { kind, name: name.into() }
     }

@@ -1,15 +1,17 @@
 //! Timeouts of a connection: an [`Activity`] records what happens on it, so that an overdue one can be closed.
 
-use crate::Limits;
-use crate::connection_limiter::{ConnectionPermit, Stage};
-use crate::limits::MAX_UNANSWERED_BYTES;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+
+use crate::Limits;
+use crate::connection_limiter::{ConnectionPermit, Stage};
+use crate::limits::MAX_UNANSWERED_BYTES;
 
 /// Record of the activity on one connection.
 pub(crate) struct Activity {
@@ -20,7 +22,7 @@ pub(crate) struct Activity {
 }
 
 struct State {
-    /// Requests in progress.
+    /// Number of requests in progress.
     requests: usize,
     /// Time since which the peer can send requests.
     opened: Instant,

@@ -1,14 +1,16 @@
 //! Reading request bodies and holding response bodies within the limits.
 
-use crate::Limits;
-use crate::connection_limiter::{BytePermit, ConnectionPermit};
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use std::sync::Arc;
-use std::time::Duration;
+
+use crate::Limits;
+use crate::connection_limiter::{BytePermit, ConnectionPermit};
 
 /// Request body with the permits for its bytes. The permits are given back when the last reference is dropped.
 #[derive(Debug, Default)]

@@ -1,11 +1,10 @@
 //! One connection from the end of its handshake to its own end, over TLS or plain HTTP.
 
-use crate::activity::{ActiveRequest, Activity};
-use crate::body::{self, BodyError};
-use crate::connection_limiter::ConnectionPermit;
-use crate::handler::{Handler, ListenerContext, LoggedRejection, Peer};
-use crate::limits::MAX_HEAD_BYTES;
-use crate::lingering_stream::LingeringStream;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use certmint_contract::issuance::Failure;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -15,12 +14,15 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::convert::Infallible;
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
+
+use crate::activity::{ActiveRequest, Activity};
+use crate::body::{self, BodyError};
+use crate::connection_limiter::ConnectionPermit;
+use crate::handler::{Handler, ListenerContext, LoggedRejection, Peer};
+use crate::limits::MAX_HEAD_BYTES;
+use crate::lingering_stream::LingeringStream;
 
 /// Time that an overdue connection has to close in order. No request is in progress on it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -31,7 +33,7 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 enum CloseReason {
     /// The connection exceeded a timeout.
     Overdue,
-    /// The server stops.
+    /// The server received the order to stop.
     Shutdown,
     /// Another connection needs the permit. This one has the given time to finish.
     Evicted(Duration),

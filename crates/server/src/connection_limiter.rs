@@ -3,15 +3,17 @@
 //! A full server does not reject the newest connection, because that may be the API server's. It evicts the connection that
 //! is least useful: see [`OpenConnections::least_useful`].
 
-use crate::Limits;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::Limits;
 
 /// Time that an evicted useful connection has to finish its request.
 const DRAIN_AFTER_EVICTION: Duration = Duration::from_secs(1);

@@ -7,13 +7,15 @@ mod policy;
 
 pub use policy::{PolicyFile, PolicyFileError};
 
-use crate::ServingKeyPair;
-use certmint_contract::ErrorCode;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use certmint_contract::ErrorCode;
 use tokio_util::sync::CancellationToken;
+
+use crate::ServingKeyPair;
 
 /// Time between two reads of mounted files. The kubelet itself needs up to a minute to update them.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,15 +1,17 @@
 //! Handlers, which answer requests, and the state that all connections of a listener share.
 
-use crate::Limits;
-use crate::rejection_log::RejectionLog;
+use std::future::Future;
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use certmint_contract::issuance::Failure;
 use http::request::Parts;
 use http::{Request, Response};
-use std::future::Future;
-use std::net::IpAddr;
 use tokio_util::sync::CancellationToken;
+
+use crate::Limits;
+use crate::rejection_log::RejectionLog;
 
 /// Answers requests whose body has been read. Every `async fn(Request<Bytes>) -> Response<Bytes>` is a handler.
 pub trait Handler: Send + Sync + 'static {
@@ -18,7 +20,7 @@ pub trait Handler: Send + Sync + 'static {
         None
     }
 
-    /// Answers one request.
+    /// Answers one request, whose body has been read.
     fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send;
 }
 

@@ -1,5 +1,8 @@
 //! The serving certificate and its key, replaceable while connections go on.
 
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
 use arc_swap::ArcSwapOption;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConfig};
@@ -7,8 +10,6 @@ use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Certificate and key of a listener. It is empty at first, and handshakes fail until [`ServingKeyPair::replace`].
@@ -72,6 +73,7 @@ impl ServingKeyPair {
     }
 
     /// Returns `notAfter` of the certificate, once there is one.
+    #[must_use]
     pub fn not_after(&self) -> Option<SystemTime> {
         self.0.load().as_ref().map(|loaded| loaded.not_after)
     }

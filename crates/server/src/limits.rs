@@ -18,8 +18,8 @@ pub struct Limits {
     /// Maximum bytes of a request's body. The server answers a longer one with 413.
     pub max_body_bytes: usize,
     /// Maximum bytes of all request and response bodies held at the same time. When one more request would exceed it, the
-    /// server evicts the quietest connection of the address that holds most for longest. When there is no such connection, it
-    /// answers with 503.
+    /// server evicts the quietest connection of the address that holds most for longest. Without such a connection, it answers
+    /// with 503.
     pub max_total_body_bytes: usize,
     /// Maximum number of connections. One more evicts the connection that is least useful.
     pub max_connections: usize,

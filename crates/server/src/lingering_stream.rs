@@ -4,14 +4,16 @@
 //! yet: the response that explains why the server closes (RFC 9112 section 9.6). So the server reads and discards input for a
 //! while before it closes the socket.
 
-use crate::activity::Activity;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+
+use crate::activity::Activity;
 
 /// Maximum time for which the server discards input before it closes the socket.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,11 +1,13 @@
 //! Sockets that servers listen on.
 
-use crate::limits::MAX_SOCKET_BYTES;
-use rustix::io::Errno;
-use rustix::net::sockopt::set_ipv6_v6only;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use rustix::io::Errno;
+use rustix::net::sockopt::set_ipv6_v6only;
 use tokio::net::{TcpListener, TcpSocket};
+
+use crate::limits::MAX_SOCKET_BYTES;
 
 /// Maximum number of connections that wait in the kernel for the server to accept them: the default of Tokio.
 const BACKLOG: u32 = 1024;
@@ -72,9 +74,11 @@ fn is_ipv6_missing(why: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::cell::RefCell;
+
     use tokio::net::TcpStream;
+
+    use super::*;
 
     const ANY: &str = "[::]:8443";
 

@@ -1,15 +1,17 @@
 //! Metrics of every server: its version, and the expiry of its certificate.
 
-use crate::ServingKeyPair;
+use std::fmt;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use std::fmt;
-use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+
+use crate::ServingKeyPair;
 
 /// Registers the metrics of the build and of the serving certificate.
 pub fn register(registry: &mut Registry, key_pair: Arc<ServingKeyPair>) {

@@ -1,16 +1,18 @@
 //! `/healthz` and `/readyz` for the kubelet and `/metrics` for Prometheus, over plain HTTP.
 
-use crate::{Handler, Limits, Server};
+use std::future::{Future, ready};
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use std::future::{Future, ready};
-use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::{Handler, Limits, Server};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const OPEN_METRICS: HeaderValue =

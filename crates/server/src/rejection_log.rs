@@ -1,11 +1,13 @@
 //! Log of rejected requests: the first of an address and code at once, then one line with the number of repeats.
 
-use crate::handler::LoggedRejection;
-use crate::repeat_counter::{Occurrence, RepeatCounter, Repeats};
-use certmint_contract::ErrorCode;
 use std::net::IpAddr;
 use std::time::Duration;
+
+use certmint_contract::ErrorCode;
 use tokio::time::{MissedTickBehavior, interval};
+
+use crate::handler::LoggedRejection;
+use crate::repeat_counter::{Occurrence, RepeatCounter, Repeats};
 
 /// Time between two lines with the number of repeats.
 pub const INTERVAL: Duration = Duration::from_secs(60);

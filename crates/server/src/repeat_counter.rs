@@ -42,7 +42,7 @@ impl<K> Default for RepeatCounter<K> {
 }
 
 impl<K: Eq + Hash + Clone> RepeatCounter<K> {
-    /// Counts one event.
+    /// Counts one event of a key, and reports whether it is the first one.
     pub(crate) fn count(&self, key: &K) -> Occurrence {
         let mut counts = self.counts();
         if let Some(count) = counts.by_key.get_mut(key) {

@@ -1,16 +1,10 @@
 //! Accepting connections within the limits, and closing them in order at a shutdown.
 
-use crate::activity::{Activity, MonitoredStream};
-use crate::connection_limiter::{ConnectionLimiter, ConnectionPermit, MAX_DRAINING};
-use crate::handler::{Handler, ListenerContext};
-use crate::limits::MAX_SEND_BYTES;
-use crate::lingering_stream::LingeringStream;
-use crate::rejection_log::RejectionLog;
-use crate::{Limits, ServingKeyPair, connection, key_pair};
-use certmint_contract::ErrorCode;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+
+use certmint_contract::ErrorCode;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -19,6 +13,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use crate::activity::{Activity, MonitoredStream};
+use crate::connection_limiter::{ConnectionLimiter, ConnectionPermit, MAX_DRAINING};
+use crate::handler::{Handler, ListenerContext};
+use crate::limits::MAX_SEND_BYTES;
+use crate::lingering_stream::LingeringStream;
+use crate::rejection_log::RejectionLog;
+use crate::{Limits, ServingKeyPair, connection, key_pair};
 
 /// Number of tasks beyond the maximum of connections, so that a new connection does not wait for an evicted one to close.
 const SPARE_TASKS: usize = 8;

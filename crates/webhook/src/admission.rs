@@ -1,14 +1,16 @@
 //! Decision about one review, from the bytes of the request to the bytes of the response.
 
-use crate::metrics::{Metrics, ReviewOutcome};
-use crate::review::{self, ReviewAnswer, ReviewError, ReviewRequest};
-use crate::text::printable_message;
+use std::sync::Arc;
+use std::time::Instant;
+
 use arc_swap::{ArcSwap, ArcSwapOption};
 use certmint_contract::{Policy, WorkloadKind, excerpt};
 use certmint_injection::{Injection, Refusal, Settings, Subject, admit_pod, admit_workload};
 use certmint_server::LoggedRejection;
-use std::sync::Arc;
-use std::time::Instant;
+
+use crate::metrics::{Metrics, ReviewOutcome};
+use crate::review::{self, ReviewAnswer, ReviewError, ReviewRequest};
+use crate::text::printable_message;
 
 /// Decides about reviews with a policy and settings, both replaceable at any time.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ pub(crate) enum AnswerError {
 
 impl Admission {
     /// Creates an admission with that policy. It is not ready before [`Self::set_settings`].
+    #[must_use]
     pub fn new(policy: Policy, metrics: Metrics) -> Self {
         Self { policy: ArcSwap::from_pointee(policy), settings: ArcSwapOption::empty(), metrics }
     }

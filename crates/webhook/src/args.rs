@@ -1,10 +1,11 @@
 //! Flags of `certmint webhook`. Each flag has an environment variable too.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 use certmint_contract::pod_layout::DEFAULT_DEADLINE_SECONDS;
 use certmint_injection::{ContainerResources, Quantity, RunAsUser, Settings};
 use http::uri::Authority;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 
 /// Answers admission reviews of pods and workloads.
 #[derive(Clone, Debug, clap::Args)]

@@ -1,7 +1,8 @@
 //! HTTP routing: the path, method and content type of reviews, and the responses to other requests.
 
-use crate::Admission;
-use crate::admission::{AnswerError, AnsweredReview};
+use std::future::{Future, ready};
+use std::sync::Arc;
+
 use bytes::Bytes;
 use certmint_contract::ErrorCode;
 use certmint_contract::issuance::Failure;
@@ -9,8 +10,9 @@ use certmint_server::{Handler, LoggedRejection};
 use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use std::future::{Future, ready};
-use std::sync::Arc;
+
+use crate::Admission;
+use crate::admission::{AnswerError, AnsweredReview};
 
 /// Path of every review.
 const PATH: &str = "/mutate";

@@ -1,5 +1,8 @@
 //! Metrics of the webhook. Their labels are bounded: kinds, outcomes and codes, never names of objects.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use certmint_contract::error_code::Channel;
 use certmint_contract::{ErrorCode, WorkloadKind};
 use certmint_server::{ServingKeyPair, metrics};
@@ -9,8 +12,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// Metrics of the webhook.
 #[derive(Clone, Debug)]

@@ -1,13 +1,15 @@
 //! The AdmissionReview of `admission.k8s.io/v1`: decoding the fields that the webhook needs, and encoding the answer.
 
-use crate::text::printable_warning;
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use certmint_contract::{ErrorCode, excerpt};
 use certmint_injection::Injection;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
+
+use crate::text::printable_warning;
 
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
@@ -39,7 +41,7 @@ pub(crate) enum ReviewError {
     Missing(&'static str),
 }
 
-/// Decodes a review.
+/// Decodes the review in the body of a request.
 pub(crate) fn read(body: &[u8]) -> Result<ReviewRequest<'_>, ReviewError> {
     let review: WireReview<'_> = serde_json::from_slice(body)?;
     let (kind, version) = (review.kind, review.api_version);
@@ -97,7 +99,7 @@ impl<'a> ReviewAnswer<'a> {
         Self { api_version: API_VERSION, kind: KIND, response }
     }
 
-    /// Encodes the answer.
+    /// Encodes the answer as JSON.
     pub(crate) fn json(&self) -> Result<Vec<u8>, serde_json::Error> {
         // The capacity is enough for most answers, so that the patch is not copied while the text grows.
         let patch = self.response.patch.as_ref().map_or(0, String::len);

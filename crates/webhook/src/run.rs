@@ -1,17 +1,19 @@
 //! The running webhook: two listeners, and the files that it follows.
 
-use crate::args::PodArgs;
-use crate::{Admission, Args, Endpoint, Metrics};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use certmint_contract::ErrorCode;
 use certmint_server::observability::Observability;
 use certmint_server::{
     BindError, KeyPairFiles, Limits, PolicyFile, Server, ServingKeyPair, bind, files, shutdown,
 };
 use prometheus_client::registry::Registry;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
+
+use crate::args::PodArgs;
+use crate::{Admission, Args, Endpoint, Metrics};
 
 /// Error that ends the webhook.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,7 @@ pub enum RunError {
 
 impl RunError {
     /// Returns the stable code.
+    #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Listen(_) | Self::Signals(_) => ErrorCode::InvalidSettings,
@@ -127,8 +130,9 @@ async fn follow_policy(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use certmint_contract::Policy;
+
+    use super::*;
 
     #[test]
     fn a_webhook_with_an_expired_certificate_is_not_ready() {

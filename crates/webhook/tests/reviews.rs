@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails with a panic")]
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use bytes::Bytes;
 use certmint_contract::Policy;
@@ -12,7 +14,6 @@ use http::{Method, Request, Response};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 struct Webhook {
     endpoint: Endpoint,

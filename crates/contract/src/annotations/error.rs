@@ -43,6 +43,7 @@ impl AnnotationError {
     }
 
     /// Returns the stable code.
+    #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Invalid { .. } => ErrorCode::InvalidAnnotation,

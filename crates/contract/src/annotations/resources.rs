@@ -1,8 +1,10 @@
 //! Value of `certmint.dev/resources`.
 
+use std::cmp::Ordering;
+use std::str::FromStr;
+
 use crate::Quantity;
 use crate::spelling::{excerpt, hint, nearest};
-use std::{cmp::Ordering, str::FromStr};
 
 /// Requests and limits of the certmint-fetch container, which replace the chart's `fetch.resources`. An amount that is `None` is not
 /// set in the container.

@@ -1,5 +1,6 @@
-use super::*;
 use proptest::prelude::*;
+
+use super::*;
 
 fn errors(pairs: &[(&str, &str)]) -> Vec<String> {
     parse(pairs.iter().copied()).unwrap_err().iter().map(ToString::to_string).collect()

@@ -1,10 +1,12 @@
 //! Types of values that only annotations have.
 
+use std::fmt;
+use std::str::FromStr;
+
 use super::AnnotationError;
 use crate::keys;
 use crate::pod_layout::DEFAULT_MOUNT_PATH;
 use crate::spelling::{as_object_name, excerpt, hint, not_one_of};
-use std::{fmt, str::FromStr};
 
 /// Value of `certmint.dev/mode`: the delivery of the certificate.
 ///
@@ -52,6 +54,7 @@ pub struct MountPath(Box<str>);
 
 impl MountPath {
     /// Returns the path as text.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,5 +1,6 @@
-use super::*;
 use std::net::Ipv4Addr;
+
+use super::*;
 
 const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));

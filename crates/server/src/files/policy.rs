@@ -1,15 +1,17 @@
 //! The policy file, and the policy that a server starts with.
 
-use super::{POLL_INTERVAL, follow};
-use crate::observability::Observability;
-use crate::{BindError, bind};
-use certmint_contract::policy::PolicyError;
-use certmint_contract::{ErrorCode, Policy};
-use prometheus_client::registry::Registry;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use certmint_contract::policy::PolicyError;
+use certmint_contract::{ErrorCode, Policy};
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
+
+use super::{POLL_INTERVAL, follow};
+use crate::observability::Observability;
+use crate::{BindError, bind};
 
 /// File with the policy as JSON, from a mounted ConfigMap.
 #[derive(Clone, Debug)]
@@ -123,10 +125,12 @@ fn read(path: &Path) -> Result<Policy, PolicyFileError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::fs;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
+
+    use super::*;
 
     /// A policy whose longest duration is shorter than its default.
     const INVALID: &str = r#"{"longestDuration":"12h"}"#;
