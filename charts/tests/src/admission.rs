@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use certmint_contract::WorkloadKind;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::command;
-use certmint_local_cluster::wait::{self, Condition};
+use certmint_local_cluster::wait::{self, Check};
 use serde_json::{Value, json};
 
 use crate::NAMESPACE;
@@ -80,8 +80,8 @@ fn prepare(cluster: &Cluster) -> Result<()> {
     ] {
         wait::until("the objects to be accepted", CONFIGURATION_TIMEOUT, || {
             Ok(match kubectl.apply(&object.to_string()) {
-                Ok(_) => Condition::Met(()),
-                Err(error) => Condition::NotYet(format!("{error:#}")),
+                Ok(_) => Check::Passed(()),
+                Err(error) => Check::NotYet(format!("{error:#}")),
             })
         })?;
     }
@@ -124,8 +124,8 @@ fn fail_closed(cluster: &Cluster) -> Result<()> {
     let opt_in = ["annotate", "deployment/plain", "certmint.dev/inject=true", "--dry-run=server"];
     wait::until("the webhook configuration to take effect", CONFIGURATION_TIMEOUT, || {
         Ok(match kubectl.run(&opt_in) {
-            Ok(_) => Condition::NotYet("an annotation was accepted".to_owned()),
-            Err(_) => Condition::Met(()),
+            Ok(_) => Check::NotYet("an annotation was accepted".to_owned()),
+            Err(_) => Check::Passed(()),
         })
     })
 }

@@ -14,7 +14,7 @@ use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::policy_file::PolicyFile;
 use certmint_local_cluster::progress;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use serde_json::json;
 
 use crate::audit::{Mark, RequestCounts};
@@ -127,13 +127,13 @@ impl LoadedCluster {
             let (leads, due) = (metric_value(&self.cluster, LEADER)?, metric_value(&self.cluster, DUE)?);
             if leads != 1.0 || due != 0.0 {
                 since = None;
-                return Ok(Condition::NotYet(format!("{LEADER} {leads}, {DUE} {due}")));
+                return Ok(Check::NotYet(format!("{LEADER} {leads}, {DUE} {due}")));
             }
             let quiet = since.get_or_insert_with(Instant::now).elapsed();
             Ok(if quiet < QUIET {
-                Condition::NotYet("it has just finished its work".to_owned())
+                Check::NotYet("it has just finished its work".to_owned())
             } else {
-                Condition::Met(())
+                Check::Passed(())
             })
         })
     }
@@ -207,7 +207,7 @@ fn controller(cluster: &Cluster) -> Result<Process<'_>> {
 fn create_pattern_workload(cluster: &Cluster) -> Result<()> {
     let kubectl = create_namespace(cluster, PATTERN, &[])?;
     kubectl.apply(&objects::pattern().to_string())?;
-    wait::until("the first Secret", DEFAULT_TIMEOUT, || pattern(cluster).map(|_| Condition::Met(())))
+    wait::until("the first Secret", DEFAULT_TIMEOUT, || pattern(cluster).map(|_| Check::Passed(())))
 }
 
 /// Returns the pattern workload's Secret.
@@ -222,7 +222,7 @@ fn scale_up(cluster: &Cluster) -> Result<()> {
 
 /// Waits for the controller's process, and returns its number.
 fn wait_for_process(cluster: &Cluster) -> Result<u32> {
-    wait::until("the controller to start", DEFAULT_TIMEOUT, || Ok(Condition::Met(controller(cluster)?.pid())))
+    wait::until("the controller to start", DEFAULT_TIMEOUT, || Ok(Check::Passed(controller(cluster)?.pid())))
 }
 
 /// Returns the value of the controller's metric `name`.
@@ -250,14 +250,14 @@ fn wait_for_last_write(cluster: &Cluster, mark: Mark) -> Result<RequestCounts> {
     let (mut last, mut at) = (mark.since(cluster)?, Instant::now());
     wait::until("the last write of the controller", DEFAULT_TIMEOUT, || {
         if at.elapsed() < QUIET {
-            return Ok(Condition::NotYet("it has just written".to_owned()));
+            return Ok(Check::NotYet("it has just written".to_owned()));
         }
         let now = mark.since(cluster)?;
         at = Instant::now();
         Ok(if std::mem::replace(&mut last, now) == now {
-            Condition::Met(now)
+            Check::Passed(now)
         } else {
-            Condition::NotYet(format!("{now:?}"))
+            Check::NotYet(format!("{now:?}"))
         })
     })
 }

@@ -10,7 +10,7 @@ use certmint_contract::keys;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{progress, workload};
 use serde_json::json;
 
@@ -131,9 +131,9 @@ fn pods(kubectl: &Kubectl<'_>) -> Result<Vec<Pod>> {
         let secret = kubectl.get(&["secret", SECRET])?;
         let named = secret["metadata"]["annotations"][keys::DNS_NAMES].is_string();
         Ok(if pods.len() == PODS && named {
-            Condition::Met(pods)
+            Check::Passed(pods)
         } else {
-            Condition::NotYet(format!("{} pods", pods.len()))
+            Check::NotYet(format!("{} pods", pods.len()))
         })
     })?;
     pods.iter().map(Pod::of).collect()

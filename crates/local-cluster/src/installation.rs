@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::images::{self, Image};
 use crate::kubectl::is_true;
-use crate::wait::{self, Condition, DEFAULT_TIMEOUT};
+use crate::wait::{self, Check, DEFAULT_TIMEOUT};
 use crate::{command, repository, workload};
 
 /// Namespace of the installation.
@@ -66,16 +66,16 @@ pub fn wait_for_ready(cluster: &Cluster) -> Result<()> {
 }
 
 /// Creates an opted-in pod in a dry run, and checks whether the response is an injected pod.
-fn dry_run(cluster: &Cluster) -> Result<Condition<()>> {
+fn dry_run(cluster: &Cluster) -> Result<Check<()>> {
     let pod =
         workload::manifest("pod", "certmint-dry-run", "none", &json!({ "certmint.dev/inject": "true" }));
     let kubectl = cluster.kubectl().namespace("default");
     let mut create = kubectl.command(&["create", "--dry-run=server", "--output=json", "--filename=-"]);
     let created: Value = serde_json::from_str(&command::output_with_input(&mut create, &pod.to_string())?)?;
     Ok(if workload::is_injected(&created) {
-        Condition::Met(())
+        Check::Passed(())
     } else {
-        Condition::NotYet("the API server returned the pod without injection".to_owned())
+        Check::NotYet("the API server returned the pod without injection".to_owned())
     })
 }
 
@@ -91,9 +91,9 @@ pub fn scale_controller_and_wait(cluster: &Cluster, replicas: u32) -> Result<()>
         let ready = pods.iter().filter(|pod| is_true(pod, "Ready")).count();
         let settled = pods.len() == replicas as usize && ready == pods.len();
         Ok(if settled {
-            Condition::Met(())
+            Check::Passed(())
         } else {
-            Condition::NotYet(format!("{ready} of {} pods are ready", pods.len()))
+            Check::NotYet(format!("{ready} of {} pods are ready", pods.len()))
         })
     })
 }

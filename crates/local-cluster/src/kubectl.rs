@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::command;
-use crate::wait::{self, Condition};
+use crate::wait::{self, Check};
 
 /// A source of commands that reach one cluster.
 pub trait CommandFactory: fmt::Debug + Sync {
@@ -142,8 +142,8 @@ impl<'a> Kubectl<'a> {
         wait::until(&format!("{object} {what}"), deadline, || {
             let current = self.get(&[object])?;
             Ok(match condition(&current) {
-                Some(found) => Condition::Met(found),
-                None => Condition::NotYet(current["status"].to_string()),
+                Some(found) => Check::Passed(found),
+                None => Check::NotYet(current["status"].to_string()),
             })
         })
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::installation::SYSTEM_NAMESPACE;
 use crate::kubectl::{Kubectl, is_true};
-use crate::wait::{self, Condition, DEFAULT_TIMEOUT};
+use crate::wait::{self, Check, DEFAULT_TIMEOUT};
 
 const CONFIG_MAP: &str = "configmap/certmint-policy";
 
@@ -91,7 +91,7 @@ impl<'a> PolicyFile<'a> {
         for (pod, line, count) in before {
             wait::until(&format!("{pod} to log {line:?} again"), DEFAULT_TIMEOUT, || {
                 let now = self.count(&pod, line)?;
-                Ok(if now > count { Condition::Met(()) } else { Condition::NotYet(format!("{now} times")) })
+                Ok(if now > count { Check::Passed(()) } else { Check::NotYet(format!("{now} times")) })
             })?;
         }
         Ok(())

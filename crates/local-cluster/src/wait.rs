@@ -13,9 +13,9 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Result of checking a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition<T> {
+pub enum Check<T> {
     /// The condition holds. Contains the result of the wait.
-    Met(T),
+    Passed(T),
     /// The condition does not hold yet. Contains the current state, for the error.
     NotYet(String),
 }
@@ -27,13 +27,13 @@ pub enum Condition<T> {
 pub fn until<T>(
     what: &str,
     deadline: Duration,
-    mut condition: impl FnMut() -> Result<Condition<T>>,
+    mut condition: impl FnMut() -> Result<Check<T>>,
 ) -> Result<T> {
     let start = Instant::now();
     loop {
         let state = match condition() {
-            Ok(Condition::Met(value)) => return Ok(value),
-            Ok(Condition::NotYet(state)) => state,
+            Ok(Check::Passed(value)) => return Ok(value),
+            Ok(Check::NotYet(state)) => state,
             Err(error) => format!("{error:#}"),
         };
         if start.elapsed() > deadline {
@@ -52,14 +52,14 @@ mod tests {
         let mut asked = 0;
         let seen = until("three", Duration::from_secs(5), || {
             asked += 1;
-            Ok(if asked == 3 { Condition::Met(asked) } else { Condition::NotYet(asked.to_string()) })
+            Ok(if asked == 3 { Check::Passed(asked) } else { Check::NotYet(asked.to_string()) })
         });
         assert_eq!(seen.unwrap(), 3);
     }
 
     #[test]
     fn an_error_contains_the_last_state() {
-        let seen = until::<()>("pods", Duration::ZERO, || Ok(Condition::NotYet("0 of 2".to_owned())));
+        let seen = until::<()>("pods", Duration::ZERO, || Ok(Check::NotYet("0 of 2".to_owned())));
         assert_eq!(seen.unwrap_err().to_string(), "waited 0 s for pods; last state: 0 of 2");
     }
 }

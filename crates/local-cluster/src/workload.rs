@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use crate::kubectl::{Kubectl, is_true};
-use crate::wait::{self, Condition, DEFAULT_TIMEOUT};
+use crate::wait::{self, Check, DEFAULT_TIMEOUT};
 
 /// The supported kinds of workloads, as kubectl names them.
 pub const KINDS: [&str; 7] =
@@ -123,9 +123,9 @@ pub fn wait_for_pods(kubectl: &Kubectl<'_>, name: &str, injected: bool) -> Resul
         let pods = kubectl.list(&["pods", &selector])?;
         let is_expected = |pod: &Value| is_healthy(pod) && is_injected(pod) == injected;
         Ok(if !pods.is_empty() && pods.iter().all(is_expected) {
-            Condition::Met(pods)
+            Check::Passed(pods)
         } else {
-            Condition::NotYet(describe_pods(&pods))
+            Check::NotYet(describe_pods(&pods))
         })
     })
 }
@@ -151,9 +151,9 @@ pub fn wait_for_rollout(kubectl: &Kubectl<'_>, name: &str) -> Result<Vec<Value>>
             && wanted.as_u64() == u64::try_from(pods.len()).ok()
             && pods.iter().all(is_healthy);
         Ok(if observed && settled {
-            Condition::Met(pods)
+            Check::Passed(pods)
         } else {
-            Condition::NotYet(format!(
+            Check::NotYet(format!(
                 "{wanted} replicas wanted; {}{}",
                 describe_pods(&pods),
                 replica_failure(&deployment)

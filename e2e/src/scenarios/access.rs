@@ -17,7 +17,7 @@ use certmint_local_cluster::cluster::audit::{Mark, Request};
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, Condition};
+use certmint_local_cluster::wait::{self, Check};
 
 use super::Scenario;
 use super::own_cluster::own_cluster;
@@ -69,7 +69,7 @@ fn wait_for_use(cluster: &Cluster, permissions: &[Permission]) -> Result<()> {
         if let Some(missing) = missing.next_back() {
             let (account, api_group) = (missing.account(), &missing.object.api_group);
             let missing = format!("a permission is missing: {account}, {missing}, API group {api_group:?}");
-            return Ok(Condition::Met(Err(missing)));
+            return Ok(Check::Passed(Err(missing)));
         }
         let is_used = |permission: &&Permission| {
             requests.iter().any(|request| request.is_allowed() && permission.covers(request))
@@ -77,9 +77,9 @@ fn wait_for_use(cluster: &Cluster, permissions: &[Permission]) -> Result<()> {
         let unused = permissions.iter().filter(|permission| !is_used(permission));
         let unused: Vec<String> = unused.map(Permission::to_string).collect();
         Ok(if unused.is_empty() {
-            Condition::Met(Ok(requests.len()))
+            Check::Passed(Ok(requests.len()))
         } else {
-            Condition::NotYet(format!("{} permissions are unused:\n{}", unused.len(), unused.join("\n")))
+            Check::NotYet(format!("{} permissions are unused:\n{}", unused.len(), unused.join("\n")))
         })
     })?;
     match requests {

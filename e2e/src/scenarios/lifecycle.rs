@@ -7,7 +7,7 @@ mod release;
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::Cluster;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 
 use super::Scenario;
 
@@ -37,6 +37,6 @@ fn wait_for_removal(cluster: &Cluster) -> Result<()> {
     let selector = "--selector=app.kubernetes.io/instance=certmint";
     wait::until("the release's objects to be gone", DEFAULT_TIMEOUT, || {
         let left = kubectl.run(&["get", kinds, "--all-namespaces", selector, "--output=name"])?;
-        Ok(if left.is_empty() { Condition::Met(()) } else { Condition::NotYet(left) })
+        Ok(if left.is_empty() { Check::Passed(()) } else { Check::NotYet(left) })
     })
 }

@@ -17,7 +17,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{manifest, pod_template};
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
@@ -90,8 +90,8 @@ impl OwnershipFixture<'_> {
             let secrets =
                 self.kubectl.list(&["secrets", &format!("--field-selector=metadata.name={name}")])?;
             Ok(match secrets.into_iter().next() {
-                Some(secret) => Condition::Met(secret),
-                None => Condition::NotYet("the Secret does not exist".to_owned()),
+                Some(secret) => Check::Passed(secret),
+                None => Check::NotYet("the Secret does not exist".to_owned()),
             })
         })
     }
@@ -103,8 +103,8 @@ impl OwnershipFixture<'_> {
         wait::until(&format!("an Event {reason} on {kind} {name}"), DEFAULT_TIMEOUT, || {
             let events = self.kubectl.list(&["events", &of])?;
             Ok(match events.first().and_then(|event| event["message"].as_str()) {
-                Some(message) => Condition::Met(message.to_owned()),
-                None => Condition::NotYet("there is none".to_owned()),
+                Some(message) => Check::Passed(message.to_owned()),
+                None => Check::NotYet("there is none".to_owned()),
             })
         })
     }

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{images, workload};
 use serde_json::{Value, json};
 
@@ -62,9 +62,9 @@ impl<'a> Admissions<'a> {
         wait::until(&format!("{count} more admissions"), DEFAULT_TIMEOUT, || {
             let results = self.results()?;
             Ok(if results.total() >= before + count {
-                Condition::Met(results)
+                Check::Passed(results)
             } else {
-                Condition::NotYet(format!("{results:?}"))
+                Check::NotYet(format!("{results:?}"))
             })
         })
     }

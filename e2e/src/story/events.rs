@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 
 /// Waits for an Event with this reason about the object (`Kind/name`) whose note `accepts` accepts, and returns the
 /// note.
@@ -19,8 +19,8 @@ pub fn wait_for_event(
         let events = events_about(kubectl, object)?;
         let found = events.iter().find(|event| event.reason == reason && accepts(&event.note));
         Ok(match found {
-            Some(event) => Condition::Met(event.note.clone()),
-            None => Condition::NotYet(format!("{events:?}")),
+            Some(event) => Check::Passed(event.note.clone()),
+            None => Check::NotYet(format!("{events:?}")),
         })
     })
 }

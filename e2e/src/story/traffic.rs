@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{images, workload};
 use serde::Deserialize;
 use serde_json::json;
@@ -77,18 +77,18 @@ impl<'a> Traffic<'a> {
             let pod = self.kubectl.get(&["pod", &self.pod])?;
             if pod["status"]["containerStatuses"][0]["restartCount"] != 0 {
                 let cause = &pod["status"]["containerStatuses"][0]["lastState"];
-                return Ok(Condition::Met(Err(anyhow!(
+                return Ok(Check::Passed(Err(anyhow!(
                     "the traffic client has restarted and lost its counts: {cause}"
                 ))));
             }
             let log = self.kubectl.run(&["logs", &self.pod, "--container=traffic", "--tail=100"])?;
             let counts = latest_counts(&log)?;
             Ok(if counts.failed > 0 {
-                Condition::Met(Err(self.failure(counts)))
+                Check::Passed(Err(self.failure(counts)))
             } else if condition(&counts) {
-                Condition::Met(Ok(counts))
+                Check::Passed(Ok(counts))
             } else {
-                Condition::NotYet(format!("{counts:?}"))
+                Check::NotYet(format!("{counts:?}"))
             })
         })?
     }

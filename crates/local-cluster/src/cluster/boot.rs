@@ -16,7 +16,7 @@ use super::{control_plane, mounts, network, node};
 use crate::command;
 use crate::kubectl::is_true;
 use crate::progress::human;
-use crate::wait::{self, Condition};
+use crate::wait::{self, Check};
 
 /// Limit for the start of each service, for a loaded machine.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -80,7 +80,7 @@ fn boot(state: &State, spec: &Spec, cgroup: &str) -> Result<Services> {
     fs::copy(pki.kubeconfig_of("admin"), state.path("kubeconfig"))?;
     services.start(control_plane::api_server(state.directory(), &pki, addresses)?)?;
     wait::until("the API server to be ready", START_TIMEOUT, || {
-        kubectl(state, &["get", "--raw", "/readyz"]).map(Condition::Met)
+        kubectl(state, &["get", "--raw", "/readyz"]).map(Check::Passed)
     })?;
     services.start(control_plane::controller_manager(&pki))?;
     services.start(control_plane::scheduler(&pki))?;
@@ -98,11 +98,11 @@ fn boot(state: &State, spec: &Spec, cgroup: &str) -> Result<Services> {
             unproxied.extend((!table.status.success()).then_some(family.nft));
         }
         Ok(if !is_true(&node, "Ready") {
-            Condition::NotYet(format!("node conditions {}", node["status"]["conditions"]))
+            Check::NotYet(format!("node conditions {}", node["status"]["conditions"]))
         } else if !unproxied.is_empty() {
-            Condition::NotYet(format!("kube-proxy has not set up Services for {}", unproxied.join(", ")))
+            Check::NotYet(format!("kube-proxy has not set up Services for {}", unproxied.join(", ")))
         } else {
-            Condition::Met(())
+            Check::Passed(())
         })
     })?;
     Ok(services)
@@ -116,7 +116,7 @@ fn import_images(count: usize, state: &State) -> mpsc::Receiver<Result<()>> {
         let result = wait::until("the container runtime to listen", START_TIMEOUT, || {
             let mut ctr = Command::new("ctr");
             ctr.args(["--address", node::RUNTIME_SOCKET, "version"]);
-            command::output(&mut ctr).map(Condition::Met)
+            command::output(&mut ctr).map(Check::Passed)
         })
         .and_then(|_| {
             (0..count).try_for_each(|number| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::wait::{self, Condition};
+use crate::wait::{self, Check};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -42,7 +42,7 @@ pub fn remove(name: &str) -> Result<()> {
         // The kernel releases a group a moment after its last process.
         wait::until(&format!("the cgroup {} to be empty", group.display()), Duration::from_secs(20), || {
             remove_tree(&group)?;
-            Ok(Condition::Met(()))
+            Ok(Check::Passed(()))
         })?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Cluster, node};
 use crate::command;
-use crate::wait::{self, Condition};
+use crate::wait::{self, Check};
 
 /// Limit for the container runtime to report that its containers have ended.
 const END_TIMEOUT: Duration = Duration::from_secs(60);
@@ -38,7 +38,7 @@ impl Cluster {
         );
         wait::until("the containers to end", END_TIMEOUT, || {
             let left = self.on_node(&running, namespace)?;
-            Ok(if left.trim().is_empty() { Condition::Met(()) } else { Condition::NotYet(left) })
+            Ok(if left.trim().is_empty() { Check::Passed(()) } else { Check::NotYet(left) })
         })
     }
 }

@@ -13,7 +13,7 @@ use super::{Access, Cluster, Options, addons, service, supervisor};
 use crate::cache::Cache;
 use crate::components::{self, CONTAINERD, Component, ETCD, HELM, KUBERNETES};
 use crate::images::{self, Image};
-use crate::wait::{self, Condition};
+use crate::wait::{self, Check};
 use crate::{machine, progress};
 
 /// Limit for the boot of a cluster. It usually takes seconds, but the machine may be loaded.
@@ -112,15 +112,15 @@ fn check_name(name: &str) -> Result<()> {
 fn wait_for_boot(state: &State) -> Result<String> {
     let outcome = wait::until(&format!("cluster {} to boot", state.name()), BOOT_TIMEOUT, || {
         if let Ok(took) = fs::read_to_string(state.path("ready")) {
-            return Ok(Condition::Met(Ok(took)));
+            return Ok(Check::Passed(Ok(took)));
         }
         if let Ok(reason) = fs::read_to_string(state.path("failed")) {
-            return Ok(Condition::Met(Err(reason)));
+            return Ok(Check::Passed(Err(reason)));
         }
         if !state.supervised() {
-            return Ok(Condition::Met(Err("the supervisor has ended".to_owned())));
+            return Ok(Check::Passed(Err("the supervisor has ended".to_owned())));
         }
-        Ok(Condition::NotYet("the cluster is booting".to_owned()))
+        Ok(Check::NotYet("the cluster is booting".to_owned()))
     });
     outcome.and_then(|outcome| outcome.map_err(anyhow::Error::msg)).map_err(|error| {
         let logs = service::log_tails(state, 15);

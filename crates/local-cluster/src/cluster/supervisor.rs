@@ -16,7 +16,7 @@ use super::cgroups;
 use super::role::Role;
 use super::state::{State, locked_log};
 use crate::cache::{Cache, remove_dir};
-use crate::wait::{self, Condition};
+use crate::wait::{self, Check};
 
 /// Name of the copy of this program that all processes of a cluster run.
 const PROGRAM: &str = "program";
@@ -106,12 +106,12 @@ pub fn stop(state: &State) -> Result<()> {
     wait::until(&format!("cluster {} to end", state.name()), Duration::from_secs(30), || {
         if state.supervised() {
             kill_process(supervisor(state)?, Signal::TERM).context("cannot end the cluster's supervisor")?;
-            return Ok(Condition::NotYet("the supervisor still runs".to_owned()));
+            return Ok(Check::NotYet("the supervisor still runs".to_owned()));
         }
         Ok(if state.inhabited() {
-            Condition::NotYet("processes of the cluster still run".to_owned())
+            Check::NotYet("processes of the cluster still run".to_owned())
         } else {
-            Condition::Met(())
+            Check::Passed(())
         })
     })?;
     clear(state)

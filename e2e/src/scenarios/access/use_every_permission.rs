@@ -6,7 +6,7 @@ use certmint_local_cluster::images;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{self, manifest};
 use serde_json::json;
 
@@ -70,7 +70,7 @@ fn remove_ca_until_reported(system: &Kubectl<'_>) -> Result<()> {
     let reported = wait::until("a warning Event on the controller's Deployment", DEFAULT_TIMEOUT, || {
         let of_controller = "--field-selector=involvedObject.name=certmint-controller,type=Warning";
         let events = system.list(&["events", of_controller])?;
-        Ok(if events.is_empty() { Condition::NotYet("there is none".to_owned()) } else { Condition::Met(()) })
+        Ok(if events.is_empty() { Check::NotYet("there is none".to_owned()) } else { Check::Passed(()) })
     });
     // The Secret is restored in any case.
     system.apply(&secret.to_string())?;

@@ -9,7 +9,7 @@ use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
 use certmint_local_cluster::kubectl::{Kubectl, is_true};
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::note;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{command, workload};
 use serde_json::{Value, json};
 
@@ -97,9 +97,9 @@ impl CaFixture<'_> {
             let serial = text(&found["metadata"]["annotations"]["certmint.dev/serial"]);
             let certificate = Certificate { serial, root: text(&found["data"]["ca.crt"]) };
             Ok(if accepts(&certificate) {
-                Condition::Met(certificate)
+                Check::Passed(certificate)
             } else {
-                Condition::NotYet(format!("{certificate:?}"))
+                Check::NotYet(format!("{certificate:?}"))
             })
         })
     }
@@ -143,7 +143,7 @@ impl CaFixture<'_> {
                 seen.push(gauge.unwrap_or_default());
             }
             let all = !seen.is_empty() && seen.iter().all(|gauge| gauge == value);
-            Ok(if all { Condition::Met(()) } else { Condition::NotYet(format!("{seen:?}")) })
+            Ok(if all { Check::Passed(()) } else { Check::NotYet(format!("{seen:?}")) })
         })
     }
 
@@ -160,9 +160,9 @@ impl CaFixture<'_> {
             let running = pods.iter().filter(|pod| pod["status"]["phase"] == "Running");
             let good = running.filter(|pod| is_true(pod, "Ready") == ready).count();
             Ok(if good == 2 && pods.len() == 2 {
-                Condition::Met(())
+                Check::Passed(())
             } else {
-                Condition::NotYet(format!("{good} of {}", pods.len()))
+                Check::NotYet(format!("{good} of {}", pods.len()))
             })
         })
     }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use certmint_contract::ErrorCode;
 use certmint_docs_tests::error_page::ErrorPage;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload;
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ impl<'a> KubectlOutput<'a> {
         let shown = command.join(" ");
         let text = wait::until(&format!("kubectl {shown} to print {code}"), DEFAULT_TIMEOUT, || {
             let text = kubectl.run(command)?;
-            Ok(if text.contains(code) { Condition::Met(text) } else { Condition::NotYet(text) })
+            Ok(if text.contains(code) { Check::Passed(text) } else { Check::NotYet(text) })
         })?;
         self.assert_explained(code, &text).with_context(|| format!("kubectl {shown}"))
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload;
 use serde_json::json;
 
@@ -78,7 +78,7 @@ pub(super) fn damage_secret(output: &KubectlOutput<'_>) -> Result<()> {
 fn wait_for_secret_description(output: &KubectlOutput<'_>, words: &str) -> Result<()> {
     wait::until(&format!("kubectl describe secret to print {words}"), DEFAULT_TIMEOUT, || {
         let text = output.kubectl.run(&["describe", "secret/shared"])?;
-        Ok(if text.contains(words) { Condition::Met(()) } else { Condition::NotYet(text) })
+        Ok(if text.contains(words) { Check::Passed(()) } else { Check::NotYet(text) })
     })
 }
 
@@ -120,8 +120,8 @@ pub(super) fn remove_ca(output: &KubectlOutput<'_>, system: &Kubectl<'_>) -> Res
     reported?;
     wait::until("the certificate of the workload that waited for the CA", DEFAULT_TIMEOUT, || {
         Ok(match output.kubectl.get(&["secret/orphan-certmint-tls"]) {
-            Ok(_) => Condition::Met(()),
-            Err(error) => Condition::NotYet(format!("{error:#}")),
+            Ok(_) => Check::Passed(()),
+            Err(error) => Check::NotYet(format!("{error:#}")),
         })
     })
 }

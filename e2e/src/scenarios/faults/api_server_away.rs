@@ -12,7 +12,7 @@ use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{human, note, step};
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use serde_json::Value;
 
 use super::controllers::{self, count_log_lines};
@@ -50,7 +50,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     cluster.start_service(API_SERVER)?;
     step("the API server is ready again", || {
         wait::until("the API server to be ready", DEFAULT_TIMEOUT, || {
-            kubectl.run(&["get", "--raw", "/readyz"]).map(Condition::Met)
+            kubectl.run(&["get", "--raw", "/readyz"]).map(Check::Passed)
         })
     })?;
     note(&format!("the API server was away for {}", human(start.elapsed())));
@@ -81,11 +81,7 @@ fn wait_for_failed_lease_renewals(cluster: &Cluster, controllers: &[Value]) -> R
             count_log_lines(cluster, pod, &["the lease could not be renewed"]).unwrap_or_default()
         };
         let max = controllers.iter().map(failed).max().unwrap_or_default();
-        Ok(if max >= FAILED_RENEWALS {
-            Condition::Met(())
-        } else {
-            Condition::NotYet(format!("{max} failed"))
-        })
+        Ok(if max >= FAILED_RENEWALS { Check::Passed(()) } else { Check::NotYet(format!("{max} failed")) })
     })
 }
 

@@ -14,7 +14,7 @@ use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::machine;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 
 use super::bulk_workloads;
 use super::controllers::{self, CONTAINER};
@@ -65,7 +65,7 @@ fn kill_controllers(cluster: &Cluster) -> Result<()> {
     wait::until("a running controller", DEFAULT_TIMEOUT, || {
         let pods = controllers::pods(cluster)?;
         let killed = pods.iter().filter(|pod| cluster.signal(pod, CONTAINER, Signal::Kill).is_ok()).count();
-        Ok(if killed > 0 { Condition::Met(()) } else { Condition::NotYet("no controller runs".to_owned()) })
+        Ok(if killed > 0 { Check::Passed(()) } else { Check::NotYet("no controller runs".to_owned()) })
     })
 }
 

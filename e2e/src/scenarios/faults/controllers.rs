@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use serde_json::Value;
 
 /// Name of the container in a controller's pod.
@@ -36,11 +36,7 @@ pub(super) fn leading_pod(cluster: &Cluster) -> Result<Value> {
 pub(super) fn wait_for_other_leader(cluster: &Cluster, old: &str) -> Result<String> {
     wait::until("another controller to lead", DEFAULT_TIMEOUT, || {
         let leader = leader(cluster)?;
-        Ok(if leader == old {
-            Condition::NotYet(format!("{leader} still leads"))
-        } else {
-            Condition::Met(leader)
-        })
+        Ok(if leader == old { Check::NotYet(format!("{leader} still leads")) } else { Check::Passed(leader) })
     })
 }
 

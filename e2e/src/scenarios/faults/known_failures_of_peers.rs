@@ -12,7 +12,7 @@ use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{deployment_without_pods, is_injected, manifest, opt_in_annotations};
 use serde_json::{Value, json};
 
@@ -79,9 +79,9 @@ fn assert_request_count(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> 
         requests.retain(|request| request.is_in(NAME));
         let events = requests.iter().filter(|request| request.concerns("events")).count();
         Ok(if events >= WORKLOADS {
-            Condition::Met(requests)
+            Check::Passed(requests)
         } else {
-            Condition::NotYet(format!("{events} Events"))
+            Check::NotYet(format!("{events} Events"))
         })
     })?;
     let writes = requests.iter().filter(|request| request.is_write()).count();
@@ -148,7 +148,7 @@ fn wipe_ca_bundle(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     cluster.kubectl().run(&["patch", kind, name, "--type=json", "-p", &Value::from(wipe).to_string()])?;
     let pod = manifest("pod", "healed", "none", &opt_in_annotations(&[]));
     let created = wait::until("an opted-in pod to be accepted", DEFAULT_TIMEOUT, || {
-        kubectl.apply(&pod.to_string()).map(Condition::Met)
+        kubectl.apply(&pod.to_string()).map(Check::Passed)
     })?;
     ensure!(
         is_injected(&kubectl.get(&["pod", "healed"])?),
@@ -231,7 +231,7 @@ fn create_pod_without_configuration(cluster: &Cluster, kubectl: &Kubectl<'_>) ->
         wait::until("the replacement of the pod", DEFAULT_TIMEOUT, || {
             let pods = kubectl.list(&["pods", "--selector=app=missed"])?;
             let replaced = !pods.is_empty() && pods.iter().all(is_injected);
-            Ok(if replaced { Condition::Met(()) } else { Condition::NotYet(format!("{} pods", pods.len())) })
+            Ok(if replaced { Check::Passed(()) } else { Check::NotYet(format!("{} pods", pods.len())) })
         })
     })?;
     step("the metrics count no pod", || wait_for_missed_pods(cluster, 0))
@@ -242,8 +242,8 @@ fn wait_for_missed_injection_event(kubectl: &Kubectl<'_>, kind: &str) -> Result<
     wait::until(&format!("an Event NotInjected on the {kind}"), DEFAULT_TIMEOUT, || {
         let events = kubectl.list(&["events", &of_kind])?;
         Ok(match events.first().and_then(|event| event["message"].as_str()) {
-            Some(message) => Condition::Met(message.to_owned()),
-            None => Condition::NotYet("no such Event".to_owned()),
+            Some(message) => Check::Passed(message.to_owned()),
+            None => Check::NotYet("no such Event".to_owned()),
         })
     })
 }
@@ -255,9 +255,9 @@ fn wait_for_missed_pods(cluster: &Cluster, count: usize) -> Result<()> {
         for pod in controllers::pods(cluster)? {
             let value = metrics::value(cluster, &pod, "certmint_missed_pods")?;
             if value != wanted {
-                return Ok(Condition::NotYet(format!("{}: {value:?}", pod["metadata"]["name"])));
+                return Ok(Check::NotYet(format!("{}: {value:?}", pod["metadata"]["name"])));
             }
         }
-        Ok(Condition::Met(()))
+        Ok(Check::Passed(()))
     })
 }

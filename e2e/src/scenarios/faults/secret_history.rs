@@ -8,7 +8,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use serde_json::Value;
 
 /// A running watch, and the changes that it has recorded.
@@ -60,11 +60,7 @@ impl SecretHistory {
     pub(super) fn wait_for_count(&self, count: usize) -> Result<()> {
         wait::until(&format!("{count} Secrets"), DEFAULT_TIMEOUT, || {
             let created = self.count();
-            Ok(if created >= count {
-                Condition::Met(())
-            } else {
-                Condition::NotYet(format!("{created} Secrets"))
-            })
+            Ok(if created >= count { Check::Passed(()) } else { Check::NotYet(format!("{created} Secrets")) })
         })
     }
 

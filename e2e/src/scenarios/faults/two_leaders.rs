@@ -16,7 +16,7 @@ use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use serde_json::Value;
 
 use super::bulk_workloads;
@@ -88,11 +88,7 @@ fn continue_former_leader(cluster: &Cluster, old: &Value) -> Result<()> {
         let requests = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
         let of_lease = requests.iter().filter(|request| request.is_from(old) && request.concerns("leases"));
         let count = of_lease.count();
-        Ok(if count >= LEASE_REQUESTS {
-            Condition::Met(())
-        } else {
-            Condition::NotYet(format!("{count} times"))
-        })
+        Ok(if count >= LEASE_REQUESTS { Check::Passed(()) } else { Check::NotYet(format!("{count} times")) })
     })?;
     let requests = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
     // Events are allowed: they report earlier work and decide nothing.
@@ -111,7 +107,7 @@ fn delete_lease(cluster: &Cluster) -> Result<()> {
     let kubectl = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     kubectl.run(&["delete", "lease", controllers::NAME])?;
     let after =
-        wait::until("the Lease to be recreated", DEFAULT_TIMEOUT, || leader(cluster).map(Condition::Met))?;
+        wait::until("the Lease to be recreated", DEFAULT_TIMEOUT, || leader(cluster).map(Check::Passed))?;
     ensure!(after == before, "{after} took the deleted Lease while {before} was still leading");
     Ok(())
 }
@@ -139,7 +135,7 @@ fn wait_for_end_of_leadership(cluster: &Cluster) -> Result<()> {
     let before = count_log_lines(cluster, &pod, &[LEADERSHIP_CHANGED, "false"])?;
     wait::until("the leader to stop leading", DEFAULT_TIMEOUT, || {
         let now = count_log_lines(cluster, &pod, &[LEADERSHIP_CHANGED, "false"])?;
-        Ok(if now > before { Condition::Met(()) } else { Condition::NotYet("it still leads".to_owned()) })
+        Ok(if now > before { Check::Passed(()) } else { Check::NotYet("it still leads".to_owned()) })
     })?;
     let logged =
         count_log_lines(cluster, &pod, &["cannot get Lease", "check the controller's ClusterRole and Role"])?;

@@ -14,7 +14,7 @@ use certmint_local_cluster::installation::{self, RELEASE, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{command, repository, workload};
 use serde_json::json;
 
@@ -78,8 +78,8 @@ fn install_without_image(cluster: &Cluster, shop: &Kubectl<'_>) -> Result<()> {
 fn wait_for_rejection(shop: &Kubectl<'_>) -> Result<String> {
     let error = wait::until("an opted-in pod to be rejected", DEFAULT_TIMEOUT, || {
         Ok(match create_opted_in_pod(shop) {
-            Ok(_) => Condition::NotYet("the pod was accepted".to_owned()),
-            Err(error) => Condition::Met(error.to_string()),
+            Ok(_) => Check::NotYet("the pod was accepted".to_owned()),
+            Err(error) => Check::Passed(error.to_string()),
         })
     })?;
     let rejection = error.lines().last().unwrap_or_default().to_owned();

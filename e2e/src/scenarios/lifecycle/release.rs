@@ -11,7 +11,7 @@ use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::{Kubectl, is_true};
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{images, workload};
 use serde_json::Value;
 
@@ -160,7 +160,7 @@ fn reinstall(cluster: &Cluster, guide: &mut Guide<'_>, shop: &Kubectl<'_>) -> Re
             let pods = shop.list(&["pods", "--selector=app=checkout"])?;
             let runs = |pod: &Value| is_true(pod, "Ready") && !workload::is_injected(pod);
             let seen = format!("{} pods", pods.len());
-            Ok(if pods.iter().any(runs) { Condition::Met(()) } else { Condition::NotYet(seen) })
+            Ok(if pods.iter().any(runs) { Check::Passed(()) } else { Check::NotYet(seen) })
         })
     })?;
     step("the new installation has the same root and does not change a Secret", || {

@@ -17,7 +17,7 @@ use certmint_local_cluster::cluster::state::State;
 use certmint_local_cluster::cluster::{Cluster, Options};
 use certmint_local_cluster::images;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Condition};
+use certmint_local_cluster::wait::{self, Check};
 
 use super::leftovers::{self, ClusterTraces};
 
@@ -99,11 +99,11 @@ fn start_pod_and_wait(cluster: &Cluster, name: &str) -> Result<()> {
     wait::until(&format!("the pod of {name} to run"), POD_TIMEOUT, || has_running_pod(cluster, name))
 }
 
-fn has_running_pod(cluster: &Cluster, name: &str) -> Result<Condition<()>> {
+fn has_running_pod(cluster: &Cluster, name: &str) -> Result<Check<()>> {
     let deployment = cluster.kubectl().get(&[&format!("deployment/{name}")])?;
     Ok(match deployment["status"]["availableReplicas"].as_u64() {
-        Some(1) => Condition::Met(()),
-        _ => Condition::NotYet(deployment["status"].to_string()),
+        Some(1) => Check::Passed(()),
+        _ => Check::NotYet(deployment["status"].to_string()),
     })
 }
 
@@ -125,9 +125,9 @@ fn wait_for_removal(states: &[State], before: &BTreeSet<String>, traces: &Cluste
         let mut left: BTreeSet<String> = leftovers::machine(states)?.difference(before).cloned().collect();
         left.extend(traces.remaining());
         Ok(if left.is_empty() {
-            Condition::Met(())
+            Check::Passed(())
         } else {
-            Condition::NotYet(left.into_iter().collect::<Vec<_>>().join("\n"))
+            Check::NotYet(left.into_iter().collect::<Vec<_>>().join("\n"))
         })
     })
 }

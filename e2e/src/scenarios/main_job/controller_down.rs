@@ -9,7 +9,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{self, manifest, wait_for_pods};
 use certmint_local_cluster::{images, installation};
 use serde_json::json;
@@ -56,14 +56,14 @@ fn wait_for_reason(kubectl: &Kubectl<'_>, name: &str) -> Result<String> {
     let (status, message) =
         wait::until(&format!("an Event that says why {name} waits"), DEFAULT_TIMEOUT, || {
             let pods = kubectl.list(&["pods", &selector])?;
-            let Some(pod) = pods.first() else { return Ok(Condition::NotYet("there is no pod".to_owned())) };
+            let Some(pod) = pods.first() else { return Ok(Check::NotYet("there is no pod".to_owned())) };
             let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default();
             let of_pod = format!("--field-selector=involvedObject.name={pod_name},reason=Unhealthy");
             let events = kubectl.list(&["events", &of_pod])?;
             let message = events.first().and_then(|event| event["message"].as_str());
             Ok(match message {
-                Some(message) => Condition::Met((pod["status"].clone(), message.to_owned())),
-                None => Condition::NotYet(pod["status"].to_string()),
+                Some(message) => Check::Passed((pod["status"].clone(), message.to_owned())),
+                None => Check::NotYet(pod["status"].to_string()),
             })
         })?;
     let app = &status["containerStatuses"][0];

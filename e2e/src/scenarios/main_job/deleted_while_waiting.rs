@@ -8,7 +8,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{human, note, step};
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::manifest;
 use certmint_local_cluster::{images, installation};
 use serde_json::json;
@@ -49,7 +49,7 @@ fn wait_for_waiting_pod(kubectl: &Kubectl<'_>, pod: &str) -> Result<()> {
     let of_pod = format!("--field-selector=involvedObject.name={pod},reason=Started");
     wait::until(&format!("the certmint-fetch container of {pod} to start"), DEFAULT_TIMEOUT, || {
         let events = kubectl.list(&["events", &of_pod])?;
-        Ok(if events.is_empty() { Condition::NotYet("no such Event".to_owned()) } else { Condition::Met(()) })
+        Ok(if events.is_empty() { Check::NotYet("no such Event".to_owned()) } else { Check::Passed(()) })
     })?;
     let status = kubectl.get(&["pod", pod])?["status"].clone();
     let app = &status["containerStatuses"][0]["state"];

@@ -11,7 +11,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{
     self, assert_sees_certificate, manifest, pod_template, wait_for_pods,
 };
@@ -235,7 +235,7 @@ fn wait_for_secret_removal(kubectl: &Kubectl<'_>, workload: &str) -> Result<()> 
         let left =
             kubectl.run(&["get", "secrets", "--output=name", "--selector=certmint.dev/managed=true"])?;
         let exists = left.lines().any(|name| name == format!("secret/{workload}-certmint-tls"));
-        Ok(if exists { Condition::NotYet(left) } else { Condition::Met(()) })
+        Ok(if exists { Check::NotYet(left) } else { Check::Passed(()) })
     })
 }
 

@@ -15,7 +15,7 @@ use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
 use certmint_local_cluster::prometheus::programs;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{command, images, repository, workload};
 use serde_json::{Value, json};
 
@@ -144,7 +144,7 @@ fn cause_counted_events(
             let found = server.query(&format!("query?query={query}"))?;
             let values = found["result"].as_array().into_iter().flatten();
             let counted = values.filter_map(|sample| sample["value"][1].as_str()).any(|value| value != "0");
-            Ok(if counted { Condition::Met(()) } else { Condition::NotYet(found["result"].to_string()) })
+            Ok(if counted { Check::Passed(()) } else { Check::NotYet(found["result"].to_string()) })
         })?;
     }
     Ok(())
@@ -189,8 +189,8 @@ fn wait_for_no_alert(server: &PrometheusServer<'_>) -> Result<()> {
 /// Waits until no alert fires. Some alerts fire before the first scrape, because they have no data, and end after it.
 fn wait_for_silence(server: &PrometheusServer<'_>) -> Result<()> {
     wait::until("no alert to fire", SETTLE_TIMEOUT, || match firing(server)?.as_slice() {
-        [] => Ok(Condition::Met(())),
-        alerts => Ok(Condition::NotYet(format!("these alerts fire: {}", alerts.join(", ")))),
+        [] => Ok(Check::Passed(())),
+        alerts => Ok(Check::NotYet(format!("these alerts fire: {}", alerts.join(", ")))),
     })
 }
 
@@ -213,8 +213,8 @@ fn assert_only_missed_alert(cluster: &Cluster, server: &PrometheusServer<'_>) ->
 /// Waits until an alert fires, and asserts that it is this one and that no other fires.
 fn wait_for_only_alert(server: &PrometheusServer<'_>, alert: &str) -> Result<()> {
     let found = wait::until(&format!("{alert} to fire"), DEFAULT_TIMEOUT, || match firing(server)? {
-        none if none.is_empty() => Ok(Condition::NotYet("no alert fires".to_owned())),
-        alerts => Ok(Condition::Met(alerts)),
+        none if none.is_empty() => Ok(Check::NotYet("no alert fires".to_owned())),
+        alerts => Ok(Check::Passed(alerts)),
     })?;
     if found != [alert] {
         bail!("these alerts fire: {}, but only {alert} should fire", found.join(", "));

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::cluster::state::INSIDE;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{command, prometheus};
 use serde_json::{Value, json};
 
@@ -56,7 +56,7 @@ impl<'a> PrometheusServer<'a> {
             .context("cannot start Prometheus")?;
         let server = Self { cluster, process };
         wait::until("Prometheus to be ready", DEFAULT_TIMEOUT, || {
-            server.fetch("/-/ready").map(Condition::Met)
+            server.fetch("/-/ready").map(Check::Passed)
         })?;
         Ok(server)
     }
@@ -76,14 +76,14 @@ impl<'a> PrometheusServer<'a> {
                 .filter(|target| target["health"] != "up")
                 .map(|target| format!("{}: {}", target["scrapeUrl"], target["lastError"]))
                 .collect();
-            Ok(if failing.is_empty() { Condition::Met(()) } else { Condition::NotYet(failing.join("; ")) })
+            Ok(if failing.is_empty() { Check::Passed(()) } else { Check::NotYet(failing.join("; ")) })
         })?;
         wait::until("every rule to be evaluated", DEFAULT_TIMEOUT, || {
             let waiting = self.rules()?.iter().filter(|rule| rule["health"] == "unknown").count();
             Ok(if waiting == 0 {
-                Condition::Met(())
+                Check::Passed(())
             } else {
-                Condition::NotYet(format!("{waiting} rules are not evaluated"))
+                Check::NotYet(format!("{waiting} rules are not evaluated"))
             })
         })
     }

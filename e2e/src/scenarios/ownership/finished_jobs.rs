@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::kubectl::is_true;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{deployment_without_pods, is_injected, opt_in_annotations};
 use serde_json::json;
 
@@ -20,7 +20,7 @@ pub(super) fn opt_out_between_tries(fixture: &OwnershipFixture<'_>) -> Result<()
     wait::until("the first try to fail", DEFAULT_TIMEOUT, || {
         let pods = kubectl.list(&["pods", "--selector=job-name=run"])?;
         let failed = pods.iter().any(|pod| pod["status"]["phase"] == "Failed");
-        Ok(if failed { Condition::Met(()) } else { Condition::NotYet(format!("{} pods", pods.len())) })
+        Ok(if failed { Check::Passed(()) } else { Check::NotYet(format!("{} pods", pods.len())) })
     })?;
     kubectl.run(&["annotate", "cronjob/nightly", "certmint.dev/inject-"]).map(drop)
 }

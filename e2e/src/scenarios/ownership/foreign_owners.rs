@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::kubectl::is_true;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{self, opt_in_annotations, wait_for_pods};
 use serde_json::json;
 
@@ -26,9 +26,9 @@ pub(super) fn assert_controlled_workloads_served(fixture: &OwnershipFixture<'_>)
     wait::until("the Secret to be recreated", DEFAULT_TIMEOUT, || {
         let after = fixture.wait_for_secret("adopted-certmint-tls")?;
         Ok(if after["metadata"]["uid"] == before["metadata"]["uid"] {
-            Condition::NotYet("it is still the first Secret".to_owned())
+            Check::NotYet("it is still the first Secret".to_owned())
         } else {
-            Condition::Met(())
+            Check::Passed(())
         })
     })
 }

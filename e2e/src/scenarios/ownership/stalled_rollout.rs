@@ -1,7 +1,7 @@
 //! A pod of a stalled rollout: it runs under another service account than its workload's template names.
 
 use anyhow::{Result, ensure};
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{opt_in_annotations, wait_for_pods};
 use serde_json::json;
 
@@ -38,9 +38,9 @@ pub(super) fn wait_for_own_certificate(fixture: &OwnershipFixture<'_>) -> Result
         let printed = fixture.kubectl.exec(name, "app", &program)?.trim().to_lowercase();
         let used = printed.trim_start_matches("serial=").trim_start_matches('0');
         Ok(if used == serial.trim_start_matches('0') {
-            Condition::Met(())
+            Check::Passed(())
         } else {
-            Condition::NotYet(format!("the pod has {printed}, and its Secret has {serial}"))
+            Check::NotYet(format!("the pod has {printed}, and its Secret has {serial}"))
         })
     })
 }

@@ -9,7 +9,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::wait_for_pods;
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
@@ -244,7 +244,7 @@ fn wait_for_limit_range(kubectl: &Kubectl<'_>, case: &PodCase, image: &str) -> R
     wait::until("the LimitRange to set the resources of a new pod", DEFAULT_TIMEOUT, || {
         let result = dry_run(kubectl, case, image)?;
         let applied = result.stdout.contains("kubernetes.io/limit-ranger");
-        Ok(if applied { Condition::Met(()) } else { Condition::NotYet(result.stderr_lines.join("\n")) })
+        Ok(if applied { Check::Passed(()) } else { Check::NotYet(result.stderr_lines.join("\n")) })
     })
 }
 
@@ -314,6 +314,6 @@ fn wait_for_mutation(kubectl: &Kubectl<'_>, image: &str, is_mutated: impl Fn(&Va
         let result = create(kubectl, &["--dry-run=server", "--output=json"], &trial)?;
         let pod: Value = serde_json::from_str(&result.stdout).unwrap_or_default();
         let is_mutated = is_mutated(&pod["spec"]["containers"][0]);
-        Ok(if is_mutated { Condition::Met(()) } else { Condition::NotYet(result.stderr_lines.join("\n")) })
+        Ok(if is_mutated { Check::Passed(()) } else { Check::NotYet(result.stderr_lines.join("\n")) })
     })
 }

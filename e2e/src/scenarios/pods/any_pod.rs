@@ -10,7 +10,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::{Kubectl, is_true};
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::wait_for_pods;
 use certmint_local_cluster::{images, installation};
 use serde_json::Value;
@@ -145,7 +145,7 @@ fn assert_debug_container(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     kubectl.run(&["debug", pod, "--quiet", &image, "--container=debugger", "--", "sh", "-c", script])?;
     wait::until("the debugging container to print its result", DEFAULT_TIMEOUT, || {
         let log = kubectl.logs(pod, "debugger")?;
-        Ok(if log.contains("nothing") { Condition::Met(()) } else { Condition::NotYet(log) })
+        Ok(if log.contains("nothing") { Check::Passed(()) } else { Check::NotYet(log) })
     })?;
     let pod = kubectl.get(&["pod", pod])?;
     let mounts = pod["spec"]["ephemeralContainers"][0]["volumeMounts"].to_string();

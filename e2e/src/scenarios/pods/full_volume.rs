@@ -8,7 +8,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{manifest, wait_for_pods};
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
@@ -40,9 +40,9 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         wait::until("a new certificate", DEFAULT_TIMEOUT, || {
             let now = files_hash(&kubectl)?;
             Ok(if now == before {
-                Condition::NotYet("the old certificate".to_owned())
+                Check::NotYet("the old certificate".to_owned())
             } else {
-                Condition::Met(())
+                Check::Passed(())
             })
         })
     })?;
@@ -68,8 +68,8 @@ fn wait_for_error(kubectl: &Kubectl<'_>) -> Result<()> {
         let line = line.into_iter().find(|line| line["code"] == "CannotPublish");
         let message = line.and_then(|line| line["message"].as_str().map(str::to_owned));
         Ok(match message {
-            Some(message) if message.contains("certmint-tls needs room") => Condition::Met(()),
-            _ => Condition::NotYet(log),
+            Some(message) if message.contains("certmint-tls needs room") => Check::Passed(()),
+            _ => Check::NotYet(log),
         })
     })
 }

@@ -7,7 +7,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::{Kubectl, is_true};
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{manifest, wait_for_pods};
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
@@ -71,9 +71,9 @@ fn wait_for_restarted_pods(kubectl: &Kubectl<'_>, before: &[Value]) -> Result<()
             ensure!(now["metadata"]["uid"] == pod["metadata"]["uid"], "another pod has the name {name}");
             let restarted = restarts(&now, "containerStatuses") > restarts(pod, "containerStatuses");
             Ok(if restarted && is_true(&now, "Ready") {
-                Condition::Met(())
+                Check::Passed(())
             } else {
-                Condition::NotYet(now["status"].to_string())
+                Check::NotYet(now["status"].to_string())
             })
         })?;
         let certificate = kubectl.exec(name, "app", &["cat", "/var/run/secrets/certmint.dev/tls.crt"])?;

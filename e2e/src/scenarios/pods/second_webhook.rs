@@ -9,7 +9,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::wait_for_pods;
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
@@ -47,7 +47,7 @@ fn assert_added_container(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
             let trial = pod_case("trial").manifest(image).to_string();
             let result = create(kubectl, &["--dry-run=server", "--output=json"], &trial)?;
             let added = result.stdout.contains("\"late\"");
-            Ok(if added { Condition::Met(()) } else { Condition::NotYet(result.stderr_lines.join("\n")) })
+            Ok(if added { Check::Passed(()) } else { Check::NotYet(result.stderr_lines.join("\n")) })
         })
     })?;
     let pod = step("a pod with the added containers starts", || {

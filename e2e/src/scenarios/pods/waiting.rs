@@ -9,7 +9,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{self, manifest, wait_for_pods};
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
@@ -63,8 +63,8 @@ fn wait_through_restarts(cluster: &Cluster, kubectl: &Kubectl<'_>, image: &str) 
 fn wait_for_stopped_service(cluster: &Cluster, service: &str) -> Result<()> {
     wait::until(&format!("{service} to end"), DEFAULT_TIMEOUT, || {
         Ok(match cluster.on_node(r#"! pidof "$1""#, service) {
-            Ok(_) => Condition::Met(()),
-            Err(error) => Condition::NotYet(format!("{error:#}")),
+            Ok(_) => Check::Passed(()),
+            Err(error) => Check::NotYet(format!("{error:#}")),
         })
     })
 }
@@ -84,7 +84,7 @@ fn wait_for_reason(kubectl: &Kubectl<'_>) -> Result<()> {
         let events = kubectl.list(&["events", of_pod])?;
         let message = events.first().and_then(|event| event["message"].as_str()).unwrap_or_default();
         let explained = message.contains("DeadlineExceeded") && message.contains("Unreachable");
-        Ok(if explained { Condition::Met(()) } else { Condition::NotYet(message.to_owned()) })
+        Ok(if explained { Check::Passed(()) } else { Check::NotYet(message.to_owned()) })
     })
 }
 

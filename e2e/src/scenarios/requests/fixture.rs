@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{command, workload};
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ impl<'a> CertificateFixture<'a> {
     ) -> Result<SecretCertificate> {
         wait::until(&format!("the certificate of {workload} {what}"), DEFAULT_TIMEOUT, || {
             let found = self.current_certificate(workload)?;
-            Ok(if accepts(&found) { Condition::Met(found) } else { Condition::NotYet(format!("{found:?}")) })
+            Ok(if accepts(&found) { Check::Passed(found) } else { Check::NotYet(format!("{found:?}")) })
         })
     }
 

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::kubectl::Kubectl;
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{command, workload};
 use serde_json::Value;
 
@@ -44,11 +44,11 @@ impl SecretFixture<'_> {
         wait::until(&format!("a valid Secret {name}"), DEFAULT_TIMEOUT, || {
             let secret = self.kubectl.get(&["secret", name])?;
             if !accepts(&secret) {
-                return Ok(Condition::NotYet(secret["metadata"]["annotations"].to_string()));
+                return Ok(Check::NotYet(secret["metadata"]["annotations"].to_string()));
             }
             Ok(match self.assert_valid(name, &secret) {
-                Ok(()) => Condition::Met(secret),
-                Err(error) => Condition::NotYet(format!("{error:#}")),
+                Ok(()) => Check::Passed(secret),
+                Err(error) => Check::NotYet(format!("{error:#}")),
             })
         })
     }

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{images, workload};
 use serde_json::{Value, json};
 
@@ -55,8 +55,8 @@ fn create_bank(fixture: &SecretFixture<'_>, image: &str) -> Result<Value> {
         let sets = kubectl.list(&["replicasets", "--selector=app=bank"])?;
         let has_failed = |set: &&Value| set["status"]["conditions"][0]["type"] == "ReplicaFailure";
         Ok(match sets.iter().find(has_failed) {
-            Some(set) => Condition::Met(set.clone()),
-            None => Condition::NotYet(format!("{} ReplicaSets", sets.len())),
+            Some(set) => Check::Passed(set.clone()),
+            None => Check::NotYet(format!("{} ReplicaSets", sets.len())),
         })
     })
 }
@@ -95,7 +95,7 @@ fn request_from_pod(fixture: &SecretFixture<'_>, pod: &Value) -> Result<String> 
     let running = wait::until("the forged pod to run", DEFAULT_TIMEOUT, || {
         let pod = fixture.kubectl.get(&["pod", "mallory"])?;
         let running = pod["status"]["phase"] == "Running";
-        Ok(if running { Condition::Met(pod) } else { Condition::NotYet(pod["status"].to_string()) })
+        Ok(if running { Check::Passed(pod) } else { Check::NotYet(pod["status"].to_string()) })
     })?;
     ensure!(!workload::is_injected(&running), "the forged pod was injected");
     ensure!(

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::wait::{self, Condition, DEFAULT_TIMEOUT};
+use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{images, workload};
 use serde_json::Value;
 
@@ -88,6 +88,6 @@ fn wait_for_pod_description(fixture: &SecretFixture<'_>, name: &str, words: &str
     let selector = format!("--selector=app={name}");
     wait::until(&format!("kubectl describe of the pod of {name} to print {words}"), DEFAULT_TIMEOUT, || {
         let described = fixture.kubectl.run(&["describe", "pods", &selector])?;
-        Ok(if described.contains(words) { Condition::Met(()) } else { Condition::NotYet(described) })
+        Ok(if described.contains(words) { Check::Passed(()) } else { Check::NotYet(described) })
     })
 }
