@@ -41,6 +41,7 @@ pub enum RunError {
 
 impl RunError {
     /// Returns the code under which the error is reported.
+    #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::NoCluster(_) | Self::Listen(_) | Self::Signals(_) => ErrorCode::InvalidSettings,

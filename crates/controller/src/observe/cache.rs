@@ -40,7 +40,7 @@ const OVERDUE: f64 = 0.75;
 /// Everything that the cache knows about one workload.
 #[derive(Debug)]
 pub(crate) struct WorkloadView {
-    /// The workload, while it is opted in.
+    /// The workload, while it has Certmint's label.
     pub(crate) workload: Option<Workload>,
     /// Hosts of the workload after its last plan.
     pub(crate) hosts: Hosts,
@@ -94,7 +94,7 @@ impl Cache {
         }
     }
 
-    /// Returns the workload with that key, while it is opted in.
+    /// Returns the workload with that key, while it has Certmint's label.
     pub(crate) fn workload(&self, key: &WorkloadKey) -> Option<Workload> {
         self.read().workloads.get(key).map(|workload| Workload::clone(workload))
     }
@@ -112,7 +112,7 @@ impl Cache {
         self.read().left_out.all()
     }
 
-    /// Remembers a workload's hosts for its next plan, while it is opted in. A workload that was recreated under the
+    /// Remembers a workload's hosts for its next plan, while the cache has the workload. A workload that was recreated under the
     /// same name starts without hosts.
     pub(crate) fn remember_hosts(&self, workload: &Workload, hosts: Hosts) {
         let (key, mut state) = (WorkloadKey::of(workload), self.write());
@@ -183,8 +183,8 @@ impl Cache {
         }
     }
 
-    /// Adds a workload to the queue, and has the content of its Secret verified, because the Secret was found to be
-    /// missing or wrong.
+    /// Adds a workload to the queue because its Secret is missing or wrong. The worker then verifies the Secret's
+    /// content.
     pub(crate) fn recheck(&self, key: &WorkloadKey, secret: Option<&SecretName>) {
         if let Some(name) = secret {
             let secret_key = SecretKey { namespace: key.namespace.clone(), name: name.clone() };

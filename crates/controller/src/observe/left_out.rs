@@ -15,7 +15,8 @@ use crate::events::{Events, InvolvedObject};
 use crate::leadership::{self, Term};
 use crate::metrics::Metrics;
 
-/// Maximum number of left-out objects that are remembered of one namespace. More Events would not help its users.
+/// Maximum number of left-out objects that are remembered of one namespace. Events on more objects would not help its
+/// users.
 const MAX_OBJECTS_PER_NAMESPACE: usize = 20;
 /// Maximum number of namespaces with left-out objects that are remembered.
 const MAX_NAMESPACES: usize = 500;

@@ -1,7 +1,7 @@
 //! Namespaces that have something to issue for.
 //!
 //! The cache keeps the Services of these namespaces only. Users who never opted in may create Services too, in any
-//! number, and those would take memory for nothing.
+//! number, which would take memory without need.
 //!
 //! A namespace can come into use while the watch of Services runs, which does not deliver its existing Services again.
 //! So they are listed once. An event of the watch is newer than that listing, or will be sent again, so the watch wins.

@@ -32,7 +32,7 @@ pub(super) struct State {
     pub(super) is_complete: bool,
     /// Namespaces that the configuration names and that cannot be read. Their objects are unknown.
     pub(super) unreadable_namespaces: BTreeSet<Namespace>,
-    /// Workloads that opted in or out, and standalone pods. The values are boxed because a node of the tree has room
+    /// Workloads with Certmint's label, and pods that are workloads of their own. The values are boxed because a node of the tree has room
     /// for eleven of them and is half empty.
     pub(super) workloads: BTreeMap<WorkloadKey, Box<Workload>>,
     /// Hosts of each workload after its last plan.
@@ -195,7 +195,8 @@ impl State {
         all.take_while(|(key, _)| key.namespace == *namespace).map(|(key, workload)| (key, &**workload))
     }
 
-    /// Remembers a workload's hosts. Without room for them it has none: a name that is lost goes at once then.
+    /// Remembers a workload's hosts. Without room for them they are dropped; a lost name then leaves the certificate at
+    /// once.
     pub(super) fn put_hosts(&mut self, key: WorkloadKey, hosts: Hosts) {
         self.forget_hosts_of(&key);
         let bytes = hosts.bytes();
