@@ -33,7 +33,7 @@ use self::claims::claimed_pod;
 use self::delivered::DeliveredBundles;
 use self::owner::OwnerResolver;
 use self::recent_rejections::RecentRejections;
-use self::response::{failure, json, rejected, status};
+use self::response::{json, rejected, status};
 use self::slots::{NoFreeSlot, RequestSlots};
 use crate::api::CALL_TIMEOUT;
 use crate::decisions::Decider;
@@ -83,7 +83,7 @@ impl IssuanceApi {
         // not known.
         let bundle = tokio::time::timeout(CALL_TIMEOUT * 2, self.bundle(&request)).await;
         let bundle = bundle.unwrap_or_else(|_| {
-            Err(failure(ErrorCode::Unavailable, "the API server takes too long; retry".into()))
+            Err(Failure::new(ErrorCode::Unavailable, "the API server takes too long; retry"))
         });
         self.metrics.count_issuance_answer(bundle.as_ref().err().map(|failure| failure.code));
         match bundle {
@@ -94,7 +94,7 @@ impl IssuanceApi {
 
     fn bad_request(&self, status: StatusCode, message: &str) -> Response<Bytes> {
         self.metrics.count_issuance_answer(Some(ErrorCode::BadRequest));
-        rejected(status, failure(ErrorCode::BadRequest, message.into()))
+        rejected(status, Failure::new(ErrorCode::BadRequest, message))
     }
 
     /// Limits what a request costs the API server, and then finds the bundle.
@@ -107,7 +107,7 @@ impl IssuanceApi {
         let address = request.extensions().get::<Peer>().map_or(UNKNOWN_ADDRESS, |Peer(address)| *address);
         let slot = self.slots.wait_for_slot(address, pod).await;
         let mut slot = slot.map_err(|NoFreeSlot| {
-            failure(ErrorCode::TooManyRequests, "too many requests at this time; retry after a second".into())
+            Failure::new(ErrorCode::TooManyRequests, "too many requests at this time; retry after a second")
         })?;
         let bundle = self.bundle_for(token).await;
         if let Err(failure) = &bundle
@@ -124,7 +124,7 @@ impl IssuanceApi {
         let pod = caller.pod(&self.client).await?;
         if !self.decider.cache.is_synced() {
             let message = "this replica has just started and has not read the cluster yet; retry";
-            return Err(failure(ErrorCode::Unavailable, message.into()));
+            return Err(Failure::new(ErrorCode::Unavailable, message));
         }
         let workload = self.workload_for(&caller, &pod).await?;
         let key = WorkloadKey::of(&workload);
@@ -142,8 +142,8 @@ impl IssuanceApi {
     fn report_final(&self, caller: &Caller, workload: Option<InvolvedObject>, failure: Failure) -> Failure {
         if !failure.code.is_transient() {
             let pod = InvolvedObject::pod(&caller.namespace, &caller.pod_name, &caller.pod_uid);
-            for subject in std::iter::once(pod).chain(workload) {
-                self.events.warn(&subject, failure.code, &failure.message);
+            for object in std::iter::once(pod).chain(workload) {
+                self.events.warn(&object, failure.code, &failure.message);
             }
         }
         failure

@@ -94,13 +94,13 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     context.start_standalone_pods(&mut others);
     others.start("events", events::write(context.client.clone(), backlog));
     context.start_ca(&mut others);
-    let identity = context.start_own_certificates(&mut others);
-    certmint_server::metrics::register(&mut registry, Arc::clone(&identity));
-    let controller_health = context.start_health(&mut others, &identity);
+    let key_pair = context.start_own_certificates(&mut others);
+    certmint_server::metrics::register(&mut registry, Arc::clone(&key_pair));
+    let controller_health = context.start_health(&mut others, &key_pair);
     let probes = Observability { registry: Arc::new(registry), ready: move || controller_health.ready() };
     orderly.start("policy", context.follow_policy());
     context.start_leading(&mut orderly);
-    context.start_servers(&mut orderly, identity, (listener, health), probes);
+    context.start_servers(&mut orderly, key_pair, (listener, health), probes);
 
     let ended = tokio::select! {
         () = shutdown.cancelled() => None,

@@ -36,7 +36,7 @@ struct StandaloneReason {
     /// Clause with the command that corrects it.
     remedy: Option<String>,
     /// The workload, if it still exists.
-    subject: Option<InvolvedObject>,
+    object: Option<InvolvedObject>,
 }
 
 /// Time between two updates of the standalone pods.
@@ -89,7 +89,7 @@ impl StandalonePodReporter {
                 return;
             }
         };
-        let StandaloneReason { code, why, remedy, subject } = reason;
+        let StandaloneReason { code, why, remedy, object } = reason;
         let name = &pod.reference.name;
         let note = format!(
             "Pod {name} has a certificate of its own until it is deleted: {why}{}",
@@ -97,8 +97,8 @@ impl StandalonePodReporter {
         );
         tracing::warn!(%code, %pod, note, "a pod has a certificate of its own");
         self.events.warn(&InvolvedObject::of(pod), code, &note);
-        if let Some(subject) = subject {
-            self.events.warn(&subject, code, &workload_note(&why, remedy.as_deref()));
+        if let Some(object) = object {
+            self.events.warn(&object, code, &workload_note(&why, remedy.as_deref()));
         }
     }
 
@@ -111,11 +111,11 @@ impl StandalonePodReporter {
         let Some(live) = self.decider.fetch(key).await? else {
             let why = format!("{} was deleted", key.workload);
             let code = ErrorCode::StandalonePod;
-            return Ok(Some(StandaloneReason { code, why, remedy: None, subject: None }));
+            return Ok(Some(StandaloneReason { code, why, remedy: None, object: None }));
         };
-        let subject = InvolvedObject::of_key(key, live.metadata.uid.as_deref().unwrap_or_default());
+        let object = InvolvedObject::of_key(key, live.metadata.uid.as_deref().unwrap_or_default());
         let reason = reason_of_live_workload(key, &live, service_account);
-        Ok(reason.map(|reason| StandaloneReason { subject: Some(subject), ..reason }))
+        Ok(reason.map(|reason| StandaloneReason { object: Some(object), ..reason }))
     }
 
     fn report_missed_opt_out(&self, workload: &Workload) {
@@ -136,7 +136,7 @@ fn reason_of_live_workload(
     let kind = key.workload.kind;
     let workload = live.workload(kind).ok().flatten();
     let opted_in = workload.as_ref().filter(|workload| !matches!(workload.opt_in, Ok(OptIn::No)));
-    let reason = |code, why| StandaloneReason { code, why, remedy: None, subject: None };
+    let reason = |code, why| StandaloneReason { code, why, remedy: None, object: None };
     match opted_in {
         Some(workload) if !live.is_managed() => {
             let why = format!(

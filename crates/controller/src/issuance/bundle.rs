@@ -6,7 +6,7 @@ use certmint_planner::{Plan, SecretFacts, Workload};
 
 use super::IssuanceApi;
 use super::caller::Caller;
-use super::response::{failure, unavailable};
+use super::response::unavailable;
 use crate::observe::{WatchedObject, WorkloadKey};
 use crate::secrets::{Secret, Secrets, content};
 
@@ -68,8 +68,8 @@ impl IssuanceApi {
             view.secrets.retain(|secret| secret.facts.name != live.name);
         }
         match self.decider.decide(workload, &view, live).plan {
-            Plan::Refuse(refusal) => failure(refusal.code, refusal.message),
-            _ => failure(ErrorCode::NotYetIssued, format!("{key}: {why}; retry in a moment")),
+            Plan::Refuse(refusal) => Failure::new(refusal.code, refusal.message),
+            _ => Failure::new(ErrorCode::NotYetIssued, format!("{key}: {why}; retry in a moment")),
         }
     }
 }

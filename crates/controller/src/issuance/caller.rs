@@ -15,7 +15,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::claims::not_bound_to_pod;
-use super::response::{failure, unavailable};
+use super::response::unavailable;
 use crate::api;
 
 /// Pod that has proved its identity with a token.
@@ -108,14 +108,14 @@ impl Caller {
                 "Pod {}/{} is being deleted or does not exist any more",
                 self.namespace, self.pod_name
             );
-            failure(ErrorCode::PodGone, message)
+            Failure::new(ErrorCode::PodGone, message)
         })
     }
 }
 
 /// Returns the failure of a caller whose token is not accepted.
 pub(super) fn unauthenticated(why: &str) -> Failure {
-    failure(ErrorCode::Unauthenticated, format!("the caller is not authenticated: {why}"))
+    Failure::new(ErrorCode::Unauthenticated, format!("the caller is not authenticated: {why}"))
 }
 
 #[cfg(test)]

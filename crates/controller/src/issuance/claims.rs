@@ -10,7 +10,6 @@ use serde::Deserialize;
 use time::{Duration, OffsetDateTime};
 
 use super::caller::unauthenticated;
-use super::response::failure;
 
 /// Time by which the API server's clock may be behind this replica's. The API server decides whether a token has
 /// expired.
@@ -75,7 +74,7 @@ pub(super) fn claimed_pod(token: &str, now: OffsetDateTime) -> Result<ClaimedPod
     if payload.exp < (now - MAX_CLOCK_DIFFERENCE).unix_timestamp() as f64 {
         // This replica's clock may be wrong. So the failure is transient: the pod retries, perhaps at another replica.
         let message = "the token has expired by the clock of this replica; retry";
-        return Err(failure(ErrorCode::Unavailable, message.into()));
+        return Err(Failure::new(ErrorCode::Unavailable, message));
     }
     let bound =
         payload.kubernetes.and_then(|claim| Some((claim.namespace, claim.pod?, claim.serviceaccount?)));

@@ -10,7 +10,7 @@ use kube::api::ObjectMeta;
 use super::IssuanceApi;
 use super::caller::Caller;
 use super::owner::{OwnerChainEnd, OwningWorkload};
-use super::response::{failure, unavailable};
+use super::response::unavailable;
 use super::unserved::UnservedReason;
 use crate::observe::{StandaloneOutcome, WatchedObject, WorkloadKey, has_certificate_for};
 
@@ -79,7 +79,7 @@ impl IssuanceApi {
             map.as_ref().and_then(|map| map.get(key)).is_some_and(|value| value == keys::TRUE)
         };
         if !is_true(&pod.labels, keys::INJECTED) || !is_true(&pod.annotations, keys::INJECT) {
-            return Err(self.report_final(caller, reason.subject, failure(reason.code, reason.message)));
+            return Err(self.report_final(caller, reason.object, Failure::new(reason.code, reason.message)));
         }
         match self.decider.cache.make_standalone(namespace, pod_name, pod_uid) {
             StandaloneOutcome::Standalone(workload) if *workload.service_account == **service_account => {
@@ -89,14 +89,14 @@ impl IssuanceApi {
                 let message = format!(
                     "Pod {namespace}/{pod_name} is new, and this replica's watch has not delivered it yet; retry in a moment"
                 );
-                Err(failure(ErrorCode::NotYetIssued, message))
+                Err(Failure::new(ErrorCode::NotYetIssued, message))
             }
             StandaloneOutcome::NamespaceFull => {
                 let message = format!(
                     "Pod {namespace}/{pod_name} gets no certificate of its own, because its namespace has more injected pods than a controller keeps; {}",
                     reason.message
                 );
-                Err(self.report_final(caller, None, failure(ErrorCode::NotAllowed, message)))
+                Err(self.report_final(caller, None, Failure::new(ErrorCode::NotAllowed, message)))
             }
         }
     }
@@ -116,7 +116,7 @@ fn reason_of_live_workload(
             let message = format!(
                 "{key} has just changed, and this replica's watch has not delivered that yet; retry in a moment"
             );
-            Err(failure(ErrorCode::NotYetIssued, message))
+            Err(Failure::new(ErrorCode::NotYetIssued, message))
         }
         Some(workload) if !matches!(workload.opt_in, Ok(OptIn::No)) => {
             Ok(UnservedReason::other_service_account(&workload, caller))

@@ -10,13 +10,9 @@ use zeroize::Zeroizing;
 
 use crate::api::ApiError;
 
-pub(super) fn failure(code: ErrorCode, message: String) -> Failure {
-    Failure { code, message }
-}
-
 /// Returns the failure of a request for which the API server could not be asked.
 pub(super) fn unavailable(error: &ApiError) -> Failure {
-    failure(error.code(), format!("{error}; retry"))
+    Failure::new(error.code(), format!("{error}; retry"))
 }
 
 /// Returns the HTTP status of an error code. Statuses other than 503 are final: `certmint-fetch` does not retry them.

@@ -122,9 +122,9 @@ async fn delivers_no_wrong_secret_and_rechecks_it() {
         // The Secret that the watch delivered was valid.
         assert!(fixture.known().verify_at > tokio::time::Instant::now());
         damage(&mut secret);
-        let refused = request_bundle(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap_err();
-        assert_eq!(refused.code, ErrorCode::NotYetIssued, "{why}: {refused}");
-        assert!(why == "tls.key" || refused.message.contains(why), "{why}: {refused}");
+        let failure = request_bundle(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap_err();
+        assert_eq!(failure.code, ErrorCode::NotYetIssued, "{why}: {failure}");
+        assert!(why == "tls.key" || failure.message.contains(why), "{why}: {failure}");
         assert!(fixture.known().verify_at <= tokio::time::Instant::now(), "{why}");
         assert_eq!(fixture.queue.next().await, fixture.key, "{why}");
     }
@@ -136,19 +136,19 @@ async fn a_foreign_secret_is_a_final_failure() {
     let foreign = json!({ "metadata": {
         "name": "payments-certmint-tls", "namespace": "shop", "uid": "f", "resourceVersion": "1",
     }});
-    let refused = request_bundle(&mut fixture, "default", &[(SECRET, Ok(foreign))]).await.unwrap_err();
-    assert_eq!(refused.code, ErrorCode::ForeignSecret);
+    let failure = request_bundle(&mut fixture, "default", &[(SECRET, Ok(foreign))]).await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::ForeignSecret);
     assert!(
-        refused.message.contains("payments-certmint-tls exists and was not created by Certmint"),
-        "{refused}"
+        failure.message.contains("payments-certmint-tls exists and was not created by Certmint"),
+        "{failure}"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_missing_secret_is_a_transient_failure() {
     let mut fixture = fixture();
-    let refused = request_bundle(&mut fixture, "default", &[(SECRET, Err(404))]).await.unwrap_err();
-    assert_eq!(refused.code, ErrorCode::NotYetIssued);
+    let failure = request_bundle(&mut fixture, "default", &[(SECRET, Err(404))]).await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::NotYetIssued);
     assert_eq!(fixture.queue.next().await, fixture.key);
 }
 
@@ -157,14 +157,14 @@ async fn another_service_account_is_final_once_confirmed() {
     let mut fixture = fixture();
     fixture.issue().await;
     let live = labelled(workload());
-    let refused = request_bundle(&mut fixture, "mallory", &[(DEPLOYMENT, Ok(live))]).await.unwrap_err();
-    assert_eq!(refused.code, ErrorCode::WrongServiceAccount);
-    assert!(!refused.code.is_transient());
+    let failure = request_bundle(&mut fixture, "mallory", &[(DEPLOYMENT, Ok(live))]).await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::WrongServiceAccount);
+    assert!(!failure.code.is_transient());
     // The template has changed, and the watch has not delivered that yet.
     let mut changed = labelled(workload());
     changed["spec"]["template"]["spec"]["serviceAccountName"] = "clerk".into();
-    let refused = request_bundle(&mut fixture, "clerk", &[(DEPLOYMENT, Ok(changed))]).await.unwrap_err();
-    assert_eq!(refused.code, ErrorCode::NotYetIssued);
+    let failure = request_bundle(&mut fixture, "clerk", &[(DEPLOYMENT, Ok(changed))]).await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::NotYetIssued);
 }
 
 #[tokio::test(start_paused = true)]
@@ -172,17 +172,17 @@ async fn not_opted_in_is_final_once_confirmed() {
     let mut fixture = fixture();
     fixture.cache.remove_workload(WorkloadKind::Deployment, "shop", "payments");
     let live = labelled(workload());
-    let refused = request_bundle(&mut fixture, "default", &[(DEPLOYMENT, Ok(live))]).await.unwrap_err();
-    assert_eq!(refused.code, ErrorCode::NotYetIssued);
+    let failure = request_bundle(&mut fixture, "default", &[(DEPLOYMENT, Ok(live))]).await.unwrap_err();
+    assert_eq!(failure.code, ErrorCode::NotYetIssued);
     let mut opted_out = labelled(workload());
     opted_out["metadata"]["annotations"] = json!({});
     // No watch delivers a workload without Certmint's label.
     for live in [Ok(workload()), Ok(opted_out), Err(404)] {
-        let refused = request_bundle(&mut fixture, "default", &[(DEPLOYMENT, live)]).await.unwrap_err();
-        assert_eq!(refused.code, ErrorCode::NotOptedIn);
+        let failure = request_bundle(&mut fixture, "default", &[(DEPLOYMENT, live)]).await.unwrap_err();
+        assert_eq!(failure.code, ErrorCode::NotOptedIn);
     }
-    let refused = request_bundle(&mut fixture, "default", &[(DEPLOYMENT, Err(503))]).await.unwrap_err();
-    assert!(refused.code.is_transient(), "{refused}");
+    let failure = request_bundle(&mut fixture, "default", &[(DEPLOYMENT, Err(503))]).await.unwrap_err();
+    assert!(failure.code.is_transient(), "{failure}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,8 +201,8 @@ async fn an_unserved_injected_pod_becomes_standalone() {
         answer_calls_about(&mut fixture, "clerk", &pod).await;
         fixture.server.expect("GET", DEPLOYMENT).await.ok(labelled(workload()));
     });
-    let refused: Failure = serde_json::from_slice(response.body()).unwrap();
-    assert_eq!(refused.code, ErrorCode::NotYetIssued, "{refused}");
+    let failure: Failure = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(failure.code, ErrorCode::NotYetIssued, "{failure}");
 
     fixture.cache.insert_pod(&crate::reconcile::fixture::seen(&pod));
     let (response, ()) = tokio::join!(ask(), async {
@@ -212,8 +212,8 @@ async fn an_unserved_injected_pod_becomes_standalone() {
         fixture.server.expect("GET", DEPLOYMENT).await.ok(labelled(workload()));
         fixture.server.expect("GET", OWN_SECRET).await.fail(404, "NotFound");
     });
-    let refused: Failure = serde_json::from_slice(response.body()).unwrap();
-    assert_eq!(refused.code, ErrorCode::NotYetIssued, "{refused}");
+    let failure: Failure = serde_json::from_slice(response.body()).unwrap();
+    assert_eq!(failure.code, ErrorCode::NotYetIssued, "{failure}");
     let key =
         fixture.cache.standalone_pods().pop().map(|standalone| WorkloadKey::of(&standalone.pod)).unwrap();
     let (_, secret) = tokio::join!(fixture.reconciler.reconcile(&key), async {
@@ -266,8 +266,8 @@ async fn a_replica_without_roots_answers_transiently() {
     let mut fixture = fixture();
     let secret = fixture.issue().await;
     fixture.ca.send_modify(|ca| ca.roots = None);
-    let refused = request_bundle(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap_err();
-    assert!(refused.code.is_transient() && refused.message.contains("the CA is not loaded yet"), "{refused}");
+    let failure = request_bundle(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap_err();
+    assert!(failure.code.is_transient() && failure.message.contains("the CA is not loaded yet"), "{failure}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -322,9 +322,9 @@ async fn invented_tokens_of_one_address_do_not_block_others() {
     fixture.server.expect("POST", REVIEW).await.ok(json!({ "status": { "authenticated": false } }));
     assert_eq!(other.await.unwrap(), StatusCode::UNAUTHORIZED);
     // Most of the others get an answer to retry.
-    let mut refused = 0;
+    let mut rejected = 0;
     for invented in invented.into_iter().skip(slots::MAX_SLOTS_PER_ADDRESS) {
-        refused += usize::from(invented.await.unwrap() == StatusCode::SERVICE_UNAVAILABLE);
+        rejected += usize::from(invented.await.unwrap() == StatusCode::SERVICE_UNAVAILABLE);
     }
-    assert_eq!(refused, 100 - slots::MAX_SLOTS_PER_ADDRESS);
+    assert_eq!(rejected, 100 - slots::MAX_SLOTS_PER_ADDRESS);
 }

@@ -13,7 +13,7 @@ pub(super) struct UnservedReason {
     pub(super) message: String,
     /// Workload on which the reason is reported too. It is set only where the message is the same for all its pods: any
     /// tenant of the namespace can create pods that claim to belong to a workload.
-    pub(super) subject: Option<InvolvedObject>,
+    pub(super) object: Option<InvolvedObject>,
 }
 
 impl UnservedReason {
@@ -23,7 +23,7 @@ impl UnservedReason {
         let message = format!(
             "Pod {namespace}/{pod_name} belongs to {owner}, which does not exist any more; annotate the workload that creates the pods with certmint.dev/inject=true"
         );
-        Self { code: ErrorCode::NotOptedIn, message, subject: None }
+        Self { code: ErrorCode::NotOptedIn, message, object: None }
     }
 
     /// The pod is a workload of its own and did not opt in.
@@ -32,13 +32,13 @@ impl UnservedReason {
         let message = format!(
             "Pod {namespace}/{pod_name} did not opt in: recreate it with the annotation certmint.dev/inject=true"
         );
-        Self { code: ErrorCode::NotOptedIn, message, subject: None }
+        Self { code: ErrorCode::NotOptedIn, message, object: None }
     }
 
     /// The pod's workload did not opt in.
     pub(super) fn not_opted_in(key: &WorkloadKey, uid: &str) -> Self {
         let message = format!("{key} did not opt in: annotate it with certmint.dev/inject=true");
-        Self { code: ErrorCode::NotOptedIn, message, subject: Some(InvolvedObject::of_key(key, uid)) }
+        Self { code: ErrorCode::NotOptedIn, message, object: Some(InvolvedObject::of_key(key, uid)) }
     }
 
     /// The pods of the workload run under another service account. Either the pod was created from an earlier template,
@@ -48,6 +48,6 @@ impl UnservedReason {
         let message = format!(
             "Pod {namespace}/{pod_name} runs as service account {service_account}, and {workload} does not: its certificate is not for this pod"
         );
-        Self { code: ErrorCode::WrongServiceAccount, message, subject: None }
+        Self { code: ErrorCode::WrongServiceAccount, message, object: None }
     }
 }

@@ -115,15 +115,15 @@ impl MissedWorkloadWatch {
     }
 
     fn report(&self, key: &WorkloadKey, uid: &str) {
-        let (subject, code) = (InvolvedObject::of_key(key, uid), ErrorCode::OptInMissed);
+        let (object, code) = (InvolvedObject::of_key(key, uid), ErrorCode::OptInMissed);
         let note = format!(
             "{} has the annotation {}, but the API server did not call the webhook when it was written, so it has no effect; {}",
             key.workload,
             keys::INJECT,
             opt_in_command(key)
         );
-        if self.events.warn(&subject, code, &note) {
-            tracing::warn!(%code, %subject, note, "a workload was annotated without the webhook");
+        if self.events.warn(&object, code, &note) {
+            tracing::warn!(%code, %object, note, "a workload was annotated without the webhook");
         }
     }
 }

@@ -93,25 +93,25 @@ impl LeftOutObjects {
     /// Returns all remembered objects and the limits that they exceed.
     pub(super) fn all(&self) -> Vec<(InvolvedObject, Excess)> {
         let by_namespace = self.by_namespace.iter();
-        by_namespace.flat_map(|(namespace, objects)| event_subjects(namespace, objects)).collect()
+        by_namespace.flat_map(|(namespace, objects)| involved_objects(namespace, objects)).collect()
     }
 }
 
-fn event_subjects(
+fn involved_objects(
     namespace: &Namespace,
     objects: &BTreeMap<KindAndName, LeftOutObject>,
 ) -> Vec<(InvolvedObject, Excess)> {
-    let subject = |((kind, name), LeftOutObject { uid, excess }): (&KindAndName, &LeftOutObject)| {
-        let subject = InvolvedObject {
+    let object = |((kind, name), LeftOutObject { uid, excess }): (&KindAndName, &LeftOutObject)| {
+        let object = InvolvedObject {
             api_version: kind.api_version(),
             kind: kind.as_str(),
             namespace: namespace.as_str().into(),
             name: name.clone(),
             uid: Some(uid.clone()),
         };
-        (subject, *excess)
+        (object, *excess)
     };
-    objects.iter().map(subject).collect()
+    objects.iter().map(object).collect()
 }
 
 /// Reports left-out objects: on every replica in a metric, on the leader also in Events and the log.
@@ -142,9 +142,9 @@ impl LeftOutReporter {
             return;
         }
         let code = ErrorCode::TooLarge;
-        for (subject, excess) in left_out {
-            let note = format!("{subject} is left out: {excess}");
-            if self.events.warn(&subject, code, &note) {
+        for (object, excess) in left_out {
+            let note = format!("{object} is left out: {excess}");
+            if self.events.warn(&object, code, &note) {
                 tracing::warn!(%code, "{note}");
             }
         }

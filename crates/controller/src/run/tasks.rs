@@ -144,11 +144,11 @@ impl TaskContext {
 
     /// Starts the task that renews the issuance API's certificate.
     pub(super) fn start_own_certificates(&self, tasks: &mut TaskSet) -> Arc<ServingKeyPair> {
-        let identity = Arc::new(ServingKeyPair::default());
+        let key_pair = Arc::new(ServingKeyPair::default());
         let service = self.settings.api.clone();
-        let keeping = keep_api_certificate(Arc::clone(&identity), service, self.issuer());
+        let keeping = keep_api_certificate(Arc::clone(&key_pair), service, self.issuer());
         tasks.start("api certificate", keeping);
-        identity
+        key_pair
     }
 
     /// Follows the policy file. Every replica has the file mounted, so every replica reports what is wrong with it.
@@ -170,13 +170,13 @@ impl TaskContext {
     }
 
     /// Starts the task that sets the gauges.
-    pub(super) fn start_health(&self, tasks: &mut TaskSet, identity: &Arc<ServingKeyPair>) -> Arc<Health> {
+    pub(super) fn start_health(&self, tasks: &mut TaskSet, key_pair: &Arc<ServingKeyPair>) -> Arc<Health> {
         let controller_health = Arc::new(Health {
             cache: Arc::clone(&self.cache),
             queue: Arc::clone(&self.queue),
             ca: self.ca.subscribe(),
             terms: self.terms.subscribe(),
-            identity: Arc::clone(identity),
+            identity: Arc::clone(key_pair),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         });
@@ -232,7 +232,7 @@ impl TaskContext {
     pub(super) fn start_servers<R: Fn() -> Result<(), String> + Send + Sync + 'static>(
         &self,
         tasks: &mut TaskSet,
-        identity: Arc<ServingKeyPair>,
+        key_pair: Arc<ServingKeyPair>,
         (listener, health): (TcpListener, TcpListener),
         probes: Observability<R>,
     ) {
@@ -248,7 +248,7 @@ impl TaskContext {
             shutdown: shutdown.clone(),
         };
         tasks.start("issuance API", async move {
-            if let Err(error) = api.serve_tls(listener, identity).await {
+            if let Err(error) = api.serve_tls(listener, key_pair).await {
                 let code = ErrorCode::NoServingCertificate;
                 tracing::error!(%code, %error, "cannot serve the issuance API; the process ends, and Kubernetes restarts it");
             }

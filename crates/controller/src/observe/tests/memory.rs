@@ -28,7 +28,7 @@ fn a_full_namespace_takes_nothing_from_others() {
     let kept = cache.keys(WatchedKind::Secret, None).len();
     assert!((1..20).contains(&kept), "{kept}");
     assert!(cache.lacks_room(WatchedKind::Secret));
-    assert!(cache.left_out().iter().all(|(subject, _)| &*subject.namespace == "evil"));
+    assert!(cache.left_out().iter().all(|(object, _)| &*object.namespace == "evil"));
     cache.insert_secret(&forged("shop", 0));
     let object = watched(&deployment("payments", "1", template("payments")));
     cache.insert_workload(WorkloadKind::Deployment, &object);
