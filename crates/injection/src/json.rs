@@ -25,9 +25,9 @@ impl Deref for Text<'_> {
 
 /// Of a map of labels or annotations, what stands under our prefix, and what we read of others'.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ours<'a>(Vec<(Text<'a>, Text<'a>)>);
+pub(crate) struct OwnEntries<'a>(Vec<(Text<'a>, Text<'a>)>);
 
-impl Ours<'_> {
+impl OwnEntries<'_> {
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find_map(|(found, value)| (&**found == key).then_some(&**value))
     }
@@ -39,31 +39,31 @@ impl Ours<'_> {
 }
 
 /// The annotations and labels of others that say something about a pod.
-const READ_OF_OTHERS: [&str; 4] =
+const READ_FOREIGN_KEYS: [&str; 4] =
     [crate::pod::MIRROR, crate::pod::LIMIT_RANGER, TEMPLATE_HASH_LABEL, SAFE_TO_EVICT_VOLUMES];
 
 fn is_ours(key: &str) -> bool {
     key.starts_with(certmint_contract::keys::PREFIX)
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Ours<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for OwnEntries<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OursVisitor<'a>(PhantomData<&'a ()>);
+        struct OwnEntriesVisitor<'a>(PhantomData<&'a ()>);
 
-        impl<'de: 'a, 'a> Visitor<'de> for OursVisitor<'a> {
-            type Value = Ours<'a>;
+        impl<'de: 'a, 'a> Visitor<'de> for OwnEntriesVisitor<'a> {
+            type Value = OwnEntries<'a>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map of strings")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ours<'a>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OwnEntries<'a>, A::Error> {
                 let mut ours = Vec::new();
                 while let Some(key) = map.next_key::<Text<'a>>()? {
-                    if is_ours(&key) || READ_OF_OTHERS.contains(&&*key) {
-                        if ours.len() == LONGEST_LIST {
+                    if is_ours(&key) || READ_FOREIGN_KEYS.contains(&&*key) {
+                        if ours.len() == MAX_LIST_ENTRIES {
                             return Err(A::Error::custom(format_args!(
-                                "more than {LONGEST_LIST} keys of ours"
+                                "more than {MAX_LIST_ENTRIES} keys of ours"
                             )));
                         }
                         ours.push((key, map.next_value()?));
@@ -71,20 +71,20 @@ impl<'de: 'a, 'a> Deserialize<'de> for Ours<'a> {
                         map.next_value::<IgnoredAny>()?;
                     }
                 }
-                Ok(Ours(ours))
+                Ok(OwnEntries(ours))
             }
         }
 
-        deserializer.deserialize_map(OursVisitor(PhantomData))
+        deserializer.deserialize_map(OwnEntriesVisitor(PhantomData))
     }
 }
 
-/// A list of at most [`LONGEST_LIST`] entries, so that 3 MiB of `{},{},…` do not become 100.
+/// A list of at most [`MAX_LIST_ENTRIES`] entries, so that 3 MiB of `{},{},…` do not become 100.
 #[derive(Clone, Debug)]
 pub(crate) struct List<T>(Vec<T>);
 
 /// Far beyond what any real pod has of containers, volumes, mounts or keys of ours.
-const LONGEST_LIST: usize = 1000;
+const MAX_LIST_ENTRIES: usize = 1000;
 
 impl<T> Deref for List<T> {
     type Target = [T];
@@ -107,8 +107,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<T>, A::Error> {
                 let mut entries = Vec::new();
                 while let Some(entry) = seq.next_element()? {
-                    if entries.len() == LONGEST_LIST {
-                        return Err(A::Error::custom(format_args!("more than {LONGEST_LIST} entries")));
+                    if entries.len() == MAX_LIST_ENTRIES {
+                        return Err(A::Error::custom(format_args!("more than {MAX_LIST_ENTRIES} entries")));
                     }
                     entries.push(entry);
                 }
@@ -126,12 +126,12 @@ const MAX_WHOLE_BYTES: usize = 128 * 1024;
 
 /// A view together with the text it was read from.
 #[derive(Clone, Debug)]
-pub(crate) struct Traced<'a, T> {
+pub(crate) struct WithSource<'a, T> {
     pub(crate) view: T,
     text: &'a str,
 }
 
-impl<T> Traced<'_, T> {
+impl<T> WithSource<'_, T> {
     /// Whether everything `desired` says is so already; more may be said.
     pub(crate) fn holds(&self, desired: &impl Serialize) -> bool {
         let desired = serde_json::to_value(desired);
@@ -144,7 +144,7 @@ impl<T> Traced<'_, T> {
     }
 }
 
-impl<'de: 'a, 'a, T: Deserialize<'a>> Deserialize<'de> for Traced<'a, T> {
+impl<'de: 'a, 'a, T: Deserialize<'a>> Deserialize<'de> for WithSource<'a, T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <&'a RawValue>::deserialize(deserializer)?.get();
         let view = serde_json::from_str(text).map_err(D::Error::custom)?;
@@ -188,14 +188,14 @@ mod tests {
     fn an_entry_that_is_too_long_is_not_read_whole() {
         let entry = |count: usize| format!("{{\"name\":\"a\",\"more\":[{}1]}}", "1,".repeat(count));
         let is_read =
-            |text: &str| serde_json::from_str::<Traced<'_, IgnoredAny>>(text).unwrap().whole().is_some();
+            |text: &str| serde_json::from_str::<WithSource<'_, IgnoredAny>>(text).unwrap().whole().is_some();
         assert!(is_read(&entry(1000)));
         assert!(!is_read(&entry(MAX_WHOLE_BYTES / 2)));
     }
 
     #[test]
     fn only_our_keys_are_kept() {
-        let ours: Ours<'_> =
+        let ours: OwnEntries<'_> =
             serde_json::from_str(r#"{"a":"b","certmint.dev/x":"1","certmint.dev/y":"\u0041"}"#).unwrap();
         assert_eq!(ours.iter().collect::<Vec<_>>(), [("certmint.dev/x", "1"), ("certmint.dev/y", "A")]);
     }
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn an_annotation_of_others_is_found_by_its_key_and_is_not_ours() {
         let text = format!(r#"{{"certmint.dev/x":"1","{SAFE_TO_EVICT_VOLUMES}":"tmp,cache"}}"#);
-        let ours: Ours<'_> = serde_json::from_str(&text).unwrap();
+        let ours: OwnEntries<'_> = serde_json::from_str(&text).unwrap();
         assert_eq!(ours.get(SAFE_TO_EVICT_VOLUMES), Some("tmp,cache"));
         assert_eq!(ours.iter().collect::<Vec<_>>(), [("certmint.dev/x", "1")]);
     }
@@ -211,13 +211,13 @@ mod tests {
     #[test]
     fn a_flood_of_our_keys_is_not_kept() {
         let flood = |keys| format!("{{{}\"a\":\"\"}}", "\"certmint.dev/x\":\"\",".repeat(keys));
-        assert!(serde_json::from_str::<Ours<'_>>(&flood(LONGEST_LIST)).is_ok());
-        assert!(serde_json::from_str::<Ours<'_>>(&flood(LONGEST_LIST + 1)).is_err());
+        assert!(serde_json::from_str::<OwnEntries<'_>>(&flood(MAX_LIST_ENTRIES)).is_ok());
+        assert!(serde_json::from_str::<OwnEntries<'_>>(&flood(MAX_LIST_ENTRIES + 1)).is_err());
     }
 
     #[test]
     fn a_list_is_never_longer_than_any_real_one() {
-        let text = format!("[{}1]", "1,".repeat(LONGEST_LIST));
+        let text = format!("[{}1]", "1,".repeat(MAX_LIST_ENTRIES));
         assert!(serde_json::from_str::<List<u8>>(&text).is_err());
         assert!(serde_json::from_str::<List<u8>>(&text.replacen("1,", "", 1)).is_ok());
     }

@@ -1,6 +1,6 @@
 //! What belongs into annotations and was written as labels, as other injectors want it.
 
-use crate::view::Metadata;
+use crate::input::Metadata;
 use certmint_contract::keys;
 
 /// The user's keys among the labels, where they have no effect. An annotation `inject` makes a label of that name

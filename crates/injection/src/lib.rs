@@ -7,21 +7,21 @@
 //! Invariant: what did not opt in gets no patch. Of a pod that did, only `spec.volumes`,
 //! `spec.initContainers`, `spec.containers[*].volumeMounts` and labels and annotations of ours change.
 
-mod edits;
+mod input;
 mod json;
 mod labels;
-mod manifest;
+mod output;
+mod patch;
 mod pod;
-mod refusal;
+mod rejection;
 mod settings;
-mod view;
 mod workload;
 
 pub use certmint_contract::Quantity;
-pub use edits::Patch;
+pub use patch::Patch;
 pub use pod::admit_pod;
-pub use refusal::{Clash, Refusal};
-pub use settings::{ContainerResources, RunAsUser, Settings};
+pub use rejection::{MountConflict, Rejection};
+pub use settings::{InjectionSettings, ResourceDefaults, RunAsUser};
 pub use workload::admit_workload;
 
 /// One object under admission.

@@ -3,29 +3,33 @@
 mod container;
 mod eviction;
 mod mounts;
-mod reader;
+mod readers;
 mod resources;
 mod restore;
 mod volumes;
 mod warnings;
 mod workload;
 
-use crate::edits::{Edits, Wish};
-use crate::view::{Container, Metadata, Object, PodSpec};
-use crate::{Injection, Refusal, RunAsUser, Settings, Subject, labels};
+use crate::input::{Container, Metadata, Object, PodSpec};
+use crate::patch::{KeyChange, PatchBuilder};
+use crate::{Injection, InjectionSettings, Rejection, RunAsUser, Subject, labels};
 use certmint_contract::annotations::{self, Mode, Renew};
 use certmint_contract::pod_layout::{FETCH_BINARY, FETCH_CONTAINER};
 use certmint_contract::{
     DnsName, Namespace, OptIn, Policy, Reload, SecretName, WorkloadOptions, WorkloadRef, keys,
 };
-use reader::Reader;
+use readers::FileReaders;
 use workload::PodWorkload;
 
 /// Decides about a pod: its creation, or a change to one that exists.
 ///
 /// # Errors
 /// When the pod opted in and cannot get what it asks for.
-pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) -> Result<Injection, Refusal> {
+pub fn admit_pod(
+    subject: &Subject<'_>,
+    policy: &Policy,
+    settings: &InjectionSettings,
+) -> Result<Injection, Rejection> {
     let pod = read(subject.object)?;
     let Some(metadata) = pod.metadata.as_ref().filter(|metadata| !metadata.is_being_deleted()) else {
         return Ok(Injection::default());
@@ -43,7 +47,7 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
         return Ok(Injection { warnings: vec![warnings::MIRROR.into()], ..Injection::default() });
     }
     let namespace: Namespace = subject.namespace.parse()?;
-    policy.check(&namespace, &request).map_err(Refusal::Policy)?;
+    policy.check(&namespace, &request).map_err(Rejection::Policy)?;
     let spec = match pod.spec {
         Some(spec) => serde_json::from_str(spec.get()).map_err(malformed)?,
         None => PodSpec::default(),
@@ -51,7 +55,7 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
     let workload = PodWorkload::of(metadata, subject.name);
     workload.check(&request)?;
     let reference = workload.reference();
-    let target = Target {
+    let target = InjectionTarget {
         spec: &spec,
         request: &request,
         namespace: &namespace,
@@ -60,17 +64,17 @@ pub fn admit_pod(subject: &Subject<'_>, policy: &Policy, settings: &Settings) ->
         workload: reference,
         metadata: Some(metadata),
     };
-    let mut edits = Edits::default();
+    let mut patch = PatchBuilder::default();
     let secret = reference.map(|workload| request.secret_name_for(workload)).transpose()?;
-    let warnings = inject(&target, secret.as_ref(), &mut edits)?;
+    let warnings = inject(&target, secret.as_ref(), &mut patch)?;
     let (wishes, annotations) = if spec.is_windows() {
-        (vec![NOT_MEANT], Vec::new())
+        (vec![REMOVE_INJECT_LABEL], Vec::new())
     } else {
         let by = (keys::INJECTED_BY, Some(settings.version.as_str().into()));
-        (marks(workload.is_the_pod()), vec![by, eviction::annotation(metadata)])
+        (injected_labels(workload.is_the_pod()), vec![by, eviction::annotation(metadata)])
     };
-    edits.metadata(&["metadata"], Some(metadata), &wishes, &annotations)?;
-    Ok(Injection { patch: edits.into_patch()?, warnings })
+    patch.metadata(&["metadata"], Some(metadata), &wishes, &annotations)?;
+    Ok(Injection { patch: patch.into_patch()?, warnings })
 }
 
 /// Kubelet's annotation on the API server's picture of a static pod, which runs already and cannot change.
@@ -78,22 +82,22 @@ pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 /// The annotation of the API server's plugin: `LimitRanger plugin set: cpu, memory request for container app; …`.
 pub(crate) const LIMIT_RANGER: &str = "kubernetes.io/limit-ranger";
 /// What is not meant to be injected does not count as missed.
-pub(crate) const NOT_MEANT: Wish<'static> = (keys::INJECT_LABEL, None);
+pub(crate) const REMOVE_INJECT_LABEL: KeyChange<'static> = (keys::INJECT_LABEL, None);
 
 /// What is injected into, and what for.
-pub(crate) struct Target<'a> {
+pub(crate) struct InjectionTarget<'a> {
     pub(crate) spec: &'a PodSpec<'a>,
     pub(crate) request: &'a WorkloadOptions,
     pub(crate) namespace: &'a Namespace,
     pub(crate) cluster_domain: &'a DnsName,
-    pub(crate) settings: &'a Settings,
+    pub(crate) settings: &'a InjectionSettings,
     /// Whose certificate the pod gets, when that is known.
     pub(crate) workload: Option<&'a WorkloadRef>,
     /// A pod's own; `None` for a template, which is only looked at.
     pub(crate) metadata: Option<&'a Metadata<'a>>,
 }
 
-impl Target<'_> {
+impl InjectionTarget<'_> {
     /// Whether this version has injected the pod already, as far as the pod says. The API server asks again when other
     /// admission controllers have changed the pod since. A copy of an injected pod says the same.
     fn is_reinvocation(&self) -> bool {
@@ -104,13 +108,13 @@ impl Target<'_> {
     }
 
     /// Who reads the files. `found` is our container as it is in the pod already.
-    fn reader(&self, found: Option<&Container<'_>>) -> Reader {
-        let reader = Reader::of(self.spec, &self.request.containers);
+    fn reader(&self, found: Option<&Container<'_>>) -> FileReaders {
+        let reader = FileReaders::of(self.spec, &self.request.containers);
         match self.settings.run_as_user {
             RunAsUser::Set => reader,
             RunAsUser::Unset => {
                 let chosen = found.and_then(|found| found.security_context.as_ref()?.run_as_user);
-                reader.beside(chosen.or(reader::pod_user(self.spec)), self.spec)
+                reader.beside(chosen.or(readers::pod_user(self.spec)), self.spec)
             }
         }
     }
@@ -124,11 +128,11 @@ impl Target<'_> {
 
 /// Adds what the pod's `spec` lacks, and returns what the user should know.
 pub(crate) fn inject(
-    target: &Target<'_>,
+    target: &InjectionTarget<'_>,
     secret: Option<&SecretName>,
-    edits: &mut Edits,
-) -> Result<Vec<String>, Refusal> {
-    let Target { spec, request, .. } = target;
+    patch: &mut PatchBuilder,
+) -> Result<Vec<String>, Rejection> {
+    let InjectionTarget { spec, request, .. } = target;
     // The volumes below are those of the mode with a Secret. A further mode does not compile here.
     let Mode::Secret = request.mode;
     if spec.is_windows() {
@@ -136,67 +140,67 @@ pub(crate) fn inject(
     }
     let containers = spec.containers.as_deref().unwrap_or_default();
     if containers.is_empty() {
-        return Err(Refusal::NoContainers);
+        return Err(Rejection::NoContainers);
     }
     if containers.iter().any(|container| &*container.name == FETCH_CONTAINER) {
-        return Err(Refusal::ContainerName);
+        return Err(Rejection::ContainerName);
     }
     let init_containers = spec.init_containers.as_deref().unwrap_or_default();
     let present = init_containers.iter().position(|container| &*container.view.name == FETCH_CONTAINER);
     let found = present.and_then(|index| init_containers.get(index)).map(|found| &found.view);
-    if found.is_some_and(|found| !runs_our_binary(found)) && !target.is_reinvocation() {
-        return Err(Refusal::ContainerName);
+    if found.is_some_and(|found| !runs_certmint_fetch(found)) && !target.is_reinvocation() {
+        return Err(Rejection::ContainerName);
     }
     if target.is_signalling_the_host() {
-        return Err(Refusal::HostProcesses);
+        return Err(Rejection::HostProcesses);
     }
     if !target.is_reinvocation() {
         resources::check(target)?;
     }
     let reader = target.reader(found);
     // Mounts first: they go by the indices of the containers before ours is among them.
-    let mut told = mounts::edit(spec, request, edits)?;
-    volumes::edit(spec, secret, present.is_some(), edits)?;
-    container::edit(target, secret.is_some(), &reader, present, edits)?;
+    let mut told = mounts::edit(spec, request, patch)?;
+    volumes::edit(spec, secret, present.is_some(), patch)?;
+    container::edit(target, secret.is_some(), &reader, present, patch)?;
     told.extend(warnings::of(target, &reader));
     Ok(told)
 }
 
-pub(crate) fn malformed(why: serde_json::Error) -> Refusal {
-    Refusal::Malformed { kind: "Pod", why }
+pub(crate) fn malformed(why: serde_json::Error) -> Rejection {
+    Rejection::Malformed { kind: "Pod", why }
 }
 
-fn read(object: &str) -> Result<Object<'_>, Refusal> {
+fn read(object: &str) -> Result<Object<'_>, Rejection> {
     serde_json::from_str(object).map_err(malformed)
 }
 
-fn request_of(metadata: &Metadata<'_>) -> Result<OptIn, Refusal> {
+fn request_of(metadata: &Metadata<'_>) -> Result<OptIn, Rejection> {
     let annotations = metadata.annotations.iter().flat_map(|annotations| annotations.iter());
-    annotations::parse(annotations).map_err(Refusal::Annotations)
+    annotations::parse(annotations).map_err(Rejection::Annotations)
 }
 
 /// A pod that asks by labels would run without a certificate.
-fn no_labels(metadata: &Metadata<'_>) -> Result<(), Refusal> {
+fn no_labels(metadata: &Metadata<'_>) -> Result<(), Rejection> {
     let annotated = metadata.annotation(keys::INJECT).is_some();
     let keys: Vec<_> = labels::without_effect(metadata, annotated).collect();
-    if keys.is_empty() { Ok(()) } else { Err(Refusal::WrittenAsLabel(keys.join(", "))) }
+    if keys.is_empty() { Ok(()) } else { Err(Rejection::WrittenAsLabel(keys.join(", "))) }
 }
 
 /// A pod's containers are fixed: an annotation or a label that comes later would silently do nothing.
-fn update(before: &str, metadata: &Metadata<'_>) -> Result<Injection, Refusal> {
+fn update(before: &str, metadata: &Metadata<'_>) -> Result<Injection, Rejection> {
     let asks = |metadata: &Metadata<'_>| {
         metadata.annotation(keys::INJECT) == Some(keys::TRUE) || no_labels(metadata).is_err()
     };
     if asks(metadata) && metadata.label(keys::INJECTED).is_none() {
         let before = read(before)?.metadata.unwrap_or_default();
         if !asks(&before) {
-            return Err(Refusal::PodTooLate);
+            return Err(Rejection::PodTooLate);
         }
     }
     Ok(Injection::default())
 }
 
-fn marks(is_workload: bool) -> Vec<Wish<'static>> {
+fn injected_labels(is_workload: bool) -> Vec<KeyChange<'static>> {
     let mut labels = vec![(keys::INJECTED, Some(keys::TRUE.into()))];
     if is_workload {
         labels.push((keys::MANAGED, Some(keys::TRUE.into())));
@@ -204,7 +208,7 @@ fn marks(is_workload: bool) -> Vec<Wish<'static>> {
     labels
 }
 
-fn runs_our_binary(container: &Container<'_>) -> bool {
+fn runs_certmint_fetch(container: &Container<'_>) -> bool {
     container.command.as_deref().and_then(|command| command.first()).map(|first| &**first)
         == Some(FETCH_BINARY)
 }

@@ -4,7 +4,7 @@ use certmint_contract::Quantity;
 
 /// How injected pods find their image and the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct InjectionSettings {
     /// The fetcher's image.
     pub image: String,
     /// `Always`, `IfNotPresent` or `Never`.
@@ -14,7 +14,7 @@ pub struct Settings {
     /// The roots that the issuance API is checked against, PEM.
     pub trust_bundle: String,
     /// What the injected container asks for.
-    pub resources: ContainerResources,
+    pub resources: ResourceDefaults,
     /// Whose user the injected container runs as.
     pub run_as_user: RunAsUser,
     /// Seconds until a pod without a certificate is given up.
@@ -36,7 +36,7 @@ pub enum RunAsUser {
 /// Requests and limits of the injected container. Requests are always there: without them a
 /// HorizontalPodAutoscaler on utilization cannot compute anything for the pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContainerResources {
+pub struct ResourceDefaults {
     /// CPU request.
     pub cpu_request: Quantity,
     /// Memory request.

@@ -2,14 +2,14 @@
 //! Opting out takes away exactly what opting in brought.
 
 mod labels;
-mod reading;
+mod parsed;
 mod warnings;
 
-use self::reading::{Workload, malformed};
-use crate::edits::{Edits, Wish};
-use crate::pod::{self, Target};
-use crate::view::PodSpec;
-use crate::{Injection, Patch, Refusal, Settings, Subject};
+use self::parsed::{Workload, malformed};
+use crate::input::PodSpec;
+use crate::patch::{KeyChange, PatchBuilder};
+use crate::pod::{self, InjectionTarget};
+use crate::{Injection, InjectionSettings, Patch, Rejection, Subject};
 use certmint_contract::{
     DnsName, Namespace, OptIn, Policy, WorkloadKind, WorkloadOptions, WorkloadRef, annotations, keys,
 };
@@ -24,8 +24,8 @@ pub fn admit_workload(
     kind: WorkloadKind,
     subject: &Subject<'_>,
     policy: &Policy,
-    settings: &Settings,
-) -> Result<Injection, Refusal> {
+    settings: &InjectionSettings,
+) -> Result<Injection, Rejection> {
     let workload = Workload::read(kind, subject.object)?;
     if workload.metadata.is_being_deleted() || workload.is_controlled_by_workload() {
         return Ok(Injection::default());
@@ -50,18 +50,18 @@ fn decide(
     before: Option<&Workload<'_>>,
     subject: &Subject<'_>,
     policy: &Policy,
-    settings: &Settings,
-) -> Result<Injection, Refusal> {
+    settings: &InjectionSettings,
+) -> Result<Injection, Rejection> {
     let copies = workload.copies();
     let template = workload.effective(&copies);
-    let OptIn::Yes(request) = annotations::parse(template.iter().copied()).map_err(Refusal::Annotations)?
+    let OptIn::Yes(request) = annotations::parse(template.iter().copied()).map_err(Rejection::Annotations)?
     else {
         let out = warnings::stays_out(workload, before, subject.namespace);
         let warnings = warnings::without_inject(workload).into_iter().chain(out).collect();
         return Ok(Injection { warnings, patch: undo(workload, before)? });
     };
     let namespace: Namespace = subject.namespace.parse()?;
-    policy.check(&namespace, &request).map_err(Refusal::Policy)?;
+    policy.check(&namespace, &request).map_err(Rejection::Policy)?;
     let name = workload.metadata.name.as_deref().or(subject.name).filter(|name| !name.is_empty());
     let reference = name.map(|name| WorkloadRef::new(workload.kind, name));
     if let Some(reference) = &reference {
@@ -71,7 +71,7 @@ fn decide(
     if workload.kind == WorkloadKind::Job && before.is_some() {
         if opts_in_now {
             let unnamed = || WorkloadRef::new(WorkloadKind::Job, "");
-            return Err(Refusal::JobTooLate(reference.unwrap_or_else(unnamed)));
+            return Err(Rejection::JobTooLate(reference.unwrap_or_else(unnamed)));
         }
         let patch = label_only(workload, Some(keys::TRUE))?;
         return Ok(Injection { patch, ..Injection::default() });
@@ -84,16 +84,19 @@ fn decide(
     if opts_in_now && before.is_some() {
         warnings.extend(warnings::not_by_itself(workload));
     }
-    let mut edits = Edits::default();
+    let mut patch = PatchBuilder::default();
     let managed = [(keys::MANAGED, Some(keys::TRUE.into()))];
-    edits.metadata(&["metadata"], Some(&workload.metadata), &managed, &[])?;
-    let labels =
-        if spec.is_windows() { pod::NOT_MEANT } else { (keys::INJECT_LABEL, Some(keys::TRUE.into())) };
-    let mut wishes: Vec<Wish<'_>> = copies.wishes;
+    patch.metadata(&["metadata"], Some(&workload.metadata), &managed, &[])?;
+    let labels = if spec.is_windows() {
+        pod::REMOVE_INJECT_LABEL
+    } else {
+        (keys::INJECT_LABEL, Some(keys::TRUE.into()))
+    };
+    let mut wishes: Vec<KeyChange<'_>> = copies.wishes;
     wishes.push((keys::COPIED, (!copies.listed.is_empty()).then(|| listed(&copies.listed).into())));
     wishes.push((keys::WORKLOAD, reference.map(|reference| reference.to_string().into())));
-    edits.metadata(&workload.template_path("metadata"), workload.template_metadata(), &[labels], &wishes)?;
-    Ok(Injection { patch: edits.into_patch()?, warnings })
+    patch.metadata(&workload.template_path("metadata"), workload.template_metadata(), &[labels], &wishes)?;
+    Ok(Injection { patch: patch.into_patch()?, warnings })
 }
 
 /// What the pods will meet, told to whoever annotates rather than to the ReplicaSet's controller.
@@ -102,14 +105,21 @@ fn preview(
     request: &WorkloadOptions,
     namespace: &Namespace,
     cluster_domain: &DnsName,
-    settings: &Settings,
-) -> Result<Vec<String>, Refusal> {
-    let target =
-        Target { spec, request, namespace, cluster_domain, settings, workload: None, metadata: None };
-    pod::inject(&target, None, &mut Edits::default())
+    settings: &InjectionSettings,
+) -> Result<Vec<String>, Rejection> {
+    let target = InjectionTarget {
+        spec,
+        request,
+        namespace,
+        cluster_domain,
+        settings,
+        workload: None,
+        metadata: None,
+    };
+    pod::inject(&target, None, &mut PatchBuilder::default())
 }
 
-fn pod_spec<'a>(workload: &Workload<'a>) -> Result<PodSpec<'a>, Refusal> {
+fn pod_spec<'a>(workload: &Workload<'a>) -> Result<PodSpec<'a>, Rejection> {
     match workload.pod_spec() {
         Some(spec) => serde_json::from_str(spec).map_err(|why| malformed(workload.kind, why)),
         None => Ok(PodSpec::default()),
@@ -117,29 +127,30 @@ fn pod_spec<'a>(workload: &Workload<'a>) -> Result<PodSpec<'a>, Refusal> {
 }
 
 /// Takes away what opting in brought; what the user wrote on the template stays.
-fn undo(workload: &Workload<'_>, before: Option<&Workload<'_>>) -> Result<Patch, Refusal> {
+fn undo(workload: &Workload<'_>, before: Option<&Workload<'_>>) -> Result<Patch, Rejection> {
     if workload.kind == WorkloadKind::Job && before.is_some() {
         return label_only(workload, None);
     }
-    let mut edits = Edits::default();
-    edits.metadata(&["metadata"], Some(&workload.metadata), &[(keys::MANAGED, None)], &[])?;
+    let mut patch = PatchBuilder::default();
+    patch.metadata(&["metadata"], Some(&workload.metadata), &[(keys::MANAGED, None)], &[])?;
     if let Some(template) = workload.template_metadata() {
         let copied = workload.copied().into_iter().map(|key| (key, None));
-        let wishes: Vec<Wish<'_>> = copied.chain([(keys::COPIED, None), (keys::WORKLOAD, None)]).collect();
+        let wishes: Vec<KeyChange<'_>> =
+            copied.chain([(keys::COPIED, None), (keys::WORKLOAD, None)]).collect();
         let path = workload.template_path("metadata");
         let label = [(keys::INJECT_LABEL, None)];
-        let label: &[Wish<'_>] = if labels::are_ours(workload, before) { &label } else { &[] };
-        edits.metadata(&path, Some(template), label, &wishes)?;
+        let label: &[KeyChange<'_>] = if labels::are_ours(workload, before) { &label } else { &[] };
+        patch.metadata(&path, Some(template), label, &wishes)?;
     }
-    edits.into_patch()
+    patch.into_patch()
 }
 
 /// All that can change on a Job: its template is fixed (batch/v1).
-fn label_only(workload: &Workload<'_>, managed: Option<&str>) -> Result<Patch, Refusal> {
-    let mut edits = Edits::default();
+fn label_only(workload: &Workload<'_>, managed: Option<&str>) -> Result<Patch, Rejection> {
+    let mut patch = PatchBuilder::default();
     let managed = managed.map(Into::into);
-    edits.metadata(&["metadata"], Some(&workload.metadata), &[(keys::MANAGED, managed)], &[])?;
-    edits.into_patch()
+    patch.metadata(&["metadata"], Some(&workload.metadata), &[(keys::MANAGED, managed)], &[])?;
+    patch.into_patch()
 }
 
 /// The value of `copied`.

@@ -1,15 +1,15 @@
-//! Settings of the webhook.
+//! InjectionSettings of the webhook.
 
-use certmint_injection::{ContainerResources, Quantity, RunAsUser, Settings};
+use certmint_injection::{InjectionSettings, Quantity, ResourceDefaults, RunAsUser};
 
-/// Settings like those of an installation with the chart's values.
-pub fn settings() -> Settings {
-    Settings {
+/// InjectionSettings like those of an installation with the chart's values.
+pub fn settings() -> InjectionSettings {
+    InjectionSettings {
         image: "registry.example.com/certmint-fetch:1".into(),
         pull_policy: "IfNotPresent".into(),
         api_url: "https://certmint-controller.certmint-system.svc:8443".into(),
         trust_bundle: "-----BEGIN CERTIFICATE-----\n".into(),
-        resources: ContainerResources {
+        resources: ResourceDefaults {
             cpu_request: quantity("5m"),
             memory_request: quantity("8Mi"),
             cpu_limit: quantity("200m"),

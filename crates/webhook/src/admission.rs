@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use certmint_contract::{Policy, WorkloadKind, excerpt};
-use certmint_injection::{Injection, Refusal, Settings, Subject, admit_pod, admit_workload};
+use certmint_injection::{Injection, InjectionSettings, Rejection, Subject, admit_pod, admit_workload};
 use certmint_server::LoggedRejection;
 
 use crate::metrics::{Metrics, ReviewOutcome};
@@ -16,7 +16,7 @@ use crate::text::printable_message;
 #[derive(Debug)]
 pub struct Admission {
     policy: ArcSwap<Policy>,
-    settings: ArcSwapOption<Settings>,
+    settings: ArcSwapOption<InjectionSettings>,
     metrics: Metrics,
 }
 
@@ -58,7 +58,7 @@ impl Admission {
     }
 
     /// Replaces the settings for every later review.
-    pub fn set_settings(&self, settings: Settings) {
+    pub fn set_settings(&self, settings: InjectionSettings) {
         self.settings.store(Some(Arc::new(settings)));
     }
 
@@ -113,8 +113,8 @@ fn decide(
     kind: Option<WorkloadKind>,
     request: &ReviewRequest<'_>,
     policy: &Policy,
-    settings: &Settings,
-) -> Result<Injection, Refusal> {
+    settings: &InjectionSettings,
+) -> Result<Injection, Rejection> {
     let Some(kind) = kind else { return Ok(ignore(request)) };
     let before = match &*request.operation {
         "CREATE" => None,

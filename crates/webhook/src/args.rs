@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use certmint_contract::pod_layout::DEFAULT_DEADLINE_SECONDS;
-use certmint_injection::{ContainerResources, Quantity, RunAsUser, Settings};
+use certmint_injection::{InjectionSettings, Quantity, ResourceDefaults, RunAsUser};
 use http::uri::Authority;
 
 /// Answers admission reviews of pods and workloads.
@@ -74,7 +74,7 @@ pub struct PodArgs {
 
 impl PodArgs {
     /// Returns the settings of the injection with that trust bundle.
-    pub(crate) fn settings(&self, trust_bundle: String) -> Settings {
+    pub(crate) fn settings(&self, trust_bundle: String) -> InjectionSettings {
         let Self {
             api_url,
             fetch_image,
@@ -87,12 +87,12 @@ impl PodArgs {
             fetch_run_as_user,
             fetch_deadline_seconds,
         } = self.clone();
-        Settings {
+        InjectionSettings {
             image: fetch_image,
             pull_policy: fetch_image_pull_policy,
             api_url,
             trust_bundle,
-            resources: ContainerResources {
+            resources: ResourceDefaults {
                 cpu_request: fetch_cpu_request,
                 memory_request: fetch_memory_request,
                 cpu_limit: fetch_cpu_limit,

@@ -1,14 +1,15 @@
 //! Our container: first among the init containers, and a sidecar from then on.
 
-use super::reader::{FETCH_USER, Reader, pod_user};
+use super::readers::{FETCH_USER, FileReaders, pod_user};
 use super::restore::restored;
-use super::{Target, resources};
-use crate::edits::Edits;
-use crate::json::Traced;
-use crate::manifest::{
-    Capabilities, Container, EnvVar, Exec, Probe, SeccompProfile, SecurityContext, VolumeMount,
+use super::{InjectionTarget, resources};
+use crate::json::WithSource;
+use crate::output::{
+    EnvVar, Exec, FetchCapabilities, FetchContainer, FetchSecurityContext, InjectedVolumeMount, Probe,
+    SeccompProfile,
 };
-use crate::{Refusal, RunAsUser};
+use crate::patch::PatchBuilder;
+use crate::{Rejection, RunAsUser};
 use certmint_contract::SpiffeId;
 use certmint_contract::annotations::{InitPosition, Renew};
 use certmint_contract::pod_layout::{
@@ -21,34 +22,34 @@ use std::borrow::Cow;
 /// Adds our container, or brings the one at `present` to what it shall be. One that is there stays where
 /// it is: moving it would fight with other injectors for ever.
 pub(super) fn edit(
-    target: &Target<'_>,
+    target: &InjectionTarget<'_>,
     secret: bool,
-    reader: &Reader,
+    reader: &FileReaders,
     present: Option<usize>,
-    edits: &mut Edits,
-) -> Result<(), Refusal> {
+    patch: &mut PatchBuilder,
+) -> Result<(), Rejection> {
     let desired = container(target, secret, reader);
     let list = target.spec.init_containers.as_deref();
     match (present, target.request.order) {
         (Some(index), _) => {
-            let found = list.and_then(|list| list.get(index)).and_then(Traced::whole);
+            let found = list.and_then(|list| list.get(index)).and_then(WithSource::whole);
             match restored(found, &desired, target.is_reinvocation()) {
-                Some(restored) => edits.replace(&["spec", "initContainers", &index.to_string()], restored),
+                Some(restored) => patch.replace(&["spec", "initContainers", &index.to_string()], restored),
                 None => Ok(()),
             }
         }
-        (None, InitPosition::First) if list.is_some() => edits.add(&["spec", "initContainers", "0"], desired),
-        (None, _) => edits.append(&["spec", "initContainers"], list.is_some(), desired),
+        (None, InitPosition::First) if list.is_some() => patch.add(&["spec", "initContainers", "0"], desired),
+        (None, _) => patch.append(&["spec", "initContainers"], list.is_some(), desired),
     }
 }
 
-fn container<'a>(target: &Target<'a>, secret: bool, reader: &Reader) -> Container<'a> {
+fn container<'a>(target: &InjectionTarget<'a>, secret: bool, reader: &FileReaders) -> FetchContainer<'a> {
     let settings = target.settings;
     let (command, restart_policy, startup_probe): (&[&str], _, _) = match target.request.renew {
         Renew::Sidecar => (&[FETCH_BINARY], Some("Always"), Some(startup_probe(settings.deadline_seconds))),
         Renew::Never => (&[FETCH_BINARY, "once"], None, None),
     };
-    Container {
+    FetchContainer {
         name: FETCH_CONTAINER,
         image: &settings.image,
         image_pull_policy: &settings.pull_policy,
@@ -80,8 +81,8 @@ fn startup_probe(deadline_seconds: u32) -> Probe<'static> {
     }
 }
 
-fn environment<'a>(target: &Target<'a>, reader: &Reader) -> Vec<EnvVar<'a>> {
-    let Target { spec, request, namespace, cluster_domain, settings, workload, .. } = target;
+fn environment<'a>(target: &InjectionTarget<'a>, reader: &FileReaders) -> Vec<EnvVar<'a>> {
+    let InjectionTarget { spec, request, namespace, cluster_domain, settings, workload, .. } = target;
     let account = spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
     let always: [(_, Cow<'_, str>); 5] = [
         (ENV_API, settings.api_url.as_str().into()),
@@ -98,23 +99,27 @@ fn environment<'a>(target: &Target<'a>, reader: &Reader) -> Vec<EnvVar<'a>> {
     always.into_iter().chain(sometimes).map(|(name, value)| EnvVar { name, value }).collect()
 }
 
-fn mounts(secret: bool) -> Vec<VolumeMount<'static>> {
+fn mounts(secret: bool) -> Vec<InjectedVolumeMount<'static>> {
     let token_dir = TOKEN_PATH.rsplit_once('/').map_or(TOKEN_PATH, |(dir, _)| dir);
     let mut mounts = vec![
-        VolumeMount { name: TLS_VOLUME, mount_path: TLS_DIR, read_only: None },
-        VolumeMount { name: TOKEN_VOLUME, mount_path: token_dir, read_only: Some(true) },
+        InjectedVolumeMount { name: TLS_VOLUME, mount_path: TLS_DIR, read_only: None },
+        InjectedVolumeMount { name: TOKEN_VOLUME, mount_path: token_dir, read_only: Some(true) },
     ];
     if secret {
-        mounts.push(VolumeMount { name: SECRET_VOLUME, mount_path: SECRET_DIR, read_only: Some(true) });
+        mounts.push(InjectedVolumeMount {
+            name: SECRET_VOLUME,
+            mount_path: SECRET_DIR,
+            read_only: Some(true),
+        });
     }
     mounts
 }
 
 /// Pod Security "restricted", whatever the pod itself says.
-fn security_context(target: &Target<'_>, reader: &Reader) -> SecurityContext<'static> {
-    SecurityContext {
+fn security_context(target: &InjectionTarget<'_>, reader: &FileReaders) -> FetchSecurityContext<'static> {
+    FetchSecurityContext {
         allow_privilege_escalation: false,
-        capabilities: Capabilities { drop: &["ALL"] },
+        capabilities: FetchCapabilities { drop: &["ALL"] },
         read_only_root_filesystem: true,
         run_as_non_root: true,
         run_as_user: match target.settings.run_as_user {

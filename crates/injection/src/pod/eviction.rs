@@ -1,13 +1,13 @@
 //! The cluster autoscaler does not remove a node while a pod on it has a local volume that the pod cannot lose. The
 //! certificate's volume is lost without harm: the next pod gets its files anew.
 
-use crate::edits::Wish;
-use crate::view::Metadata;
+use crate::input::Metadata;
+use crate::patch::KeyChange;
 use certmint_contract::pod_layout::{SAFE_TO_EVICT_VOLUMES, TLS_VOLUME};
 use std::borrow::Cow;
 
 /// The annotation that names the volumes that can be lost: the pod's own list, with the certificate's volume in it.
-pub(super) fn annotation<'a>(metadata: &'a Metadata<'_>) -> Wish<'a> {
+pub(super) fn annotation<'a>(metadata: &'a Metadata<'_>) -> KeyChange<'a> {
     (SAFE_TO_EVICT_VOLUMES, Some(with_ours(metadata.annotation(SAFE_TO_EVICT_VOLUMES).unwrap_or_default())))
 }
 

@@ -1,9 +1,9 @@
 //! What our container asks for and may use, so that the pod stays valid.
 
-use super::{LIMIT_RANGER, Target};
-use crate::manifest::{Quantities, Resources};
-use crate::view::{self, Container, PodSpec};
-use crate::{Refusal, view::Metadata};
+use super::{InjectionTarget, LIMIT_RANGER};
+use crate::input::{self, Container, PodSpec};
+use crate::output::{FetchAmounts, FetchResources};
+use crate::{Rejection, input::Metadata};
 use certmint_contract::Quantity;
 use certmint_contract::annotations::{InitPosition, Renew, ResourceOverrides};
 use certmint_contract::pod_layout::FETCH_CONTAINER;
@@ -13,13 +13,15 @@ use std::cmp::Ordering;
 /// keeps up to 50 MiB of a container's, and evicts the pod of one that is beyond its limit.
 const EPHEMERAL_STORAGE: (&str, &str) = ("8Mi", "128Mi");
 /// Requests that add nothing to what a pod asks for as a whole, and that no LimitRange fills in.
-const NOTHING: Quantities<'_> = Quantities { cpu: Some("0"), memory: Some("0"), ephemeral_storage: None };
+const NOTHING: FetchAmounts<'_> = FetchAmounts { cpu: Some("0"), memory: Some("0"), ephemeral_storage: None };
 
 /// The requests and limits of our container where nobody has decided about them yet.
-pub(super) fn of<'a>(target: &Target<'a>) -> Resources<'a> {
+pub(super) fn of<'a>(target: &InjectionTarget<'a>) -> FetchResources<'a> {
     let mut resources = match &target.request.resources {
         Some(asked) => exactly(asked),
-        None if is_shared(target.spec) => Resources { requests: NOTHING, limits: Quantities::default() },
+        None if is_shared(target.spec) => {
+            FetchResources { requests: NOTHING, limits: FetchAmounts::default() }
+        }
         None => fitted(target),
     };
     let all = |has: fn(&Container<'_>) -> bool| others(target.spec).all(has);
@@ -33,7 +35,7 @@ pub(super) fn of<'a>(target: &Target<'a>) -> Resources<'a> {
 }
 
 /// Whether what the annotation asks for takes the pod out of QoS class Guaranteed.
-pub(super) fn loses_guarantee(target: &Target<'_>) -> bool {
+pub(super) fn loses_guarantee(target: &InjectionTarget<'_>) -> bool {
     let Some(asked) = &target.request.resources else { return false };
     let same = |request: &Option<Quantity>, limit: &Option<Quantity>| match (request, limit) {
         (Some(request), Some(limit)) => request.compare(limit) == Ordering::Equal,
@@ -49,7 +51,7 @@ pub(super) fn loses_guarantee(target: &Target<'_>) -> bool {
 ///
 /// # Errors
 /// When it does not.
-pub(super) fn check(target: &Target<'_>) -> Result<(), Refusal> {
+pub(super) fn check(target: &InjectionTarget<'_>) -> Result<(), Rejection> {
     let (Some(asked), Some(pod)) = (&target.request.resources, &target.spec.resources) else { return Ok(()) };
     let cpu: Amount = ("cpu", |quantities| quantities.cpu.as_deref());
     let memory: Amount = ("memory", |quantities| quantities.memory.as_deref());
@@ -57,11 +59,11 @@ pub(super) fn check(target: &Target<'_>) -> Result<(), Refusal> {
         [(cpu, &asked.cpu_request, &asked.cpu_limit), (memory, &asked.memory_request, &asked.memory_limit)]
     {
         let (name, of) = amount;
-        let refusal = |kind: &str, asked: &Quantity, allowed: &Quantity| Refusal::PodResources {
+        let refusal = |kind: &str, asked: &Quantity, allowed: &Quantity| Rejection::PodResources {
             asked: format!("{kind}.{name}={asked}"),
             allowed: format!("{kind}.{name}={allowed}"),
         };
-        let allowed = |quantities: Option<&view::Quantities<'_>>| {
+        let allowed = |quantities: Option<&input::Quantities<'_>>| {
             quantities.and_then(of).and_then(|text| text.parse().ok())
         };
         let pod_limit: Option<Quantity> = allowed(pod.limits.as_ref());
@@ -83,11 +85,11 @@ pub(super) fn check(target: &Target<'_>) -> Result<(), Refusal> {
 
 /// A resource's name, and where its amount stands.
 type Amount = (&'static str, AmountOf);
-type AmountOf = for<'a> fn(&'a view::Quantities<'_>) -> Option<&'a str>;
+type AmountOf = for<'a> fn(&'a input::Quantities<'_>) -> Option<&'a str>;
 
 /// What all containers request together, ours included, at the time when that is most: native sidecars stay, other init
 /// containers come one after the other (`AggregateContainerRequests` of k8s.io/component-helpers).
-fn total(target: &Target<'_>, of: AmountOf, ours: u128) -> u128 {
+fn total(target: &InjectionTarget<'_>, of: AmountOf, ours: u128) -> u128 {
     let request = |container: &Container<'_>| {
         let text = container.requests().and_then(of).or(container.limits().and_then(of));
         text.and_then(|text| text.parse::<Quantity>().ok()).map_or(0, |request| request.thousandths())
@@ -112,30 +114,30 @@ fn total(target: &Target<'_>, of: AmountOf, ours: u128) -> u128 {
 
 /// The pod asks for CPU or memory as a whole, which its containers share.
 fn is_shared(spec: &PodSpec<'_>) -> bool {
-    let asks = |quantities: &Option<view::Quantities<'_>>| {
+    let asks = |quantities: &Option<input::Quantities<'_>>| {
         quantities.as_ref().is_some_and(|quantities| quantities.cpu.is_some() || quantities.memory.is_some())
     };
     spec.resources.as_ref().is_some_and(|pod| asks(&pod.requests) || asks(&pod.limits))
 }
 
-fn exactly(asked: &ResourceOverrides) -> Resources<'_> {
+fn exactly(asked: &ResourceOverrides) -> FetchResources<'_> {
     let ResourceOverrides { cpu_request, memory_request, cpu_limit, memory_limit } = asked;
-    Resources {
+    FetchResources {
         requests: quantities(cpu_request, memory_request),
         limits: quantities(cpu_limit, memory_limit),
     }
 }
 
-fn quantities<'a>(cpu: &'a Option<Quantity>, memory: &'a Option<Quantity>) -> Quantities<'a> {
+fn quantities<'a>(cpu: &'a Option<Quantity>, memory: &'a Option<Quantity>) -> FetchAmounts<'a> {
     let text = |quantity: &'a Option<Quantity>| quantity.as_ref().map(Quantity::as_str);
-    Quantities { cpu: text(cpu), memory: text(memory), ephemeral_storage: None }
+    FetchAmounts { cpu: text(cpu), memory: text(memory), ephemeral_storage: None }
 }
 
 /// What the chart says, so that the pod keeps its QoS class and satisfies the quotas and the LimitRange that show in it.
 ///
 /// A pod of QoS class Guaranteed stays one: it may depend on that for its CPUs and against eviction. One whose
 /// containers all have a CPU limit keeps that too: a quota on `limits.cpu` admits no container without.
-fn fitted<'a>(target: &Target<'a>) -> Resources<'a> {
+fn fitted<'a>(target: &InjectionTarget<'a>) -> FetchResources<'a> {
     let chart = &target.settings.resources;
     let spec = target.spec;
     let memory = chart.memory_limit.as_str();
@@ -147,24 +149,24 @@ fn fitted<'a>(target: &Target<'a>) -> Resources<'a> {
         let limit = is_limited.then(|| chart.cpu_limit.as_str());
         ((chart.cpu_request.as_str(), chart.memory_request.as_str()), (limit, memory))
     };
-    let given = LimitRange::of(target.metadata);
+    let given = LimitRangeNote::of(target.metadata);
     let (cpu_request, cpu_limit) =
         given.leave_to(spec, "cpu", |all| all.cpu.as_deref(), requests.0, limits.0);
     let (memory_request, memory_limit) =
         given.leave_to(spec, "memory", |all| all.memory.as_deref(), requests.1, Some(limits.1));
-    Resources {
-        requests: Quantities { cpu: cpu_request, memory: memory_request, ephemeral_storage: None },
-        limits: Quantities { cpu: cpu_limit, memory: memory_limit, ephemeral_storage: None },
+    FetchResources {
+        requests: FetchAmounts { cpu: cpu_request, memory: memory_request, ephemeral_storage: None },
+        limits: FetchAmounts { cpu: cpu_limit, memory: memory_limit, ephemeral_storage: None },
     }
 }
 
 /// What the namespace's LimitRange has given to containers that did not ask, as the API server's plugin notes on the pod
 /// before it calls us. We see neither the LimitRange nor its minimum or ratio; what it gives satisfies both.
-struct LimitRange<'a> {
+struct LimitRangeNote<'a> {
     note: &'a str,
 }
 
-impl<'a> LimitRange<'a> {
+impl<'a> LimitRangeNote<'a> {
     fn of(metadata: Option<&'a Metadata<'_>>) -> Self {
         let note = metadata.and_then(|metadata| metadata.annotation(LIMIT_RANGER)).unwrap_or_default();
         Self { note: note.strip_prefix("LimitRanger plugin set: ").unwrap_or_default() }

@@ -1,9 +1,9 @@
 //! Our container when it is in the pod already: what protects the key and makes the container work is restored, and
 //! whatever else other admission controllers changed stays.
 
-use super::mounts::clash;
+use super::mounts::conflict;
 use crate::json::holds;
-use crate::manifest::Container;
+use crate::output::FetchContainer;
 use certmint_contract::pod_layout::ENV_PREFIX;
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,7 @@ const EXACT: [&str; 3] = ["command", "restartPolicy", "startupProbe"];
 
 /// The container as it shall be, from what was `found`; `None` when that is so already. `reinvoked` says that the
 /// container was put there by us, in the same version, and may have been changed by others since.
-pub(super) fn restored(found: Option<Value>, desired: &Container<'_>, reinvoked: bool) -> Option<Value> {
+pub(super) fn restored(found: Option<Value>, desired: &FetchContainer<'_>, reinvoked: bool) -> Option<Value> {
     let Ok(Value::Object(desired)) = serde_json::to_value(desired) else { return None };
     let Some(Value::Object(mut container)) = found else { return Some(desired.into()) };
     let before = container.clone();
@@ -82,7 +82,7 @@ fn restore_mounts(container: &mut Object, desired: Vec<Value>) {
         is_whole(mount) && desired.iter().any(same)
     };
     let is_in_the_way =
-        |mount: &Value| desired.iter().any(|wanted| clash(&path(wanted), &path(mount)).is_some());
+        |mount: &Value| desired.iter().any(|wanted| conflict(&path(wanted), &path(mount)).is_some());
     let is_there = |wanted: &Value| found.iter().any(|mount| is_ours(mount) && holds(mount, wanted));
     if desired.iter().all(is_there) && found.iter().all(|mount| is_ours(mount) || !is_in_the_way(mount)) {
         return;

@@ -1,9 +1,9 @@
 //! The three volumes: the files on tmpfs, our token, and the workload's Secret.
 
-use crate::Refusal;
-use crate::edits::Edits;
-use crate::manifest::{EmptyDir, KeyToPath, Projected, Projection, SecretSource, Volume};
-use crate::view::PodSpec;
+use crate::Rejection;
+use crate::input::PodSpec;
+use crate::output::{EmptyDir, InjectedVolume, KeyToPath, Projected, Projection, SecretSource};
+use crate::patch::PatchBuilder;
 use certmint_contract::SecretName;
 use certmint_contract::issuance::AUDIENCE;
 use certmint_contract::pod_layout::{
@@ -19,8 +19,8 @@ pub(super) fn edit(
     spec: &PodSpec<'_>,
     secret: Option<&SecretName>,
     ours: bool,
-    edits: &mut Edits,
-) -> Result<(), Refusal> {
+    patch: &mut PatchBuilder,
+) -> Result<(), Rejection> {
     let mut listed = spec.volumes.is_some();
     let volumes = spec.volumes.as_deref().unwrap_or_default();
     let fs_group = spec.security_context.as_ref().is_some_and(|context| context.fs_group.is_some());
@@ -30,11 +30,11 @@ pub(super) fn edit(
         match volumes.iter().enumerate().find(|(_, volume)| &*volume.view.name == name) {
             Some((_, volume)) if volume.holds(&desired) => {}
             Some((index, _)) if ours => {
-                edits.replace(&["spec", "volumes", &index.to_string()], desired)?;
+                patch.replace(&["spec", "volumes", &index.to_string()], desired)?;
             }
-            Some(_) => return Err(Refusal::VolumeName(name)),
+            Some(_) => return Err(Rejection::VolumeName(name)),
             None => {
-                edits.append(&["spec", "volumes"], listed, desired)?;
+                patch.append(&["spec", "volumes"], listed, desired)?;
                 listed = true;
             }
         }
@@ -43,21 +43,25 @@ pub(super) fn edit(
 }
 
 /// In memory, so that no key reaches a disk; small, because it counts against the pod's memory.
-fn tls_volume() -> Volume<'static> {
+fn tls_volume() -> InjectedVolume<'static> {
     let empty_dir = EmptyDir { medium: "Memory", size_limit: "1Mi" };
-    Volume { name: TLS_VOLUME, empty_dir: Some(empty_dir), ..Volume::default() }
+    InjectedVolume { name: TLS_VOLUME, empty_dir: Some(empty_dir), ..InjectedVolume::default() }
 }
 
-fn token_volume() -> Volume<'static> {
+fn token_volume() -> InjectedVolume<'static> {
     let path = TOKEN_PATH.rsplit_once('/').map_or(TOKEN_PATH, |(_, file)| file);
     let token =
         Projection::ServiceAccountToken { audience: AUDIENCE, expiration_seconds: TOKEN_SECONDS, path };
-    Volume { name: TOKEN_VOLUME, projected: Some(Projected { sources: [token] }), ..Volume::default() }
+    InjectedVolume {
+        name: TOKEN_VOLUME,
+        projected: Some(Projected { sources: [token] }),
+        ..InjectedVolume::default()
+    }
 }
 
 /// Optional: a pod may be created before its Secret is, and then asks the issuance API. A Secret that an earlier version
 /// wrote has no [`WORKLOAD_FILE`], and kubelet leaves out the missing key of an optional volume.
-fn secret_volume(secret: &SecretName, fs_group: bool) -> Volume<'_> {
+fn secret_volume(secret: &SecretName, fs_group: bool) -> InjectedVolume<'_> {
     let source = SecretSource {
         secret_name: secret.as_str(),
         optional: true,
@@ -67,5 +71,5 @@ fn secret_volume(secret: &SecretName, fs_group: bool) -> Volume<'_> {
         items: [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE, WORKLOAD_FILE]
             .map(|key| KeyToPath { key, path: key }),
     };
-    Volume { name: SECRET_VOLUME, secret: Some(source), ..Volume::default() }
+    InjectedVolume { name: SECRET_VOLUME, secret: Some(source), ..InjectedVolume::default() }
 }

@@ -1,7 +1,7 @@
 //! What is allowed but probably not meant.
 
-use super::reader::{self, Reader};
-use super::{Target, resources};
+use super::readers::{self, FileReaders};
+use super::{InjectionTarget, resources};
 use certmint_contract::annotations::{Containers, Renew};
 use certmint_contract::{Reload, keys};
 use std::collections::HashSet;
@@ -12,11 +12,11 @@ pub(super) const WINDOWS: &str =
 pub(super) const MIRROR: &str = "certmint: Ignored: this is the mirror of a static pod, which kubelet runs from a file; Certmint leaves it as it is, without a certificate";
 
 /// The most containers that a warning lists, and the most warnings about them.
-const MOST_SHOWN: usize = 10;
+const MAX_SHOWN_ENTRIES: usize = 10;
 /// The most characters of such a list: more than kubectl shows.
-const LONGEST_SHOWN: usize = 250;
+const MAX_SHOWN_CHARS: usize = 250;
 
-pub(super) fn of(target: &Target<'_>, reader: &Reader) -> Vec<String> {
+pub(super) fn of(target: &InjectionTarget<'_>, reader: &FileReaders) -> Vec<String> {
     let mut warnings = missing_containers(target);
     warnings.extend(readable_by_all(reader));
     warnings.extend(unreadable_later(target, reader));
@@ -30,15 +30,15 @@ pub(super) fn of(target: &Target<'_>, reader: &Reader) -> Vec<String> {
 ///
 /// Both lists are the author's, of any length, and the API server has not judged the names yet: what is said of them
 /// must not grow with their product.
-fn missing_containers(target: &Target<'_>) -> Vec<String> {
+fn missing_containers(target: &InjectionTarget<'_>) -> Vec<String> {
     let Containers::Named(names) = &target.request.containers else { return Vec::new() };
     let spec = target.spec;
     let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &*init.view.name);
     let apps = spec.containers.as_deref().unwrap_or_default().iter().map(|app| &*app.name);
     let present: HashSet<&str> = init.clone().chain(apps.clone()).collect();
-    let shown: Vec<&str> = init.chain(apps).take(MOST_SHOWN).collect();
-    let shown: String = shown.join(", ").chars().take(LONGEST_SHOWN).collect();
-    let missing = names.iter().filter(|name| !present.contains(&***name)).take(MOST_SHOWN);
+    let shown: Vec<&str> = init.chain(apps).take(MAX_SHOWN_ENTRIES).collect();
+    let shown: String = shown.join(", ").chars().take(MAX_SHOWN_CHARS).collect();
+    let missing = names.iter().filter(|name| !present.contains(&***name)).take(MAX_SHOWN_ENTRIES);
     let told = missing.map(|name| {
         format!(
             "certmint: SuspiciousSetting: annotation {} names \"{name}\", but the pod has only {shown}",
@@ -49,8 +49,8 @@ fn missing_containers(target: &Target<'_>) -> Vec<String> {
 }
 
 /// Files have one owner and one group, so that users who share nothing can only read them as anyone.
-fn readable_by_all(reader: &Reader) -> Option<String> {
-    let Reader::Anyone(users) = reader else { return None };
+fn readable_by_all(reader: &FileReaders) -> Option<String> {
+    let FileReaders::Anyone(users) = reader else { return None };
     let mut users = users.clone();
     users.sort_unstable();
     users.dedup();
@@ -64,13 +64,13 @@ fn readable_by_all(reader: &Reader) -> Option<String> {
 }
 
 /// Root reads any file; whoever it becomes may not.
-fn unreadable_later(target: &Target<'_>, reader: &Reader) -> Option<String> {
+fn unreadable_later(target: &InjectionTarget<'_>, reader: &FileReaders) -> Option<String> {
     match reader {
-        Reader::User(_) | Reader::Group(_) => {}
-        Reader::FsGroup | Reader::Anyone(_) => return None,
+        FileReaders::User(_) | FileReaders::Group(_) => {}
+        FileReaders::FsGroup | FileReaders::Anyone(_) => return None,
     }
-    let name = reader::may_change_user(target.spec, &target.request.containers)?;
-    let name: String = name.chars().take(LONGEST_SHOWN).collect();
+    let name = readers::may_change_user(target.spec, &target.request.containers)?;
+    let name: String = name.chars().take(MAX_SHOWN_CHARS).collect();
     Some(format!(
         "certmint: SuspiciousSetting: container \"{name}\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group"
     ))
@@ -80,7 +80,7 @@ fn no_guarantee() -> &'static str {
     "certmint: SuspiciousSetting: annotation certmint.dev/resources takes the pod out of QoS class Guaranteed; write limits.cpu and limits.memory, and the same requests or none"
 }
 
-fn dns(target: &Target<'_>) -> Option<&'static str> {
+fn dns(target: &InjectionTarget<'_>) -> Option<&'static str> {
     let policy = target.spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
     let host = target.spec.host_network == Some(true);
     match policy {
@@ -94,7 +94,7 @@ fn dns(target: &Target<'_>) -> Option<&'static str> {
     }
 }
 
-fn reload(target: &Target<'_>, reader: &Reader) -> Option<String> {
+fn reload(target: &InjectionTarget<'_>, reader: &FileReaders) -> Option<String> {
     let hook = target.request.reload.as_ref()?;
     let Reload::Signal { process, .. } = hook else {
         return (target.request.renew == Renew::Never).then(|| never_renewed().into());
@@ -108,8 +108,8 @@ fn reload(target: &Target<'_>, reader: &Reader) -> Option<String> {
         ));
     }
     match reader {
-        Reader::User(_) => None,
-        Reader::Group(_) | Reader::FsGroup | Reader::Anyone(_) => Some(format!(
+        FileReaders::User(_) => None,
+        FileReaders::Group(_) | FileReaders::FsGroup | FileReaders::Anyone(_) => Some(format!(
             "certmint: SuspiciousSetting: a signal reaches {process} only when it runs as our user: set one runAsUser, not 0, for the whole pod"
         )),
     }

@@ -1,7 +1,7 @@
 //! Which workload a pod belongs to, as its own metadata tells.
 
-use crate::Refusal;
-use crate::view::Metadata;
+use crate::Rejection;
+use crate::input::Metadata;
 use certmint_contract::{WorkloadKind, WorkloadOptions, WorkloadRef};
 
 /// The workload of a pod.
@@ -44,10 +44,10 @@ impl PodWorkload {
     }
 
     /// Every pod of an owner that cannot opt in has a certificate of its own, so one Secret cannot serve them all.
-    pub(super) fn check(&self, request: &WorkloadOptions) -> Result<(), Refusal> {
+    pub(super) fn check(&self, request: &WorkloadOptions) -> Result<(), Rejection> {
         match self {
             Self::Pod { owner: Some(owner), .. } if request.secret_name.is_some() => {
-                Err(Refusal::SecretOfManyPods(owner.clone()))
+                Err(Rejection::SecretOfManyPods(owner.clone()))
             }
             Self::Pod { .. } | Self::Other(_) => Ok(()),
         }

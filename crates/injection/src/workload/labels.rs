@@ -1,8 +1,8 @@
 //! Labels of the user's that belong into annotations. Our own label on the template has the same key.
 
-use super::reading::Workload;
+use super::parsed::Workload;
 use super::warnings;
-use crate::Refusal;
+use crate::Rejection;
 use crate::labels::without_effect;
 use certmint_contract::{WorkloadKind, keys};
 
@@ -10,7 +10,7 @@ use certmint_contract::{WorkloadKind, keys};
 ///
 /// # Errors
 /// About those that this request adds.
-pub(super) fn told(workload: &Workload<'_>, before: Option<&Workload<'_>>) -> Result<Vec<String>, Refusal> {
+pub(super) fn told(workload: &Workload<'_>, before: Option<&Workload<'_>>) -> Result<Vec<String>, Rejection> {
     let annotated = workload.metadata.annotation(keys::INJECT).is_some()
         || workload.template_annotation(keys::INJECT).is_some();
     // A ReplicaSet's own labels are those of its template, ours among them.
@@ -27,7 +27,7 @@ pub(super) fn told(workload: &Workload<'_>, before: Option<&Workload<'_>>) -> Re
         keys.dedup_by_key(|(key, _)| *key);
     }
     let refusal = |keys: Vec<(&str, bool)>| {
-        Refusal::WrittenAsLabel(keys.into_iter().map(|(key, _)| key).collect::<Vec<_>>().join(", "))
+        Rejection::WrittenAsLabel(keys.into_iter().map(|(key, _)| key).collect::<Vec<_>>().join(", "))
     };
     match (new.is_empty(), old.is_empty()) {
         (false, _) => Err(refusal(new)),

@@ -1,12 +1,12 @@
 //! What is allowed but probably not meant.
 
-use super::reading::{Copies, Workload};
-use crate::Refusal;
+use super::parsed::{Copies, Workload};
+use crate::Rejection;
 use certmint_contract::annotations::Renew;
 use certmint_contract::{WorkloadKind, WorkloadOptions, keys};
 
 /// A fault that is told and holds up nothing.
-pub(super) fn of(fault: &Refusal) -> String {
+pub(super) fn of(fault: &Rejection) -> String {
     format!("certmint: {}: {fault}", fault.code())
 }
 

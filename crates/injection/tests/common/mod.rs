@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use certmint_contract::{Policy, WorkloadKind};
-use certmint_injection::{Injection, Patch, Refusal, Subject, admit_pod, admit_workload};
+use certmint_injection::{Injection, Patch, Rejection, Subject, admit_pod, admit_workload};
 use certmint_testkit::{Object, settings};
 use serde_json::Value;
 
-pub(crate) fn admit(object: &Object, before: Option<&Object>) -> Result<Injection, Refusal> {
+pub(crate) fn admit(object: &Object, before: Option<&Object>) -> Result<Injection, Rejection> {
     let (json, before) = (object.json(), before.map(Object::json));
     let subject = Subject { namespace: "shop", name: None, object: &json, before: before.as_deref() };
     let kind: WorkloadKind = object.value()["kind"].as_str().unwrap().parse().unwrap();

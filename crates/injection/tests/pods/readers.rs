@@ -2,7 +2,7 @@
 
 use crate::common::{admit, created, patched};
 use certmint_contract::Policy;
-use certmint_injection::{RunAsUser, Settings, Subject, admit_pod};
+use certmint_injection::{InjectionSettings, RunAsUser, Subject, admit_pod};
 use certmint_testkit::{Object, pod, settings};
 use serde_json::{Value, json};
 
@@ -101,7 +101,7 @@ fn who_stops_being_root_is_warned() {
 
 /// What the platform is left to decide, as on OpenShift: `mode | user` of our container.
 fn left_to_the_platform(pod: &Object) -> (String, Value) {
-    let settings = Settings { run_as_user: RunAsUser::Unset, ..settings() };
+    let settings = InjectionSettings { run_as_user: RunAsUser::Unset, ..settings() };
     let json = pod.json();
     let subject = Subject { namespace: "shop", name: None, object: &json, before: None };
     let injection = admit_pod(&subject, &Policy::default(), &settings).unwrap();

@@ -1,9 +1,9 @@
 //! A workload as admission reads it: what it asks for, and where.
 
-use crate::Refusal;
-use crate::edits::Wish;
-use crate::json::Ours;
-use crate::view::{CronJobSpec, Metadata, Object, WorkloadSpec};
+use crate::Rejection;
+use crate::input::{CronJobSpec, Metadata, Object, WorkloadSpec};
+use crate::json::OwnEntries;
+use crate::patch::KeyChange;
 use certmint_contract::{WorkloadKind, annotations, keys};
 use serde::Deserialize;
 use serde::de::Error as _;
@@ -18,7 +18,7 @@ pub(super) struct Workload<'a> {
 /// What shall stand on the template, key by key of the user's.
 #[derive(Default)]
 pub(super) struct Copies<'a> {
-    pub(super) wishes: Vec<Wish<'a>>,
+    pub(super) wishes: Vec<KeyChange<'a>>,
     /// What goes away again on opting out.
     pub(super) listed: Vec<&'static str>,
     /// Of those, what stood on the template with another value.
@@ -26,7 +26,7 @@ pub(super) struct Copies<'a> {
 }
 
 impl<'a> Workload<'a> {
-    pub(super) fn read(kind: WorkloadKind, object: &'a str) -> Result<Self, Refusal> {
+    pub(super) fn read(kind: WorkloadKind, object: &'a str) -> Result<Self, Rejection> {
         let object: Object<'a> = parse(kind, object)?;
         let spec = object.spec.map_or("{}", |spec| spec.get());
         let spec = if kind == WorkloadKind::CronJob {
@@ -128,9 +128,9 @@ impl<'a> Workload<'a> {
     pub(super) fn effective<'b>(&'b self, copies: &'b Copies<'_>) -> Vec<(&'b str, &'b str)> {
         let untouched = |key: &str| copies.wishes.iter().all(|(wished, _)| *wished != key);
         let template = self.template_metadata().and_then(|metadata| metadata.annotations.as_ref());
-        let own = template.into_iter().flat_map(Ours::iter).filter(|(key, _)| untouched(key));
+        let own = template.into_iter().flat_map(OwnEntries::iter).filter(|(key, _)| untouched(key));
         let wished = copies.wishes.iter().filter_map(|(key, wish)| Some((*key, wish.as_deref()?)));
-        let object = self.metadata.annotations.iter().flat_map(Ours::iter);
+        let object = self.metadata.annotations.iter().flat_map(OwnEntries::iter);
         let unknown = object.filter(|(key, _)| !keys::USER_KEYS.contains(key));
         own.chain(wished).chain(unknown).collect()
     }
@@ -142,9 +142,9 @@ impl<'a> Workload<'a> {
 
     /// Our annotations: the object's, then the template's.
     fn asked(&self) -> impl Iterator<Item = (bool, (&str, &str))> {
-        let object = self.metadata.annotations.iter().flat_map(Ours::iter);
+        let object = self.metadata.annotations.iter().flat_map(OwnEntries::iter);
         let template = self.template_metadata().and_then(|metadata| metadata.annotations.as_ref());
-        let template = template.into_iter().flat_map(Ours::iter);
+        let template = template.into_iter().flat_map(OwnEntries::iter);
         object.map(|entry| (false, entry)).chain(template.map(|entry| (true, entry)))
     }
 
@@ -153,10 +153,10 @@ impl<'a> Workload<'a> {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(kind: WorkloadKind, text: &'a str) -> Result<T, Refusal> {
+fn parse<'a, T: Deserialize<'a>>(kind: WorkloadKind, text: &'a str) -> Result<T, Rejection> {
     serde_json::from_str(text).map_err(|why| malformed(kind, why))
 }
 
-pub(super) fn malformed(kind: WorkloadKind, why: serde_json::Error) -> Refusal {
-    Refusal::Malformed { kind: kind.as_str(), why }
+pub(super) fn malformed(kind: WorkloadKind, why: serde_json::Error) -> Rejection {
+    Rejection::Malformed { kind: kind.as_str(), why }
 }

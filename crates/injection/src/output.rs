@@ -7,7 +7,7 @@ use std::borrow::Cow;
 /// A container (`core/v1`).
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Container<'a> {
+pub(crate) struct FetchContainer<'a> {
     pub(crate) name: &'a str,
     pub(crate) image: &'a str,
     pub(crate) image_pull_policy: &'a str,
@@ -17,11 +17,11 @@ pub(crate) struct Container<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) startup_probe: Option<Probe<'a>>,
     pub(crate) env: Vec<EnvVar<'a>>,
-    pub(crate) resources: Resources<'a>,
-    pub(crate) security_context: SecurityContext<'a>,
+    pub(crate) resources: FetchResources<'a>,
+    pub(crate) security_context: FetchSecurityContext<'a>,
     pub(crate) termination_message_path: &'a str,
     pub(crate) termination_message_policy: &'a str,
-    pub(crate) volume_mounts: Vec<VolumeMount<'a>>,
+    pub(crate) volume_mounts: Vec<InjectedVolumeMount<'a>>,
 }
 
 /// A probe that runs a command in the container.
@@ -46,15 +46,15 @@ pub(crate) struct EnvVar<'a> {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct Resources<'a> {
-    #[serde(skip_serializing_if = "Quantities::is_empty")]
-    pub(crate) requests: Quantities<'a>,
-    #[serde(skip_serializing_if = "Quantities::is_empty")]
-    pub(crate) limits: Quantities<'a>,
+pub(crate) struct FetchResources<'a> {
+    #[serde(skip_serializing_if = "FetchAmounts::is_empty")]
+    pub(crate) requests: FetchAmounts<'a>,
+    #[serde(skip_serializing_if = "FetchAmounts::is_empty")]
+    pub(crate) limits: FetchAmounts<'a>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Quantities<'a> {
+pub(crate) struct FetchAmounts<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ pub(crate) struct Quantities<'a> {
     pub(crate) ephemeral_storage: Option<&'a str>,
 }
 
-impl Quantities<'_> {
+impl FetchAmounts<'_> {
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -71,9 +71,9 @@ impl Quantities<'_> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct SecurityContext<'a> {
+pub(crate) struct FetchSecurityContext<'a> {
     pub(crate) allow_privilege_escalation: bool,
-    pub(crate) capabilities: Capabilities<'a>,
+    pub(crate) capabilities: FetchCapabilities<'a>,
     pub(crate) read_only_root_filesystem: bool,
     pub(crate) run_as_non_root: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ pub(crate) struct SecurityContext<'a> {
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct Capabilities<'a> {
+pub(crate) struct FetchCapabilities<'a> {
     pub(crate) drop: &'a [&'a str],
 }
 
@@ -96,7 +96,7 @@ pub(crate) struct SeccompProfile<'a> {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct VolumeMount<'a> {
+pub(crate) struct InjectedVolumeMount<'a> {
     pub(crate) name: &'a str,
     pub(crate) mount_path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,7 +106,7 @@ pub(crate) struct VolumeMount<'a> {
 /// A volume (`core/v1`), of one source.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Volume<'a> {
+pub(crate) struct InjectedVolume<'a> {
     pub(crate) name: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) empty_dir: Option<EmptyDir<'a>>,

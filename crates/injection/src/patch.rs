@@ -1,8 +1,8 @@
 //! Building an RFC 6902 patch, as the text that the API server gets.
 
-use crate::Refusal;
-use crate::json::Ours;
-use crate::view::Metadata;
+use crate::Rejection;
+use crate::input::Metadata;
+use crate::json::OwnEntries;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,16 +30,16 @@ impl Patch {
 /// The operations so far, in order. Buffered, because JSON is written in pieces of a byte or two, and musl copies those
 /// into a `Vec` by a call for each.
 #[derive(Debug)]
-pub(crate) struct Edits(BufWriter<Vec<u8>>);
+pub(crate) struct PatchBuilder(BufWriter<Vec<u8>>);
 
-impl Default for Edits {
+impl Default for PatchBuilder {
     fn default() -> Self {
         Self(BufWriter::with_capacity(USUAL_BYTES, Vec::new()))
     }
 }
 
 /// A key of ours in a map of labels or annotations, and what it shall be: `None` takes it away.
-pub(crate) type Wish<'a> = (&'a str, Option<Cow<'a, str>>);
+pub(crate) type KeyChange<'a> = (&'a str, Option<Cow<'a, str>>);
 
 #[derive(Serialize)]
 struct Operation<'a, V> {
@@ -49,12 +49,12 @@ struct Operation<'a, V> {
     value: Option<V>,
 }
 
-impl Edits {
-    pub(crate) fn add(&mut self, path: &[&str], value: impl Serialize) -> Result<(), Refusal> {
+impl PatchBuilder {
+    pub(crate) fn add(&mut self, path: &[&str], value: impl Serialize) -> Result<(), Rejection> {
         self.write("add", path, Some(value))
     }
 
-    pub(crate) fn replace(&mut self, path: &[&str], value: impl Serialize) -> Result<(), Refusal> {
+    pub(crate) fn replace(&mut self, path: &[&str], value: impl Serialize) -> Result<(), Rejection> {
         self.write("replace", path, Some(value))
     }
 
@@ -64,7 +64,7 @@ impl Edits {
         list: &[&str],
         exists: bool,
         value: impl Serialize,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         if exists { self.add(&[list, &["-"]].concat(), value) } else { self.add(list, [value]) }
     }
 
@@ -73,12 +73,12 @@ impl Edits {
         &mut self,
         path: &[&str],
         metadata: Option<&Metadata<'_>>,
-        labels: &[Wish<'_>],
-        annotations: &[Wish<'_>],
-    ) -> Result<(), Refusal> {
+        labels: &[KeyChange<'_>],
+        annotations: &[KeyChange<'_>],
+    ) -> Result<(), Rejection> {
         let Some(metadata) = metadata else {
             let maps = [("labels", labels), ("annotations", annotations)];
-            let maps = maps.map(|(name, wishes)| (name, granted(wishes)));
+            let maps = maps.map(|(name, wishes)| (name, set_values(wishes)));
             let maps: BTreeMap<_, _> = maps.into_iter().filter(|(_, map)| !map.is_empty()).collect();
             return if maps.is_empty() { Ok(()) } else { self.add(path, maps) };
         };
@@ -86,7 +86,7 @@ impl Edits {
         self.map(&[path, &["annotations"]].concat(), metadata.annotations.as_ref(), annotations)
     }
 
-    pub(crate) fn into_patch(mut self) -> Result<Patch, Refusal> {
+    pub(crate) fn into_patch(mut self) -> Result<Patch, Rejection> {
         if !self.is_empty() {
             self.0.write_all(b"]").map_err(unwritable)?;
         }
@@ -97,9 +97,14 @@ impl Edits {
         self.0.buffer().is_empty() && self.0.get_ref().is_empty()
     }
 
-    fn map(&mut self, path: &[&str], found: Option<&Ours<'_>>, wishes: &[Wish<'_>]) -> Result<(), Refusal> {
+    fn map(
+        &mut self,
+        path: &[&str],
+        found: Option<&OwnEntries<'_>>,
+        wishes: &[KeyChange<'_>],
+    ) -> Result<(), Rejection> {
         let Some(found) = found else {
-            let map = granted(wishes);
+            let map = set_values(wishes);
             return if map.is_empty() { Ok(()) } else { self.add(path, map) };
         };
         for (key, wish) in wishes {
@@ -118,19 +123,19 @@ impl Edits {
         op: &'static str,
         path: &[&str],
         value: Option<impl Serialize>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         let before = if self.is_empty() { b"[" } else { b"," };
         self.0.write_all(before).map_err(unwritable)?;
         let path = &pointer(path);
-        serde_json::to_writer(&mut self.0, &Operation { op, path, value }).map_err(Refusal::Unwritable)
+        serde_json::to_writer(&mut self.0, &Operation { op, path, value }).map_err(Rejection::Unwritable)
     }
 }
 
-fn unwritable(why: io::Error) -> Refusal {
-    Refusal::Unwritable(serde_json::Error::io(why))
+fn unwritable(why: io::Error) -> Rejection {
+    Rejection::Unwritable(serde_json::Error::io(why))
 }
 
-fn granted<'a>(wishes: &'a [Wish<'_>]) -> BTreeMap<&'a str, &'a str> {
+fn set_values<'a>(wishes: &'a [KeyChange<'_>]) -> BTreeMap<&'a str, &'a str> {
     wishes.iter().filter_map(|(key, wish)| Some((*key, wish.as_deref()?))).collect()
 }
 
@@ -164,11 +169,11 @@ mod tests {
         // What is as long as the buffer goes past it, and leaves it empty between two operations.
         for length in [1, USUAL_BYTES, 3 * USUAL_BYTES] {
             let value = "x".repeat(length);
-            let mut edits = Edits::default();
+            let mut patch = PatchBuilder::default();
             for name in ["a", "b", "c"] {
-                edits.add(&[name], &value).unwrap();
+                patch.add(&[name], &value).unwrap();
             }
-            let patch: Value = serde_json::from_slice(edits.into_patch().unwrap().json()).unwrap();
+            let patch: Value = serde_json::from_slice(patch.into_patch().unwrap().json()).unwrap();
             let operation = |path| json!({"op": "add", "path": path, "value": value});
             assert_eq!(patch, json!([operation("/a"), operation("/b"), operation("/c")]), "{length}");
         }
@@ -176,6 +181,6 @@ mod tests {
 
     #[test]
     fn without_an_operation_there_is_no_json() {
-        assert_eq!(Edits::default().into_patch().unwrap(), Patch::default());
+        assert_eq!(PatchBuilder::default().into_patch().unwrap(), Patch::default());
     }
 }

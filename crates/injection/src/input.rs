@@ -1,6 +1,6 @@
 //! The few fields of Kubernetes objects that decide about a patch, borrowed from the object's text.
 
-use crate::json::{List, Ours, Text, Traced};
+use crate::json::{List, OwnEntries, Text, WithSource};
 use certmint_contract::ownership::{TEMPLATE_HASH_LABEL, controlling_workload, workload_of_pod};
 use certmint_contract::{WorkloadKind, WorkloadRef, keys};
 use serde::Deserialize;
@@ -23,9 +23,9 @@ pub(crate) struct Metadata<'a> {
     #[serde(borrow)]
     pub(crate) name: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(crate) labels: Option<Ours<'a>>,
+    pub(crate) labels: Option<OwnEntries<'a>>,
     #[serde(borrow)]
-    pub(crate) annotations: Option<Ours<'a>>,
+    pub(crate) annotations: Option<OwnEntries<'a>>,
     #[serde(borrow)]
     owner_references: Option<List<OwnerReference<'a>>>,
     deletion_timestamp: Option<IgnoredAny>,
@@ -128,9 +128,9 @@ pub(crate) struct JobTemplate<'a> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PodSpec<'a> {
     #[serde(borrow)]
-    pub(crate) volumes: Option<List<Traced<'a, Volume<'a>>>>,
+    pub(crate) volumes: Option<List<WithSource<'a, Volume<'a>>>>,
     #[serde(borrow)]
-    pub(crate) init_containers: Option<List<Traced<'a, Container<'a>>>>,
+    pub(crate) init_containers: Option<List<WithSource<'a, Container<'a>>>>,
     #[serde(borrow)]
     pub(crate) containers: Option<List<Container<'a>>>,
     #[serde(borrow)]

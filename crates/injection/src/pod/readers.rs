@@ -1,6 +1,6 @@
 //! Who reads the files, which decides who writes them and how wide they are open.
 
-use crate::view::{Container, PodSpec, SecurityContext};
+use crate::input::{Container, PodSpec, SecurityContext};
 use certmint_contract::annotations::Containers;
 use certmint_contract::pod_layout::FETCH_CONTAINER;
 
@@ -9,7 +9,7 @@ pub(crate) const FETCH_USER: i64 = 65_532;
 
 /// The app as far as the pod tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
+pub(crate) enum FileReaders {
     /// Every container runs as this user, which is not root, or as a root that may read anything.
     User(i64),
     /// Users differ or are root, and this is the primary group of all.
@@ -29,19 +29,19 @@ struct Credentials {
     reads_anything: bool,
 }
 
-impl Reader {
+impl FileReaders {
     /// Who runs in the containers that get the files.
     pub(crate) fn of(spec: &PodSpec<'_>, which: &Containers) -> Self {
         let all: Vec<_> = readers(spec, which).map(|container| Credentials::of(container, spec)).collect();
         let bound: Vec<_> = all.iter().copied().filter(|reader| !reader.reads_anything).collect();
         // Where nobody is kept out by a mode, one stands for all.
         let readers = if bound.is_empty() { all.get(..1).unwrap_or_default() } else { &bound };
-        match agreed(readers.iter().map(|reader| reader.user)) {
+        match common_value(readers.iter().map(|reader| reader.user)) {
             Some(user) if user != 0 => return Self::User(user),
             _ if fs_group(spec).is_some() => return Self::FsGroup,
             _ => {}
         }
-        match agreed(readers.iter().map(|reader| reader.group)) {
+        match common_value(readers.iter().map(|reader| reader.group)) {
             Some(group) => Self::Group(group),
             None => Self::Anyone(
                 readers.iter().map(|reader| reader.user).collect::<Option<_>>().unwrap_or_default(),
@@ -139,7 +139,7 @@ pub(crate) fn receives(which: &Containers, name: &str) -> bool {
 }
 
 /// What all say alike.
-fn agreed(mut ids: impl Iterator<Item = Option<i64>>) -> Option<i64> {
+fn common_value(mut ids: impl Iterator<Item = Option<i64>>) -> Option<i64> {
     let first = ids.next()??;
     ids.all(|id| id == Some(first)).then_some(first)
 }
@@ -148,8 +148,8 @@ fn agreed(mut ids: impl Iterator<Item = Option<i64>>) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn reader(spec: &str) -> Reader {
-        Reader::of(&serde_json::from_str(spec).unwrap(), &Containers::All)
+    fn reader(spec: &str) -> FileReaders {
+        FileReaders::of(&serde_json::from_str(spec).unwrap(), &Containers::All)
     }
 
     #[test]
@@ -158,13 +158,13 @@ mod tests {
             reader(
                 r#"{"securityContext":{"runAsUser":7},"containers":[{"name":"a"},{"name":"b","securityContext":{"runAsUser":7}}]}"#
             ),
-            Reader::User(7)
+            FileReaders::User(7)
         );
         assert_eq!(
             reader(
                 r#"{"initContainers":[{"name":"i","securityContext":{"runAsUser":0}}],"containers":[{"name":"a","securityContext":{"runAsUser":7}}]}"#
             ),
-            Reader::User(7)
+            FileReaders::User(7)
         );
     }
 
@@ -172,23 +172,23 @@ mod tests {
     fn root_reads_by_its_group_or_anything() {
         assert_eq!(
             reader(r#"{"securityContext":{"runAsUser":0},"containers":[{"name":"a"}]}"#),
-            Reader::Group(0)
+            FileReaders::Group(0)
         );
         assert_eq!(
             reader(
                 r#"{"securityContext":{"runAsUser":0,"runAsGroup":5},"containers":[{"name":"a"},{"name":"b"}]}"#
             ),
-            Reader::Group(5)
+            FileReaders::Group(5)
         );
         let beside_root = |root: &str| {
             reader(&format!(
                 r#"{{"containers":[{{"name":"a","securityContext":{{"runAsUser":7}}}},{{"name":"b","securityContext":{root}}}]}}"#
             ))
         };
-        assert_eq!(beside_root(r#"{"runAsUser":0}"#), Reader::User(7));
+        assert_eq!(beside_root(r#"{"runAsUser":0}"#), FileReaders::User(7));
         assert_eq!(
             beside_root(r#"{"runAsUser":0,"capabilities":{"drop":["ALL"]}}"#),
-            Reader::Anyone(vec![7, 0])
+            FileReaders::Anyone(vec![7, 0])
         );
     }
 
@@ -196,17 +196,17 @@ mod tests {
     fn other_users_share_a_group_or_nothing() {
         assert_eq!(
             reader(r#"{"securityContext":{"fsGroup":9},"containers":[{"name":"a"}]}"#),
-            Reader::FsGroup
+            FileReaders::FsGroup
         );
         assert_eq!(
             reader(
                 r#"{"securityContext":{"runAsUser":8,"runAsGroup":9},"containers":[{"name":"a","securityContext":{"runAsUser":7}},{"name":"b"}]}"#
             ),
-            Reader::Group(9)
+            FileReaders::Group(9)
         );
         assert_eq!(
             reader(r#"{"containers":[{"name":"a","securityContext":{"runAsUser":7}},{"name":"b"}]}"#),
-            Reader::Anyone(vec![])
+            FileReaders::Anyone(vec![])
         );
     }
 
@@ -216,7 +216,7 @@ mod tests {
             r#"{"initContainers":[{"name":"i","securityContext":{"runAsUser":7}}],"containers":[{"name":"a"}]}"#,
         )
         .unwrap();
-        assert_eq!(Reader::of(&spec, &"i".parse().unwrap()), Reader::User(7));
-        assert_eq!(Reader::of(&spec, &Containers::All), Reader::Anyone(vec![]));
+        assert_eq!(FileReaders::of(&spec, &"i".parse().unwrap()), FileReaders::User(7));
+        assert_eq!(FileReaders::of(&spec, &Containers::All), FileReaders::Anyone(vec![]));
     }
 }

@@ -7,13 +7,13 @@ use certmint_contract::{ErrorCode, PolicyViolation, WorkloadRef, keys};
 
 /// How another mount meets the certificate's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Clash {
+pub enum MountConflict {
     /// Both are at one place.
     #[error("where the certificate belongs")]
-    Same,
+    SamePath,
     /// The other is further down, where the certificate's volume has no mount point for it.
     #[error("inside the certificate's own place")]
-    Inside,
+    InsidePath,
     /// The other is further up, and nothing can be made in it for the certificate's volume to be mounted on.
     #[error("read-only and above the certificate's place, so that there is no directory to mount it on")]
     ReadOnlyAbove,
@@ -21,7 +21,7 @@ pub enum Clash {
 
 /// Why an object is refused. The sentence is what `kubectl` shows.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum Rejection {
     /// The object is not what its kind says.
     #[error("the object is not a {kind} as Kubernetes sends it: {why}")]
     Malformed {
@@ -89,7 +89,7 @@ pub enum Refusal {
     VolumeName(&'static str),
     /// The place of the certificate is taken, or cannot be mounted.
     #[error(
-        "container \"{container}\" mounts volume \"{volume}\" at {path}, {clash}; choose another place with annotation {key}", key = keys::MOUNT_PATH
+        "container \"{container}\" mounts volume \"{volume}\" at {path}, {conflict}; choose another place with annotation {key}", key = keys::MOUNT_PATH
     )]
     MountPath {
         /// Whose mount it is.
@@ -99,7 +99,7 @@ pub enum Refusal {
         /// Where.
         path: String,
         /// How the two places meet.
-        clash: Clash,
+        conflict: MountConflict,
     },
     /// The pod mounts the certificate's volume by its own hand, and not read-only.
     #[error(
@@ -113,7 +113,7 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
+impl Rejection {
     /// The stable code.
     pub fn code(&self) -> ErrorCode {
         match self {
