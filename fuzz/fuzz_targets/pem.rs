@@ -4,7 +4,7 @@
 
 #![no_main]
 
-use certmint_certificates::{CaCertificate, Expected, Identity, PrivateKey, Tier, verify};
+use certmint_certificates::{CaCertificate, ExpectedIdentity, ExpectedLeaf, PrivateKey, Tier, verify};
 use certmint_contract::issuance::Bundle;
 use certmint_fetch::trust::TrustAnchors;
 use libfuzzer_sys::fuzz_target;
@@ -40,7 +40,7 @@ fuzz_target!(|text: &str| {
         private_key: private_key.into(),
         trust_bundle: trust_bundle.into(),
     };
-    let expected = Expected { dns_names: None, identity: Identity::Path("/ns/shop/sa/payments") };
+    let expected = ExpectedLeaf { dns_names: None, identity: ExpectedIdentity::Path("/ns/shop/sa/payments") };
     // The tests of the verifier check the result. Here the verifier must return, and its error must be bounded.
     if let Err(error) = verify(&bundle, &expected, now) {
         assert!(error.to_string().len() <= text.len() * 4 + 1024, "{error}");

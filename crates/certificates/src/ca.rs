@@ -9,5 +9,5 @@ mod root;
 pub use authority::{Authority, AuthorityPem, CaPem};
 pub use certificate::{CaCertificate, KeyIdentifier};
 pub use error::{CaError, Tier};
-pub use issuing::{Issuing, IssuingProfile};
-pub use root::{Root, RootProfile};
+pub use issuing::{IssuingCa, IssuingProfile};
+pub use root::{RootCa, RootProfile};

@@ -4,7 +4,7 @@
 //! which the names differ by an octet is none (RFC 5280 7.1). So rcgen writes a certificate under an empty name and
 //! without a signature; here the issuer's own name takes that place, and the whole is signed.
 
-use crate::{CaCertificate, Signer, signer::ForRcgen};
+use crate::{CaCertificate, Signer, signer::RcgenKey};
 use rcgen::{
     CertificateParams, DistinguishedName, Issuer, KeyIdMethod, PublicKeyData, SignatureAlgorithm, SigningKey,
 };
@@ -15,7 +15,7 @@ use yasna::{ASN1Result, construct_der, parse_der};
 pub(crate) struct NamedIssuer<S> {
     /// The DER of the CA's subject.
     name: Vec<u8>,
-    unnamed: Issuer<'static, Unsigned<S>>,
+    unnamed: Issuer<'static, PlaceholderKey<S>>,
 }
 
 /// Where the issuer stands in a TBSCertificate: after version, serial number and signature algorithm.
@@ -28,7 +28,7 @@ impl<S: Signer> NamedIssuer<S> {
         params.distinguished_name = DistinguishedName::new();
         let identifier = certificate.key_identifier().as_bytes().to_vec();
         params.key_identifier_method = KeyIdMethod::PreSpecified(identifier);
-        let unnamed = Issuer::new(params, Unsigned(ForRcgen(signer)));
+        let unnamed = Issuer::new(params, PlaceholderKey(RcgenKey(signer)));
         Self { name: certificate.subject().to_vec(), unnamed }
     }
 
@@ -80,9 +80,9 @@ impl<S: Signer> NamedIssuer<S> {
 }
 
 /// What lets rcgen write a certificate whose signature is still to come.
-struct Unsigned<S>(ForRcgen<S>);
+struct PlaceholderKey<S>(RcgenKey<S>);
 
-impl<S: Signer> PublicKeyData for Unsigned<S> {
+impl<S: Signer> PublicKeyData for PlaceholderKey<S> {
     fn der_bytes(&self) -> &[u8] {
         self.0.der_bytes()
     }
@@ -92,7 +92,7 @@ impl<S: Signer> PublicKeyData for Unsigned<S> {
     }
 }
 
-impl<S: Signer> SigningKey for Unsigned<S> {
+impl<S: Signer> SigningKey for PlaceholderKey<S> {
     fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
         Ok(Vec::new())
     }

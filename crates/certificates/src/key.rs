@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 /// algorithm only.
 pub struct PrivateKey {
     algorithm: KeyAlgorithm,
-    pair: Pair,
+    pair: SigningKeyPair,
 }
 
 /// Why there is no usable key.
@@ -37,7 +37,7 @@ pub enum KeyError {
     Crypto(KeyAlgorithm),
 }
 
-pub(crate) enum Pair {
+pub(crate) enum SigningKeyPair {
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
     Rsa(RsaKeyPair),
@@ -51,15 +51,15 @@ impl PrivateKey {
     pub fn generate(algorithm: KeyAlgorithm) -> Result<Self, KeyError> {
         let pair = match algorithm {
             KeyAlgorithm::EcdsaP256 => {
-                EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map(Pair::Ecdsa)
+                EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map(SigningKeyPair::Ecdsa)
             }
             KeyAlgorithm::EcdsaP384 => {
-                EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).map(Pair::Ecdsa)
+                EcdsaKeyPair::generate(&ECDSA_P384_SHA384_ASN1_SIGNING).map(SigningKeyPair::Ecdsa)
             }
-            KeyAlgorithm::Ed25519 => Ed25519KeyPair::generate().map(Pair::Ed25519),
-            KeyAlgorithm::Rsa2048 => RsaKeyPair::generate(KeySize::Rsa2048).map(Pair::Rsa),
-            KeyAlgorithm::Rsa3072 => RsaKeyPair::generate(KeySize::Rsa3072).map(Pair::Rsa),
-            KeyAlgorithm::Rsa4096 => RsaKeyPair::generate(KeySize::Rsa4096).map(Pair::Rsa),
+            KeyAlgorithm::Ed25519 => Ed25519KeyPair::generate().map(SigningKeyPair::Ed25519),
+            KeyAlgorithm::Rsa2048 => RsaKeyPair::generate(KeySize::Rsa2048).map(SigningKeyPair::Rsa),
+            KeyAlgorithm::Rsa3072 => RsaKeyPair::generate(KeySize::Rsa3072).map(SigningKeyPair::Rsa),
+            KeyAlgorithm::Rsa4096 => RsaKeyPair::generate(KeySize::Rsa4096).map(SigningKeyPair::Rsa),
         };
         let pair = pair.map_err(|Unspecified| KeyError::Crypto(algorithm))?;
         Ok(Self { algorithm, pair })
@@ -75,7 +75,7 @@ impl PrivateKey {
     }
 
     fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
-        let ecdsa = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, der).map(Pair::Ecdsa);
+        let ecdsa = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, der).map(SigningKeyPair::Ecdsa);
         if let Ok(pair) = ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING) {
             return Ok(Self { algorithm: KeyAlgorithm::EcdsaP256, pair });
         }
@@ -84,7 +84,7 @@ impl PrivateKey {
         }
         // OpenSSL writes Ed25519 keys without the public half, which "maybe unchecked" allows.
         if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
-            return Ok(Self { algorithm: KeyAlgorithm::Ed25519, pair: Pair::Ed25519(pair) });
+            return Ok(Self { algorithm: KeyAlgorithm::Ed25519, pair: SigningKeyPair::Ed25519(pair) });
         }
         let pair = RsaKeyPair::from_pkcs8(der).map_err(|_| KeyError::Unsupported)?;
         let algorithm = match pair.public_modulus_len() {
@@ -93,7 +93,7 @@ impl PrivateKey {
             512 => KeyAlgorithm::Rsa4096,
             _ => return Err(KeyError::Unsupported),
         };
-        Ok(Self { algorithm, pair: Pair::Rsa(pair) })
+        Ok(Self { algorithm, pair: SigningKeyPair::Rsa(pair) })
     }
 
     /// The kind of key.
@@ -104,9 +104,9 @@ impl PrivateKey {
     /// Whether the key belongs to that DER SubjectPublicKeyInfo.
     pub fn public_key_matches(&self, subject_public_key_info: &[u8]) -> bool {
         let spki: Result<PublicKeyX509Der<'_>, Unspecified> = match &self.pair {
-            Pair::Ecdsa(pair) => pair.public_key().as_der(),
-            Pair::Ed25519(pair) => pair.public_key().as_der(),
-            Pair::Rsa(pair) => pair.public_key().as_der(),
+            SigningKeyPair::Ecdsa(pair) => pair.public_key().as_der(),
+            SigningKeyPair::Ed25519(pair) => pair.public_key().as_der(),
+            SigningKeyPair::Rsa(pair) => pair.public_key().as_der(),
         };
         spki.is_ok_and(|spki| spki.as_ref() == subject_public_key_info)
     }
@@ -123,16 +123,16 @@ impl PrivateKey {
         let failed = |Unspecified| KeyError::Crypto(self.algorithm);
         let pem = |der: &[u8]| Zeroizing::new(crate::pem::encode("PRIVATE KEY", der));
         match &self.pair {
-            Pair::Ecdsa(pair) => pair.to_pkcs8v1().map(|der| pem(der.as_ref())).map_err(failed),
-            Pair::Ed25519(pair) => pair.to_pkcs8v1().map(|der| pem(der.as_ref())).map_err(failed),
-            Pair::Rsa(pair) => {
+            SigningKeyPair::Ecdsa(pair) => pair.to_pkcs8v1().map(|der| pem(der.as_ref())).map_err(failed),
+            SigningKeyPair::Ed25519(pair) => pair.to_pkcs8v1().map(|der| pem(der.as_ref())).map_err(failed),
+            SigningKeyPair::Rsa(pair) => {
                 let der: Result<Pkcs8V1Der<'_>, Unspecified> = pair.as_der();
                 der.map(|der| pem(der.as_ref())).map_err(failed)
             }
         }
     }
 
-    pub(crate) fn pair(&self) -> &Pair {
+    pub(crate) fn pair(&self) -> &SigningKeyPair {
         &self.pair
     }
 }

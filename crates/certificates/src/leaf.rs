@@ -1,6 +1,6 @@
 //! Leaves: an X509-SVID with the DNS names of its Services.
 
-use crate::{CaCertificate, CaError, Facts, KeyError, Serial, VerifyError, pem};
+use crate::{CaCertificate, CaError, KeyError, LeafFacts, Serial, VerifyError, pem};
 use certmint_contract::{DnsName, Lifetime, SpiffeId, issuance::Bundle, lifetime::BACKDATE};
 use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 
 /// What a leaf is to say.
 #[derive(Clone, Copy, Debug)]
-pub struct Profile<'a> {
+pub struct LeafProfile<'a> {
     /// In the order they are to stand.
     pub dns_names: &'a [DnsName],
     /// The one URI.
@@ -29,11 +29,11 @@ pub struct Leaf {
 
 /// A verified leaf with all that its holder needs.
 #[derive(Debug)]
-pub struct Issued {
+pub struct IssuedLeaf {
     /// What is published.
     pub bundle: Bundle,
     /// What the leaf says.
-    pub facts: Facts,
+    pub facts: LeafFacts,
 }
 
 /// Why a leaf was not issued.
@@ -80,7 +80,7 @@ impl Leaf {
 /// The leaf's parameters: no subject, so that rcgen marks the subject alternative name critical; nothing is
 /// left to a default of rcgen.
 pub(crate) fn params(
-    profile: &Profile<'_>,
+    profile: &LeafProfile<'_>,
     serial: Serial,
     now: OffsetDateTime,
     issuer_ends: OffsetDateTime,
@@ -105,7 +105,7 @@ pub(crate) fn params(
     Ok(params)
 }
 
-fn subject_alt_names(profile: &Profile<'_>) -> Result<Vec<SanType>, rcgen::Error> {
+fn subject_alt_names(profile: &LeafProfile<'_>) -> Result<Vec<SanType>, rcgen::Error> {
     let mut names = Vec::with_capacity(profile.dns_names.len() + 1);
     for name in profile.dns_names {
         names.push(SanType::DnsName(Ia5String::try_from(name.as_str())?));

@@ -22,14 +22,14 @@ pub mod verify;
 
 #[cfg(feature = "issue")]
 pub use ca::{
-    Authority, AuthorityPem, CaCertificate, CaError, CaPem, Issuing, IssuingProfile, KeyIdentifier, Root,
+    Authority, AuthorityPem, CaCertificate, CaError, CaPem, IssuingCa, IssuingProfile, KeyIdentifier, RootCa,
     RootProfile, Tier,
 };
 pub use key::{KeyError, PrivateKey};
 #[cfg(feature = "issue")]
-pub use leaf::{IssueError, Issued, Leaf, Profile};
+pub use leaf::{IssueError, IssuedLeaf, Leaf, LeafProfile};
 #[cfg(feature = "issue")]
 pub use serial::Serial;
 #[cfg(feature = "issue")]
 pub use signer::{Signer, SignerError};
-pub use verify::{Expected, Facts, Identity, VerifyError, verify};
+pub use verify::{ExpectedIdentity, ExpectedLeaf, LeafFacts, VerifyError, verify};

@@ -1,6 +1,6 @@
 //! The seam between a CA certificate and whatever holds its key: memory now, an HSM or a KMS elsewhere.
 
-use crate::key::{Pair, PrivateKey};
+use crate::key::{PrivateKey, SigningKeyPair};
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{KeyPair, RSA_PKCS1_SHA256},
@@ -32,7 +32,7 @@ pub trait Signer: Send + Sync {
 pub struct SignerError(pub String);
 
 /// What rcgen knows of a signer.
-pub(crate) struct ForRcgen<S>(pub(crate) S);
+pub(crate) struct RcgenKey<S>(pub(crate) S);
 
 impl Signer for PrivateKey {
     fn algorithm(&self) -> KeyAlgorithm {
@@ -41,18 +41,22 @@ impl Signer for PrivateKey {
 
     fn public_key(&self) -> &[u8] {
         match self.pair() {
-            Pair::Ecdsa(pair) => pair.public_key().as_ref(),
-            Pair::Ed25519(pair) => pair.public_key().as_ref(),
-            Pair::Rsa(pair) => pair.public_key().as_ref(),
+            SigningKeyPair::Ecdsa(pair) => pair.public_key().as_ref(),
+            SigningKeyPair::Ed25519(pair) => pair.public_key().as_ref(),
+            SigningKeyPair::Rsa(pair) => pair.public_key().as_ref(),
         }
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError> {
         let random = SystemRandom::new();
         let signature = match self.pair() {
-            Pair::Ecdsa(pair) => pair.sign(&random, message).map(|signature| signature.as_ref().to_vec()),
-            Pair::Ed25519(pair) => pair.try_sign(message).map(|signature| signature.as_ref().to_vec()),
-            Pair::Rsa(pair) => {
+            SigningKeyPair::Ecdsa(pair) => {
+                pair.sign(&random, message).map(|signature| signature.as_ref().to_vec())
+            }
+            SigningKeyPair::Ed25519(pair) => {
+                pair.try_sign(message).map(|signature| signature.as_ref().to_vec())
+            }
+            SigningKeyPair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).map(|()| signature)
             }
@@ -75,7 +79,7 @@ impl<S: Signer + ?Sized> Signer for &S {
     }
 }
 
-impl<S: Signer> PublicKeyData for ForRcgen<S> {
+impl<S: Signer> PublicKeyData for RcgenKey<S> {
     fn der_bytes(&self) -> &[u8] {
         self.0.public_key()
     }
@@ -90,7 +94,7 @@ impl<S: Signer> PublicKeyData for ForRcgen<S> {
     }
 }
 
-impl<S: Signer> SigningKey for ForRcgen<S> {
+impl<S: Signer> SigningKey for RcgenKey<S> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
         // rcgen has no place for the cause; the variant is its own for keys held elsewhere.
         self.0.sign(message).map_err(|_| rcgen::Error::RemoteKeyError)

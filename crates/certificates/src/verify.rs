@@ -5,11 +5,11 @@ mod error;
 mod facts;
 
 pub use error::VerifyError;
-pub use facts::Facts;
+pub use facts::LeafFacts;
 
 use crate::PrivateKey;
 use certmint_contract::{DnsName, SpiffeId, issuance::Bundle};
-use facts::Parsed;
+use facts::ParsedLeaf;
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime, pem::PemObject};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -19,16 +19,16 @@ use webpki::{
 
 /// What a certificate must say.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected<'a> {
+pub struct ExpectedLeaf<'a> {
     /// Exactly these DNS names, in any order; `None` when the verifier does not know them.
     pub dns_names: Option<&'a [DnsName]>,
     /// Whose certificate it is.
-    pub identity: Identity<'a>,
+    pub identity: ExpectedIdentity<'a>,
 }
 
 /// The SPIFFE id a certificate must carry as its only URI.
 #[derive(Clone, Copy, Debug)]
-pub enum Identity<'a> {
+pub enum ExpectedIdentity<'a> {
     /// The whole id.
     Id(&'a SpiffeId),
     /// The id's path, `/ns/NAMESPACE/sa/ACCOUNT`, in whatever trust domain.
@@ -40,7 +40,11 @@ pub enum Identity<'a> {
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn verify(bundle: &Bundle, expected: &Expected<'_>, now: OffsetDateTime) -> Result<Facts, VerifyError> {
+pub fn verify(
+    bundle: &Bundle,
+    expected: &ExpectedLeaf<'_>,
+    now: OffsetDateTime,
+) -> Result<LeafFacts, VerifyError> {
     let chain = certificates(&bundle.certificate, "certificate chain")?;
     let (leaf, intermediates) = chain.split_first().ok_or(VerifyError::Empty("certificate chain"))?;
     let roots = certificates(&bundle.trust_bundle, "trust bundle")?;
@@ -55,10 +59,10 @@ pub(crate) fn verify_leaf(
     intermediates: &[CertificateDer<'_>],
     anchors: &[TrustAnchor<'_>],
     key: &PrivateKey,
-    expected: &Expected<'_>,
+    expected: &ExpectedLeaf<'_>,
     now: OffsetDateTime,
-) -> Result<Facts, VerifyError> {
-    let parsed = Parsed::from_der(leaf)?;
+) -> Result<LeafFacts, VerifyError> {
+    let parsed = ParsedLeaf::from_der(leaf)?;
     parsed.check_time(now)?;
     parsed.check_usage()?;
     let certificate = EndEntityCert::try_from(leaf).map_err(VerifyError::Untrusted)?;
@@ -104,8 +108,8 @@ fn unix_time(now: OffsetDateTime) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(now.unix_timestamp().try_into().unwrap_or(0)))
 }
 
-impl Identity<'_> {
-    fn check(&self, facts: &Facts) -> Result<(), VerifyError> {
+impl ExpectedIdentity<'_> {
+    fn check(&self, facts: &LeafFacts) -> Result<(), VerifyError> {
         let (expected, fits) = match self {
             Self::Id(id) => (id.as_str(), facts.spiffe_id == id.as_str()),
             Self::Path(path) => (*path, facts.spiffe_path() == Some(*path)),
@@ -121,7 +125,7 @@ impl Identity<'_> {
 fn check_names(
     certificate: &EndEntityCert<'_>,
     expected: &[DnsName],
-    facts: &Facts,
+    facts: &LeafFacts,
 ) -> Result<(), VerifyError> {
     let list = |names: &[DnsName]| {
         let mut names: Vec<_> = names.iter().map(DnsName::as_str).collect();
@@ -141,7 +145,7 @@ fn check_names(
 }
 
 /// Both usages in one walk of the chain. CAs usually have no extended key usage; a leaf without one is
-/// refused before ([`Parsed::check_usage`]), because this validator is not told which of the two it sees.
+/// refused before ([`ParsedLeaf::check_usage`]), because this validator is not told which of the two it sees.
 struct ServerAndClient;
 
 impl ExtendedKeyUsageValidator for ServerAndClient {

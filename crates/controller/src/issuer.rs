@@ -9,7 +9,7 @@ pub(crate) use authority::{create_authority, replace_issuing_ca};
 
 use std::sync::Arc;
 
-use certmint_certificates::{Authority, CaError, IssueError, Issued, KeyError, PrivateKey, Profile};
+use certmint_certificates::{Authority, CaError, IssueError, IssuedLeaf, KeyError, LeafProfile, PrivateKey};
 use certmint_contract::{KeyAlgorithm, Policy};
 use tokio::sync::watch;
 
@@ -32,7 +32,7 @@ pub(crate) struct Issuer {
 #[derive(Debug)]
 pub(crate) struct NewCertificate {
     /// The certificate with its key and chain.
-    pub(crate) issued: Issued,
+    pub(crate) issued: IssuedLeaf,
     /// Subject key identifier of the root, in hexadecimal.
     pub(crate) root: String,
     /// Random number that spreads renewals.
@@ -77,7 +77,7 @@ impl Issuer {
     /// Generates a key, and issues a certificate for it.
     pub(crate) async fn issue(
         &self,
-        profile: &Profile<'_>,
+        profile: &LeafProfile<'_>,
         key_algorithm: KeyAlgorithm,
     ) -> Result<NewCertificate, IssuerError> {
         let authority = match &self.ca.borrow().authority {

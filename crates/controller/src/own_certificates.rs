@@ -7,7 +7,7 @@ mod webhook;
 pub(crate) use issuance_api::keep_api_certificate;
 pub(crate) use webhook::{WebhookCertificate, WebhookNames};
 
-use certmint_certificates::{Issued, Profile};
+use certmint_certificates::{IssuedLeaf, LeafProfile};
 use certmint_contract::spiffe::SpiffeError;
 use certmint_contract::{DnsName, ErrorCode, KeyAlgorithm, Lifetime, Namespace, Policy, SpiffeId};
 use certmint_server::KeyPairError;
@@ -70,11 +70,11 @@ impl OwnService {
     }
 
     /// Issues a serving certificate.
-    async fn issue(&self, issuer: &Issuer, lifetime: Lifetime) -> Result<Issued, OwnCertificateError> {
+    async fn issue(&self, issuer: &Issuer, lifetime: Lifetime) -> Result<IssuedLeaf, OwnCertificateError> {
         let policy = issuer.policy.borrow().clone();
         let spiffe_id = SpiffeId::new(&policy.trust_domain, &self.namespace, &self.service_account)?;
         let dns_names = self.dns_names(&policy);
-        let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime };
+        let profile = LeafProfile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime };
         Ok(issuer.issue(&profile, KeyAlgorithm::EcdsaP256).await?.issued)
     }
 }

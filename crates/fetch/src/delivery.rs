@@ -5,7 +5,7 @@ use crate::issuance::Api;
 use crate::settings::Settings;
 use crate::trust::TrustAnchors;
 use crate::{atomic_dir, issuance, publication, reload_mark};
-use certmint_certificates::{Expected, Facts, Identity, VerifyError, verify};
+use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, LeafFacts, VerifyError, verify};
 use certmint_contract::{issuance::Bundle, pod_layout};
 use time::OffsetDateTime;
 
@@ -30,7 +30,7 @@ pub struct Delivery<'a> {
 
 #[derive(Debug)]
 struct Published {
-    facts: Facts,
+    facts: LeafFacts,
     trust_bundle: String,
 }
 
@@ -57,7 +57,7 @@ impl<'a> Delivery<'a> {
     }
 
     /// What the certificate in place says.
-    pub fn facts(&self) -> Option<&Facts> {
+    pub fn facts(&self) -> Option<&LeafFacts> {
         self.published.as_ref().map(|published| &published.facts)
     }
 
@@ -100,12 +100,17 @@ impl<'a> Delivery<'a> {
         self.publish(&bundle, facts, now)
     }
 
-    fn verify(&self, bundle: &Bundle, now: OffsetDateTime) -> Result<Facts, VerifyError> {
-        let identity = Identity::Path(&self.settings.identity);
-        verify(bundle, &Expected { dns_names: None, identity }, now)
+    fn verify(&self, bundle: &Bundle, now: OffsetDateTime) -> Result<LeafFacts, VerifyError> {
+        let identity = ExpectedIdentity::Path(&self.settings.identity);
+        verify(bundle, &ExpectedLeaf { dns_names: None, identity }, now)
     }
 
-    fn publish(&mut self, bundle: &Bundle, facts: Facts, now: OffsetDateTime) -> Result<Outcome, FetchError> {
+    fn publish(
+        &mut self,
+        bundle: &Bundle,
+        facts: LeafFacts,
+        now: OffsetDateTime,
+    ) -> Result<Outcome, FetchError> {
         if self.published.as_ref().is_some_and(|published| !published.gives_way_to(bundle, &facts, now)) {
             return Ok(Outcome::Unchanged);
         }
@@ -124,7 +129,7 @@ impl<'a> Delivery<'a> {
 impl Published {
     /// A Secret volume lags behind the API by a minute or more, so what it shows may be older than what is in
     /// place. Of one that has ended, any that is valid takes the place.
-    fn gives_way_to(&self, bundle: &Bundle, facts: &Facts, now: OffsetDateTime) -> bool {
+    fn gives_way_to(&self, bundle: &Bundle, facts: &LeafFacts, now: OffsetDateTime) -> bool {
         let differs = self.facts.serial != facts.serial || self.trust_bundle != bundle.trust_bundle;
         differs && (self.facts.not_before <= facts.not_before || self.facts.not_after <= now)
     }

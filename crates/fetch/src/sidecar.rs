@@ -7,7 +7,7 @@ use crate::report::Reporter;
 use crate::settings::Settings;
 use crate::{reload, reload_mark};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use certmint_certificates::Facts;
+use certmint_certificates::LeafFacts;
 use certmint_contract::{Reload, lifetime, rfc3339};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -146,7 +146,7 @@ impl<'a> Sidecar<'a> {
 }
 
 /// The log line about what is in place.
-pub fn in_place(facts: &Facts) -> String {
+pub fn in_place(facts: &LeafFacts) -> String {
     let end = rfc3339(facts.not_after);
     format!("certificate {} of {} is in place, valid until {end}", facts.serial, facts.spiffe_id)
 }
@@ -154,7 +154,7 @@ pub fn in_place(facts: &Facts) -> String {
 impl Renewal {
     /// For the certificate in place: due when the slowest controller would renew it, plus a grace for the
     /// Secret volume of at most a twentieth of its life, spread so that replicas do not ask all at once.
-    fn after(facts: Option<&Facts>, now: OffsetDateTime) -> Self {
+    fn after(facts: Option<&LeafFacts>, now: OffsetDateTime) -> Self {
         let (due, life) = facts.map_or((now, time::Duration::ZERO), |facts| {
             let issued = facts.not_before + lifetime::BACKDATE;
             (lifetime::renew_at(facts.not_before, facts.not_after, 0), facts.not_after - issued)

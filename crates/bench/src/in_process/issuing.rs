@@ -7,7 +7,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey,
 };
-use certmint_certificates::{Authority, IssuingProfile, PrivateKey, Profile, RootProfile, Serial};
+use certmint_certificates::{Authority, IssuingProfile, LeafProfile, PrivateKey, RootProfile, Serial};
 use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 
@@ -39,7 +39,7 @@ pub(crate) fn certificate(quick: bool) -> Result<f64> {
         .collect::<Result<_, _>>()?;
     let spiffe_id = SpiffeId::new(&trust_domain()?, &"shop".parse()?, "payments")?;
     let profile =
-        Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: Lifetime::from_seconds(DAY) };
+        LeafProfile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: Lifetime::from_seconds(DAY) };
     let issue = || -> Result<_> {
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256)?;
         Ok(authority.issue(&profile, &key, Serial::from_random([7; 20]), now)?)

@@ -1,8 +1,11 @@
 //! Root and issuing CA together: what the controller holds.
 
-use super::{CaCertificate, CaError, Issuing, IssuingProfile, Root, RootProfile, Tier, root::fitting_key};
+use super::{
+    CaCertificate, CaError, IssuingCa, IssuingProfile, RootCa, RootProfile, Tier, root::matching_key,
+};
 use crate::{
-    Expected, Identity, IssueError, Issued, PrivateKey, Profile, Serial, verify, verify::verify_leaf,
+    ExpectedIdentity, ExpectedLeaf, IssueError, IssuedLeaf, LeafProfile, PrivateKey, Serial, verify,
+    verify::verify_leaf,
 };
 use certmint_contract::{KeyAlgorithm, Lifetime, Namespace, SpiffeId, issuance::Bundle};
 use rustls_pki_types::TrustAnchor;
@@ -13,8 +16,8 @@ use zeroize::Zeroizing;
 /// A root and the issuing CA it signed.
 #[derive(Debug)]
 pub struct Authority {
-    root: Arc<Root>,
-    issuing: Issuing,
+    root: Arc<RootCa>,
+    issuing: IssuingCa,
     /// The issuing CA as a trust anchor: that the root signed it is verified once, not for every leaf.
     anchor: TrustAnchor<'static>,
 }
@@ -45,7 +48,7 @@ impl Authority {
     ///
     /// # Errors
     /// When the root did not sign the issuing CA, or the issuing CA would outlive it.
-    pub fn new(root: Arc<Root>, issuing: Issuing) -> Result<Self, CaError> {
+    pub fn new(root: Arc<RootCa>, issuing: IssuingCa) -> Result<Self, CaError> {
         if issuing.certificate().der() == root.certificate().der() {
             return Err(CaError::NotChained("it is the root itself".into()));
         }
@@ -70,7 +73,7 @@ impl Authority {
         now: OffsetDateTime,
     ) -> Result<Self, CaError> {
         let (profile, key, serial) = root;
-        let root = Arc::new(Root::create(profile, key, serial, now)?);
+        let root = Arc::new(RootCa::create(profile, key, serial, now)?);
         let (profile, key, serial) = issuing;
         Self::with_new_issuing(root, profile, key, serial, now)
     }
@@ -81,7 +84,7 @@ impl Authority {
     /// When the root is outside its time, the certificate cannot be encoded or signed, or what it signs does not
     /// verify.
     pub fn with_new_issuing(
-        root: Arc<Root>,
+        root: Arc<RootCa>,
         profile: &IssuingProfile<'_>,
         key: PrivateKey,
         serial: Serial,
@@ -100,12 +103,13 @@ impl Authority {
         let spiffe_id =
             SpiffeId::new(profile.trust_domain, &namespace, "proof").map_err(|why| unproven(&why))?;
         let dns_names = profile.permitted_dns;
-        let proof = Profile { dns_names, spiffe_id: &spiffe_id, lifetime: PROOF_LIFETIME };
+        let proof = LeafProfile { dns_names, spiffe_id: &spiffe_id, lifetime: PROOF_LIFETIME };
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).map_err(|why| unproven(&why))?;
         // It is shown to nobody, so its serial number needs no randomness.
         let serial = Serial::from_random([0; 20]);
         let issued = self.issue(&proof, &key, serial, now).map_err(|why| unproven(&why))?;
-        let expected = Expected { dns_names: Some(dns_names), identity: Identity::Id(&spiffe_id) };
+        let expected =
+            ExpectedLeaf { dns_names: Some(dns_names), identity: ExpectedIdentity::Id(&spiffe_id) };
         verify(&issued.bundle, &expected, now).map(drop).map_err(|why| unproven(&why))
     }
 
@@ -114,7 +118,7 @@ impl Authority {
     /// # Errors
     /// The first of those that does not hold.
     pub fn from_pem(pem: &AuthorityPem, now: OffsetDateTime) -> Result<Self, CaError> {
-        let root = Root::from_pem(&pem.root.certificate, &pem.root.private_key, now)?;
+        let root = RootCa::from_pem(&pem.root.certificate, &pem.root.private_key, now)?;
         Self::of_root(Arc::new(root), &pem.issuing, now)
     }
 
@@ -122,11 +126,11 @@ impl Authority {
     ///
     /// # Errors
     /// The first thing that does not hold.
-    pub fn of_root(root: Arc<Root>, issuing: &CaPem, now: OffsetDateTime) -> Result<Self, CaError> {
+    pub fn of_root(root: Arc<RootCa>, issuing: &CaPem, now: OffsetDateTime) -> Result<Self, CaError> {
         let certificate = CaCertificate::from_pem(Tier::Issuing, &issuing.certificate)?;
-        let key = fitting_key(Tier::Issuing, &issuing.private_key, &certificate)?;
+        let key = matching_key(Tier::Issuing, &issuing.private_key, &certificate)?;
         certificate.check_time(now)?;
-        Self::new(root, Issuing::new(certificate, key)?)
+        Self::new(root, IssuingCa::new(certificate, key)?)
     }
 
     /// Both as PEM, keys included.
@@ -150,14 +154,16 @@ impl Authority {
     /// When the CA is outside its time, its name constraints forbid a name, or signing fails.
     pub fn issue(
         &self,
-        profile: &Profile<'_>,
+        profile: &LeafProfile<'_>,
         key: &PrivateKey,
         serial: Serial,
         now: OffsetDateTime,
-    ) -> Result<Issued, IssueError> {
+    ) -> Result<IssuedLeaf, IssueError> {
         let leaf = self.issuing.issue(profile, key, serial, now)?;
-        let expected =
-            Expected { dns_names: Some(profile.dns_names), identity: Identity::Id(profile.spiffe_id) };
+        let expected = ExpectedLeaf {
+            dns_names: Some(profile.dns_names),
+            identity: ExpectedIdentity::Id(profile.spiffe_id),
+        };
         let anchors = slice::from_ref(&self.anchor);
         let facts = verify_leaf(leaf.der(), &[], anchors, key, &expected, now)?;
         let bundle = Bundle {
@@ -165,16 +171,16 @@ impl Authority {
             private_key: std::mem::take(&mut *key.to_pem()?),
             trust_bundle: self.trust_bundle().into(),
         };
-        Ok(Issued { bundle, facts })
+        Ok(IssuedLeaf { bundle, facts })
     }
 
     /// The root.
-    pub fn root(&self) -> &Arc<Root> {
+    pub fn root(&self) -> &Arc<RootCa> {
         &self.root
     }
 
     /// The issuing CA.
-    pub fn issuing(&self) -> &Issuing {
+    pub fn issuing(&self) -> &IssuingCa {
         &self.issuing
     }
 

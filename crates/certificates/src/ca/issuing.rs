@@ -2,7 +2,7 @@
 
 use super::{CaCertificate, CaError, Tier};
 use crate::{
-    IssueError, Leaf, PrivateKey, Profile, Serial, Signer, issuer::NamedIssuer, leaf, signer::ForRcgen,
+    IssueError, Leaf, LeafProfile, PrivateKey, Serial, Signer, issuer::NamedIssuer, leaf, signer::RcgenKey,
 };
 use certmint_contract::{DnsName, Lifetime, TrustDomain};
 use rcgen::{GeneralSubtree, NameConstraints, PublicKeyData};
@@ -10,7 +10,7 @@ use std::fmt;
 use time::OffsetDateTime;
 
 /// The CA that signs leaves, through whatever holds its key.
-pub struct Issuing<S: Signer = PrivateKey> {
+pub struct IssuingCa<S: Signer = PrivateKey> {
     certificate: CaCertificate,
     issuer: NamedIssuer<S>,
 }
@@ -26,13 +26,13 @@ pub struct IssuingProfile<'a> {
     pub permitted_dns: &'a [DnsName],
 }
 
-impl<S: Signer> Issuing<S> {
+impl<S: Signer> IssuingCa<S> {
     /// An issuing CA whose key is wherever `signer` has it.
     ///
     /// # Errors
     /// When the signer's key is not the certificate's.
     pub fn new(certificate: CaCertificate, signer: S) -> Result<Self, CaError> {
-        if ForRcgen(&signer).subject_public_key_info() != certificate.subject_public_key_info() {
+        if RcgenKey(&signer).subject_public_key_info() != certificate.subject_public_key_info() {
             return Err(CaError::KeyDoesNotFit(Tier::Issuing));
         }
         let issuer = NamedIssuer::new(&certificate, signer);
@@ -45,14 +45,14 @@ impl<S: Signer> Issuing<S> {
     /// When this CA is outside its time, or the certificate cannot be encoded or signed.
     pub fn issue(
         &self,
-        profile: &Profile<'_>,
+        profile: &LeafProfile<'_>,
         key: &PrivateKey,
         serial: Serial,
         now: OffsetDateTime,
     ) -> Result<Leaf, IssueError> {
         self.certificate.check_time(now)?;
         let params = leaf::params(profile, serial, now, self.certificate.not_after())?;
-        Ok(Leaf::new(self.issuer.sign(&params, &ForRcgen(key))?, &self.certificate))
+        Ok(Leaf::new(self.issuer.sign(&params, &RcgenKey(key))?, &self.certificate))
     }
 
     /// The certificate.
@@ -73,8 +73,8 @@ pub(super) fn name_constraints(permitted_dns: &[DnsName]) -> Option<NameConstrai
         .then_some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() })
 }
 
-impl<S: Signer> fmt::Debug for Issuing<S> {
+impl<S: Signer> fmt::Debug for IssuingCa<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Issuing").field("certificate", &self.certificate).finish_non_exhaustive()
+        f.debug_struct("IssuingCa").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! The root.
 
-use super::{CaCertificate, CaError, Issuing, IssuingProfile, KeyIdentifier, Tier, issuing};
-use crate::{PrivateKey, Serial, Signer, issuer::NamedIssuer, signer::ForRcgen};
+use super::{CaCertificate, CaError, IssuingCa, IssuingProfile, KeyIdentifier, Tier, issuing};
+use crate::{PrivateKey, Serial, Signer, issuer::NamedIssuer, signer::RcgenKey};
 use certmint_contract::{Lifetime, TrustDomain, lifetime::BACKDATE};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyIdMethod, KeyUsagePurpose,
@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 /// The self-signed CA that everyone trusts, with its key.
 #[derive(Debug)]
-pub struct Root {
+pub struct RootCa {
     certificate: CaCertificate,
     key: PrivateKey,
 }
@@ -25,7 +25,7 @@ pub struct RootProfile<'a> {
     pub lifetime: Lifetime,
 }
 
-impl Root {
+impl RootCa {
     /// Makes a root.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Root {
         let now = now.truncate_to_second();
         params.not_before = now - BACKDATE;
         params.not_after = now + profile.lifetime.duration();
-        let certificate = params.self_signed(&ForRcgen(&key)).map_err(|why| sign_error(Tier::Root, &why))?;
+        let certificate = params.self_signed(&RcgenKey(&key)).map_err(|why| sign_error(Tier::Root, &why))?;
         Ok(Self { certificate: CaCertificate::from_der(Tier::Root, certificate.into())?, key })
     }
 
@@ -53,7 +53,7 @@ impl Root {
     /// The first of those that does not hold.
     pub fn from_pem(certificate: &str, key: &str, now: OffsetDateTime) -> Result<Self, CaError> {
         let certificate = CaCertificate::from_pem(Tier::Root, certificate)?;
-        let key = fitting_key(Tier::Root, key, &certificate)?;
+        let key = matching_key(Tier::Root, key, &certificate)?;
         certificate.check_signed_by(&certificate).map_err(CaError::NotSelfSigned)?;
         certificate.check_time(now)?;
         Ok(Self { certificate, key })
@@ -69,7 +69,7 @@ impl Root {
         key: PrivateKey,
         serial: Serial,
         now: OffsetDateTime,
-    ) -> Result<Issuing, CaError> {
+    ) -> Result<IssuingCa, CaError> {
         self.certificate.check_time(now)?;
         let mut params = ca_params(Tier::Issuing, profile.trust_domain, &key, serial)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -80,8 +80,8 @@ impl Root {
         params.not_after = (now + profile.lifetime.duration()).min(self.certificate.not_after());
         let issuer = NamedIssuer::new(&self.certificate, &self.key);
         let certificate =
-            issuer.sign(&params, &ForRcgen(&key)).map_err(|why| sign_error(Tier::Issuing, &why))?;
-        Issuing::new(CaCertificate::from_der(Tier::Issuing, certificate)?, key)
+            issuer.sign(&params, &RcgenKey(&key)).map_err(|why| sign_error(Tier::Issuing, &why))?;
+        IssuingCa::new(CaCertificate::from_der(Tier::Issuing, certificate)?, key)
     }
 
     /// The certificate.
@@ -123,7 +123,11 @@ fn distinguished_name(tier: Tier, trust_domain: &TrustDomain, serial: Serial) ->
     name
 }
 
-pub(super) fn fitting_key(tier: Tier, pem: &str, certificate: &CaCertificate) -> Result<PrivateKey, CaError> {
+pub(super) fn matching_key(
+    tier: Tier,
+    pem: &str,
+    certificate: &CaCertificate,
+) -> Result<PrivateKey, CaError> {
     let key = PrivateKey::from_pem(pem).map_err(|why| CaError::Key { tier, why })?;
     if key.public_key_matches(certificate.subject_public_key_info()) {
         Ok(key)

@@ -13,7 +13,7 @@ use x509_parser::{
 
 /// What a verified leaf says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct LeafFacts {
     /// Begin of validity.
     pub not_before: OffsetDateTime,
     /// End of validity.
@@ -28,7 +28,7 @@ pub struct Facts {
     pub issuer: String,
 }
 
-impl Facts {
+impl LeafFacts {
     /// The SPIFFE id's path, beginning with `/`.
     pub fn spiffe_path(&self) -> Option<&str> {
         let rest = self.spiffe_id.strip_prefix("spiffe://")?;
@@ -37,17 +37,17 @@ impl Facts {
 }
 
 /// A leaf taken apart, not yet verified.
-pub(super) struct Parsed {
-    pub(super) facts: Facts,
+pub(super) struct ParsedLeaf {
+    pub(super) facts: LeafFacts,
     server_auth: bool,
     client_auth: bool,
 }
 
-impl Parsed {
+impl ParsedLeaf {
     pub(super) fn from_der(der: &CertificateDer<'_>) -> Result<Self, VerifyError> {
         let certificate = parse(der)?;
         let mut parsed = Self {
-            facts: Facts {
+            facts: LeafFacts {
                 not_before: certificate.validity().not_before.to_datetime(),
                 not_after: certificate.validity().not_after.to_datetime(),
                 serial: hex(certificate.raw_serial()),

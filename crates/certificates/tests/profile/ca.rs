@@ -4,8 +4,8 @@ use crate::fixtures::{
     Ca, Files, issue, leaf_alone, names, now, output_text, serial, service_names, spiffe_id, trust_domain,
 };
 use certmint_certificates::{
-    Authority, AuthorityPem, CaError, IssueError, IssuingProfile, PrivateKey, Profile, Root, RootProfile,
-    Tier, VerifyError,
+    Authority, AuthorityPem, CaError, IssueError, IssuingProfile, LeafProfile, PrivateKey, RootCa,
+    RootProfile, Tier, VerifyError,
 };
 use certmint_contract::{KeyAlgorithm, lifetime::BACKDATE};
 use std::{process::Command, sync::Arc};
@@ -50,7 +50,7 @@ fn a_damaged_ca_is_refused_with_what_is_wrong() {
 #[test]
 fn an_issuing_ca_is_no_root() {
     let issuing = pem(&Ca::default()).issuing;
-    let error = Root::from_pem(&issuing.certificate, &issuing.private_key, now()).unwrap_err();
+    let error = RootCa::from_pem(&issuing.certificate, &issuing.private_key, now()).unwrap_err();
     assert!(matches!(error, CaError::NotSelfSigned(_)), "{error}");
 }
 
@@ -61,7 +61,7 @@ fn an_issuing_ca_that_outlives_its_root_is_refused() {
     let root = |life: &str| {
         let profile = RootProfile { trust_domain: &trust_domain, lifetime: life.parse().unwrap() };
         let key = PrivateKey::from_pem(&key.to_pem().unwrap()).unwrap();
-        Root::create(&profile, key, serial(1), now()).unwrap()
+        RootCa::create(&profile, key, serial(1), now()).unwrap()
     };
     let profile =
         IssuingProfile { trust_domain: &trust_domain, lifetime: "90d".parse().unwrap(), permitted_dns: &[] };
@@ -122,7 +122,8 @@ fn a_ca_outside_its_time_is_neither_read_nor_used() {
     assert!(matches!(error(Duration::days(11)), CaError::Expired { tier: Tier::Root, .. }));
 
     let (dns_names, spiffe_id) = (service_names(), spiffe_id());
-    let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: "1h".parse().unwrap() };
+    let profile =
+        LeafProfile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: "1h".parse().unwrap() };
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     let error = authority.issue(&profile, &key, serial(3), ca.now + Duration::days(2)).unwrap_err();
     assert!(matches!(error, IssueError::Ca(CaError::Expired { tier: Tier::Issuing, .. })), "{error}");
@@ -144,7 +145,8 @@ fn nothing_ends_after_what_signed_it() {
 fn a_name_outside_the_constraints_is_not_issued() {
     let authority = Ca { permitted: names(&["elsewhere"]), ..Ca::default() }.make();
     let (dns_names, spiffe_id) = (service_names(), spiffe_id());
-    let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: "1h".parse().unwrap() };
+    let profile =
+        LeafProfile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: "1h".parse().unwrap() };
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     let error = authority.issue(&profile, &key, serial(3), now()).unwrap_err();
     assert!(matches!(error, IssueError::Unverifiable(VerifyError::Untrusted(_))), "{error}");
@@ -217,7 +219,7 @@ fn below_a_company_root(test: &str, subject: &str, extension: &str) -> Result<Au
     let made = command.output().unwrap();
     assert!(made.status.success(), "{}", output_text(&made));
     let read = |file: &str| std::fs::read_to_string(path(file)).unwrap();
-    let root = Root::from_pem(&read("root.crt"), &read("root.key"), now())?;
+    let root = RootCa::from_pem(&read("root.crt"), &read("root.key"), now())?;
     let (trust_domain, permitted) = (trust_domain(), names(&["svc", "svc.cluster.local"]));
     let profile = IssuingProfile {
         trust_domain: &trust_domain,

@@ -1,7 +1,7 @@
 //! A CA and profiles with defaults, shared by the tests.
 
 use certmint_certificates::{
-    Authority, Issued, Issuing, Leaf, PrivateKey, Profile, Serial,
+    Authority, IssuedLeaf, IssuingCa, Leaf, LeafProfile, PrivateKey, Serial,
     ca::{IssuingProfile, RootProfile},
 };
 use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, SpiffeId, TrustDomain, issuance::Bundle};
@@ -78,16 +78,18 @@ pub(crate) fn issue(
     algorithm: KeyAlgorithm,
     life: &str,
     now: OffsetDateTime,
-) -> Issued {
+) -> IssuedLeaf {
     let (dns_names, spiffe_id) = (service_names(), spiffe_id());
-    let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: life.parse().unwrap() };
+    let profile =
+        LeafProfile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: life.parse().unwrap() };
     authority.issue(&profile, &PrivateKey::generate(algorithm).unwrap(), serial(3), now).unwrap()
 }
 
 /// The same leaf straight from an issuing CA, which does not verify what it signs.
-pub(crate) fn sign(issuing: &Issuing) -> Leaf {
+pub(crate) fn sign(issuing: &IssuingCa) -> Leaf {
     let (dns_names, spiffe_id) = (service_names(), spiffe_id());
-    let profile = Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: "24h".parse().unwrap() };
+    let profile =
+        LeafProfile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: "24h".parse().unwrap() };
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     issuing.issue(&profile, &key, serial(3), now()).unwrap()
 }
@@ -101,7 +103,7 @@ pub(crate) fn leaf_alone(bundle: &Bundle) -> &str {
 pub(crate) struct Files(PathBuf);
 
 impl Files {
-    pub(crate) fn write(test: &str, issued: &Issued) -> Self {
+    pub(crate) fn write(test: &str, issued: &IssuedLeaf) -> Self {
         let files = Self(Self::directory_of(test));
         fs::write(files.path("tls.crt"), &issued.bundle.certificate).unwrap();
         fs::write(files.path("ca.crt"), &issued.bundle.trust_bundle).unwrap();

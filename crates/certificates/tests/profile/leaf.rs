@@ -2,7 +2,8 @@
 
 use crate::fixtures::{Ca, issue, leaf_alone, names, now, serial, service_names, spiffe_id};
 use certmint_certificates::{
-    CaCertificate, Expected, Identity, Issuing, PrivateKey, Profile, Signer, SignerError, Tier, verify,
+    CaCertificate, ExpectedIdentity, ExpectedLeaf, IssuingCa, LeafProfile, PrivateKey, Signer, SignerError,
+    Tier, verify,
 };
 use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, lifetime::BACKDATE};
 use proptest::prelude::*;
@@ -94,21 +95,21 @@ fn a_key_that_is_held_elsewhere_signs_just_as_well() {
     let pem = authority.to_pem().unwrap().issuing;
     let certificate = CaCertificate::from_pem(Tier::Issuing, &pem.certificate).unwrap();
     let key = PrivateKey::from_pem(&pem.private_key).unwrap();
-    let issuing = Issuing::new(certificate.clone(), Elsewhere(key)).unwrap();
+    let issuing = IssuingCa::new(certificate.clone(), Elsewhere(key)).unwrap();
 
     let (dns_names, spiffe_id) = (service_names(), spiffe_id());
     let profile =
-        Profile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: Lifetime::from_seconds(60) };
+        LeafProfile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: Lifetime::from_seconds(60) };
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     let leaf = issuing.issue(&profile, &key, serial(3), now()).unwrap();
     let mut bundle = issue(&authority, KeyAlgorithm::EcdsaP256, "1h", now()).bundle;
     bundle.certificate = leaf.chain_pem().into();
     bundle.private_key = key.to_pem().unwrap().to_string();
-    let expected = Expected { dns_names: Some(&dns_names), identity: Identity::Id(&spiffe_id) };
+    let expected = ExpectedLeaf { dns_names: Some(&dns_names), identity: ExpectedIdentity::Id(&spiffe_id) };
     verify(&bundle, &expected, now()).unwrap();
 
     let another = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
-    assert!(Issuing::new(certificate, Elsewhere(another)).is_err());
+    assert!(IssuingCa::new(certificate, Elsewhere(another)).is_err());
 }
 
 fn any_names() -> impl Strategy<Value = Vec<DnsName>> {
@@ -133,12 +134,12 @@ proptest! {
         let authority = Ca::default().make();
         let (id, at) = (spiffe_id(), now());
         let profile =
-            Profile { dns_names: &dns_names, spiffe_id: &id, lifetime: Lifetime::from_seconds(seconds) };
+            LeafProfile { dns_names: &dns_names, spiffe_id: &id, lifetime: Lifetime::from_seconds(seconds) };
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
         let serial = certmint_certificates::Serial::from_random(octets);
         let moment = at.replace_nanosecond(fraction).unwrap();
         let issued = authority.issue(&profile, &key, serial, moment).unwrap();
-        let expected = Expected { dns_names: Some(&dns_names), identity: Identity::Id(&id) };
+        let expected = ExpectedLeaf { dns_names: Some(&dns_names), identity: ExpectedIdentity::Id(&id) };
         prop_assert_eq!(&verify(&issued.bundle, &expected, moment).unwrap(), &issued.facts);
 
         let ends = at + Duration::seconds(seconds.into());
@@ -155,7 +156,7 @@ proptest! {
         dns_names.extend(names(&[&foreign]));
         let id = spiffe_id();
         let profile =
-            Profile { dns_names: &dns_names, spiffe_id: &id, lifetime: Lifetime::from_seconds(60) };
+            LeafProfile { dns_names: &dns_names, spiffe_id: &id, lifetime: Lifetime::from_seconds(60) };
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
         prop_assert!(Ca::default().make().issue(&profile, &key, serial(3), now()).is_err());
     }

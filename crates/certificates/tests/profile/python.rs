@@ -1,7 +1,7 @@
 //! The verdicts of two Python programs: pkilint, and the verifier of Python's cryptography.
 
 use crate::fixtures::{Ca, Files, issue, leaf_alone, names, now, output_text, sign};
-use certmint_certificates::{Authority, Issued};
+use certmint_certificates::{Authority, IssuedLeaf};
 use certmint_contract::KeyAlgorithm;
 use std::{
     env, fs,
@@ -28,7 +28,7 @@ fn pkilint_finds_no_error() {
     lint("pkilint-long", &authority, &issue(&authority, KeyAlgorithm::EcdsaP256, "30d", now()));
 }
 
-fn lint(test: &str, authority: &Authority, issued: &Issued) {
+fn lint(test: &str, authority: &Authority, issued: &IssuedLeaf) {
     let files = Files::write(test, issued);
     fs::write(files.path("leaf.crt"), leaf_alone(&issued.bundle)).unwrap();
     fs::write(files.path("issuing.crt"), authority.issuing().certificate().pem()).unwrap();

@@ -1,7 +1,7 @@
 //! The verifier takes what was issued and refuses everything else.
 
 use crate::fixtures::{Ca, issue, leaf_alone, names, now, service_names, spiffe_id};
-use certmint_certificates::{Expected, Identity, PrivateKey, VerifyError, verify};
+use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, PrivateKey, VerifyError, verify};
 use certmint_contract::{DnsName, KeyAlgorithm, issuance::Bundle, lifetime::BACKDATE};
 use proptest::prelude::*;
 use time::Duration;
@@ -14,7 +14,8 @@ fn bundle() -> Bundle {
 fn refusal(bundle: &Bundle) -> VerifyError {
     let names = service_names();
     let id = spiffe_id();
-    verify(bundle, &Expected { dns_names: Some(&names), identity: Identity::Id(&id) }, now()).unwrap_err()
+    verify(bundle, &ExpectedLeaf { dns_names: Some(&names), identity: ExpectedIdentity::Id(&id) }, now())
+        .unwrap_err()
 }
 
 fn with(bundle: &Bundle, change: impl FnOnce(&mut Bundle)) -> Bundle {
@@ -30,10 +31,11 @@ fn what_was_issued_verifies_and_says_what_it_is() {
     for algorithm in KeyAlgorithm::ALL {
         let issued = issue(&authority, algorithm, "1h", at);
         let id = spiffe_id();
-        for (dns_names, identity) in
-            [(Some(service_names()), Identity::Id(&id)), (None, Identity::Path("/ns/shop/sa/payments"))]
-        {
-            let expected = Expected { dns_names: dns_names.as_deref(), identity };
+        for (dns_names, identity) in [
+            (Some(service_names()), ExpectedIdentity::Id(&id)),
+            (None, ExpectedIdentity::Path("/ns/shop/sa/payments")),
+        ] {
+            let expected = ExpectedLeaf { dns_names: dns_names.as_deref(), identity };
             let facts = verify(&issued.bundle, &expected, at).unwrap();
             assert_eq!(facts, issued.facts);
         }
@@ -48,7 +50,7 @@ fn what_was_issued_verifies_and_says_what_it_is() {
 fn the_order_of_the_expected_names_does_not_matter() {
     let (mut names, id) = (service_names(), spiffe_id());
     names.reverse();
-    let expected = Expected { dns_names: Some(&names), identity: Identity::Id(&id) };
+    let expected = ExpectedLeaf { dns_names: Some(&names), identity: ExpectedIdentity::Id(&id) };
     verify(&bundle(), &expected, now()).unwrap();
 }
 
@@ -56,7 +58,7 @@ fn the_order_of_the_expected_names_does_not_matter() {
 fn a_bundle_with_wrong_names_is_refused() {
     let refusal = |names: Vec<DnsName>| {
         let id = spiffe_id();
-        let expected = Expected { dns_names: Some(&names), identity: Identity::Id(&id) };
+        let expected = ExpectedLeaf { dns_names: Some(&names), identity: ExpectedIdentity::Id(&id) };
         verify(&bundle(), &expected, now()).unwrap_err().to_string()
     };
     assert_eq!(
@@ -73,7 +75,7 @@ fn a_bundle_with_wrong_names_is_refused() {
 #[test]
 fn another_identity_is_refused() {
     for path in ["/ns/shop/sa/orders", "/ns/shop/sa/payment", "ns/shop/sa/payments", "", "/"] {
-        let expected = Expected { dns_names: None, identity: Identity::Path(path) };
+        let expected = ExpectedLeaf { dns_names: None, identity: ExpectedIdentity::Path(path) };
         let error = verify(&bundle(), &expected, now()).unwrap_err();
         assert!(matches!(error, VerifyError::Identity { .. }), "{path}: {error}");
     }
@@ -83,7 +85,7 @@ fn another_identity_is_refused() {
 fn a_bundle_outside_its_time_is_refused() {
     let authority = Ca { now: now() - Duration::DAY, ..Ca::default() }.make();
     let (bundle, id) = (issue(&authority, KeyAlgorithm::EcdsaP256, "1h", now()).bundle, spiffe_id());
-    let expected = Expected { dns_names: None, identity: Identity::Id(&id) };
+    let expected = ExpectedLeaf { dns_names: None, identity: ExpectedIdentity::Id(&id) };
     let error = verify(&bundle, &expected, now() + Duration::minutes(61)).unwrap_err();
     assert!(matches!(error, VerifyError::Expired(_)), "{error}");
     let error = verify(&bundle, &expected, now() - Duration::minutes(6)).unwrap_err();
@@ -130,7 +132,7 @@ fn an_expired_root_is_not_trusted() {
 fn a_second_root_in_the_bundle_does_no_harm() {
     let (mut bundle, id) = (bundle(), spiffe_id());
     bundle.trust_bundle.insert_str(0, &self::bundle().trust_bundle);
-    verify(&bundle, &Expected { dns_names: None, identity: Identity::Id(&id) }, now()).unwrap();
+    verify(&bundle, &ExpectedLeaf { dns_names: None, identity: ExpectedIdentity::Id(&id) }, now()).unwrap();
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use certmint_certificates::{Authority, CaError, CaPem, Root};
+use certmint_certificates::{Authority, CaError, CaPem, RootCa};
 use certmint_planner::{CaFacts, CaSecret, TrustBundle};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -16,7 +16,7 @@ pub(super) enum LoadedCa {
     Usable(Authority),
     /// The root can be used, and can sign a new issuing CA.
     IssuingUnusable {
-        root: Arc<Root>,
+        root: Arc<RootCa>,
         why: CaError,
         /// CA with the issuing CA that was replaced last, if that can still be used.
         previous: Option<Authority>,
@@ -30,7 +30,7 @@ impl LoadedCa {
     /// When the root or its key cannot be used.
     pub(super) fn load(stored: &StoredCa, now: OffsetDateTime) -> Result<Self, CaError> {
         let CaPem { certificate, private_key } = &stored.pem.root;
-        let root = Arc::new(Root::from_pem(certificate, private_key, now)?);
+        let root = Arc::new(RootCa::from_pem(certificate, private_key, now)?);
         Ok(match Authority::of_root(Arc::clone(&root), &stored.pem.issuing, now) {
             Ok(authority) => Self::Usable(authority),
             Err(why) => {
@@ -40,7 +40,7 @@ impl LoadedCa {
         })
     }
 
-    pub(super) fn root(&self) -> &Arc<Root> {
+    pub(super) fn root(&self) -> &Arc<RootCa> {
         match self {
             Self::Usable(authority) => authority.root(),
             Self::IssuingUnusable { root, .. } => root,

@@ -203,7 +203,7 @@ fn signed_at(secret: &Value, at: time::OffsetDateTime) -> Value {
     };
     let policy = Policy::default();
     let root =
-        certmint_certificates::Root::from_pem(&text("root.crt"), &text("root.key"), crate::clock::now());
+        certmint_certificates::RootCa::from_pem(&text("root.crt"), &text("root.key"), crate::clock::now());
     let profile = IssuingProfile {
         trust_domain: &policy.trust_domain,
         lifetime: certmint_planner::ca::issuing_lifetime(&policy),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use certmint_certificates::ca::{IssuingProfile, RootProfile};
-use certmint_certificates::{Authority, PrivateKey, Root};
+use certmint_certificates::{Authority, PrivateKey, RootCa};
 use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, Policy};
 use certmint_planner::ca::issuing_lifetime;
 use time::OffsetDateTime;
@@ -26,7 +26,7 @@ pub(crate) fn create_authority(policy: &Policy, now: OffsetDateTime) -> Result<A
 
 /// Creates an issuing CA that is signed by the root.
 pub(crate) fn replace_issuing_ca(
-    root: &Arc<Root>,
+    root: &Arc<RootCa>,
     policy: &Policy,
     now: OffsetDateTime,
 ) -> Result<Authority, SigningError> {

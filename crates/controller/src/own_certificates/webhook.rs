@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use certmint_certificates::{Expected, Identity, Issued};
+use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, IssuedLeaf};
 use certmint_contract::lifetime::renew_at;
 use certmint_contract::{ErrorCode, Lifetime, Policy, SpiffeId, keys, rfc3339};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -99,7 +99,7 @@ impl WebhookCertificate {
     fn is_current(&self, secret: &Secret, policy: &Policy, roots: &str) -> bool {
         let dns_names = self.service.dns_names(policy);
         let path = SpiffeId::path(&self.service.namespace, &self.service.service_account);
-        let expected = Expected { dns_names: Some(&dns_names), identity: Identity::Path(&path) };
+        let expected = ExpectedLeaf { dns_names: Some(&dns_names), identity: ExpectedIdentity::Path(&path) };
         let now = clock::now();
         content::verify_bundle(secret, &expected, roots, now)
             .is_ok_and(|(_, facts)| now < renew_at(facts.not_before, facts.not_after, 0))
@@ -138,7 +138,7 @@ fn was_created_by_certmint(secret: &Secret) -> bool {
     secret.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(keys::SERIAL))
 }
 
-fn metadata(issued: &Issued) -> Metadata {
+fn metadata(issued: &IssuedLeaf) -> Metadata {
     let facts = &issued.facts;
     let annotations = json!({
         (keys::SPIFFE_ID): facts.spiffe_id,

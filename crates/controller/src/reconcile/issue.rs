@@ -1,6 +1,6 @@
 //! Issues a certificate for a workload, and writes it to the Secret in one call.
 
-use certmint_certificates::{Issued, Profile};
+use certmint_certificates::{IssuedLeaf, LeafProfile};
 use certmint_contract::{ErrorCode, keys, rfc3339};
 use certmint_planner::{CertificateOrder, IssuedFacts, Workload};
 use serde_json::json;
@@ -102,8 +102,11 @@ impl Reconciler {
     }
 
     async fn issue_ordered(&self, order: &CertificateOrder) -> Result<NewCertificate, ReconcileError> {
-        let profile =
-            Profile { dns_names: &order.dns_names, spiffe_id: &order.spiffe_id, lifetime: order.lifetime };
+        let profile = LeafProfile {
+            dns_names: &order.dns_names,
+            spiffe_id: &order.spiffe_id,
+            lifetime: order.lifetime,
+        };
         Ok(self.issuer.issue(&profile, order.key_algorithm).await?)
     }
 
@@ -111,7 +114,7 @@ impl Reconciler {
         &self,
         workload: &Workload,
         order: &CertificateOrder,
-        issued: &Issued,
+        issued: &IssuedLeaf,
         event: &'static str,
     ) {
         let (reason, secret, facts) = (&order.reason, &order.secret_name, &issued.facts);

@@ -1,6 +1,6 @@
 //! The content of a Secret with a bundle: how it is composed, and how it is verified.
 
-use certmint_certificates::{Expected, Facts, Identity, verify};
+use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, LeafFacts, verify};
 use certmint_contract::issuance::Bundle;
 use certmint_contract::pod_layout::{CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE, WORKLOAD_FILE};
 use certmint_planner::Record;
@@ -31,10 +31,10 @@ pub(crate) fn of_workload<'a>(bundle: &'a Bundle, workload: &'a str) -> NewConte
 /// A description of the fault.
 pub(crate) fn verify_bundle(
     secret: &Secret,
-    expected: &Expected<'_>,
+    expected: &ExpectedLeaf<'_>,
     roots: &str,
     now: OffsetDateTime,
-) -> Result<(Bundle, Facts), String> {
+) -> Result<(Bundle, LeafFacts), String> {
     let text = |key| secret.text(key).map(str::to_owned).ok_or_else(|| format!("it has no {key}"));
     let bundle = Bundle {
         certificate: text(CERTIFICATE_FILE)?,
@@ -67,7 +67,8 @@ pub(crate) fn verify_recorded_bundle(
     if secret.has(WORKLOAD_FILE) && secret.text(WORKLOAD_FILE) != Some(&workload) {
         return Err(format!("its {WORKLOAD_FILE} is not {workload}"));
     }
-    let expected = Expected { dns_names: Some(&record.dns_names), identity: Identity::Path(spiffe_path) };
+    let expected =
+        ExpectedLeaf { dns_names: Some(&record.dns_names), identity: ExpectedIdentity::Path(spiffe_path) };
     let (bundle, facts) = verify_bundle(secret, &expected, roots, now)?;
     let is_recorded = *record.serial == *facts.serial
         && *record.issuer == *facts.issuer

@@ -1,7 +1,7 @@
 //! The swap of the published files, as an app sees it.
 
 use crate::fixtures::{Ca, IDENTITY, Pod, until};
-use certmint_certificates::{Expected, Identity, verify};
+use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, verify};
 use certmint_contract::pod_layout;
 use certmint_fetch::{atomic_dir, publication};
 use std::fs;
@@ -20,7 +20,7 @@ fn pair_fits(dir: &Path) -> Option<bool> {
         certificate: read(pod_layout::CERTIFICATE_FILE)?,
         trust_bundle: read(pod_layout::TRUST_BUNDLE_FILE)?,
     };
-    let expected = Expected { dns_names: None, identity: Identity::Path(IDENTITY) };
+    let expected = ExpectedLeaf { dns_names: None, identity: ExpectedIdentity::Path(IDENTITY) };
     Some(verify(&bundle, &expected, OffsetDateTime::now_utc()).is_ok())
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use certmint_certificates::{
-    Authority, PrivateKey, Root, Serial,
+    Authority, PrivateKey, RootCa, Serial,
     ca::{IssuingProfile, RootProfile},
 };
 use certmint_contract::{KeyAlgorithm, Policy};
@@ -35,7 +35,7 @@ pub(super) fn issuing_signed_in(stored: &Value, ahead: Duration) -> Result<Value
     };
     let policy = Policy::default();
     let now = OffsetDateTime::now_utc();
-    let root = Root::from_pem(&text("root.crt")?, &text("root.key")?, now)?;
+    let root = RootCa::from_pem(&text("root.crt")?, &text("root.key")?, now)?;
     let permitted_dns = &policy.permitted_dns();
     let profile =
         IssuingProfile { trust_domain: &policy.trust_domain, lifetime: "90d".parse()?, permitted_dns };
