@@ -1,53 +1,56 @@
-//! The first certificate of a run: attempt after attempt until it is in place.
+//! The first certificate of a run: certmint-fetch retries until the files are in place.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use certmint_contract::issuance::Failure;
+use time::OffsetDateTime;
 
 use crate::delivery::Delivery;
 use crate::error::{FetchError, is_final};
-use backon::{BackoffBuilder, ExponentialBuilder};
-use certmint_contract::issuance::Failure;
-use std::time::Duration;
-use time::OffsetDateTime;
 
-/// The pauses between attempts, before jitter, which lengthens each by up to as much again. The controller
-/// usually issues within milliseconds, so that the first pauses are short. The last one is what a cluster full of
-/// waiting pods may ask of controllers that come back, and how long such a pod then waits at most.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-/// How much longer each pause is than the one before. With jitter, a certificate that comes two seconds after the
-/// pod is in place about half a second later.
-const GROWTH: f32 = 1.5;
+/// Shortest delay between two attempts, before jitter. The controller usually issues within milliseconds.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(50);
+/// Longest delay between two attempts, before jitter. It limits the request rate of a cluster full of waiting pods when
+/// the controllers come back, and it is the longest time that such a pod then waits.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
+/// Factor from one delay to the next. Jitter lengthens each delay by up to as much again. So a certificate that is issued
+/// two seconds after the start is in place about half a second later.
+const RETRY_DELAY_FACTOR: f32 = 1.5;
 
-/// Returns once a valid certificate is in place, however long that takes. Each failed attempt goes to `on_failure`.
+/// Waits until a valid certificate is in place, without a limit. Calls `on_failure` after each failed attempt.
 ///
-/// An end of the process would make the kubelet wait for up to five minutes before it starts the container again, and
-/// would fail a pod that is never restarted, for a cause that passes by itself.
+/// The process does not end for a cause that may resolve on its own. If it did, the kubelet would wait for up to five
+/// minutes before it restarts the container, and a pod that is never restarted would fail.
 ///
 /// # Errors
-/// A final refusal at once.
+/// At once when a failure is final (see [`is_final`]).
 pub fn acquire(delivery: &mut Delivery<'_>, mut on_failure: impl FnMut(&Failure)) -> Result<(), Failure> {
-    let pauses = ExponentialBuilder::new()
-        .with_factor(GROWTH)
-        .with_min_delay(PAUSES.0)
-        .with_max_delay(PAUSES.1)
+    let delays = ExponentialBuilder::new()
+        .with_factor(RETRY_DELAY_FACTOR)
+        .with_min_delay(MIN_RETRY_DELAY)
+        .with_max_delay(MAX_RETRY_DELAY)
         .with_jitter()
         .without_max_times();
-    for pause in pauses.build() {
+    for delay in delays.build() {
         let Err(failure) = attempt(delivery) else { return Ok(()) };
         on_failure(&failure);
         if is_final(failure.code) {
             return Err(failure);
         }
-        std::thread::sleep(pause);
+        std::thread::sleep(delay);
     }
     Ok(())
 }
 
-/// The Secret first, because it is there without the controller; then what an earlier run left; then the API.
+/// Tries the sources in order: the Secret, which needs no controller; the files of an earlier run; the issuance API.
 fn attempt(delivery: &mut Delivery<'_>) -> Result<(), Failure> {
     let now = OffsetDateTime::now_utc();
     let secret = delivery.take_from_secret(now).err();
     if delivery.facts().is_some() {
         return Ok(());
     }
-    // What the API has would not be written either.
+    // A volume that cannot be written does not take the bundle of the issuance API either.
     if let Some(error @ FetchError::Publish(_)) = secret {
         return Err(error.to_failure());
     }

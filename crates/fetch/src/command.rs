@@ -1,55 +1,57 @@
-//! The three commands.
+//! The three commands of certmint-fetch.
+
+use std::convert::Infallible;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use certmint_contract::issuance::Failure;
+use certmint_contract::{ErrorCode, pod_layout};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
+use time::OffsetDateTime;
 
 use crate::acquire::acquire;
 use crate::delivery::Delivery;
 use crate::error::{FetchError, is_final};
 use crate::probe;
+use crate::renewal::{RenewalLoop, published_message};
 use crate::report::Reporter;
-use crate::settings::{Paths, Settings, SettingsError, parse_deadline};
-use crate::sidecar::{Sidecar, in_place};
+use crate::settings::{FetchSettings, Paths, SettingsError, parse_deadline};
 use crate::state::{Progress, StateFile};
-use crate::wait::wait;
-use certmint_contract::{ErrorCode, issuance::Failure, pod_layout};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag::register_conditional_shutdown;
-use std::convert::Infallible;
-use std::io::{self, Write as _};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-use std::time::Duration;
-use time::OffsetDateTime;
+use crate::wait::wait_for_files;
 
-/// How often the main process looks whether its probe was killed. A kubelet takes much longer to come back.
-const PROBE_LOOKS: Duration = Duration::from_millis(50);
-/// After giving up, the main process stays for a few looks of `wait`, which ends with its container.
-const LAST_LOOKS: Duration = Duration::from_millis(200);
+/// Interval at which the main process checks whether its probe was killed. A kubelet takes much longer to restart.
+const PROBE_CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// Delay before the main process ends after a failure. `certmint-fetch wait` reads the failure in this time; it ends
+/// together with the container.
+const EXIT_DELAY: Duration = Duration::from_millis(200);
 
-/// The exit code when another try may succeed although nobody changes anything (`EX_TEMPFAIL` of sysexits.h). Apps
-/// seldom use it or [`EXIT_FINAL`], so that a Job's `podFailurePolicy` can tell them from the app's own.
+/// Exit code when a retry may succeed without a change by a user (`EX_TEMPFAIL` of sysexits.h). Apps seldom use it or
+/// [`EXIT_FINAL`], so that a Job's `podFailurePolicy` can distinguish these codes from those of the app.
 const EXIT_TEMPORARY: u8 = 75;
-/// The exit code when somebody has to change something first (`EX_CONFIG` of sysexits.h).
+/// Exit code when a user has to change something first (`EX_CONFIG` of sysexits.h).
 const EXIT_FINAL: u8 = 78;
-/// A shell's exit code for a command that was ended by a signal is this plus the signal's number.
-const EXIT_SIGNALLED: i32 = 128;
+/// A shell's exit code for a command that a signal ended is this plus the number of the signal.
+const EXIT_SIGNAL_BASE: i32 = 128;
 
-/// What this container is asked to do.
+/// Command in the arguments of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Acquire, publish, stay: the native sidecar.
-    Sidecar,
-    /// Acquire, publish, end: the plain init container.
+pub enum FetchCommand {
+    /// Without an argument: puts the files in place and keeps them up to date. The command of the native sidecar.
+    Run,
+    /// `once`: puts the files in place and ends. The command of the plain init container.
     Once,
-    /// Wait until the sidecar has published: its startupProbe.
+    /// `wait`: waits until the files are in place. The startupProbe of the native sidecar.
     Wait,
 }
 
-impl Command {
-    /// Reads the arguments after the program's name; `None` when they are no command.
+impl FetchCommand {
+    /// Parses the arguments after the program's name. Returns `None` if they are not a command.
     pub fn from_args(mut args: impl Iterator<Item = String>) -> Option<Self> {
         let command = match args.next().as_deref() {
-            None => Self::Sidecar,
+            None => Self::Run,
             Some("once") => Self::Once,
             Some("wait") => Self::Wait,
             Some(_) => return None,
@@ -57,16 +59,16 @@ impl Command {
         args.next().is_none().then_some(command)
     }
 
-    /// Does it, and returns the exit code. Everything else has been reported.
+    /// Runs the command, reports its failure, and returns the exit code.
     pub fn run(self) -> u8 {
         let paths = Paths::from_environment();
         let mut reporter = Reporter::new(&paths.termination_log);
-        let outcome = match self {
-            Self::Sidecar => sidecar(paths, &mut reporter).map(|never| match never {}),
+        let result = match self {
+            Self::Run => run(paths, &mut reporter).map(|never| match never {}),
             Self::Once => once(paths, &mut reporter),
-            Self::Wait => return wait_for_sidecar(&paths),
+            Self::Wait => return wait(&paths),
         };
-        match outcome {
+        match result {
             Ok(()) => 0,
             Err(failure) => {
                 reporter.failure(&failure);
@@ -76,13 +78,14 @@ impl Command {
     }
 }
 
-/// A pod that is being deleted may be replaced by one that gets its certificate.
+/// Returns the exit code for a failure. `PodGone` is final for this pod, but the pod that replaces it may get its
+/// certificate.
 fn exit_code(code: ErrorCode) -> u8 {
     if is_final(code) && code != ErrorCode::PodGone { EXIT_FINAL } else { EXIT_TEMPORARY }
 }
 
-/// Reports arguments that are no command, and returns the exit code.
-pub fn misused() -> u8 {
+/// Reports arguments that are not a command, and returns the exit code.
+pub fn report_misuse() -> u8 {
     let failure = Failure {
         code: ErrorCode::InvalidSettings,
         message: "usage: certmint-fetch [once | wait]; in a pod, delete the pod to have it injected again"
@@ -92,30 +95,30 @@ pub fn misused() -> u8 {
     exit_code(failure.code)
 }
 
-fn sidecar(paths: Paths, reporter: &mut Reporter) -> Result<Infallible, Failure> {
+fn run(paths: Paths, reporter: &mut Reporter) -> Result<Infallible, Failure> {
     let mut state = StateFile::new(&paths.tls_dir);
     probe::clear(&paths.tls_dir);
     record(&mut state, &Progress::Acquiring(None), reporter);
     let is_published = Arc::new(AtomicBool::new(false));
-    end_when_the_probe_is_killed(&paths, Arc::clone(&is_published));
-    let outcome = stay(paths, &mut state, &is_published, reporter);
-    if let Err(failure) = &outcome {
+    exit_if_probe_is_killed(&paths, Arc::clone(&is_published));
+    let result = acquire_and_renew(paths, &mut state, &is_published, reporter);
+    if let Err(failure) = &result {
         record(&mut state, &Progress::Failed(failure.clone()), reporter);
-        std::thread::sleep(LAST_LOOKS);
+        std::thread::sleep(EXIT_DELAY);
     }
-    outcome
+    result
 }
 
-/// Until there is a certificate, the app may only start by way of the probe (see [`crate::probe`]).
-fn end_when_the_probe_is_killed(paths: &Paths, is_published: Arc<AtomicBool>) {
+/// Starts a thread that ends the process if its probe is killed before there is a certificate (see [`crate::probe`]).
+fn exit_if_probe_is_killed(paths: &Paths, is_published: Arc<AtomicBool>) {
     let Paths { tls_dir, termination_log, .. } = paths.clone();
     std::thread::spawn(move || {
         while !is_published.load(Ordering::Relaxed) {
-            if probe::was_killed(&tls_dir) {
+            if probe::was_wait_killed(&tls_dir) {
                 Reporter::new(&termination_log).failure(&probe_killed());
                 std::process::exit(EXIT_TEMPORARY.into());
             }
-            std::thread::sleep(PROBE_LOOKS);
+            std::thread::sleep(PROBE_CHECK_INTERVAL);
         }
     });
 }
@@ -128,13 +131,13 @@ fn probe_killed() -> Failure {
     }
 }
 
-fn stay(
+fn acquire_and_renew(
     paths: Paths,
     state: &mut StateFile,
     is_published: &AtomicBool,
     reporter: &mut Reporter,
 ) -> Result<Infallible, Failure> {
-    let settings = settings(paths, |_| 0)?;
+    let settings = read_settings(paths, |_| 0)?;
     let mut delivery = open(&settings)?;
     acquire(&mut delivery, |failure| {
         reporter.failure(failure);
@@ -142,60 +145,63 @@ fn stay(
     })?;
     is_published.store(true, Ordering::Relaxed);
     record(state, &Progress::Published, reporter);
-    arrived(&delivery, reporter);
-    Sidecar::new(&settings, delivery, reporter, OffsetDateTime::now_utc()).run()
+    report_publication(&delivery, reporter);
+    RenewalLoop::new(&settings, delivery, reporter, OffsetDateTime::now_utc()).run()
 }
 
 fn once(paths: Paths, reporter: &mut Reporter) -> Result<(), Failure> {
-    // Code 0 would make the kubelet start the app without a certificate.
-    let settings = settings(paths, |signal| EXIT_SIGNALLED + signal)?;
+    // With exit code 0 the kubelet would start the app without a certificate.
+    let settings = read_settings(paths, |signal| EXIT_SIGNAL_BASE + signal)?;
     let mut delivery = open(&settings)?;
     acquire(&mut delivery, |failure| reporter.failure(failure))?;
-    arrived(&delivery, reporter);
+    report_publication(&delivery, reporter);
     Ok(())
 }
 
-/// The kubelet puts what its probe prints into an Event, so this prints a sentence and not a line of the log. The
-/// termination message is the main process's.
-fn wait_for_sidecar(paths: &Paths) -> u8 {
+/// Prints a failure as a sentence and not as a log line, because the kubelet copies the output of the probe into an Event.
+/// The termination message belongs to the main process.
+fn wait(paths: &Paths) -> u8 {
     let deadline = parse_deadline(std::env::var(pod_layout::ENV_DEADLINE).ok());
     let deadline = deadline.map_err(|error| FetchError::from(error).to_failure());
-    let Err(failure) = deadline.and_then(|deadline| wait(&paths.tls_dir, deadline)) else { return 0 };
-    // Without a standard output there is nobody to tell.
+    let Err(failure) = deadline.and_then(|deadline| wait_for_files(&paths.tls_dir, deadline)) else {
+        return 0;
+    };
+    // Without a standard output, nothing can be reported.
     let _ = writeln!(io::stdout(), "{failure}");
     exit_code(failure.code)
 }
 
-/// Reads the settings, and lets signals end the process with the code that `exit_code` gives for each.
-fn settings(paths: Paths, exit_code: impl Fn(i32) -> i32) -> Result<Settings, Failure> {
+/// Reads the settings. From then on, a signal ends the process with the code that `exit_code` returns for it.
+fn read_settings(paths: Paths, exit_code: impl Fn(i32) -> i32) -> Result<FetchSettings, Failure> {
     let read = || {
-        end_on_signals(exit_code).map_err(SettingsError::Signals)?;
-        Settings::new(paths, |name| std::env::var(name).ok())
+        exit_on_signals(exit_code).map_err(SettingsError::Signals)?;
+        FetchSettings::new(paths, |name| std::env::var(name).ok())
     };
     read().map_err(|error| FetchError::from(error).to_failure())
 }
 
-/// The first process of a container ignores signals that it has no handler for. Nothing needs winding up: what
-/// a sudden end leaves behind is removed by the next start.
-fn end_on_signals(exit_code: impl Fn(i32) -> i32) -> io::Result<()> {
+/// Lets signals end the process at once. Without a handler, the first process of a container ignores them. The next start
+/// removes what a sudden end leaves behind.
+fn exit_on_signals(exit_code: impl Fn(i32) -> i32) -> io::Result<()> {
     for signal in [SIGTERM, SIGINT] {
         register_conditional_shutdown(signal, exit_code(signal), Arc::new(AtomicBool::new(true)))?;
     }
     Ok(())
 }
 
-fn open(settings: &Settings) -> Result<Delivery<'_>, Failure> {
+fn open(settings: &FetchSettings) -> Result<Delivery<'_>, Failure> {
     Delivery::open(settings, OffsetDateTime::now_utc()).map_err(|error| error.to_failure())
 }
 
-fn arrived(delivery: &Delivery<'_>, reporter: &mut Reporter) {
+fn report_publication(delivery: &Delivery<'_>, reporter: &mut Reporter) {
     reporter.recovered();
     if let Some(facts) = delivery.facts() {
-        reporter.info(&in_place(facts));
+        reporter.info(&published_message(facts));
     }
 }
 
-/// Without the state file `wait` never succeeds, and the volume is unusable anyway.
+/// Records the progress for `certmint-fetch wait`. Reports a failure and goes on: if the state file cannot be written, the
+/// certificate cannot be written either.
 fn record(state: &mut StateFile, progress: &Progress, reporter: &mut Reporter) {
     if let Err(error) = state.record(progress) {
         reporter.failure(&FetchError::from(error).to_failure());
@@ -207,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_can_tell_what_may_be_tried_again() {
+    fn exit_codes_separate_temporary_from_final_failures() {
         for code in [ErrorCode::Unreachable, ErrorCode::NotYetIssued, ErrorCode::PodGone] {
             assert_eq!(exit_code(code), EXIT_TEMPORARY, "{code}");
         }
@@ -217,11 +223,11 @@ mod tests {
     }
 
     #[test]
-    fn one_word_at_most() {
-        let parse = |args: &[&str]| Command::from_args(args.iter().map(|arg| (*arg).to_owned()));
-        assert_eq!(parse(&[]), Some(Command::Sidecar));
-        assert_eq!(parse(&["once"]), Some(Command::Once));
-        assert_eq!(parse(&["wait"]), Some(Command::Wait));
+    fn rejects_extra_arguments() {
+        let parse = |args: &[&str]| FetchCommand::from_args(args.iter().map(|arg| (*arg).to_owned()));
+        assert_eq!(parse(&[]), Some(FetchCommand::Run));
+        assert_eq!(parse(&["once"]), Some(FetchCommand::Once));
+        assert_eq!(parse(&["wait"]), Some(FetchCommand::Wait));
         assert_eq!(parse(&["Wait"]), None);
         assert_eq!(parse(&["wait", "once"]), None);
     }

@@ -1,100 +1,106 @@
-//! From a source to the app: read or ask, verify, publish if it is newer.
+//! Delivers a bundle from a source to the app: reads it, verifies it, and publishes it if it is newer.
 
-use crate::error::FetchError;
-use crate::issuance::Api;
-use crate::settings::Settings;
-use crate::trust::TrustAnchors;
-use crate::{atomic_dir, issuance, publication, reload_mark};
 use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, LeafFacts, VerifyError, verify};
-use certmint_contract::{issuance::Bundle, pod_layout};
+use certmint_contract::issuance::Bundle;
+use certmint_contract::pod_layout;
 use time::OffsetDateTime;
 
-/// What came of looking at a source.
+use crate::error::FetchError;
+use crate::issuance::{self, IssuanceApi};
+use crate::reload;
+use crate::settings::FetchSettings;
+use crate::trust::TrustAnchors;
+use crate::volume::{self, VolumeContent};
+
+/// Result of reading a source without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DeliveryOutcome {
     /// The source has no bundle.
     Absent,
-    /// The source has nothing newer than what is in place.
+    /// The source has no bundle that is newer than the published one.
     Unchanged,
-    /// A newer bundle is in place now.
+    /// The bundle of the source was newer and is published now.
     Published,
 }
 
-/// What is in place, and what newer bundles are judged by.
+/// The published bundle, and the trust anchors for newer ones.
 #[derive(Debug)]
 pub struct Delivery<'a> {
-    settings: &'a Settings,
+    settings: &'a FetchSettings,
     anchors: TrustAnchors,
-    published: Option<Published>,
+    published: Option<PublishedBundle>,
 }
 
+/// Facts of the published bundle that decide whether another one replaces it.
 #[derive(Debug)]
-struct Published {
+struct PublishedBundle {
     facts: LeafFacts,
     trust_bundle: String,
 }
 
 impl<'a> Delivery<'a> {
-    /// Takes stock of the tmpfs volume: what an earlier run of the container published counts when it
-    /// verifies now, and its roots count in any case (see [`crate::trust`]).
+    /// Reads the tmpfs volume. The bundle of an earlier run counts as published if it passes verification now. Its roots
+    /// become the trust anchors in any case (see [`crate::trust`]).
     ///
     /// # Errors
-    /// When there are no roots to begin with.
-    pub fn open(settings: &'a Settings, now: OffsetDateTime) -> Result<Self, FetchError> {
-        publication::remove_leftovers(&settings.paths.tls_dir);
-        let found = atomic_dir::read(&settings.paths.tls_dir).ok().flatten();
-        let known = found.as_ref().and_then(|bundle| roots_of(bundle).ok());
-        let anchors = match known {
+    /// When neither the volume nor the settings have usable roots.
+    pub fn open(settings: &'a FetchSettings, now: OffsetDateTime) -> Result<Self, FetchError> {
+        volume::remove_leftovers(&settings.paths.tls_dir);
+        let found = volume::read(&settings.paths.tls_dir).ok().flatten().map(|content| content.bundle);
+        let found_roots = found.as_ref().and_then(|bundle| roots_of(bundle).ok());
+        let anchors = match found_roots {
             Some(anchors) => anchors,
             None => TrustAnchors::from_pem(&settings.trust_bundle, pod_layout::ENV_TRUST_BUNDLE)?,
         };
         let mut delivery = Self { settings, anchors, published: None };
         delivery.published = found.and_then(|bundle| {
             let facts = delivery.verify(&bundle, now).ok()?;
-            Some(Published { facts, trust_bundle: bundle.trust_bundle.clone() })
+            Some(PublishedBundle { facts, trust_bundle: bundle.trust_bundle.clone() })
         });
         Ok(delivery)
     }
 
-    /// What the certificate in place says.
+    /// Facts of the published certificate, if there is one.
+    #[must_use]
     pub fn facts(&self) -> Option<&LeafFacts> {
         self.published.as_ref().map(|published| &published.facts)
     }
 
-    /// Publishes what the Secret volume holds, if it was made for this pod's workload, is newer and brings no unknown
-    /// root.
+    /// Publishes the bundle in the Secret volume if it was issued for this pod's workload, is newer, and contains no
+    /// unknown root.
     ///
     /// # Errors
     /// When the Secret is not usable or the files cannot be written.
-    pub fn take_from_secret(&mut self, now: OffsetDateTime) -> Result<Outcome, FetchError> {
-        let Settings { paths, workload, .. } = self.settings;
-        let Some((bundle, made_for)) = atomic_dir::read_with_workload(&paths.secret_dir)? else {
-            return Ok(Outcome::Absent);
+    pub fn take_from_secret(&mut self, now: OffsetDateTime) -> Result<DeliveryOutcome, FetchError> {
+        let FetchSettings { paths, workload: pod_workload, .. } = self.settings;
+        let Some(VolumeContent { bundle, workload: secret_workload }) = volume::read(&paths.secret_dir)?
+        else {
+            return Ok(DeliveryOutcome::Absent);
         };
-        if let (Some(ours), Some(theirs)) = (workload, made_for)
-            && *ours != theirs
+        if let (Some(secret_workload), Some(pod_workload)) = (secret_workload, pod_workload)
+            && secret_workload != *pod_workload
         {
-            return Err(FetchError::of_another_workload(&theirs, ours));
+            return Err(FetchError::of_another_workload(&secret_workload, pod_workload));
         }
         let facts = self.verify(&bundle, now).map_err(|cause| FetchError::of_secret(cause, now))?;
         if !self.anchors.include(&roots_of(&bundle)?) {
             return Err(FetchError::UnknownRoot);
         }
-        // The same certificate beside fewer roots is from before the issuance API told of the others: the controller
-        // changes roots and certificate together.
+        // The controller changes roots and certificate together. So the published certificate with fewer roots is an older
+        // state of the Secret: the published roots came from the issuance API.
         if self.facts().is_some_and(|published| published.serial == facts.serial) {
-            return Ok(Outcome::Unchanged);
+            return Ok(DeliveryOutcome::Unchanged);
         }
         self.publish(&bundle, facts, now)
     }
 
-    /// Publishes what the issuance API gives, if it is newer.
+    /// Publishes the bundle of the issuance API if it is newer.
     ///
     /// # Errors
-    /// When there is no usable answer or the files cannot be written.
-    pub fn take_from_api(&mut self, now: OffsetDateTime) -> Result<Outcome, FetchError> {
-        let Settings { api, cluster_domain, paths, .. } = self.settings;
-        let api = Api { origin: api, cluster_domain: cluster_domain.as_ref() };
+    /// When the API returns no usable bundle or the files cannot be written.
+    pub fn take_from_api(&mut self, now: OffsetDateTime) -> Result<DeliveryOutcome, FetchError> {
+        let FetchSettings { api, cluster_domain, paths, .. } = self.settings;
+        let api = IssuanceApi { origin: api, cluster_domain: cluster_domain.as_ref() };
         let bundle = issuance::request_bundle(api, &paths.token, &self.anchors)?;
         let facts = self.verify(&bundle, now).map_err(|cause| FetchError::of_answer(cause, now))?;
         self.publish(&bundle, facts, now)
@@ -110,26 +116,26 @@ impl<'a> Delivery<'a> {
         bundle: &Bundle,
         facts: LeafFacts,
         now: OffsetDateTime,
-    ) -> Result<Outcome, FetchError> {
-        if self.published.as_ref().is_some_and(|published| !published.gives_way_to(bundle, &facts, now)) {
-            return Ok(Outcome::Unchanged);
+    ) -> Result<DeliveryOutcome, FetchError> {
+        if self.published.as_ref().is_some_and(|published| !published.is_replaced_by(bundle, &facts, now)) {
+            return Ok(DeliveryOutcome::Unchanged);
         }
-        let Settings { paths, file_mode, reload, .. } = self.settings;
-        // There are files already: an app may have them loaded.
-        if reload.is_some() && atomic_dir::version(&paths.tls_dir).is_some() {
-            reload_mark::set(&paths.tls_dir)?;
+        let FetchSettings { paths, file_mode, reload, .. } = self.settings;
+        // The app may have loaded the files that are in the volume already.
+        if reload.is_some() && volume::current_version(&paths.tls_dir).is_some() {
+            reload::set_due(&paths.tls_dir)?;
         }
-        publication::publish(&paths.tls_dir, bundle, *file_mode)?;
+        volume::publish(&paths.tls_dir, bundle, *file_mode)?;
         self.anchors = roots_of(bundle)?;
-        self.published = Some(Published { facts, trust_bundle: bundle.trust_bundle.clone() });
-        Ok(Outcome::Published)
+        self.published = Some(PublishedBundle { facts, trust_bundle: bundle.trust_bundle.clone() });
+        Ok(DeliveryOutcome::Published)
     }
 }
 
-impl Published {
-    /// A Secret volume lags behind the API by a minute or more, so what it shows may be older than what is in
-    /// place. Of one that has ended, any that is valid takes the place.
-    fn gives_way_to(&self, bundle: &Bundle, facts: &LeafFacts, now: OffsetDateTime) -> bool {
+impl PublishedBundle {
+    /// Returns whether `bundle` is newer than this one. A Secret volume lags behind the issuance API by a minute or more,
+    /// so it may show an older bundle. If this certificate has expired, every valid bundle replaces it.
+    fn is_replaced_by(&self, bundle: &Bundle, facts: &LeafFacts, now: OffsetDateTime) -> bool {
         let differs = self.facts.serial != facts.serial || self.trust_bundle != bundle.trust_bundle;
         differs && (self.facts.not_before <= facts.not_before || self.facts.not_after <= now)
     }

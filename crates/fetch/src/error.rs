@@ -1,73 +1,78 @@
-//! Everything that can keep a certificate from its place, with the code it is reported under.
+//! The errors that keep a certificate from being put in place, with their codes.
 
-use crate::{
-    atomic_dir::ReadError, issuance::IssuanceError, publication::PublishError, reload::ReloadError,
-    settings::SettingsError, trust::TrustError,
-};
+use std::time::Duration;
+
 use certmint_certificates::VerifyError;
-use certmint_contract::{ErrorCode, issuance::Failure, rfc3339};
+use certmint_contract::issuance::Failure;
+use certmint_contract::{ErrorCode, rfc3339};
 use time::OffsetDateTime;
 
-/// The most characters of a workload that a message shows: a kind, and a name of 253 characters.
-const LONGEST_WORKLOAD: usize = 300;
+use crate::issuance::IssuanceError;
+use crate::reload::ReloadError;
+use crate::settings::SettingsError;
+use crate::trust::TrustError;
+use crate::volume::{PublishError, ReadError};
 
-/// Why there is no (newer) certificate.
+/// Maximum length in characters of a workload in a message: a kind, and a name of 253 characters.
+const MAX_WORKLOAD_CHARS: usize = 300;
+
+/// A certificate, or a newer one, cannot be put in place, or the app cannot be informed of it.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The container's environment is wrong.
+    /// The environment of the container is not valid.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// No roots to begin with.
+    /// A bundle or the environment has no usable roots.
     #[error(transparent)]
     Trust(#[from] TrustError),
     /// The Secret cannot be read.
     #[error("the workload's Secret: {0}")]
     Read(#[from] ReadError),
-    /// The Secret was made for another workload, which wants the same Secret.
+    /// The Secret was issued for another workload that uses the same Secret.
     #[error(
-        "the workload's Secret was not used: it was made for {theirs}, and this pod belongs to {ours}; give one of the two another certmint.dev/secret-name"
+        "the workload's Secret was not used: it was made for {secret_workload}, and this pod belongs to {pod_workload}; give one of the two another certmint.dev/secret-name"
     )]
     OtherWorkload {
-        /// Whose Secret it is.
-        theirs: String,
-        /// Whose pod this is.
-        ours: String,
+        /// Workload that the Secret names.
+        secret_workload: String,
+        /// Workload of this pod.
+        pod_workload: String,
     },
-    /// The Secret does not pass verification.
+    /// The Secret fails verification.
     #[error("the workload's Secret was not used: {0}; delete the Secret to have it made again")]
     Secret(#[source] VerifyError),
-    /// The Secret is not valid at this node's time.
+    /// The Secret is not valid at the time of this node's clock.
     #[error(
         "the workload's Secret was not used: {cause}. This node's clock says {}; correct it if it is wrong, otherwise delete the Secret to have it made again", rfc3339(.now.truncate_to_second())
     )]
     SecretUntimely {
-        /// What the verification said.
+        /// Error of the verification.
         cause: VerifyError,
-        /// The time it was verified at.
+        /// Time of the verification.
         now: OffsetDateTime,
     },
-    /// The Secret brings roots that nobody we trust has vouched for.
+    /// The Secret contains a root that is not a trust anchor (see [`crate::trust`]).
     #[error(
         "the workload's Secret was not used: its ca.crt holds a root that is not known in this pod, so it has to come from the issuance API"
     )]
     UnknownRoot,
-    /// The issuance API gave none.
+    /// The issuance API returned no bundle.
     #[error(transparent)]
     Issuance(#[from] IssuanceError),
-    /// What the issuance API gave does not pass verification.
+    /// The bundle of the issuance API fails verification.
     #[error("the issuance API's answer was not used: {0}; see the log of the certmint controller")]
     Answer(#[source] VerifyError),
-    /// What the issuance API gave is not valid at this node's time.
+    /// The bundle of the issuance API is not valid at the time of this node's clock.
     #[error(
         "the issuance API's answer was not used: {cause}. This node's clock says {}; correct it if it is wrong, otherwise see the log of the certmint controller", rfc3339(.now.truncate_to_second())
     )]
     AnswerUntimely {
-        /// What the verification said.
+        /// Error of the verification.
         cause: VerifyError,
-        /// The time it was verified at.
+        /// Time of the verification.
         now: OffsetDateTime,
     },
-    /// The issuance API has nothing newer, although it should.
+    /// The certificate should have been renewed, and the issuance API has no newer one.
     #[error(
         "the certificate in place is overdue and there is no newer one yet; see the events of the workload and the log of the certmint controller"
     )]
@@ -75,30 +80,37 @@ pub enum FetchError {
     /// The files cannot be written.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// The app was not told.
+    /// The reload hook failed.
     #[error("the new certificate is in place, but the app was not told: {0}")]
     Reload(#[from] ReloadError),
 }
 
 impl FetchError {
-    /// The Secret was made for `theirs`, and the pod belongs to `ours`. Others may write the Secret, so that it may
-    /// say anything.
-    pub fn of_another_workload(theirs: &str, ours: &str) -> Self {
-        let shown = theirs.chars().filter(|character| !character.is_control()).take(LONGEST_WORKLOAD);
-        Self::OtherWorkload { theirs: shown.collect(), ours: ours.to_owned() }
+    /// Error for a Secret that was issued for another workload than the pod's. Other users may write the Secret, so
+    /// `secret_workload` may be any text.
+    #[must_use]
+    pub fn of_another_workload(secret_workload: &str, pod_workload: &str) -> Self {
+        let printable = secret_workload.chars().filter(|character| !character.is_control());
+        Self::OtherWorkload {
+            secret_workload: printable.take(MAX_WORKLOAD_CHARS).collect(),
+            pod_workload: pod_workload.to_owned(),
+        }
     }
 
-    /// The Secret did not pass verification at `now`.
+    /// Error for a Secret that failed verification at `now`.
+    #[must_use]
     pub fn of_secret(cause: VerifyError, now: OffsetDateTime) -> Self {
-        if is_of_time(&cause) { Self::SecretUntimely { cause, now } } else { Self::Secret(cause) }
+        if depends_on_clock(&cause) { Self::SecretUntimely { cause, now } } else { Self::Secret(cause) }
     }
 
-    /// The issuance API's answer did not pass verification at `now`.
+    /// Error for a bundle of the issuance API that failed verification at `now`.
+    #[must_use]
     pub fn of_answer(cause: VerifyError, now: OffsetDateTime) -> Self {
-        if is_of_time(&cause) { Self::AnswerUntimely { cause, now } } else { Self::Answer(cause) }
+        if depends_on_clock(&cause) { Self::AnswerUntimely { cause, now } } else { Self::Answer(cause) }
     }
 
-    /// The code it is reported under.
+    /// Code of the error in log lines and termination messages.
+    #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Settings(_) | Self::Trust(_) => ErrorCode::InvalidSettings,
@@ -118,23 +130,37 @@ impl FetchError {
         }
     }
 
-    /// What is reported.
+    /// Code and message, as certmint-fetch reports them.
+    #[must_use]
     pub fn to_failure(&self) -> Failure {
         Failure { code: self.code(), message: self.to_string() }
     }
 }
 
-/// Whether no further attempt of this run can mend it.
-///
-/// Beyond what passes by itself, a token is replaced by the kubelet, a Secret by the controller, and room in
-/// the volume may be made.
-pub fn is_final(code: ErrorCode) -> bool {
-    let mends =
-        matches!(code, ErrorCode::Unauthenticated | ErrorCode::InvalidBundle | ErrorCode::CannotPublish);
-    !(mends || code.is_transient())
+/// Failure of `certmint-fetch wait` after `deadline`, with the last cause that it read.
+#[must_use]
+pub fn deadline_exceeded(deadline: Duration, last_cause: &str) -> Failure {
+    Failure {
+        code: ErrorCode::DeadlineExceeded,
+        message: format!(
+            "no certificate within {} seconds; the last cause was: {last_cause}. The container certmint goes on trying, and the pod starts as soon as it has one",
+            deadline.as_secs()
+        ),
+    }
 }
 
-/// Whether another clock would have said otherwise.
-fn is_of_time(cause: &VerifyError) -> bool {
+/// Returns whether no later attempt of this process can succeed.
+///
+/// In addition to the causes that resolve on their own, the kubelet may replace the token, the controller may replace the
+/// Secret, and the volume may get free space.
+#[must_use]
+pub fn is_final(code: ErrorCode) -> bool {
+    let may_change =
+        matches!(code, ErrorCode::Unauthenticated | ErrorCode::InvalidBundle | ErrorCode::CannotPublish);
+    !(may_change || code.is_transient())
+}
+
+/// Returns whether the verification could have succeeded with another clock.
+fn depends_on_clock(cause: &VerifyError) -> bool {
     matches!(cause, VerifyError::NotYetValid(_) | VerifyError::Expired(_) | VerifyError::NoValidRoot)
 }

@@ -1,24 +1,25 @@
-//! The HTTP client, for the issuance API and for an app's reload hook.
+//! The HTTP client for the issuance API and for the app's reload hook.
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use ureq::Agent;
 use ureq::tls::TlsConfigBuilder;
 use ureq::unversioned::resolver::Resolver;
 use ureq::unversioned::transport::DefaultConnector;
 
-/// The client's buffers; its own default of 128 kB each is made for downloads.
+/// Size of the client's buffers in bytes. The default of the client, 128 kB each, is for downloads.
 const BUFFER_BYTES: usize = 8 * 1024;
 
-/// An HTTP client that follows nothing, uses no proxy, speaks TLS 1.3 only, and gives up in time.
+/// Creates an HTTP client that follows no redirect, uses no proxy, offers TLS 1.3 only, and has a timeout.
 ///
-/// Not kept between requests: minutes to days lie between two of them, and the roots may have changed.
+/// Each request gets its own client: there are minutes to days between two requests, and the roots may have changed.
 pub(crate) fn client(tls: TlsConfigBuilder, timeout: Duration, resolver: impl Resolver) -> Agent {
     let config = Agent::config_builder()
         .tls_config(tls.unversioned_rustls_crypto_provider(Arc::new(tls13_provider())).build())
         .timeout_global(Some(timeout))
-        // The pod's proxy variables are meant for the app; nothing of ours leaves the cluster.
+        // The proxy variables of the pod are for the app. The requests of certmint-fetch stay in the cluster.
         .proxy(None)
         .max_redirects(0)
         .http_status_as_error(false)
@@ -29,7 +30,7 @@ pub(crate) fn client(tls: TlsConfigBuilder, timeout: Duration, resolver: impl Re
     Agent::with_parts(config, DefaultConnector::default(), resolver)
 }
 
-/// A suite list without TLS 1.2 keeps the client from offering it.
+/// Returns a provider without cipher suites of TLS 1.2, so that the client does not offer that version.
 fn tls13_provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites.retain(|suite| suite.tls13().is_some());

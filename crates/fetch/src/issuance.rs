@@ -1,114 +1,119 @@
-//! Asks the issuance API for the bundle (`certmint_contract::issuance` has the wire).
+//! The client of the issuance API. [`certmint_contract::issuance`] documents the wire format.
 
-use crate::http::client;
-use crate::resolver::{NotResolved, ServiceResolver};
-use crate::trust::TrustAnchors;
-use certmint_contract::DnsName;
-use certmint_contract::issuance::{BUNDLE_PATH, Bundle, Failure, MAX_RESPONSE_BYTES, MAX_TOKEN_BYTES};
-use certmint_contract::rfc3339_of_seconds;
-use rustls::CertificateError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use certmint_contract::issuance::{BUNDLE_PATH, Bundle, Failure, MAX_RESPONSE_BYTES, MAX_TOKEN_BYTES};
+use certmint_contract::{DnsName, rfc3339_of_seconds};
+use rustls::CertificateError;
 use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use zeroize::Zeroizing;
 
-/// From the look-up of the name to the last byte. The controller answers within milliseconds; one that does
-/// not is better asked again, because another replica may get the request.
+use crate::http::client;
+use crate::resolver::{NotResolved, ServiceResolver};
+use crate::trust::TrustAnchors;
+
+/// Timeout from the look-up of the name to the last byte of the answer. The controller answers within milliseconds. If it
+/// does not, a retry is better, because another replica may get the request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the API gave no bundle.
+/// The issuance API returned no bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum IssuanceError {
-    /// The token is not there.
+    /// The token cannot be read.
     #[error(
         "the service account token {path} cannot be read: {source}; the kubelet puts it there, see the pod's events"
     )]
     Token {
-        /// The file.
+        /// File of the token.
         path: PathBuf,
-        /// Why.
+        /// Error of the file system.
         source: io::Error,
     },
-    /// The server is not one that our roots vouch for.
+    /// The certificate of the server does not chain to a trust anchor, or is not for this name.
     #[error(
         "{api} did not prove to be the issuance API: {cause}. If the CA was replaced, restart the workload (kubectl rollout restart) to have the new roots injected; otherwise find out who answers at that address"
     )]
     Untrusted {
-        /// The API's origin.
+        /// Origin of the API.
         api: Uri,
-        /// What the verification said.
+        /// Error of the verification.
         cause: Box<CertificateError>,
     },
-    /// The server's certificate is not valid at this node's time.
+    /// The certificate of the server is not valid at the time of this node's clock.
     #[error(
         "{api} shows a certificate that is not valid now: {cause}. Correct the clock of this pod's node if it is wrong, otherwise see the log of the certmint controller"
     )]
     Untimely {
-        /// The API's origin.
+        /// Origin of the API.
         api: Uri,
-        /// Since when, or until when.
+        /// Begin or end of validity, in words.
         cause: String,
     },
-    /// The name has no address.
+    /// The name of the server has no address.
     #[error(
         "the DNS of this pod does not resolve the name of {api} ({cause}); the pod's name server must know the Services of the cluster: set dnsPolicy ClusterFirst, or ClusterFirstWithHostNet with hostNetwork, or with dnsPolicy None list the cluster's name server in dnsConfig. If the pod has it, check that the cluster's DNS runs and has this Service"
     )]
     Unresolved {
-        /// The API's origin.
+        /// Origin of the API.
         api: Uri,
-        /// What the resolver said.
+        /// Error of the resolver.
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// No answer.
+    /// The server did not answer.
     #[error(
         "{api} cannot be reached: {cause}; check that the certmint controller runs and that no NetworkPolicy is in the way"
     )]
     Unreachable {
-        /// The API's origin.
+        /// Origin of the API.
         api: Uri,
-        /// What the client said.
+        /// Error of the HTTP client.
         cause: Box<ureq::Error>,
     },
-    /// An answer that is none of the API's.
+    /// The answer does not have the format of the issuance API.
     #[error(
         "{api} answered {status} with something that is no answer of the issuance API; check what CERTMINT_API points to"
     )]
     NotUnderstood {
-        /// The API's origin.
+        /// Origin of the API.
         api: Uri,
-        /// The status.
+        /// HTTP status of the answer.
         status: u16,
     },
-    /// The API's own refusal.
+    /// The issuance API rejected the request.
     #[error("{}", .0.message)]
     Refused(Failure),
 }
 
-/// Where the issuance API is.
+/// Address of the issuance API.
 #[derive(Clone, Copy, Debug)]
-pub struct Api<'a> {
-    /// Its origin.
+pub struct IssuanceApi<'a> {
+    /// Origin, `https://HOST:PORT`.
     pub origin: &'a Uri,
-    /// The cluster's DNS domain, when it is told.
+    /// DNS domain of the cluster, if the pod's environment has it.
     pub cluster_domain: Option<&'a DnsName>,
 }
 
-/// Asks once.
+/// Requests the bundle of this pod once.
 ///
 /// # Errors
-/// What went wrong; [`IssuanceError::Refused`] carries the API's own words.
-pub fn request_bundle(api: Api<'_>, token: &Path, anchors: &TrustAnchors) -> Result<Bundle, IssuanceError> {
+/// When the API returns no bundle. [`IssuanceError::Refused`] contains the message of the API.
+pub fn request_bundle(
+    api: IssuanceApi<'_>,
+    token: &Path,
+    anchors: &TrustAnchors,
+) -> Result<Bundle, IssuanceError> {
     let resolver = ServiceResolver { cluster_domain: api.cluster_domain.cloned() };
     let api = api.origin;
-    // Read at each attempt: the kubelet replaces it, and one from before a restart may have expired.
+    // Each attempt reads the token, because the kubelet replaces it before it expires.
     let authorization = read_token(token)?;
     let roots: Vec<_> = anchors.roots().map(|root| Certificate::from_der(root).to_owned()).collect();
     let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots)));
     let url = format!("{}{BUNDLE_PATH}", api.to_string().trim_end_matches('/'));
-    let failed = |cause| failure_of(api, cause);
+    let failed = |cause| error_of(api, cause);
     let mut response = client(tls, REQUEST_TIMEOUT, resolver)
         .post(&url)
         .header("authorization", authorization.as_str())
@@ -131,10 +136,10 @@ fn read_token(path: &Path) -> Result<Zeroizing<String>, IssuanceError> {
     read().map_err(|source| IssuanceError::Token { path: path.to_owned(), source })
 }
 
-/// Reads what the API answered with.
+/// Parses an answer of the API.
 ///
 /// # Errors
-/// The API's refusal, or that the answer is none of the API's.
+/// When the API rejected the request, or the answer has another format.
 pub fn parse_answer(api: &Uri, status: u16, body: &[u8]) -> Result<Bundle, IssuanceError> {
     let not_understood = |_| IssuanceError::NotUnderstood { api: api.clone(), status };
     if status == 200 {
@@ -143,22 +148,26 @@ pub fn parse_answer(api: &Uri, status: u16, body: &[u8]) -> Result<Bundle, Issua
     Err(IssuanceError::Refused(serde_json::from_slice(body).map_err(not_understood)?))
 }
 
-fn failure_of(api: &Uri, cause: ureq::Error) -> IssuanceError {
+fn error_of(api: &Uri, cause: ureq::Error) -> IssuanceError {
     let api = api.clone();
-    let cause = match not_resolved(cause) {
-        Ok(cause) => return IssuanceError::Unresolved { api, cause: Box::new(cause) },
-        Err(other) => other,
-    };
-    let Some(verification) = certificate_error(&cause) else {
-        return IssuanceError::Unreachable { api, cause: Box::new(cause) };
-    };
-    match untimely(&verification) {
-        Some(cause) => IssuanceError::Untimely { api, cause },
-        None => IssuanceError::Untrusted { api, cause: Box::new(verification) },
+    if let Some(verification) = certificate_error(&cause) {
+        return match untimely(&verification) {
+            Some(cause) => IssuanceError::Untimely { api, cause },
+            None => IssuanceError::Untrusted { api, cause: Box::new(verification) },
+        };
+    }
+    match cause {
+        // The client passes on the error of [`ServiceResolver`] as an I/O error.
+        ureq::Error::Io(io) => match io.downcast::<NotResolved>() {
+            Ok(cause) => IssuanceError::Unresolved { api, cause: Box::new(cause) },
+            Err(io) => IssuanceError::Unreachable { api, cause: Box::new(ureq::Error::Io(io)) },
+        },
+        cause => IssuanceError::Unreachable { api, cause: Box::new(cause) },
     }
 }
 
-/// What is wrong with the certificate's time, if that is the fault. The verification's own words count seconds since 1970.
+/// Returns a sentence about the validity period if that is what the verification rejects. The library's own message shows
+/// times in seconds since 1970.
 fn untimely(cause: &CertificateError) -> Option<String> {
     match cause {
         CertificateError::Expired => Some("it has expired".into()),
@@ -173,15 +182,7 @@ fn untimely(cause: &CertificateError) -> Option<String> {
     }
 }
 
-/// The resolver's words, which the client hands on as an I/O error; otherwise the same error.
-fn not_resolved(error: ureq::Error) -> Result<NotResolved, ureq::Error> {
-    match error {
-        ureq::Error::Io(io) => io.downcast().map_err(ureq::Error::Io),
-        other => Err(other),
-    }
-}
-
-/// The verification's words, which the client wraps in an I/O error.
+/// Returns the error of the certificate verification, which the client wraps in an I/O error.
 fn certificate_error(error: &ureq::Error) -> Option<CertificateError> {
     let tls = match error {
         ureq::Error::Rustls(tls) => tls,

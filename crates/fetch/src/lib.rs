@@ -1,22 +1,21 @@
-//! `certmint-fetch`: puts the certificate in place before anything else in the pod starts, then keeps it fresh.
+//! The program `certmint-fetch`: puts the certificate in place before the app starts, and then keeps it valid.
 //!
-//! One process, one thread once the files are in place, blocking calls: it sleeps nearly always, and every pod pays for its memory.
+//! It is one process with blocking calls, and with one thread once the files are in place. Every pod runs one, so its
+//! memory counts, and it sleeps nearly all the time.
 
 pub mod acquire;
-pub mod atomic_dir;
 pub mod command;
 pub mod delivery;
 pub mod error;
 mod http;
 pub mod issuance;
 pub mod probe;
-pub mod publication;
 pub mod reload;
-pub mod reload_mark;
+pub mod renewal;
 pub mod report;
 mod resolver;
 pub mod settings;
-pub mod sidecar;
 pub mod state;
 pub mod trust;
+pub mod volume;
 pub mod wait;

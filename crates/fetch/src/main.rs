@@ -1,9 +1,10 @@
-//! `certmint-fetch [once | wait]`: see the library.
+//! The program `certmint-fetch [once | wait]`; see the library.
 
-use certmint_fetch::command::Command;
 use std::process::ExitCode;
 
+use certmint_fetch::command::{self, FetchCommand};
+
 fn main() -> ExitCode {
-    let command = Command::from_args(std::env::args().skip(1));
-    ExitCode::from(command.map_or_else(certmint_fetch::command::misused, Command::run))
+    let command = FetchCommand::from_args(std::env::args().skip(1));
+    ExitCode::from(command.map_or_else(command::report_misuse, FetchCommand::run))
 }

@@ -1,67 +1,71 @@
-//! How the main process notices that the kubelet has restarted while there is no certificate.
+//! Detects a restart of the kubelet while the pod waits for its certificate.
 //!
-//! A kubelet that restarts takes a sidecar that it finds running for started, without asking its startupProbe, and starts the
-//! app (seen with Kubernetes 1.37: `isContainerStarted` in `pkg/kubelet/prober/prober_manager.go` knows of no probe yet
-//! when it is asked first). A sidecar that has ended it starts again, and then it asks the probe. So the main process ends.
-//! It learns of the restart because the container runtime kills the command of a probe whose kubelet is gone.
+//! A kubelet that restarts treats a running native sidecar as started, without its startupProbe, and starts the app. (Seen
+//! with Kubernetes 1.37: `isContainerStarted` in `pkg/kubelet/prober/prober_manager.go` does not know the probe yet when
+//! the kubelet first asks.) If the sidecar has ended, the kubelet restarts it and runs the probe. So the main process ends
+//! when it detects the restart. It detects the restart by the probe's command, which the container runtime kills when the
+//! kubelet is gone.
 //!
-//! A file in the tmpfs volume says that a probe's command waits. The command holds a lock on it and removes it when it ends
-//! in good order. A file that nobody locks is one whose command was killed.
+//! While the command waits, it holds a lock on a file in the tmpfs volume. It removes the file when it ends normally. A
+//! file without a lock belongs to a command that was killed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The file, beside the certificate's.
-const FILE: &str = ".waiting";
-/// The same before its lock is held.
-const FILE_NEXT: &str = ".waiting-next";
+/// Name of the marker file in the tmpfs volume.
+const MARKER_FILE: &str = ".waiting";
+/// Name of the marker file before it is locked.
+const NEXT_MARKER_FILE: &str = ".waiting-next";
 
-/// The probe's command, while it waits.
+/// Marker of the probe's command while it waits. Dropping it removes the file.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct WaitMarker {
     path: PathBuf,
     file: File,
 }
 
-impl Waiting {
-    /// Says in `dir` that this process waits. A command that waits already, for a kubelet of before, is no longer looked at.
+impl WaitMarker {
+    /// Marks in `dir` that this process waits. The new marker replaces that of a command which still waits for a former
+    /// kubelet.
     ///
     /// # Errors
     /// When the volume cannot be written.
-    pub fn begin(dir: &Path) -> io::Result<Self> {
-        let (path, next) = (dir.join(FILE), dir.join(FILE_NEXT));
+    pub fn create(dir: &Path) -> io::Result<Self> {
+        let (path, next) = (dir.join(MARKER_FILE), dir.join(NEXT_MARKER_FILE));
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
         file.try_lock()?;
         fs::rename(&next, &path)?;
         Ok(Self { path, file })
     }
 
-    fn is_looked_at(&self) -> bool {
-        let number = |metadata: io::Result<fs::Metadata>| metadata.map(|metadata| metadata.ino()).ok();
-        number(self.file.metadata()) == number(fs::metadata(&self.path))
+    /// Returns whether the file in the volume is still that of this process.
+    fn is_current(&self) -> bool {
+        let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|metadata| metadata.ino()).ok();
+        inode(self.file.metadata()) == inode(fs::metadata(&self.path))
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitMarker {
     fn drop(&mut self) {
-        if self.is_looked_at() {
+        if self.is_current() {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Forgets what waited for an earlier run of the container.
+/// Removes the marker of an earlier run of the container.
 pub fn clear(dir: &Path) {
-    let _ = fs::remove_file(dir.join(FILE));
+    let _ = fs::remove_file(dir.join(MARKER_FILE));
 }
 
-/// Whether a probe's command was killed while it waited.
-pub fn was_killed(dir: &Path) -> bool {
-    // A command that has just ended in good order may have removed the file in between.
-    File::open(dir.join(FILE))
-        .is_ok_and(|file| file.try_lock_shared().is_ok() && fs::metadata(dir.join(FILE)).is_ok())
+/// Returns whether a probe's command was killed while it waited.
+#[must_use]
+pub fn was_wait_killed(dir: &Path) -> bool {
+    // The second look at the path excludes a command that ended normally, and removed the file, after the first one.
+    File::open(dir.join(MARKER_FILE))
+        .is_ok_and(|file| file.try_lock_shared().is_ok() && fs::metadata(dir.join(MARKER_FILE)).is_ok())
 }
 
 #[cfg(test)]
@@ -69,21 +73,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_command_that_was_killed_leaves_its_file() {
+    fn only_a_killed_command_leaves_its_marker() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(!was_killed(dir.path()));
-        let waiting = Waiting::begin(dir.path()).unwrap();
-        assert!(!was_killed(dir.path()));
-        let next = Waiting::begin(dir.path()).unwrap();
-        drop(waiting);
-        assert!(dir.path().join(FILE).exists(), "the next one still waits");
-        assert!(!was_killed(dir.path()));
-        drop(next);
-        assert!(!was_killed(dir.path()) && !dir.path().join(FILE).exists());
+        assert!(!was_wait_killed(dir.path()));
+        let first = WaitMarker::create(dir.path()).unwrap();
+        assert!(!was_wait_killed(dir.path()));
+        let second = WaitMarker::create(dir.path()).unwrap();
+        drop(first);
+        assert!(dir.path().join(MARKER_FILE).exists(), "the second command still waits");
+        assert!(!was_wait_killed(dir.path()));
+        drop(second);
+        assert!(!was_wait_killed(dir.path()) && !dir.path().join(MARKER_FILE).exists());
 
-        fs::write(dir.path().join(FILE), "").unwrap();
-        assert!(was_killed(dir.path()));
+        fs::write(dir.path().join(MARKER_FILE), "").unwrap();
+        assert!(was_wait_killed(dir.path()));
         clear(dir.path());
-        assert!(!was_killed(dir.path()));
+        assert!(!was_wait_killed(dir.path()));
     }
 }

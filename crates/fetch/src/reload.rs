@@ -1,104 +1,138 @@
-//! Tells the app, once, that other files are in place.
+//! The reload hook: makes the app load the new files.
+//!
+//! A mark in the tmpfs volume records that the app does not use the files in place yet. It survives a crash of
+//! certmint-fetch, so that the next start runs the hook.
 
-use crate::http::client;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
 use certmint_contract::reload::{LoopbackUrl, Reload, Signal};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal as KernelSignal, kill_process};
-use std::fs;
-use std::time::Duration;
 use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::DefaultResolver;
 
-/// An app that takes longer to answer has its own way of reloading in the background.
-const TIMEOUT: Duration = Duration::from_secs(3);
+use crate::http::client;
+use crate::volume::PublishError;
 
-/// The app was not told.
+/// Timeout of the POST. An app that needs more time reloads in the background and answers at once.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(3);
+/// File that exists while the hook is due.
+const DUE_MARK: &str = ".reload-due";
+
+/// The hook failed, so that the app may still use the former files.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
-    /// No answer.
+    /// The app did not answer the POST.
     #[error(
         "{url} did not answer: {cause}; correct the annotation certmint.dev/reload, or have the app listen there"
     )]
     NoAnswer {
-        /// The hook.
+        /// URL of the hook.
         url: String,
-        /// What the client said.
+        /// Error of the HTTP client.
         cause: Box<ureq::Error>,
     },
-    /// An answer other than 2xx.
+    /// The app answered with a status other than 2xx.
     #[error("{url} answered {status}; a reload hook answers a POST with 200 or 204, see the app's log")]
     BadStatus {
-        /// The hook.
+        /// URL of the hook.
         url: String,
-        /// The status.
+        /// HTTP status of the answer.
         status: u16,
     },
-    /// Nobody to signal.
+    /// No process has the name in the annotation.
     #[error(
         "there is no process named {process}; a signal needs shareProcessNamespace: true in the pod's spec and the name in /proc/PID/comm"
     )]
     NoProcess {
-        /// The name.
+        /// Name in the annotation.
         process: String,
     },
-    /// The kernel does not let us.
+    /// The kernel does not permit the signal.
     #[error(
         "{signal} to {process} was refused: {cause}; run the app as the same user as the container certmint (runAsUser), or use an http:// hook"
     )]
     NotPermitted {
-        /// Which signal.
+        /// Signal in the annotation.
         signal: Signal,
-        /// The name.
+        /// Name in the annotation.
         process: String,
-        /// The kernel's word.
+        /// Error of the system call.
         cause: Errno,
     },
+}
+
+/// Marks the hook as due. Call it before the files change: an extra run of the hook does no harm, but an app that misses
+/// one uses its certificate until it expires.
+///
+/// # Errors
+/// When the volume cannot be written.
+pub fn set_due(tls_dir: &Path) -> Result<(), PublishError> {
+    let path = tls_dir.join(DUE_MARK);
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    file.map(drop).map_err(|source| PublishError::new(&path, source))
+}
+
+/// Returns whether the hook is due.
+#[must_use]
+pub fn is_due(tls_dir: &Path) -> bool {
+    tls_dir.join(DUE_MARK).exists()
+}
+
+/// Removes the mark of [`set_due`] after the hook has succeeded.
+pub fn clear_due(tls_dir: &Path) {
+    let _ = fs::remove_file(tls_dir.join(DUE_MARK));
 }
 
 /// Runs the hook once.
 ///
 /// # Errors
-/// When the app was not told, with the remedy.
+/// When the hook failed.
 pub fn run(hook: &Reload) -> Result<(), ReloadError> {
     match hook {
         Reload::Http(url) => post(url),
-        Reload::Signal { signal, process } => send(*signal, process),
+        Reload::Signal { signal, process } => send_signal(*signal, process),
     }
 }
 
 fn post(url: &LoopbackUrl) -> Result<(), ReloadError> {
-    // The address is this pod's own loopback: there is no network for another to stand in, the request
-    // carries no secret, and the certificate shown is often the very one that is about to be replaced.
+    // The certificate of the app is not verified. The address is the pod's own loopback interface, which no other host
+    // can answer for, and the request contains no secret. The app often still shows the certificate that is replaced.
     let tls = TlsConfig::builder().disable_verification(true);
     let url = url.to_string();
-    match client(tls, TIMEOUT, DefaultResolver::default()).post(&url).send_empty() {
+    match client(tls, HOOK_TIMEOUT, DefaultResolver::default()).post(&url).send_empty() {
         Ok(response) if response.status().is_success() => Ok(()),
         Ok(response) => Err(ReloadError::BadStatus { url, status: response.status().as_u16() }),
         Err(cause) => Err(ReloadError::NoAnswer { url, cause: Box::new(cause) }),
     }
 }
 
-/// Signals the processes of that name, but not the children among them: a server's workers bear its name,
-/// get the news from it, and some of them (httpd's) take the signal as an order to quit.
-fn send(signal: Signal, process: &str) -> Result<(), ReloadError> {
+/// Signals the processes of that name, except those whose parent has the name too.
+///
+/// The workers of a server have its name. The server informs them itself, and some workers (those of httpd) end when they
+/// get the signal.
+fn send_signal(signal: Signal, process: &str) -> Result<(), ReloadError> {
     let named = processes_named(process);
-    let heads: Vec<_> =
+    let servers: Vec<_> =
         named.iter().filter(|one| !named.iter().any(|other| other.pid == one.parent)).collect();
-    let sent: Vec<_> = heads
+    let sent: Vec<_> = servers
         .iter()
-        .filter_map(|head| Pid::from_raw(head.pid))
-        .map(|pid| kill_process(pid, kernel(signal)))
+        .filter_map(|server| Pid::from_raw(server.pid))
+        .map(|pid| kill_process(pid, kernel_signal(signal)))
         .collect();
-    // A process that ended in the meantime needs no signal.
-    let refused = sent.iter().find_map(|outcome| outcome.err().filter(|error| *error != Errno::SRCH));
-    match refused {
+    // ESRCH: the process ended in the meantime and needs no signal.
+    let denied = sent.iter().find_map(|result| result.err().filter(|error| *error != Errno::SRCH));
+    match denied {
         Some(cause) => Err(ReloadError::NotPermitted { signal, process: process.into(), cause }),
         None if sent.contains(&Ok(())) => Ok(()),
         None => Err(ReloadError::NoProcess { process: process.into() }),
     }
 }
 
-fn kernel(signal: Signal) -> KernelSignal {
+fn kernel_signal(signal: Signal) -> KernelSignal {
     match signal {
         Signal::Hup => KernelSignal::HUP,
         Signal::Usr1 => KernelSignal::USR1,
@@ -117,7 +151,9 @@ fn processes_named(name: &str) -> Vec<Process> {
     pids.filter_map(|pid| parent_if_named(pid, name).map(|parent| Process { pid, parent })).collect()
 }
 
-/// From `/proc/PID/stat`: `PID (COMM) STATE PPID …`, where COMM may hold anything, parentheses too.
+/// Returns the parent of process `pid` if the process has that name.
+///
+/// `/proc/PID/stat` is `PID (COMM) STATE PPID …`, where COMM may contain any characters, parentheses included.
 fn parent_if_named(pid: i32, name: &str) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (head, tail) = stat.rsplit_once(')')?;

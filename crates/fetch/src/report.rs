@@ -1,110 +1,125 @@
-//! What people read: one JSON line each in the container's log, and the termination message that stands in
-//! `kubectl describe pod`.
+//! The output for users: one JSON line per message in the container's log, and the termination message that
+//! `kubectl describe pod` shows.
 
-use certmint_contract::{ErrorCode, issuance::Failure, rfc3339};
-use serde::Serialize;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use certmint_contract::issuance::Failure;
+use certmint_contract::{ErrorCode, rfc3339};
+use serde::Serialize;
 use time::OffsetDateTime;
 
-/// The kubelet keeps no more of a termination message.
-const TERMINATION_MESSAGE_BYTES: usize = 4096;
-/// How long the same failure is not logged again, at first and at most. The time doubles with each line: what goes wrong
-/// for days has a line each hour.
-const QUIET: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
-/// How many failures are told apart from new ones: causes may take turns.
-const MAX_REMEMBERED: usize = 8;
+/// Maximum length in bytes that the kubelet keeps of a termination message.
+const MAX_TERMINATION_MESSAGE_BYTES: usize = 4096;
+/// Time after the first log line of a failure in which the same failure is not logged. It doubles with each line.
+const MIN_LOG_INTERVAL: Duration = Duration::from_secs(30);
+/// Longest time between two log lines of the same failure: a failure that lasts for days has one line per hour.
+const MAX_LOG_INTERVAL: Duration = Duration::from_secs(3600);
+/// Maximum number of failures that are recognized as repeated. Several failures may alternate.
+const MAX_LOGGED_FAILURES: usize = 8;
 
-/// Writes log and termination message.
+/// Writes the log and the termination message.
 #[derive(Debug)]
 pub struct Reporter {
     termination_log: PathBuf,
-    /// What was logged, the latest last.
-    remembered: Vec<Remembered>,
-    /// The failure that the termination message tells.
-    left: Option<u64>,
+    /// Failures that were logged, the latest last.
+    logged: Vec<LoggedFailure>,
+    /// Hash of the failure in the termination message, if it contains one.
+    in_termination_message: Option<u64>,
 }
 
 /// A failure that was logged.
 #[derive(Debug)]
-struct Remembered {
-    failure: u64,
-    /// How often it came since its last line.
+struct LoggedFailure {
+    hash: u64,
+    /// Number of repetitions since the last log line.
     repeated: u32,
-    quiet: Duration,
-    quiet_until: Instant,
+    interval: Duration,
+    next_line: Instant,
+}
+
+/// What to do with a failure in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LogDecision {
+    /// The failure is new.
+    LogFirst,
+    /// The failure was repeated that many times since its last line.
+    LogRepeated(u32),
+    /// The last line of the failure is too recent.
+    Skip,
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct LogLine<'a> {
     timestamp: String,
     level: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<ErrorCode>,
     message: &'a str,
-    /// How often this came since the line before about the same.
+    /// Number of repetitions since the last line of the same failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     repeated: Option<u32>,
 }
 
 impl Reporter {
-    /// A reporter that leaves its termination message at `termination_log`.
+    /// Creates a reporter that writes the termination message to the file `termination_log`.
+    #[must_use]
     pub fn new(termination_log: &Path) -> Self {
-        Self { termination_log: termination_log.to_owned(), remembered: Vec::new(), left: None }
+        let termination_log = termination_log.to_owned();
+        Self { termination_log, logged: Vec::new(), in_termination_message: None }
     }
 
-    /// Something went as it should.
+    /// Logs a success.
     pub fn info(&self, message: &str) {
-        log(&Line { timestamp: now(), level: "INFO", code: None, message, repeated: None });
+        write_line(&LogLine { timestamp: now(), level: "INFO", code: None, message, repeated: None });
     }
 
-    /// Something failed: into the log, unless it says nothing new, and into the termination message in case this was the
-    /// end.
+    /// Logs a failure, unless the same failure was logged recently, and makes it the termination message in case the
+    /// process ends now.
     pub fn failure(&mut self, failure: &Failure) {
-        let id = identify(failure);
-        if let Some(repeated) = self.count_if_due(id, Instant::now()) {
-            let Failure { code, message } = failure;
-            log(&Line { timestamp: now(), level: "ERROR", code: Some(*code), message, repeated });
+        let hash = hash_without_numbers(failure);
+        match self.decide(hash, Instant::now()) {
+            LogDecision::LogFirst => log_failure(failure, None),
+            LogDecision::LogRepeated(count) => log_failure(failure, Some(count)),
+            LogDecision::Skip => {}
         }
-        if self.left != Some(id) {
-            self.leave(&failure.to_string());
-            self.left = Some(id);
+        if self.in_termination_message != Some(hash) {
+            self.write_termination_message(&failure.to_string());
+            self.in_termination_message = Some(hash);
         }
     }
 
-    /// What failed before has been overcome: a later end has another cause.
+    /// Forgets all failures after a success, so that a later end of the process is not attributed to them.
     pub fn recovered(&mut self) {
-        self.remembered.clear();
-        if self.left.take().is_some() {
-            self.leave("");
+        self.logged.clear();
+        if self.in_termination_message.take().is_some() {
+            self.write_termination_message("");
         }
     }
 
-    /// When a failure is to be logged now: how often it came since its last line, if there was one.
-    fn count_if_due(&mut self, failure: u64, now: Instant) -> Option<Option<u32>> {
-        let known = self.remembered.iter().position(|known| known.failure == failure);
-        let Some(known) = known.and_then(|index| self.remembered.get_mut(index)) else {
-            if self.remembered.len() == MAX_REMEMBERED {
-                self.remembered.remove(0);
+    fn decide(&mut self, hash: u64, now: Instant) -> LogDecision {
+        let Some(known) = self.logged.iter_mut().find(|known| known.hash == hash) else {
+            if self.logged.len() == MAX_LOGGED_FAILURES {
+                self.logged.remove(0);
             }
-            let quiet = QUIET.0;
-            self.remembered.push(Remembered { failure, repeated: 0, quiet, quiet_until: now + quiet });
-            return Some(None);
+            let (interval, next_line) = (MIN_LOG_INTERVAL, now + MIN_LOG_INTERVAL);
+            self.logged.push(LoggedFailure { hash, repeated: 0, interval, next_line });
+            return LogDecision::LogFirst;
         };
         known.repeated = known.repeated.saturating_add(1);
-        if now < known.quiet_until {
-            return None;
+        if now < known.next_line {
+            return LogDecision::Skip;
         }
-        known.quiet = (known.quiet * 2).min(QUIET.1);
-        known.quiet_until = now + known.quiet;
-        Some(Some(std::mem::take(&mut known.repeated)))
+        known.interval = (known.interval * 2).min(MAX_LOG_INTERVAL);
+        known.next_line = now + known.interval;
+        LogDecision::LogRepeated(std::mem::take(&mut known.repeated))
     }
 
-    fn leave(&self, message: &str) {
-        let end = message.floor_char_boundary(TERMINATION_MESSAGE_BYTES);
-        // The log has it all; outside a pod there is no such file, and none is made.
+    fn write_termination_message(&self, message: &str) {
+        let end = message.floor_char_boundary(MAX_TERMINATION_MESSAGE_BYTES);
+        // The container runtime creates the file. Outside a pod it does not exist, and the log contains the message.
         let file = std::fs::OpenOptions::new().write(true).truncate(true).open(&self.termination_log);
         if let (Ok(mut file), Some(text)) = (file, message.get(..end)) {
             let _ = file.write_all(text.as_bytes());
@@ -112,8 +127,8 @@ impl Reporter {
     }
 }
 
-/// The same for failures that differ in numbers only: a time or a count is no news.
-fn identify(failure: &Failure) -> u64 {
+/// Returns a hash that is the same for failures that differ in numbers only, such as times and counts.
+fn hash_without_numbers(failure: &Failure) -> u64 {
     let mut hasher = DefaultHasher::new();
     failure.code.hash(&mut hasher);
     for part in failure.message.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty()) {
@@ -126,10 +141,15 @@ fn now() -> String {
     rfc3339(OffsetDateTime::now_utc())
 }
 
-fn log(line: &Line<'_>) {
+fn log_failure(failure: &Failure, repeated: Option<u32>) {
+    let Failure { code, message } = failure;
+    write_line(&LogLine { timestamp: now(), level: "ERROR", code: Some(*code), message, repeated });
+}
+
+fn write_line(line: &LogLine<'_>) {
     if let Ok(mut line) = serde_json::to_vec(line) {
         line.push(b'\n');
-        // One write, so that lines of two processes never mix. There is nowhere to report a broken log to.
+        // A single write keeps the lines of two processes apart. An error of the log itself cannot be reported anywhere.
         let _ = std::io::stderr().write_all(&line);
     }
 }
@@ -139,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_termination_message_is_the_last_failure_until_it_is_overcome() {
+    fn the_termination_message_is_the_last_failure() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut reporter = Reporter::new(file.path());
         let read = || std::fs::read_to_string(file.path()).unwrap();
@@ -147,43 +167,48 @@ mod tests {
         reporter.failure(&Failure { code: ErrorCode::NotYetIssued, message: "soon".into() });
         assert_eq!(read(), "NotYetIssued: soon");
         reporter.failure(&Failure { code: ErrorCode::NotYetIssued, message: "é".repeat(4000) });
-        assert!(read().len() <= TERMINATION_MESSAGE_BYTES);
+        assert!(read().len() <= MAX_TERMINATION_MESSAGE_BYTES);
         reporter.recovered();
         assert_eq!(read(), "");
     }
 
     #[test]
-    fn a_failure_that_stays_is_logged_less_and_less_often() {
+    fn logs_a_lasting_failure_less_and_less_often() {
         let mut reporter = Reporter::new(Path::new("/nowhere"));
-        let (began, minute) = (Instant::now(), Duration::from_secs(60));
+        let (start, minute) = (Instant::now(), Duration::from_secs(60));
         let hours = 24;
-        // Every minute, as a reload hook that never answers.
-        let lines: Vec<_> =
-            (0..hours * 60).filter_map(|tries| reporter.count_if_due(7, began + minute * tries)).collect();
-        assert_eq!(lines.first(), Some(&None), "the first at once");
-        assert_eq!(lines.get(1), Some(&Some(1)));
+        // A reload hook that never answers fails every minute.
+        let decisions = (0..hours * 60).map(|tries| reporter.decide(7, start + minute * tries));
+        let lines: Vec<_> = decisions.filter(|decision| *decision != LogDecision::Skip).collect();
+        assert_eq!(lines[..2], [LogDecision::LogFirst, LogDecision::LogRepeated(1)]);
         assert!(lines.len() < 32, "{} lines in a day", lines.len());
-        let counted: u32 = lines.iter().flatten().sum();
+        let counts = lines.iter().map(|line| match line {
+            LogDecision::LogRepeated(count) => *count,
+            LogDecision::LogFirst | LogDecision::Skip => 0,
+        });
+        let counted: u32 = counts.sum();
         assert!(hours * 60 - counted <= 61, "{counted} counted");
     }
 
     #[test]
-    fn causes_that_take_turns_are_one_line_each() {
+    fn alternating_failures_have_one_line_each() {
         let mut reporter = Reporter::new(Path::new("/nowhere"));
         let now = Instant::now();
-        let lines = (0..100).filter(|tries| reporter.count_if_due(tries % 3, now).is_some()).count();
+        let lines = (0..100).filter(|tries| reporter.decide(tries % 3, now) != LogDecision::Skip).count();
         assert_eq!(lines, 3);
         for failure in 0..1000 {
-            let _ = reporter.count_if_due(failure, now);
+            let _ = reporter.decide(failure, now);
         }
-        assert_eq!(reporter.remembered.len(), MAX_REMEMBERED);
+        assert_eq!(reporter.logged.len(), MAX_LOGGED_FAILURES);
     }
 
     #[test]
-    fn another_number_is_the_same_failure() {
+    fn failures_that_differ_in_numbers_are_the_same() {
         let failure = |message: &str| Failure { code: ErrorCode::InvalidBundle, message: message.into() };
-        let at = |seconds: &str| identify(&failure(&format!("expired. The clock says 12:00:{seconds}Z")));
+        let at = |seconds: &str| {
+            hash_without_numbers(&failure(&format!("expired. The clock says 12:00:{seconds}Z")))
+        };
         assert_eq!(at("01"), at("59"));
-        assert_ne!(at("01"), identify(&failure("expired. The key does not fit")));
+        assert_ne!(at("01"), hash_without_numbers(&failure("expired. The key does not fit")));
     }
 }

@@ -1,31 +1,35 @@
-//! Finds the issuance API's address without the pod's DNS search list, which a pod may have without the cluster's
-//! domain or not at all, and which musl's resolver leaves out for a name with as many dots as `ndots`.
+//! Resolves the name of the issuance API without the pod's DNS search list.
+//!
+//! The search list of a pod may be empty or lack the cluster's domain. musl's resolver also skips the list for a name that
+//! has as many dots as `ndots`.
+
+use std::io;
 
 use certmint_contract::DnsName;
-use std::io;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-/// What a Service's name ends in when it is written without the cluster's domain.
+/// Suffix of a Service's name without the cluster's domain.
 const SERVICE_SUFFIX: &str = ".svc";
 
-/// Looks up a Service by its full name first, then by the name as it stands in the URL. Only the address comes from
-/// here: TLS checks the name in the URL, whichever of the two was found.
+/// Resolver that looks up a Service by its full name first, and then by the name in the URL.
+///
+/// Only the address depends on the name that was found. TLS verifies the name in the URL in both cases.
 #[derive(Debug)]
 pub(crate) struct ServiceResolver {
-    /// The cluster's DNS domain, when it is told.
+    /// DNS domain of the cluster, if the pod's environment has it.
     pub(crate) cluster_domain: Option<DnsName>,
 }
 
-/// None of the names has an address.
+/// No name has an address.
 #[derive(Debug, thiserror::Error)]
 #[error("looked up as {names}: {cause}")]
 pub(crate) struct NotResolved {
-    /// What was looked up.
+    /// Names that were looked up, comma separated.
     names: String,
-    /// What the last look-up said.
+    /// Error of the last look-up.
     cause: ureq::Error,
 }
 
@@ -49,7 +53,7 @@ impl Resolver for ServiceResolver {
     }
 }
 
-/// The names to look up, in order. A trailing dot keeps the search list out.
+/// Returns the names to look up, in order. A trailing dot excludes the search list.
 fn names(host: &str, cluster_domain: Option<&DnsName>) -> Vec<String> {
     let full = cluster_domain.filter(|_| host.ends_with(SERVICE_SUFFIX));
     let full = full.map(|domain| format!("{host}.{domain}."));
@@ -71,21 +75,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_is_looked_up_by_its_full_name_first() {
+    fn looks_up_the_full_name_of_a_service_first() {
         let domain: DnsName = "cluster.local".parse().unwrap();
         let service = "certmint-controller.certmint-system.svc";
         assert_eq!(
             names(service, Some(&domain)),
             ["certmint-controller.certmint-system.svc.cluster.local.", service]
         );
-        assert_eq!(names(service, None), [service], "a pod that was injected by an earlier version");
+        assert_eq!(names(service, None), [service], "a pod that an earlier version injected");
         for other in ["localhost", "10.96.0.7", "pki.example.com"] {
             assert_eq!(names(other, Some(&domain)), [other]);
         }
     }
 
     #[test]
-    fn the_port_stays() {
+    fn keeps_the_port() {
         let uri: Uri = "https://a.b.svc:8443/v1/bundle".parse().unwrap();
         assert_eq!(
             with_host(&uri, "a.b.svc.cluster.local.").unwrap(),

@@ -1,98 +1,101 @@
-//! What the injection webhook told this container, read once from its environment.
+//! The settings of certmint-fetch, which the webhook writes into the container's environment.
 
-use certmint_contract::{DnsName, Reload, pod_layout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use certmint_contract::{DnsName, Reload, excerpt, pod_layout};
 use ureq::http::Uri;
 
-/// Variable: the directory that every path below lies in, `/` unless the fetcher runs outside a pod.
+/// Variable: directory that contains all paths in [`Paths`]. It is `/` by default; tests run certmint-fetch in another one.
 pub const ENV_ROOT: &str = "CERTMINT_ROOT";
-/// Where the container runtime picks up the termination message (Kubernetes' default path).
+/// File whose content the container runtime reports as the termination message (the default of Kubernetes).
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
-/// Everything the fetcher is told, valid.
+/// Settings of certmint-fetch, validated.
 #[derive(Debug)]
-pub struct Settings {
-    /// Where things lie.
+pub struct FetchSettings {
+    /// Paths in the container.
     pub paths: Paths,
-    /// The issuance API's origin, `https://HOST:PORT`.
+    /// Origin of the issuance API, `https://HOST:PORT`.
     pub api: Uri,
-    /// The cluster's DNS domain, when it is told.
+    /// DNS domain of the cluster. Pods that an earlier version injected do not have it.
     pub cluster_domain: Option<DnsName>,
-    /// The roots (PEM) that the pod was injected with.
+    /// Roots (PEM) that the webhook injected.
     pub trust_bundle: String,
-    /// The mode of the published files.
+    /// Mode of the published files.
     pub file_mode: u32,
-    /// How the app is told.
+    /// Hook that makes the app load new files.
     pub reload: Option<Reload>,
-    /// The path of the SPIFFE id that the bundle must carry.
+    /// Path of the SPIFFE id that the certificate must have.
     pub identity: String,
-    /// The pod's workload, as `Deployment/payments`, when it was known at injection.
+    /// Workload of the pod, as `Deployment/payments`, if it was known at injection.
     pub workload: Option<String>,
 }
 
-/// Where things lie in our container.
+/// Paths in the fetch container.
 #[derive(Clone, Debug)]
 pub struct Paths {
-    /// The tmpfs volume that the app sees.
+    /// Directory of the tmpfs volume that the app reads.
     pub tls_dir: PathBuf,
-    /// The projected token.
+    /// File of the projected token.
     pub token: PathBuf,
-    /// The workload's Secret, when there is one.
+    /// Directory of the workload's Secret. It may be empty or missing.
     pub secret_dir: PathBuf,
-    /// The termination message.
+    /// File of the termination message.
     pub termination_log: PathBuf,
 }
 
-/// The environment is not what the webhook writes.
+/// The environment is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// A variable is not there.
+    /// A variable is missing.
     #[error(
         "the variable {0} is missing: this container is made by Certmint's webhook; delete the pod to have it injected again"
     )]
     Missing(&'static str),
-    /// A variable has a value that cannot be.
+    /// The value of a variable is not valid.
     #[error("the variable {name} is \"{value}\", not {expected}; delete the pod to have it injected again")]
     Invalid {
-        /// The variable.
+        /// Name of the variable.
         name: &'static str,
-        /// What it holds.
+        /// Value of the variable, shortened.
         value: String,
-        /// What it should hold.
+        /// Description of a valid value.
         expected: &'static str,
     },
-    /// The kernel takes no signal handler.
+    /// The kernel rejects a signal handler.
     #[error("SIGTERM cannot be handled: {0}; see the pod's securityContext for what forbids it")]
     Signals(std::io::Error),
-    /// The reload hook does not parse.
+    /// The reload hook is not valid.
     #[error("{0}; correct the annotation certmint.dev/reload")]
     Reload(#[from] certmint_contract::reload::ReloadError),
 }
 
 impl Paths {
-    /// The paths of `pod_layout`, below `root`.
+    /// Returns the paths of [`pod_layout`] below `root`.
+    #[must_use]
     pub fn below(root: &Path) -> Self {
-        let place = |path: &str| root.join(path.trim_start_matches('/'));
+        let absolute = |path: &str| root.join(path.trim_start_matches('/'));
         Self {
-            tls_dir: place(pod_layout::TLS_DIR),
-            token: place(pod_layout::TOKEN_PATH),
-            secret_dir: place(pod_layout::SECRET_DIR),
-            termination_log: place(TERMINATION_LOG),
+            tls_dir: absolute(pod_layout::TLS_DIR),
+            token: absolute(pod_layout::TOKEN_PATH),
+            secret_dir: absolute(pod_layout::SECRET_DIR),
+            termination_log: absolute(TERMINATION_LOG),
         }
     }
 
-    /// The paths in this process's environment.
+    /// Returns the paths below the directory in [`ENV_ROOT`].
+    #[must_use]
     pub fn from_environment() -> Self {
         Self::below(&std::env::var_os(ENV_ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from))
     }
 }
 
-impl Settings {
-    /// Reads the variables through `lookup`.
+impl FetchSettings {
+    /// Reads the variables with `lookup`.
     ///
     /// # Errors
-    /// The first variable that is missing or wrong.
+    /// When a variable is missing or not valid.
     pub fn new(paths: Paths, lookup: impl Fn(&'static str) -> Option<String>) -> Result<Self, SettingsError> {
         let required = |name| lookup(name).ok_or(SettingsError::Missing(name));
         Ok(Self {
@@ -108,10 +111,10 @@ impl Settings {
     }
 }
 
-/// The deadline in this process's environment.
+/// Reads the deadline of `certmint-fetch wait` from the value of its variable.
 ///
 /// # Errors
-/// When it is no number of seconds.
+/// When the value is not a positive number of seconds.
 pub fn parse_deadline(value: Option<String>) -> Result<Duration, SettingsError> {
     let Some(value) = value else {
         return Ok(Duration::from_secs(pod_layout::DEFAULT_DEADLINE_SECONDS.into()));
@@ -134,22 +137,22 @@ fn parse_cluster_domain(value: String) -> Result<DnsName, SettingsError> {
     value.parse().map_err(|_| invalid(pod_layout::ENV_CLUSTER_DOMAIN, value, "a DNS name like cluster.local"))
 }
 
-/// Nobody but the owner ever writes, nothing is executable, and the owner can read.
+/// Reads a mode with which the owner can read, only the owner can write, and no user can execute.
 fn parse_file_mode(value: String) -> Result<u32, SettingsError> {
     let mode = u32::from_str_radix(&value, 8).ok().filter(|mode| mode & !0o644 == 0 && mode & 0o400 != 0);
     mode.ok_or_else(|| invalid(pod_layout::ENV_FILE_MODE, value, "an octal mode like 0440"))
 }
 
 fn invalid(name: &'static str, value: String, expected: &'static str) -> SettingsError {
-    SettingsError::Invalid { name, value: certmint_contract::excerpt(&value), expected }
+    SettingsError::Invalid { name, value: excerpt(&value), expected }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn settings_with(name: &'static str, value: Option<&str>) -> Result<Settings, SettingsError> {
-        Settings::new(Paths::below(Path::new("/")), |asked| match asked {
+    fn settings_with(name: &'static str, value: Option<&str>) -> Result<FetchSettings, SettingsError> {
+        FetchSettings::new(Paths::below(Path::new("/")), |asked| match asked {
             asked if asked == name => value.map(str::to_owned),
             pod_layout::ENV_API => Some("https://certmint-controller.certmint-system.svc:8443".into()),
             pod_layout::ENV_TRUST_BUNDLE => Some("roots".into()),
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_webhook_writes_is_read() {
+    fn reads_what_the_webhook_writes() {
         let settings = settings_with("", None).unwrap();
         assert_eq!(settings.file_mode, 0o440);
         assert_eq!(settings.cluster_domain, None);
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_names_the_variable() {
+    fn an_invalid_value_names_its_variable() {
         for (name, value) in [
             (pod_layout::ENV_API, None),
             (pod_layout::ENV_API, Some("http://plain:80")),

@@ -1,73 +1,76 @@
-//! How the main process tells `certmint-fetch wait` where it stands.
+//! The state file, by which the main process reports its progress to `certmint-fetch wait`.
 //!
-//! A file in the tmpfs volume, which outlives the container, so it must show whose run it speaks of: the
-//! main process holds an exclusive lock on it for as long as it lives, and the kernel lets go when it dies.
-//! A file that nobody locks is a leftover. That needs neither pids, which mean nothing across restarts, nor
-//! clocks.
+//! The file is in the tmpfs volume, which survives a restart of the container. So a reader must know whether the process
+//! that wrote the file still runs. That process holds an exclusive lock on the file, and the kernel releases the lock when
+//! the process ends. A file without a lock is a leftover. Process ids and clocks would not do: after a restart they have
+//! another meaning.
 
-use crate::publication::PublishError;
-use certmint_contract::issuance::Failure;
-use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// The file, beside the certificate's.
-const STATE_FILE: &str = ".state";
-/// Its next content, before it takes its place.
-const STATE_FILE_NEXT: &str = ".state-next";
+use certmint_contract::issuance::Failure;
+use serde::{Deserialize, Serialize};
 
-/// Where a run of the fetcher stands.
+use crate::volume::PublishError;
+
+/// Name of the state file in the tmpfs volume.
+const STATE_FILE: &str = ".state";
+/// Name of the next state file before a rename puts it in the place of [`STATE_FILE`].
+const NEXT_STATE_FILE: &str = ".state-next";
+
+/// Progress of the main process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Progress {
-    /// No certificate yet; the last failure, when there was one.
+    /// The process tries to get a certificate. Contains the last failure, if an attempt failed.
     Acquiring(Option<Failure>),
     /// The files are in place.
     Published,
-    /// This run has given up.
+    /// The process ends because of this failure.
     Failed(Failure),
 }
 
-/// The main process's side.
+/// State file of the process that runs.
 #[derive(Debug)]
 pub struct StateFile {
     dir: PathBuf,
-    /// Held for its lock only.
-    current: Option<File>,
+    /// Open file, whose lock shows that the process runs.
+    locked: Option<File>,
 }
 
 impl StateFile {
-    /// A state of the run that begins now, in `dir`.
+    /// Creates a state without a file; [`Self::record`] writes the file into `dir`.
+    #[must_use]
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), current: None }
+        Self { dir: dir.to_owned(), locked: None }
     }
 
-    /// Makes `progress` what [`observe`] sees from now on.
+    /// Writes `progress`, which [`read_progress`] returns from then on.
     ///
     /// # Errors
-    /// When the volume cannot be written; the former progress still stands.
+    /// When the volume cannot be written. Then the former progress stays.
     pub fn record(&mut self, progress: &Progress) -> Result<(), PublishError> {
         self.replace(progress).map_err(|source| PublishError::new(&self.dir.join(STATE_FILE), source))
     }
 
     fn replace(&mut self, progress: &Progress) -> io::Result<()> {
-        let next = self.dir.join(STATE_FILE_NEXT);
+        let next = self.dir.join(NEXT_STATE_FILE);
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-        // Locked before it is seen: nobody ever finds a live run's file unlocked.
+        // The lock comes before the rename, so that a reader never finds the file of a running process without a lock.
         file.try_lock()?;
         file.write_all(&serde_json::to_vec(progress)?)?;
         fs::rename(&next, self.dir.join(STATE_FILE))?;
-        self.current = Some(file);
+        self.locked = Some(file);
         Ok(())
     }
 }
 
-/// What the run that is alive now has recorded; `None` while there is none.
+/// Reads the progress of the main process that runs now. Returns `None` if no such process has written one.
 ///
 /// # Errors
-/// When the file is there and cannot be read.
-pub fn observe(dir: &Path) -> io::Result<Option<Progress>> {
+/// When the state file exists and cannot be read.
+pub fn read_progress(dir: &Path) -> io::Result<Option<Progress>> {
     let mut file = match File::open(dir.join(STATE_FILE)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -89,16 +92,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_living_run_is_seen() {
+    fn reads_the_progress_of_a_running_process_only() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(observe(dir.path()).unwrap(), None);
+        assert_eq!(read_progress(dir.path()).unwrap(), None);
         let mut state = StateFile::new(dir.path());
-        assert_eq!(observe(dir.path()).unwrap(), None);
+        assert_eq!(read_progress(dir.path()).unwrap(), None);
         for progress in [Progress::Acquiring(None), Progress::Published] {
             state.record(&progress).unwrap();
-            assert_eq!(observe(dir.path()).unwrap(), Some(progress));
+            assert_eq!(read_progress(dir.path()).unwrap(), Some(progress));
         }
         drop(state);
-        assert_eq!(observe(dir.path()).unwrap(), None, "what an earlier run published does not count");
+        assert_eq!(
+            read_progress(dir.path()).unwrap(),
+            None,
+            "the file of a process that ended does not count"
+        );
     }
 }

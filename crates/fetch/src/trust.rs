@@ -1,26 +1,26 @@
-//! The roots this pod takes as given.
+//! The trust anchors of this pod: the roots that certmint-fetch accepts.
 //!
-//! Whoever may write Secrets in the pod's namespace may put another CA's bundle into the workload's Secret, and
-//! a verification against the bundle's own roots would be content with it; adding a root of one's own to
-//! the genuine ones would be enough to pose as any peer. So the Secret is never where a root comes from:
+//! A user who may write Secrets in the pod's namespace could put the bundle of another CA into the workload's Secret, or add
+//! a root to the genuine ones. A verification against the roots in the bundle itself would accept both, and the added root
+//! would be enough to impersonate every peer. So certmint-fetch never takes a root from the Secret:
 //!
-//! - At first start the roots are those that the webhook injected into the pod's environment.
-//! - A Secret is believed when every root in it is known here. That is the common case and needs no network.
-//! - A root that is not known comes from the issuance API only, over TLS that the known roots vouch for.
-//!   This is how a new root gets in during a rotation, before the old one goes.
-//! - What has been published takes the place of what was injected, so that a retired root is trusted no
-//!   longer. The volume is ours alone to write, and it is as old as the pod or younger.
+//! - At first start, the trust anchors are the roots that the webhook injected into the pod's environment.
+//! - A Secret is accepted if all its roots are trust anchors. That is the common case, and it needs no network.
+//! - An unknown root is accepted from the issuance API only, over TLS that is verified against the trust anchors. This is
+//!   how a pod learns a new root during a rotation, before the old root goes.
+//! - The roots of a published bundle replace the injected ones, so that a retired root is not trusted any more. Only
+//!   certmint-fetch writes that volume, and the volume is never older than the pod.
 //!
-//! A pod that comes back after a reboot of its node has lost what was published and begins again with the
-//! injected roots: if they all have been retired since, it must be created anew, and says so.
+//! A pod loses the published files when its node reboots, and then starts with the injected roots. If all of them have
+//! been retired since, certmint-fetch reports that the pod must be recreated.
 
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-/// The roots, each as DER.
+/// Roots that certmint-fetch accepts, as DER.
 #[derive(Clone, Debug)]
 pub struct TrustAnchors(Vec<CertificateDer<'static>>);
 
-/// The text holds no roots.
+/// The text contains no usable roots.
 #[derive(Debug, thiserror::Error)]
 #[error("{place} holds no PEM certificates{why}; delete the pod to have it injected again")]
 pub struct TrustError {
@@ -29,10 +29,10 @@ pub struct TrustError {
 }
 
 impl TrustAnchors {
-    /// The roots in `pem`, which came from `place`.
+    /// Reads the roots in `pem`. `place` names the source in errors.
     ///
     /// # Errors
-    /// When there is none, or one is damaged.
+    /// When there is no root, or one cannot be decoded.
     pub fn from_pem(pem: &str, place: &'static str) -> Result<Self, TrustError> {
         let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
         match parsed {
@@ -42,12 +42,13 @@ impl TrustAnchors {
         }
     }
 
-    /// The roots as DER.
+    /// Iterates over the roots, as DER.
     pub fn roots(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(AsRef::as_ref)
     }
 
-    /// Whether every root of `other` is one of these.
+    /// Returns whether these include every root of `other`.
+    #[must_use]
     pub fn include(&self, other: &Self) -> bool {
         other.0.iter().all(|root| self.0.contains(root))
     }
@@ -62,14 +63,14 @@ mod tests {
     }
 
     #[test]
-    fn one_unknown_root_is_one_too_many() {
+    fn a_single_unknown_root_is_not_included() {
         assert!(anchors(b"ab").include(&anchors(b"ba")));
         assert!(anchors(b"ab").include(&anchors(b"a")));
         assert!(!anchors(b"a").include(&anchors(b"ab")));
     }
 
     #[test]
-    fn no_roots_are_an_error() {
+    fn a_text_without_roots_is_an_error() {
         for pem in ["", "banana", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"] {
             assert!(TrustAnchors::from_pem(pem, "CERTMINT_TRUST_BUNDLE").is_err(), "{pem}");
         }

@@ -1,49 +1,48 @@
-//! `certmint-fetch wait`: holds back everything that starts after our container. It is the container's startupProbe,
-//! which the kubelet repeats until it succeeds, also after a restart of the kubelet or of the container runtime.
+//! The command `certmint-fetch wait`: the startupProbe of the container.
+//!
+//! The kubelet starts nothing after the container before this command succeeds. It repeats the command until then, also
+//! after a restart of the kubelet or of the container runtime.
 
-use crate::probe::Waiting;
-use crate::state::{Progress, observe};
-use certmint_contract::{ErrorCode, issuance::Failure};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The shortest and the longest pause between two looks, each of which costs some microseconds: the app's start
-/// waits for the first ones, and a wait that has become long needs no more than a few looks a second.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+use certmint_contract::issuance::Failure;
 
-/// Returns once the run that is alive has its files in place.
+use crate::error::deadline_exceeded;
+use crate::probe::WaitMarker;
+use crate::state::{Progress, read_progress};
+
+/// Shortest interval between two reads of the state file. The start of the app waits for the first reads.
+const MIN_READ_INTERVAL: Duration = Duration::from_millis(1);
+/// Longest interval between two reads of the state file. Each read costs some microseconds.
+const MAX_READ_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Waits until the main process of the container has put the files in place.
 ///
 /// # Errors
-/// What the main process gave up on, or [`ErrorCode::DeadlineExceeded`] with the last cause it met.
-pub fn wait(tls_dir: &Path, deadline: Duration) -> Result<(), Failure> {
-    let began = Instant::now();
-    // Where the volume cannot be written, as in the container of a test that only looks, nobody needs to be told.
-    let _waiting = Waiting::begin(tls_dir);
-    let mut last = "the main process of this container has not started".to_owned();
+/// The failure that ended the main process, or `DeadlineExceeded` with the last cause.
+pub fn wait_for_files(tls_dir: &Path, deadline: Duration) -> Result<(), Failure> {
+    let start = Instant::now();
+    // An error is ignored: if this process cannot write the volume, no main process relies on the marker.
+    let _marker = WaitMarker::create(tls_dir);
+    let mut last_cause = "the main process of this container has not started".to_owned();
     loop {
-        match observe(tls_dir) {
+        match read_progress(tls_dir) {
             Ok(Some(Progress::Published)) => return Ok(()),
             Ok(Some(Progress::Failed(failure))) => return Err(failure),
-            Ok(Some(Progress::Acquiring(Some(failure)))) => last = failure.to_string(),
-            Ok(Some(Progress::Acquiring(None))) => last = "the first attempt has not ended".to_owned(),
+            Ok(Some(Progress::Acquiring(Some(failure)))) => last_cause = failure.to_string(),
+            Ok(Some(Progress::Acquiring(None))) => {
+                last_cause = "the first attempt has not ended".to_owned();
+            }
             Ok(None) => {}
-            Err(error) => last = format!("{} cannot be read: {error}", tls_dir.display()),
+            Err(error) => last_cause = format!("{} cannot be read: {error}", tls_dir.display()),
         }
-        let elapsed = began.elapsed();
+        let elapsed = start.elapsed();
         if elapsed >= deadline {
-            return Err(deadline_exceeded(deadline, &last));
+            return Err(deadline_exceeded(deadline, &last_cause));
         }
-        // A tenth of the time waited so far: the wait is never prolonged by more than that.
-        std::thread::sleep((elapsed / 10).clamp(PAUSES.0, PAUSES.1).min(deadline - elapsed));
-    }
-}
-
-fn deadline_exceeded(deadline: Duration, last: &str) -> Failure {
-    Failure {
-        code: ErrorCode::DeadlineExceeded,
-        message: format!(
-            "no certificate within {} seconds; the last cause was: {last}. The container certmint goes on trying, and the pod starts as soon as it has one",
-            deadline.as_secs()
-        ),
+        // A tenth of the time waited so far, so that the interval adds at most a tenth to the wait.
+        let interval = (elapsed / 10).clamp(MIN_READ_INTERVAL, MAX_READ_INTERVAL);
+        std::thread::sleep(interval.min(deadline - elapsed));
     }
 }

@@ -1,11 +1,11 @@
-//! The fetcher as a process, in a directory that looks like its container, with real sockets, files and signals.
+//! Runs certmint-fetch as a process, in a directory with the layout of its container, with real sockets, files and signals.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails a test")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod acquire;
 mod clock;
 mod fixtures;
 mod publication;
 mod reload;
-mod sidecar;
+mod renewal;
 mod wait;

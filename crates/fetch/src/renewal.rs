@@ -1,0 +1,216 @@
+//! The loop after the first certificate: watches the Secret, asks the issuance API when a renewal is overdue, and runs the
+//! reload hook.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use certmint_certificates::LeafFacts;
+use certmint_contract::{Reload, lifetime, rfc3339};
+use time::OffsetDateTime;
+
+use crate::delivery::{Delivery, DeliveryOutcome};
+use crate::error::FetchError;
+use crate::reload;
+use crate::report::Reporter;
+use crate::settings::FetchSettings;
+use crate::volume;
+
+/// Interval of the loop. Each iteration costs a `readlink`. The kubelet updates the volume about once a minute.
+const LOOP_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time that the loop waits for a renewed certificate in the volume, after the renewal was due, before it asks
+/// the API: the kubelet's sync interval of a minute, and its cache. [`RenewalSchedule`] waits less for a short lifetime.
+const MAX_GRACE: Duration = Duration::from_secs(90);
+/// Shortest such time, so that a very short lifetime does not cause a busy loop.
+const MIN_GRACE: Duration = Duration::from_millis(100);
+/// Delay after the first failure of the reload hook. It doubles with each failure.
+const MIN_RELOAD_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Longest delay between two runs of the reload hook. The loop retries until the hook succeeds or a newer certificate
+/// arrives, because an app that is never informed uses its certificate until it expires.
+const MAX_RELOAD_RETRY_DELAY: Duration = Duration::from_secs(60);
+
+/// Keeps the published bundle up to date.
+#[derive(Debug)]
+pub struct RenewalLoop<'a> {
+    settings: &'a FetchSettings,
+    delivery: Delivery<'a>,
+    reporter: &'a mut Reporter,
+    /// Version of the Secret volume that was read last.
+    seen_version: Option<PathBuf>,
+    schedule: RenewalSchedule,
+    pending_reload: Option<PendingReload<'a>>,
+}
+
+/// Times at which the loop asks the issuance API.
+#[derive(Debug)]
+struct RenewalSchedule {
+    ask_at: OffsetDateTime,
+    /// Delays between two requests.
+    delays: ExponentialBackoff,
+}
+
+/// Reload hook that has not succeeded yet.
+#[derive(Debug)]
+struct PendingReload<'a> {
+    hook: &'a Reload,
+    next_run: Instant,
+    /// Delays between two runs.
+    delays: ExponentialBackoff,
+}
+
+impl<'a> RenewalLoop<'a> {
+    /// Creates the loop for the bundle that `delivery` has published. `now` is the present time.
+    pub fn new(
+        settings: &'a FetchSettings,
+        delivery: Delivery<'a>,
+        reporter: &'a mut Reporter,
+        now: OffsetDateTime,
+    ) -> Self {
+        let schedule = RenewalSchedule::after(delivery.facts(), now);
+        let mut renewal =
+            Self { settings, delivery, reporter, seen_version: None, schedule, pending_reload: None };
+        renewal.schedule_reload();
+        renewal
+    }
+
+    /// Runs until a signal ends the process.
+    pub fn run(mut self) -> ! {
+        loop {
+            self.check_secret(OffsetDateTime::now_utc());
+            self.ask_api_if_overdue(OffsetDateTime::now_utc());
+            self.reload_if_due();
+            std::thread::sleep(LOOP_INTERVAL);
+        }
+    }
+
+    fn check_secret(&mut self, now: OffsetDateTime) {
+        let version = volume::current_version(&self.settings.paths.secret_dir);
+        if version == self.seen_version {
+            return;
+        }
+        match self.delivery.take_from_secret(now) {
+            Ok(DeliveryOutcome::Published) => self.after_publication(now),
+            Ok(DeliveryOutcome::Unchanged) => {
+                self.reporter.info("the workload's Secret holds nothing newer than what is in place");
+            }
+            Ok(DeliveryOutcome::Absent) => {
+                self.reporter.info("the workload's Secret is not there; what is in place stays");
+            }
+            // The version does not count as seen, so that the next iteration retries: the volume may have free space then.
+            Err(error @ FetchError::Publish(_)) => return self.reporter.failure(&error.to_failure()),
+            Err(error) => {
+                // Only the issuance API may introduce a root.
+                if matches!(error, FetchError::UnknownRoot) {
+                    self.schedule.ask_at = now;
+                }
+                self.reporter.failure(&error.to_failure());
+            }
+        }
+        self.seen_version = version;
+    }
+
+    fn ask_api_if_overdue(&mut self, now: OffsetDateTime) {
+        if now < self.schedule.ask_at {
+            return;
+        }
+        self.schedule.postpone(now);
+        match self.delivery.take_from_api(now) {
+            Ok(DeliveryOutcome::Published) => self.after_publication(now),
+            Ok(_) => self.reporter.failure(&FetchError::Overdue.to_failure()),
+            Err(error) => self.reporter.failure(&error.to_failure()),
+        }
+    }
+
+    fn after_publication(&mut self, now: OffsetDateTime) {
+        self.reporter.recovered();
+        if let Some(facts) = self.delivery.facts() {
+            self.reporter.info(&published_message(facts));
+        }
+        self.schedule = RenewalSchedule::after(self.delivery.facts(), now);
+        self.schedule_reload();
+    }
+
+    fn schedule_reload(&mut self) {
+        let is_due = reload::is_due(&self.settings.paths.tls_dir);
+        self.pending_reload = self.settings.reload.as_ref().filter(|_| is_due).map(PendingReload::new);
+    }
+
+    fn reload_if_due(&mut self) {
+        let Some(pending) = self.pending_reload.as_mut().filter(|pending| Instant::now() >= pending.next_run)
+        else {
+            return;
+        };
+        match reload::run(pending.hook) {
+            Ok(()) => {
+                self.reporter.recovered();
+                self.reporter.info(&format!("the app was told by {}", pending.hook));
+            }
+            Err(error) => {
+                self.reporter.failure(&FetchError::from(error).to_failure());
+                pending.next_run = Instant::now() + pending.delays.next().unwrap_or(MAX_RELOAD_RETRY_DELAY);
+                return;
+            }
+        }
+        reload::clear_due(&self.settings.paths.tls_dir);
+        self.pending_reload = None;
+    }
+}
+
+/// Returns the log line about the published certificate.
+#[must_use]
+pub fn published_message(facts: &LeafFacts) -> String {
+    let end = rfc3339(facts.not_after);
+    format!("certificate {} of {} is in place, valid until {end}", facts.serial, facts.spiffe_id)
+}
+
+impl RenewalSchedule {
+    /// Schedule for the published certificate. The first request is due when the latest controller would have renewed the
+    /// certificate, plus a grace period for the Secret volume. That period is at most a twentieth of the lifetime, and
+    /// jitter keeps the replicas of a workload from asking at the same time.
+    fn after(facts: Option<&LeafFacts>, now: OffsetDateTime) -> Self {
+        let (due, lifetime) = facts.map_or((now, time::Duration::ZERO), |facts| {
+            let issued = facts.not_before + lifetime::BACKDATE;
+            (lifetime::renew_at(facts.not_before, facts.not_after, 0), facts.not_after - issued)
+        });
+        let twentieth = Duration::try_from(lifetime).unwrap_or_default() / 20;
+        let grace = twentieth.clamp(MIN_GRACE, MAX_GRACE);
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(grace / 2)
+            .with_max_delay(grace)
+            .with_jitter()
+            .without_max_times();
+        let mut schedule = Self { ask_at: due, delays: delays.build() };
+        schedule.postpone(due);
+        schedule
+    }
+
+    fn postpone(&mut self, from: OffsetDateTime) {
+        self.ask_at = from + self.delays.next().unwrap_or(MAX_GRACE);
+    }
+}
+
+impl<'a> PendingReload<'a> {
+    fn new(hook: &'a Reload) -> Self {
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(MIN_RELOAD_RETRY_DELAY)
+            .with_max_delay(MAX_RELOAD_RETRY_DELAY)
+            .without_max_times();
+        Self { hook, next_run: Instant::now(), delays: delays.build() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_a_reload_hook_forever_and_at_least_once_a_minute() {
+        let hook = "http://127.0.0.1:9999/reload".parse().unwrap();
+        let delays: Vec<_> = PendingReload::new(&hook).delays.take(10_000).collect();
+        assert_eq!(delays.len(), 10_000);
+        assert_eq!(delays.first(), Some(&MIN_RELOAD_RETRY_DELAY));
+        assert!(delays.iter().all(|delay| *delay <= MAX_RELOAD_RETRY_DELAY), "{delays:?}");
+        let first_five: Duration = delays.iter().take(5).sum();
+        assert_eq!(first_five, Duration::from_secs(31), "the app may take a while to start");
+    }
+}
