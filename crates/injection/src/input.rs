@@ -1,13 +1,14 @@
-//! The few fields of Kubernetes objects that decide about a patch, borrowed from the object's text.
+//! The fields of Kubernetes objects that the webhook reads, borrowed from the text of the object.
 
-use crate::json::{List, OwnEntries, Text, WithSource};
 use certmint_contract::ownership::{TEMPLATE_HASH_LABEL, controlling_workload, workload_of_pod};
 use certmint_contract::{WorkloadKind, WorkloadRef, keys};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-/// Any object: its metadata, and the rest unread.
+use crate::json::{List, OwnEntries, Text, WithSource};
+
+/// Object of any kind, with its `spec` as text.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Object<'a> {
     #[serde(borrow)]
@@ -16,7 +17,7 @@ pub(crate) struct Object<'a> {
     pub(crate) spec: Option<&'a RawValue>,
 }
 
-/// `metadata`. A map that is not there, and so cannot be added to, is `None`.
+/// `metadata` of an object. A map is `None` if the object lacks it; then a patch must create the map.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metadata<'a> {
@@ -44,33 +45,35 @@ pub(crate) struct OwnerReference<'a> {
 }
 
 impl<'a> Metadata<'a> {
+    /// Returns the owner that controls the object.
     pub(crate) fn controller(&self) -> Option<&OwnerReference<'a>> {
         self.owner_references.as_deref()?.iter().find(|owner| owner.controller == Some(true))
     }
 
-    /// Whether a workload controls the object of that kind, which then is no workload of its own.
+    /// Returns whether a workload controls this object of that kind. Then the object is not a workload of its own.
     pub(crate) fn is_controlled_by_workload(&self, kind: WorkloadKind) -> bool {
         let owner = self.controller();
         owner.is_some_and(|owner| controlling_workload(kind, &owner.api_version, &owner.kind).is_some())
     }
 
-    /// The workload that a pod with this metadata belongs to; `None` when the pod is a workload of its own.
+    /// Returns the workload that controls a pod with this metadata. Returns `None` for a standalone pod.
     pub(crate) fn workload_of_pod(&self) -> Option<WorkloadRef> {
         let owner = self.controller()?;
-        let (hash, stamp) = (self.label(TEMPLATE_HASH_LABEL), self.stamp());
-        workload_of_pod(&owner.api_version, &owner.kind, &owner.name, hash, stamp.as_ref())
+        let (hash, recorded) = (self.label(TEMPLATE_HASH_LABEL), self.recorded_workload());
+        workload_of_pod(&owner.api_version, &owner.kind, &owner.name, hash, recorded.as_ref())
     }
 
-    /// The owner that the stamp on a template names, when an object of that kind can have such an owner. Anything
-    /// else in a stamp means nothing: templates are copied by hand, too.
-    pub(crate) fn stamped_owner(&self, kind: WorkloadKind) -> Option<WorkloadRef> {
+    /// Returns the owner in the annotation `workload` of a template, if an object of that kind can have such an owner.
+    /// Other owners are ignored, because users copy templates between workloads.
+    pub(crate) fn recorded_owner(&self, kind: WorkloadKind) -> Option<WorkloadRef> {
         let is_possible = |owner: &WorkloadRef| {
             controlling_workload(kind, owner.kind.api_version(), owner.kind.as_str()).is_some()
         };
-        self.stamp().filter(is_possible)
+        self.recorded_workload().filter(is_possible)
     }
 
-    fn stamp(&self) -> Option<WorkloadRef> {
+    /// Returns the workload in the annotation `workload`, which the webhook writes.
+    fn recorded_workload(&self) -> Option<WorkloadRef> {
         self.annotation(keys::WORKLOAD)?.parse().ok()
     }
 
@@ -104,6 +107,7 @@ struct UpdateStrategy<'a> {
 }
 
 impl WorkloadSpec<'_> {
+    /// Returns whether `updateStrategy` is `OnDelete`.
     pub(crate) fn updates_on_delete(&self) -> bool {
         self.update_strategy.as_ref().and_then(|strategy| strategy.kind.as_deref()) == Some("OnDelete")
     }
@@ -144,7 +148,7 @@ pub(crate) struct PodSpec<'a> {
     #[serde(rename = "hostPID")]
     pub(crate) host_pid: Option<bool>,
     pub(crate) share_process_namespace: Option<bool>,
-    /// For the pod as a whole (KEP-2837).
+    /// Resources of the pod as a whole (KEP-2837).
     #[serde(borrow)]
     pub(crate) resources: Option<Resources<'a>>,
     #[serde(borrow)]
@@ -154,6 +158,7 @@ pub(crate) struct PodSpec<'a> {
 }
 
 impl PodSpec<'_> {
+    /// Returns whether the pod is for Windows nodes.
     pub(crate) fn is_windows(&self) -> bool {
         let selected = self.node_selector.as_ref().and_then(|selector| selector.os.as_deref());
         self.os.as_ref().map(|os| &*os.name).or(selected) == Some("windows")
@@ -196,7 +201,7 @@ pub(crate) struct Container<'a> {
 }
 
 impl Container<'_> {
-    /// An init container that stays (KEP-753).
+    /// Returns whether an init container is a native sidecar (KEP-753).
     pub(crate) fn is_sidecar(&self) -> bool {
         self.restart_policy.as_deref() == Some("Always")
     }
@@ -209,7 +214,8 @@ impl Container<'_> {
         self.resources.as_ref()?.limits.as_ref()
     }
 
-    /// CPU and memory limited, and requested to the same amount or, by default, the limit.
+    /// Returns whether CPU and memory have limits, and requests of the same amount. Without a request, the limit is the
+    /// request.
     pub(crate) fn is_guaranteed(&self) -> bool {
         let Some(Resources { limits: Some(limits), requests }) = &self.resources else { return false };
         let requests = requests.as_ref();
@@ -238,14 +244,14 @@ pub(crate) struct VolumeMount<'a> {
 }
 
 impl VolumeMount<'_> {
-    /// The whole volume, not a part of it.
+    /// Returns whether the mount shows the whole volume and not a sub path.
     pub(crate) fn is_whole(&self) -> bool {
         let is_empty = |path: &Option<Text<'_>>| path.as_deref().unwrap_or_default().is_empty();
         is_empty(&self.sub_path) && is_empty(&self.sub_path_expr)
     }
 }
 
-/// A pod's `securityContext` (`fsGroup`) or a container's (`capabilities`): who it runs as.
+/// `securityContext` of a pod (with `fsGroup`) or of a container (with `capabilities`).
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SecurityContext<'a> {
@@ -257,16 +263,19 @@ pub(crate) struct SecurityContext<'a> {
 }
 
 impl SecurityContext<'_> {
-    /// Root then needs a file's mode to read it, as anyone does (CAP_DAC_OVERRIDE of capabilities(7)).
+    /// Returns whether root needs the permission of the file mode to read a file (CAP_DAC_OVERRIDE in capabilities(7)).
     pub(crate) fn drops_dac_override(&self) -> bool {
-        let drop = self.capabilities.as_ref().and_then(|capabilities| capabilities.drop.as_deref());
-        drop.unwrap_or_default().iter().any(|name| matches!(&**name, "ALL" | "DAC_OVERRIDE"))
+        self.drops("DAC_OVERRIDE")
     }
 
-    /// Root can then not become another user (CAP_SETUID of capabilities(7)).
+    /// Returns whether root cannot become another user (CAP_SETUID in capabilities(7)).
     pub(crate) fn drops_setuid(&self) -> bool {
+        self.drops("SETUID")
+    }
+
+    fn drops(&self, capability: &str) -> bool {
         let drop = self.capabilities.as_ref().and_then(|capabilities| capabilities.drop.as_deref());
-        drop.unwrap_or_default().iter().any(|name| matches!(&**name, "ALL" | "SETUID"))
+        drop.unwrap_or_default().iter().any(|name| **name == *"ALL" || **name == *capability)
     }
 }
 
@@ -284,7 +293,7 @@ pub(crate) struct Resources<'a> {
     pub(crate) requests: Option<Quantities<'a>>,
 }
 
-/// The API server spells quantities canonically, so equal amounts are equal texts.
+/// Amounts of resources. The API server writes quantities in a canonical form, so that equal amounts are equal texts.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Quantities<'a> {
     #[serde(borrow)]

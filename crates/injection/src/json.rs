@@ -1,17 +1,19 @@
-//! Reading JSON without owning it: what is borrowed costs nothing, what is unknown is passed over.
+//! Reads JSON without copying it: strings are borrowed, and unknown fields are skipped.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use certmint_contract::keys;
 use certmint_contract::ownership::TEMPLATE_HASH_LABEL;
 use certmint_contract::pod_layout::SAFE_TO_EVICT_VOLUMES;
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
-use std::fmt;
-use std::marker::PhantomData;
-use std::ops::Deref;
 
-/// A string, borrowed unless it has escapes.
+/// String, borrowed unless it contains escapes.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -23,27 +25,28 @@ impl Deref for Text<'_> {
     }
 }
 
-/// Of a map of labels or annotations, what stands under our prefix, and what we read of others'.
+/// Labels or annotations under Certmint's prefix, and the foreign ones in [`FOREIGN_KEYS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OwnEntries<'a>(Vec<(Text<'a>, Text<'a>)>);
 
 impl OwnEntries<'_> {
+    /// Returns the value of a key.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find_map(|(found, value)| (&**found == key).then_some(&**value))
     }
 
-    /// What stands under our prefix.
+    /// Iterates over the entries under Certmint's prefix.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value)).filter(|(key, _)| is_ours(key))
+        self.0.iter().map(|(key, value)| (&**key, &**value)).filter(|(key, _)| is_own(key))
     }
 }
 
-/// The annotations and labels of others that say something about a pod.
-const READ_FOREIGN_KEYS: [&str; 4] =
+/// Foreign labels and annotations that influence the injection.
+const FOREIGN_KEYS: [&str; 4] =
     [crate::pod::MIRROR, crate::pod::LIMIT_RANGER, TEMPLATE_HASH_LABEL, SAFE_TO_EVICT_VOLUMES];
 
-fn is_ours(key: &str) -> bool {
-    key.starts_with(certmint_contract::keys::PREFIX)
+fn is_own(key: &str) -> bool {
+    key.starts_with(keys::PREFIX)
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for OwnEntries<'a> {
@@ -58,20 +61,20 @@ impl<'de: 'a, 'a> Deserialize<'de> for OwnEntries<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OwnEntries<'a>, A::Error> {
-                let mut ours = Vec::new();
+                let mut entries = Vec::new();
                 while let Some(key) = map.next_key::<Text<'a>>()? {
-                    if is_ours(&key) || READ_FOREIGN_KEYS.contains(&&*key) {
-                        if ours.len() == MAX_LIST_ENTRIES {
+                    if is_own(&key) || FOREIGN_KEYS.contains(&&*key) {
+                        if entries.len() == MAX_LIST_ENTRIES {
                             return Err(A::Error::custom(format_args!(
                                 "more than {MAX_LIST_ENTRIES} keys of ours"
                             )));
                         }
-                        ours.push((key, map.next_value()?));
+                        entries.push((key, map.next_value()?));
                     } else {
                         map.next_value::<IgnoredAny>()?;
                     }
                 }
-                Ok(OwnEntries(ours))
+                Ok(OwnEntries(entries))
             }
         }
 
@@ -79,11 +82,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for OwnEntries<'a> {
     }
 }
 
-/// A list of at most [`MAX_LIST_ENTRIES`] entries, so that 3 MiB of `{},{},…` do not become 100.
+/// List of at most [`MAX_LIST_ENTRIES`] entries. Without the limit, 3 MiB of `{},{},…` would occupy 100 MiB.
 #[derive(Clone, Debug)]
 pub(crate) struct List<T>(Vec<T>);
 
-/// Far beyond what any real pod has of containers, volumes, mounts or keys of ours.
+/// Maximum number of containers, volumes, mounts or own keys. No real pod has nearly as many.
 const MAX_LIST_ENTRIES: usize = 1000;
 
 impl<T> Deref for List<T> {
@@ -120,11 +123,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
     }
 }
 
-/// The longest text of one entry that is read whole, in bytes: far beyond what a container of ours or one of its
-/// volumes takes. A tree of values can take thirty times its text.
-const MAX_WHOLE_BYTES: usize = 128 * 1024;
+/// Maximum length in bytes of a text that [`WithSource::full_value`] parses: more than a fetch container or an injected
+/// volume has. A tree of values can occupy thirty times the memory of its text.
+const MAX_FULL_VALUE_BYTES: usize = 128 * 1024;
 
-/// A view together with the text it was read from.
+/// View of some fields, together with the text that it was read from.
 #[derive(Clone, Debug)]
 pub(crate) struct WithSource<'a, T> {
     pub(crate) view: T,
@@ -132,15 +135,15 @@ pub(crate) struct WithSource<'a, T> {
 }
 
 impl<T> WithSource<'_, T> {
-    /// Whether everything `desired` says is so already; more may be said.
-    pub(crate) fn holds(&self, desired: &impl Serialize) -> bool {
+    /// Returns whether the text has all fields of `desired` with the same values. It may have more fields.
+    pub(crate) fn contains(&self, desired: &impl Serialize) -> bool {
         let desired = serde_json::to_value(desired);
-        self.whole().is_some_and(|actual| desired.is_ok_and(|desired| holds(&actual, &desired)))
+        self.full_value().is_some_and(|actual| desired.is_ok_and(|desired| contains(&actual, &desired)))
     }
 
-    /// All that it says; `None` when that is too long to be read.
-    pub(crate) fn whole(&self) -> Option<Value> {
-        if self.text.len() > MAX_WHOLE_BYTES { None } else { serde_json::from_str(self.text).ok() }
+    /// Parses all fields of the text. Returns `None` if the text is longer than [`MAX_FULL_VALUE_BYTES`].
+    pub(crate) fn full_value(&self) -> Option<Value> {
+        if self.text.len() > MAX_FULL_VALUE_BYTES { None } else { serde_json::from_str(self.text).ok() }
     }
 }
 
@@ -152,15 +155,17 @@ impl<'de: 'a, 'a, T: Deserialize<'a>> Deserialize<'de> for WithSource<'a, T> {
     }
 }
 
-/// The API server fills in defaults and its own plugins add environment and mounts to every container
-/// between two calls of the webhook: that is no reason to patch again.
-pub(crate) fn holds(actual: &Value, desired: &Value) -> bool {
+/// Returns whether `actual` has everything in `desired`.
+///
+/// Between two calls of the webhook, the API server fills in defaults, and its plugins add variables and mounts to every
+/// container. These additions are not a reason for another patch.
+pub(crate) fn contains(actual: &Value, desired: &Value) -> bool {
     match (actual, desired) {
-        (Value::Object(actual), Value::Object(desired)) => {
-            desired.iter().all(|(key, desired)| actual.get(key).is_some_and(|actual| holds(actual, desired)))
-        }
+        (Value::Object(actual), Value::Object(desired)) => desired
+            .iter()
+            .all(|(key, desired)| actual.get(key).is_some_and(|actual| contains(actual, desired))),
         (Value::Array(actual), Value::Array(desired)) if desired.iter().all(Value::is_object) => {
-            desired.iter().all(|desired| actual.iter().any(|actual| holds(actual, desired)))
+            desired.iter().all(|desired| actual.iter().any(|actual| contains(actual, desired)))
         }
         (actual, desired) => actual == desired,
     }
@@ -168,55 +173,57 @@ pub(crate) fn holds(actual: &Value, desired: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
 
+    use super::*;
+
     #[test]
-    fn defaults_and_additions_are_held_and_changes_are_not() {
+    fn contains_despite_additions_and_not_despite_changes() {
         let desired = json!({"name": "a", "command": ["x"], "env": [{"name": "A", "value": "1"}]});
         let same = json!({"name": "a", "command": ["x"], "image": "i",
             "env": [{"name": "B"}, {"name": "A", "value": "1"}]});
-        assert!(holds(&same, &desired));
-        assert!(!holds(&json!({"name": "a", "command": ["x", "y"], "env": []}), &desired));
-        assert!(!holds(
+        assert!(contains(&same, &desired));
+        assert!(!contains(&json!({"name": "a", "command": ["x", "y"], "env": []}), &desired));
+        assert!(!contains(
             &json!({"name": "a", "command": ["x"], "env": [{"name": "A", "value": "2"}]}),
             &desired
         ));
     }
 
     #[test]
-    fn an_entry_that_is_too_long_is_not_read_whole() {
+    fn does_not_parse_a_text_that_is_too_long() {
         let entry = |count: usize| format!("{{\"name\":\"a\",\"more\":[{}1]}}", "1,".repeat(count));
-        let is_read =
-            |text: &str| serde_json::from_str::<WithSource<'_, IgnoredAny>>(text).unwrap().whole().is_some();
-        assert!(is_read(&entry(1000)));
-        assert!(!is_read(&entry(MAX_WHOLE_BYTES / 2)));
+        let is_parsed = |text: &str| {
+            serde_json::from_str::<WithSource<'_, IgnoredAny>>(text).unwrap().full_value().is_some()
+        };
+        assert!(is_parsed(&entry(1000)));
+        assert!(!is_parsed(&entry(MAX_FULL_VALUE_BYTES / 2)));
     }
 
     #[test]
-    fn only_our_keys_are_kept() {
-        let ours: OwnEntries<'_> =
+    fn keeps_own_keys_only() {
+        let entries: OwnEntries<'_> =
             serde_json::from_str(r#"{"a":"b","certmint.dev/x":"1","certmint.dev/y":"\u0041"}"#).unwrap();
-        assert_eq!(ours.iter().collect::<Vec<_>>(), [("certmint.dev/x", "1"), ("certmint.dev/y", "A")]);
+        assert_eq!(entries.iter().collect::<Vec<_>>(), [("certmint.dev/x", "1"), ("certmint.dev/y", "A")]);
     }
 
     #[test]
-    fn an_annotation_of_others_is_found_by_its_key_and_is_not_ours() {
+    fn finds_a_foreign_annotation_by_its_key_only() {
         let text = format!(r#"{{"certmint.dev/x":"1","{SAFE_TO_EVICT_VOLUMES}":"tmp,cache"}}"#);
-        let ours: OwnEntries<'_> = serde_json::from_str(&text).unwrap();
-        assert_eq!(ours.get(SAFE_TO_EVICT_VOLUMES), Some("tmp,cache"));
-        assert_eq!(ours.iter().collect::<Vec<_>>(), [("certmint.dev/x", "1")]);
+        let entries: OwnEntries<'_> = serde_json::from_str(&text).unwrap();
+        assert_eq!(entries.get(SAFE_TO_EVICT_VOLUMES), Some("tmp,cache"));
+        assert_eq!(entries.iter().collect::<Vec<_>>(), [("certmint.dev/x", "1")]);
     }
 
     #[test]
-    fn a_flood_of_our_keys_is_not_kept() {
+    fn rejects_too_many_own_keys() {
         let flood = |keys| format!("{{{}\"a\":\"\"}}", "\"certmint.dev/x\":\"\",".repeat(keys));
         assert!(serde_json::from_str::<OwnEntries<'_>>(&flood(MAX_LIST_ENTRIES)).is_ok());
         assert!(serde_json::from_str::<OwnEntries<'_>>(&flood(MAX_LIST_ENTRIES + 1)).is_err());
     }
 
     #[test]
-    fn a_list_is_never_longer_than_any_real_one() {
+    fn rejects_a_list_that_is_too_long() {
         let text = format!("[{}1]", "1,".repeat(MAX_LIST_ENTRIES));
         assert!(serde_json::from_str::<List<u8>>(&text).is_err());
         assert!(serde_json::from_str::<List<u8>>(&text.replacen("1,", "", 1)).is_ok());

@@ -1,17 +1,20 @@
-//! What belongs into annotations and was written as labels, as other injectors want it.
+//! Annotations that the user wrote as labels. Other injectors opt in by a label.
 
-use crate::input::Metadata;
 use certmint_contract::keys;
 
-/// The user's keys among the labels, where they have no effect. An annotation `inject` makes a label of that name
-/// harmless: what the annotation says counts.
+use crate::input::Metadata;
+
+/// Returns the keys of annotations among the labels, where they have no effect.
+///
+/// A label `inject` is accepted next to an annotation `inject`, because the annotation decides. It is also accepted with
+/// the value `false`.
 pub(crate) fn without_effect(
     metadata: &Metadata<'_>,
     inject_is_annotated: bool,
 ) -> impl Iterator<Item = &'static str> {
     keys::USER_KEYS.into_iter().filter(move |key| {
         let value = metadata.label(key);
-        let is_meant = *key != keys::INJECT || !inject_is_annotated && value != Some("false");
-        value.is_some() && is_meant
+        let has_no_effect = *key != keys::INJECT || !inject_is_annotated && value != Some("false");
+        value.is_some() && has_no_effect
     })
 }

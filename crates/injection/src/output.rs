@@ -1,10 +1,13 @@
-//! The few fields of Kubernetes objects that are written into pods, borrowed and written straight into the patch: as a
-//! tree of values they took most of a review's time (`cargo xtask bench review webhook`).
+//! The Kubernetes objects that the webhook writes into pods.
+//!
+//! serde writes these types straight into the patch. A tree of JSON values took most of the time of a review (`cargo xtask
+//! bench review webhook`).
 
-use serde::Serialize;
 use std::borrow::Cow;
 
-/// A container (`core/v1`).
+use serde::Serialize;
+
+/// Fetch container (`Container` of `core/v1`).
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FetchContainer<'a> {
@@ -24,7 +27,7 @@ pub(crate) struct FetchContainer<'a> {
     pub(crate) volume_mounts: Vec<InjectedVolumeMount<'a>>,
 }
 
-/// A probe that runs a command in the container.
+/// Probe that runs a command in the container.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Probe<'a> {
@@ -45,6 +48,7 @@ pub(crate) struct EnvVar<'a> {
     pub(crate) value: Cow<'a, str>,
 }
 
+/// Resources of the fetch container.
 #[derive(Debug, Serialize)]
 pub(crate) struct FetchResources<'a> {
     #[serde(skip_serializing_if = "FetchAmounts::is_empty")]
@@ -94,6 +98,7 @@ pub(crate) struct SeccompProfile<'a> {
     pub(crate) kind: &'a str,
 }
 
+/// Mount of an injected volume, in the fetch container or in a container of the app.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct InjectedVolumeMount<'a> {
@@ -103,7 +108,7 @@ pub(crate) struct InjectedVolumeMount<'a> {
     pub(crate) read_only: Option<bool>,
 }
 
-/// A volume (`core/v1`), of one source.
+/// Injected volume (`Volume` of `core/v1`) with exactly one source.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct InjectedVolume<'a> {

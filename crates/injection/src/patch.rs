@@ -1,45 +1,71 @@
-//! Building an RFC 6902 patch, as the text that the API server gets.
+//! Builds an RFC 6902 patch as the text that the API server gets.
 
-use crate::Rejection;
-use crate::input::Metadata;
-use crate::json::OwnEntries;
-use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write as _};
 
-/// Most patches fit.
-const USUAL_BYTES: usize = 4096;
+use serde::Serialize;
 
-/// An RFC 6902 patch as JSON.
+use crate::Rejection;
+use crate::input::Metadata;
+use crate::json::OwnEntries;
+
+/// Initial size of the buffer in bytes. Most patches are shorter.
+const BUFFER_BYTES: usize = 4096;
+
+/// RFC 6902 patch as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patch(Vec<u8>);
 
 impl Patch {
-    /// Whether nothing changes; then there is no JSON.
+    /// Returns whether the patch has no operation. Then it has no JSON either.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The JSON: an array of operations.
+    /// Returns the JSON: an array of operations.
+    #[must_use]
     pub fn json(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// The operations so far, in order. Buffered, because JSON is written in pieces of a byte or two, and musl copies those
-/// into a `Vec` by a call for each.
+/// Operations so far, in their order.
+///
+/// The text is buffered, because serde writes it in pieces of a byte or two, and musl copies each piece into a `Vec` by a
+/// call of its own.
 #[derive(Debug)]
 pub(crate) struct PatchBuilder(BufWriter<Vec<u8>>);
 
 impl Default for PatchBuilder {
     fn default() -> Self {
-        Self(BufWriter::with_capacity(USUAL_BYTES, Vec::new()))
+        Self(BufWriter::with_capacity(BUFFER_BYTES, Vec::new()))
     }
 }
 
-/// A key of ours in a map of labels or annotations, and what it shall be: `None` takes it away.
-pub(crate) type KeyChange<'a> = (&'a str, Option<Cow<'a, str>>);
+/// Change of one key in a map of labels or annotations.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyChange<'a> {
+    pub(crate) key: &'a str,
+    /// New value; `None` removes the key.
+    pub(crate) value: Option<Cow<'a, str>>,
+}
+
+impl<'a> KeyChange<'a> {
+    pub(crate) fn set(key: &'a str, value: impl Into<Cow<'a, str>>) -> Self {
+        Self { key, value: Some(value.into()) }
+    }
+
+    pub(crate) const fn remove(key: &'a str) -> Self {
+        Self { key, value: None }
+    }
+
+    /// Sets the key if there is a value, and removes it otherwise.
+    pub(crate) fn set_or_remove(key: &'a str, value: Option<impl Into<Cow<'a, str>>>) -> Self {
+        Self { key, value: value.map(Into::into) }
+    }
+}
 
 #[derive(Serialize)]
 struct Operation<'a, V> {
@@ -50,15 +76,17 @@ struct Operation<'a, V> {
 }
 
 impl PatchBuilder {
+    /// Adds the value at `path`.
     pub(crate) fn add(&mut self, path: &[&str], value: impl Serialize) -> Result<(), Rejection> {
         self.write("add", path, Some(value))
     }
 
+    /// Replaces the value at `path`.
     pub(crate) fn replace(&mut self, path: &[&str], value: impl Serialize) -> Result<(), Rejection> {
         self.write("replace", path, Some(value))
     }
 
-    /// Appends to a list, or makes the list when there is none.
+    /// Appends `value` to the list at `list`. Creates the list if it does not exist.
     pub(crate) fn append(
         &mut self,
         list: &[&str],
@@ -68,8 +96,9 @@ impl PatchBuilder {
         if exists { self.add(&[list, &["-"]].concat(), value) } else { self.add(list, [value]) }
     }
 
-    /// Brings labels and annotations to what is wished, touching nothing that is so already.
-    pub(crate) fn metadata(
+    /// Changes labels and annotations of the metadata at `path`, which is `metadata` now. Skips the changes that the
+    /// object has already.
+    pub(crate) fn change_metadata(
         &mut self,
         path: &[&str],
         metadata: Option<&Metadata<'_>>,
@@ -77,15 +106,15 @@ impl PatchBuilder {
         annotations: &[KeyChange<'_>],
     ) -> Result<(), Rejection> {
         let Some(metadata) = metadata else {
-            let maps = [("labels", labels), ("annotations", annotations)];
-            let maps = maps.map(|(name, wishes)| (name, set_values(wishes)));
+            let maps = [("labels", set_values(labels)), ("annotations", set_values(annotations))];
             let maps: BTreeMap<_, _> = maps.into_iter().filter(|(_, map)| !map.is_empty()).collect();
             return if maps.is_empty() { Ok(()) } else { self.add(path, maps) };
         };
-        self.map(&[path, &["labels"]].concat(), metadata.labels.as_ref(), labels)?;
-        self.map(&[path, &["annotations"]].concat(), metadata.annotations.as_ref(), annotations)
+        self.change_map(&[path, &["labels"]].concat(), metadata.labels.as_ref(), labels)?;
+        self.change_map(&[path, &["annotations"]].concat(), metadata.annotations.as_ref(), annotations)
     }
 
+    /// Returns the patch of all operations.
     pub(crate) fn into_patch(mut self) -> Result<Patch, Rejection> {
         if !self.is_empty() {
             self.0.write_all(b"]").map_err(unwritable)?;
@@ -97,20 +126,20 @@ impl PatchBuilder {
         self.0.buffer().is_empty() && self.0.get_ref().is_empty()
     }
 
-    fn map(
+    fn change_map(
         &mut self,
         path: &[&str],
-        found: Option<&OwnEntries<'_>>,
-        wishes: &[KeyChange<'_>],
+        map: Option<&OwnEntries<'_>>,
+        changes: &[KeyChange<'_>],
     ) -> Result<(), Rejection> {
-        let Some(found) = found else {
-            let map = set_values(wishes);
-            return if map.is_empty() { Ok(()) } else { self.add(path, map) };
+        let Some(map) = map else {
+            let values = set_values(changes);
+            return if values.is_empty() { Ok(()) } else { self.add(path, values) };
         };
-        for (key, wish) in wishes {
+        for KeyChange { key, value } in changes {
             let entry = [path, &[*key]].concat();
-            match (found.get(key), wish) {
-                (found, Some(wish)) if found != Some(&**wish) => self.add(&entry, wish)?,
+            match (map.get(key), value.as_deref()) {
+                (present, Some(value)) if present != Some(value) => self.add(&entry, value)?,
                 (Some(_), None) => self.write("remove", &entry, None::<()>)?,
                 _ => {}
             }
@@ -124,8 +153,8 @@ impl PatchBuilder {
         path: &[&str],
         value: Option<impl Serialize>,
     ) -> Result<(), Rejection> {
-        let before = if self.is_empty() { b"[" } else { b"," };
-        self.0.write_all(before).map_err(unwritable)?;
+        let separator = if self.is_empty() { b"[" } else { b"," };
+        self.0.write_all(separator).map_err(unwritable)?;
         let path = &pointer(path);
         serde_json::to_writer(&mut self.0, &Operation { op, path, value }).map_err(Rejection::Unwritable)
     }
@@ -135,11 +164,12 @@ fn unwritable(why: io::Error) -> Rejection {
     Rejection::Unwritable(serde_json::Error::io(why))
 }
 
-fn set_values<'a>(wishes: &'a [KeyChange<'_>]) -> BTreeMap<&'a str, &'a str> {
-    wishes.iter().filter_map(|(key, wish)| Some((*key, wish.as_deref()?))).collect()
+/// Returns the map that the changes make of an empty one.
+fn set_values<'a>(changes: &'a [KeyChange<'_>]) -> BTreeMap<&'a str, &'a str> {
+    changes.iter().filter_map(|change| Some((change.key, change.value.as_deref()?))).collect()
 }
 
-/// A JSON Pointer (RFC 6901).
+/// Returns the JSON Pointer (RFC 6901) of a path.
 fn pointer(path: &[&str]) -> String {
     let mut pointer = String::with_capacity(path.iter().map(|token| token.len() + 2).sum());
     for token in path {
@@ -155,19 +185,20 @@ fn pointer(path: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::{Value, json};
 
+    use super::*;
+
     #[test]
-    fn a_pointer_escapes_what_rfc_6901_reserves() {
+    fn a_pointer_escapes_reserved_characters() {
         assert_eq!(pointer(&["metadata", "labels", "a.b/c~1"]), "/metadata/labels/a.b~1c~01");
         assert_eq!(pointer(&[]), "");
     }
 
     #[test]
-    fn a_patch_longer_than_the_buffer_is_written_whole() {
-        // What is as long as the buffer goes past it, and leaves it empty between two operations.
-        for length in [1, USUAL_BYTES, 3 * USUAL_BYTES] {
+    fn a_patch_longer_than_the_buffer_is_complete() {
+        // A value of the buffer's size bypasses the buffer, so that the buffer is empty between two operations.
+        for length in [1, BUFFER_BYTES, 3 * BUFFER_BYTES] {
             let value = "x".repeat(length);
             let mut patch = PatchBuilder::default();
             for name in ["a", "b", "c"] {
@@ -180,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_operation_there_is_no_json() {
+    fn a_patch_without_operations_has_no_json() {
         assert_eq!(PatchBuilder::default().into_patch().unwrap(), Patch::default());
     }
 }

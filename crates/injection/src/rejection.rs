@@ -1,126 +1,127 @@
-//! Why an object is not admitted: the object, the cause, the next step.
+//! The reasons to reject an object. Each message names the object, the cause and the next step.
 
 use certmint_contract::annotations::AnnotationError;
 use certmint_contract::object_name::ObjectNameError;
 use certmint_contract::pod_layout::{FETCH_BINARY, FETCH_CONTAINER, TLS_VOLUME};
 use certmint_contract::{ErrorCode, PolicyViolation, WorkloadRef, keys};
 
-/// How another mount meets the certificate's.
+/// Conflict between a mount of the pod and the mount of the certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MountConflict {
-    /// Both are at one place.
+    /// Both mounts have the same path.
     #[error("where the certificate belongs")]
     SamePath,
-    /// The other is further down, where the certificate's volume has no mount point for it.
+    /// The other mount is below the path of the certificate, whose volume has no directory for it.
     #[error("inside the certificate's own place")]
     InsidePath,
-    /// The other is further up, and nothing can be made in it for the certificate's volume to be mounted on.
+    /// The other mount is above the path of the certificate and read-only, so that no directory can be created in it.
     #[error("read-only and above the certificate's place, so that there is no directory to mount it on")]
     ReadOnlyAbove,
 }
 
-/// Why an object is refused. The sentence is what `kubectl` shows.
+/// Reason to reject an object. `kubectl` shows the message.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejection {
-    /// The object is not what its kind says.
+    /// The object does not have the structure of its kind.
     #[error("the object is not a {kind} as Kubernetes sends it: {why}")]
     Malformed {
-        /// The kind it should be.
+        /// Kind that the request names.
         kind: &'static str,
-        /// What the JSON reader met.
+        /// Error of the JSON parser.
         why: serde_json::Error,
     },
-    /// The patch has no JSON form.
+    /// The patch cannot be encoded as JSON.
     #[error("the patch cannot be written: {0}; report it")]
     Unwritable(serde_json::Error),
-    /// The namespace or the object's name is none.
+    /// The namespace, the object's name or the name of its Secret is not valid.
     #[error("{0}")]
     Name(#[from] ObjectNameError),
-    /// One or more annotations are wrong.
-    #[error("{}", joined(.0))]
+    /// One or more annotations are not valid.
+    #[error("{}", join(.0))]
     Annotations(Vec<AnnotationError>),
-    /// What belongs into annotations stands among the labels.
+    /// Certmint's annotations are among the labels.
     #[error("label {0} does nothing, because Certmint reads annotations; move it from labels to annotations")]
     WrittenAsLabel(String),
-    /// The policy does not allow what is asked for.
-    #[error("{}", joined(.0))]
+    /// The policy does not allow the options.
+    #[error("{}", join(.0))]
     Policy(Vec<PolicyViolation>),
-    /// The pod runs already.
+    /// The pod exists already.
     #[error(
         "a pod cannot be injected after it was created; annotate its workload, or delete the pod and create it with the annotation {}=true",
         keys::INJECT
     )]
     PodTooLate,
-    /// The Job's template can no longer change.
+    /// The Job exists already, and its pod template is immutable.
     #[error(
         "the pod template of {0} cannot change any more; delete the Job and create it with {key}=true (a CronJob can be annotated at any time)", key = keys::INJECT
     )]
     JobTooLate(WorkloadRef),
-    /// The pods of one owner want one Secret, and each has a certificate of its own.
+    /// All pods of one owner name the same Secret, and each of them gets its own certificate.
     #[error(
         "annotation {key} cannot stand on the pods of {0}, because each of them gets a certificate of its own in a Secret of its own; remove it", key = keys::SECRET_NAME
     )]
     SecretOfManyPods(String),
-    /// There is nothing to inject into.
+    /// The pod has no container.
     #[error("the pod has no containers; add at least one")]
     NoContainers,
-    /// Somebody else's container has our name.
+    /// A foreign container has the name of the fetch container.
     #[error(
         "the pod has a container named \"{FETCH_CONTAINER}\" that does not run {FETCH_BINARY}; rename it: that name is for the injected one"
     )]
     ContainerName,
-    /// A signal would reach other pods.
+    /// The pod sees the processes of its node, so that a signal would reach other pods.
     #[error(
         "annotation {key}: a signal would reach processes of other pods too, because this pod has hostPID: true; reload by http://127.0.0.1:PORT/PATH", key = keys::RELOAD
     )]
     HostProcesses,
-    /// What the injected container is to ask for is more than the pod has.
+    /// The resources in the annotation exceed the resources of the pod as a whole.
     #[error(
         "annotation {key}: {asked} does not fit into the pod's own spec.resources with {allowed}; ask for less, or remove the annotation", key = keys::RESOURCES
     )]
     PodResources {
-        /// As in the annotation: `requests.cpu=50m`.
+        /// Amount in the annotation, as in `requests.cpu=50m`.
         asked: String,
-        /// As in the pod: `requests.cpu=100m`.
+        /// Amount of the pod, as in `requests.cpu=100m`.
         allowed: String,
     },
-    /// Somebody else's volume has our name.
+    /// A foreign volume has the name of an injected one.
     #[error("the pod has a volume named \"{0}\"; rename it: that name is for an injected one")]
     VolumeName(&'static str),
-    /// The place of the certificate is taken, or cannot be mounted.
+    /// A mount of the pod conflicts with the mount of the certificate.
     #[error(
         "container \"{container}\" mounts volume \"{volume}\" at {path}, {conflict}; choose another place with annotation {key}", key = keys::MOUNT_PATH
     )]
     MountPath {
-        /// Whose mount it is.
+        /// Container with the mount.
         container: String,
-        /// What is mounted there.
+        /// Volume of the mount.
         volume: String,
-        /// Where.
+        /// Path of the mount.
         path: String,
-        /// How the two places meet.
+        /// Kind of the conflict.
         conflict: MountConflict,
     },
-    /// The pod mounts the certificate's volume by its own hand, and not read-only.
+    /// The user mounts the volume of the certificate, and not read-only.
     #[error(
         "container \"{container}\" mounts volume \"{TLS_VOLUME}\" at {path} without readOnly: true; add that, or remove the mount, because Certmint adds its own"
     )]
     WritableMount {
-        /// Whose mount it is.
+        /// Container with the mount.
         container: String,
-        /// Where.
+        /// Path of the mount.
         path: String,
     },
 }
 
 impl Rejection {
-    /// The stable code.
+    /// Returns the stable code of the rejection.
+    #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Malformed { .. } | Self::Name(_) => ErrorCode::BadReview,
             Self::Unwritable(_) => ErrorCode::Internal,
-            Self::Annotations(faults) => {
-                faults.first().map_or(ErrorCode::InvalidAnnotation, AnnotationError::code)
+            Self::Annotations(errors) => {
+                errors.first().map_or(ErrorCode::InvalidAnnotation, AnnotationError::code)
             }
             Self::WrittenAsLabel(_) => ErrorCode::WrittenAsLabel,
             Self::Policy(_) => ErrorCode::NotAllowed,
@@ -137,6 +138,6 @@ impl Rejection {
     }
 }
 
-fn joined(faults: &[impl ToString]) -> String {
-    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+fn join(errors: &[impl ToString]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

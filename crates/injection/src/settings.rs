@@ -1,50 +1,52 @@
-//! What the platform team decides about injected containers, the same for every pod.
+//! The settings that are the same for all injected pods. The platform engineer sets them in the chart.
 
 use certmint_contract::Quantity;
 
-/// How injected pods find their image and the controller.
+/// Settings of the injection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InjectionSettings {
-    /// The fetcher's image.
+    /// Image of certmint-fetch.
     pub image: String,
-    /// `Always`, `IfNotPresent` or `Never`.
+    /// Pull policy of the image: `Always`, `IfNotPresent` or `Never`.
     pub pull_policy: String,
-    /// The issuance API's origin, `https://HOST:PORT`.
+    /// Origin of the issuance API, `https://HOST:PORT`.
     pub api_url: String,
-    /// The roots that the issuance API is checked against, PEM.
+    /// Roots (PEM) that verify the issuance API.
     pub trust_bundle: String,
-    /// What the injected container asks for.
+    /// Requests and limits of the fetch container.
     pub resources: ResourceDefaults,
-    /// Whose user the injected container runs as.
+    /// Choice of the user of the fetch container.
     pub run_as_user: RunAsUser,
-    /// Seconds until a pod without a certificate is given up.
+    /// Seconds until the startupProbe reports the cause when there is no certificate.
     pub deadline_seconds: u32,
-    /// Our own version, as in `certmint/0.1.0`.
+    /// Version of the webhook, as in `certmint/0.1.0`.
     pub version: String,
 }
 
-/// Who decides about the user of the injected container.
+/// Choice of the user of the fetch container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RunAsUser {
-    /// The webhook: the app's user where the pod tells it, so that nobody else can read the key.
+    /// The webhook sets the app's user if the pod's spec contains it, so that no other user can read the key.
     #[default]
     Set,
-    /// The platform, as OpenShift does from each namespace's range; else the pod, else the image.
+    /// The webhook sets no user. The platform chooses one, as OpenShift does from the range of each namespace; otherwise
+    /// the pod or the image does.
     Unset,
 }
 
-/// Requests and limits of the injected container. Requests are always there: without them a
-/// HorizontalPodAutoscaler on utilization cannot compute anything for the pod.
+/// Requests and limits of the fetch container.
+///
+/// There is always a request: without one, a HorizontalPodAutoscaler on utilization has no basis for the pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceDefaults {
     /// CPU request.
     pub cpu_request: Quantity,
     /// Memory request.
     pub memory_request: Quantity,
-    /// CPU limit, in a pod each of whose containers has one: where a quota on `limits.cpu` makes it a duty.
+    /// CPU limit, set only in a pod whose containers all have one. A quota on `limits.cpu` requires that.
     pub cpu_limit: Quantity,
     /// Memory limit.
     pub memory_limit: Quantity,
-    /// CPU request and limit in a pod of QoS class Guaranteed, whose memory request is then the limit.
+    /// CPU request and limit in a pod of QoS class Guaranteed. There, the memory request equals the memory limit.
     pub guaranteed_cpu: Quantity,
 }

@@ -1,22 +1,30 @@
-//! The cluster autoscaler does not remove a node while a pod on it has a local volume that the pod cannot lose. The
-//! certificate's volume is lost without harm: the next pod gets its files anew.
+//! The annotation that lets the cluster autoscaler evict an injected pod.
+//!
+//! The autoscaler does not remove a node while a pod on it has a local volume that must not be lost. The volume of the
+//! certificate may be lost: the next pod gets its own files.
+
+use std::borrow::Cow;
+
+use certmint_contract::pod_layout::{SAFE_TO_EVICT_VOLUMES, TLS_VOLUME};
 
 use crate::input::Metadata;
 use crate::patch::KeyChange;
-use certmint_contract::pod_layout::{SAFE_TO_EVICT_VOLUMES, TLS_VOLUME};
-use std::borrow::Cow;
 
-/// The annotation that names the volumes that can be lost: the pod's own list, with the certificate's volume in it.
+/// Returns the annotation that lists the volumes which may be lost: the list of the user, and the volume of the
+/// certificate.
 pub(super) fn annotation<'a>(metadata: &'a Metadata<'_>) -> KeyChange<'a> {
-    (SAFE_TO_EVICT_VOLUMES, Some(with_ours(metadata.annotation(SAFE_TO_EVICT_VOLUMES).unwrap_or_default())))
+    let volumes = metadata.annotation(SAFE_TO_EVICT_VOLUMES).unwrap_or_default();
+    KeyChange::set(SAFE_TO_EVICT_VOLUMES, with_tls_volume(volumes))
 }
 
-/// The autoscaler splits the list at its commas and trims nothing.
-fn with_ours(volumes: &str) -> Cow<'_, str> {
-    match volumes {
-        "" => TLS_VOLUME.into(),
-        listed if listed.split(',').any(|volume| volume == TLS_VOLUME) => listed.into(),
-        others => format!("{others},{TLS_VOLUME}").into(),
+/// Returns the list with the volume of the certificate. The autoscaler splits the list at its commas and trims nothing.
+fn with_tls_volume(volumes: &str) -> Cow<'_, str> {
+    if volumes.is_empty() {
+        TLS_VOLUME.into()
+    } else if volumes.split(',').any(|volume| volume == TLS_VOLUME) {
+        volumes.into()
+    } else {
+        format!("{volumes},{TLS_VOLUME}").into()
     }
 }
 
@@ -25,19 +33,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_users_volumes_stay_listed_and_ours_is_listed_once() {
+    fn lists_the_volume_once_and_keeps_the_others() {
         for (before, after) in [
             ("", "certmint-tls"),
             ("tmp,cache", "tmp,cache,certmint-tls"),
             ("certmint-tls", "certmint-tls"),
             ("tmp,certmint-tls,cache", "tmp,certmint-tls,cache"),
-            // Another volume whose name only begins like ours.
-            ("certmint-tls-of-mine", "certmint-tls-of-mine,certmint-tls"),
-            // With a space before it, the autoscaler does not find the name.
+            // The name of another volume may begin with the name of this one.
+            ("certmint-tls-copy", "certmint-tls-copy,certmint-tls"),
+            // The autoscaler does not find a name after a space.
             ("tmp, certmint-tls", "tmp, certmint-tls,certmint-tls"),
         ] {
-            assert_eq!(with_ours(before), after);
-            assert_eq!(with_ours(after), after);
+            assert_eq!(with_tls_volume(before), after);
+            assert_eq!(with_tls_volume(after), after);
         }
     }
 }

@@ -1,155 +1,178 @@
-//! The app's mounts of the tmpfs volume.
+//! The mounts of the certificate's volume in the containers of the app.
 
-use super::readers::receives;
-use crate::input::{Container, PodSpec, Volume, VolumeMount};
-use crate::json::WithSource;
-use crate::patch::PatchBuilder;
-use crate::{MountConflict, Rejection, output};
 use certmint_contract::pod_layout::{FETCH_CONTAINER, TLS_VOLUME, TOKEN_PATH};
 use certmint_contract::{WorkloadOptions, keys};
 use serde_json::Value;
 
-/// Gives every container that is meant to have them the files, read-only, init containers included. Returns what the
-/// user should know.
-pub(super) fn edit(
+use super::readers::gets_files;
+use crate::input::{Container, PodSpec, Volume, VolumeMount};
+use crate::json::WithSource;
+use crate::output::InjectedVolumeMount;
+use crate::patch::PatchBuilder;
+use crate::{MountConflict, Rejection};
+
+/// Mounts the files read-only in every container that gets them, init containers included. Returns warnings for the user.
+pub(super) fn add(
     spec: &PodSpec<'_>,
-    request: &WorkloadOptions,
+    options: &WorkloadOptions,
     patch: &mut PatchBuilder,
 ) -> Result<Vec<String>, Rejection> {
     let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &init.view);
     let apps = spec.containers.as_deref().unwrap_or_default().iter();
     let init = init.enumerate().map(|(index, container)| ("initContainers", index, container));
     let apps = apps.enumerate().map(|(index, container)| ("containers", index, container));
-    let mut places = MountPointCheck { spec, request, made: Vec::new(), doubts: Vec::new() };
+    let mut check = MountPointCheck { spec, options, created: Vec::new(), warnings: Vec::new() };
     for (list, index, container) in init.chain(apps) {
         if &*container.name == FETCH_CONTAINER {
             continue;
         }
         let path: &[&str] = &["spec", list, &index.to_string(), "volumeMounts"];
         reject_writable_mounts(container)?;
-        if receives(&request.containers, &container.name) {
-            mount(path, container, spec, request, patch)?;
-            places.check(container)?;
+        if gets_files(&options.containers, &container.name) {
+            add_to_container(path, container, spec, options, patch)?;
+            check.container(container)?;
         }
     }
-    Ok(places.doubts)
+    Ok(check.warnings)
 }
 
-/// What an app could write there, ours would take for its own.
+/// Rejects a writable mount of the certificate's volume. certmint-fetch trusts the files in that volume.
 fn reject_writable_mounts(container: &Container<'_>) -> Result<(), Rejection> {
     let mounts = container.volume_mounts.as_deref().unwrap_or_default();
-    let writes = mounts.iter().find(|mount| &*mount.name == TLS_VOLUME && mount.read_only != Some(true));
-    let refusal = |mount: &VolumeMount<'_>| Rejection::WritableMount {
-        container: container.name.to_string(),
-        path: normalized(&mount.mount_path),
-    };
-    writes.map_or(Ok(()), |mount| Err(refusal(mount)))
+    let is_writable = |mount: &&VolumeMount<'_>| &*mount.name == TLS_VOLUME && mount.read_only != Some(true);
+    match mounts.iter().find(is_writable) {
+        Some(mount) => Err(Rejection::WritableMount {
+            container: container.name.to_string(),
+            path: normalize(&mount.mount_path),
+        }),
+        None => Ok(()),
+    }
 }
 
-fn mount(
+fn add_to_container(
     path: &[&str],
     container: &Container<'_>,
     spec: &PodSpec<'_>,
-    request: &WorkloadOptions,
+    options: &WorkloadOptions,
     patch: &mut PatchBuilder,
 ) -> Result<(), Rejection> {
-    let place = request.mount_path.as_str();
+    let certificate_path = options.mount_path.as_str();
     let mounts = container.volume_mounts.as_deref();
     let listed = mounts.unwrap_or_default().iter().map(|mount| (&*mount.name, &*mount.mount_path));
-    for (volume, at) in listed.clone().filter(|(volume, _)| *volume != TLS_VOLUME).chain(api_token(spec)) {
-        if let Some(conflict) = conflict(place, at) {
-            let (container, volume) = (container.name.to_string(), volume.into());
-            return Err(Rejection::MountPath { container, volume, path: normalized(at), conflict });
+    let others = listed.clone().filter(|(volume, _)| *volume != TLS_VOLUME);
+    for (volume, mount_path) in others.chain(api_token_mount(spec)) {
+        if let Some(conflict) = conflict(certificate_path, mount_path) {
+            return Err(Rejection::MountPath {
+                container: container.name.to_string(),
+                volume: volume.into(),
+                path: normalize(mount_path),
+                conflict,
+            });
         }
     }
-    if !listed
-        .clone()
-        .any(|(volume, at)| volume == TLS_VOLUME && conflict(place, at) == Some(MountConflict::SamePath))
-    {
+    let is_mounted = listed.clone().any(|(volume, mount_path)| {
+        volume == TLS_VOLUME && conflict(certificate_path, mount_path) == Some(MountConflict::SamePath)
+    });
+    if !is_mounted {
         let mount =
-            output::InjectedVolumeMount { name: TLS_VOLUME, mount_path: place, read_only: Some(true) };
+            InjectedVolumeMount { name: TLS_VOLUME, mount_path: certificate_path, read_only: Some(true) };
         patch.append(path, mounts.is_some(), mount)?;
     }
     Ok(())
 }
 
-/// Looks for directories that cannot be made: the runtime makes the mount point in whatever is mounted further up, and
-/// fails where that is read-only.
+/// Finds containers in which the container runtime cannot create the directory for the certificate's mount.
+///
+/// The runtime creates that directory in the deepest mount above it. It fails if that mount is read-only and does not
+/// contain the directory.
 struct MountPointCheck<'a> {
     spec: &'a PodSpec<'a>,
-    request: &'a WorkloadOptions,
-    /// Volumes in which a container that starts earlier has the directory made, and where they are mounted.
-    made: Vec<(&'a str, &'a str)>,
-    doubts: Vec<String>,
+    options: &'a WorkloadOptions,
+    /// Mounts (volume and path) in which an earlier container creates the directory.
+    created: Vec<(&'a str, &'a str)>,
+    warnings: Vec<String>,
 }
 
-/// The most warnings, and the most characters of a name in one: the API server has not judged names yet.
+/// Maximum number of warnings about mounts.
 const MAX_WARNINGS: usize = 10;
-const MAX_SHOWN_CHARS: usize = 100;
+/// Maximum length in characters of a name in a warning. The API server has not validated the names yet.
+const MAX_NAME_CHARS: usize = 100;
 
 impl<'a> MountPointCheck<'a> {
-    fn check(&mut self, container: &'a Container<'_>) -> Result<(), Rejection> {
-        let place = self.request.mount_path.as_str();
+    fn container(&mut self, container: &'a Container<'_>) -> Result<(), Rejection> {
+        let certificate_path = self.options.mount_path.as_str();
         let mounts = container.volume_mounts.as_deref().unwrap_or_default().iter();
-        let above = mounts.filter(|mount| &*mount.name != TLS_VOLUME && is_above(&mount.mount_path, place));
-        // Of mounts within each other, the deepest is what the runtime meets.
-        let Some(above) = above.max_by_key(|mount| parts(&mount.mount_path).count()) else { return Ok(()) };
+        let above = mounts
+            .filter(|mount| &*mount.name != TLS_VOLUME && is_above(&mount.mount_path, certificate_path));
+        // The deepest of the mounts decides.
+        let Some(above) = above.max_by_key(|mount| path_components(&mount.mount_path).count()) else {
+            return Ok(());
+        };
         let volumes = self.spec.volumes.as_deref().unwrap_or_default();
         let volume = volumes.iter().find(|volume| volume.view.name == above.name);
-        let source = volume.map_or(VolumeContent::Unknown, VolumeContent::of);
-        if source == VolumeContent::Kubelet && above.is_whole() {
+        let content = volume.map_or(VolumeContent::Unknown, VolumeContent::of);
+        // The kubelet creates the directory in its own volumes, but not in a sub path of them.
+        if content == VolumeContent::Kubelet && above.is_whole() {
             return Ok(());
         }
-        let mounted = (&*above.name, &*above.mount_path);
+        let mount = (&*above.name, &*above.mount_path);
         let is_read_only = above.read_only == Some(true)
-            || matches!(source, VolumeContent::ReadOnly | VolumeContent::Kubelet);
+            || matches!(content, VolumeContent::ReadOnly | VolumeContent::Kubelet);
         if !is_read_only {
+            // The runtime creates the directory now, and later containers find it at the same mount path.
             if above.is_whole() {
-                self.made.push(mounted);
+                self.created.push(mount);
             }
             return Ok(());
         }
-        if self.made.contains(&mounted) {
+        if self.created.contains(&mount) {
             return Ok(());
         }
-        if source == VolumeContent::Empty {
+        if content == VolumeContent::Empty {
             return Err(Rejection::MountPath {
                 container: container.name.to_string(),
                 volume: above.name.to_string(),
-                path: normalized(&above.mount_path),
+                path: normalize(&above.mount_path),
                 conflict: MountConflict::ReadOnlyAbove,
             });
         }
-        if self.doubts.len() < MAX_WARNINGS {
-            let shown = |text: &str| text.chars().take(MAX_SHOWN_CHARS).collect::<String>();
-            self.doubts.push(format!(
-                "certmint: SuspiciousSetting: container \"{}\" mounts volume \"{}\" read-only at {}, above the certificate's place {place}; without that directory in the volume it cannot start: choose another place with annotation {}",
-                shown(&container.name),
-                shown(&above.name),
-                shown(&normalized(&above.mount_path)),
-                keys::MOUNT_PATH
-            ));
-        }
+        self.warn(container, above);
         Ok(())
+    }
+
+    /// Warns of a read-only mount in a volume that may contain the directory.
+    fn warn(&mut self, container: &Container<'_>, above: &VolumeMount<'_>) {
+        if self.warnings.len() == MAX_WARNINGS {
+            return;
+        }
+        let shorten = |text: &str| text.chars().take(MAX_NAME_CHARS).collect::<String>();
+        self.warnings.push(format!(
+            "certmint: SuspiciousSetting: container \"{}\" mounts volume \"{}\" read-only at {}, above the certificate's place {}; without that directory in the volume it cannot start: choose another place with annotation {}",
+            shorten(&container.name),
+            shorten(&above.name),
+            shorten(&normalize(&above.mount_path)),
+            self.options.mount_path.as_str(),
+            keys::MOUNT_PATH
+        ));
     }
 }
 
-/// What a volume holds when the container starts, as far as that decides about a directory in it.
+/// Content of a volume when the container starts, as far as it decides about the directory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum VolumeContent {
-    /// Nothing but what the pod's containers put there.
+    /// Only what the containers of the pod write.
     Empty,
-    /// What kubelet puts there, the directories of mounts within it included (`MakeNestedMountpoints`).
+    /// Files of the kubelet, which also creates the directories of mounts below them (`MakeNestedMountpoints`).
     Kubelet,
-    /// Whatever it brings along, and nothing can be added.
+    /// Unknown files in a volume that is read-only.
     ReadOnly,
-    /// Whatever it brings along.
+    /// Unknown files.
     Unknown,
 }
 
 impl VolumeContent {
     fn of(volume: &WithSource<'_, Volume<'_>>) -> Self {
-        let volume = volume.whole();
+        let volume = volume.full_value();
         let sources = volume.iter().filter_map(Value::as_object).flatten();
         for (kind, source) in sources {
             match &**kind {
@@ -164,34 +187,40 @@ impl VolumeContent {
     }
 }
 
-fn is_above(path: &str, place: &str) -> bool {
-    conflict(path, place) == Some(MountConflict::InsidePath)
+fn is_above(path: &str, other: &str) -> bool {
+    conflict(path, other) == Some(MountConflict::InsidePath)
 }
 
-/// What the API server mounts into the pods of a template, unless it says otherwise: better told to whoever
-/// annotates the template than to the pods' controller.
-const API_TOKEN: &str = "kube-api-access";
+/// Name of the volume with the service account token, in messages.
+const API_TOKEN_VOLUME: &str = "kube-api-access";
 
-fn api_token(spec: &PodSpec<'_>) -> Option<(&'static str, &'static str)> {
-    let at = TOKEN_PATH.rsplit_once('/').map_or(TOKEN_PATH, |(dir, _)| dir);
-    (spec.automount_service_account_token != Some(false)).then_some((API_TOKEN, at))
+/// Returns the mount of the service account token, which the API server adds to each pod that does not decline it.
+///
+/// A template lacks this mount. So the webhook can reject a conflict when the user annotates the workload, instead of
+/// rejecting the pods of the workload's controller.
+fn api_token_mount(spec: &PodSpec<'_>) -> Option<(&'static str, &'static str)> {
+    let path = TOKEN_PATH.rsplit_once('/').map_or(TOKEN_PATH, |(dir, _)| dir);
+    (spec.automount_service_account_token != Some(false)).then_some((API_TOKEN_VOLUME, path))
 }
 
-/// A mount further up is none of these: there the mount point is made by kubelet or the runtime, unless it is read-only.
-pub(super) fn conflict(place: &str, other: &str) -> Option<MountConflict> {
-    let mut other = parts(other);
-    if parts(place).any(|part| other.next() != Some(part)) {
+/// Returns the conflict between the mount path of the certificate and another mount path.
+///
+/// A mount above the certificate's path is not a conflict here: the kubelet or the container runtime creates the directory
+/// in it, unless it is read-only ([`MountPointCheck`]).
+pub(super) fn conflict(certificate_path: &str, other: &str) -> Option<MountConflict> {
+    let mut other = path_components(other);
+    if path_components(certificate_path).any(|component| other.next() != Some(component)) {
         return None;
     }
     Some(if other.next().is_none() { MountConflict::SamePath } else { MountConflict::InsidePath })
 }
 
-/// A path as [`certmint_contract::annotations::MountPath`] spells it.
-fn normalized(path: &str) -> String {
-    let normalized: String = parts(path).flat_map(|part| ["/", part]).collect();
+/// Returns the path in the form of [`certmint_contract::annotations::MountPath`].
+fn normalize(path: &str) -> String {
+    let normalized: String = path_components(path).flat_map(|component| ["/", component]).collect();
     if normalized.is_empty() { "/".into() } else { normalized }
 }
 
-fn parts(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter(|part| !matches!(*part, "" | "."))
+fn path_components(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|component| !matches!(*component, "" | "."))
 }

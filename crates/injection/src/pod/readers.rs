@@ -1,41 +1,47 @@
-//! Who reads the files, which decides who writes them and how wide they are open.
+//! The users who read the files.
+//!
+//! They decide which user writes the files, and the mode of the files.
 
-use crate::input::{Container, PodSpec, SecurityContext};
 use certmint_contract::annotations::Containers;
 use certmint_contract::pod_layout::FETCH_CONTAINER;
 
-/// The user of the injected container where the app's is unknown or root: "nobody" of distroless images.
+use crate::input::{Container, PodSpec, SecurityContext};
+
+/// User of the fetch container if the user of the app is unknown or root. It is `nobody` in distroless images.
 pub(crate) const FETCH_USER: i64 = 65_532;
 
-/// The app as far as the pod tells.
+/// Users of the containers that get the files, as far as the pod's spec shows them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FileReaders {
-    /// Every container runs as this user, which is not root, or as a root that may read anything.
+    /// Every container runs as this user, who is not root, or as root with permission to read any file.
     User(i64),
-    /// Users differ or are root, and this is the primary group of all.
+    /// The users differ or are root, and all have this primary group.
     Group(i64),
-    /// Users differ or are decided by images, but share the pod's `fsGroup`.
+    /// The users differ or are unknown, and share the `fsGroup` of the pod.
     FsGroup,
-    /// Nothing is shared by these users; empty when they are not all known.
+    /// The users share no group. The list is empty if not all of them are known.
     Anyone(Vec<i64>),
 }
 
-/// Who a container runs as; `None` leaves it to the image.
+/// User and group of a container.
 #[derive(Clone, Copy)]
 struct Credentials {
+    /// User; `None` if the image decides.
     user: Option<i64>,
+    /// Primary group; `None` if the image decides.
     group: Option<i64>,
-    /// Root that no file's mode keeps out.
-    reads_anything: bool,
+    /// Whether the container runs as root and no file mode restricts it.
+    reads_any_file: bool,
 }
 
 impl FileReaders {
-    /// Who runs in the containers that get the files.
+    /// Determines the users of the containers that get the files.
     pub(crate) fn of(spec: &PodSpec<'_>, which: &Containers) -> Self {
-        let all: Vec<_> = readers(spec, which).map(|container| Credentials::of(container, spec)).collect();
-        let bound: Vec<_> = all.iter().copied().filter(|reader| !reader.reads_anything).collect();
-        // Where nobody is kept out by a mode, one stands for all.
-        let readers = if bound.is_empty() { all.get(..1).unwrap_or_default() } else { &bound };
+        let all: Vec<_> =
+            reading_containers(spec, which).map(|container| Credentials::of(container, spec)).collect();
+        let restricted: Vec<_> = all.iter().copied().filter(|reader| !reader.reads_any_file).collect();
+        // If no file mode restricts any of them, it is enough to look at one.
+        let readers = if restricted.is_empty() { all.get(..1).unwrap_or_default() } else { &restricted };
         match common_value(readers.iter().map(|reader| reader.user)) {
             Some(user) if user != 0 => return Self::User(user),
             _ if fs_group(spec).is_some() => return Self::FsGroup,
@@ -49,9 +55,9 @@ impl FileReaders {
         }
     }
 
-    /// The app as far as it can be told apart when our container runs as `writer`, of the platform's choice, or as
-    /// nobody knows whom: a file of mode 0400 is for its owner only.
-    pub(crate) fn beside(self, writer: Option<i64>, spec: &PodSpec<'_>) -> Self {
+    /// Adapts the readers to a fetch container whose user the platform chooses. `writer` is that user, if it is known. Only
+    /// the owner can read a file of mode 0400, so [`Self::User`] remains only if the owner is that user.
+    pub(crate) fn with_writer(self, writer: Option<i64>, spec: &PodSpec<'_>) -> Self {
         match self {
             Self::User(user) if writer == Some(user) => Self::User(user),
             Self::User(_) if fs_group(spec).is_some() => Self::FsGroup,
@@ -60,7 +66,7 @@ impl FileReaders {
         }
     }
 
-    /// The octal mode of the published files: no wider than the reader needs.
+    /// Returns the octal mode of the published files: the narrowest with which all readers can read them.
     pub(crate) fn file_mode(&self) -> &'static str {
         match self {
             Self::User(_) => "0400",
@@ -69,14 +75,16 @@ impl FileReaders {
         }
     }
 
-    pub(crate) fn run_as_user(&self) -> i64 {
+    /// Returns the user of the fetch container.
+    pub(crate) fn writer_user(&self) -> i64 {
         match self {
             Self::User(user) => *user,
             Self::Group(_) | Self::FsGroup | Self::Anyone(_) => FETCH_USER,
         }
     }
 
-    pub(crate) fn run_as_group(&self) -> Option<i64> {
+    /// Returns the primary group of the fetch container, if it must be set.
+    pub(crate) fn writer_group(&self) -> Option<i64> {
         match self {
             Self::Group(group) => Some(*group),
             Self::User(_) | Self::FsGroup | Self::Anyone(_) => None,
@@ -85,7 +93,7 @@ impl FileReaders {
 }
 
 impl Credentials {
-    /// A container's own setting, else the pod's.
+    /// Reads the credentials of a container. A setting of the container has priority over one of the pod.
     fn of(container: &Container<'_>, spec: &PodSpec<'_>) -> Self {
         let (own, pod) = (container.security_context.as_ref(), spec.security_context.as_ref());
         let user = own.and_then(|own| own.run_as_user).or(pod_user(spec));
@@ -93,35 +101,39 @@ impl Credentials {
         let is_root = user == Some(0);
         Self {
             user,
-            // Root's primary group is root's, whatever the image; another user's is the image's to say.
+            // The primary group of root is 0 in every image. The image decides about the group of another user.
             group: group.or(is_root.then_some(0)),
-            reads_anything: is_root && !own.is_some_and(SecurityContext::drops_dac_override),
+            reads_any_file: is_root && !own.is_some_and(SecurityContext::drops_dac_override),
         }
     }
 }
 
-/// The containers that get the files and count: an init container that ends may well prepare things as another user,
-/// so it counts only when it is asked for by name.
-fn readers<'a>(spec: &'a PodSpec<'_>, which: &'a Containers) -> impl Iterator<Item = &'a Container<'a>> {
+/// Iterates over the containers whose users count as readers.
+///
+/// An init container that ends may run as another user to prepare files. It counts only if the annotation names it.
+fn reading_containers<'a>(
+    spec: &'a PodSpec<'_>,
+    which: &'a Containers,
+) -> impl Iterator<Item = &'a Container<'a>> {
     let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &init.view);
     let apps = spec.containers.as_deref().unwrap_or_default().iter();
-    let named = matches!(which, Containers::Named(_));
-    init.filter(move |init| (named || init.is_sidecar()) && &*init.name != FETCH_CONTAINER)
+    let is_named = matches!(which, Containers::Named(_));
+    init.filter(move |init| (is_named || init.is_sidecar()) && &*init.name != FETCH_CONTAINER)
         .chain(apps)
-        .filter(move |container| receives(which, &container.name))
+        .filter(move |container| gets_files(which, &container.name))
 }
 
-/// The container that begins as root and may become another user, as servers do that drop their privileges. Which user
-/// that is, the pod does not tell.
+/// Returns the name of a container that starts as root and may become another user, as servers do that drop their
+/// privileges. The pod's spec does not contain that user.
 pub(crate) fn may_change_user<'a>(spec: &'a PodSpec<'_>, which: &'a Containers) -> Option<&'a str> {
-    let changes = |container: &&Container<'_>| {
+    let may_change = |container: &&Container<'_>| {
         Credentials::of(container, spec).user == Some(0)
             && !container.security_context.as_ref().is_some_and(SecurityContext::drops_setuid)
     };
-    readers(spec, which).find(changes).map(|container| &*container.name)
+    reading_containers(spec, which).find(may_change).map(|container| &*container.name)
 }
 
-/// The user that the pod sets for every container.
+/// Returns the user that the pod sets for all containers.
 pub(crate) fn pod_user(spec: &PodSpec<'_>) -> Option<i64> {
     spec.security_context.as_ref().and_then(|context| context.run_as_user)
 }
@@ -130,15 +142,15 @@ fn fs_group(spec: &PodSpec<'_>) -> Option<i64> {
     spec.security_context.as_ref().and_then(|context| context.fs_group)
 }
 
-/// Whether a container of that name gets the files.
-pub(crate) fn receives(which: &Containers, name: &str) -> bool {
+/// Returns whether a container of that name gets the files.
+pub(crate) fn gets_files(which: &Containers, name: &str) -> bool {
     match which {
         Containers::All => true,
         Containers::Named(names) => names.iter().any(|named| **named == *name),
     }
 }
 
-/// What all say alike.
+/// Returns the value that all items have, if they have the same one.
 fn common_value(mut ids: impl Iterator<Item = Option<i64>>) -> Option<i64> {
     let first = ids.next()??;
     ids.all(|id| id == Some(first)).then_some(first)
@@ -148,20 +160,20 @@ fn common_value(mut ids: impl Iterator<Item = Option<i64>>) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn reader(spec: &str) -> FileReaders {
+    fn readers(spec: &str) -> FileReaders {
         FileReaders::of(&serde_json::from_str(spec).unwrap(), &Containers::All)
     }
 
     #[test]
-    fn one_user_for_all_is_taken() {
+    fn finds_a_common_user() {
         assert_eq!(
-            reader(
+            readers(
                 r#"{"securityContext":{"runAsUser":7},"containers":[{"name":"a"},{"name":"b","securityContext":{"runAsUser":7}}]}"#
             ),
             FileReaders::User(7)
         );
         assert_eq!(
-            reader(
+            readers(
                 r#"{"initContainers":[{"name":"i","securityContext":{"runAsUser":0}}],"containers":[{"name":"a","securityContext":{"runAsUser":7}}]}"#
             ),
             FileReaders::User(7)
@@ -169,49 +181,49 @@ mod tests {
     }
 
     #[test]
-    fn root_reads_by_its_group_or_anything() {
+    fn root_reads_by_its_group_or_any_file() {
         assert_eq!(
-            reader(r#"{"securityContext":{"runAsUser":0},"containers":[{"name":"a"}]}"#),
+            readers(r#"{"securityContext":{"runAsUser":0},"containers":[{"name":"a"}]}"#),
             FileReaders::Group(0)
         );
         assert_eq!(
-            reader(
+            readers(
                 r#"{"securityContext":{"runAsUser":0,"runAsGroup":5},"containers":[{"name":"a"},{"name":"b"}]}"#
             ),
             FileReaders::Group(5)
         );
-        let beside_root = |root: &str| {
-            reader(&format!(
+        let user_and_root = |root: &str| {
+            readers(&format!(
                 r#"{{"containers":[{{"name":"a","securityContext":{{"runAsUser":7}}}},{{"name":"b","securityContext":{root}}}]}}"#
             ))
         };
-        assert_eq!(beside_root(r#"{"runAsUser":0}"#), FileReaders::User(7));
+        assert_eq!(user_and_root(r#"{"runAsUser":0}"#), FileReaders::User(7));
         assert_eq!(
-            beside_root(r#"{"runAsUser":0,"capabilities":{"drop":["ALL"]}}"#),
+            user_and_root(r#"{"runAsUser":0,"capabilities":{"drop":["ALL"]}}"#),
             FileReaders::Anyone(vec![7, 0])
         );
     }
 
     #[test]
-    fn other_users_share_a_group_or_nothing() {
+    fn different_users_share_a_group_or_nothing() {
         assert_eq!(
-            reader(r#"{"securityContext":{"fsGroup":9},"containers":[{"name":"a"}]}"#),
+            readers(r#"{"securityContext":{"fsGroup":9},"containers":[{"name":"a"}]}"#),
             FileReaders::FsGroup
         );
         assert_eq!(
-            reader(
+            readers(
                 r#"{"securityContext":{"runAsUser":8,"runAsGroup":9},"containers":[{"name":"a","securityContext":{"runAsUser":7}},{"name":"b"}]}"#
             ),
             FileReaders::Group(9)
         );
         assert_eq!(
-            reader(r#"{"containers":[{"name":"a","securityContext":{"runAsUser":7}},{"name":"b"}]}"#),
+            readers(r#"{"containers":[{"name":"a","securityContext":{"runAsUser":7}},{"name":"b"}]}"#),
             FileReaders::Anyone(vec![])
         );
     }
 
     #[test]
-    fn an_init_container_counts_when_it_is_named() {
+    fn an_init_container_counts_if_it_is_named() {
         let spec = serde_json::from_str(
             r#"{"initContainers":[{"name":"i","securityContext":{"runAsUser":7}}],"containers":[{"name":"a"}]}"#,
         )

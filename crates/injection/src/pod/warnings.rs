@@ -1,37 +1,41 @@
-//! What is allowed but probably not meant.
+//! Warnings for valid but suspicious settings of a pod.
+
+use std::collections::HashSet;
+
+use certmint_contract::annotations::{Containers, Renew};
+use certmint_contract::{Reload, keys};
 
 use super::readers::{self, FileReaders};
 use super::{InjectionTarget, resources};
-use certmint_contract::annotations::{Containers, Renew};
-use certmint_contract::{Reload, keys};
-use std::collections::HashSet;
 
 pub(super) const WINDOWS: &str =
     "certmint: Ignored: this is a Windows pod; Certmint injects into Linux pods only and leaves it as it is";
 
 pub(super) const MIRROR: &str = "certmint: Ignored: this is the mirror of a static pod, which kubelet runs from a file; Certmint leaves it as it is, without a certificate";
 
-/// The most containers that a warning lists, and the most warnings about them.
+/// Maximum number of containers in a warning, and of warnings about missing containers.
 const MAX_SHOWN_ENTRIES: usize = 10;
-/// The most characters of such a list: more than kubectl shows.
+/// Maximum length in characters of a list of containers. `kubectl` shows less.
 const MAX_SHOWN_CHARS: usize = 250;
 
-pub(super) fn of(target: &InjectionTarget<'_>, reader: &FileReaders) -> Vec<String> {
+/// Returns the warnings about a pod that is injected.
+pub(super) fn of(target: &InjectionTarget<'_>, readers: &FileReaders) -> Vec<String> {
     let mut warnings = missing_containers(target);
-    warnings.extend(readable_by_all(reader));
-    warnings.extend(unreadable_later(target, reader));
+    warnings.extend(readable_by_all(readers));
+    warnings.extend(unreadable_later(target, readers));
     warnings.extend(resources::loses_guarantee(target).then(|| no_guarantee().into()));
     warnings.extend(dns(target).map(Into::into));
-    warnings.extend(reload(target, reader));
+    warnings.extend(reload(target, readers));
     warnings
 }
 
-/// Another injector may add them later, so this is no refusal.
+/// Warns of containers in the annotation that the pod lacks. Another injector may add them later, so the pod is not
+/// rejected.
 ///
-/// Both lists are the author's, of any length, and the API server has not judged the names yet: what is said of them
-/// must not grow with their product.
+/// The user decides the length of both lists, and the API server has not validated the names yet. So the warnings are
+/// limited; without limits their size could grow with the product of both lengths.
 fn missing_containers(target: &InjectionTarget<'_>) -> Vec<String> {
-    let Containers::Named(names) = &target.request.containers else { return Vec::new() };
+    let Containers::Named(names) = &target.options.containers else { return Vec::new() };
     let spec = target.spec;
     let init = spec.init_containers.as_deref().unwrap_or_default().iter().map(|init| &*init.view.name);
     let apps = spec.containers.as_deref().unwrap_or_default().iter().map(|app| &*app.name);
@@ -39,18 +43,19 @@ fn missing_containers(target: &InjectionTarget<'_>) -> Vec<String> {
     let shown: Vec<&str> = init.chain(apps).take(MAX_SHOWN_ENTRIES).collect();
     let shown: String = shown.join(", ").chars().take(MAX_SHOWN_CHARS).collect();
     let missing = names.iter().filter(|name| !present.contains(&***name)).take(MAX_SHOWN_ENTRIES);
-    let told = missing.map(|name| {
+    let warnings = missing.map(|name| {
         format!(
             "certmint: SuspiciousSetting: annotation {} names \"{name}\", but the pod has only {shown}",
             keys::CONTAINERS
         )
     });
-    told.collect()
+    warnings.collect()
 }
 
-/// Files have one owner and one group, so that users who share nothing can only read them as anyone.
-fn readable_by_all(reader: &FileReaders) -> Option<String> {
-    let FileReaders::Anyone(users) = reader else { return None };
+/// Warns of files that every user in the containers can read. A file has one owner and one group, so users without a
+/// common group need the permission for others.
+fn readable_by_all(readers: &FileReaders) -> Option<String> {
+    let FileReaders::Anyone(users) = readers else { return None };
     let mut users = users.clone();
     users.sort_unstable();
     users.dedup();
@@ -63,13 +68,13 @@ fn readable_by_all(reader: &FileReaders) -> Option<String> {
     })
 }
 
-/// Root reads any file; whoever it becomes may not.
-fn unreadable_later(target: &InjectionTarget<'_>, reader: &FileReaders) -> Option<String> {
-    match reader {
+/// Warns of an app that starts as root and may become a user who cannot read the files.
+fn unreadable_later(target: &InjectionTarget<'_>, readers: &FileReaders) -> Option<String> {
+    match readers {
         FileReaders::User(_) | FileReaders::Group(_) => {}
         FileReaders::FsGroup | FileReaders::Anyone(_) => return None,
     }
-    let name = readers::may_change_user(target.spec, &target.request.containers)?;
+    let name = readers::may_change_user(target.spec, &target.options.containers)?;
     let name: String = name.chars().take(MAX_SHOWN_CHARS).collect();
     Some(format!(
         "certmint: SuspiciousSetting: container \"{name}\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group"
@@ -94,12 +99,12 @@ fn dns(target: &InjectionTarget<'_>) -> Option<&'static str> {
     }
 }
 
-fn reload(target: &InjectionTarget<'_>, reader: &FileReaders) -> Option<String> {
-    let hook = target.request.reload.as_ref()?;
+fn reload(target: &InjectionTarget<'_>, readers: &FileReaders) -> Option<String> {
+    let hook = target.options.reload.as_ref()?;
     let Reload::Signal { process, .. } = hook else {
-        return (target.request.renew == Renew::Never).then(|| never_renewed().into());
+        return (target.options.renew == Renew::Never).then(|| never_renewed().into());
     };
-    if target.request.renew == Renew::Never {
+    if target.options.renew == Renew::Never {
         return Some(never_renewed().into());
     }
     if target.spec.share_process_namespace != Some(true) {
@@ -107,7 +112,7 @@ fn reload(target: &InjectionTarget<'_>, reader: &FileReaders) -> Option<String> 
             "certmint: SuspiciousSetting: no signal reaches {process}: set shareProcessNamespace: true in the pod's spec, or reload by http://127.0.0.1:PORT/PATH"
         ));
     }
-    match reader {
+    match readers {
         FileReaders::User(_) => None,
         FileReaders::Group(_) | FileReaders::FsGroup | FileReaders::Anyone(_) => Some(format!(
             "certmint: SuspiciousSetting: a signal reaches {process} only when it runs as our user: set one runAsUser, not 0, for the whole pod"

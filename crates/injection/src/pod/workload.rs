@@ -1,55 +1,56 @@
-//! Which workload a pod belongs to, as its own metadata tells.
+//! The workload of a pod, as the pod's own metadata shows it.
+
+use certmint_contract::{WorkloadKind, WorkloadOptions, WorkloadRef};
 
 use crate::Rejection;
 use crate::input::Metadata;
-use certmint_contract::{WorkloadKind, WorkloadOptions, WorkloadRef};
 
-/// The workload of a pod.
+/// Workload of a pod.
 pub(super) enum PodWorkload {
-    /// The pod is a workload of its own.
-    Pod {
-        /// `None` while the pod has only a `generateName`: it gets its name after admission.
-        reference: Option<WorkloadRef>,
-        /// What controls the pod and cannot opt in, as `ReplicationController/web`.
+    /// No supported workload controls the pod, so the pod is its own workload.
+    Standalone {
+        /// Reference to the pod. `None` while the pod has only a `generateName`: it gets its name after admission.
+        pod: Option<WorkloadRef>,
+        /// Owner of a kind that cannot opt in, as `ReplicationController/web`.
         owner: Option<String>,
     },
-    /// The pod belongs to a workload.
-    Other(WorkloadRef),
+    /// A workload controls the pod.
+    Controlled(WorkloadRef),
 }
 
 impl PodWorkload {
-    /// `name` is the request's, for a pod that does not say it.
+    /// Determines the workload of a pod. `name` is the name in the request, for a pod that lacks one.
     pub(super) fn of(metadata: &Metadata<'_>, name: Option<&str>) -> Self {
         if let Some(workload) = metadata.workload_of_pod() {
-            return Self::Other(workload);
+            return Self::Controlled(workload);
         }
         let name = metadata.name.as_deref().or(name).filter(|name| !name.is_empty());
-        Self::Pod {
-            reference: name.map(|name| WorkloadRef::new(WorkloadKind::Pod, name)),
+        Self::Standalone {
+            pod: name.map(|name| WorkloadRef::new(WorkloadKind::Pod, name)),
             owner: metadata.controller().map(|owner| format!("{}/{}", &*owner.kind, &*owner.name)),
         }
     }
 
-    /// Whether the pod is a workload of its own.
-    pub(super) fn is_the_pod(&self) -> bool {
-        matches!(self, Self::Pod { .. })
+    pub(super) fn is_standalone(&self) -> bool {
+        matches!(self, Self::Standalone { .. })
     }
 
-    /// The workload, when its name is known already.
+    /// Returns the workload if its name is known.
     pub(super) fn reference(&self) -> Option<&WorkloadRef> {
         match self {
-            Self::Pod { reference, .. } => reference.as_ref(),
-            Self::Other(workload) => Some(workload),
+            Self::Standalone { pod, .. } => pod.as_ref(),
+            Self::Controlled(workload) => Some(workload),
         }
     }
 
-    /// Every pod of an owner that cannot opt in has a certificate of its own, so one Secret cannot serve them all.
-    pub(super) fn check(&self, request: &WorkloadOptions) -> Result<(), Rejection> {
+    /// Rejects a Secret name for the pods of an owner that cannot opt in. Each of these pods gets its own certificate, so
+    /// they cannot share a Secret.
+    pub(super) fn check(&self, options: &WorkloadOptions) -> Result<(), Rejection> {
         match self {
-            Self::Pod { owner: Some(owner), .. } if request.secret_name.is_some() => {
+            Self::Standalone { owner: Some(owner), .. } if options.secret_name.is_some() => {
                 Err(Rejection::SecretOfManyPods(owner.clone()))
             }
-            Self::Pod { .. } | Self::Other(_) => Ok(()),
+            Self::Standalone { .. } | Self::Controlled(_) => Ok(()),
         }
     }
 }

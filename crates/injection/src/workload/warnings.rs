@@ -1,23 +1,27 @@
-//! What is allowed but probably not meant.
+//! Warnings for valid but suspicious settings of a workload.
 
-use super::parsed::{Copies, Workload};
-use crate::Rejection;
 use certmint_contract::annotations::Renew;
 use certmint_contract::{WorkloadKind, WorkloadOptions, keys};
 
-/// A fault that is told and holds up nothing.
-pub(super) fn of(fault: &Rejection) -> String {
-    format!("certmint: {}: {fault}", fault.code())
+use super::copies::TemplateCopies;
+use super::parsed::ParsedWorkload;
+use crate::Rejection;
+
+/// Returns the warning for an error that does not reject the request.
+pub(super) fn of(rejection: &Rejection) -> String {
+    format!("certmint: {}: {rejection}", rejection.code())
 }
 
-/// `kubectl rollout undo` brings back an earlier template of a StatefulSet or DaemonSet, and no annotation of the
-/// object. What the annotation asks for is then put on the template again.
+/// Warns that a `kubectl rollout undo` did not undo the opt-in.
+///
+/// The command restores an earlier template of a StatefulSet or DaemonSet, but not the annotations of the object. Then the
+/// webhook copies the annotations to the template again.
 pub(super) fn stays_in(
-    workload: &Workload<'_>,
-    before: Option<&Workload<'_>>,
+    workload: &ParsedWorkload<'_>,
+    before: Option<&ParsedWorkload<'_>>,
     namespace: &str,
 ) -> Option<String> {
-    let lost = before?.is_stamped() && !workload.is_stamped();
+    let lost = before?.is_template_written() && !workload.is_template_written();
     let (kind, name) = (workload.kind, workload.metadata.name.as_deref()?);
     let asks = workload.metadata.annotation(keys::INJECT) == Some(keys::TRUE);
     (lost && asks).then(|| {
@@ -29,13 +33,13 @@ pub(super) fn stays_in(
     })
 }
 
-/// The same when an earlier template had opted in.
+/// Warns that a `kubectl rollout undo` did not undo the opt-out: the restored template had opted in.
 pub(super) fn stays_out(
-    workload: &Workload<'_>,
-    before: Option<&Workload<'_>>,
+    workload: &ParsedWorkload<'_>,
+    before: Option<&ParsedWorkload<'_>>,
     namespace: &str,
 ) -> Option<String> {
-    let came_back = !before?.is_stamped() && workload.copied().contains(&keys::INJECT);
+    let came_back = !before?.is_template_written() && workload.copied_keys().contains(&keys::INJECT);
     let (kind, name) = (workload.kind, workload.metadata.name.as_deref()?);
     came_back.then(|| {
         format!(
@@ -46,7 +50,8 @@ pub(super) fn stays_out(
     })
 }
 
-pub(super) fn overridden(workload: &Workload<'_>, copies: &Copies<'_>) -> Vec<String> {
+/// Warns of annotations on the template that have no effect, or another effect than the object's.
+pub(super) fn overridden(workload: &ParsedWorkload<'_>, copies: &TemplateCopies<'_>) -> Vec<String> {
     let kind = workload.kind;
     let lost = copies.overridden.iter().map(|key| {
         format!("certmint: SuspiciousSetting: annotation {key} on the pod template gives way to the one on the {kind}")
@@ -60,8 +65,8 @@ pub(super) fn overridden(workload: &Workload<'_>, copies: &Copies<'_>) -> Vec<St
     lost.chain(kept).collect()
 }
 
-/// Annotations that wait for `inject`; with `inject: "false"` they do so by intention.
-pub(super) fn without_inject(workload: &Workload<'_>) -> Option<String> {
+/// Warns of annotations without `inject`, which have no effect. With `inject: "false"` the user intends that.
+pub(super) fn without_inject(workload: &ParsedWorkload<'_>) -> Option<String> {
     let written = |key: &&str| {
         workload.metadata.annotation(key).or_else(|| workload.template_annotation(key)).is_some()
     };
@@ -77,18 +82,18 @@ pub(super) fn without_inject(workload: &Workload<'_>) -> Option<String> {
     ))
 }
 
-/// Pods that are meant to run on outlive a certificate that nothing renews.
-pub(super) fn never_renewed(kind: WorkloadKind, request: &WorkloadOptions) -> Option<String> {
+/// Warns that the pods of this kind run longer than a certificate that is not renewed.
+pub(super) fn never_renewed(kind: WorkloadKind, options: &WorkloadOptions) -> Option<String> {
     let ends = matches!(kind, WorkloadKind::Job | WorkloadKind::CronJob | WorkloadKind::Pod);
-    (request.renew == Renew::Never && !ends).then(|| {
+    (options.renew == Renew::Never && !ends).then(|| {
         format!(
             "certmint: SuspiciousSetting: with renew: \"false\" nothing renews the certificate in the pods of a {kind}, which run longer than it is valid; leave it out, or restart them in time"
         )
     })
 }
 
-/// Kinds that leave running pods as they are.
-pub(super) fn not_by_itself(workload: &Workload<'_>) -> Option<String> {
+/// Warns that a workload of this kind does not replace its running pods.
+pub(super) fn keeps_running_pods(workload: &ParsedWorkload<'_>) -> Option<String> {
     let kind = workload.kind;
     let why = match kind {
         WorkloadKind::ReplicaSet => "a ReplicaSet does not replace its running pods".to_owned(),
