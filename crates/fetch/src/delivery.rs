@@ -1,14 +1,17 @@
 //! Delivers a bundle from a source to the app: reads it, verifies it, and publishes it if it is newer.
 
-use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, LeafFacts, VerifyError, verify};
+use std::time::Duration;
+
+use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, LeafFacts, PrivateKey, VerifyError, verify};
 use certmint_contract::issuance::Bundle;
-use certmint_contract::pod_layout;
+use certmint_contract::{KeyAlgorithm, lifetime, pod_layout};
 use time::OffsetDateTime;
 
 use crate::error::FetchError;
 use crate::issuance::{self, IssuanceApi};
 use crate::reload;
 use crate::settings::FetchSettings;
+use crate::spread;
 use crate::trust::TrustAnchors;
 use crate::volume::{self, VolumeContent};
 
@@ -36,6 +39,7 @@ pub struct Delivery<'a> {
 struct PublishedBundle {
     facts: LeafFacts,
     trust_bundle: String,
+    key_algorithm: Option<KeyAlgorithm>,
 }
 
 impl<'a> Delivery<'a> {
@@ -55,7 +59,7 @@ impl<'a> Delivery<'a> {
         let mut delivery = Self { settings, anchors, published: None };
         delivery.published = found.and_then(|bundle| {
             let facts = delivery.verify(&bundle, now).ok()?;
-            Some(PublishedBundle { facts, trust_bundle: bundle.trust_bundle.clone() })
+            Some(PublishedBundle::new(&bundle, facts))
         });
         Ok(delivery)
     }
@@ -72,10 +76,48 @@ impl<'a> Delivery<'a> {
     /// # Errors
     /// When the Secret is not usable or the files cannot be written.
     pub fn take_from_secret(&mut self, now: OffsetDateTime) -> Result<DeliveryOutcome, FetchError> {
+        let Some((bundle, facts)) = self.read_secret(now)? else { return Ok(DeliveryOutcome::Absent) };
+        // The controller changes roots and certificate together. So the published certificate with fewer roots is an older
+        // state of the Secret: the published roots came from the issuance API.
+        if self.facts().is_some_and(|published| published.serial == facts.serial) {
+            return Ok(DeliveryOutcome::Unchanged);
+        }
+        self.publish(&bundle, facts, now)
+    }
+
+    /// Returns the time to wait before [`Self::take_from_secret`], so that not all replicas of a workload reload at once.
+    /// The time is zero unless the Secret contains a routine replacement (see [`crate::spread`]).
+    #[must_use]
+    pub fn spread_delay(&self, now: OffsetDateTime) -> Duration {
+        let Some(published) = &self.published else { return Duration::ZERO };
+        let Ok(Some((bundle, facts))) = self.read_secret(now) else { return Duration::ZERO };
+        let is_newer = published.is_replaced_by(&bundle, &facts, now);
+        if !is_newer
+            || self.is_urgent(published, &bundle, &facts)
+            || !published.is_planned(&bundle, &facts, now)
+        {
+            return Duration::ZERO;
+        }
+        spread::delay(published.facts.not_after - now, spread::pod_hash(&self.settings.paths.token))
+    }
+
+    /// Returns whether peers or the app may need the new bundle at once, because names, identity or roots differ.
+    ///
+    /// The root that issued the certificate is the same if the issuing CA is the same, or if there is only one root.
+    fn is_urgent(&self, published: &PublishedBundle, bundle: &Bundle, facts: &LeafFacts) -> bool {
+        let has_same_root = facts.issuer == published.facts.issuer || self.anchors.roots().count() == 1;
+        !has_same_root
+            || bundle.trust_bundle != published.trust_bundle
+            || facts.dns_names != published.facts.dns_names
+            || facts.spiffe_id != published.facts.spiffe_id
+    }
+
+    /// Reads and verifies the bundle in the Secret volume. Returns `None` if there is no Secret.
+    fn read_secret(&self, now: OffsetDateTime) -> Result<Option<(Bundle, LeafFacts)>, FetchError> {
         let FetchSettings { paths, workload: pod_workload, .. } = self.settings;
         let Some(VolumeContent { bundle, workload: secret_workload }) = volume::read(&paths.secret_dir)?
         else {
-            return Ok(DeliveryOutcome::Absent);
+            return Ok(None);
         };
         if let (Some(secret_workload), Some(pod_workload)) = (secret_workload, pod_workload)
             && secret_workload != *pod_workload
@@ -86,12 +128,7 @@ impl<'a> Delivery<'a> {
         if !self.anchors.include(&roots_of(&bundle)?) {
             return Err(FetchError::UnknownRoot);
         }
-        // The controller changes roots and certificate together. So the published certificate with fewer roots is an older
-        // state of the Secret: the published roots came from the issuance API.
-        if self.facts().is_some_and(|published| published.serial == facts.serial) {
-            return Ok(DeliveryOutcome::Unchanged);
-        }
-        self.publish(&bundle, facts, now)
+        Ok(Some((bundle, facts)))
     }
 
     /// Publishes the bundle of the issuance API if it is newer.
@@ -127,18 +164,37 @@ impl<'a> Delivery<'a> {
         }
         volume::publish(&paths.tls_dir, bundle, *file_mode)?;
         self.anchors = roots_of(bundle)?;
-        self.published = Some(PublishedBundle { facts, trust_bundle: bundle.trust_bundle.clone() });
+        self.published = Some(PublishedBundle::new(bundle, facts));
         Ok(DeliveryOutcome::Published)
     }
 }
 
 impl PublishedBundle {
+    fn new(bundle: &Bundle, facts: LeafFacts) -> Self {
+        let key_algorithm = key_algorithm(bundle);
+        Self { facts, trust_bundle: bundle.trust_bundle.clone(), key_algorithm }
+    }
+
+    /// Returns whether the controller replaced this certificate as planned: its renewal was due, or the lifetime or the key
+    /// algorithm changed. Otherwise a user deleted the Secret, for instance because the key leaked, or it was damaged.
+    fn is_planned(&self, bundle: &Bundle, facts: &LeafFacts, now: OffsetDateTime) -> bool {
+        let earliest_renewal = lifetime::renew_at(self.facts.not_before, self.facts.not_after, u8::MAX);
+        let lifetime_of = |facts: &LeafFacts| facts.not_after - facts.not_before;
+        now >= earliest_renewal
+            || lifetime_of(facts) != lifetime_of(&self.facts)
+            || key_algorithm(bundle) != self.key_algorithm
+    }
+
     /// Returns whether `bundle` is newer than this one. A Secret volume lags behind the issuance API by a minute or more,
     /// so it may show an older bundle. If this certificate has expired, every valid bundle replaces it.
     fn is_replaced_by(&self, bundle: &Bundle, facts: &LeafFacts, now: OffsetDateTime) -> bool {
         let differs = self.facts.serial != facts.serial || self.trust_bundle != bundle.trust_bundle;
         differs && (self.facts.not_before <= facts.not_before || self.facts.not_after <= now)
     }
+}
+
+fn key_algorithm(bundle: &Bundle) -> Option<KeyAlgorithm> {
+    PrivateKey::from_pem(&bundle.private_key).ok().map(|key| key.algorithm())
 }
 
 fn roots_of(bundle: &Bundle) -> Result<TrustAnchors, FetchError> {

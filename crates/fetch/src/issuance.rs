@@ -124,7 +124,8 @@ pub fn request_bundle(
     parse_answer(api, status, &Zeroizing::new(body.map_err(failed)?))
 }
 
-fn read_token(path: &Path) -> Result<Zeroizing<String>, IssuanceError> {
+/// Reads the projected token, as the value of the header `Authorization`.
+pub(crate) fn read_token(path: &Path) -> Result<Zeroizing<String>, IssuanceError> {
     let read = || {
         let mut text = Zeroizing::new(String::new());
         io::Read::read_to_string(

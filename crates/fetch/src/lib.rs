@@ -15,6 +15,7 @@ pub mod renewal;
 pub mod report;
 mod resolver;
 pub mod settings;
+pub mod spread;
 pub mod state;
 pub mod trust;
 pub mod volume;

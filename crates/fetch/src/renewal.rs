@@ -37,8 +37,17 @@ pub struct RenewalLoop<'a> {
     reporter: &'a mut Reporter,
     /// Version of the Secret volume that was read last.
     seen_version: Option<PathBuf>,
+    /// Version of the Secret volume that waits for its publication.
+    pending_secret: Option<PendingSecret>,
     schedule: RenewalSchedule,
     pending_reload: Option<PendingReload<'a>>,
+}
+
+/// Reissued certificate in the Secret, which is published after a delay (see [`crate::spread`]).
+#[derive(Debug)]
+struct PendingSecret {
+    version: Option<PathBuf>,
+    publish_at: Instant,
 }
 
 /// Times at which the loop asks the issuance API.
@@ -67,8 +76,15 @@ impl<'a> RenewalLoop<'a> {
         now: OffsetDateTime,
     ) -> Self {
         let schedule = RenewalSchedule::after(delivery.facts(), now);
-        let mut renewal =
-            Self { settings, delivery, reporter, seen_version: None, schedule, pending_reload: None };
+        let mut renewal = Self {
+            settings,
+            delivery,
+            reporter,
+            seen_version: None,
+            pending_secret: None,
+            schedule,
+            pending_reload: None,
+        };
         renewal.schedule_reload();
         renewal
     }
@@ -85,7 +101,7 @@ impl<'a> RenewalLoop<'a> {
 
     fn check_secret(&mut self, now: OffsetDateTime) {
         let version = volume::current_version(&self.settings.paths.secret_dir);
-        if version == self.seen_version {
+        if version == self.seen_version || self.is_delayed(&version, now) {
             return;
         }
         match self.delivery.take_from_secret(now) {
@@ -107,10 +123,37 @@ impl<'a> RenewalLoop<'a> {
             }
         }
         self.seen_version = version;
+        self.pending_secret = None;
+    }
+
+    /// Returns whether the publication of that version of the Secret has to wait, to spread the reloads of the replicas.
+    fn is_delayed(&mut self, version: &Option<PathBuf>, now: OffsetDateTime) -> bool {
+        let pending = self.pending_secret.as_ref();
+        let publish_at = match pending.filter(|pending| pending.version == *version) {
+            Some(pending) => pending.publish_at,
+            None => {
+                let delay = self.delivery.spread_delay(now);
+                let publish_at = Instant::now() + delay;
+                // A further version does not extend the delay, and an urgent one ends it.
+                let publish_at = pending.map_or(publish_at, |former| publish_at.min(former.publish_at));
+                if !delay.is_zero() {
+                    let seconds = delay.as_secs() + 1;
+                    self.reporter.info(&format!(
+                        "the workload's Secret holds a newer certificate; it is put in place within {seconds} seconds"
+                    ));
+                }
+                self.pending_secret = Some(PendingSecret { version: version.clone(), publish_at });
+                publish_at
+            }
+        };
+        Instant::now() < publish_at
     }
 
     fn ask_api_if_overdue(&mut self, now: OffsetDateTime) {
-        if now < self.schedule.ask_at {
+        // During the delay, the Secret contains the newer certificate already.
+        let is_delayed =
+            self.pending_secret.as_ref().is_some_and(|pending| Instant::now() < pending.publish_at);
+        if now < self.schedule.ask_at || is_delayed {
             return;
         }
         self.schedule.postpone(now);

@@ -32,6 +32,37 @@ fn publishes_a_newer_secret_and_ignores_an_older_one() {
 }
 
 #[test]
+fn delays_a_changed_lifetime_and_publishes_changed_names_at_once() {
+    let ca = Ca::new();
+    let pod = Pod::new(&ca);
+    let first = ca.bundle_of_age(60);
+    pod.write_secret(&first);
+    let process = pod.start(&[]);
+    process.wait_for_log("holds nothing newer");
+    pod.write_secret(&ca.bundle_of_age_and_lifetime(30, 43_200));
+    process.wait_for_log("is put in place within");
+    assert_eq!(pod.published(), Some(first), "the hash of the token gives a delay of more than a minute");
+
+    let renamed = ca.bundle_with_name("orders.shop.svc");
+    pod.write_secret(&renamed);
+    process.wait_until("the bundle with another name", || pod.published().as_ref() == Some(&renamed));
+}
+
+#[test]
+fn publishes_a_due_renewal_after_its_delay() {
+    let ca = Ca::new();
+    let pod = Pod::new(&ca);
+    // The controller renews after 57 % to 67 % of the lifetime. The delay of this pod is about a second.
+    pod.write_secret(&ca.bundle_of_age_and_lifetime(2100, 3600));
+    let process = pod.start(&[]);
+    process.wait_for_log("holds nothing newer");
+    let renewed = ca.bundle_of_age_and_lifetime(0, 3600);
+    pod.write_secret(&renewed);
+    process.wait_for_log("is put in place within");
+    process.wait_until("the renewed bundle", || pod.published().as_ref() == Some(&renewed));
+}
+
+#[test]
 fn asks_the_api_after_an_unknown_root_in_the_secret() {
     let (ca, next) = (Ca::new(), Ca::new());
     let first = ca.bundle_of_age(60);
