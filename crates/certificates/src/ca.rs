@@ -1,4 +1,4 @@
-//! The certificate authority: a root that signs short-lived issuing CAs, and the pair of both.
+//! The certificate authority: a root CA, and the short-lived issuing CAs that it signs.
 
 mod authority;
 mod certificate;

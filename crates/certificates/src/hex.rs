@@ -1,4 +1,4 @@
-//! Lowercase hexadecimal without separators, as serial numbers and key identifiers are shown.
+//! Lowercase hexadecimal without separators, for serial numbers and key identifiers.
 
 use std::fmt::Write;
 

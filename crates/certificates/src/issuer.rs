@@ -1,28 +1,30 @@
-//! Who signs: a key, and the name of its certificate, copied octet by octet.
+//! The issuer of certificates: a key, and the subject of its certificate, copied octet by octet.
 //!
-//! rcgen keeps a name as a map. Of two organizational units or domain components one would be lost, and a chain in
-//! which the names differ by an octet is none (RFC 5280 7.1). So rcgen writes a certificate under an empty name and
-//! without a signature; here the issuer's own name takes that place, and the whole is signed.
+//! rcgen stores a name as a map, so of two organizational units or domain components it would lose one. A chain is not valid
+//! if the names differ in one octet (RFC 5280 7.1). So rcgen writes a certificate with an empty issuer name and without a
+//! signature. This module inserts the name and signs the result.
 
-use crate::{CaCertificate, Signer, signer::RcgenKey};
 use rcgen::{
     CertificateParams, DistinguishedName, Issuer, KeyIdMethod, PublicKeyData, SignatureAlgorithm, SigningKey,
 };
 use rustls_pki_types::CertificateDer;
 use yasna::{ASN1Result, construct_der, parse_der};
 
-/// Signs certificates in the name of a CA.
+use crate::signer::RcgenKey;
+use crate::{CaCertificate, Signer};
+
+/// Issuer that signs certificates in the name of a CA.
 pub(crate) struct NamedIssuer<S> {
-    /// The DER of the CA's subject.
+    /// Subject of the CA's certificate, as DER.
     name: Vec<u8>,
     unnamed: Issuer<'static, PlaceholderKey<S>>,
 }
 
-/// Where the issuer stands in a TBSCertificate: after version, serial number and signature algorithm.
+/// Position of the issuer in a TBSCertificate: after version, serial number and signature algorithm.
 const ISSUER_FIELD: usize = 3;
 
 impl<S: Signer> NamedIssuer<S> {
-    /// In the name of that CA, whose key the signer has.
+    /// Creates an issuer in the name of a CA. `signer` has the key of that CA.
     pub(crate) fn new(certificate: &CaCertificate, signer: S) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -32,7 +34,7 @@ impl<S: Signer> NamedIssuer<S> {
         Self { name: certificate.subject().to_vec(), unnamed }
     }
 
-    /// Signs a certificate for that key.
+    /// Signs a certificate for `key`.
     pub(crate) fn sign(
         &self,
         params: &CertificateParams,
@@ -40,7 +42,7 @@ impl<S: Signer> NamedIssuer<S> {
     ) -> Result<CertificateDer<'static>, rcgen::Error> {
         let unsigned = params.signed_by(key, &self.unnamed)?;
         let (to_be_signed, algorithm) =
-            self.named(unsigned.der()).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
+            self.insert_name(unsigned.der()).map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
         let signature = self.unnamed.key().0.sign(&to_be_signed)?;
         let der = construct_der(|writer| {
             writer.write_sequence(|writer| {
@@ -52,13 +54,13 @@ impl<S: Signer> NamedIssuer<S> {
         Ok(der.into())
     }
 
-    /// The signer.
+    /// Returns the signer.
     pub(crate) fn signer(&self) -> &S {
         &self.unnamed.key().0.0
     }
 
-    /// What is to be signed, under our own name, and the signature's algorithm.
-    fn named(&self, unsigned: &[u8]) -> ASN1Result<(Vec<u8>, Vec<u8>)> {
+    /// Returns the TBSCertificate of an unsigned certificate with the issuer's name inserted, and the signature algorithm.
+    fn insert_name(&self, unsigned: &[u8]) -> ASN1Result<(Vec<u8>, Vec<u8>)> {
         let (to_be_signed, algorithm) = parse_der(unsigned, |reader| {
             reader.read_sequence(|reader| {
                 let to_be_signed = reader.next().read_der()?;
@@ -79,7 +81,7 @@ impl<S: Signer> NamedIssuer<S> {
     }
 }
 
-/// What lets rcgen write a certificate whose signature is still to come.
+/// Key with which rcgen writes an empty signature.
 struct PlaceholderKey<S>(RcgenKey<S>);
 
 impl<S: Signer> PublicKeyData for PlaceholderKey<S> {

@@ -1,42 +1,41 @@
-//! Private keys.
+//! Private keys of certificates.
 
-use aws_lc_rs::{
-    encoding::{AsDer, PublicKeyX509Der},
-    error::Unspecified,
-    rsa::KeySize,
-    signature::{
-        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
-        KeyPair, RsaKeyPair,
-    },
+use std::fmt;
+
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::error::Unspecified;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    RsaKeyPair,
 };
 use certmint_contract::KeyAlgorithm;
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
-use std::fmt;
 use zeroize::Zeroizing;
 
-/// A private key. Its memory is wiped when dropped (by the crypto library, which holds it); Debug shows the
-/// algorithm only.
+/// Private key. The crypto library, which holds the key, wipes its memory on drop. `Debug` shows the algorithm only.
 pub struct PrivateKey {
     algorithm: KeyAlgorithm,
     pair: SigningKeyPair,
 }
 
-/// Why there is no usable key.
+/// The key is not usable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// The text holds no `PRIVATE KEY` block.
+    /// The text contains no `PRIVATE KEY` block.
     #[error("there is no PKCS#8 private key in the PEM text: it must have a \"BEGIN PRIVATE KEY\" block")]
     NotPem,
-    /// The block is none of the kinds of key that [`KeyAlgorithm`] lists.
+    /// The key has an algorithm that is not in [`KeyAlgorithm`].
     #[error(
         "the private key is of no supported kind: use ECDSA P-256 or P-384, Ed25519, or RSA 2048, 3072 or 4096"
     )]
     Unsupported,
-    /// The crypto library refused.
+    /// The crypto library failed.
     #[error("the crypto library could not handle a key of kind {0}; if it happens again, report it")]
     Crypto(KeyAlgorithm),
 }
 
+/// Key pair of the crypto library.
 pub(crate) enum SigningKeyPair {
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
@@ -44,10 +43,10 @@ pub(crate) enum SigningKeyPair {
 }
 
 impl PrivateKey {
-    /// Makes a key with the crypto library's random generator.
+    /// Generates a key with the random generator of the crypto library.
     ///
     /// # Errors
-    /// When the crypto library fails, which its generator does not do on a healthy machine.
+    /// When the crypto library fails. Its generator does not fail on a healthy machine.
     pub fn generate(algorithm: KeyAlgorithm) -> Result<Self, KeyError> {
         let pair = match algorithm {
             KeyAlgorithm::EcdsaP256 => {
@@ -65,10 +64,10 @@ impl PrivateKey {
         Ok(Self { algorithm, pair })
     }
 
-    /// Reads the first PKCS#8 key of a PEM text.
+    /// Parses the first PKCS#8 key in a PEM text.
     ///
     /// # Errors
-    /// When there is none, or it is of a kind we do not use.
+    /// When the text contains no key, or its algorithm is not supported.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| KeyError::NotPem)?;
         Self::from_pkcs8(Zeroizing::new(der).secret_pkcs8_der())
@@ -82,7 +81,7 @@ impl PrivateKey {
         if let Ok(pair) = ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING) {
             return Ok(Self { algorithm: KeyAlgorithm::EcdsaP384, pair });
         }
-        // OpenSSL writes Ed25519 keys without the public half, which "maybe unchecked" allows.
+        // OpenSSL writes Ed25519 keys without the public key. This function accepts that.
         if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
             return Ok(Self { algorithm: KeyAlgorithm::Ed25519, pair: SigningKeyPair::Ed25519(pair) });
         }
@@ -96,12 +95,14 @@ impl PrivateKey {
         Ok(Self { algorithm, pair: SigningKeyPair::Rsa(pair) })
     }
 
-    /// The kind of key.
+    /// Returns the algorithm of the key.
+    #[must_use]
     pub fn algorithm(&self) -> KeyAlgorithm {
         self.algorithm
     }
 
-    /// Whether the key belongs to that DER SubjectPublicKeyInfo.
+    /// Returns whether the key belongs to a SubjectPublicKeyInfo, as DER.
+    #[must_use]
     pub fn public_key_matches(&self, subject_public_key_info: &[u8]) -> bool {
         let spki: Result<PublicKeyX509Der<'_>, Unspecified> = match &self.pair {
             SigningKeyPair::Ecdsa(pair) => pair.public_key().as_der(),
@@ -114,7 +115,8 @@ impl PrivateKey {
 
 #[cfg(feature = "issue")]
 impl PrivateKey {
-    /// The key as PKCS#8 in PEM. Version 1, because older OpenSSL reads no other for Ed25519.
+    /// Returns the key as PKCS#8 in PEM. The PKCS#8 version is 1, because older versions of OpenSSL read only that for
+    /// Ed25519.
     ///
     /// # Errors
     /// When the crypto library cannot encode the key.

@@ -1,42 +1,46 @@
-//! Leaves: an X509-SVID with the DNS names of its Services.
+//! Leaf certificates: X509-SVIDs with the DNS names of Services.
 
-use crate::{CaCertificate, CaError, KeyError, LeafFacts, Serial, VerifyError, pem};
-use certmint_contract::{DnsName, Lifetime, SpiffeId, issuance::Bundle, lifetime::BACKDATE};
+use certmint_contract::issuance::Bundle;
+use certmint_contract::lifetime::BACKDATE;
+use certmint_contract::{DnsName, Lifetime, SpiffeId};
+use rcgen::string::Ia5String;
 use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
-    SanType, string::Ia5String,
+    SanType,
 };
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
-/// What a leaf is to say.
+use crate::{CaCertificate, CaError, KeyError, LeafFacts, Serial, VerifyError, pem};
+
+/// Content of a leaf.
 #[derive(Clone, Copy, Debug)]
 pub struct LeafProfile<'a> {
-    /// In the order they are to stand.
+    /// DNS names, in the order of the certificate.
     pub dns_names: &'a [DnsName],
-    /// The one URI.
+    /// SPIFFE id, the only URI of the certificate.
     pub spiffe_id: &'a SpiffeId,
-    /// From now on; cut where a CA above ends.
+    /// Lifetime from now on. The certificate ends with its issuer at the latest.
     pub lifetime: Lifetime,
 }
 
-/// A signed leaf.
+/// Signed leaf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaf {
     der: CertificateDer<'static>,
     chain_pem: String,
 }
 
-/// A verified leaf with all that its holder needs.
+/// Verified leaf with its key and the trust bundle.
 #[derive(Debug)]
 pub struct IssuedLeaf {
-    /// What is published.
+    /// Bundle to publish.
     pub bundle: Bundle,
-    /// What the leaf says.
+    /// Facts of the leaf.
     pub facts: LeafFacts,
 }
 
-/// Why a leaf was not issued.
+/// A leaf was not issued.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// The CA is not usable now.
@@ -48,16 +52,16 @@ pub enum IssueError {
     /// The leaf's key could not be encoded.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The verifier refuses what was signed, for instance because of the CA's name constraints.
+    /// The signed leaf fails verification, for instance because of the name constraints of the CA.
     #[error("what was issued does not verify, so it was thrown away: {0}")]
     Unverifiable(#[from] VerifyError),
 }
 
-/// Of this length or less a leaf says that nobody will revoke it (RFC 9608).
-const UNREVOKED: Duration = Duration::hours(24);
-/// id-ce-noRevAvail
+/// Longest lifetime of a leaf with the extension noRevAvail, which states that it will not be revoked (RFC 9608).
+const MAX_UNREVOKED_LIFETIME: Duration = Duration::hours(24);
+/// Object identifier id-ce-noRevAvail.
 const NO_REV_AVAIL: [u64; 4] = [2, 5, 29, 56];
-/// The DER of NULL, the value of noRevAvail.
+/// DER of NULL, the value of noRevAvail.
 const DER_NULL: [u8; 2] = [5, 0];
 
 impl Leaf {
@@ -66,26 +70,30 @@ impl Leaf {
         Self { der, chain_pem }
     }
 
-    /// The certificate.
+    /// Returns the certificate.
+    #[must_use]
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
     }
 
-    /// The leaf, then the issuing CA.
+    /// Returns the leaf and the issuing CA, as PEM.
+    #[must_use]
     pub fn chain_pem(&self) -> &str {
         &self.chain_pem
     }
 }
 
-/// The leaf's parameters: no subject, so that rcgen marks the subject alternative name critical; nothing is
-/// left to a default of rcgen.
+/// Returns the parameters of a leaf.
+///
+/// The subject is empty, so that rcgen marks the subject alternative name as critical. No parameter keeps the default of
+/// rcgen.
 pub(crate) fn params(
     profile: &LeafProfile<'_>,
     serial: Serial,
     now: OffsetDateTime,
     issuer_ends: OffsetDateTime,
 ) -> Result<CertificateParams, rcgen::Error> {
-    // Certificates know no fractions of a second (RFC 5280 4.1.2.5).
+    // Times in certificates have no fractions of a second (RFC 5280 4.1.2.5).
     let now = now.truncate_to_second();
     let not_after = (now + profile.lifetime.duration()).min(issuer_ends);
     let mut params = CertificateParams::default();
@@ -99,7 +107,7 @@ pub(crate) fn params(
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
-    if not_after - now <= UNREVOKED {
+    if not_after - now <= MAX_UNREVOKED_LIFETIME {
         params.custom_extensions = vec![CustomExtension::from_oid_content(&NO_REV_AVAIL, DER_NULL.to_vec())];
     }
     Ok(params)

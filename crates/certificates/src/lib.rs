@@ -1,8 +1,8 @@
-//! The X.509 profile of Certmint: keys, the CA, leaves, and their verification.
+//! The X.509 profile of Certmint: keys, the CA, leaf certificates, and their verification.
 //!
-//! Pure: the moment, serial numbers and lifetimes are arguments; keys come from the crypto library's own
-//! generator. What issues lies behind the feature `issue`; what verifies needs no part of it, so that a
-//! certificate is judged by other code than made it, and a program that only verifies stays small.
+//! The crate is pure: the time, serial numbers and lifetimes are arguments, and only keys come from the random generator of
+//! the crypto library. The code that issues is behind the feature `issue`, and the code that verifies does not use it. So a
+//! certificate is verified by other code than the code that created it, and a program that only verifies stays small.
 
 #[cfg(feature = "issue")]
 pub mod ca;

@@ -1,22 +1,26 @@
-//! Serial numbers (RFC 5280 4.1.2.2).
+//! Serial numbers of certificates (RFC 5280 4.1.2.2).
 
-use crate::hex::hex;
 use std::fmt;
 
-/// A serial number of exactly 20 octets: positive, with 158 of its bits as random as the caller's.
+use crate::hex::hex;
+
+/// Positive serial number of exactly 20 octets, with 158 random bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Serial([u8; 20]);
 
 impl Serial {
-    /// Makes a serial number of random octets: the sign bit is cleared and the next one set, so that it is
-    /// positive and its DER never longer or shorter than 20 octets.
+    /// Creates a serial number of random octets.
+    ///
+    /// The sign bit is cleared and the next bit is set. So the number is positive, and its DER always has 20 octets.
+    #[must_use]
     pub fn from_random(mut octets: [u8; 20]) -> Self {
         let [first, ..] = &mut octets;
         *first = *first & 0x7f | 0x40;
         Self(octets)
     }
 
-    /// The number, big endian.
+    /// Returns the number, big endian.
+    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -30,8 +34,9 @@ impl fmt::Display for Serial {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     proptest! {
         #[test]

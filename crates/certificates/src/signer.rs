@@ -1,25 +1,24 @@
-//! The seam between a CA certificate and whatever holds its key: memory now, an HSM or a KMS elsewhere.
+//! The interface between a CA certificate and the holder of its key: the memory of the process, an HSM or a KMS.
 
-use crate::key::{PrivateKey, SigningKeyPair};
-use aws_lc_rs::{
-    rand::SystemRandom,
-    signature::{KeyPair, RSA_PKCS1_SHA256},
-};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA256};
 use certmint_contract::KeyAlgorithm;
 use rcgen::{
     PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData,
     SignatureAlgorithm, SigningKey,
 };
 
-/// Something that signs with a CA's key, wherever that key is.
+use crate::key::{PrivateKey, SigningKeyPair};
+
+/// Signer with the key of a CA.
 pub trait Signer: Send + Sync {
-    /// The kind of key: with it go SHA-256 for P-256 and RSA (PKCS#1 v1.5), SHA-384 for P-384.
+    /// Returns the algorithm of the key. It determines the hash: SHA-256 for P-256 and RSA (PKCS#1 v1.5), SHA-384 for P-384.
     fn algorithm(&self) -> KeyAlgorithm;
 
-    /// The content of `subjectPublicKey`: an uncompressed point, 32 octets of Ed25519, or an RSAPublicKey.
+    /// Returns the content of `subjectPublicKey`: an uncompressed point, 32 octets of Ed25519, or an RSAPublicKey.
     fn public_key(&self) -> &[u8];
 
-    /// The content of `signatureValue` over the DER to be signed; ECDSA as `Ecdsa-Sig-Value`.
+    /// Signs a message. Returns the content of `signatureValue`; for ECDSA, that is an `Ecdsa-Sig-Value`.
     ///
     /// # Errors
     /// When the key cannot be used now.
@@ -31,7 +30,7 @@ pub trait Signer: Send + Sync {
 #[error("the CA's key could not sign: {0}; check that whatever holds the key can be reached")]
 pub struct SignerError(pub String);
 
-/// What rcgen knows of a signer.
+/// Signer in the form that rcgen uses.
 pub(crate) struct RcgenKey<S>(pub(crate) S);
 
 impl Signer for PrivateKey {
@@ -96,7 +95,7 @@ impl<S: Signer> PublicKeyData for RcgenKey<S> {
 
 impl<S: Signer> SigningKey for RcgenKey<S> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        // rcgen has no place for the cause; the variant is its own for keys held elsewhere.
+        // The error of rcgen cannot contain the cause. This variant is for keys outside the process.
         self.0.sign(message).map_err(|_| rcgen::Error::RemoteKeyError)
     }
 }

@@ -1,45 +1,49 @@
-//! Verification of what is about to be published, with a verifier (rustls-webpki) that has no part in
-//! issuing.
+//! The verification of a bundle before it is published, by a verifier (rustls-webpki) that does not take part in issuing.
 
 mod error;
 mod facts;
 
-pub use error::VerifyError;
-pub use facts::LeafFacts;
-
-use crate::PrivateKey;
-use certmint_contract::{DnsName, SpiffeId, issuance::Bundle};
-use facts::ParsedLeaf;
-use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime, pem::PemObject};
 use std::time::Duration;
+
+use certmint_contract::issuance::Bundle;
+use certmint_contract::{DnsName, SpiffeId};
+use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime, pem::PemObject};
 use time::OffsetDateTime;
 use webpki::{
     EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext,
 };
 
-/// What a certificate must say.
+pub use self::error::VerifyError;
+pub use self::facts::LeafFacts;
+
+use self::facts::ParsedLeaf;
+use crate::PrivateKey;
+
+/// Names that a leaf must have.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpectedLeaf<'a> {
-    /// Exactly these DNS names, in any order; `None` when the verifier does not know them.
+    /// DNS names, no more and no fewer, in any order. `None` accepts all names.
     pub dns_names: Option<&'a [DnsName]>,
-    /// Whose certificate it is.
+    /// SPIFFE id, the only URI of the certificate.
     pub identity: ExpectedIdentity<'a>,
 }
 
-/// The SPIFFE id a certificate must carry as its only URI.
+/// SPIFFE id that a leaf must have.
 #[derive(Clone, Copy, Debug)]
 pub enum ExpectedIdentity<'a> {
-    /// The whole id.
+    /// Whole id.
     Id(&'a SpiffeId),
-    /// The id's path, `/ns/NAMESPACE/sa/ACCOUNT`, in whatever trust domain.
+    /// Path of the id, `/ns/NAMESPACE/sa/ACCOUNT`, in any trust domain.
     Path(&'a str),
 }
 
-/// Verifies that a bundle is whole, valid at `now`, for server and client use alike, and what was expected:
-/// the key fits the leaf, the leaf chains to one of the bundle's own roots, and its names are the right ones.
+/// Verifies a bundle.
+///
+/// The bundle must be complete and valid at `now`, for both server and client use. The key must belong to the leaf, the leaf
+/// must chain to a root of the bundle, and it must have the expected names.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// When one of these conditions is not met. The error names the first.
 pub fn verify(
     bundle: &Bundle,
     expected: &ExpectedLeaf<'_>,
@@ -53,7 +57,7 @@ pub fn verify(
     verify_leaf(leaf, intermediates, &anchors, &key, expected, now)
 }
 
-/// Verifies one leaf against anchors that are known to be valid at `now`.
+/// Verifies a leaf with trust anchors that are valid at `now`.
 pub(crate) fn verify_leaf(
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
@@ -80,7 +84,7 @@ pub(crate) fn verify_leaf(
     Ok(parsed.facts)
 }
 
-/// The roots that are valid at `now`, because a trust anchor itself carries no dates.
+/// Returns the roots that are valid at `now`. A trust anchor itself has no validity period.
 fn valid_anchors<'a>(
     roots: &'a [CertificateDer<'a>],
     now: OffsetDateTime,
@@ -97,7 +101,7 @@ fn valid_anchors<'a>(
     if anchors.is_empty() { Err(VerifyError::NoValidRoot) } else { Ok(anchors) }
 }
 
-/// Every certificate of a PEM text, in its order.
+/// Parses all certificates of a PEM text.
 fn certificates(pem: &str, what: &'static str) -> Result<Vec<CertificateDer<'static>>, VerifyError> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
@@ -121,7 +125,7 @@ impl ExpectedIdentity<'_> {
     }
 }
 
-/// The names are the expected ones, no more and no fewer, and the verifier takes each of them.
+/// Checks that the names are exactly the expected ones, and that the verifier accepts each of them.
 fn check_names(
     certificate: &EndEntityCert<'_>,
     expected: &[DnsName],
@@ -144,8 +148,10 @@ fn check_names(
     })
 }
 
-/// Both usages in one walk of the chain. CAs usually have no extended key usage; a leaf without one is
-/// refused before ([`ParsedLeaf::check_usage`]), because this validator is not told which of the two it sees.
+/// Validator of both extended key usages in one verification of the chain.
+///
+/// CAs usually have no extended key usage. This validator does not know whether it sees a CA or a leaf, so
+/// [`ParsedLeaf::check_usage`] rejects a leaf without one.
 struct ServerAndClient;
 
 impl ExtendedKeyUsageValidator for ServerAndClient {

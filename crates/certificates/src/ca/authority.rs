@@ -1,53 +1,57 @@
-//! Root and issuing CA together: what the controller holds.
+//! The root CA and the issuing CA of the controller.
 
-use super::{
-    CaCertificate, CaError, IssuingCa, IssuingProfile, RootCa, RootProfile, Tier, root::matching_key,
-};
-use crate::{
-    ExpectedIdentity, ExpectedLeaf, IssueError, IssuedLeaf, LeafProfile, PrivateKey, Serial, verify,
-    verify::verify_leaf,
-};
-use certmint_contract::{KeyAlgorithm, Lifetime, Namespace, SpiffeId, issuance::Bundle};
+use std::sync::Arc;
+use std::{fmt, slice};
+
+use certmint_contract::issuance::Bundle;
+use certmint_contract::{KeyAlgorithm, Lifetime, Namespace, SpiffeId};
 use rustls_pki_types::TrustAnchor;
-use std::{fmt, slice, sync::Arc};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-/// A root and the issuing CA it signed.
+use super::root::matching_key;
+use super::{CaCertificate, CaError, IssuingCa, IssuingProfile, RootCa, RootProfile, Tier};
+use crate::verify::verify_leaf;
+use crate::{
+    ExpectedIdentity, ExpectedLeaf, IssueError, IssuedLeaf, LeafProfile, PrivateKey, Serial, verify,
+};
+
+/// Root CA and the issuing CA that it signed.
 #[derive(Debug)]
 pub struct Authority {
     root: Arc<RootCa>,
     issuing: IssuingCa,
-    /// The issuing CA as a trust anchor: that the root signed it is verified once, not for every leaf.
+    /// Issuing CA as a trust anchor. [`Self::new`] verifies once that the root signed it, so that a leaf is verified against
+    /// this anchor only.
     anchor: TrustAnchor<'static>,
 }
 
-/// A certificate and its key.
+/// Certificate of a CA and its key.
 #[derive(Clone)]
 pub struct CaPem {
-    /// One certificate.
+    /// Exactly one certificate, as PEM.
     pub certificate: String,
-    /// PKCS#8.
+    /// Key, as PKCS#8 in PEM.
     pub private_key: Zeroizing<String>,
 }
 
-/// What the CA's Secret holds.
+/// Content of the Secret of the CA.
 #[derive(Clone, Debug)]
 pub struct AuthorityPem {
-    /// The root.
+    /// Root CA.
     pub root: CaPem,
-    /// The issuing CA.
+    /// Issuing CA.
     pub issuing: CaPem,
 }
 
-/// A leaf that proves an issuing CA lives no longer than it takes to verify it.
+/// Lifetime of the leaf with which a new issuing CA is tested. It is verified at once.
 const PROOF_LIFETIME: Lifetime = Lifetime::from_seconds(60);
 
 impl Authority {
-    /// Puts a root and an issuing CA together.
+    /// Combines a root CA and an issuing CA.
     ///
     /// # Errors
-    /// When the root did not sign the issuing CA, or the issuing CA would outlive it.
+    /// When the root did not sign the issuing CA, or the issuing CA ends after the root.
     pub fn new(root: Arc<RootCa>, issuing: IssuingCa) -> Result<Self, CaError> {
         if issuing.certificate().der() == root.certificate().der() {
             return Err(CaError::NotChained("it is the root itself".into()));
@@ -63,7 +67,7 @@ impl Authority {
         Ok(Self { root, issuing, anchor })
     }
 
-    /// Makes a root and an issuing CA.
+    /// Creates a root CA and an issuing CA.
     ///
     /// # Errors
     /// When a certificate cannot be encoded or signed.
@@ -78,11 +82,10 @@ impl Authority {
         Self::with_new_issuing(root, profile, key, serial, now)
     }
 
-    /// A root with a new issuing CA, which is proven before anyone relies on it.
+    /// Creates an issuing CA for a root, and tests it by issuing and verifying a leaf.
     ///
     /// # Errors
-    /// When the root is outside its time, the certificate cannot be encoded or signed, or what it signs does not
-    /// verify.
+    /// When the root is not valid at `now`, the certificate cannot be encoded or signed, or the leaf fails verification.
     pub fn with_new_issuing(
         root: Arc<RootCa>,
         profile: &IssuingProfile<'_>,
@@ -92,12 +95,13 @@ impl Authority {
     ) -> Result<Self, CaError> {
         let issuing = root.sign_issuing(profile, key, serial, now)?;
         let authority = Self::new(root, issuing)?;
-        authority.prove(profile, now)?;
+        authority.test(profile, now)?;
         Ok(authority)
     }
 
-    /// Issues a leaf for nobody, with every name that the issuing CA is for, and has the verifier walk the whole chain.
-    fn prove(&self, profile: &IssuingProfile<'_>, now: OffsetDateTime) -> Result<(), CaError> {
+    /// Issues a leaf that is not published, with every name that the issuing CA permits, and verifies its chain up to the
+    /// root.
+    fn test(&self, profile: &IssuingProfile<'_>, now: OffsetDateTime) -> Result<(), CaError> {
         let unproven = |why: &dyn fmt::Display| CaError::Unproven(why.to_string());
         let namespace: Namespace = "default".parse().map_err(|why| unproven(&why))?;
         let spiffe_id =
@@ -105,7 +109,7 @@ impl Authority {
         let dns_names = profile.permitted_dns;
         let proof = LeafProfile { dns_names, spiffe_id: &spiffe_id, lifetime: PROOF_LIFETIME };
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).map_err(|why| unproven(&why))?;
-        // It is shown to nobody, so its serial number needs no randomness.
+        // The leaf is not published, so its serial number need not be random.
         let serial = Serial::from_random([0; 20]);
         let issued = self.issue(&proof, &key, serial, now).map_err(|why| unproven(&why))?;
         let expected =
@@ -113,19 +117,20 @@ impl Authority {
         verify(&issued.bundle, &expected, now).map(drop).map_err(|why| unproven(&why))
     }
 
-    /// Reads both and checks everything: keys fit, both are CAs and valid at `now`, the chain holds.
+    /// Parses and checks a root CA and an issuing CA: the keys belong to the certificates, both are CAs and valid at `now`,
+    /// and the root signed the issuing CA.
     ///
     /// # Errors
-    /// The first of those that does not hold.
+    /// When a check fails.
     pub fn from_pem(pem: &AuthorityPem, now: OffsetDateTime) -> Result<Self, CaError> {
         let root = RootCa::from_pem(&pem.root.certificate, &pem.root.private_key, now)?;
         Self::of_root(Arc::new(root), &pem.issuing, now)
     }
 
-    /// Reads an issuing CA of that root, and checks everything about it.
+    /// Parses and checks an issuing CA of a root.
     ///
     /// # Errors
-    /// The first thing that does not hold.
+    /// When a check fails.
     pub fn of_root(root: Arc<RootCa>, issuing: &CaPem, now: OffsetDateTime) -> Result<Self, CaError> {
         let certificate = CaCertificate::from_pem(Tier::Issuing, &issuing.certificate)?;
         let key = matching_key(Tier::Issuing, &issuing.private_key, &certificate)?;
@@ -133,7 +138,7 @@ impl Authority {
         Self::new(root, IssuingCa::new(certificate, key)?)
     }
 
-    /// Both as PEM, keys included.
+    /// Returns both CAs as PEM, with their keys.
     ///
     /// # Errors
     /// When the crypto library cannot encode a key.
@@ -148,10 +153,10 @@ impl Authority {
         })
     }
 
-    /// Issues a leaf and verifies it: nothing leaves here that a peer would refuse.
+    /// Issues a leaf and verifies it, so that no bundle is published that a peer would reject.
     ///
     /// # Errors
-    /// When the CA is outside its time, its name constraints forbid a name, or signing fails.
+    /// When the CA is not valid at `now`, its name constraints exclude a name, or signing fails.
     pub fn issue(
         &self,
         profile: &LeafProfile<'_>,
@@ -174,17 +179,20 @@ impl Authority {
         Ok(IssuedLeaf { bundle, facts })
     }
 
-    /// The root.
+    /// Returns the root CA.
+    #[must_use]
     pub fn root(&self) -> &Arc<RootCa> {
         &self.root
     }
 
-    /// The issuing CA.
+    /// Returns the issuing CA.
+    #[must_use]
     pub fn issuing(&self) -> &IssuingCa {
         &self.issuing
     }
 
-    /// The roots to trust, PEM.
+    /// Returns the trust bundle, as PEM.
+    #[must_use]
     pub fn trust_bundle(&self) -> &str {
         self.root.certificate().pem()
     }

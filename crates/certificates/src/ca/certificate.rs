@@ -1,19 +1,20 @@
-//! A CA's certificate and what stands in it.
+//! The certificate of a CA and its facts.
 
-use super::{CaError, Tier};
-use crate::{hex::hex, pem};
+use std::fmt;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use certmint_contract::DnsName;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use std::fmt;
 use time::OffsetDateTime;
-use x509_parser::{
-    certificate::X509Certificate,
-    extensions::{GeneralName, ParsedExtension},
-    prelude::FromDer,
-};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer;
 
-/// A certificate that may sign others, with what decisions need of it.
+use super::{CaError, Tier};
+use crate::hex::hex;
+use crate::pem;
+
+/// Certificate of a CA, with the facts that decisions depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaCertificate {
     tier: Tier,
@@ -27,15 +28,15 @@ pub struct CaCertificate {
     permitted_dns: Vec<DnsName>,
 }
 
-/// A subject key identifier, shown as lowercase hex.
+/// Subject key identifier. `Display` shows it as lowercase hex.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyIdentifier(Box<[u8]>);
 
 impl CaCertificate {
-    /// Reads a CA's certificate. Neither its time nor its signature is checked here.
+    /// Parses the certificate of a CA. This function checks neither validity period nor signature.
     ///
     /// # Errors
-    /// When there is not exactly one certificate, or it is no CA's.
+    /// When the text does not contain exactly one certificate, or that is not a CA.
     pub fn from_pem(tier: Tier, pem: &str) -> Result<Self, CaError> {
         let mut blocks = CertificateDer::pem_slice_iter(pem.as_bytes());
         match (blocks.next(), blocks.next()) {
@@ -89,42 +90,49 @@ impl CaCertificate {
         })
     }
 
-    /// The certificate.
+    /// Returns the certificate.
+    #[must_use]
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
     }
 
-    /// The certificate in PEM.
+    /// Returns the certificate as PEM.
+    #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// Begin of validity.
+    /// Returns the begin of the validity period.
+    #[must_use]
     pub fn not_before(&self) -> OffsetDateTime {
         self.not_before
     }
 
-    /// End of validity.
+    /// Returns the end of the validity period.
+    #[must_use]
     pub fn not_after(&self) -> OffsetDateTime {
         self.not_after
     }
 
-    /// The subject key identifier.
+    /// Returns the subject key identifier.
+    #[must_use]
     pub fn key_identifier(&self) -> &KeyIdentifier {
         &self.key_identifier
     }
 
-    /// The DNS names below which alone it may issue, in the certificate's order; empty when unconstrained.
+    /// Returns the DNS names of the name constraints, in the order of the certificate. The list is empty if there are none.
+    #[must_use]
     pub fn permitted_dns(&self) -> &[DnsName] {
         &self.permitted_dns
     }
 
-    /// SHA-256 of the certificate, lowercase hex.
+    /// Returns the SHA-256 hash of the certificate, as lowercase hex.
+    #[must_use]
     pub fn fingerprint(&self) -> String {
         hex(digest(&SHA256, &self.der).as_ref())
     }
 
-    /// The DER of its subject, which stands as the issuer in what it signs.
+    /// Returns the subject as DER. It is the issuer name in the certificates that this CA signs.
     pub(crate) fn subject(&self) -> &[u8] {
         &self.subject
     }
@@ -133,7 +141,7 @@ impl CaCertificate {
         &self.subject_public_key_info
     }
 
-    /// Refuses a CA outside its time.
+    /// Checks that the CA is valid at `now`.
     pub(crate) fn check_time(&self, now: OffsetDateTime) -> Result<(), CaError> {
         let (tier, not_before, not_after) = (self.tier, self.not_before, self.not_after);
         if now < not_before {
@@ -145,7 +153,8 @@ impl CaCertificate {
         Ok(())
     }
 
-    /// Checks that `issuer` signed this certificate, with a verifier that has no part in signing; or why not.
+    /// Checks that `issuer` signed this certificate, with a verifier that does not take part in signing. Returns the cause if
+    /// the check fails.
     pub(super) fn check_signed_by(&self, issuer: &Self) -> Result<(), String> {
         let parse = |der| X509Certificate::from_der(der).map_err(|why| why.to_string());
         let ((_, subject), (_, issuer)) = (parse(&self.der)?, parse(&issuer.der)?);
@@ -157,7 +166,8 @@ impl CaCertificate {
 }
 
 impl KeyIdentifier {
-    /// SHA-256 of the content of `subjectPublicKey`, cut to 20 octets (RFC 7093 section 2, method 1).
+    /// Returns the identifier of a key: the first 20 octets of the SHA-256 hash of `subjectPublicKey` (RFC 7093 section 2,
+    /// method 1).
     pub(super) fn of(subject_public_key: &[u8]) -> Self {
         Self(digest(&SHA256, subject_public_key).as_ref().iter().copied().take(20).collect())
     }

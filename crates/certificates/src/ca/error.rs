@@ -1,23 +1,25 @@
-//! What is wrong with a CA.
+//! The errors of a CA.
 
-use crate::KeyError;
-use certmint_contract::rfc3339;
 use std::fmt;
+
+use certmint_contract::rfc3339;
 use time::OffsetDateTime;
 
-/// Which of the two CAs.
+use crate::KeyError;
+
+/// Tier of a CA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
-    /// The self-signed one that everyone trusts.
+    /// Self-signed CA that all peers trust.
     Root,
-    /// The one that signs leaves.
+    /// CA that signs leaves.
     Issuing,
 }
 
-/// Why a CA cannot be made or used.
+/// A CA cannot be created or used.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
-    /// There is no certificate in the PEM text, or more than one.
+    /// The PEM text contains no certificate, or more than one.
     #[error(
         "the {0}'s certificate must be exactly one \"BEGIN CERTIFICATE\" block: restore the CA from its backup"
     )]
@@ -25,9 +27,9 @@ pub enum CaError {
     /// The certificate cannot be read.
     #[error("the {tier}'s certificate cannot be read: {why}; restore the CA from its backup")]
     Malformed {
-        /// Which CA.
+        /// Tier of the CA.
         tier: Tier,
-        /// What the parser says.
+        /// Error of the parser.
         why: String,
     },
     /// The certificate may not sign others.
@@ -35,40 +37,40 @@ pub enum CaError {
         "the {0}'s certificate is no CA certificate: it needs basicConstraints CA:TRUE and keyUsage keyCertSign"
     )]
     NotACa(Tier),
-    /// The key cannot be read or made.
+    /// The key cannot be parsed or created.
     #[error("the {tier}'s key: {why}")]
     Key {
-        /// Which CA.
+        /// Tier of the CA.
         tier: Tier,
-        /// What is wrong with it.
+        /// Error of the key.
         why: KeyError,
     },
-    /// The key is another's.
+    /// The key belongs to another certificate.
     #[error("the {0}'s key does not fit its certificate: restore both from the same backup")]
     KeyDoesNotFit(Tier),
-    /// The clock is before the CA's time.
+    /// The time is before the validity period of the CA.
     #[error("the {tier} is valid from {} only: check this machine's clock", rfc3339(*.not_before))]
     NotYetValid {
-        /// Which CA.
+        /// Tier of the CA.
         tier: Tier,
-        /// Begin of validity.
+        /// Begin of the validity period.
         not_before: OffsetDateTime,
     },
-    /// The CA's time is over.
+    /// The time is after the validity period of the CA.
     #[error("the {tier} expired at {}: nothing is issued until it is replaced", rfc3339(*.not_after))]
     Expired {
-        /// Which CA.
+        /// Tier of the CA.
         tier: Tier,
-        /// End of validity.
+        /// End of the validity period.
         not_after: OffsetDateTime,
     },
-    /// The root was signed by another CA, or altered.
+    /// Another CA signed the root, or the root was changed.
     #[error("the root CA's certificate is not signed by itself: {0}; restore the CA from its backup")]
     NotSelfSigned(String),
-    /// The issuing CA was not signed by the root.
+    /// The root did not sign the issuing CA.
     #[error("the issuing CA was not signed by this root: {0}; restore both from the same backup")]
     NotChained(String),
-    /// The issuing CA would be valid for longer than its root.
+    /// The issuing CA ends after its root.
     #[error(
         "the issuing CA ends at {}, after its root at {}: issue it again with an earlier end",
         rfc3339(*.issuing), rfc3339(*.root)
@@ -79,7 +81,7 @@ pub enum CaError {
         /// End of the root.
         root: OffsetDateTime,
     },
-    /// What a new issuing CA signs does not verify.
+    /// The leaf of a new issuing CA fails verification.
     #[error(
         "what a new issuing CA signs does not verify, so it was thrown away: {0}; see whether the root's certificate has name constraints"
     )]
@@ -87,9 +89,9 @@ pub enum CaError {
     /// The certificate could not be built or signed.
     #[error("the {tier}'s certificate could not be signed: {why}")]
     Sign {
-        /// Which CA.
+        /// Tier of the CA.
         tier: Tier,
-        /// What the signer or encoder says.
+        /// Error of the signer or the encoder.
         why: String,
     },
 }

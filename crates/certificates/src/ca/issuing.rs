@@ -1,36 +1,38 @@
-//! The issuing CA.
+//! The issuing CA, which signs leaves.
 
-use super::{CaCertificate, CaError, Tier};
-use crate::{
-    IssueError, Leaf, LeafProfile, PrivateKey, Serial, Signer, issuer::NamedIssuer, leaf, signer::RcgenKey,
-};
+use std::fmt;
+
 use certmint_contract::{DnsName, Lifetime, TrustDomain};
 use rcgen::{GeneralSubtree, NameConstraints, PublicKeyData};
-use std::fmt;
 use time::OffsetDateTime;
 
-/// The CA that signs leaves, through whatever holds its key.
+use super::{CaCertificate, CaError, Tier};
+use crate::issuer::NamedIssuer;
+use crate::signer::RcgenKey;
+use crate::{IssueError, Leaf, LeafProfile, PrivateKey, Serial, Signer, leaf};
+
+/// Issuing CA. A [`Signer`] holds its key.
 pub struct IssuingCa<S: Signer = PrivateKey> {
     certificate: CaCertificate,
     issuer: NamedIssuer<S>,
 }
 
-/// What an issuing CA is made for.
+/// Content of the certificate of an issuing CA.
 #[derive(Clone, Copy, Debug)]
 pub struct IssuingProfile<'a> {
-    /// Stands in its name and as `spiffe://<trust-domain>`.
+    /// Trust domain, which is in the name and in the URI `spiffe://<trust-domain>`.
     pub trust_domain: &'a TrustDomain,
-    /// From now on.
+    /// Lifetime from now on. The certificate ends with its root at the latest.
     pub lifetime: Lifetime,
-    /// The only DNS names, each with all below it, that its leaves may have; empty for any.
+    /// DNS names that leaves may have, each with all names below it. An empty list permits all names.
     pub permitted_dns: &'a [DnsName],
 }
 
 impl<S: Signer> IssuingCa<S> {
-    /// An issuing CA whose key is wherever `signer` has it.
+    /// Combines a certificate and the signer with its key.
     ///
     /// # Errors
-    /// When the signer's key is not the certificate's.
+    /// When the key of the signer does not belong to the certificate.
     pub fn new(certificate: CaCertificate, signer: S) -> Result<Self, CaError> {
         if RcgenKey(&signer).subject_public_key_info() != certificate.subject_public_key_info() {
             return Err(CaError::KeyDoesNotFit(Tier::Issuing));
@@ -39,10 +41,10 @@ impl<S: Signer> IssuingCa<S> {
         Ok(Self { certificate, issuer })
     }
 
-    /// Signs a leaf. Its life ends no later than this CA's.
+    /// Signs a leaf, which ends with this CA at the latest.
     ///
     /// # Errors
-    /// When this CA is outside its time, or the certificate cannot be encoded or signed.
+    /// When this CA is not valid at `now`, or the certificate cannot be encoded or signed.
     pub fn issue(
         &self,
         profile: &LeafProfile<'_>,
@@ -55,7 +57,8 @@ impl<S: Signer> IssuingCa<S> {
         Ok(Leaf::new(self.issuer.sign(&params, &RcgenKey(key))?, &self.certificate))
     }
 
-    /// The certificate.
+    /// Returns the certificate of the CA.
+    #[must_use]
     pub fn certificate(&self) -> &CaCertificate {
         &self.certificate
     }
@@ -65,7 +68,7 @@ impl<S: Signer> IssuingCa<S> {
     }
 }
 
-/// Only DNS subtrees: webpki refuses constraints on URIs altogether.
+/// Returns the name constraints for DNS names. webpki rejects every certificate with constraints on URIs.
 pub(super) fn name_constraints(permitted_dns: &[DnsName]) -> Option<NameConstraints> {
     let subtree = |name: &DnsName| GeneralSubtree::DnsName(name.as_str().into());
     let permitted_subtrees: Vec<_> = permitted_dns.iter().map(subtree).collect();

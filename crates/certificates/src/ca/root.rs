@@ -1,32 +1,36 @@
-//! The root.
+//! The root CA, which signs issuing CAs.
 
-use super::{CaCertificate, CaError, IssuingCa, IssuingProfile, KeyIdentifier, Tier, issuing};
-use crate::{PrivateKey, Serial, Signer, issuer::NamedIssuer, signer::RcgenKey};
-use certmint_contract::{Lifetime, TrustDomain, lifetime::BACKDATE};
+use certmint_contract::lifetime::BACKDATE;
+use certmint_contract::{Lifetime, TrustDomain};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyIdMethod, KeyUsagePurpose,
     SanType,
 };
 use time::OffsetDateTime;
 
-/// The self-signed CA that everyone trusts, with its key.
+use super::{CaCertificate, CaError, IssuingCa, IssuingProfile, KeyIdentifier, Tier, issuing};
+use crate::issuer::NamedIssuer;
+use crate::signer::RcgenKey;
+use crate::{PrivateKey, Serial, Signer};
+
+/// Self-signed CA that all peers trust, with its key.
 #[derive(Debug)]
 pub struct RootCa {
     certificate: CaCertificate,
     key: PrivateKey,
 }
 
-/// What a root is made for.
+/// Content of the certificate of a root CA.
 #[derive(Clone, Copy, Debug)]
 pub struct RootProfile<'a> {
-    /// Stands in its name and as `spiffe://<trust-domain>`.
+    /// Trust domain, which is in the name and in the URI `spiffe://<trust-domain>`.
     pub trust_domain: &'a TrustDomain,
-    /// From now on.
+    /// Lifetime from now on.
     pub lifetime: Lifetime,
 }
 
 impl RootCa {
-    /// Makes a root.
+    /// Creates a root CA.
     ///
     /// # Errors
     /// When the certificate cannot be encoded or signed.
@@ -38,7 +42,7 @@ impl RootCa {
     ) -> Result<Self, CaError> {
         let mut params = ca_params(Tier::Root, profile.trust_domain, &key, serial)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Certificates know no fractions of a second (RFC 5280 4.1.2.5).
+        // Times in certificates have no fractions of a second (RFC 5280 4.1.2.5).
         let now = now.truncate_to_second();
         params.not_before = now - BACKDATE;
         params.not_after = now + profile.lifetime.duration();
@@ -46,11 +50,11 @@ impl RootCa {
         Ok(Self { certificate: CaCertificate::from_der(Tier::Root, certificate.into())?, key })
     }
 
-    /// Reads a root and its key, and checks them: the key fits, the certificate is a CA's, signed by itself
+    /// Parses and checks a root CA and its key: the key belongs to the certificate, and the certificate is a CA, self-signed
     /// and valid at `now`.
     ///
     /// # Errors
-    /// The first of those that does not hold.
+    /// When a check fails.
     pub fn from_pem(certificate: &str, key: &str, now: OffsetDateTime) -> Result<Self, CaError> {
         let certificate = CaCertificate::from_pem(Tier::Root, certificate)?;
         let key = matching_key(Tier::Root, key, &certificate)?;
@@ -59,10 +63,10 @@ impl RootCa {
         Ok(Self { certificate, key })
     }
 
-    /// Signs an issuing CA with path length 0, whose life ends no later than the root's.
+    /// Signs an issuing CA with path length 0, which ends with the root at the latest.
     ///
     /// # Errors
-    /// When the root is outside its time, or the certificate cannot be encoded or signed.
+    /// When the root is not valid at `now`, or the certificate cannot be encoded or signed.
     pub fn sign_issuing(
         &self,
         profile: &IssuingProfile<'_>,
@@ -84,7 +88,8 @@ impl RootCa {
         IssuingCa::new(CaCertificate::from_der(Tier::Issuing, certificate)?, key)
     }
 
-    /// The certificate.
+    /// Returns the certificate of the root.
+    #[must_use]
     pub fn certificate(&self) -> &CaCertificate {
         &self.certificate
     }
@@ -94,7 +99,7 @@ impl RootCa {
     }
 }
 
-/// What root and issuing CA have in common: name, trust domain id, key usage, key identifier, serial.
+/// Returns the parameters that root CA and issuing CA share: name, trust domain, key usage, key identifier, serial number.
 fn ca_params(
     tier: Tier,
     trust_domain: &TrustDomain,
@@ -112,8 +117,8 @@ fn ca_params(
     Ok(params)
 }
 
-/// A name of its own for every CA, because some verifiers pick an issuer by name alone. A common name ends
-/// at 64 characters (RFC 5280 appendix A.1), a trust domain may have 255.
+/// Returns a name that differs for every CA, because some verifiers find an issuer by its name only. A common name has at
+/// most 64 characters (RFC 5280 appendix A.1), and a trust domain may have 255.
 fn distinguished_name(tier: Tier, trust_domain: &TrustDomain, serial: Serial) -> DistinguishedName {
     let domain: String = trust_domain.as_str().chars().take(40).collect();
     let serial: String = serial.to_string().chars().take(8).collect();
@@ -123,6 +128,7 @@ fn distinguished_name(tier: Tier, trust_domain: &TrustDomain, serial: Serial) ->
     name
 }
 
+/// Parses a key and checks that it belongs to the certificate.
 pub(super) fn matching_key(
     tier: Tier,
     pem: &str,

@@ -1,65 +1,66 @@
-//! What is wrong with a bundle.
+//! The errors of the verification of a bundle.
 
-use crate::KeyError;
 use certmint_contract::{rfc3339, rfc3339_of_seconds};
 use time::OffsetDateTime;
 
-/// Why a bundle is not published.
+use crate::KeyError;
+
+/// The bundle fails verification.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// A PEM text holds no certificate.
+    /// A PEM text contains no certificate.
     #[error("the {0} holds no certificate: it must have at least one \"BEGIN CERTIFICATE\" block")]
     Empty(&'static str),
-    /// Something is no PEM, or no certificate of the profile.
+    /// A part of the bundle is not PEM, or contains a certificate outside the profile.
     #[error("the {what} cannot be read: {why}; it has to be issued again")]
     Malformed {
-        /// Which part of the bundle.
+        /// Part of the bundle.
         what: &'static str,
-        /// What the parser says.
+        /// Error of the parser.
         why: String,
     },
     /// The private key cannot be read.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The key is another certificate's.
+    /// The key belongs to another certificate.
     #[error(
         "the private key does not fit the certificate: key and certificate have to be issued together again"
     )]
     KeyDoesNotFit,
-    /// The clock is before the certificate's time.
+    /// The time is before the validity period of the certificate.
     #[error("the certificate is valid from {} only: check this machine's clock", rfc3339(*.0))]
     NotYetValid(OffsetDateTime),
-    /// The certificate's time is over.
+    /// The time is after the validity period of the certificate.
     #[error("the certificate expired at {}: it has to be renewed", rfc3339(*.0))]
     Expired(OffsetDateTime),
-    /// No root of the trust bundle is valid now.
+    /// No root of the trust bundle is valid at this time.
     #[error("no root of the trust bundle is valid now: check this machine's clock, then the CA")]
     NoValidRoot,
-    /// The certificate is not for both sides of mutual TLS.
+    /// The certificate lacks the extended key usage for server or client.
     #[error("the certificate is not for server and client use: its extended key usage must list both")]
     Usage,
-    /// The chain does not verify.
+    /// The certificate does not chain to a root of the trust bundle.
     #[error("the certificate does not chain to the trust bundle: {}; it has to be issued again", chain_fault(.0))]
     Untrusted(webpki::Error),
-    /// The SPIFFE id is another's.
+    /// The SPIFFE id is not the expected one.
     #[error("the certificate is for {found}, not for {expected}")]
     Identity {
-        /// The id, or its path, that was expected.
+        /// Expected id, or its path.
         expected: String,
-        /// The id in the certificate.
+        /// Id in the certificate.
         found: String,
     },
     /// The DNS names are not the expected ones.
     #[error("the certificate names [{found}] instead of [{expected}]: it has to be issued again")]
     Names {
-        /// Sorted, comma separated.
+        /// Expected names, sorted and comma separated.
         expected: String,
-        /// Sorted, comma separated.
+        /// Names in the certificate, sorted and comma separated.
         found: String,
     },
 }
 
-/// The verification's words, but for times: those it counts in seconds since 1970.
+/// Returns the message of the verifier, with dates instead of its times in seconds since 1970.
 fn chain_fault(cause: &webpki::Error) -> String {
     match cause {
         webpki::Error::CertExpired { not_after, .. } => {
@@ -77,12 +78,14 @@ fn chain_fault(cause: &webpki::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use rustls_pki_types::UnixTime;
     use std::time::Duration;
 
+    use rustls_pki_types::UnixTime;
+
+    use super::*;
+
     #[test]
-    fn a_chain_that_has_ended_is_told_with_its_date() {
+    fn an_expired_chain_is_reported_with_its_date() {
         let [time, not_after] =
             [1_800_000_000, 1_700_000_000].map(|s| UnixTime::since_unix_epoch(Duration::from_secs(s)));
         let error = VerifyError::Untrusted(webpki::Error::CertExpired { time, not_after }).to_string();

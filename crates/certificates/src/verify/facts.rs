@@ -1,42 +1,42 @@
-//! What stands in a leaf.
+//! The facts of a leaf.
 
-use super::VerifyError;
-use crate::hex::hex;
 use certmint_contract::DnsName;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
-use x509_parser::{
-    certificate::X509Certificate,
-    extensions::{GeneralName, ParsedExtension},
-    prelude::FromDer,
-};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::prelude::FromDer;
 
-/// What a verified leaf says.
+use super::VerifyError;
+use crate::hex::hex;
+
+/// Facts of a verified leaf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeafFacts {
     /// Begin of validity.
     pub not_before: OffsetDateTime,
     /// End of validity.
     pub not_after: OffsetDateTime,
-    /// Lowercase hex.
+    /// Serial number, as lowercase hex.
     pub serial: String,
-    /// In the certificate's order.
+    /// DNS names, in the order of the certificate.
     pub dns_names: Vec<DnsName>,
-    /// The one URI, `spiffe://…`.
+    /// SPIFFE id, the only URI of the certificate.
     pub spiffe_id: String,
-    /// The authority key identifier, lowercase hex: which CA signed.
+    /// Authority key identifier, as lowercase hex. It identifies the CA that signed the leaf.
     pub issuer: String,
 }
 
 impl LeafFacts {
-    /// The SPIFFE id's path, beginning with `/`.
+    /// Returns the path of the SPIFFE id, which begins with `/`.
+    #[must_use]
     pub fn spiffe_path(&self) -> Option<&str> {
         let rest = self.spiffe_id.strip_prefix("spiffe://")?;
         rest.find('/').and_then(|slash| rest.get(slash..))
     }
 }
 
-/// A leaf taken apart, not yet verified.
+/// Leaf that was parsed and not verified yet.
 pub(super) struct ParsedLeaf {
     pub(super) facts: LeafFacts,
     server_auth: bool,
@@ -83,7 +83,7 @@ impl ParsedLeaf {
                 GeneralName::URI(uri) if self.facts.spiffe_id.is_empty() => {
                     self.facts.spiffe_id = (*uri).into()
                 }
-                // The X509-SVID standard allows one URI only; other kinds of name are nothing we issue.
+                // The X509-SVID standard allows only one URI, and Certmint issues no other kinds of names.
                 other => return Err(malformed(format!("{other} is not part of the profile"))),
             }
         }
@@ -105,7 +105,7 @@ impl ParsedLeaf {
     }
 }
 
-/// Whether `now` lies within a certificate's validity.
+/// Returns whether a certificate is valid at `now`.
 pub(super) fn is_valid_at(der: &CertificateDer<'_>, now: OffsetDateTime) -> Result<bool, VerifyError> {
     let certificate = parse(der)?;
     let validity = certificate.validity();
