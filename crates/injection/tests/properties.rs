@@ -1,13 +1,14 @@
-//! What holds for every object, not only for those somebody thought of.
+//! Properties that hold for every object, checked with random objects.
 
 mod common;
 
 use certmint_contract::pod_layout::{SAFE_TO_EVICT_VOLUMES, TLS_VOLUME};
 use certmint_testkit::{Object, workload};
-use common::{admit, created, operations, patched};
 use proptest::option;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use common::{admit, created, operations, patched};
 
 fn name() -> impl Strategy<Value = String> {
     "[a-z]{1,8}"
@@ -82,18 +83,18 @@ fn object() -> impl Strategy<Value = Object> {
     })
 }
 
-/// The object without all that injection may change.
-fn users_own(object: &Object) -> Value {
+/// Returns the object without the parts that the injection may change.
+fn without_injection(object: &Object) -> Value {
     let mut value = object.value().clone();
     let path = object.template_path() + "/spec";
     if let Some(spec) = value.pointer_mut(&path).and_then(Value::as_object_mut) {
-        let ours = |name: &Value| name.as_str().is_some_and(|name| name.starts_with("certmint"));
+        let is_injected = |name: &Value| name.as_str().is_some_and(|name| name.starts_with("certmint"));
         for list in ["volumes", "initContainers", "containers"] {
             let mut entries = spec.get(list).and_then(Value::as_array).cloned().unwrap_or_default();
-            entries.retain(|entry| !ours(&entry["name"]));
+            entries.retain(|entry| !is_injected(&entry["name"]));
             for entry in &mut entries {
                 let mut mounts = entry["volumeMounts"].as_array().cloned().unwrap_or_default();
-                mounts.retain(|mount| !ours(&mount["name"]));
+                mounts.retain(|mount| !is_injected(&mount["name"]));
                 entry["volumeMounts"] = mounts.into();
             }
             spec.insert(list.into(), entries.into());
@@ -118,7 +119,7 @@ fn users_own(object: &Object) -> Value {
     value
 }
 
-/// Any JSON, with the keys that views read among its keys.
+/// Generates any JSON. Its keys include those that the webhook reads.
 fn any_json() -> impl Strategy<Value = Value> {
     let key = prop::sample::select(vec![
         "metadata",
@@ -161,7 +162,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn a_patch_applied_twice_equals_once(object in object()) {
+    fn a_second_patch_is_empty(object in object()) {
         let object = object.annotated("inject", "true");
         let Ok(first) = admit(&object, None) else { return Ok(()) };
         let once = patched(&object, &first);
@@ -170,19 +171,19 @@ proptest! {
     }
 
     #[test]
-    fn what_is_the_users_stays(object in object()) {
+    fn injection_changes_its_own_parts_only(object in object()) {
         let object = object.annotated("inject", "true");
         let Ok(injection) = admit(&object, None) else { return Ok(()) };
-        prop_assert_eq!(users_own(&patched(&object, &injection)), users_own(&object));
+        prop_assert_eq!(without_injection(&patched(&object, &injection)), without_injection(&object));
     }
 
     #[test]
-    fn what_did_not_opt_in_gets_no_patch(object in object()) {
+    fn without_opt_in_there_is_no_patch(object in object()) {
         prop_assert!(admit(&object, None).unwrap().patch.is_empty());
     }
 
     #[test]
-    fn opting_in_and_out_leaves_nothing_behind(object in object()) {
+    fn an_opt_out_removes_everything(object in object()) {
         prop_assume!(object.value()["kind"] != "Pod");
         let opted_in = object.clone().annotated("inject", "true");
         let Ok(injection) = admit(&opted_in, None) else { return Ok(()) };
@@ -196,7 +197,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_panics(mut value in any_json(), before in any_json(), kind in 0..7_usize) {
+    fn no_object_causes_a_panic(mut value in any_json(), before in any_json(), kind in 0..7_usize) {
         let kinds = ["Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"];
         if !value.is_object() {
             value = json!({});

@@ -1,30 +1,33 @@
-//! Workloads: what opting in brings, and that opting out takes away exactly that.
+//! Workloads: an opt-in adds labels and annotations, and an opt-out removes exactly those.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod common;
 
 use certmint_testkit::{Object, deployment, workload};
-use common::{admit, created, operations, patched};
 use serde_json::{Value, json};
+
+use common::{admit, created, operations, patched};
 
 const KINDS: [&str; 6] = ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"];
 
+/// Returns the metadata of the pod template.
 fn template(object: &Object) -> Value {
     object.value().pointer(&(object.template_path() + "/metadata")).unwrap().clone()
 }
 
+/// Returns the label `managed`.
 fn managed(object: &Object) -> &Value {
     &object.value()["metadata"]["labels"]["certmint.dev/managed"]
 }
 
-/// What a stored object becomes by an update.
+/// Admits an update and applies the patch.
 fn updated(before: &Object, after: &Object) -> Object {
     patched(after, &admit(after, Some(before)).unwrap())
 }
 
 #[test]
-fn annotations_reach_the_template_of_every_kind() {
+fn copies_annotations_to_the_template_of_every_kind() {
     for kind in KINDS {
         let created = created(&workload(kind).annotated("inject", "true").annotated("duration", "12h"));
         assert_eq!(managed(&created), "true", "{kind}");
@@ -44,7 +47,7 @@ fn annotations_reach_the_template_of_every_kind() {
 }
 
 #[test]
-fn pods_for_windows_are_not_labelled_as_meant_to_be_injected() {
+fn does_not_mark_windows_pods_for_injection() {
     let linux = created(&deployment().annotated("inject", "true"));
     let windows = |object: Object| object.with("/spec/template/spec", "os", json!({"name": "windows"}));
     for created in [
@@ -57,7 +60,7 @@ fn pods_for_windows_are_not_labelled_as_meant_to_be_injected() {
 }
 
 #[test]
-fn opting_out_restores_the_template() {
+fn an_opt_out_restores_the_template() {
     for kind in KINDS.into_iter().filter(|kind| *kind != "Job") {
         let plain = workload(kind).template_annotated("mount-path", "/tls");
         let opted_in = created(&plain.clone().annotated("inject", "true").annotated("duration", "12h"));
@@ -71,7 +74,7 @@ fn opting_out_restores_the_template() {
 }
 
 #[test]
-fn a_changed_or_removed_key_follows() {
+fn copies_follow_changed_and_removed_annotations() {
     let opted_in = created(&deployment().annotated("inject", "true").annotated("duration", "12h"));
     let changed = updated(&opted_in, &opted_in.clone().annotated("duration", "1h"));
     assert_eq!(template(&changed)["annotations"]["certmint.dev/duration"], "1h");
@@ -81,7 +84,7 @@ fn a_changed_or_removed_key_follows() {
 }
 
 #[test]
-fn the_templates_own_annotation_opts_in_and_stays() {
+fn an_annotation_on_the_template_opts_in_and_stays() {
     let own = created(&deployment().template_annotated("inject", "true"));
     assert_eq!(managed(&own), "true");
     assert!(template(&own)["annotations"]["certmint.dev/copied"].is_null());
@@ -96,7 +99,7 @@ fn the_templates_own_annotation_opts_in_and_stays() {
 }
 
 #[test]
-fn the_objects_key_wins_and_says_so() {
+fn the_annotation_on_the_object_has_priority() {
     let both = deployment()
         .annotated("inject", "true")
         .annotated("duration", "1h")
@@ -114,7 +117,7 @@ fn the_objects_key_wins_and_says_so() {
 }
 
 #[test]
-fn what_a_workload_controls_is_no_workload() {
+fn ignores_objects_that_a_workload_controls() {
     for (kind, owner) in [("ReplicaSet", "Deployment"), ("Job", "CronJob")] {
         let owned = workload(kind).annotated("inject", "true").owned_by(owner, "web");
         assert!(admit(&owned, None).unwrap().patch.is_empty());
@@ -122,7 +125,7 @@ fn what_a_workload_controls_is_no_workload() {
 }
 
 #[test]
-fn what_another_object_controls_is_a_workload_of_its_own() {
+fn an_object_of_a_foreign_owner_is_a_workload() {
     for kind in KINDS {
         for (version, owner) in [
             ("example.com/v1", "Platform"),
@@ -152,7 +155,7 @@ fn made_by(owner: &str, kind: &str, name: &str) -> Object {
 }
 
 #[test]
-fn an_orphan_keeps_the_template_that_its_owner_knows_it_by() {
+fn an_orphan_keeps_its_template() {
     for (owner, kind, name) in
         [("Deployment", "ReplicaSet", "payments-6c9f7d5b88"), ("CronJob", "Job", "payments-29000000")]
     {
@@ -167,34 +170,34 @@ fn an_orphan_keeps_the_template_that_its_owner_knows_it_by() {
 }
 
 #[test]
-fn whoever_annotates_an_orphan_makes_it_a_workload_of_its_own() {
+fn an_annotated_orphan_becomes_a_workload() {
     let orphan = made_by("Deployment", "ReplicaSet", "payments-6c9f7d5b88");
     let out = updated(&orphan, &orphan.clone().without_annotation("inject"));
     assert!(template(&out)["annotations"]["certmint.dev/inject"].is_null());
     let other = updated(&orphan, &orphan.clone().annotated("duration", "12h"));
-    let stamp = |object: &Object| template(object)["annotations"]["certmint.dev/workload"].clone();
-    assert_eq!(stamp(&other), "ReplicaSet/payments-6c9f7d5b88");
-    // A copy under another name is nobody's, and so is a Job, which no CronJob takes over.
+    let recorded = |object: &Object| template(object)["annotations"]["certmint.dev/workload"].clone();
+    assert_eq!(recorded(&other), "ReplicaSet/payments-6c9f7d5b88");
+    // A copy with another name has no owner. A Job has none either, because a CronJob does not adopt Jobs.
     let copy = created(&orphan.with("/metadata", "name", "copy".into()));
-    assert_eq!(stamp(&copy), "ReplicaSet/copy");
+    assert_eq!(recorded(&copy), "ReplicaSet/copy");
     let job = created(&made_by("CronJob", "Job", "payments-29000000"));
-    assert_eq!(stamp(&job), "Job/payments-29000000");
-    // Another owner takes the template of a Deployment for its own (a Rollout's workloadRef).
+    assert_eq!(recorded(&job), "Job/payments-29000000");
+    // A foreign owner may use the template of a Deployment (`workloadRef` of a Rollout).
     let rollout = made_by("Deployment", "ReplicaSet", "payments-6c9f7d5b88").controlled_by(
         "argoproj.io/v1alpha1",
         "Rollout",
         "payments",
     );
-    assert_eq!(stamp(&created(&rollout)), "ReplicaSet/payments-6c9f7d5b88");
+    assert_eq!(recorded(&created(&rollout)), "ReplicaSet/payments-6c9f7d5b88");
 }
 
 #[test]
-fn a_job_is_annotated_at_creation_or_never() {
+fn a_job_can_opt_in_only_at_its_creation() {
     let job = workload("Job");
     let annotated = job.clone().annotated("inject", "true");
-    let refusal = admit(&annotated, Some(&job)).unwrap_err();
+    let rejection = admit(&annotated, Some(&job)).unwrap_err();
     assert_eq!(
-        format!("{}: {refusal}", refusal.code()),
+        format!("{}: {rejection}", rejection.code()),
         "TooLate: the pod template of Job/payments cannot change any more; delete the Job and create it with certmint.dev/inject=true (a CronJob can be annotated at any time)"
     );
     let stored = created(&annotated);
@@ -212,28 +215,28 @@ fn a_job_is_annotated_at_creation_or_never() {
 }
 
 #[test]
-fn a_fault_that_an_update_did_not_make_is_only_told() {
-    let faulty = deployment().annotated("inject", "true").annotated("duration", "1m");
-    assert!(admit(&faulty, None).is_err());
-    let scaled = faulty.clone().with("/spec", "replicas", json!(3));
-    let injection = admit(&scaled, Some(&faulty)).unwrap();
+fn an_error_from_before_the_update_is_a_warning() {
+    let invalid = deployment().annotated("inject", "true").annotated("duration", "1m");
+    assert!(admit(&invalid, None).is_err());
+    let scaled = invalid.clone().with("/spec", "replicas", json!(3));
+    let injection = admit(&scaled, Some(&invalid)).unwrap();
     assert!(injection.patch.is_empty());
     assert!(injection.warnings[0].starts_with("certmint: NotAllowed: annotation certmint.dev/duration"));
-    assert!(admit(&faulty, Some(&deployment())).is_err());
+    assert!(admit(&invalid, Some(&deployment())).is_err());
     let opted_in = created(&deployment().annotated("inject", "true"));
-    let misspelt = opted_in.clone().annotated("durration", "1h");
-    assert!(admit(&misspelt, Some(&opted_in)).is_err());
+    let misspelled = opted_in.clone().annotated("durration", "1h");
+    assert!(admit(&misspelled, Some(&opted_in)).is_err());
 }
 
 #[test]
-fn the_template_is_judged_when_it_is_annotated() {
+fn checks_the_template_when_the_workload_opts_in() {
     let conflict =
         deployment().annotated("inject", "true").with_spec("containers", json!([{"name": "certmint"}]));
     assert_eq!(admit(&conflict, None).unwrap_err().code().to_string(), "PodConflict");
 }
 
 #[test]
-fn kinds_that_keep_their_pods_say_so() {
+fn warns_of_kinds_that_keep_running_pods() {
     let warnings =
         |object: &Object| admit(&object.clone().annotated("inject", "true"), Some(object)).unwrap().warnings;
     assert_eq!(
@@ -248,7 +251,7 @@ fn kinds_that_keep_their_pods_say_so() {
 }
 
 #[test]
-fn a_nameless_job_and_a_template_without_metadata_are_fine() {
+fn accepts_a_job_without_name_and_a_template_without_metadata() {
     let job = workload("Job").annotated("inject", "true").with("/metadata", "name", Value::Null);
     assert!(template(&created(&job))["annotations"]["certmint.dev/workload"].is_null());
     let bare = deployment().annotated("inject", "true").with("/spec/template", "metadata", Value::Null);
@@ -256,14 +259,14 @@ fn a_nameless_job_and_a_template_without_metadata_are_fine() {
 }
 
 #[test]
-fn a_workload_without_metadata_is_refused_because_no_patch_would_apply() {
+fn rejects_a_workload_without_metadata() {
     let template = deployment().template_annotated("inject", "true").value()["spec"].clone();
     let object = Object::from(json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": template}));
     assert_eq!(admit(&object, None).unwrap_err().code().to_string(), "BadReview");
 }
 
 #[test]
-fn annotations_that_wait_for_inject_say_so() {
+fn warns_of_annotations_without_inject() {
     let warnings = |object: &Object| admit(object, None).unwrap().warnings;
     assert_eq!(
         warnings(&deployment().annotated("duration", "1h").template_annotated("order", "last")),
@@ -276,7 +279,7 @@ fn annotations_that_wait_for_inject_say_so() {
 }
 
 #[test]
-fn a_certificate_that_is_never_renewed_is_doubted_where_pods_run_on() {
+fn warns_of_long_running_pods_without_renewal() {
     for kind in KINDS {
         let opted_in = workload(kind).annotated("inject", "true").annotated("renew", "false");
         let expected = format!(
@@ -287,7 +290,7 @@ fn a_certificate_that_is_never_renewed_is_doubted_where_pods_run_on() {
     }
 }
 
-/// A Deployment with labels of ours, on itself and on its template.
+/// Returns a Deployment with labels under Certmint's prefix, on itself and on its template.
 fn labelled(object: &[(&str, &str)], template: &[(&str, &str)]) -> Object {
     let label = |map: &'static str| {
         move |to: Object, (key, value): &(&str, &str)| {
@@ -299,7 +302,7 @@ fn labelled(object: &[(&str, &str)], template: &[(&str, &str)]) -> Object {
 }
 
 #[test]
-fn an_opt_in_that_was_written_as_a_label_is_answered_with_the_right_spelling() {
+fn rejects_an_opt_in_by_label() {
     let sentence = "label certmint.dev/inject does nothing, because Certmint reads annotations; move it from labels to annotations";
     let inject = [("inject", "true")];
     for wrong in [
@@ -309,13 +312,13 @@ fn an_opt_in_that_was_written_as_a_label_is_answered_with_the_right_spelling() {
         labelled(&[("inject", "enabled")], &[]),
     ] {
         for before in [None, Some(&deployment())] {
-            let refusal = admit(&wrong, before).unwrap_err();
+            let rejection = admit(&wrong, before).unwrap_err();
             assert_eq!(
-                (refusal.code().to_string(), refusal.to_string()),
+                (rejection.code().to_string(), rejection.to_string()),
                 ("WrittenAsLabel".into(), sentence.into())
             );
         }
-        // What is there already holds up nothing, and is not taken away.
+        // A label that was there before the update causes a warning only, and stays.
         let injection = admit(&wrong.clone().with("/spec", "replicas", json!(3)), Some(&wrong)).unwrap();
         assert_eq!(injection.warnings, [format!("certmint: WrittenAsLabel: {sentence}")]);
         assert!(injection.patch.is_empty());
@@ -330,29 +333,29 @@ fn an_opt_in_that_was_written_as_a_label_is_answered_with_the_right_spelling() {
 }
 
 #[test]
-fn a_label_beside_the_annotation_and_our_own_label_are_no_mistakes() {
+fn accepts_labels_next_to_the_annotation() {
     let inject = [("inject", "true")];
-    for right in [
+    for valid in [
         labelled(&inject, &inject).annotated("inject", "true"),
         labelled(&inject, &[]).template_annotated("inject", "true"),
         labelled(&inject, &[]).annotated("inject", "false"),
         labelled(&[("inject", "false")], &[("inject", "false")]),
     ] {
-        assert!(admit(&right, None).unwrap().warnings.is_empty());
+        assert!(admit(&valid, None).unwrap().warnings.is_empty());
     }
-    // A template that was copied from one that opted in, and one that opts out just now.
+    // The template is a copy of one that opted in, and then it opts out.
     let opted_in = created(&deployment().annotated("inject", "true"));
     let copied = opted_in.clone().without_annotation("inject");
     assert!(template(&created(&copied))["labels"]["certmint.dev/inject"].is_null());
     let edited = copied.with("/spec/template/metadata", "annotations", Value::Null);
     assert!(template(&updated(&opted_in, &edited))["labels"]["certmint.dev/inject"].is_null());
-    // A ReplicaSet's labels are those of the template it was made from.
+    // A ReplicaSet has the labels of the template that it was created from.
     let rollout = workload("ReplicaSet").with("/metadata/labels", "certmint.dev/inject", "true".into());
     assert!(admit(&rollout, None).unwrap().warnings.is_empty());
 }
 
 #[test]
-fn undoing_a_rollout_says_what_undoes_the_opt_in() {
+fn explains_how_to_undo_an_opt_in_after_a_rollback() {
     for kind in ["StatefulSet", "DaemonSet"] {
         let plain = workload(kind);
         let opted_in = created(&plain.clone().annotated("inject", "true"));
@@ -376,7 +379,7 @@ fn undoing_a_rollout_says_what_undoes_the_opt_in() {
 }
 
 #[test]
-fn any_later_update_mends_what_was_written_without_the_webhook() {
+fn a_later_update_repairs_a_missed_injection() {
     for kind in KINDS.into_iter().filter(|kind| *kind != "Job") {
         let noted = |object: &Object| object.clone().with("/metadata/labels", "team", "shop".into());
         let plain = workload(kind);

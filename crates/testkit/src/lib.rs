@@ -1,5 +1,4 @@
-//! Kubernetes objects and admission reviews for tests: built by small functions with defaults, changed by
-//! a word or two.
+//! Kubernetes objects and admission reviews for tests. Small functions with defaults build them, and methods change them.
 
 #![expect(
     clippy::expect_used,
@@ -11,27 +10,30 @@
 mod review;
 mod settings;
 
-pub use review::{Review, create, sample_review, update};
-pub use settings::settings;
-
 use certmint_contract::WorkloadKind;
 use serde_json::{Value, json};
 
-/// An object as the API server would send it.
+pub use self::review::{Review, create, sample_review, update};
+pub use self::settings::settings;
+
+/// Object as the API server would send it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object(Value);
 
-/// A bare pod `payments` in namespace `shop`, with one container `app`.
+/// Returns a standalone pod `payments` in namespace `shop`, with one container `app`.
+#[must_use]
 pub fn pod() -> Object {
     object("v1", "Pod", pod_spec())
 }
 
-/// A Deployment `payments` of such pods.
+/// Returns a Deployment `payments` of such pods.
+#[must_use]
 pub fn deployment() -> Object {
     workload("Deployment")
 }
 
-/// A workload `payments` of that kind, of such pods.
+/// Returns a workload `payments` of that kind with such pods.
+#[must_use]
 pub fn workload(kind: &str) -> Object {
     let template = json!({"metadata": {"labels": {"app": "payments"}}, "spec": pod_spec()});
     let selector = json!({"matchLabels": {"app": "payments"}});
@@ -44,25 +46,25 @@ pub fn workload(kind: &str) -> Object {
         "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" => {
             object("apps/v1", kind, json!({"selector": selector, "template": template}))
         }
-        other => panic!("{other} is no workload"),
+        other => panic!("{other} is not a kind of workload"),
     }
 }
 
 impl Object {
-    /// With an annotation of ours, the key without its prefix.
+    /// Adds an annotation of Certmint. `key` lacks the prefix.
     #[must_use]
     pub fn annotated(self, key: &str, value: &str) -> Self {
         self.with("/metadata/annotations", &format!("certmint.dev/{key}"), value.into())
     }
 
-    /// With an annotation of ours on the pod template, the key without its prefix.
+    /// Adds an annotation of Certmint to the pod template. `key` lacks the prefix.
     #[must_use]
     pub fn template_annotated(self, key: &str, value: &str) -> Self {
         let map = self.template_path() + "/metadata/annotations";
         self.with(&map, &format!("certmint.dev/{key}"), value.into())
     }
 
-    /// Without an annotation of ours, the key without its prefix.
+    /// Removes an annotation of Certmint. `key` lacks the prefix.
     #[must_use]
     pub fn without_annotation(mut self, key: &str) -> Self {
         if let Some(Value::Object(map)) = self.0.pointer_mut("/metadata/annotations") {
@@ -71,14 +73,14 @@ impl Object {
         self
     }
 
-    /// Controlled by a workload of that kind.
+    /// Adds a workload of that kind as the controlling owner.
     #[must_use]
     pub fn owned_by(self, kind: &str, name: &str) -> Self {
         let kind: WorkloadKind = kind.parse().expect("the owner is a workload");
         self.controlled_by(kind.api_version(), kind.as_str(), name)
     }
 
-    /// Controlled by an object of that API version and kind.
+    /// Adds an object of that API version and kind as the controlling owner.
     #[must_use]
     pub fn controlled_by(self, api_version: &str, kind: &str, name: &str) -> Self {
         let owner =
@@ -86,7 +88,7 @@ impl Object {
         self.with("/metadata", "ownerReferences", json!([owner]))
     }
 
-    /// With `key` set in the map at that JSON pointer; maps on the way are made.
+    /// Sets `key` in the map at that JSON pointer. Creates the maps on the way.
     #[must_use]
     pub fn with(mut self, map: &str, key: &str, value: Value) -> Self {
         let map = map.split('/').skip(1).fold(&mut self.0, |at, token| match at {
@@ -100,24 +102,27 @@ impl Object {
         self
     }
 
-    /// With the pod's `spec` (a pod's own, or its template's) changed in one field.
+    /// Sets a field in the `spec` of the pod or of the pod template.
     #[must_use]
     pub fn with_spec(self, field: &str, value: Value) -> Self {
         let path = self.template_path() + "/spec";
         self.with(&path, field, value)
     }
 
-    /// The object as JSON.
+    /// Returns the object as JSON text.
+    #[must_use]
     pub fn json(&self) -> String {
         self.0.to_string()
     }
 
-    /// The object.
+    /// Returns the object as a JSON value.
+    #[must_use]
     pub fn value(&self) -> &Value {
         &self.0
     }
 
-    /// Where the pod template is: nowhere further for a pod.
+    /// Returns the JSON pointer of the pod template. It is empty for a pod.
+    #[must_use]
     pub fn template_path(&self) -> String {
         match self.kind() {
             "Pod" => "",

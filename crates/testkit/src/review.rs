@@ -1,24 +1,28 @@
-//! Admission reviews.
+//! Admission reviews for tests.
 
-use crate::Object;
 use serde_json::{Value, json};
 
-/// An AdmissionReview as the API server would send it.
+use crate::Object;
+
+/// AdmissionReview as the API server would send it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Review(Value);
 
-/// A review of an object's creation in namespace `shop`.
+/// Returns a review of the creation of an object in namespace `shop`.
+#[must_use]
 pub fn create(object: &Object) -> Review {
     review("CREATE", object, None)
 }
 
-/// A review of a change.
+/// Returns a review of the change of an object.
+#[must_use]
 pub fn update(before: &Object, after: &Object) -> Review {
     review("UPDATE", after, Some(before))
 }
 
-/// A review of a real pod of 6 kB: of a Deployment, an init container, two containers, three volumes, restricted,
-/// opted in.
+/// Returns a review of a real pod of 6 kB. It belongs to a Deployment and opts in. It has an init container, two containers
+/// and three volumes, and complies with the Pod Security Standard `restricted`.
+#[must_use]
 pub fn sample_review() -> Review {
     let review = include_str!("../data/admission-review-pod.json");
     let review = Review(serde_json::from_str(review).expect("the sample is JSON"));
@@ -31,19 +35,21 @@ pub fn sample_review() -> Review {
 }
 
 impl Review {
-    /// With `key` set in the map at that JSON pointer.
+    /// Sets `key` in the map at that JSON pointer.
     #[must_use]
     pub fn with(mut self, map: &str, key: &str, value: Value) -> Self {
         self.0.pointer_mut(map).expect("the map is there")[key] = value;
         self
     }
 
-    /// The review as a request's body.
+    /// Returns the body of the request.
+    #[must_use]
     pub fn json(&self) -> String {
         self.0.to_string()
     }
 
-    /// The object under review.
+    /// Returns the object under review.
+    #[must_use]
     pub fn object(&self) -> Object {
         self.0["request"]["object"].clone().into()
     }

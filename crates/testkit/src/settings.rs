@@ -1,8 +1,9 @@
-//! InjectionSettings of the webhook.
+//! Settings of the injection for tests.
 
 use certmint_injection::{InjectionSettings, Quantity, ResourceDefaults, RunAsUser};
 
-/// InjectionSettings like those of an installation with the chart's values.
+/// Returns the settings of an installation with the default values of the chart.
+#[must_use]
 pub fn settings() -> InjectionSettings {
     InjectionSettings {
         image: "registry.example.com/certmint-fetch:1".into(),

@@ -1,65 +1,68 @@
-//! A CA is checked whole when it is read, and never signs past its own end.
+//! CAs are checked completely when they are parsed, and no certificate ends after its issuer.
 
-use crate::fixtures::{
-    Ca, Files, issue, leaf_alone, names, now, output_text, serial, service_names, spiffe_id, trust_domain,
-};
+use std::process::Command;
+use std::sync::Arc;
+
 use certmint_certificates::{
     Authority, AuthorityPem, CaError, IssueError, IssuingProfile, LeafProfile, PrivateKey, RootCa,
     RootProfile, Tier, VerifyError,
 };
 use certmint_contract::{KeyAlgorithm, lifetime::BACKDATE};
-use std::{process::Command, sync::Arc};
 use time::Duration;
 
+use crate::fixtures::{
+    Ca, Files, issue, leaf_alone, names, now, output_text, serial, service_names, spiffe_id, trust_domain,
+};
+
 #[test]
-fn a_ca_reads_back_as_it_was_written() {
+fn parsing_a_ca_returns_the_created_one() {
     for algorithm in KeyAlgorithm::ALL {
-        let made = Ca { algorithm, ..Ca::default() }.make();
-        let read = Authority::from_pem(&made.to_pem().unwrap(), now()).unwrap();
-        assert_eq!(read.root().certificate(), made.root().certificate());
-        assert_eq!(read.issuing().certificate(), made.issuing().certificate());
+        let created = Ca { algorithm, ..Ca::default() }.create();
+        let read = Authority::from_pem(&created.to_pem().unwrap(), now()).unwrap();
+        assert_eq!(read.root().certificate(), created.root().certificate());
+        assert_eq!(read.issuing().certificate(), created.issuing().certificate());
         assert_eq!(read.issuing().certificate().permitted_dns(), names(&["svc", "svc.cluster.local"]));
         issue(&read, KeyAlgorithm::EcdsaP256, "24h", now());
     }
 }
 
 #[test]
-fn a_damaged_ca_is_refused_with_what_is_wrong() {
+fn rejects_a_damaged_ca() {
     let (one, two) = (pem(&Ca::default()), pem(&Ca::default()));
-    let refusal = |spoil: &dyn Fn(&mut AuthorityPem)| {
+    let parse_damaged = |damage: &dyn Fn(&mut AuthorityPem)| {
         let mut pem = one.clone();
-        spoil(&mut pem);
+        damage(&mut pem);
         Authority::from_pem(&pem, now()).unwrap_err()
     };
-    let error = refusal(&|pem| pem.root.certificate.clear());
+    let error = parse_damaged(&|pem| pem.root.certificate.clear());
     assert!(matches!(error, CaError::NotPem(Tier::Root)), "{error}");
-    let error = refusal(&|pem| pem.root.certificate += &two.root.certificate);
+    let error = parse_damaged(&|pem| pem.root.certificate += &two.root.certificate);
     assert!(matches!(error, CaError::NotPem(Tier::Root)), "{error}");
-    let error = refusal(&|pem| *pem.issuing.private_key = "nothing".into());
+    let error = parse_damaged(&|pem| *pem.issuing.private_key = "nothing".into());
     assert!(matches!(error, CaError::Key { tier: Tier::Issuing, .. }), "{error}");
-    let error = refusal(&|pem| pem.root.private_key.clone_from(&two.root.private_key));
+    let error = parse_damaged(&|pem| pem.root.private_key.clone_from(&two.root.private_key));
     assert!(matches!(error, CaError::KeyDoesNotFit(Tier::Root)), "{error}");
-    let error = refusal(&|pem| pem.issuing.private_key.clone_from(&two.issuing.private_key));
+    let error = parse_damaged(&|pem| pem.issuing.private_key.clone_from(&two.issuing.private_key));
     assert!(matches!(error, CaError::KeyDoesNotFit(Tier::Issuing)), "{error}");
-    let error = refusal(&|pem| pem.issuing = two.issuing.clone());
+    let error = parse_damaged(&|pem| pem.issuing = two.issuing.clone());
     assert!(matches!(error, CaError::NotChained(_)), "{error}");
-    let error = refusal(&|pem| pem.issuing = pem.root.clone());
+    let error = parse_damaged(&|pem| pem.issuing = pem.root.clone());
     assert!(matches!(error, CaError::NotChained(_)), "{error}");
 }
 
 #[test]
-fn an_issuing_ca_is_no_root() {
+fn rejects_an_issuing_ca_as_root() {
     let issuing = pem(&Ca::default()).issuing;
     let error = RootCa::from_pem(&issuing.certificate, &issuing.private_key, now()).unwrap_err();
     assert!(matches!(error, CaError::NotSelfSigned(_)), "{error}");
 }
 
 #[test]
-fn an_issuing_ca_that_outlives_its_root_is_refused() {
+fn rejects_an_issuing_ca_that_ends_after_its_root() {
     let (trust_domain, key) = (trust_domain(), PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap());
-    // Two roots of one name and key, as if the long one had been replaced by the short one.
-    let root = |life: &str| {
-        let profile = RootProfile { trust_domain: &trust_domain, lifetime: life.parse().unwrap() };
+    // Two roots with the same name and key, as if the short one replaced the long one.
+    let root = |lifetime: &str| {
+        let profile = RootProfile { trust_domain: &trust_domain, lifetime: lifetime.parse().unwrap() };
         let key = PrivateKey::from_pem(&key.to_pem().unwrap()).unwrap();
         RootCa::create(&profile, key, serial(1), now()).unwrap()
     };
@@ -72,9 +75,9 @@ fn an_issuing_ca_that_outlives_its_root_is_refused() {
 }
 
 #[test]
-fn an_expired_root_signs_nothing() {
-    let ca = Ca { root_life: "10d".parse().unwrap(), ..Ca::default() };
-    let (trust_domain, authority) = (trust_domain(), ca.make());
+fn an_expired_root_does_not_sign() {
+    let ca = Ca { root_lifetime: "10d".parse().unwrap(), ..Ca::default() };
+    let (trust_domain, authority) = (trust_domain(), ca.create());
     let profile =
         IssuingProfile { trust_domain: &trust_domain, lifetime: "90d".parse().unwrap(), permitted_dns: &[] };
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
@@ -90,8 +93,8 @@ fn an_expired_root_signs_nothing() {
 }
 
 #[test]
-fn a_leaf_is_no_ca() {
-    let authority = Ca::default().make();
+fn rejects_a_leaf_as_issuing_ca() {
+    let authority = Ca::default().create();
     let issued = issue(&authority, KeyAlgorithm::EcdsaP256, "24h", now());
     let mut pem = authority.to_pem().unwrap();
     pem.issuing.certificate = leaf_alone(&issued.bundle).into();
@@ -101,10 +104,10 @@ fn a_leaf_is_no_ca() {
 }
 
 #[test]
-fn an_altered_certificate_does_not_chain() {
-    let authority = Ca::default().make();
+fn rejects_a_changed_certificate() {
+    let authority = Ca::default().create();
     let mut pem = authority.to_pem().unwrap();
-    // These characters lie within the signature.
+    // These characters are part of the signature.
     let end = pem.issuing.certificate.find("\n-----END").unwrap() - 8;
     let replacement = if pem.issuing.certificate[end..].starts_with("AAAA") { "BBBB" } else { "AAAA" };
     pem.issuing.certificate.replace_range(end..end + 4, replacement);
@@ -113,9 +116,13 @@ fn an_altered_certificate_does_not_chain() {
 }
 
 #[test]
-fn a_ca_outside_its_time_is_neither_read_nor_used() {
-    let ca = Ca { root_life: "10d".parse().unwrap(), issuing_life: "1d".parse().unwrap(), ..Ca::default() };
-    let (authority, pem) = (ca.make(), pem(&ca));
+fn rejects_a_ca_outside_its_validity_period() {
+    let ca = Ca {
+        root_lifetime: "10d".parse().unwrap(),
+        issuing_lifetime: "1d".parse().unwrap(),
+        ..Ca::default()
+    };
+    let (authority, pem) = (ca.create(), pem(&ca));
     let error = |after| Authority::from_pem(&pem, ca.now + after).unwrap_err();
     assert!(matches!(error(-Duration::HOUR), CaError::NotYetValid { tier: Tier::Root, .. }));
     assert!(matches!(error(Duration::days(2)), CaError::Expired { tier: Tier::Issuing, .. }));
@@ -130,9 +137,9 @@ fn a_ca_outside_its_time_is_neither_read_nor_used() {
 }
 
 #[test]
-fn nothing_ends_after_what_signed_it() {
-    let ca = Ca { root_life: "2d".parse().unwrap(), ..Ca::default() };
-    let authority = ca.make();
+fn no_certificate_ends_after_its_issuer() {
+    let ca = Ca { root_lifetime: "2d".parse().unwrap(), ..Ca::default() };
+    let authority = ca.create();
     let issuing = authority.issuing().certificate();
     assert_eq!(issuing.not_after(), authority.root().certificate().not_after());
     let leaf = issue(&authority, KeyAlgorithm::EcdsaP256, "30d", ca.now);
@@ -142,8 +149,8 @@ fn nothing_ends_after_what_signed_it() {
 }
 
 #[test]
-fn a_name_outside_the_constraints_is_not_issued() {
-    let authority = Ca { permitted: names(&["elsewhere"]), ..Ca::default() }.make();
+fn does_not_issue_a_name_outside_the_constraints() {
+    let authority = Ca { permitted: names(&["elsewhere"]), ..Ca::default() }.create();
     let (dns_names, spiffe_id) = (service_names(), spiffe_id());
     let profile =
         LeafProfile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: "1h".parse().unwrap() };
@@ -155,7 +162,7 @@ fn a_name_outside_the_constraints_is_not_issued() {
 
 #[test]
 fn rotation_keeps_the_root_and_changes_the_issuing_ca() {
-    let before = Ca::default().make();
+    let before = Ca::default().create();
     let (trust_domain, permitted) = (trust_domain(), names(&["svc"]));
     let profile = IssuingProfile {
         trust_domain: &trust_domain,
@@ -176,8 +183,8 @@ fn rotation_keeps_the_root_and_changes_the_issuing_ca() {
 }
 
 #[test]
-fn debug_shows_no_key() {
-    let authority = Ca::default().make();
+fn debug_output_contains_no_key() {
+    let authority = Ca::default().create();
     let pem = authority.to_pem().unwrap();
     let shown = format!("{authority:?} {pem:?} {:?}", PrivateKey::generate(KeyAlgorithm::Rsa2048));
     for key in [&pem.root.private_key, &pem.issuing.private_key] {
@@ -187,11 +194,11 @@ fn debug_shows_no_key() {
 }
 
 fn pem(ca: &Ca) -> AuthorityPem {
-    ca.make().to_pem().unwrap()
+    ca.create().to_pem().unwrap()
 }
 
-/// A root as a company makes it, with OpenSSL, and what lies below it.
-fn below_a_company_root(test: &str, subject: &str, extension: &str) -> Result<Authority, CaError> {
+/// Creates a root with OpenSSL, as a company does, and an issuing CA of it.
+fn with_company_root(test: &str, subject: &str, extension: &str) -> Result<Authority, CaError> {
     let directory = Files::directory_of(test);
     let path = |file: &str| directory.join(file).to_str().unwrap().to_owned();
     let mut command = Command::new("openssl");
@@ -216,8 +223,8 @@ fn below_a_company_root(test: &str, subject: &str, extension: &str) -> Result<Au
         extension,
     ]);
     command.args(["-keyout", &path("root.key"), "-out", &path("root.crt")]);
-    let made = command.output().unwrap();
-    assert!(made.status.success(), "{}", output_text(&made));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", output_text(&output));
     let read = |file: &str| std::fs::read_to_string(path(file)).unwrap();
     let root = RootCa::from_pem(&read("root.crt"), &read("root.key"), now())?;
     let (trust_domain, permitted) = (trust_domain(), names(&["svc", "svc.cluster.local"]));
@@ -231,14 +238,14 @@ fn below_a_company_root(test: &str, subject: &str, extension: &str) -> Result<Au
 }
 
 #[test]
-fn a_company_roots_name_is_copied_octet_by_octet() {
+fn copies_the_name_of_a_company_root_exactly() {
     for (test, subject) in [
         ("repeated-component", "/DC=corp/DC=example/O=Example/CN=Example Root"),
         ("two-units", "/O=Example/OU=Security/OU=Public Keys/CN=Example Root"),
         ("several-in-one", "/O=Example/CN=Example Root+UID=17"),
         ("not-ascii", "/C=DE/O=B\u{fc}cher/OU=B\u{fc}cher/emailAddress=pki@example.com"),
     ] {
-        let authority = below_a_company_root(test, subject, "certificatePolicies=1.2.3.4").unwrap();
+        let authority = with_company_root(test, subject, "certificatePolicies=1.2.3.4").unwrap();
         let files = Files::write(test, &issue(&authority, KeyAlgorithm::EcdsaP256, "24h", now()));
         let output = Command::new("openssl")
             .args(["verify", "-x509_strict", "-CAfile"])
@@ -252,9 +259,9 @@ fn a_company_roots_name_is_copied_octet_by_octet() {
 }
 
 #[test]
-fn an_issuing_ca_whose_leaves_no_peer_would_take_is_thrown_away() {
+fn discards_an_issuing_ca_whose_leaves_fail_verification() {
     let constraint = "nameConstraints=critical,permitted;DNS:corp.example.com";
-    let error = below_a_company_root("constrained-root", "/CN=Example Root", constraint).unwrap_err();
+    let error = with_company_root("constrained-root", "/CN=Example Root", constraint).unwrap_err();
     assert!(matches!(error, CaError::Unproven(_)), "{error}");
     assert!(error.to_string().contains("name constraints"), "{error}");
 }

@@ -1,23 +1,22 @@
-//! A CA and profiles with defaults, shared by the tests.
+//! A CA and profiles with defaults for the tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use certmint_certificates::{
     Authority, IssuedLeaf, IssuingCa, Leaf, LeafProfile, PrivateKey, Serial,
     ca::{IssuingProfile, RootProfile},
 };
 use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, SpiffeId, TrustDomain, issuance::Bundle};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Output,
-};
 use time::OffsetDateTime;
 
-/// What a test CA is made of.
+/// Parameters of a test CA.
 pub(crate) struct Ca {
     pub(crate) now: OffsetDateTime,
     pub(crate) algorithm: KeyAlgorithm,
-    pub(crate) root_life: Lifetime,
-    pub(crate) issuing_life: Lifetime,
+    pub(crate) root_lifetime: Lifetime,
+    pub(crate) issuing_lifetime: Lifetime,
     pub(crate) permitted: Vec<DnsName>,
 }
 
@@ -26,20 +25,20 @@ impl Default for Ca {
         Self {
             now: now(),
             algorithm: KeyAlgorithm::EcdsaP256,
-            root_life: "3650d".parse().unwrap(),
-            issuing_life: "90d".parse().unwrap(),
+            root_lifetime: "3650d".parse().unwrap(),
+            issuing_lifetime: "90d".parse().unwrap(),
             permitted: names(&["svc", "svc.cluster.local"]),
         }
     }
 }
 
 impl Ca {
-    pub(crate) fn make(&self) -> Authority {
+    pub(crate) fn create(&self) -> Authority {
         let trust_domain = trust_domain();
-        let root = RootProfile { trust_domain: &trust_domain, lifetime: self.root_life };
+        let root = RootProfile { trust_domain: &trust_domain, lifetime: self.root_lifetime };
         let issuing = IssuingProfile {
             trust_domain: &trust_domain,
-            lifetime: self.issuing_life,
+            lifetime: self.issuing_lifetime,
             permitted_dns: &self.permitted,
         };
         let key = || PrivateKey::generate(self.algorithm).unwrap();
@@ -47,7 +46,7 @@ impl Ca {
     }
 }
 
-/// A whole second, now by the machine's clock, because other tools check against that.
+/// Returns the time of the clock, in whole seconds. The other tools use the clock too.
 pub(crate) fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc().replace_nanosecond(0).unwrap()
 }
@@ -72,20 +71,20 @@ pub(crate) fn serial(seed: u8) -> Serial {
     Serial::from_random([seed; 20])
 }
 
-/// A leaf with the Service's names.
+/// Issues a leaf with the names of the Service.
 pub(crate) fn issue(
     authority: &Authority,
     algorithm: KeyAlgorithm,
-    life: &str,
+    lifetime: &str,
     now: OffsetDateTime,
 ) -> IssuedLeaf {
     let (dns_names, spiffe_id) = (service_names(), spiffe_id());
     let profile =
-        LeafProfile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: life.parse().unwrap() };
+        LeafProfile { dns_names: &dns_names, spiffe_id: &spiffe_id, lifetime: lifetime.parse().unwrap() };
     authority.issue(&profile, &PrivateKey::generate(algorithm).unwrap(), serial(3), now).unwrap()
 }
 
-/// The same leaf straight from an issuing CA, which does not verify what it signs.
+/// Signs the same leaf with an issuing CA only, which does not verify it.
 pub(crate) fn sign(issuing: &IssuingCa) -> Leaf {
     let (dns_names, spiffe_id) = (service_names(), spiffe_id());
     let profile =
@@ -94,12 +93,12 @@ pub(crate) fn sign(issuing: &IssuingCa) -> Leaf {
     issuing.issue(&profile, &key, serial(3), now()).unwrap()
 }
 
-/// The first certificate of a bundle's chain.
+/// Returns the first certificate of a bundle.
 pub(crate) fn leaf_alone(bundle: &Bundle) -> &str {
     bundle.certificate.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap()
 }
 
-/// A chain and its root in a directory of the test's own, for programs to read.
+/// Files with a chain and its root in the directory of a test, as input of other programs.
 pub(crate) struct Files(PathBuf);
 
 impl Files {
@@ -132,7 +131,7 @@ impl Files {
     }
 }
 
-/// Everything a program said.
+/// Returns the output of a program.
 pub(crate) fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }

@@ -1,6 +1,7 @@
-//! The profile, field by field.
+//! The fields of certificates.
 
-use crate::fixtures::{Ca, issue, leaf_alone, names, now, serial, service_names, spiffe_id};
+use std::collections::BTreeSet;
+
 use certmint_certificates::{
     CaCertificate, ExpectedIdentity, ExpectedLeaf, IssuingCa, LeafProfile, PrivateKey, Signer, SignerError,
     Tier, verify,
@@ -8,7 +9,6 @@ use certmint_certificates::{
 use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, lifetime::BACKDATE};
 use proptest::prelude::*;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use std::collections::BTreeSet;
 use time::Duration;
 use x509_parser::{
     certificate::X509Certificate,
@@ -17,12 +17,14 @@ use x509_parser::{
     prelude::FromDer,
 };
 
-/// id-ce-noRevAvail, DER.
+use crate::fixtures::{Ca, issue, leaf_alone, names, now, serial, service_names, spiffe_id};
+
+/// Object identifier id-ce-noRevAvail, as DER.
 const NO_REV_AVAIL: &[u8] = &[0x55, 0x1d, 0x38];
 
 #[test]
-fn a_leaf_says_all_that_the_profile_asks_and_nothing_else() {
-    let authority = Ca::default().make();
+fn a_leaf_has_exactly_the_fields_of_the_profile() {
+    let authority = Ca::default().create();
     let issued = issue(&authority, KeyAlgorithm::EcdsaP256, "24h", now());
     with_certificate(leaf_alone(&issued.bundle), |leaf| {
         assert_eq!(leaf.subject().iter_rdn().count(), 0);
@@ -43,8 +45,8 @@ fn a_leaf_says_all_that_the_profile_asks_and_nothing_else() {
 }
 
 #[test]
-fn both_cas_say_what_they_are() {
-    let authority = Ca::default().make();
+fn both_cas_have_the_fields_of_a_ca() {
+    let authority = Ca::default().create();
     for (pem, path_length) in
         [(authority.trust_bundle(), None), (authority.issuing().certificate().pem(), Some(0))]
     {
@@ -67,8 +69,8 @@ fn both_cas_say_what_they_are() {
 }
 
 #[test]
-fn two_cas_of_one_trust_domain_never_share_a_name() {
-    let (one, two) = (Ca::default().make(), Ca::default().make());
+fn two_cas_of_a_trust_domain_have_different_names() {
+    let (one, two) = (Ca::default().create(), Ca::default().create());
     with_certificate(one.trust_bundle(), |root| {
         with_certificate(one.issuing().certificate().pem(), |issuing| {
             assert_ne!(root.subject().as_raw(), issuing.subject().as_raw());
@@ -78,9 +80,9 @@ fn two_cas_of_one_trust_domain_never_share_a_name() {
 }
 
 #[test]
-fn a_key_that_is_held_elsewhere_signs_just_as_well() {
-    struct Elsewhere(PrivateKey);
-    impl Signer for Elsewhere {
+fn a_key_outside_the_process_signs_a_leaf() {
+    struct ExternalKey(PrivateKey);
+    impl Signer for ExternalKey {
         fn algorithm(&self) -> KeyAlgorithm {
             self.0.algorithm()
         }
@@ -91,11 +93,11 @@ fn a_key_that_is_held_elsewhere_signs_just_as_well() {
             self.0.sign(message)
         }
     }
-    let authority = Ca::default().make();
+    let authority = Ca::default().create();
     let pem = authority.to_pem().unwrap().issuing;
     let certificate = CaCertificate::from_pem(Tier::Issuing, &pem.certificate).unwrap();
     let key = PrivateKey::from_pem(&pem.private_key).unwrap();
-    let issuing = IssuingCa::new(certificate.clone(), Elsewhere(key)).unwrap();
+    let issuing = IssuingCa::new(certificate.clone(), ExternalKey(key)).unwrap();
 
     let (dns_names, spiffe_id) = (service_names(), spiffe_id());
     let profile =
@@ -109,7 +111,7 @@ fn a_key_that_is_held_elsewhere_signs_just_as_well() {
     verify(&bundle, &expected, now()).unwrap();
 
     let another = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
-    assert!(IssuingCa::new(certificate, Elsewhere(another)).is_err());
+    assert!(IssuingCa::new(certificate, ExternalKey(another)).is_err());
 }
 
 fn any_names() -> impl Strategy<Value = Vec<DnsName>> {
@@ -125,13 +127,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn whatever_is_issued_verifies_and_ends_with_its_issuer_at_the_latest(
+    fn every_leaf_verifies_and_ends_with_its_issuer(
         dns_names in any_names(),
         seconds in 1_u32..20_000_000,
         octets: [u8; 20],
         fraction in 0_u32..1_000_000_000,
     ) {
-        let authority = Ca::default().make();
+        let authority = Ca::default().create();
         let (id, at) = (spiffe_id(), now());
         let profile =
             LeafProfile { dns_names: &dns_names, spiffe_id: &id, lifetime: Lifetime::from_seconds(seconds) };
@@ -151,14 +153,14 @@ proptest! {
     }
 
     #[test]
-    fn no_name_outside_the_constraints_is_ever_issued(mut dns_names in any_names(), foreign in "[a-z]{1,9}(\\.[a-z]{2,9}){1,3}") {
+    fn never_issues_a_name_outside_the_constraints(mut dns_names in any_names(), foreign in "[a-z]{1,9}(\\.[a-z]{2,9}){1,3}") {
         prop_assume!(!foreign.ends_with(".svc") && !foreign.ends_with(".svc.cluster.local"));
         dns_names.extend(names(&[&foreign]));
         let id = spiffe_id();
         let profile =
             LeafProfile { dns_names: &dns_names, spiffe_id: &id, lifetime: Lifetime::from_seconds(60) };
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
-        prop_assert!(Ca::default().make().issue(&profile, &key, serial(3), now()).is_err());
+        prop_assert!(Ca::default().create().issue(&profile, &key, serial(3), now()).is_err());
     }
 }
 

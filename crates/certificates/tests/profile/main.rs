@@ -1,5 +1,6 @@
-//! What is issued, judged by our verifier and by implementations that are not ours.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+//! Issued certificates, verified by Certmint and by independent implementations.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod ca;
 mod fixtures;

@@ -1,16 +1,16 @@
-//! OpenSSL's verdict on what is issued.
+//! Verification of issued certificates with OpenSSL.
 
-use crate::fixtures::{Ca, Files, issue, names, now, output_text, sign};
+use std::fs;
+use std::process::{Command, Output};
+
 use certmint_certificates::PrivateKey;
 use certmint_contract::KeyAlgorithm;
-use std::{
-    fs,
-    process::{Command, Output},
-};
+
+use crate::fixtures::{Ca, Files, issue, names, now, output_text, sign};
 
 #[test]
-fn openssl_takes_every_algorithm_for_the_right_name_and_both_uses() {
-    let authority = Ca::default().make();
+fn openssl_accepts_every_algorithm_for_both_uses() {
+    let authority = Ca::default().create();
     for algorithm in KeyAlgorithm::ALL {
         let files =
             Files::write(&format!("openssl-{algorithm}"), &issue(&authority, algorithm, "24h", now()));
@@ -24,9 +24,9 @@ fn openssl_takes_every_algorithm_for_the_right_name_and_both_uses() {
 }
 
 #[test]
-fn openssl_takes_a_ca_of_every_algorithm() {
+fn openssl_accepts_a_ca_of_every_algorithm() {
     for algorithm in KeyAlgorithm::ALL {
-        let authority = Ca { algorithm, ..Ca::default() }.make();
+        let authority = Ca { algorithm, ..Ca::default() }.create();
         let issued = issue(&authority, KeyAlgorithm::EcdsaP256, "24h", now());
         let output = verify(
             &Files::write(&format!("openssl-ca-{algorithm}"), &issued),
@@ -38,36 +38,36 @@ fn openssl_takes_a_ca_of_every_algorithm() {
 }
 
 #[test]
-fn openssl_refuses_a_wrong_name() {
-    let issued = issue(&Ca::default().make(), KeyAlgorithm::EcdsaP256, "24h", now());
+fn openssl_rejects_a_wrong_name() {
+    let issued = issue(&Ca::default().create(), KeyAlgorithm::EcdsaP256, "24h", now());
     let files = Files::write("openssl-wrong-name", &issued);
     for name in ["orders.shop.svc", "payments", "shop.svc", "x.payments.shop.svc"] {
         let output = verify(&files, "sslserver", name);
-        assert!(!output.status.success(), "{name} was taken");
+        assert!(!output.status.success(), "{name} was accepted");
         assert!(output_text(&output).contains("hostname mismatch"), "{name}: {}", output_text(&output));
     }
 }
 
 #[test]
-fn openssl_refuses_another_ca() {
-    let issued = issue(&Ca::default().make(), KeyAlgorithm::EcdsaP256, "24h", now());
-    let other = issue(&Ca::default().make(), KeyAlgorithm::EcdsaP256, "24h", now());
+fn openssl_rejects_another_ca() {
+    let issued = issue(&Ca::default().create(), KeyAlgorithm::EcdsaP256, "24h", now());
+    let other = issue(&Ca::default().create(), KeyAlgorithm::EcdsaP256, "24h", now());
     let files = Files::write("openssl-another-ca", &issued);
     fs::write(files.path("ca.crt"), &other.bundle.trust_bundle).unwrap();
     assert!(!verify(&files, "sslserver", "payments.shop.svc").status.success());
 }
 
 #[test]
-fn openssl_refuses_a_name_outside_the_constraints() {
-    let authority = Ca { permitted: names(&["elsewhere"]), ..Ca::default() }.make();
-    // The issuing CA alone signs without verifying, which the authority would not.
+fn openssl_rejects_a_name_outside_the_constraints() {
+    let authority = Ca { permitted: names(&["elsewhere"]), ..Ca::default() }.create();
+    // An issuing CA signs without verification; an authority would not.
     let files = Files::write_chain("openssl-constraints", sign(authority.issuing()).chain_pem(), &authority);
     let output = verify(&files, "sslserver", "payments.shop.svc");
     assert!(output_text(&output).contains("permitted subtree violation"), "{}", output_text(&output));
 }
 
 #[test]
-fn openssl_reads_our_keys_and_we_read_its() {
+fn keys_are_exchangeable_with_openssl() {
     for (algorithm, arguments) in [
         (KeyAlgorithm::EcdsaP256, vec!["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]),
         (KeyAlgorithm::EcdsaP384, vec!["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]),

@@ -1,17 +1,17 @@
-//! The verdicts of two Python programs: pkilint, and the verifier of Python's cryptography.
+//! Checks of issued certificates with two Python programs: pkilint, and the verifier of the library cryptography.
 
-use crate::fixtures::{Ca, Files, issue, leaf_alone, names, now, output_text, sign};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use std::{env, fs};
+
 use certmint_certificates::{Authority, IssuedLeaf};
 use certmint_contract::KeyAlgorithm;
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::{Command, Output},
-    sync::OnceLock,
-};
 
-/// What pkilint calls an error and RFC 5280 does not: it takes `spiffe` for no scheme (4.2.1.6 allows any
-/// that is absolute), and wants two labels in a name constraint (4.2.1.10 does not).
+use crate::fixtures::{Ca, Files, issue, leaf_alone, names, now, output_text, sign};
+
+/// Errors of pkilint that are not errors in RFC 5280. pkilint does not know the scheme `spiffe`, but 4.2.1.6 allows any
+/// absolute URI. It requires two labels in a name constraint, but 4.2.1.10 does not.
 const FALSE_ALARMS: [&str; 2] = [
     r#"pkix.invalid_uri_syntax,"Invalid URI syntax: ""spiffe://"#,
     r#".nameConstraints.permittedSubtrees.0.base.dNSName,GeneralNameDnsNameSyntaxValidator,ERROR,pkix.invalid_domain_name_syntax,"Invalid domain name syntax: ""svc""""#,
@@ -20,11 +20,11 @@ const FALSE_ALARMS: [&str; 2] = [
 #[test]
 fn pkilint_finds_no_error() {
     for (ca, leaf) in cases() {
-        let authority = Ca { algorithm: ca, ..Ca::default() }.make();
+        let authority = Ca { algorithm: ca, ..Ca::default() }.create();
         lint(&format!("pkilint-{ca}-{leaf}"), &authority, &issue(&authority, leaf, "24h", now()));
     }
-    // Over a day the leaf lacks noRevAvail.
-    let authority = Ca::default().make();
+    // A leaf with a lifetime of more than a day has no noRevAvail.
+    let authority = Ca::default().create();
     lint("pkilint-long", &authority, &issue(&authority, KeyAlgorithm::EcdsaP256, "30d", now()));
 }
 
@@ -44,8 +44,8 @@ fn lint(test: &str, authority: &Authority, issued: &IssuedLeaf) {
 }
 
 #[test]
-fn pkilint_would_find_an_error() {
-    let issued = issue(&Ca::default().make(), KeyAlgorithm::EcdsaP256, "1h", now());
+fn pkilint_detects_an_error() {
+    let issued = issue(&Ca::default().create(), KeyAlgorithm::EcdsaP256, "1h", now());
     let files = Files::write("pkilint-error", &issued);
     fs::write(files.path("leaf.crt"), leaf_alone(&issued.bundle)).unwrap();
     // The root did not sign the leaf.
@@ -55,13 +55,13 @@ fn pkilint_would_find_an_error() {
 }
 
 #[test]
-fn cryptography_takes_the_right_name_and_refuses_others() {
+fn cryptography_accepts_the_right_name_only() {
     for (ca, leaf) in cases() {
-        // Its policy for CAs is the web's, which knows no Ed25519.
+        // The policy of the library for CAs is that of the web, which does not contain Ed25519.
         if ca == KeyAlgorithm::Ed25519 {
             continue;
         }
-        let authority = Ca { algorithm: ca, ..Ca::default() }.make();
+        let authority = Ca { algorithm: ca, ..Ca::default() }.create();
         let files =
             Files::write(&format!("cryptography-{ca}-{leaf}"), &issue(&authority, leaf, "24h", now()));
         let output = cryptography(&files, "payments.shop.svc");
@@ -72,22 +72,22 @@ fn cryptography_takes_the_right_name_and_refuses_others() {
 }
 
 #[test]
-fn cryptography_refuses_a_name_outside_the_constraints() {
-    let authority = Ca { permitted: names(&["elsewhere"]), ..Ca::default() }.make();
+fn cryptography_rejects_a_name_outside_the_constraints() {
+    let authority = Ca { permitted: names(&["elsewhere"]), ..Ca::default() }.create();
     let files =
         Files::write_chain("cryptography-constraints", sign(authority.issuing()).chain_pem(), &authority);
     let output = cryptography(&files, "payments.shop.svc");
     assert!(output_text(&output).contains("name constraints"), "{}", output_text(&output));
 }
 
-/// Every kind of leaf under the default CA, and the default leaf under every kind of CA.
+/// Returns every algorithm of a leaf with the default CA, and every algorithm of a CA with the default leaf.
 fn cases() -> impl Iterator<Item = (KeyAlgorithm, KeyAlgorithm)> {
     let default = KeyAlgorithm::default();
     let cas = KeyAlgorithm::ALL.into_iter().filter(move |ca| *ca != default).map(move |ca| (ca, default));
     KeyAlgorithm::ALL.into_iter().map(move |leaf| (default, leaf)).chain(cas)
 }
 
-/// What pkilint calls an error, one line each, but for the false alarms.
+/// Returns the errors of pkilint, one line each, without the false alarms.
 fn pkilint(program: &str, files: &[PathBuf]) -> Vec<String> {
     let module = format!("pkilint.bin.{program}");
     let output = python(&["-m", &module, "lint", "-s", "ERROR", "-f", "CSV"], files);
@@ -108,16 +108,16 @@ fn cryptography(files: &Files, name: &str) -> Output {
 
 fn python(arguments: &[&str], files: &[PathBuf]) -> Output {
     static VENV: OnceLock<PathBuf> = OnceLock::new();
-    let venv = VENV.get_or_init(prepared_venv);
+    let venv = VENV.get_or_init(prepare_venv);
     Command::new(venv.join("bin/python")).args(arguments).args(files).output().unwrap()
 }
 
-/// A virtual environment with exactly the pinned packages, made on the first run and kept in the cache.
-fn prepared_venv() -> PathBuf {
+/// Returns a virtual environment with exactly the pinned packages. The first run creates it in the cache.
+fn prepare_venv() -> PathBuf {
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/profile/requirements.txt");
     let wanted = fs::read_to_string(&requirements).unwrap();
     let cache = env::var_os("CERTMINT_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        let home = env::var_os("HOME").expect("HOME or CERTMINT_CACHE says where the cache is");
+        let home = env::var_os("HOME").expect("HOME or CERTMINT_CACHE names the directory of the cache");
         Path::new(&home).join(".cache/certmint")
     });
     let venv = cache.join("venv-pkilint");
@@ -125,10 +125,10 @@ fn prepared_venv() -> PathBuf {
     if fs::read_to_string(&complete).is_ok_and(|installed| installed == wanted) {
         return venv;
     }
-    let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).output();
+    let created = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv).output();
     let hint = "the linters need Python: apt-get install python3 python3-venv";
-    let made = made.unwrap_or_else(|why| panic!("python3 cannot be run ({why}); {hint}"));
-    assert!(made.status.success(), "{}{hint}", output_text(&made));
+    let created = created.unwrap_or_else(|why| panic!("python3 cannot be run ({why}); {hint}"));
+    assert!(created.status.success(), "{}{hint}", output_text(&created));
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
     let installed = Command::new(venv.join("bin/python")).args(pip).arg(&requirements).output().unwrap();
     let hint = "the linters are installed with pip: see that it reaches a package index";

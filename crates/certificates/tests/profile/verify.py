@@ -1,4 +1,4 @@
-"""Verifies tls.crt against ca.crt with Python's cryptography, as a server of that name and as a client."""
+"""Verifies tls.crt against ca.crt with the library cryptography, as the certificate of a server and of a client."""
 
 import sys
 from pathlib import Path

@@ -1,17 +1,18 @@
-//! The verifier takes what was issued and refuses everything else.
+//! The verifier accepts issued bundles and rejects all others.
 
-use crate::fixtures::{Ca, issue, leaf_alone, names, now, service_names, spiffe_id};
 use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, PrivateKey, VerifyError, verify};
 use certmint_contract::{DnsName, KeyAlgorithm, issuance::Bundle, lifetime::BACKDATE};
 use proptest::prelude::*;
 use time::Duration;
 
+use crate::fixtures::{Ca, issue, leaf_alone, names, now, service_names, spiffe_id};
+
 fn bundle() -> Bundle {
-    issue(&Ca::default().make(), KeyAlgorithm::EcdsaP256, "1h", now()).bundle
+    issue(&Ca::default().create(), KeyAlgorithm::EcdsaP256, "1h", now()).bundle
 }
 
-/// Why a bundle of the right names and identity is refused.
-fn refusal(bundle: &Bundle) -> VerifyError {
+/// Returns the error of the verification with the expected names and identity.
+fn verify_error(bundle: &Bundle) -> VerifyError {
     let names = service_names();
     let id = spiffe_id();
     verify(bundle, &ExpectedLeaf { dns_names: Some(&names), identity: ExpectedIdentity::Id(&id) }, now())
@@ -25,8 +26,8 @@ fn with(bundle: &Bundle, change: impl FnOnce(&mut Bundle)) -> Bundle {
 }
 
 #[test]
-fn what_was_issued_verifies_and_says_what_it_is() {
-    let authority = Ca::default().make();
+fn verification_returns_the_facts_of_the_leaf() {
+    let authority = Ca::default().create();
     let at = now();
     for algorithm in KeyAlgorithm::ALL {
         let issued = issue(&authority, algorithm, "1h", at);
@@ -55,25 +56,26 @@ fn the_order_of_the_expected_names_does_not_matter() {
 }
 
 #[test]
-fn a_bundle_with_wrong_names_is_refused() {
-    let refusal = |names: Vec<DnsName>| {
+fn rejects_a_bundle_with_other_names() {
+    let verify_error = |names: Vec<DnsName>| {
         let id = spiffe_id();
         let expected = ExpectedLeaf { dns_names: Some(&names), identity: ExpectedIdentity::Id(&id) };
         verify(&bundle(), &expected, now()).unwrap_err().to_string()
     };
     assert_eq!(
-        refusal(names(&["payments.shop.svc"])),
+        verify_error(names(&["payments.shop.svc"])),
         "the certificate names [payments.shop.svc, payments.shop.svc.cluster.local] instead of \
          [payments.shop.svc]: it has to be issued again"
     );
     assert!(
-        refusal(names(&["a.svc", "payments.shop.svc", "payments.shop.svc.cluster.local"])).contains("a.svc")
+        verify_error(names(&["a.svc", "payments.shop.svc", "payments.shop.svc.cluster.local"]))
+            .contains("a.svc")
     );
-    assert!(refusal(Vec::new()).contains("instead of []"));
+    assert!(verify_error(Vec::new()).contains("instead of []"));
 }
 
 #[test]
-fn another_identity_is_refused() {
+fn rejects_a_bundle_with_another_identity() {
     for path in ["/ns/shop/sa/orders", "/ns/shop/sa/payment", "ns/shop/sa/payments", "", "/"] {
         let expected = ExpectedLeaf { dns_names: None, identity: ExpectedIdentity::Path(path) };
         let error = verify(&bundle(), &expected, now()).unwrap_err();
@@ -82,8 +84,8 @@ fn another_identity_is_refused() {
 }
 
 #[test]
-fn a_bundle_outside_its_time_is_refused() {
-    let authority = Ca { now: now() - Duration::DAY, ..Ca::default() }.make();
+fn rejects_a_bundle_outside_its_validity_period() {
+    let authority = Ca { now: now() - Duration::DAY, ..Ca::default() }.create();
     let (bundle, id) = (issue(&authority, KeyAlgorithm::EcdsaP256, "1h", now()).bundle, spiffe_id());
     let expected = ExpectedLeaf { dns_names: None, identity: ExpectedIdentity::Id(&id) };
     let error = verify(&bundle, &expected, now() + Duration::minutes(61)).unwrap_err();
@@ -93,43 +95,43 @@ fn a_bundle_outside_its_time_is_refused() {
 }
 
 #[test]
-fn a_bundle_whose_parts_do_not_fit_is_refused() {
+fn rejects_a_bundle_with_parts_of_another_one() {
     let (one, two) = (bundle(), bundle());
-    let error = refusal(&with(&one, |bundle| bundle.private_key = two.private_key.clone()));
+    let error = verify_error(&with(&one, |bundle| bundle.private_key = two.private_key.clone()));
     assert!(matches!(error, VerifyError::KeyDoesNotFit), "{error}");
-    let error = refusal(&with(&one, |bundle| bundle.trust_bundle = two.trust_bundle.clone()));
+    let error = verify_error(&with(&one, |bundle| bundle.trust_bundle = two.trust_bundle.clone()));
     assert!(matches!(error, VerifyError::Untrusted(_)), "{error}");
-    let error = refusal(&with(&one, |bundle| bundle.certificate = leaf_alone(&one).into()));
+    let error = verify_error(&with(&one, |bundle| bundle.certificate = leaf_alone(&one).into()));
     assert!(matches!(error, VerifyError::Untrusted(_)), "{error}");
-    let error = refusal(&with(&one, |bundle| bundle.certificate = one.trust_bundle.clone()));
+    let error = verify_error(&with(&one, |bundle| bundle.certificate = one.trust_bundle.clone()));
     assert!(matches!(error, VerifyError::Malformed { .. } | VerifyError::Usage), "{error}");
 }
 
 #[test]
-fn an_empty_part_is_named() {
+fn the_error_names_an_empty_part() {
     let whole = bundle();
-    let error = refusal(&with(&whole, |bundle| bundle.certificate = String::new()));
+    let error = verify_error(&with(&whole, |bundle| bundle.certificate = String::new()));
     assert!(error.to_string().starts_with("the certificate chain holds no certificate"), "{error}");
-    let error = refusal(&with(&whole, |bundle| bundle.trust_bundle = "# none\n".into()));
+    let error = verify_error(&with(&whole, |bundle| bundle.trust_bundle = "# none\n".into()));
     assert!(error.to_string().starts_with("the trust bundle holds no certificate"), "{error}");
-    let error = refusal(&with(&whole, |bundle| bundle.private_key = String::new()));
+    let error = verify_error(&with(&whole, |bundle| bundle.private_key = String::new()));
     assert!(matches!(error, VerifyError::Key(_)), "{error}");
 }
 
 #[test]
-fn an_expired_root_is_not_trusted() {
-    let ca = Ca { root_life: "1d".parse().unwrap(), ..Ca::default() };
-    let expired = Ca { now: ca.now - Duration::days(3), ..ca }.make();
+fn does_not_trust_an_expired_root() {
+    let ca = Ca { root_lifetime: "1d".parse().unwrap(), ..Ca::default() };
+    let expired = Ca { now: ca.now - Duration::days(3), ..ca }.create();
     let mut bundle = bundle();
     bundle.trust_bundle = expired.trust_bundle().into();
-    let error = refusal(&bundle);
+    let error = verify_error(&bundle);
     assert!(matches!(error, VerifyError::NoValidRoot), "{error}");
     bundle.trust_bundle.push_str(&self::bundle().trust_bundle);
-    assert!(matches!(refusal(&bundle), VerifyError::Untrusted(_)));
+    assert!(matches!(verify_error(&bundle), VerifyError::Untrusted(_)));
 }
 
 #[test]
-fn a_second_root_in_the_bundle_does_no_harm() {
+fn accepts_a_second_root_in_the_bundle() {
     let (mut bundle, id) = (bundle(), spiffe_id());
     bundle.trust_bundle.insert_str(0, &self::bundle().trust_bundle);
     verify(&bundle, &ExpectedLeaf { dns_names: None, identity: ExpectedIdentity::Id(&id) }, now()).unwrap();
@@ -137,24 +139,24 @@ fn a_second_root_in_the_bundle_does_no_harm() {
 
 proptest! {
     #[test]
-    fn no_octet_can_be_changed(position: prop::sample::Index, change in 1_u8..) {
+    fn rejects_a_certificate_with_a_changed_octet(position: prop::sample::Index, change in 1_u8..) {
         let mut bundle = bundle();
         let der = pem_body(&bundle.certificate);
-        let mut spoiled = der.clone();
-        spoiled[position.index(der.len())] ^= change;
+        let mut changed = der.clone();
+        changed[position.index(der.len())] ^= change;
         let rest = bundle.certificate.split_inclusive("-----END CERTIFICATE-----\n").nth(1).unwrap().to_owned();
-        bundle.certificate = pem_of(&spoiled) + &rest;
-        refusal(&bundle);
+        bundle.certificate = pem_of(&changed) + &rest;
+        verify_error(&bundle);
     }
 
     #[test]
-    fn no_text_is_taken_or_panics(certificate: String, private_key: String, trust_bundle: String) {
-        refusal(&Bundle { certificate, private_key, trust_bundle });
+    fn rejects_random_texts_without_panicking(certificate: String, private_key: String, trust_bundle: String) {
+        verify_error(&Bundle { certificate, private_key, trust_bundle });
         prop_assert!(PrivateKey::from_pem("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").is_err());
     }
 }
 
-/// The octets of the first certificate of a PEM text.
+/// Returns the octets of the first certificate in a PEM text.
 fn pem_body(pem: &str) -> Vec<u8> {
     use rustls_pki_types::{CertificateDer, pem::PemObject};
     CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()

@@ -41,7 +41,7 @@ fn delays_a_changed_lifetime_and_publishes_changed_names_at_once() {
     process.wait_for_log("holds nothing newer");
     pod.write_secret(&ca.bundle_of_age_and_lifetime(30, 43_200));
     process.wait_for_log("is put in place within");
-    assert_eq!(pod.published(), Some(first), "the hash of the token gives a delay of more than a minute");
+    assert_eq!(pod.published(), Some(first), "the delay of this pod is almost a minute");
 
     let renamed = ca.bundle_with_name("orders.shop.svc");
     pod.write_secret(&renamed);

@@ -7,7 +7,7 @@ use certmint_contract::pod_layout::FETCH_CONTAINER;
 
 use crate::input::{Container, PodSpec, SecurityContext};
 
-/// User of the fetch container if the user of the app is unknown or root. It is `nobody` in distroless images.
+/// User of the fetch container if the user of the app is unknown or root. Distroless images use the same one.
 pub(crate) const FETCH_USER: i64 = 65_532;
 
 /// Users of the containers that get the files, as far as the pod's spec shows them.

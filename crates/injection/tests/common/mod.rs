@@ -1,4 +1,4 @@
-//! What every test here needs: an admission followed by its patch.
+//! Functions that admit an object and apply the patch.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,6 +7,7 @@ use certmint_injection::{Injection, Patch, Rejection, Subject, admit_pod, admit_
 use certmint_testkit::{Object, settings};
 use serde_json::Value;
 
+/// Admits an object. `before` is its former state in an update.
 pub(crate) fn admit(object: &Object, before: Option<&Object>) -> Result<Injection, Rejection> {
     let (json, before) = (object.json(), before.map(Object::json));
     let subject = Subject { namespace: "shop", name: None, object: &json, before: before.as_deref() };
@@ -17,6 +18,7 @@ pub(crate) fn admit(object: &Object, before: Option<&Object>) -> Result<Injectio
     }
 }
 
+/// Applies the patch of an injection.
 pub(crate) fn patched(object: &Object, injection: &Injection) -> Object {
     let mut value: Value = object.value().clone();
     json_patch::patch(&mut value, &operations(&injection.patch)).unwrap();
@@ -30,7 +32,7 @@ pub(crate) fn operations(patch: &Patch) -> json_patch::Patch {
     serde_json::from_slice(patch.json()).unwrap()
 }
 
-/// Admits a new object and returns it as patched.
+/// Admits a new object and applies the patch.
 pub(crate) fn created(object: &Object) -> Object {
     patched(object, &admit(object, None).unwrap())
 }

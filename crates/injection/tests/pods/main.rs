@@ -1,4 +1,4 @@
-//! Pods of many shapes: what they get, what they are told, and what is refused.
+//! Pods of many kinds: their patches, warnings and rejections.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -11,36 +11,40 @@ mod reference;
 mod resources;
 
 use certmint_testkit::{Object, pod};
-use common::{admit, created};
 use serde_json::{Value, json};
+
+use common::{admit, created};
 
 fn opted_in() -> Object {
     pod().annotated("inject", "true")
 }
 
-/// The injected container of a created pod.
-fn ours(pod: &Object) -> Value {
+/// Creates the pod and returns its fetch container.
+fn fetch_container(pod: &Object) -> Value {
     let inits = created(pod).value()["spec"]["initContainers"].as_array().cloned().unwrap_or_default();
     inits.into_iter().find(|init| init["name"] == "certmint").unwrap_or_default()
 }
 
-fn refusal(pod: &Object) -> String {
-    admit(pod, None).map_or_else(|refusal| format!("{}: {refusal}", refusal.code()), |_| "admitted".into())
+/// Creates the pod and returns the rejection, or `admitted`.
+fn rejection(pod: &Object) -> String {
+    admit(pod, None)
+        .map_or_else(|rejection| format!("{}: {rejection}", rejection.code()), |_| "admitted".into())
 }
 
+/// Creates the pod and returns the warnings.
 fn warnings(pod: &Object) -> Vec<String> {
     admit(pod, None).unwrap().warnings
 }
 
 #[test]
-fn a_pod_that_did_not_opt_in_is_left_alone() {
+fn without_opt_in_a_pod_stays_unchanged() {
     for pod in [pod(), pod().annotated("inject", "false"), pod().annotated("duration", "banana")] {
         assert_eq!(admit(&pod, None).unwrap(), Default::default());
     }
 }
 
 #[test]
-fn warnings_do_not_grow_with_the_product_of_what_the_author_lists() {
+fn limits_the_size_of_warnings() {
     let containers: Vec<_> = (0..500).map(|n| json!({"name": format!("{n}{}", "x".repeat(1000))})).collect();
     let pod = opted_in()
         .annotated("containers", &vec!["a"; 4000].join(","))
@@ -51,19 +55,19 @@ fn warnings_do_not_grow_with_the_product_of_what_the_author_lists() {
 }
 
 #[test]
-fn the_cluster_autoscaler_may_evict_the_certificates_volume_and_those_that_the_user_listed() {
+fn the_cluster_autoscaler_may_evict_an_injected_pod() {
     const KEY: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
     let listed = |pod: &Object| created(pod).value()["metadata"]["annotations"][KEY].clone();
     assert_eq!(listed(&opted_in()), "certmint-tls");
     let pod = opted_in().with("/metadata/annotations", KEY, json!("tmp,cache"));
     assert_eq!(listed(&pod), "tmp,cache,certmint-tls");
     assert!(admit(&created(&pod), None).unwrap().patch.is_empty());
-    let left_alone = pod.annotated("inject", "false");
-    assert_eq!(created(&left_alone).value()["metadata"]["annotations"][KEY], "tmp,cache");
+    let opted_out = pod.annotated("inject", "false");
+    assert_eq!(created(&opted_out).value()["metadata"]["annotations"][KEY], "tmp,cache");
 }
 
 #[test]
-fn injection_goes_first_or_last() {
+fn the_fetch_container_is_first_or_last() {
     let pod = opted_in().with_spec("initContainers", json!([{"name": "migrate"}]));
     let names = |pod: &Object| {
         let pod = created(pod);
@@ -75,7 +79,7 @@ fn injection_goes_first_or_last() {
 }
 
 #[test]
-fn the_users_init_containers_get_the_files_too() {
+fn init_containers_get_the_files() {
     let pod = opted_in().with_spec("initContainers", json!([{"name": "migrate", "volumeMounts": []}]));
     let mount =
         json!({"name": "certmint-tls", "mountPath": "/var/run/secrets/certmint.dev", "readOnly": true});
@@ -84,7 +88,7 @@ fn the_users_init_containers_get_the_files_too() {
 }
 
 #[test]
-fn only_named_containers_get_the_files() {
+fn with_the_annotation_only_named_containers_get_the_files() {
     let pod = opted_in()
         .annotated("containers", "app,envoy")
         .with_spec("containers", json!([{"name": "app"}, {"name": "logs"}]));
@@ -100,21 +104,21 @@ fn only_named_containers_get_the_files() {
 }
 
 #[test]
-fn without_renewal_there_is_no_sidecar() {
-    let ours = ours(&opted_in().annotated("renew", "false"));
-    assert_eq!(ours["command"], json!(["/certmint-fetch", "once"]));
-    assert!(ours["restartPolicy"].is_null() && ours["startupProbe"].is_null());
+fn without_renewal_there_is_a_plain_init_container() {
+    let container = fetch_container(&opted_in().annotated("renew", "false"));
+    assert_eq!(container["command"], json!(["/certmint-fetch", "once"]));
+    assert!(container["restartPolicy"].is_null() && container["startupProbe"].is_null());
 }
 
 #[test]
-fn nothing_starts_before_the_probe_has_succeeded_and_no_failure_of_it_restarts_the_container() {
-    let ours = ours(&opted_in());
+fn the_probe_holds_back_the_pod_and_restarts_nothing() {
+    let container = fetch_container(&opted_in());
     let probe = json!({
         "exec": {"command": ["/certmint-fetch", "wait"]},
         "periodSeconds": 1, "timeoutSeconds": 40, "failureThreshold": i32::MAX,
     });
-    assert_eq!(ours["startupProbe"], probe);
-    assert!(ours["lifecycle"].is_null(), "a hook would keep the kubelet from deleting a pod that waits");
+    assert_eq!(container["startupProbe"], probe);
+    assert!(container["lifecycle"].is_null(), "the kubelet does not delete a pod while a hook runs");
 }
 
 #[test]
@@ -124,74 +128,79 @@ fn a_guaranteed_pod_stays_guaranteed() {
     let guaranteed =
         opted_in().with_spec("containers", container(json!({"limits": amount, "requests": amount})));
     let expected = json!({"cpu": "50m", "memory": "32Mi"});
-    assert_eq!(ours(&guaranteed)["resources"], json!({"limits": expected, "requests": expected}));
+    assert_eq!(fetch_container(&guaranteed)["resources"], json!({"limits": expected, "requests": expected}));
 
     let burstable = opted_in().with_spec("containers", container(json!({"requests": amount})));
-    assert_eq!(ours(&burstable)["resources"]["requests"], json!({"cpu": "5m", "memory": "8Mi"}));
-    assert_eq!(ours(&burstable)["resources"]["limits"], json!({"memory": "32Mi"}));
+    assert_eq!(fetch_container(&burstable)["resources"]["requests"], json!({"cpu": "5m", "memory": "8Mi"}));
+    assert_eq!(fetch_container(&burstable)["resources"]["limits"], json!({"memory": "32Mi"}));
 }
 
 #[test]
-fn a_pod_of_cpu_limits_satisfies_a_quota_on_them_with_ours_too() {
+fn a_pod_with_cpu_limits_keeps_a_limit_in_each_container() {
     let limits = |cpus: &[Value]| {
         let containers = cpus.iter().enumerate().map(|(index, limits)| {
             let requests = json!({"cpu": "10m"});
             json!({"name": format!("app-{index}"), "resources": {"limits": limits, "requests": requests}})
         });
-        ours(&opted_in().with_spec("containers", containers.collect()))["resources"]["limits"].clone()
+        fetch_container(&opted_in().with_spec("containers", containers.collect()))["resources"]["limits"]
+            .clone()
     };
     let limited = json!({"cpu": "1"});
     assert_eq!(limits(&[limited.clone(), limited.clone()]), json!({"cpu": "200m", "memory": "32Mi"}));
     assert_eq!(limits(&[limited, json!({"memory": "1Gi"})]), json!({"memory": "32Mi"}));
 }
 
+/// Creates the pod and returns the name of its Secret.
 fn secret(pod: &Object) -> Option<String> {
     let volumes = created(pod).value()["spec"]["volumes"].as_array().unwrap().clone();
     let volume = volumes.into_iter().find(|volume| volume["name"] == "certmint-secret");
     volume.map(|volume| volume["secret"]["secretName"].as_str().unwrap().to_owned())
 }
 
+/// Creates the pod and returns its label `managed`.
 fn managed(pod: &Object) -> Value {
     created(pod).value()["metadata"]["labels"]["certmint.dev/managed"].clone()
 }
 
+/// Returns a pod that has only a `generateName`.
 fn nameless() -> Object {
     opted_in().with("/metadata", "name", Value::Null).with("/metadata", "generateName", json!("p-"))
 }
 
 #[test]
-fn the_secret_is_mounted_when_the_pods_workload_can_be_known() {
+fn mounts_the_secret_if_the_workload_is_known() {
     assert_eq!(secret(&opted_in()).as_deref(), Some("payments-certmint-tls"));
     assert_eq!(secret(&opted_in().annotated("secret-name", "mine")).as_deref(), Some("mine"));
     let hashed = |pod: Object| pod.with("/metadata/labels", "pod-template-hash", json!("abc"));
-    let owned = |kind, stamp: &str| hashed(opted_in().owned_by(kind, "web-abc").annotated("workload", stamp));
-    for (kind, stamp, expected) in [
+    let owned =
+        |kind, recorded: &str| hashed(opted_in().owned_by(kind, "web-abc").annotated("workload", recorded));
+    for (kind, recorded, expected) in [
         ("ReplicaSet", "Deployment/web", Some("web-certmint-tls")),
         ("ReplicaSet", "ReplicaSet/web-abc", Some("web-abc-certmint-tls")),
         ("Job", "CronJob/web", Some("web-certmint-tls")),
         ("Job", "Job/web-abc", Some("web-abc-certmint-tls")),
-        // A template that was copied from another workload.
+        // The template is a copy of another workload's.
         ("ReplicaSet", "Deployment/other", Some("web-certmint-tls")),
         ("ReplicaSet", "ReplicaSet/other", Some("web-certmint-tls")),
         ("StatefulSet", "Deployment/web", Some("web-abc-certmint-tls")),
         ("DaemonSet", "DaemonSet/other", Some("web-abc-certmint-tls")),
         ("Job", "nonsense", Some("web-abc-certmint-tls")),
     ] {
-        assert_eq!(secret(&owned(kind, stamp)).as_deref(), expected, "{kind}, {stamp}");
+        assert_eq!(secret(&owned(kind, recorded)).as_deref(), expected, "{kind}, {recorded}");
     }
-    // Only a Deployment's ReplicaSet has the hash.
-    let unstamped = opted_in().owned_by("ReplicaSet", "web-abc");
-    assert_eq!(secret(&hashed(unstamped.clone())).as_deref(), Some("web-certmint-tls"));
-    assert_eq!(secret(&unstamped).as_deref(), Some("web-abc-certmint-tls"));
+    // Only the ReplicaSet of a Deployment has the label with the hash.
+    let unrecorded = opted_in().owned_by("ReplicaSet", "web-abc");
+    assert_eq!(secret(&hashed(unrecorded.clone())).as_deref(), Some("web-certmint-tls"));
+    assert_eq!(secret(&unrecorded).as_deref(), Some("web-abc-certmint-tls"));
     assert_eq!(secret(&opted_in().owned_by("StatefulSet", "db")).as_deref(), Some("db-certmint-tls"));
     assert_eq!(secret(&nameless()), None);
     assert_eq!(secret(&nameless().annotated("secret-name", "mine")), None);
 }
 
 #[test]
-fn the_container_is_told_its_workload_exactly_when_it_mounts_the_secret() {
-    let told = |pod: &Object| {
-        let env = ours(pod)["env"].as_array().unwrap().clone();
+fn sets_the_workload_if_the_secret_is_mounted() {
+    let workload = |pod: &Object| {
+        let env = fetch_container(pod)["env"].as_array().unwrap().clone();
         env.into_iter()
             .find(|variable| variable["name"] == "CERTMINT_WORKLOAD")
             .map(|one| one["value"].clone())
@@ -211,7 +220,7 @@ fn the_container_is_told_its_workload_exactly_when_it_mounts_the_secret() {
         (nameless(), None),
         (nameless().annotated("secret-name", "mine"), None),
     ] {
-        assert_eq!(told(&pod), expected.map(Value::from));
+        assert_eq!(workload(&pod), expected.map(Value::from));
         assert_eq!(secret(&pod).is_some(), expected.is_some());
     }
 }
@@ -224,10 +233,10 @@ const UNKNOWN_OWNERS: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn a_pod_of_an_owner_that_cannot_opt_in_is_a_workload_of_its_own() {
+fn a_pod_of_a_foreign_owner_is_standalone() {
     for (version, kind) in UNKNOWN_OWNERS {
-        let stamped = opted_in().annotated("workload", "Deployment/web");
-        let named = stamped.controlled_by(version, kind, "web");
+        let recorded = opted_in().annotated("workload", "Deployment/web");
+        let named = recorded.controlled_by(version, kind, "web");
         assert_eq!(secret(&named).as_deref(), Some("payments-certmint-tls"), "{kind}");
         assert_eq!(managed(&named), "true", "{kind}");
         let nameless = nameless().controlled_by(version, kind, "web");
@@ -237,16 +246,16 @@ fn a_pod_of_an_owner_that_cannot_opt_in_is_a_workload_of_its_own() {
 }
 
 #[test]
-fn pods_of_an_owner_that_cannot_opt_in_share_no_secret() {
+fn pods_of_a_foreign_owner_cannot_share_a_secret() {
     let pod = nameless().controlled_by("v1", "ReplicationController", "web").annotated("secret-name", "mine");
     assert_eq!(
-        refusal(&pod),
+        rejection(&pod),
         "InvalidAnnotation: annotation certmint.dev/secret-name cannot stand on the pods of ReplicationController/web, because each of them gets a certificate of its own in a Secret of its own; remove it"
     );
 }
 
 #[test]
-fn a_pod_that_a_workload_controls_is_not_managed_itself() {
+fn a_pod_of_a_workload_has_no_label_managed() {
     assert_eq!(managed(&opted_in()), "true");
     for kind in ["ReplicaSet", "StatefulSet", "DaemonSet", "Job"] {
         assert_eq!(managed(&opted_in().owned_by(kind, "web-abc")), Value::Null, "{kind}");
@@ -254,24 +263,24 @@ fn a_pod_that_a_workload_controls_is_not_managed_itself() {
 }
 
 #[test]
-fn what_collides_is_refused_with_what_to_do() {
+fn rejects_conflicting_names() {
     let volume = opted_in().with_spec("volumes", json!([{"name": "certmint-tls", "emptyDir": {}}]));
     assert_eq!(
-        refusal(&volume),
+        rejection(&volume),
         "PodConflict: the pod has a volume named \"certmint-tls\"; rename it: that name is for an injected one"
     );
     let name = "PodConflict: the pod has a container named \"certmint\" that does not run /certmint-fetch; rename it: that name is for the injected one";
     let foreign = json!([{"name": "certmint", "image": "evil", "command": ["/bin/sh"]}]);
-    assert_eq!(refusal(&opted_in().with_spec("initContainers", foreign.clone())), name);
-    assert_eq!(refusal(&opted_in().with_spec("containers", foreign)), name);
+    assert_eq!(rejection(&opted_in().with_spec("initContainers", foreign.clone())), name);
+    assert_eq!(rejection(&opted_in().with_spec("containers", foreign)), name);
     assert_eq!(
-        refusal(&opted_in().with_spec("containers", Value::Null)),
+        rejection(&opted_in().with_spec("containers", Value::Null)),
         "PodConflict: the pod has no containers; add at least one"
     );
 }
 
 #[test]
-fn additions_of_the_api_server_are_no_reason_to_patch_again() {
+fn does_not_patch_again_after_defaults_of_the_api_server() {
     let injected = created(&opted_in())
         .with("/spec/initContainers/0", "resizePolicy", json!([]))
         .with("/spec/initContainers/0/volumeMounts/0", "recursiveReadOnly", json!("Disabled"))
@@ -280,7 +289,7 @@ fn additions_of_the_api_server_are_no_reason_to_patch_again() {
 }
 
 #[test]
-fn a_container_added_after_ours_gets_the_files_at_reinvocation() {
+fn a_container_added_later_gets_the_files() {
     let injected = created(&opted_in());
     let proxy = json!({"name": "proxy"});
     let containers = json!([injected.value()["spec"]["containers"][0], proxy]);
@@ -290,7 +299,7 @@ fn a_container_added_after_ours_gets_the_files_at_reinvocation() {
 }
 
 #[test]
-fn windows_is_left_alone() {
+fn ignores_windows_pods() {
     for (field, value) in
         [("os", json!({"name": "windows"})), ("nodeSelector", json!({"kubernetes.io/os": "windows"}))]
     {
@@ -301,7 +310,7 @@ fn windows_is_left_alone() {
 }
 
 #[test]
-fn a_windows_pod_does_not_count_as_missed() {
+fn does_not_mark_a_windows_pod_for_injection() {
     let labelled = opted_in().with("/metadata/labels", "certmint.dev/inject", json!("true"));
     let created = created(&labelled.with_spec("os", json!({"name": "windows"})));
     assert!(created.value()["metadata"]["labels"]["certmint.dev/inject"].is_null());
@@ -309,7 +318,7 @@ fn a_windows_pod_does_not_count_as_missed() {
 }
 
 #[test]
-fn the_mirror_of_a_static_pod_is_left_alone() {
+fn ignores_mirror_pods() {
     let mirror = opted_in().with("/metadata/annotations", "kubernetes.io/config.mirror", json!("5d41402a"));
     let injection = admit(&mirror, None).unwrap();
     assert!(injection.patch.is_empty());
@@ -317,57 +326,57 @@ fn the_mirror_of_a_static_pod_is_left_alone() {
 }
 
 #[test]
-fn a_signal_does_not_reach_other_pods() {
+fn rejects_a_signal_that_would_reach_other_pods() {
     let host = opted_in().with_spec("hostPID", json!(true));
     let signal = host.clone().annotated("reload", "signal:SIGHUP:nginx");
     assert_eq!(
-        refusal(&signal),
+        rejection(&signal),
         "PodConflict: annotation certmint.dev/reload: a signal would reach processes of other pods too, because this pod has hostPID: true; reload by http://127.0.0.1:PORT/PATH"
     );
-    assert_eq!(refusal(&signal.annotated("renew", "false")), "admitted");
-    assert_eq!(refusal(&host.annotated("reload", "http://127.0.0.1:8080/reload")), "admitted");
+    assert_eq!(rejection(&signal.annotated("renew", "false")), "admitted");
+    assert_eq!(rejection(&host.annotated("reload", "http://127.0.0.1:8080/reload")), "admitted");
 }
 
 #[test]
-fn ephemeral_containers_are_never_touched() {
+fn ephemeral_containers_stay_unchanged() {
     let ephemeral = json!([{"name": "debug", "image": "x"}]);
     let pod = opted_in().with_spec("ephemeralContainers", ephemeral.clone());
     assert_eq!(created(&pod).value()["spec"]["ephemeralContainers"], ephemeral);
 }
 
 #[test]
-fn what_looks_wrong_is_told() {
-    let warned = |pod: &Object, of: &str| {
+fn warns_of_suspicious_settings() {
+    let assert_warning = |pod: &Object, text: &str| {
         let warnings = warnings(pod);
-        assert!(warnings.len() == 1 && warnings[0].contains(of) && warnings[0].len() < 250, "{warnings:?}");
+        assert!(warnings.len() == 1 && warnings[0].contains(text) && warnings[0].len() < 250, "{warnings:?}");
     };
     let host = opted_in().with_spec("hostNetwork", json!(true));
-    warned(&host, "ClusterFirstWithHostNet");
+    assert_warning(&host, "ClusterFirstWithHostNet");
     assert!(warnings(&host.with_spec("dnsPolicy", json!("ClusterFirstWithHostNet"))).is_empty());
-    warned(&opted_in().with_spec("dnsPolicy", json!("Default")), "use ClusterFirst");
+    assert_warning(&opted_in().with_spec("dnsPolicy", json!("Default")), "use ClusterFirst");
     let signal = opted_in().annotated("reload", "signal:SIGHUP:nginx");
-    warned(&signal, "shareProcessNamespace: true");
+    assert_warning(&signal, "shareProcessNamespace: true");
     let shared = signal.clone().with_spec("shareProcessNamespace", json!(true));
-    warned(&shared, "runAsUser");
+    assert_warning(&shared, "runAsUser");
     assert!(warnings(&shared.with_spec("securityContext", json!({"runAsUser": 101}))).is_empty());
-    warned(&signal.annotated("renew", "false"), "reload has no effect");
+    assert_warning(&signal.annotated("renew", "false"), "reload has no effect");
 }
 
 #[test]
-fn wrong_values_are_refused() {
+fn rejects_invalid_annotations() {
     assert!(
-        refusal(&opted_in().annotated("mode", "pod"))
+        rejection(&opted_in().annotated("mode", "pod"))
             .starts_with("UnsupportedMode: annotation certmint.dev/mode")
     );
-    assert!(refusal(&opted_in().annotated("durration", "1h")).contains("certmint.dev/duration"));
-    assert!(refusal(&opted_in().annotated("duration", "5m")).starts_with("NotAllowed"));
-    assert!(refusal(&opted_in().with("/spec", "containers", json!("x"))).starts_with("BadReview"));
+    assert!(rejection(&opted_in().annotated("durration", "1h")).contains("certmint.dev/duration"));
+    assert!(rejection(&opted_in().annotated("duration", "5m")).starts_with("NotAllowed"));
+    assert!(rejection(&opted_in().with("/spec", "containers", json!("x"))).starts_with("BadReview"));
 }
 
 #[test]
-fn annotating_a_running_pod_is_too_late() {
-    let refusal = admit(&opted_in(), Some(&pod())).unwrap_err();
-    assert_eq!(refusal.code().to_string(), "TooLate");
+fn rejects_an_opt_in_of_a_running_pod() {
+    let rejection = admit(&opted_in(), Some(&pod())).unwrap_err();
+    assert_eq!(rejection.code().to_string(), "TooLate");
     assert!(admit(&opted_in(), Some(&opted_in())).unwrap().patch.is_empty());
     assert!(admit(&created(&opted_in()), Some(&pod())).unwrap().patch.is_empty());
     let leaving = opted_in().with("/metadata", "deletionTimestamp", json!("2026-11-23T00:00:00Z"));
@@ -375,22 +384,22 @@ fn annotating_a_running_pod_is_too_late() {
 }
 
 #[test]
-fn a_pod_that_opts_in_by_a_label_is_answered_with_the_right_spelling() {
+fn rejects_an_opt_in_by_label() {
     let labelled = |value: &str| pod().with("/metadata/labels", "certmint.dev/inject", value.into());
     let rc = labelled("true").controlled_by("v1", "ReplicationController", "web");
     for wrong in [labelled("true"), labelled("enabled"), rc] {
         assert_eq!(
-            refusal(&wrong),
+            rejection(&wrong),
             "WrittenAsLabel: label certmint.dev/inject does nothing, because Certmint reads annotations; move it from labels to annotations"
         );
     }
-    // Its template may be older than this answer, and a running app is not held up for that.
-    for right in [
+    // A pod of a workload is not rejected: its template may be older than this check.
+    for valid in [
         labelled("true").owned_by("ReplicaSet", "web-abc"),
         labelled("false"),
         labelled("true").annotated("inject", "false"),
     ] {
-        assert_eq!(admit(&right, None).unwrap(), Default::default());
+        assert_eq!(admit(&valid, None).unwrap(), Default::default());
     }
     assert_eq!(admit(&labelled("true"), Some(&pod())).unwrap_err().code().to_string(), "TooLate");
     assert!(admit(&labelled("true"), Some(&labelled("true"))).unwrap().patch.is_empty());

@@ -1,116 +1,120 @@
-//! Beside other admission controllers: what they change in the injected container stays, and what protects the key is
+//! Changes by other admission controllers in the fetch container: most stay, and the fields that protect the key are
 //! restored.
 
-use crate::common::created;
-use crate::{opted_in, ours};
 use certmint_testkit::Object;
 use serde_json::{Value, json};
 
-/// A pod after our first call.
+use crate::common::created;
+use crate::{fetch_container, opted_in};
+
+/// Returns a pod after the first call of the webhook.
 fn injected() -> Object {
     created(&opted_in())
 }
 
-/// The injected pod with a change of its container, as others leave it.
-fn altered(change: impl FnOnce(&mut Value)) -> Object {
+/// Returns the injected pod with a change in its fetch container.
+fn changed(change: impl FnOnce(&mut Value)) -> Object {
     let mut pod = injected().value().clone();
     change(&mut pod["spec"]["initContainers"][0]);
     pod.into()
 }
 
 #[track_caller]
-fn stays(change: impl FnOnce(&mut Value)) {
-    let pod = altered(change);
+fn assert_stays(change: impl FnOnce(&mut Value)) {
+    let pod = changed(change);
     assert_eq!(created(&pod), pod);
 }
 
 #[track_caller]
-fn is_restored(change: impl FnOnce(&mut Value)) {
-    let pod = altered(change);
+fn assert_restored(change: impl FnOnce(&mut Value)) {
+    let pod = changed(change);
     assert_ne!(pod, injected());
     assert_eq!(created(&pod), injected());
 }
 
 #[test]
-fn what_others_change_in_our_container_stays() {
-    stays(|ours| ours["imagePullPolicy"] = "Always".into());
-    stays(|ours| ours["image"] = "mirror.example.com/certmint-fetch@sha256:1".into());
-    stays(|ours| ours["resources"] = json!({"requests": {"cpu": "50m"}, "limits": {"memory": "64Mi"}}));
-    stays(|ours| {
-        ours["env"].as_array_mut().unwrap().push(json!({"name": "HTTP_PROXY", "value": "http://proxy"}))
+fn keeps_changes_of_other_controllers() {
+    assert_stays(|container| container["imagePullPolicy"] = "Always".into());
+    assert_stays(|container| container["image"] = "mirror.example.com/certmint-fetch@sha256:1".into());
+    assert_stays(|container| {
+        container["resources"] = json!({"requests": {"cpu": "50m"}, "limits": {"memory": "64Mi"}})
     });
-    stays(|ours| {
+    assert_stays(|container| {
+        container["env"].as_array_mut().unwrap().push(json!({"name": "HTTP_PROXY", "value": "http://proxy"}))
+    });
+    assert_stays(|container| {
         let mount = json!({"name": "ca-bundle", "mountPath": "/etc/ssl/certs", "readOnly": true});
-        ours["volumeMounts"].as_array_mut().unwrap().push(mount);
+        container["volumeMounts"].as_array_mut().unwrap().push(mount);
     });
-    stays(|ours| ours["lifecycle"]["preStop"] = json!({"sleep": {"seconds": 1}}));
-    stays(|ours| {
-        ours["securityContext"]["seccompProfile"] = json!({"type": "Localhost", "localhostProfile": "x"})
+    assert_stays(|container| container["lifecycle"]["preStop"] = json!({"sleep": {"seconds": 1}}));
+    assert_stays(|container| {
+        container["securityContext"]["seccompProfile"] = json!({"type": "Localhost", "localhostProfile": "x"})
     });
-    stays(|ours| ours["securityContext"]["seLinuxOptions"] = json!({"level": "s0:c1,c2"}));
-    stays(|ours| ours["terminationMessagePolicy"] = "FallbackToLogsOnError".into());
+    assert_stays(|container| container["securityContext"]["seLinuxOptions"] = json!({"level": "s0:c1,c2"}));
+    assert_stays(|container| container["terminationMessagePolicy"] = "FallbackToLogsOnError".into());
 }
 
 #[test]
-fn what_makes_the_container_work_is_restored() {
-    is_restored(|ours| ours["command"] = json!(["/wrapper", "/certmint-fetch"]));
-    is_restored(|ours| ours["args"] = json!(["once"]));
-    is_restored(|ours| drop(ours.as_object_mut().unwrap().remove("restartPolicy")));
-    is_restored(|ours| ours["lifecycle"]["postStart"] = json!({"sleep": {"seconds": 1}}));
-    is_restored(|ours| drop(ours.as_object_mut().unwrap().remove("startupProbe")));
-    is_restored(|ours| ours["startupProbe"]["failureThreshold"] = json!(3));
-    is_restored(|ours| ours["startupProbe"] = json!({"tcpSocket": {"port": 8080}}));
-    is_restored(|ours| ours["env"][0]["value"] = "https://elsewhere.example.com".into());
-    is_restored(|ours| {
+fn restores_fields_that_the_container_needs() {
+    assert_restored(|container| container["command"] = json!(["/wrapper", "/certmint-fetch"]));
+    assert_restored(|container| container["args"] = json!(["once"]));
+    assert_restored(|container| drop(container.as_object_mut().unwrap().remove("restartPolicy")));
+    assert_restored(|container| container["lifecycle"]["postStart"] = json!({"sleep": {"seconds": 1}}));
+    assert_restored(|container| drop(container.as_object_mut().unwrap().remove("startupProbe")));
+    assert_restored(|container| container["startupProbe"]["failureThreshold"] = json!(3));
+    assert_restored(|container| container["startupProbe"] = json!({"tcpSocket": {"port": 8080}}));
+    assert_restored(|container| container["env"][0]["value"] = "https://elsewhere.example.com".into());
+    assert_restored(|container| {
         let reload = json!({"name": "CERTMINT_RELOAD", "value": "http://127.0.0.1:1/"});
-        ours["env"].as_array_mut().unwrap().push(reload);
+        container["env"].as_array_mut().unwrap().push(reload);
     });
-    is_restored(|ours| {
-        let again = ours["env"][0].clone();
-        ours["env"].as_array_mut().unwrap().push(again);
+    assert_restored(|container| {
+        let again = container["env"][0].clone();
+        container["env"].as_array_mut().unwrap().push(again);
     });
 }
 
 #[test]
-fn what_protects_the_key_is_restored() {
-    let is_restored =
-        |field: &'static str, value: Value| is_restored(|ours| ours["securityContext"][field] = value);
-    is_restored("runAsUser", json!(0));
-    is_restored("runAsNonRoot", json!(false));
-    is_restored("privileged", json!(true));
-    is_restored("procMount", json!("Unmasked"));
-    is_restored("allowPrivilegeEscalation", json!(true));
-    is_restored("readOnlyRootFilesystem", Value::Null);
-    is_restored("capabilities", json!({"drop": ["ALL"], "add": ["SYS_ADMIN"]}));
-    is_restored("capabilities", json!({"drop": ["NET_RAW"]}));
-    is_restored("seccompProfile", json!({"type": "Unconfined"}));
-    is_restored("appArmorProfile", json!({"type": "Unconfined"}));
+fn restores_fields_that_protect_the_key() {
+    let assert_restored = |field: &'static str, value: Value| {
+        assert_restored(|container| container["securityContext"][field] = value);
+    };
+    assert_restored("runAsUser", json!(0));
+    assert_restored("runAsNonRoot", json!(false));
+    assert_restored("privileged", json!(true));
+    assert_restored("procMount", json!("Unmasked"));
+    assert_restored("allowPrivilegeEscalation", json!(true));
+    assert_restored("readOnlyRootFilesystem", Value::Null);
+    assert_restored("capabilities", json!({"drop": ["ALL"], "add": ["SYS_ADMIN"]}));
+    assert_restored("capabilities", json!({"drop": ["NET_RAW"]}));
+    assert_restored("seccompProfile", json!({"type": "Unconfined"}));
+    assert_restored("appArmorProfile", json!({"type": "Unconfined"}));
 }
 
 #[test]
-fn our_mounts_are_restored_among_those_of_others() {
-    is_restored(|ours| ours["volumeMounts"][0]["readOnly"] = true.into());
-    is_restored(|ours| ours["volumeMounts"][0]["subPath"] = "x".into());
-    is_restored(|ours| drop(ours["volumeMounts"].as_array_mut().unwrap().remove(1)));
-    is_restored(|ours| {
+fn restores_its_mounts_among_foreign_ones() {
+    assert_restored(|container| container["volumeMounts"][0]["readOnly"] = true.into());
+    assert_restored(|container| container["volumeMounts"][0]["subPath"] = "x".into());
+    assert_restored(|container| drop(container["volumeMounts"].as_array_mut().unwrap().remove(1)));
+    assert_restored(|container| {
         let inside = json!({"name": "x", "mountPath": "/certmint/tls/..data"});
-        ours["volumeMounts"].as_array_mut().unwrap().push(inside);
+        container["volumeMounts"].as_array_mut().unwrap().push(inside);
     });
     let other = json!({"name": "x", "mountPath": "/x"});
-    let pod = altered(|ours| ours["volumeMounts"] = json!([other]));
-    let mounts = ours(&pod)["volumeMounts"].as_array().unwrap().clone();
+    let pod = changed(|container| container["volumeMounts"] = json!([other]));
+    let mounts = fetch_container(&pod)["volumeMounts"].as_array().unwrap().clone();
     assert_eq!(mounts.len(), 4);
     assert_eq!(mounts[0], other);
 }
 
 #[test]
-fn a_container_that_was_there_before_the_first_call_gets_our_image() {
+fn a_container_from_before_the_first_call_gets_the_image() {
     let foreign = json!({
         "name": "certmint", "image": "registry.example.com/foreign", "command": ["/certmint-fetch"],
         "imagePullPolicy": "Never", "resources": {"limits": {"memory": "1Gi"}},
     });
     let pod = opted_in().with_spec("initContainers", json!([foreign]));
-    let (restored, expected) = (ours(&pod), ours(&opted_in()));
+    let (restored, expected) = (fetch_container(&pod), fetch_container(&opted_in()));
     for field in
         ["image", "imagePullPolicy", "resources", "env", "volumeMounts", "securityContext", "startupProbe"]
     {
@@ -119,12 +123,12 @@ fn a_container_that_was_there_before_the_first_call_gets_our_image() {
 }
 
 #[test]
-fn a_copy_of_a_pod_that_another_version_injected_gets_our_image() {
+fn a_copy_of_a_pod_of_another_version_gets_the_image() {
     for (map, key, value) in [
         ("/metadata/annotations", "certmint.dev/injected-by", json!("certmint/0.9.0")),
         ("/metadata/labels", "certmint.dev/injected", Value::Null),
     ] {
-        let copy = altered(|ours| ours["image"] = "registry.example.com/certmint-fetch:0.9".into());
+        let copy = changed(|container| container["image"] = "registry.example.com/certmint-fetch:0.9".into());
         let mut copy = copy.value().clone();
         let map = copy.pointer_mut(map).unwrap().as_object_mut().unwrap();
         if value.is_null() {
@@ -137,7 +141,7 @@ fn a_copy_of_a_pod_that_another_version_injected_gets_our_image() {
 }
 
 #[test]
-fn a_container_of_our_name_that_is_too_long_to_be_read_is_replaced() {
-    let pod = altered(|ours| ours["ports"] = vec![json!({}); 100_000].into());
+fn replaces_a_container_that_is_too_long_to_parse() {
+    let pod = changed(|container| container["ports"] = vec![json!({}); 100_000].into());
     assert_eq!(created(&pod), injected());
 }

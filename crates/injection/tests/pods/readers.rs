@@ -1,12 +1,13 @@
-//! Who can read the files: the documented modes, case by case, and no wider.
+//! The users who can read the files. The reference documents the mode of each case.
 
-use crate::common::{admit, created, patched};
 use certmint_contract::Policy;
 use certmint_injection::{InjectionSettings, RunAsUser, Subject, admit_pod};
 use certmint_testkit::{Object, pod, settings};
 use serde_json::{Value, json};
 
-/// The reference, whose table of modes is the one below.
+use crate::common::{admit, created, patched};
+
+/// Page of the reference with the table of modes.
 const REFERENCE: &str = include_str!("../../../../docs/src/reference/pods.md");
 
 fn with(security: Value, containers: Value) -> Object {
@@ -14,12 +15,12 @@ fn with(security: Value, containers: Value) -> Object {
     pod.with_spec("securityContext", security).with_spec("containers", containers)
 }
 
-/// `mode | user:group of our container`, the group as the pod says when it is not ours to say.
-fn cell(pod: &Object) -> String {
+/// Returns a row of the table: mode of the files, user and group of the fetch container.
+fn row(pod: &Object) -> String {
     let pod = created(pod);
-    let ours = &pod.value()["spec"]["initContainers"][0];
-    let mode = ours["env"].as_array().unwrap().iter().find(|env| env["name"] == "CERTMINT_FILE_MODE");
-    let context = &ours["securityContext"];
+    let container = &pod.value()["spec"]["initContainers"][0];
+    let mode = container["env"].as_array().unwrap().iter().find(|env| env["name"] == "CERTMINT_FILE_MODE");
+    let context = &container["securityContext"];
     let group = context["runAsGroup"].as_i64().map_or_else(|| "–".to_owned(), |group| group.to_string());
     format!("{} | {} | {group}", mode.unwrap()["value"].as_str().unwrap(), context["runAsUser"])
 }
@@ -70,7 +71,7 @@ fn the_reference_has_every_case_with_its_mode() {
         ("`runAsUser: 0`", with(user(0), json!([app(none())]))),
         ("`runAsUser: 0` without capabilities", with(none(), json!([app(bare_root)]))),
     ];
-    let rows: Vec<_> = cases.iter().map(|(case, pod)| format!("| {case} | {} |", cell(pod))).collect();
+    let rows: Vec<_> = cases.iter().map(|(case, pod)| format!("| {case} | {} |", row(pod))).collect();
     for row in &rows {
         assert!(REFERENCE.contains(row), "docs/src/reference/pods.md lacks the row\n{row}");
     }
@@ -79,14 +80,14 @@ fn the_reference_has_every_case_with_its_mode() {
 }
 
 #[test]
-fn who_stops_being_root_is_warned() {
+fn warns_of_an_app_that_may_drop_root() {
     let warnings = |pod: &Object| admit(pod, None).unwrap().warnings;
-    let told = "certmint: SuspiciousSetting: container \"app\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
+    let message = "certmint: SuspiciousSetting: container \"app\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
     let root = || app(user(0));
-    assert_eq!(warnings(&with(json!({}), json!([root()]))), [told]);
-    assert_eq!(warnings(&with(user(0), json!([app(json!({}))]))), [told]);
-    assert_eq!(warnings(&with(json!({}), json!([root(), proxy(user(1000))]))), [told]);
-    // The group reads, everyone reads, it cannot become another user, or it gets no key.
+    assert_eq!(warnings(&with(json!({}), json!([root()]))), [message]);
+    assert_eq!(warnings(&with(user(0), json!([app(json!({}))]))), [message]);
+    assert_eq!(warnings(&with(json!({}), json!([root(), proxy(user(1000))]))), [message]);
+    // The group can read, every user can read, the app cannot become another user, or it does not get the key.
     let unable = |drop: &str| app(json!({"runAsUser": 0, "capabilities": {"drop": [drop]}}));
     for pod in [
         with(json!({"fsGroup": 999}), json!([root()])),
@@ -99,38 +100,38 @@ fn who_stops_being_root_is_warned() {
     }
 }
 
-/// What the platform is left to decide, as on OpenShift: `mode | user` of our container.
-fn left_to_the_platform(pod: &Object) -> (String, Value) {
+/// Returns the mode of the files and the user of the fetch container if the platform chooses the user, as on OpenShift.
+fn with_user_of_platform(pod: &Object) -> (String, Value) {
     let settings = InjectionSettings { run_as_user: RunAsUser::Unset, ..settings() };
     let json = pod.json();
     let subject = Subject { namespace: "shop", name: None, object: &json, before: None };
     let injection = admit_pod(&subject, &Policy::default(), &settings).unwrap();
     let pod = patched(pod, &injection);
-    let ours = &pod.value()["spec"]["initContainers"][0];
-    let mode = ours["env"].as_array().unwrap().iter().find(|env| env["name"] == "CERTMINT_FILE_MODE");
-    (mode.unwrap()["value"].as_str().unwrap().into(), ours["securityContext"]["runAsUser"].clone())
+    let container = &pod.value()["spec"]["initContainers"][0];
+    let mode = container["env"].as_array().unwrap().iter().find(|env| env["name"] == "CERTMINT_FILE_MODE");
+    (mode.unwrap()["value"].as_str().unwrap().into(), container["securityContext"]["runAsUser"].clone())
 }
 
 #[test]
-fn where_the_platform_chooses_the_user_the_mode_follows() {
+fn the_mode_follows_the_user_of_the_platform() {
     let mode = |pod: &Object| {
-        let (mode, user) = left_to_the_platform(pod);
+        let (mode, user) = with_user_of_platform(pod);
         assert_eq!(user, Value::Null);
         mode
     };
-    // Ours runs as the pod's user, which is the app's.
+    // The fetch container runs as the user of the pod, who is the user of the app.
     assert_eq!(mode(&with(user(1000), json!([app(json!({}))]))), "0400");
-    // The app's own user cannot be taken for ours.
+    // The fetch container cannot run as the user of the app's container.
     assert_eq!(mode(&with(json!({}), json!([app(user(1000))]))), "0444");
     assert_eq!(mode(&with(json!({"fsGroup": 5}), json!([app(user(1000))]))), "0440");
     assert_eq!(mode(&with(json!({}), json!([app(json!({}))]))), "0444");
     assert_eq!(mode(&with(json!({"fsGroup": 5}), json!([app(json!({}))]))), "0440");
-    // Root's pod would make ours root.
-    assert_eq!(left_to_the_platform(&with(user(0), json!([app(json!({}))]))), ("0440".into(), json!(65532)));
+    // The fetch container would inherit root from the pod.
+    assert_eq!(with_user_of_platform(&with(user(0), json!([app(json!({}))]))), ("0440".into(), json!(65532)));
 }
 
 #[test]
-fn the_user_that_the_platform_chose_for_ours_stays() {
+fn keeps_the_user_of_the_platform() {
     let chosen = 1_000_650_000;
     let platform = |mut pod: Value, user: i64| -> Object {
         for list in ["initContainers", "containers"] {
@@ -143,14 +144,14 @@ fn the_user_that_the_platform_chose_for_ours_stays() {
     let pod = with(json!({}), json!([app(json!({}))]));
     let first = created(&pod);
     assert_eq!(
-        left_to_the_platform(&platform(first.value().clone(), chosen)),
+        with_user_of_platform(&platform(first.value().clone(), chosen)),
         ("0400".into(), chosen.into())
     );
-    assert_eq!(left_to_the_platform(&platform(first.value().clone(), 0)).1, Value::Null);
+    assert_eq!(with_user_of_platform(&platform(first.value().clone(), 0)).1, Value::Null);
 }
 
 #[test]
-fn a_key_that_known_users_cannot_share_is_warned_of() {
+fn warns_of_users_without_a_common_group() {
     let warnings = |pod: &Object| admit(pod, None).unwrap().warnings;
     let apart = || json!([app(user(2000)), proxy(user(1000))]);
     assert_eq!(

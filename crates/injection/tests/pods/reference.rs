@@ -1,20 +1,17 @@
-//! The reference quotes what users hear, to the letter.
+//! The reference quotes the messages to users literally.
+
+use certmint_testkit::Object;
+use serde_json::{Value, json};
 
 use crate::common::admit;
-use crate::ours;
-use certmint_testkit::{Object, pod};
-use serde_json::{Value, json};
+use crate::{fetch_container, opted_in};
 
 const REFERENCE: &str = include_str!("../../../../docs/src/reference/pods.md");
 const FLAGS: &str = include_str!("../../../../docs/src/reference/flags.md");
 
-fn opted_in() -> Object {
-    pod().annotated("inject", "true")
-}
-
-/// The refusal, or the warnings.
-fn told(pod: &Object) -> Vec<String> {
-    admit(pod, None).map_or_else(|refusal| vec![refusal.to_string()], |injection| injection.warnings)
+/// Creates the pod and returns the rejection, or the warnings.
+fn messages(pod: &Object) -> Vec<String> {
+    admit(pod, None).map_or_else(|rejection| vec![rejection.to_string()], |injection| injection.warnings)
 }
 
 fn mounting(path: &str) -> Object {
@@ -22,7 +19,7 @@ fn mounting(path: &str) -> Object {
     opted_in().annotated("mount-path", "/app/tls").with("/spec/containers/0", "volumeMounts", mounts)
 }
 
-/// A volume above the certificate's place, mounted read-only.
+/// Returns a pod with a volume above the certificate, mounted read-only.
 fn above(source: Value) -> Object {
     let mut volume = source;
     volume["name"] = "x".into();
@@ -34,7 +31,7 @@ fn above(source: Value) -> Object {
     )
 }
 
-fn refused() -> Vec<Object> {
+fn rejected_pods() -> Vec<Object> {
     let foreign = || json!([{"name": "certmint", "command": ["/bin/sh"]}]);
     vec![
         opted_in().with_spec("initContainers", foreign()),
@@ -56,7 +53,7 @@ fn refused() -> Vec<Object> {
     ]
 }
 
-fn warned() -> Vec<Object> {
+fn pods_with_warnings() -> Vec<Object> {
     let user = |name: &str, user: u64| json!({"name": name, "securityContext": {"runAsUser": user}});
     let signal = opted_in().annotated("reload", "signal:SIGHUP:nginx");
     vec![
@@ -82,11 +79,11 @@ fn warned() -> Vec<Object> {
 }
 
 #[test]
-fn every_sentence_stands_in_the_reference_as_it_is_said() {
-    for pod in refused().into_iter().chain(warned()) {
-        let told = told(&pod);
-        assert_eq!(told.len(), 1, "{told:?}");
-        for sentence in told {
+fn the_reference_contains_every_message() {
+    for pod in rejected_pods().into_iter().chain(pods_with_warnings()) {
+        let messages = messages(&pod);
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        for sentence in messages {
             assert!(
                 REFERENCE.contains(&format!("| {sentence} |")),
                 "docs/src/reference/pods.md lacks\n{sentence}"
@@ -96,22 +93,22 @@ fn every_sentence_stands_in_the_reference_as_it_is_said() {
 }
 
 #[test]
-fn the_fetchers_variables_and_commands_are_those_of_the_reference() {
+fn the_reference_contains_variables_and_commands() {
     let listed = |table: &str| -> Vec<String> {
         let (_, rows) = FLAGS.split_once(table).unwrap();
         let rows = rows.lines().skip(1).take_while(|line| line.starts_with("| `"));
         rows.map(|row| row.split('`').nth(1).unwrap().to_owned()).collect()
     };
-    let told = opted_in().annotated("reload", "http://127.0.0.1:8080/reload");
-    let stays = ours(&told);
-    let set: Vec<_> = stays["env"].as_array().unwrap().iter().map(|variable| &variable["name"]).collect();
+    let pod = opted_in().annotated("reload", "http://127.0.0.1:8080/reload");
+    let sidecar = fetch_container(&pod);
+    let set: Vec<_> = sidecar["env"].as_array().unwrap().iter().map(|variable| &variable["name"]).collect();
     assert_eq!(json!(set), json!(listed("| variable | what it is |\n")));
 
-    let typed = |command: &Value| -> String {
+    let words = |command: &Value| -> String {
         command.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect::<Vec<_>>().join(" ")
     };
-    let once = ours(&opted_in().annotated("renew", "false"));
-    let probe = &stays["startupProbe"]["exec"]["command"];
-    let run = [&stays["command"], &once["command"], probe].map(typed);
+    let once = fetch_container(&opted_in().annotated("renew", "false"));
+    let probe = &sidecar["startupProbe"]["exec"]["command"];
+    let run = [&sidecar["command"], &once["command"], probe].map(words);
     assert_eq!(listed("| command | what it does |\n"), run);
 }

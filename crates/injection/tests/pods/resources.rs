@@ -1,24 +1,25 @@
-//! What the injected container asks for, so that the pod stays valid.
+//! Requests and limits of the fetch container.
 
-use crate::{opted_in, ours, refusal, warnings};
 use certmint_testkit::Object;
 use serde_json::{Value, json};
+
+use crate::{fetch_container, opted_in, rejection, warnings};
 
 fn app(resources: Value) -> Value {
     json!([{"name": "app", "resources": resources}])
 }
 
-/// A pod whose app asks for that, and which asks for that as a whole.
+/// Returns a pod with resources as a whole, and resources of its app.
 fn sharing(pod: Value, containers: Value) -> Object {
     opted_in().with_spec("containers", app(containers)).with_spec("resources", pod)
 }
 
 fn resources(pod: &Object) -> Value {
-    ours(pod)["resources"].clone()
+    fetch_container(pod)["resources"].clone()
 }
 
 #[test]
-fn a_pod_that_asks_as_a_whole_asks_for_nothing_more() {
+fn requests_nothing_in_a_pod_with_pod_resources() {
     let exact = json!({"requests": {"cpu": "100m", "memory": "64Mi"}});
     let nothing = json!({"requests": {"cpu": "0", "memory": "0"}});
     for pod in [
@@ -38,7 +39,7 @@ fn a_pod_that_asks_as_a_whole_asks_for_nothing_more() {
 }
 
 #[test]
-fn the_annotation_says_exactly_what_is_asked_for() {
+fn the_annotation_sets_the_resources() {
     let asking = |text: &str| resources(&opted_in().annotated("resources", text));
     assert_eq!(
         asking("requests.cpu=50m,requests.memory=64Mi,limits.memory=64Mi"),
@@ -49,9 +50,9 @@ fn the_annotation_says_exactly_what_is_asked_for() {
 }
 
 #[test]
-fn the_annotation_is_held_to_the_policy_and_to_the_pod() {
+fn checks_the_annotation_against_policy_and_pod() {
     assert_eq!(
-        refusal(&opted_in().annotated("resources", "limits.memory=1Gi")),
+        rejection(&opted_in().annotated("resources", "limits.memory=1Gi")),
         "NotAllowed: annotation certmint.dev/resources: limits.memory=1Gi is not allowed; the policy allows at most 256Mi"
     );
     let pod =
@@ -70,28 +71,28 @@ fn the_annotation_is_held_to_the_policy_and_to_the_pod() {
             "PodConflict: annotation certmint.dev/resources: {kind}.cpu={asked} does not fit into the pod's own spec.resources with {kind}.cpu={allowed}; ask for less, or remove the annotation"
         )
     };
-    assert_eq!(refusal(&pod("last", "requests.cpu=40m")), "admitted");
-    assert_eq!(refusal(&pod("last", "requests.cpu=41m")), refused("requests", "41m", "150m"));
-    // First, ours runs beside the one that ends.
-    assert_eq!(refusal(&pod("first", "requests.cpu=30m")), "admitted");
-    assert_eq!(refusal(&pod("first", "limits.cpu=31m")), refused("requests", "31m", "150m"));
-    assert_eq!(refusal(&pod("last", "requests.cpu=0,limits.cpu=301m")), refused("limits", "301m", "300m"));
-    assert_eq!(refusal(&pod("last", "requests.cpu=0,limits.cpu=300m")), "admitted");
+    assert_eq!(rejection(&pod("last", "requests.cpu=40m")), "admitted");
+    assert_eq!(rejection(&pod("last", "requests.cpu=41m")), refused("requests", "41m", "150m"));
+    // If the fetch container is first, it runs while the other init container runs.
+    assert_eq!(rejection(&pod("first", "requests.cpu=30m")), "admitted");
+    assert_eq!(rejection(&pod("first", "limits.cpu=31m")), refused("requests", "31m", "150m"));
+    assert_eq!(rejection(&pod("last", "requests.cpu=0,limits.cpu=301m")), refused("limits", "301m", "300m"));
+    assert_eq!(rejection(&pod("last", "requests.cpu=0,limits.cpu=300m")), "admitted");
 }
 
 #[test]
-fn a_guarantee_that_the_annotation_ends_is_told() {
+fn warns_if_the_annotation_ends_the_guarantee() {
     let amount = json!({"cpu": "1", "memory": "1Gi"});
     let guaranteed = opted_in().with_spec("containers", app(json!({"limits": amount})));
     assert!(warnings(&guaranteed).is_empty());
-    let told = |asked: &str| warnings(&guaranteed.clone().annotated("resources", asked)).len();
-    assert_eq!(told("limits.cpu=50m,limits.memory=32Mi"), 0);
-    assert_eq!(told("requests.cpu=0.05,limits.cpu=50m,limits.memory=32Mi"), 0);
-    assert_eq!(told("requests.cpu=50m,limits.memory=32Mi"), 1);
-    assert_eq!(told("none"), 1);
+    let count = |asked: &str| warnings(&guaranteed.clone().annotated("resources", asked)).len();
+    assert_eq!(count("limits.cpu=50m,limits.memory=32Mi"), 0);
+    assert_eq!(count("requests.cpu=0.05,limits.cpu=50m,limits.memory=32Mi"), 0);
+    assert_eq!(count("requests.cpu=50m,limits.memory=32Mi"), 1);
+    assert_eq!(count("none"), 1);
 }
 
-/// As the plugin LimitRanger notes it, before it asks us.
+/// Returns a pod with a note of the LimitRanger.
 fn given(note: &str, resources: Value) -> Object {
     let pod = opted_in().with_spec("containers", app(resources));
     pod.with(
@@ -102,38 +103,38 @@ fn given(note: &str, resources: Value) -> Object {
 }
 
 #[test]
-fn what_a_limit_range_gives_is_left_to_it() {
+fn leaves_out_what_a_limit_range_sets() {
     let both =
         json!({"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}});
     let note = "cpu, memory request for container app; cpu, memory limit for container app";
     assert_eq!(resources(&given(note, both.clone())), json!({}));
-    // The app asked by itself, so that its own requests satisfy the minimum, which ours may not.
+    // The app has its own requests, which satisfy the minimum. The requests of the fetch container may not.
     assert_eq!(
         resources(&given("cpu limit for container app", both.clone())),
         json!({"requests": {"memory": "8Mi"}, "limits": {"memory": "32Mi"}})
     );
-    // A minimum alone gives a request, and no limit.
+    // A LimitRange with a minimum only sets a request and no limit.
     let minimum = |memory: &str| {
         let given = given("memory request for init container app", json!({"requests": {"memory": memory}}));
         resources(&given)
     };
     assert_eq!(minimum("32Mi"), json!({"requests": {"cpu": "5m"}, "limits": {"memory": "32Mi"}}));
     assert_eq!(minimum("64Mi"), json!({"requests": {"cpu": "5m"}}));
-    // What it gave to ours says nothing about the others.
+    // A default for the fetch container has no meaning for the other containers.
     let usual = json!({"requests": {"cpu": "5m", "memory": "8Mi"}, "limits": {"memory": "32Mi"}});
     let unlimited = json!({"requests": {"cpu": "100m", "memory": "128Mi"}});
     assert_eq!(resources(&given("cpu limit for init container certmint", unlimited.clone())), usual);
     assert_eq!(resources(&given("a note of another kind", unlimited.clone())), usual);
-    // Who writes the annotation knows better.
+    // The annotation has priority.
     let asked = given(note, both).annotated("resources", "requests.cpu=50m");
     assert_eq!(resources(&asked), json!({"requests": {"cpu": "50m"}}));
-    // Where the pod asks as a whole, a request that is given could be too much.
+    // In a pod with pod resources, a default request could exceed them.
     let whole = given(note, unlimited).with_spec("resources", json!({"requests": {"cpu": "100m"}}));
     assert_eq!(resources(&whole), json!({"requests": {"cpu": "0", "memory": "0"}}));
 }
 
 #[test]
-fn a_pod_that_asks_for_ephemeral_storage_satisfies_a_quota_on_it_with_ours_too() {
+fn sets_ephemeral_storage_if_all_containers_do() {
     let storage = |requests: Value, limits: Value| {
         let resources = resources(
             &opted_in().with_spec("containers", app(json!({"requests": requests, "limits": limits}))),
