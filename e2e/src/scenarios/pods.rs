@@ -5,6 +5,7 @@ mod any_pod;
 mod certificate_volume;
 mod full_volume;
 mod jobs_finish;
+mod namespace_policies;
 mod node_restart;
 mod pod_case;
 mod pod_cases;

@@ -126,9 +126,9 @@ impl CaFixture<'_> {
     fn replace_by_foreign_ca(&self) -> Result<()> {
         self.replace_ca(&crafted::created_ago(Duration::ZERO)?.to_string())?;
         self.wait_for_refusal("holds another root than the published trust bundle")?;
-        self.opt_in("strange")?;
-        self.wait_for_refused_workload("strange")?;
-        let secret = self.kubectl.get(&["secret", "strange-certmint-tls"]);
+        self.opt_in("foreign-ca")?;
+        self.wait_for_refused_workload("foreign-ca")?;
+        let secret = self.kubectl.get(&["secret", "foreign-ca-certmint-tls"]);
         ensure!(secret.is_err(), "the controller issued a certificate with the foreign CA");
         self.restore_backup()
     }

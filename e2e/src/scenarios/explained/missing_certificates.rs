@@ -11,7 +11,7 @@ use super::kubectl_output::KubectlOutput;
 /// Applies workloads that a webhook would have rejected or changed.
 pub(super) fn opt_in_before_installation(output: &KubectlOutput<'_>) -> Result<()> {
     let kubectl = &output.kubectl;
-    output.apply_opted_in("unheard", &json!({}))?;
+    output.apply_opted_in("early", &json!({}))?;
     let opted_in = json!({ "certmint.dev/inject": "true" });
     let mut missed = output.deployment("missed", &json!({}), &json!({}));
     missed["spec"]["template"]["metadata"]["annotations"] = opted_in.clone();
@@ -21,22 +21,23 @@ pub(super) fn opt_in_before_installation(output: &KubectlOutput<'_>) -> Result<(
 
     // This Deployment looks as if the policy had allowed the name when it was annotated.
     let annotations = json!({ "certmint.dev/inject": "true", "certmint.dev/dns-names": "pay.example.com" });
-    let mut greedy = output.deployment("greedy", &annotations, &json!({}));
-    greedy["metadata"]["labels"]["certmint.dev/managed"] = "true".into();
-    greedy["spec"]["template"]["metadata"]["annotations"] = annotations;
-    greedy["spec"]["template"]["metadata"]["annotations"]["certmint.dev/copied"] = "inject,dns-names".into();
-    kubectl.apply(&greedy.to_string()).map(drop)
+    let mut extra_name = output.deployment("extra-name", &annotations, &json!({}));
+    extra_name["metadata"]["labels"]["certmint.dev/managed"] = "true".into();
+    extra_name["spec"]["template"]["metadata"]["annotations"] = annotations;
+    extra_name["spec"]["template"]["metadata"]["annotations"]["certmint.dev/copied"] =
+        "inject,dns-names".into();
+    kubectl.apply(&extra_name.to_string()).map(drop)
 }
 
 /// Waits for the Events on these workloads, and asserts that the commands of the first one help.
 pub(super) fn wait_for_missed_opt_ins(output: &KubectlOutput<'_>) -> Result<()> {
-    output.wait_for_deployment_code("unheard", "OptInMissed")?;
+    output.wait_for_deployment_code("early", "OptInMissed")?;
     output.wait_for_pod_code("missed", "NotInjected")?;
-    output.wait_for_deployment_code("greedy", "NotAllowed")?;
+    output.wait_for_deployment_code("extra-name", "NotAllowed")?;
     // These are the commands that the Event OptInMissed names.
-    output.kubectl.run(&["annotate", "deployment/unheard", "certmint.dev/inject-"])?;
-    output.kubectl.run(&["annotate", "deployment/unheard", "certmint.dev/inject=true"])?;
-    workload::wait_for_pods(&output.kubectl, "unheard", true).map(drop)
+    output.kubectl.run(&["annotate", "deployment/early", "certmint.dev/inject-"])?;
+    output.kubectl.run(&["annotate", "deployment/early", "certmint.dev/inject=true"])?;
+    workload::wait_for_pods(&output.kubectl, "early", true).map(drop)
 }
 
 /// Creates a foreign Secret that has the name of a workload's Secret, and two workloads that name the same Secret.
@@ -94,13 +95,13 @@ pub(super) fn assert_no_service_reported(output: &KubectlOutput<'_>) -> Result<(
 /// Starts a pod that cannot resolve the name of a Service, as if the network did not let it reach the issuance API.
 pub(super) fn wait_for_unreachable_api(output: &KubectlOutput<'_>) -> Result<()> {
     // With its Secret, the pod would not need the API. A foreign Secret prevents that the controller creates it.
-    let create = ["create", "secret", "generic", "deaf-certmint-tls", "--from-literal=mine=yes"];
+    let create = ["create", "secret", "generic", "no-dns-certmint-tls", "--from-literal=mine=yes"];
     output.kubectl.run(&create)?;
     let opted_in = json!({ "certmint.dev/inject": "true" });
-    let deployment = output.deployment("deaf", &opted_in, &json!({ "dnsPolicy": "Default" }));
+    let deployment = output.deployment("no-dns", &opted_in, &json!({ "dnsPolicy": "Default" }));
     output.kubectl.apply(&deployment.to_string())?;
-    output.wait_for_pod_code("deaf", "DeadlineExceeded")?;
-    output.wait_for_pod_code("deaf", "Unreachable")
+    output.wait_for_pod_code("no-dns", "DeadlineExceeded")?;
+    output.wait_for_pod_code("no-dns", "Unreachable")
 }
 
 /// Deletes the CA's Secret, waits for the reports, restores the Secret, and waits for the certificate.
@@ -111,15 +112,15 @@ pub(super) fn remove_ca(output: &KubectlOutput<'_>, system: &Kubectl<'_>) -> Res
     system.delete(&["secret", "certmint-ca"])?;
     let reported = (|| {
         output.wait_for_object_code(system, "deployment/certmint-controller", "CaUnavailable")?;
-        output.apply_opted_in("orphan", &json!({}))?;
-        output.wait_for_deployment_code("orphan", "CaUnavailable")?;
-        output.wait_for_pod_code("orphan", "CaUnavailable")
+        output.apply_opted_in("without-ca", &json!({}))?;
+        output.wait_for_deployment_code("without-ca", "CaUnavailable")?;
+        output.wait_for_pod_code("without-ca", "CaUnavailable")
     })();
     // The Secret is restored in any case.
     system.apply(&ca.to_string())?;
     reported?;
     wait::until("the certificate of the workload that waited for the CA", DEFAULT_TIMEOUT, || {
-        Ok(match output.kubectl.get(&["secret/orphan-certmint-tls"]) {
+        Ok(match output.kubectl.get(&["secret/without-ca-certmint-tls"]) {
             Ok(_) => Check::Passed(()),
             Err(error) => Check::NotYet(format!("{error:#}")),
         })

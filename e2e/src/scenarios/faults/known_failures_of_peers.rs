@@ -50,9 +50,9 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
 }
 
 fn assert_annotations_rejected(kubectl: &Kubectl<'_>) -> Result<()> {
-    kubectl.apply(&deployment_without_pods("refused", &json!({})).to_string())?;
+    kubectl.apply(&deployment_without_pods("rejected", &json!({})).to_string())?;
     for (annotation, expected) in REJECTED {
-        let annotate = ["annotate", "deployment/refused", "certmint.dev/inject=true", annotation];
+        let annotate = ["annotate", "deployment/rejected", "certmint.dev/inject=true", annotation];
         let error = kubectl.run(&annotate).err();
         let error = format!("{:#}", error.with_context(|| format!("{annotation} was accepted"))?);
         // The first line is the command, which contains the annotation.
@@ -99,7 +99,7 @@ fn assert_request_count(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> 
 fn opt_in_without_webhook(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     let system = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
     let replicas = system.get(&["deployment", WEBHOOK])?["spec"]["replicas"].clone();
-    kubectl.apply(&deployment_without_pods("stranger", &json!({})).to_string())?;
+    kubectl.apply(&deployment_without_pods("not-opted-in", &json!({})).to_string())?;
     kubectl.apply(&deployment_without_pods("opted-in", &opt_in_annotations(&[])).to_string())?;
     let pods = step("without a webhook, an opted-in pod is rejected, and other pods are accepted", || {
         scale_webhook(&system, "0")?;
@@ -132,7 +132,7 @@ fn scale_webhook(system: &Kubectl<'_>, replicas: &str) -> Result<()> {
 fn create_pods_without_webhook(kubectl: &Kubectl<'_>) -> Result<String> {
     let opted_in = kubectl.apply(&manifest("pod", "opted-in", "none", &opt_in_annotations(&[])).to_string());
     let error = opted_in.err().context("the API server accepted an opted-in pod without a certificate")?;
-    kubectl.apply(&manifest("pod", "stranger", "none", &json!({})).to_string())?;
+    kubectl.apply(&manifest("pod", "not-opted-in", "none", &json!({})).to_string())?;
     Ok(format!("{error:#}"))
 }
 
@@ -160,7 +160,7 @@ fn wipe_ca_bundle(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
 /// Changes workloads while no webhook runs. Similar products accept the annotation, and it has no effect.
 fn change_workloads_without_webhook(kubectl: &Kubectl<'_>) -> Result<()> {
     for annotate in [
-        ["deployment/stranger", "certmint.dev/inject=true"],
+        ["deployment/not-opted-in", "certmint.dev/inject=true"],
         ["deployment/opted-in", "certmint.dev/inject-"],
         ["deployment/opted-in", "certmint.dev/duration=2h"],
     ] {
@@ -170,7 +170,7 @@ fn change_workloads_without_webhook(kubectl: &Kubectl<'_>) -> Result<()> {
         note(error.lines().last().unwrap_or_default());
     }
     for (object, change) in [
-        ("deployment/stranger", json!({ "spec": { "template": { "spec": { "hostname": "a" } } } })),
+        ("deployment/not-opted-in", json!({ "spec": { "template": { "spec": { "hostname": "a" } } } })),
         // A new pod template, as by a rollback or a new image. Its pods cannot be created before the webhook is back.
         ("deployment/opted-in", json!({ "spec": { "template": { "spec": { "hostname": "a" } } } })),
         ("deployment/opted-in", json!({ "metadata": { "annotations": { "example.com/note": "a" } } })),
@@ -189,7 +189,7 @@ fn change_workloads_without_webhook(kubectl: &Kubectl<'_>) -> Result<()> {
         |deployment| (deployment["spec"]["replicas"] == 2).then_some(()),
     )?;
     kubectl
-        .delete(&["horizontalpodautoscaler/opted-in", "deployment/opted-in", "deployment/stranger"])
+        .delete(&["horizontalpodautoscaler/opted-in", "deployment/opted-in", "deployment/not-opted-in"])
         .map(drop)
 }
 

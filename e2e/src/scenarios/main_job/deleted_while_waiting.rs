@@ -26,10 +26,10 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("a pod waits because a quota forbids Secrets in its namespace", || {
         kubectl.run(&["create", "quota", "no-secrets", "--hard=secrets=0"])?;
         let annotations = json!({ "certmint.dev/inject": "true" });
-        kubectl.apply(&manifest("pod", "unserved", &image, &annotations).to_string())?;
-        wait_for_waiting_pod(&kubectl, "unserved")
+        kubectl.apply(&manifest("pod", "no-secret", &image, &annotations).to_string())?;
+        wait_for_waiting_pod(&kubectl, "no-secret")
     })?;
-    step("the pod is deleted and gone", || assert_deleted_quickly(&kubectl, "unserved"))?;
+    step("the pod is deleted and gone", || assert_deleted_quickly(&kubectl, "no-secret"))?;
 
     step("a pod waits because the controller is down", || {
         installation::scale_controller_and_wait(cluster, 0)?;

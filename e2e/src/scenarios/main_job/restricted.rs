@@ -49,7 +49,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
 /// Asserts that the namespace rejects a pod without a security context because of its container, and not because of
 /// the certmint-fetch container.
 fn assert_enforced(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
-    let mut pod = workload::manifest("pod", "lax", image, &json!({ "certmint.dev/inject": "true" }));
+    let mut pod = workload::manifest("pod", "unrestricted", image, &json!({ "certmint.dev/inject": "true" }));
     pod["spec"]["securityContext"] = Value::Null;
     match kubectl.apply(&pod.to_string()) {
         Ok(printed) => bail!("the namespace accepted a pod that may run as root: {printed}"),

@@ -131,7 +131,7 @@ fn cause_counted_events(
     kubectl.apply(&workload::manifest("deployment", NAME, &image, &opted_in).to_string())?;
     workload::wait_for_rollout(kubectl, NAME)?;
     let wrong = json!({ "certmint.dev/inject": "true", "certmint.dev/duration": "a day" });
-    let rejected = kubectl.apply(&workload::manifest("deployment", "refused", &image, &wrong).to_string());
+    let rejected = kubectl.apply(&workload::manifest("deployment", "rejected", &image, &wrong).to_string());
     ensure!(rejected.is_err(), "the webhook accepted a wrong duration");
     for (what, series) in [
         ("an issued certificate", r#"certmint_certificates_issued_total{reason="first_issue"}"#),

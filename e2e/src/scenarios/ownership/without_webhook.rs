@@ -17,8 +17,8 @@ pub(super) fn opt_in(fixture: &OwnershipFixture<'_>) -> Result<()> {
     let kubectl = &fixture.kubectl;
     step("workloads opt in while there is no webhook", || {
         without_webhook_configuration(fixture, || {
-            fixture.apply(&fixture.workload("deployment", "unheard", &opt_in_annotations(&[])))?;
-            fixture.apply(&fixture.workload("cronjob", "unheard-job", &opt_in_annotations(&[])))?;
+            fixture.apply(&fixture.workload("deployment", "early", &opt_in_annotations(&[])))?;
+            fixture.apply(&fixture.workload("cronjob", "early-cronjob", &opt_in_annotations(&[])))?;
             let mut templated = with_template_annotations(
                 fixture.workload("deployment", "templated", &json!({})),
                 &opt_in_annotations(&[]),
@@ -33,11 +33,11 @@ pub(super) fn opt_in(fixture: &OwnershipFixture<'_>) -> Result<()> {
         fixture.run_command_of(&message)
     };
     step("the command in the Event on each workload opts it in", || {
-        follow_event("Deployment", "unheard", "OptInMissed")?;
-        follow_event("CronJob", "unheard-job", "OptInMissed")?;
-        wait_for_rollout(kubectl, "unheard")?;
-        wait_for_pods(kubectl, "unheard", true)?;
-        fixture.wait_for_secret("unheard-job-certmint-tls").map(drop)
+        follow_event("Deployment", "early", "OptInMissed")?;
+        follow_event("CronJob", "early-cronjob", "OptInMissed")?;
+        wait_for_rollout(kubectl, "early")?;
+        wait_for_pods(kubectl, "early", true)?;
+        fixture.wait_for_secret("early-cronjob-certmint-tls").map(drop)
     })?;
     step("a pod of an annotated template gets a certificate before its workload opts in", || {
         // Scaling does not change the Deployment object, so the API server does not call the webhook for it.

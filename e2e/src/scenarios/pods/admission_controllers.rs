@@ -14,13 +14,10 @@ use certmint_local_cluster::workload::wait_for_pods;
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
+use super::namespace_policies::{create_policy, delete_policies, each_container};
 use super::pod_case::{APP, PodCase, container, pod_case};
 use super::{KubectlResult, create};
 
-/// Key of the label of the scenario's policies. Policies have no namespace, so they are not deleted with one.
-const LABEL_KEY: &str = "certmint-e2e";
-/// Value of that label.
-const LABEL_VALUE: &str = "admission-controllers";
 /// Namespace whose images come from a mirror and are always pulled.
 const MIRRORED: &str = "admission-mirrored";
 /// Namespace with a LimitRange that has a minimum, a ratio and defaults.
@@ -53,10 +50,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         .and_then(|()| assert_quota(cluster, &image))
         .and_then(|()| assert_users(cluster, &image));
     // The policies are deleted in any case.
-    let selector = format!("--selector={LABEL_KEY}={LABEL_VALUE}");
-    for kind in ["mutatingadmissionpolicybindings", "mutatingadmissionpolicies"] {
-        cluster.kubectl().delete(&[kind, &selector])?;
-    }
+    delete_policies(&cluster.kubectl())?;
     result
 }
 
@@ -69,7 +63,7 @@ fn assert_mirrored(cluster: &Cluster, image: &str) -> Result<()> {
                image: c.image.startsWith("{MIRROR}") ? c.image : "{MIRROR}" + c.image,
                securityContext: Object.spec.LIST.securityContext{{runAsUser: 0}}"#
         ));
-        mutate(&kubectl, MIRRORED, &expression)?;
+        create_policy(&kubectl, MIRRORED, &expression)?;
         wait_for_mutation(&kubectl, image, |pod| pod["imagePullPolicy"] == "Always")
     })?;
     step("the certmint-fetch container keeps mirror and pull policy, but not the user", || {
@@ -189,7 +183,7 @@ fn assert_users(cluster: &Cluster, image: &str) -> Result<()> {
         let expression = each_container(&format!(
             "name: c.name, securityContext: Object.spec.LIST.securityContext{{runAsUser: c.?securityContext.?runAsUser.orValue({FIRST_USER})}}"
         ));
-        mutate(&kubectl, OWN_USERS, &expression)?;
+        create_policy(&kubectl, OWN_USERS, &expression)?;
         wait_for_mutation(&kubectl, image, |app| app["securityContext"]["runAsUser"] == FIRST_USER)
     })?;
     step("all containers run as the assigned user, and only this user can read the key", || {
@@ -264,47 +258,6 @@ fn limit_range(limit: &Value) -> String {
         "metadata": { "name": "limits" }, "spec": { "limits": [limit] },
     })
     .to_string()
-}
-
-/// Returns a CEL expression that sets these fields on every container. In `fields`, `LIST` is replaced by the name of
-/// the container list.
-fn each_container(fields: &str) -> String {
-    let [init, apps] = ["initContainers", "containers"].map(|list| {
-        let fields = fields.replace("LIST", list);
-        format!("{list}: object.spec.?{list}.orValue([]).map(c, Object.spec.{list}{{{fields}}})")
-    });
-    format!("Object{{spec: Object.spec{{{init}, {apps}}}}}")
-}
-
-/// Creates a policy that changes all new pods of one namespace. Policy and namespace have the same name.
-fn mutate(kubectl: &Kubectl<'_>, name: &str, expression: &str) -> Result<()> {
-    let metadata = json!({ "name": name, "labels": { LABEL_KEY: LABEL_VALUE } });
-    let policy = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingAdmissionPolicy",
-        "metadata": metadata,
-        "spec": {
-            "failurePolicy": "Fail",
-            "reinvocationPolicy": "IfNeeded",
-            "matchConstraints": { "resourceRules": [{
-                "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"],
-            }] },
-            "mutations": [{
-                "patchType": "ApplyConfiguration", "applyConfiguration": { "expression": expression },
-            }],
-        },
-    });
-    let binding = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingAdmissionPolicyBinding",
-        "metadata": metadata,
-        "spec": {
-            "policyName": name,
-            "matchResources": { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": name } } },
-        },
-    });
-    kubectl.apply(&policy.to_string())?;
-    kubectl.apply(&binding.to_string()).map(drop)
 }
 
 /// Waits until the API server applies a policy to the container app of new pods.

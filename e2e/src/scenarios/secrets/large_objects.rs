@@ -40,8 +40,8 @@ pub(super) fn run(fixture: &SecretFixture<'_>) -> Result<()> {
     })?;
     peak_memory(fixture, "with those Secrets")?;
     step("a workload of another namespace gets its certificate", || {
-        fixture.deploy("bystander", "none", 0, &[])?;
-        fixture.wait_for_valid_secret("bystander-certmint-tls", |_| true).map(drop)
+        fixture.deploy("other-tenant", "none", 0, &[])?;
+        fixture.wait_for_valid_secret("other-tenant-certmint-tls", |_| true).map(drop)
     })?;
     step("a workload of that namespace gets its certificate, and an Event says what is too large", || {
         let deployment = workload::deployment_without_pods("victim", &workload::opt_in_annotations(&[]));
