@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::cache::Cache;
-use certmint_local_cluster::cluster::{Cluster, Options};
+use certmint_local_cluster::cluster::{Cluster, ClusterOptions};
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
@@ -46,7 +46,9 @@ pub fn run(options: &DemoOptions) -> Result<()> {
     });
     let cluster = match context {
         Some(context) => Cluster::existing(&cache, Some(context), registry.as_deref())?,
-        None => Cluster::start(&cache, &Options { name: CLUSTER.to_owned(), control_plane_only: false })?,
+        None => {
+            Cluster::start(&cache, &ClusterOptions { name: CLUSTER.to_owned(), control_plane_only: false })?
+        }
     };
     assert_namespaces_unused(&cluster)?;
     let result = run_steps(&cluster);

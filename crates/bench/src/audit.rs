@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::Cluster;
-use certmint_local_cluster::cluster::audit::{self, Request};
+use certmint_local_cluster::cluster::audit::{self, AuditedRequest};
 
 /// Position in the audit log from which requests are counted.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +46,7 @@ impl RequestCounts {
         self.secrets + self.events + self.other_writes
     }
 
-    fn count(&mut self, request: &Request) {
+    fn count(&mut self, request: &AuditedRequest) {
         if request.account() != "certmint-controller" {
             return;
         }

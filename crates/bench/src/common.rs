@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use certmint_local_cluster::cache::Cache;
-use certmint_local_cluster::cluster::{Cluster, Options};
+use certmint_local_cluster::cluster::{Cluster, ClusterOptions};
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::machine::{self, Requirement};
 use certmint_local_cluster::namespaces::create_namespace;
@@ -27,7 +27,7 @@ pub(crate) fn start<T>(
 ) -> Result<(Cluster, T)> {
     machine::install(TOOLS)?;
     let name = format!("bench-{}-{purpose}", std::process::id());
-    let cluster = Cluster::start(cache, &Options { name, control_plane_only: false })?;
+    let cluster = Cluster::start(cache, &ClusterOptions { name, control_plane_only: false })?;
     match prepare(&cluster) {
         Ok(prepared) => Ok((cluster, prepared)),
         Err(error) => with_cleanup(Err(error), cluster.stop()),

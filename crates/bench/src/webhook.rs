@@ -117,7 +117,7 @@ impl Rig<'_> {
     /// Puts `load` on `server`, and returns the result with the server's processor time in seconds.
     fn put(&self, load: Load<'_>, server: &MeasuredServer<'_>) -> Result<(LoadResult, f64)> {
         let before = server.cpu()?;
-        let result = wrk::run(self.cluster, self.cluster.state()?.directory(), load)?;
+        let result = wrk::run(self.cluster, self.cluster.directory()?.root(), load)?;
         Ok((result, server.cpu()? - before))
     }
 

@@ -6,6 +6,7 @@ mod boot;
 pub mod cgroups;
 mod containers;
 mod control_plane;
+pub mod directory;
 mod entry;
 mod init;
 mod mounts;
@@ -16,7 +17,6 @@ pub mod process;
 mod role;
 mod service;
 mod start;
-pub mod state;
 pub mod supervisor;
 
 use std::fs;
@@ -26,9 +26,9 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 
+use self::directory::{ClusterDirectory, INSIDE};
 pub use self::entry::run_as_cluster_process;
 pub use self::network::Addresses;
-use self::state::{INSIDE, State};
 use crate::cache::Cache;
 use crate::images::Image;
 use crate::kubectl::{CommandFactory, Kubectl};
@@ -49,7 +49,7 @@ impl CommandFactory for Cluster {
 
 /// Properties of a local cluster.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ClusterOptions {
     /// Name of the cluster, a DNS label. Clusters that run at the same time need different names.
     pub name: String,
     /// Whether to leave out kubelet and container runtime, for users that need only the API.
@@ -58,7 +58,7 @@ pub struct Options {
 
 #[derive(Debug)]
 enum Access {
-    Local { state: State, namespaces: u32, lifeline: Mutex<Option<ChildStdin>> },
+    Local { directory: ClusterDirectory, namespaces: u32, lifeline: Mutex<Option<ChildStdin>> },
     Existing { context: Option<String>, registry: Option<String> },
 }
 
@@ -69,11 +69,11 @@ impl Cluster {
     /// When no cluster of that name runs.
     pub fn running(cache: &Cache, name: &str) -> Result<Self> {
         machine::require_root()?;
-        let state = State::of(cache, name);
-        let namespaces = state.namespaces_of()?;
+        let directory = ClusterDirectory::of(cache, name);
+        let namespaces = directory.namespaces_of()?;
         Ok(Self {
             cache: cache.clone(),
-            access: Access::Local { state, namespaces, lifeline: Mutex::new(None) },
+            access: Access::Local { directory, namespaces, lifeline: Mutex::new(None) },
         })
     }
 
@@ -97,9 +97,9 @@ impl Cluster {
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         match &self.access {
-            Access::Local { state, namespaces, .. } => {
+            Access::Local { directory, namespaces, .. } => {
                 let of = |namespace: &str| format!("/proc/{namespaces}/ns/{namespace}");
-                let programs = state.spec().map(|spec| spec.programs).unwrap_or_default();
+                let programs = directory.spec().map(|spec| spec.programs).unwrap_or_default();
                 let mut command = Command::new("nsenter");
                 command
                     .arg(format!("--net={}", of("net")))
@@ -157,7 +157,7 @@ impl Cluster {
     /// # Errors
     /// As [`Self::provide`], or when the cluster is not a local one.
     pub fn provide_as(&self, image: &Image, reference: &str) -> Result<()> {
-        self.state()?;
+        self.directory()?;
         let local = self.provide(image)?;
         let mut ctr = self.command("ctr");
         ctr.args(["--address", node::RUNTIME_SOCKET, "--namespace=k8s.io", "images", "tag", "--force"]);
@@ -170,7 +170,7 @@ impl Cluster {
     /// # Errors
     /// When the cluster is not a local one.
     pub fn stop_service(&self, service: &str) -> Result<()> {
-        fs::write(service::stop_file(self.state()?, service), "").context("cannot stop the service")
+        fs::write(service::stop_file(self.directory()?, service), "").context("cannot stop the service")
     }
 
     /// Starts a service that [`Self::stop_service`] stopped.
@@ -178,7 +178,7 @@ impl Cluster {
     /// # Errors
     /// When the cluster is not a local one, or the service was not stopped.
     pub fn start_service(&self, service: &str) -> Result<()> {
-        fs::remove_file(service::stop_file(self.state()?, service)).context("the service was not stopped")
+        fs::remove_file(service::stop_file(self.directory()?, service)).context("the service was not stopped")
     }
 
     /// Keeps a cluster that this process started running after the end of this process.
@@ -211,9 +211,9 @@ impl Cluster {
     ///
     /// # Errors
     /// When the cluster is not a local one.
-    pub fn state(&self) -> Result<&State> {
+    pub fn directory(&self) -> Result<&ClusterDirectory> {
         match &self.access {
-            Access::Local { state, .. } => Ok(state),
+            Access::Local { directory, .. } => Ok(directory),
             Access::Existing { .. } => bail!("this is possible only with a local cluster"),
         }
     }
@@ -224,7 +224,7 @@ impl Cluster {
     /// When something cannot be removed.
     pub fn stop(self) -> Result<()> {
         match &self.access {
-            Access::Local { state, .. } => supervisor::stop(state),
+            Access::Local { directory, .. } => supervisor::stop(directory),
             Access::Existing { .. } => Ok(()),
         }
     }

@@ -15,7 +15,9 @@ use anyhow::{Context as _, Result};
 pub use self::debian::{envoy, haproxy, java, nginx, node, postgres, python, tools};
 pub use self::go_program::go_program;
 pub use self::system::{COREDNS, PAUSE, metrics_server, system};
-pub use self::workspace::{HOSTILE, PROFILE, Program, TRAFFIC, build, from_workspace, release_images};
+pub use self::workspace::{
+    HOSTILE, PROFILE, TRAFFIC, WorkspaceProgram, build, release_images, workspace_image,
+};
 use crate::cache::Cache;
 use crate::command;
 use crate::components::CRANE;

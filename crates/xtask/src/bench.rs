@@ -8,7 +8,8 @@ use certmint_local_cluster::{command, images, repository, tools};
 
 /// The benchmark program. It is built like the released programs, because some rows run Certmint's code in this
 /// program, which must use the released allocator.
-const BENCH: images::Program = images::Program { package: "certmint-bench", profile: "release" };
+const BENCH: images::WorkspaceProgram =
+    images::WorkspaceProgram { package: "certmint-bench", profile: "release" };
 
 /// Builds the benchmark program, and runs it with `arguments`.
 pub(crate) fn run(cache: &Cache, arguments: &[String]) -> Result<()> {

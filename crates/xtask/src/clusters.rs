@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt as _;
 use anyhow::{Context as _, Result, ensure};
 use certmint_docs_tests::book::{self, HOW_TOS};
 use certmint_local_cluster::cache::Cache;
-use certmint_local_cluster::cluster::state::State;
-use certmint_local_cluster::cluster::{Addresses, Cluster, Options, addons, supervisor};
+use certmint_local_cluster::cluster::directory::ClusterDirectory;
+use certmint_local_cluster::cluster::{Addresses, Cluster, ClusterOptions, addons, supervisor};
 use certmint_local_cluster::components::COMPONENTS;
 use certmint_local_cluster::{images, progress};
 use clap::Subcommand;
@@ -62,7 +62,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
     let cache = Cache::open()?;
     match command {
         Command::Up { name, control_plane_only, metrics_server, images, addresses } => {
-            let cluster = up(&cache, &Options { name: name.clone(), control_plane_only }, addresses)?;
+            let cluster = up(&cache, &ClusterOptions { name: name.clone(), control_plane_only }, addresses)?;
             if metrics_server {
                 addons::install_metrics_server(&cluster)?;
             }
@@ -78,20 +78,20 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Err(cluster.command(program).args(arguments).exec()).context("cannot run nsenter")
         }
         Command::Down { name } => {
-            let state = State::of(&cache, &name);
+            let directory = ClusterDirectory::of(&cache, &name);
             ensure!(
-                state.directory().exists(),
+                directory.root().exists(),
                 "cluster {name} does not exist; see `cargo xtask cluster list`"
             );
-            supervisor::stop(&state)?;
+            supervisor::stop(&directory)?;
             progress::note(&format!("removed cluster {name}"));
             Ok(())
         }
         Command::List => {
-            State::all(&cache)?
+            ClusterDirectory::all(&cache)?
                 .iter()
-                .filter(|state| state.supervised())
-                .for_each(|state| println!("{}", state.name()));
+                .filter(|directory| directory.is_supervised())
+                .for_each(|directory| println!("{}", directory.name()));
             Ok(())
         }
         Command::Pin => COMPONENTS.iter().try_for_each(|component| {
@@ -109,7 +109,7 @@ fn parse_addresses(text: &str) -> Result<Addresses, String> {
     }
 }
 
-fn up(cache: &Cache, options: &Options, addresses: Addresses) -> Result<Cluster> {
+fn up(cache: &Cache, options: &ClusterOptions, addresses: Addresses) -> Result<Cluster> {
     let cluster = Cluster::start_with(cache, options, addresses)?;
     if !options.control_plane_only {
         for image in [images::nginx(cache)?, images::tools(cache)?] {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use certmint_docs_tests::reference;
 use certmint_e2e::scenarios::{self, TestCounts};
 use certmint_local_cluster::cache::Cache;
-use certmint_local_cluster::cluster::{Cluster, Options};
+use certmint_local_cluster::cluster::{Cluster, ClusterOptions};
 use certmint_local_cluster::progress::{self, human};
 use certmint_local_cluster::{machine, tools};
 
@@ -93,7 +93,7 @@ fn local_clusters(cache: &Cache, scenarios: usize) -> Result<Vec<Cluster>> {
     let lanes = ('a'..).take(scenarios.min(LANES));
     let name = |lane| format!("test-{}-{lane}", std::process::id());
     lanes
-        .map(|lane| Cluster::start(cache, &Options { name: name(lane), control_plane_only: false }))
+        .map(|lane| Cluster::start(cache, &ClusterOptions { name: name(lane), control_plane_only: false }))
         .collect()
 }
 

@@ -4,7 +4,7 @@
 //! `cargo xtask book`, `cargo xtask reference` and the scenarios that follow a page use this crate.
 
 pub mod book;
-mod document;
 pub mod error_page;
+mod generated_section;
 pub mod html_book;
 pub mod reference;

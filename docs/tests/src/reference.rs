@@ -10,15 +10,15 @@ use certmint_contract::keys;
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::{command, progress, tools};
 
-use crate::document::Document;
 use crate::error_page::{self, ErrorPage};
+use crate::generated_section::GeneratedSection;
 
 /// Rewrites every generated section.
 ///
 /// # Errors
 /// When the chart cannot be rendered, the program cannot be built, or a file cannot be written.
 pub fn write(cache: &Cache) -> Result<()> {
-    documents(cache)?.iter().try_for_each(Document::write)
+    sections(cache)?.iter().try_for_each(GeneratedSection::write)
 }
 
 /// Checks that every section is up to date, and returns their number.
@@ -26,39 +26,43 @@ pub fn write(cache: &Cache) -> Result<()> {
 /// # Errors
 /// When a section is not up to date. The error contains its first different line.
 pub fn check(cache: &Cache) -> Result<usize> {
-    let documents = documents(cache)?;
-    for document in &documents {
-        progress::step(document.path, || document.up_to_date())?;
+    let sections = sections(cache)?;
+    for section in &sections {
+        progress::step(section.path, || section.expect_up_to_date())?;
     }
-    Ok(documents.len())
+    Ok(sections.len())
 }
 
-fn documents(cache: &Cache) -> Result<Vec<Document>> {
+fn sections(cache: &Cache) -> Result<Vec<GeneratedSection>> {
     Ok(vec![
-        Document { path: "charts/certmint/README.md", heading: "Values", text: value_tables::tables()? },
-        Document {
+        GeneratedSection {
+            path: "charts/certmint/README.md",
+            heading: "Values",
+            text: value_tables::tables()?,
+        },
+        GeneratedSection {
             path: "docs/src/reference/values.md",
             heading: "The values",
             text: value_tables::tables()?,
         },
-        Document {
+        GeneratedSection {
             path: "docs/src/reference/rbac.md",
             heading: "The rules",
             text: permission_tables(cache)?,
         },
-        Document {
+        GeneratedSection {
             path: "docs/src/reference/flags.md",
             heading: "The server",
             text: printed(cache, "flags")?,
         },
-        Document { path: prometheus::PAGE, heading: "The metrics", text: printed(cache, "metrics")? },
-        Document {
+        GeneratedSection { path: prometheus::PAGE, heading: "The metrics", text: printed(cache, "metrics")? },
+        GeneratedSection {
             path: "docs/src/reference/annotations.md",
             heading: "The annotations",
             text: annotations(),
         },
-        Document { path: error_page::PATH, heading: "Index", text: error_page::index() },
-        Document { path: error_page::PATH, heading: "The codes", text: ErrorPage::read()?.codes()? },
+        GeneratedSection { path: error_page::PATH, heading: "Index", text: error_page::index() },
+        GeneratedSection { path: error_page::PATH, heading: "The codes", text: ErrorPage::read()?.codes()? },
     ])
 }
 

@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use certmint_local_cluster::cluster::Cluster;
-use certmint_local_cluster::cluster::audit::{Mark, Request};
+use certmint_local_cluster::cluster::audit::{AuditedRequest, Mark};
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
 use certmint_local_cluster::wait::{self, Check};
+use permissions::Permission;
 
 use super::Scenario;
 use super::own_cluster::own_cluster;
-use permissions::Permission;
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "access",
@@ -54,7 +54,7 @@ fn run(shared: &Cluster) -> Result<()> {
 }
 
 /// Returns all requests of Certmint's accounts so far.
-fn requests_so_far(cluster: &Cluster) -> Result<Vec<Request>> {
+fn requests_so_far(cluster: &Cluster) -> Result<Vec<AuditedRequest>> {
     Mark::START.since(cluster)?.collect()
 }
 
@@ -91,7 +91,7 @@ fn wait_for_use(cluster: &Cluster, permissions: &[Permission]) -> Result<()> {
 
 fn assert_only_controller_asked(cluster: &Cluster) -> Result<()> {
     let requests = requests_so_far(cluster)?;
-    let others: Vec<&Request> =
+    let others: Vec<&AuditedRequest> =
         requests.iter().filter(|request| !request.account().ends_with("-controller")).collect();
     ensure!(others.is_empty(), "an account other than the controller's sent requests: {others:?}");
     Ok(())

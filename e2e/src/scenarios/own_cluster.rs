@@ -1,7 +1,7 @@
 //! A new cluster for a single scenario, for scenarios that cannot share an installation with others.
 
 use anyhow::Result;
-use certmint_local_cluster::cluster::{Addresses, Cluster, Options};
+use certmint_local_cluster::cluster::{Addresses, Cluster, ClusterOptions};
 use certmint_local_cluster::progress;
 
 use crate::report;
@@ -24,7 +24,7 @@ pub(super) fn own_cluster_with(
     namespaces: &[&str],
     scenario: impl FnOnce(&Cluster) -> Result<()>,
 ) -> Result<()> {
-    let options = Options { name: name.to_owned(), control_plane_only: false };
+    let options = ClusterOptions { name: name.to_owned(), control_plane_only: false };
     run_on_new_cluster(shared, &options, addresses, namespaces, scenario)
 }
 
@@ -34,13 +34,13 @@ pub(super) fn own_control_plane(
     name: &str,
     scenario: impl FnOnce(&Cluster) -> Result<()>,
 ) -> Result<()> {
-    let options = Options { name: name.to_owned(), control_plane_only: true };
+    let options = ClusterOptions { name: name.to_owned(), control_plane_only: true };
     run_on_new_cluster(shared, &options, Addresses::DualStack, &[], scenario)
 }
 
 fn run_on_new_cluster(
     shared: &Cluster,
-    options: &Options,
+    options: &ClusterOptions,
     addresses: Addresses,
     namespaces: &[&str],
     scenario: impl FnOnce(&Cluster) -> Result<()>,

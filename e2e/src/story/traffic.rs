@@ -58,7 +58,7 @@ impl<'a> Traffic<'a> {
         rate: u32,
         duration: &str,
     ) -> Result<Self> {
-        let image = cluster.provide(&images::from_workspace(cluster.cache(), images::TRAFFIC)?)?;
+        let image = cluster.provide(&images::workspace_image(cluster.cache(), images::TRAFFIC)?)?;
         kubectl.apply(&manifest(&image, host, rate, duration).to_string())?;
         let pods = workload::wait_for_rollout(kubectl, "traffic")?;
         let pod = pods.first().and_then(|pod| pod["metadata"]["name"].as_str());

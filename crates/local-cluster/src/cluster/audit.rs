@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Cluster;
-use super::state::AUDIT_LOG;
+use super::directory::AUDIT_LOG;
 
 /// Position in the audit log, from which later requests can be read.
 #[derive(Debug, Clone, Copy)]
@@ -19,12 +19,12 @@ pub struct Mark(u64);
 /// A request to the API server, with the response's status.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Request {
+pub struct AuditedRequest {
     /// Verb of the request: `get`, `create`, …
     pub verb: String,
     /// Object of the request.
     #[serde(rename = "objectRef", default)]
-    pub object: Object,
+    pub object: RequestObject,
     user: User,
     #[serde(rename = "requestURI", default)]
     uri: String,
@@ -39,7 +39,7 @@ pub struct Request {
 /// Object of a request. Fields that the request does not name are empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Object {
+pub struct RequestObject {
     /// Namespace of the object.
     pub namespace: String,
     /// API group; empty for the core group.
@@ -80,11 +80,14 @@ impl Mark {
     /// # Errors
     /// When the cluster is not a local one, or its log cannot be read or was rotated. An item is an error when
     /// its line is not an audit event.
-    pub fn since(self, cluster: &Cluster) -> Result<impl Iterator<Item = Result<Request>> + use<>> {
+    pub fn since(self, cluster: &Cluster) -> Result<impl Iterator<Item = Result<AuditedRequest>> + use<>> {
         self.read(open(cluster)?)
     }
 
-    fn read<L: Read + Seek>(self, mut log: L) -> Result<impl Iterator<Item = Result<Request>> + use<L>> {
+    fn read<L: Read + Seek>(
+        self,
+        mut log: L,
+    ) -> Result<impl Iterator<Item = Result<AuditedRequest>> + use<L>> {
         let length = log.seek(SeekFrom::End(0))?;
         ensure!(length >= self.0, "the audit log was rotated: increase its maxsize");
         log.seek(SeekFrom::Start(self.0.saturating_sub(1)))?;
@@ -97,7 +100,7 @@ impl Mark {
     }
 }
 
-impl Request {
+impl AuditedRequest {
     /// Returns the name of the service account.
     #[must_use]
     pub fn account(&self) -> &str {
@@ -142,10 +145,10 @@ impl Request {
     }
 }
 
-impl fmt::Display for Request {
+impl fmt::Display for AuditedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { verb, object, uri, status: Status { code }, .. } = self;
-        let Object { namespace, api_group: _, resource, subresource, name } = object;
+        let RequestObject { namespace, api_group: _, resource, subresource, name } = object;
         match (&**resource, &**subresource) {
             ("", _) => write!(f, "{verb} {uri} ({code})"),
             (_, "") => write!(f, "{verb} {resource} {namespace}/{name} ({code})"),
@@ -155,12 +158,12 @@ impl fmt::Display for Request {
 }
 
 fn open(cluster: &Cluster) -> Result<File> {
-    let path = cluster.state()?.path(AUDIT_LOG);
+    let path = cluster.directory()?.path(AUDIT_LOG);
     File::open(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Parses each complete line. A line that is still being written is left for the next call.
-fn requests(mut log: impl BufRead) -> impl Iterator<Item = Result<Request>> {
+fn requests(mut log: impl BufRead) -> impl Iterator<Item = Result<AuditedRequest>> {
     std::iter::from_fn(move || {
         let mut line = String::new();
         match log.read_line(&mut line) {
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_line_is_a_request() {
-        let request: Request = serde_json::from_str(LINE).unwrap();
+        let request: AuditedRequest = serde_json::from_str(LINE).unwrap();
         assert_eq!((request.account(), request.is_allowed()), ("certmint-controller", false));
         assert_eq!((&*request.object.resource, &*request.object.api_group), ("secrets", ""));
         assert!(request.is_from(&serde_json::json!({ "status": { "podIP": "198.18.0.7" } })));

@@ -9,9 +9,9 @@ use std::{fs, thread};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use super::directory::{ClusterDirectory, ClusterSpec, INSIDE};
 use super::pki::Pki;
 use super::service::Services;
-use super::state::{INSIDE, Spec, State};
 use super::{control_plane, mounts, network, node};
 use crate::command;
 use crate::kubectl::is_true;
@@ -28,8 +28,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// When a service does not start.
 pub(super) fn run(directory: &Path) -> Result<()> {
     let start = Instant::now();
-    let outside = State::at(directory);
-    let (state, booted) = match prepare(&outside) {
+    let outside = ClusterDirectory::at(directory);
+    let (directory, booted) = match prepare(&outside) {
         Ok((inside, spec)) => {
             let booted = boot(&inside, &spec, &outside.cgroup());
             (inside, booted)
@@ -38,13 +38,13 @@ pub(super) fn run(directory: &Path) -> Result<()> {
     };
     match booted {
         Ok(_services) => {
-            publish(&state, "ready", &human(start.elapsed()))?;
+            publish(&directory, "ready", &human(start.elapsed()))?;
             loop {
                 thread::park();
             }
         }
         Err(error) => {
-            publish(&state, "failed", &format!("{error:#}"))?;
+            publish(&directory, "failed", &format!("{error:#}"))?;
             Err(error)
         }
     }
@@ -59,39 +59,40 @@ pub(super) fn path_variable(programs: &[PathBuf]) -> String {
     format!("{own}{machine}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
 }
 
-fn prepare(outside: &State) -> Result<(State, Spec)> {
+fn prepare(outside: &ClusterDirectory) -> Result<(ClusterDirectory, ClusterSpec)> {
     let spec = outside.spec()?;
     mounts::mount_all(outside, &spec.programs)?;
     network::up(&spec.name, spec.addresses)?;
-    Ok((State::at(Path::new(INSIDE)), spec))
+    Ok((ClusterDirectory::at(Path::new(INSIDE)), spec))
 }
 
-fn boot(state: &State, spec: &Spec, cgroup: &str) -> Result<Services> {
+fn boot(directory: &ClusterDirectory, spec: &ClusterSpec, cgroup: &str) -> Result<Services> {
     let addresses = spec.addresses;
-    let services = Services::new(state.clone());
+    let services = Services::new(directory.clone());
     let imported = if spec.control_plane_only {
         None
     } else {
-        services.start(node::containerd(state.directory(), &spec.pause_image, addresses)?)?;
-        Some(import_images(spec.images, state))
+        services.start(node::containerd(directory.root(), &spec.pause_image, addresses)?)?;
+        Some(import_images(spec.images, directory))
     };
-    services.start(control_plane::etcd(state.directory()))?;
-    let pki = Pki::make(&state.path("pki"), node::NAME, addresses)?;
-    fs::copy(pki.kubeconfig_of("admin"), state.path("kubeconfig"))?;
-    services.start(control_plane::api_server(state.directory(), &pki, addresses)?)?;
+    services.start(control_plane::etcd(directory.root()))?;
+    let pki = Pki::make(&directory.path("pki"), node::NAME, addresses)?;
+    fs::copy(pki.kubeconfig_of("admin"), directory.path("kubeconfig"))?;
+    services.start(control_plane::api_server(directory.root(), &pki, addresses)?)?;
     wait::until("the API server to be ready", START_TIMEOUT, || {
-        kubectl(state, &["get", "--raw", "/readyz"]).map(Check::Passed)
+        kubectl(directory, &["get", "--raw", "/readyz"]).map(Check::Passed)
     })?;
     services.start(control_plane::controller_manager(&pki))?;
     services.start(control_plane::scheduler(&pki))?;
     let Some(imported) = imported else {
         return Ok(services);
     };
-    services.start(node::kubelet(state.directory(), &pki, cgroup, addresses)?)?;
-    services.start(node::kube_proxy(state.directory(), &pki, addresses)?)?;
+    services.start(node::kubelet(directory.root(), &pki, cgroup, addresses)?)?;
+    services.start(node::kube_proxy(directory.root(), &pki, addresses)?)?;
     imported.recv().context("the import of images ended early")??;
     wait::until("the node to be ready", START_TIMEOUT, || {
-        let node: Value = serde_json::from_str(&kubectl(state, &["get", "node", node::NAME, "-o", "json"])?)?;
+        let node: Value =
+            serde_json::from_str(&kubectl(directory, &["get", "node", node::NAME, "-o", "json"])?)?;
         let mut unproxied = Vec::new();
         for family in addresses.families() {
             let table = Command::new("nft").args(["list", "table", family.nft, "kube-proxy"]).output()?;
@@ -109,9 +110,9 @@ fn boot(state: &State, spec: &Spec, cgroup: &str) -> Result<Services> {
 }
 
 /// Imports images while the control plane starts.
-fn import_images(count: usize, state: &State) -> mpsc::Receiver<Result<()>> {
+fn import_images(count: usize, directory: &ClusterDirectory) -> mpsc::Receiver<Result<()>> {
     let (done, imported) = mpsc::channel();
-    let images = state.path("images");
+    let images = directory.path("images");
     thread::spawn(move || {
         let result = wait::until("the container runtime to listen", START_TIMEOUT, || {
             let mut ctr = Command::new("ctr");
@@ -133,12 +134,14 @@ fn import_images(count: usize, state: &State) -> mpsc::Receiver<Result<()>> {
     imported
 }
 
-fn kubectl(state: &State, arguments: &[&str]) -> Result<String> {
-    command::output(Command::new("kubectl").arg("--kubeconfig").arg(state.path("kubeconfig")).args(arguments))
+fn kubectl(directory: &ClusterDirectory, arguments: &[&str]) -> Result<String> {
+    command::output(
+        Command::new("kubectl").arg("--kubeconfig").arg(directory.path("kubeconfig")).args(arguments),
+    )
 }
 
-fn publish(state: &State, name: &str, text: &str) -> Result<()> {
-    let unfinished = state.path(format!("{name}.unfinished"));
+fn publish(directory: &ClusterDirectory, name: &str, text: &str) -> Result<()> {
+    let unfinished = directory.path(format!("{name}.unfinished"));
     fs::write(&unfinished, text)?;
-    fs::rename(&unfinished, state.path(name)).context("cannot publish the state of the boot")
+    fs::rename(&unfinished, directory.path(name)).context("cannot publish the directory of the boot")
 }

@@ -16,8 +16,8 @@ impl Cluster {
     ///
     /// # Errors
     /// When the cluster is not a local one, or the script fails.
-    pub fn on_node(&self, script: &str, argument: &str) -> Result<String> {
-        self.state()?;
+    pub fn run_on_node(&self, script: &str, argument: &str) -> Result<String> {
+        self.directory()?;
         command::output(self.command("sh").args(["-ec", script, "sh", argument]))
     }
 
@@ -32,12 +32,12 @@ impl Cluster {
         let kill = format!(
             "for container in $({of_namespace}); do {ctr} tasks kill --all --signal SIGKILL $container 2>/dev/null || true; done"
         );
-        self.on_node(&kill, namespace)?;
+        self.run_on_node(&kill, namespace)?;
         let running = format!(
             "tasks=$({ctr} tasks list); for container in $({of_namespace}); do echo \"$tasks\" | grep $container | grep RUNNING || true; done"
         );
         wait::until("the containers to end", END_TIMEOUT, || {
-            let left = self.on_node(&running, namespace)?;
+            let left = self.run_on_node(&running, namespace)?;
             Ok(if left.trim().is_empty() { Check::Passed(()) } else { Check::NotYet(left) })
         })
     }

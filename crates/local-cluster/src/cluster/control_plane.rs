@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use super::directory::AUDIT_LOG;
 use super::network::Addresses;
 use super::pki::Pki;
 use super::service::Service;
-use super::state::AUDIT_LOG;
 
 const AUDIT_POLICY: &str = include_str!("audit-policy.yaml");
 

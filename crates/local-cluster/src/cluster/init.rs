@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, WaitOptions, wait};
 
 use super::boot;
+use super::directory::ClusterDirectory;
 use super::role::Role;
-use super::state::State;
 
 /// Runs the boot process. Ends together with the boot process or with the supervisor.
 ///
@@ -21,7 +21,7 @@ pub(super) fn run(directory: &Path) -> Result<()> {
         while std::io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
         std::process::exit(0);
     });
-    let spec = State::at(directory).spec()?;
+    let spec = ClusterDirectory::at(directory).spec()?;
     let boot = Command::new(std::env::current_exe()?)
         .env("PATH", boot::path_variable(&spec.programs))
         .arg(Role::Boot.argument())

@@ -10,26 +10,26 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use super::state::{INSIDE, State};
+use super::directory::{ClusterDirectory, INSIDE};
 use crate::command;
 
 /// Creates the private mounts. Afterwards the cluster's directory is [`INSIDE`].
 ///
 /// # Errors
 /// When a mount fails.
-pub(super) fn mount_all(state: &State, programs: &[impl AsRef<Path>]) -> Result<()> {
+pub(super) fn mount_all(directory: &ClusterDirectory, programs: &[impl AsRef<Path>]) -> Result<()> {
     // Everything is first assembled below the state directory, because the cache may be in a directory that is
     // about to be covered.
     for source in programs {
         let source = source.as_ref();
         let name = source.file_name().context("the directory of programs has no name")?;
-        bind(source, &state.path("programs").join(name))?;
+        bind(source, &directory.path("programs").join(name))?;
     }
-    let run = state.path("run");
+    let run = directory.path("run");
     fs::create_dir_all(&run)?;
     mount(&["-t", "tmpfs", "-o", "mode=755", "tmpfs"], &[&run])?;
     let inside = run.join(Path::new(INSIDE).file_name().context("the path inside the cluster has no name")?);
-    bind(state.directory(), &inside)?;
+    bind(directory.root(), &inside)?;
     mount(&["--move"], &[&run, Path::new("/run")])?;
     for covered in ["/var/lib", "/var/log"] {
         mount(&["-t", "tmpfs", "-o", "mode=755", "tmpfs"], &[Path::new(covered)])?;

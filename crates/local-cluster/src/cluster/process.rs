@@ -37,9 +37,9 @@ impl fmt::Display for Memory {
 
 /// Content of `/proc/PID/status`.
 #[derive(Debug, Clone)]
-pub struct Status(String);
+pub struct ProcessStatus(String);
 
-impl Status {
+impl ProcessStatus {
     /// Returns the number in the field `name`, in KiB if the field has a unit.
     ///
     /// # Errors
@@ -64,8 +64,8 @@ impl Cluster {
     ///
     /// # Errors
     /// When the process does not exist.
-    pub fn process_status(&self, pid: &str) -> Result<Status> {
-        command::output(self.command("cat").arg(format!("/proc/{pid}/status"))).map(Status)
+    pub fn process_status(&self, pid: &str) -> Result<ProcessStatus> {
+        command::output(self.command("cat").arg(format!("/proc/{pid}/status"))).map(ProcessStatus)
     }
 
     /// Returns the memory of the first process in a pod's container.
@@ -95,7 +95,7 @@ impl Cluster {
     /// # Errors
     /// When the cluster is not a local one, or the container has not written a log.
     pub fn log_on_node(&self, pod: &Value, container: &str) -> Result<String> {
-        self.state()?;
+        self.directory()?;
         let metadata = &pod["metadata"];
         let part = |key: &str| metadata[key].as_str().unwrap_or_default();
         let directory =
@@ -104,7 +104,7 @@ impl Cluster {
     }
 
     fn process_of(&self, pod: &Value, container: &str) -> Result<String> {
-        self.state()?;
+        self.directory()?;
         let statuses = ["containerStatuses", "initContainerStatuses"];
         let mut all = statuses.iter().flat_map(|list| pod["status"][list].as_array().into_iter().flatten());
         let status = all.find(|status| status["name"] == container);
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn status_numbers_may_have_a_unit() {
         let status =
-            Status("Name:\tcertmint\nVmHWM:\t    9200 kB\nVmRSS:\t    8100 kB\nThreads:\t1\n".into());
+            ProcessStatus("Name:\tcertmint\nVmHWM:\t    9200 kB\nVmRSS:\t    8100 kB\nThreads:\t1\n".into());
         assert_eq!(status.memory().unwrap(), Memory { resident_kib: 8100, peak_kib: 9200 });
         assert_eq!(status.number("Threads").unwrap(), 1);
         assert!(status.number("Thread").is_err());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::state::State;
+use super::directory::ClusterDirectory;
 
 /// Interval in which services are checked: whether they have ended, or should be stopped.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -26,7 +26,7 @@ pub(super) struct Service {
 /// The services of one cluster. A thread watches them.
 #[derive(Debug)]
 pub(super) struct Services {
-    state: State,
+    directory: ClusterDirectory,
     started: Sender<Running>,
 }
 
@@ -39,9 +39,9 @@ struct Running {
 impl Services {
     /// Starts the watching thread, without a service.
     #[must_use]
-    pub(super) fn new(state: State) -> Self {
+    pub(super) fn new(directory: ClusterDirectory) -> Self {
         let (started, starting) = mpsc::channel();
-        let watched = state.clone();
+        let watched = directory.clone();
         thread::spawn(move || {
             let mut services: Vec<Running> = Vec::new();
             loop {
@@ -57,7 +57,7 @@ impl Services {
                 }
             }
         });
-        Self { state, started }
+        Self { directory, started }
     }
 
     /// Starts `service`.
@@ -65,7 +65,7 @@ impl Services {
     /// # Errors
     /// When the program cannot be started.
     pub(super) fn start(&self, service: Service) -> Result<()> {
-        let child = Some(service.spawn(&self.state)?);
+        let child = Some(service.spawn(&self.directory)?);
         self.started
             .send(Running { service, child })
             .context("the thread that watches the services has ended")
@@ -73,8 +73,8 @@ impl Services {
 }
 
 impl Running {
-    fn check(&mut self, state: &State) -> Result<()> {
-        let stopped = stop_file(state, self.service.program).exists();
+    fn check(&mut self, directory: &ClusterDirectory) -> Result<()> {
+        let stopped = stop_file(directory, self.service.program).exists();
         match &mut self.child {
             Some(child) if stopped => {
                 child.kill()?;
@@ -84,10 +84,10 @@ impl Running {
             Some(child) => {
                 if let Some(status) = child.try_wait()? {
                     println!("{} ended ({status}) and is restarted", self.service.program);
-                    self.child = Some(self.service.spawn(state)?);
+                    self.child = Some(self.service.spawn(directory)?);
                 }
             }
-            None if !stopped => self.child = Some(self.service.spawn(state)?),
+            None if !stopped => self.child = Some(self.service.spawn(directory)?),
             None => {}
         }
         Ok(())
@@ -95,8 +95,8 @@ impl Running {
 }
 
 impl Service {
-    fn spawn(&self, state: &State) -> Result<Child> {
-        let log = OpenOptions::new().create(true).append(true).open(log_file(state, self.program))?;
+    fn spawn(&self, directory: &ClusterDirectory) -> Result<Child> {
+        let log = OpenOptions::new().create(true).append(true).open(log_file(directory, self.program))?;
         Command::new(self.program)
             .args(&self.arguments)
             .env("TMPDIR", "/run/tmp")
@@ -110,20 +110,20 @@ impl Service {
 
 /// Returns the path of a file that keeps the service down while it exists.
 #[must_use]
-pub(super) fn stop_file(state: &State, service: &str) -> PathBuf {
-    state.path(format!("{service}.stopped"))
+pub(super) fn stop_file(directory: &ClusterDirectory, service: &str) -> PathBuf {
+    directory.path(format!("{service}.stopped"))
 }
 
 /// Returns the path of the service's log.
 #[must_use]
-pub(super) fn log_file(state: &State, service: &str) -> PathBuf {
-    state.path(format!("{service}.log"))
+pub(super) fn log_file(directory: &ClusterDirectory, service: &str) -> PathBuf {
+    directory.path(format!("{service}.log"))
 }
 
 /// Returns the last lines of each service's log, to explain a failure.
 #[must_use]
-pub(super) fn log_tails(state: &State, lines: usize) -> String {
-    let Ok(entries) = fs::read_dir(state.directory()) else {
+pub(super) fn log_tails(directory: &ClusterDirectory, lines: usize) -> String {
+    let Ok(entries) = fs::read_dir(directory.root()) else {
         return String::new();
     };
     let mut logs: Vec<PathBuf> = entries

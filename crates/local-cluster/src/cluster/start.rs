@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use super::directory::{ClusterDirectory, ClusterSpec};
 use super::network::Addresses;
-use super::state::{Spec, State};
-use super::{Access, Cluster, Options, addons, service, supervisor};
+use super::{Access, Cluster, ClusterOptions, addons, service, supervisor};
 use crate::cache::Cache;
 use crate::components::{self, CONTAINERD, Component, ETCD, HELM, KUBERNETES};
 use crate::images::{self, Image};
@@ -27,7 +27,7 @@ impl Cluster {
     /// # Errors
     /// When the machine does not meet a requirement, a cluster of that name runs, or the cluster does not
     /// start.
-    pub fn start(cache: &Cache, options: &Options) -> Result<Self> {
+    pub fn start(cache: &Cache, options: &ClusterOptions) -> Result<Self> {
         Self::start_with(cache, options, Addresses::default())
     }
 
@@ -35,28 +35,28 @@ impl Cluster {
     ///
     /// # Errors
     /// As [`Self::start`].
-    pub fn start_with(cache: &Cache, options: &Options, addresses: Addresses) -> Result<Self> {
+    pub fn start_with(cache: &Cache, options: &ClusterOptions, addresses: Addresses) -> Result<Self> {
         prepare(cache)?;
         check_name(&options.name)?;
         let programs = programs(cache)?;
         let images = if options.control_plane_only { Vec::new() } else { images::system(cache)? };
-        let state = State::of(cache, &options.name);
+        let directory = ClusterDirectory::of(cache, &options.name);
         let lifeline = {
             let _lock = cache.lock("clusters")?;
-            if state.directory().exists() {
+            if directory.root().exists() {
                 bail!(
                     "cluster {} exists already: end it with `cargo xtask cluster down --name {0}`",
                     options.name
                 );
             }
-            fs::create_dir_all(state.path("images")).context("cannot create the cluster's directory")?;
+            fs::create_dir_all(directory.path("images")).context("cannot create the cluster's directory")?;
             for (number, image) in images.iter().enumerate() {
                 // A hard link works within the cache, and the import reads it inside the namespaces.
-                fs::hard_link(image.tar(), state.path(format!("images/{number}.tar")))
+                fs::hard_link(image.tar(), directory.path(format!("images/{number}.tar")))
                     .context("cannot link an image into the cluster's directory")?;
             }
             let pause = images.iter().find(|image| image.name == images::PAUSE);
-            state.write_spec(&Spec {
+            directory.write_spec(&ClusterSpec {
                 name: options.name.clone(),
                 control_plane_only: options.control_plane_only,
                 programs,
@@ -64,14 +64,14 @@ impl Cluster {
                 pause_image: pause.map(Image::local_reference).unwrap_or_default(),
                 addresses,
             })?;
-            supervisor::start(&state)?
+            supervisor::start(&directory)?
         };
-        let took = wait_for_boot(&state)?;
+        let took = wait_for_boot(&directory)?;
         progress::note(&format!("cluster {}: node ready {took} after start", options.name));
-        let namespaces = state.namespaces_of()?;
+        let namespaces = directory.namespaces_of()?;
         let cluster = Self {
             cache: cache.clone(),
-            access: Access::Local { state, namespaces, lifeline: Mutex::new(Some(lifeline)) },
+            access: Access::Local { directory, namespaces, lifeline: Mutex::new(Some(lifeline)) },
         };
         if !options.control_plane_only {
             progress::step("CoreDNS is ready", || addons::install_dns(&cluster, &images, addresses))?;
@@ -109,23 +109,23 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 /// Waits until the boot process has succeeded or failed.
-fn wait_for_boot(state: &State) -> Result<String> {
-    let outcome = wait::until(&format!("cluster {} to boot", state.name()), BOOT_TIMEOUT, || {
-        if let Ok(took) = fs::read_to_string(state.path("ready")) {
+fn wait_for_boot(directory: &ClusterDirectory) -> Result<String> {
+    let outcome = wait::until(&format!("cluster {} to boot", directory.name()), BOOT_TIMEOUT, || {
+        if let Ok(took) = fs::read_to_string(directory.path("ready")) {
             return Ok(Check::Passed(Ok(took)));
         }
-        if let Ok(reason) = fs::read_to_string(state.path("failed")) {
+        if let Ok(reason) = fs::read_to_string(directory.path("failed")) {
             return Ok(Check::Passed(Err(reason)));
         }
-        if !state.supervised() {
+        if !directory.is_supervised() {
             return Ok(Check::Passed(Err("the supervisor has ended".to_owned())));
         }
         Ok(Check::NotYet("the cluster is booting".to_owned()))
     });
     outcome.and_then(|outcome| outcome.map_err(anyhow::Error::msg)).map_err(|error| {
-        let logs = service::log_tails(state, 15);
-        drop(supervisor::stop(state));
-        anyhow!("cluster {} does not start: {error:#}\n{logs}", state.name())
+        let logs = service::log_tails(directory, 15);
+        drop(supervisor::stop(directory));
+        anyhow!("cluster {} does not start: {error:#}\n{logs}", directory.name())
     })
 }
 

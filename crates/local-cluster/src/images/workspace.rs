@@ -13,7 +13,7 @@ use crate::{command, machine, progress};
 /// A program of this workspace and its build profile. It is built alone, so that no other package adds features
 /// to it.
 #[derive(Debug, Clone, Copy)]
-pub struct Program {
+pub struct WorkspaceProgram {
     /// Name of the package, which is also the name of its program.
     pub package: &'static str,
     /// Build profile in the root Cargo.toml.
@@ -21,13 +21,13 @@ pub struct Program {
 }
 
 /// Webhook and controller.
-const CERTMINT: Program = Program { package: "certmint", profile: "release" };
+const CERTMINT: WorkspaceProgram = WorkspaceProgram { package: "certmint", profile: "release" };
 /// The certmint-fetch container's program.
-const FETCH: Program = Program { package: "certmint-fetch", profile: "sidecar" };
+const FETCH: WorkspaceProgram = WorkspaceProgram { package: "certmint-fetch", profile: "sidecar" };
 /// The client that counts failed requests. It is not released.
-pub const TRAFFIC: Program = Program { package: "certmint-traffic", profile: "release" };
+pub const TRAFFIC: WorkspaceProgram = WorkspaceProgram { package: "certmint-traffic", profile: "release" };
 /// The client that sends malformed and hostile requests. It is not released.
-pub const HOSTILE: Program = Program { package: "certmint-hostile", profile: "release" };
+pub const HOSTILE: WorkspaceProgram = WorkspaceProgram { package: "certmint-hostile", profile: "release" };
 
 /// Build target of the static programs.
 const TARGET: &str = "x86_64-unknown-linux-musl";
@@ -39,14 +39,14 @@ pub const PROFILE: &str = "CERTMINT_IMAGE_PROFILE";
 /// # Errors
 /// When the build fails.
 pub fn release_images(cache: &Cache) -> Result<[Image; 2]> {
-    Ok([from_workspace(cache, CERTMINT)?, from_workspace(cache, FETCH)?])
+    Ok([workspace_image(cache, CERTMINT)?, workspace_image(cache, FETCH)?])
 }
 
 /// Builds a program and its image.
 ///
 /// # Errors
 /// When the build fails.
-pub fn from_workspace(cache: &Cache, program: Program) -> Result<Image> {
+pub fn workspace_image(cache: &Cache, program: WorkspaceProgram) -> Result<Image> {
     image(cache, program.package, &build(cache, program)?)
 }
 
@@ -54,10 +54,10 @@ pub fn from_workspace(cache: &Cache, program: Program) -> Result<Image> {
 ///
 /// # Errors
 /// When the build fails.
-pub fn build(cache: &Cache, program: Program) -> Result<PathBuf> {
+pub fn build(cache: &Cache, program: WorkspaceProgram) -> Result<PathBuf> {
     machine::install(machine::IMAGES)?;
     machine::rust_target(cache, TARGET)?;
-    let Program { package, profile } = program;
+    let WorkspaceProgram { package, profile } = program;
     let chosen = std::env::var(PROFILE);
     let profile = chosen.as_deref().unwrap_or(profile);
     let target = cache.path("target");

@@ -21,7 +21,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When the cluster is not a local one, or its kubectl configuration cannot be read.
     pub fn new(cluster: &'a Cluster, name: &str) -> Result<Self> {
-        let kubeconfig = cluster.state()?.directory().join(format!("{name}.kubeconfig"));
+        let kubeconfig = cluster.directory()?.root().join(format!("{name}.kubeconfig"));
         let raw = cluster.kubectl().run(&["config", "view", "--raw", "--flatten"])?;
         std::fs::write(&kubeconfig, raw).with_context(|| format!("cannot write {}", kubeconfig.display()))?;
         Ok(Self { cluster, kubeconfig })

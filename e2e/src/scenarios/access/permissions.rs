@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
-use certmint_local_cluster::cluster::audit::Request;
+use certmint_local_cluster::cluster::audit::AuditedRequest;
 use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
 use serde_json::Value;
 
@@ -60,7 +60,7 @@ fn of_role(role: &Value) -> Vec<Permission> {
 impl Permission {
     /// Returns whether a request needs this permission. Requests in Certmint's namespace need the Role there, so they
     /// do not count as a use of a ClusterRole.
-    pub(super) fn covers(&self, request: &Request) -> bool {
+    pub(super) fn covers(&self, request: &AuditedRequest) -> bool {
         let object = &request.object;
         let namespace_matches = match &self.namespace {
             Some(namespace) => object.namespace == *namespace,
@@ -101,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    fn request(namespace: &str, verb: &str, name: &str) -> Request {
+    fn request(namespace: &str, verb: &str, name: &str) -> AuditedRequest {
         let object = json!({ "namespace": namespace, "resource": "secrets", "name": name });
         let request =
             json!({ "verb": verb, "user": { "username": "certmint-controller" }, "objectRef": object });

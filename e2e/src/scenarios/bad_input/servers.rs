@@ -47,7 +47,7 @@ struct AttackedServer {
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
     let kubectl = create_namespace(cluster, NAME, &[])?;
-    let image = cluster.provide(&images::from_workspace(cluster.cache(), images::HOSTILE)?)?;
+    let image = cluster.provide(&images::workspace_image(cluster.cache(), images::HOSTILE)?)?;
     let servers = attacked_servers();
     let before = servers.iter().map(|server| pods(cluster, server)).collect::<Result<Vec<_>>>()?;
     print_memory(cluster, "before", &servers)?;

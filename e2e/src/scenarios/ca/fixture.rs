@@ -190,7 +190,7 @@ fn wait_for_unavailable_ca(kubectl: &Kubectl<'_>, object: &str, words: &str) -> 
 /// Returns the directory in which the documentation's commands run and store the backup. It is removed with the
 /// cluster.
 pub(super) fn backup_directory(cluster: &Cluster) -> Result<PathBuf> {
-    let home = cluster.state()?.directory().join("home");
+    let home = cluster.directory()?.root().join("home");
     fs::create_dir_all(&home).with_context(|| format!("cannot create {}", home.display()))?;
     Ok(home)
 }

@@ -30,7 +30,7 @@ const FAILED_RENEWALS: usize = 28;
 const RATE: u32 = 20;
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    cluster.state()?;
+    cluster.directory()?;
     installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
     let kubectl = create_namespace(cluster, NAME, &[])?;
     let duration = format!("certmint.dev/duration={DURATION}");

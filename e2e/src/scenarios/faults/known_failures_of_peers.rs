@@ -6,7 +6,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
-use certmint_local_cluster::cluster::audit::{Mark, Request};
+use certmint_local_cluster::cluster::audit::{AuditedRequest, Mark};
 use certmint_local_cluster::command;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::kubectl::Kubectl;
@@ -75,7 +75,7 @@ fn assert_request_count(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> 
     bulk_workloads::create(kubectl, "cost", WORKLOADS)?;
     history.wait_for_count(WORKLOADS)?;
     let requests = wait::until("an Event for each certificate", DEFAULT_TIMEOUT, || {
-        let mut requests = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
+        let mut requests = mark.since(cluster)?.collect::<Result<Vec<AuditedRequest>>>()?;
         requests.retain(|request| request.is_in(NAME));
         let events = requests.iter().filter(|request| request.concerns("events")).count();
         Ok(if events >= WORKLOADS {

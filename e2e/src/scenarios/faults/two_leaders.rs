@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use certmint_local_cluster::cluster::Cluster;
-use certmint_local_cluster::cluster::audit::{Mark, Request};
+use certmint_local_cluster::cluster::audit::{AuditedRequest, Mark};
 use certmint_local_cluster::cluster::process::Signal;
 use certmint_local_cluster::command;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
@@ -85,12 +85,12 @@ fn continue_former_leader(cluster: &Cluster, old: &Value) -> Result<()> {
     let mark = Mark::now(cluster)?;
     cluster.signal(old, CONTAINER, Signal::Continue)?;
     wait::until("the former leader to request the Lease again", DEFAULT_TIMEOUT, || {
-        let requests = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
+        let requests = mark.since(cluster)?.collect::<Result<Vec<AuditedRequest>>>()?;
         let of_lease = requests.iter().filter(|request| request.is_from(old) && request.concerns("leases"));
         let count = of_lease.count();
         Ok(if count >= LEASE_REQUESTS { Check::Passed(()) } else { Check::NotYet(format!("{count} times")) })
     })?;
-    let requests = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
+    let requests = mark.since(cluster)?.collect::<Result<Vec<AuditedRequest>>>()?;
     // Events are allowed: they report earlier work and decide nothing.
     let late = requests
         .iter()

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::cgroups;
-use certmint_local_cluster::cluster::state::State;
+use certmint_local_cluster::cluster::directory::ClusterDirectory;
 
 /// Directories in which container runtimes, the kubelet or this program could leave files. Directories that other
 /// programs use too, such as /tmp and /run, cannot be compared.
@@ -26,19 +26,19 @@ const DIRECTORIES: [&str; 12] = [
 ];
 
 /// Returns everything that clusters could have left on the machine, as far as it is visible outside their namespaces.
-pub(super) fn machine(clusters: &[State]) -> Result<BTreeSet<String>> {
+pub(super) fn machine(clusters: &[ClusterDirectory]) -> Result<BTreeSet<String>> {
     let mut seen: BTreeSet<String> =
         names("/sys/class/net").map(|name| format!("interface {name}")).collect();
     for directory in DIRECTORIES.iter().filter(|directory| Path::new(directory).exists()) {
         seen.insert(format!("file {directory}"));
         seen.extend(names(directory).map(|name| format!("file {directory}/{name}")));
     }
-    for state in clusters {
+    for directory in clusters {
         seen.extend(
-            cgroups::below(&state.cgroup())?.iter().map(|group| format!("cgroup {}", group.display())),
+            cgroups::below(&directory.cgroup())?.iter().map(|group| format!("cgroup {}", group.display())),
         );
-        if state.directory().exists() {
-            seen.insert(format!("file {}", state.directory().display()));
+        if directory.root().exists() {
+            seen.insert(format!("file {}", directory.root().display()));
         }
     }
     Ok(seen)
@@ -70,7 +70,7 @@ pub(super) struct ClusterTraces {
 }
 
 /// Returns the traces of running `clusters`.
-pub(super) fn traces(clusters: &[State]) -> Result<ClusterTraces> {
+pub(super) fn traces(clusters: &[ClusterDirectory]) -> Result<ClusterTraces> {
     let mut traces = ClusterTraces::default();
     for cluster in clusters {
         traces.processes.extend(processes(cluster)?);
@@ -92,7 +92,7 @@ impl ClusterTraces {
 }
 
 /// Returns the supervisor of `cluster` and all its descendants, including those in pods.
-fn processes(cluster: &State) -> Result<BTreeSet<RunningProcess>> {
+fn processes(cluster: &ClusterDirectory) -> Result<BTreeSet<RunningProcess>> {
     let all: Vec<(u32, RunningProcess)> = pids().filter_map(read_process).collect();
     let namespaces = cluster.namespaces_of()?;
     let supervisor = all.iter().find(|(_, process)| process.pid == namespaces).map(|(parent, _)| *parent);

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use certmint_local_cluster::cache::Cache;
-use certmint_local_cluster::cluster::state::State;
-use certmint_local_cluster::cluster::{Cluster, Options};
+use certmint_local_cluster::cluster::directory::ClusterDirectory;
+use certmint_local_cluster::cluster::{Cluster, ClusterOptions};
 use certmint_local_cluster::images;
 use certmint_local_cluster::progress::step;
 use certmint_local_cluster::wait::{self, Check};
@@ -33,8 +33,8 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
     let cache = shared.cache();
     // The names contain the process number, because another run on this machine may use the same cache.
     let names = ["left", "right"].map(|side| format!("{side}-{}", std::process::id()));
-    let states = names.each_ref().map(|name| State::of(cache, name));
-    let before = leftovers::machine(&states)?;
+    let directories = names.each_ref().map(|name| ClusterDirectory::of(cache, name));
+    let before = leftovers::machine(&directories)?;
 
     let clusters = step("two clusters start side by side", || {
         names.iter().map(|name| Cluster::start(cache, &options(name))).collect::<Result<Vec<_>>>()
@@ -43,15 +43,15 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
         clusters.iter().zip(&names).try_for_each(|(cluster, name)| start_pod_and_wait(cluster, name))?;
         clusters.iter().zip(&names).try_for_each(|(cluster, name)| assert_sees_only(cluster, name))
     })?;
-    let traces = leftovers::traces(&states)?;
+    let traces = leftovers::traces(&directories)?;
     step("both clusters are stopped", || clusters.into_iter().try_for_each(Cluster::stop))?;
-    step(&removal_title(&traces), || wait_for_removal(&states, &before, &traces))?;
+    step(&removal_title(&traces), || wait_for_removal(&directories, &before, &traces))?;
 
     let [name, _] = names;
-    let states = [State::of(cache, &name)];
+    let directories = [ClusterDirectory::of(cache, &name)];
     let mut runner = Command::new(std::env::current_exe()?)
         .arg(RUNNER)
-        .arg(State::of(cache, &name).directory())
+        .arg(ClusterDirectory::of(cache, &name).root())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -62,11 +62,11 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
             has_running_pod(&cluster, &name)
         })
     });
-    let traces = started.and_then(|()| leftovers::traces(&states));
+    let traces = started.and_then(|()| leftovers::traces(&directories));
     // The runner is killed in any case.
     step("that runner is killed", || Ok(runner.kill().and_then(|()| runner.wait().map(drop))?))?;
     let traces = traces?;
-    step(&removal_title(&traces), || wait_for_removal(&states, &before, &traces))
+    step(&removal_title(&traces), || wait_for_removal(&directories, &before, &traces))
 }
 
 /// Starts the cluster of `directory` and a pod on it, then waits to be killed. The cluster ends with this process.
@@ -81,7 +81,7 @@ pub fn runner(directory: &Path) -> Result<()> {
         std::process::exit(1);
     });
     let cache = Cache::open()?;
-    let name = State::at(directory).name();
+    let name = ClusterDirectory::at(directory).name();
     let cluster = Cluster::start(&cache, &options(&name))?;
     start_pod_and_wait(&cluster, &name)?;
     loop {
@@ -89,8 +89,8 @@ pub fn runner(directory: &Path) -> Result<()> {
     }
 }
 
-fn options(name: &str) -> Options {
-    Options { name: name.to_owned(), control_plane_only: false }
+fn options(name: &str) -> ClusterOptions {
+    ClusterOptions { name: name.to_owned(), control_plane_only: false }
 }
 
 fn start_pod_and_wait(cluster: &Cluster, name: &str) -> Result<()> {
@@ -120,9 +120,14 @@ fn removal_title(traces: &ClusterTraces) -> String {
     format!("{processes} processes, {mounts} mounts, and all interfaces, cgroups and files are gone")
 }
 
-fn wait_for_removal(states: &[State], before: &BTreeSet<String>, traces: &ClusterTraces) -> Result<()> {
+fn wait_for_removal(
+    directories: &[ClusterDirectory],
+    before: &BTreeSet<String>,
+    traces: &ClusterTraces,
+) -> Result<()> {
     wait::until("everything of the clusters to be gone", REMOVAL_TIMEOUT, || {
-        let mut left: BTreeSet<String> = leftovers::machine(states)?.difference(before).cloned().collect();
+        let mut left: BTreeSet<String> =
+            leftovers::machine(directories)?.difference(before).cloned().collect();
         left.extend(traces.remaining());
         Ok(if left.is_empty() {
             Check::Passed(())

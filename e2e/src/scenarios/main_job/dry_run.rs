@@ -5,7 +5,7 @@
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
-use certmint_local_cluster::cluster::audit::{Mark, Request};
+use certmint_local_cluster::cluster::audit::{AuditedRequest, Mark};
 use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
@@ -53,7 +53,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         assert_nothing_left(&kubectl, &before)
     })?;
     step("the controller has sent only the requests for that Secret", || {
-        let requests = mark.since(cluster)?.collect::<Result<Vec<Request>>>()?;
+        let requests = mark.since(cluster)?.collect::<Result<Vec<AuditedRequest>>>()?;
         let in_namespace = requests.iter().filter(|request| request.is_in(NAME)).map(ToString::to_string);
         let others: Vec<String> = in_namespace.filter(|request| !is_expected(request)).collect();
         ensure!(others.is_empty(), "the controller has sent further requests: {}", others.join("; "));

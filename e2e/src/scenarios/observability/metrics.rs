@@ -30,7 +30,7 @@ const MISSED_NAMESPACE: &str = "kube-system";
 const MISSED_POD: &str = "metrics-missed";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    cluster.state()?;
+    cluster.directory()?;
     installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
     let kubectl = create_namespace(cluster, NAME, &[])?;
     let system = cluster.kubectl().namespace(SYSTEM_NAMESPACE);

@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
-use certmint_local_cluster::cluster::state::INSIDE;
+use certmint_local_cluster::cluster::directory::INSIDE;
 use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{command, prometheus};
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ impl<'a> PrometheusServer<'a> {
     /// Starts the server with these `scrape_configs` and files of rules, and waits until it answers. It scrapes and
     /// evaluates every second, instead of every minute as is usual.
     pub(super) fn start(cluster: &'a Cluster, scrape_configs: &Value, rules: &[Value]) -> Result<Self> {
-        let directory = cluster.state()?.path(DIRECTORY);
+        let directory = cluster.directory()?.path(DIRECTORY);
         fs::create_dir_all(&directory).context("cannot create a directory for Prometheus")?;
         let mut names = Vec::new();
         for (index, file) in rules.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
-use certmint_local_cluster::cluster::state::INSIDE;
+use certmint_local_cluster::cluster::directory::INSIDE;
 use serde_json::Value;
 
 /// Returns the path of the volume on the node.
@@ -14,8 +14,8 @@ pub(super) fn path(pod: &Value) -> Result<String> {
 /// Unmounts the tmpfs, as a restart of the node does. The files are lost.
 pub(super) fn unmount(cluster: &Cluster, pod: &Value) -> Result<()> {
     let path = path(pod)?;
-    cluster.on_node(r#"test -e "$1/tls.key"; umount "$1""#, &path)?;
-    let left = cluster.on_node(r#"ls -A "$1""#, &path)?;
+    cluster.run_on_node(r#"test -e "$1/tls.key"; umount "$1""#, &path)?;
+    let left = cluster.run_on_node(r#"ls -A "$1""#, &path)?;
     ensure!(left.is_empty(), "{path} still has the files {left}");
     Ok(())
 }

@@ -36,7 +36,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         assert_one_version(cluster, &pod)
     })?;
     step("with free space, the new certificate is published", || {
-        cluster.on_node(r#"rm "$1""#, &filler)?;
+        cluster.run_on_node(r#"rm "$1""#, &filler)?;
         wait::until("a new certificate", DEFAULT_TIMEOUT, || {
             let now = files_hash(&kubectl)?;
             Ok(if now == before {
@@ -52,7 +52,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
 /// Writes to a file until the volume is full, in smaller and smaller pieces.
 fn fill(cluster: &Cluster, filler: &str) -> Result<()> {
     let script = r#"for size in 65536 4096 512 1; do dd if=/dev/zero bs=$size >>"$1" 2>/dev/null || true; done; ! echo more >>"$1" 2>/dev/null"#;
-    cluster.on_node(script, filler).map(drop)
+    cluster.run_on_node(script, filler).map(drop)
 }
 
 /// Returns a hash of key, chain and roots as the app reads them.
@@ -77,7 +77,7 @@ fn wait_for_error(kubectl: &Kubectl<'_>) -> Result<()> {
 /// Asserts that the volume has only one directory with files. `..data` links to it.
 fn assert_one_version(cluster: &Cluster, pod: &Value) -> Result<()> {
     let script = r#"cd "$1"; find . -mindepth 1 -maxdepth 1 -type d"#;
-    let versions = cluster.on_node(script, &certificate_volume::path(pod)?)?;
+    let versions = cluster.run_on_node(script, &certificate_volume::path(pod)?)?;
     ensure!(versions.lines().count() == 1, "the volume has the directories {versions}");
     Ok(())
 }

@@ -62,7 +62,7 @@ fn wait_through_restarts(cluster: &Cluster, kubectl: &Kubectl<'_>, image: &str) 
 
 fn wait_for_stopped_service(cluster: &Cluster, service: &str) -> Result<()> {
     wait::until(&format!("{service} to end"), DEFAULT_TIMEOUT, || {
-        Ok(match cluster.on_node(r#"! pidof "$1""#, service) {
+        Ok(match cluster.run_on_node(r#"! pidof "$1""#, service) {
             Ok(_) => Check::Passed(()),
             Err(error) => Check::NotYet(format!("{error:#}")),
         })

@@ -21,7 +21,7 @@ pub const AUDIT_LOG: &str = "audit.jsonl";
 
 /// Description of a cluster, written once before it starts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Spec {
+pub struct ClusterSpec {
     /// Name of the cluster, a DNS label.
     pub name: String,
     /// Whether the cluster has no kubelet and no container runtime, only API server, controllers and scheduler.
@@ -38,21 +38,21 @@ pub struct Spec {
 
 /// Directory of a cluster.
 #[derive(Debug, Clone)]
-pub struct State {
-    directory: PathBuf,
+pub struct ClusterDirectory {
+    root: PathBuf,
 }
 
-impl State {
+impl ClusterDirectory {
     /// Returns the directory of cluster `name`, which need not exist.
     #[must_use]
     pub fn of(cache: &Cache, name: &str) -> Self {
-        Self { directory: cache.path("clusters").join(name) }
+        Self { root: cache.path("clusters").join(name) }
     }
 
     /// Returns the cluster directory at `path`.
     #[must_use]
     pub fn at(path: &Path) -> Self {
-        Self { directory: path.to_path_buf() }
+        Self { root: path.to_path_buf() }
     }
 
     /// Returns every cluster that has a directory, whether it runs or not.
@@ -64,30 +64,30 @@ impl State {
         if !clusters.exists() {
             return Ok(Vec::new());
         }
-        let mut states = fs::read_dir(&clusters)
+        let mut directories = fs::read_dir(&clusters)
             .with_context(|| format!("cannot read {}", clusters.display()))?
-            .map(|entry| Ok(Self { directory: entry?.path() }))
+            .map(|entry| Ok(Self { root: entry?.path() }))
             .collect::<Result<Vec<_>>>()?;
-        states.sort_by(|one, other| one.directory.cmp(&other.directory));
-        Ok(states)
+        directories.sort_by(|one, other| one.root.cmp(&other.root));
+        Ok(directories)
     }
 
     /// Returns the path of the directory.
     #[must_use]
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Returns a path in the directory.
     #[must_use]
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
-        self.directory.join(relative)
+        self.root.join(relative)
     }
 
     /// Returns the name of the cluster.
     #[must_use]
     pub fn name(&self) -> String {
-        self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.root.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Returns the cgroup of the kubelet's pods, which has the same name in every hierarchy.
@@ -98,13 +98,13 @@ impl State {
 
     /// Returns whether the supervisor runs.
     #[must_use]
-    pub fn supervised(&self) -> bool {
+    pub fn is_supervised(&self) -> bool {
         locked(&self.path("supervisor.log"))
     }
 
     /// Returns whether a process runs in the cluster's namespaces.
     #[must_use]
-    pub fn inhabited(&self) -> bool {
+    pub fn has_processes(&self) -> bool {
         locked(&self.path("init.log"))
     }
 
@@ -112,7 +112,7 @@ impl State {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn spec(&self) -> Result<Spec> {
+    pub fn spec(&self) -> Result<ClusterSpec> {
         let path = self.path("spec.json");
         let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_slice(&text)
@@ -123,7 +123,7 @@ impl State {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_spec(&self, spec: &Spec) -> Result<()> {
+    pub fn write_spec(&self, spec: &ClusterSpec) -> Result<()> {
         let text = serde_json::to_vec_pretty(spec)?;
         fs::write(self.path("spec.json"), text).context("cannot write the description of the cluster")
     }
@@ -133,7 +133,7 @@ impl State {
     /// # Errors
     /// When the cluster does not run.
     pub fn namespaces_of(&self) -> Result<u32> {
-        if !self.supervised() {
+        if !self.is_supervised() {
             bail!("cluster {} does not run: start it with `cargo xtask cluster up --name {0}`", self.name());
         }
         let path = self.path("pid");
@@ -164,12 +164,12 @@ mod tests {
     fn a_lock_ends_with_its_file() {
         let directory = std::env::temp_dir().join(format!("certmint-state-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
-        let state = State::at(&directory);
-        assert!(!state.supervised());
-        let log = locked_log(&state.path("supervisor.log")).unwrap();
-        assert!(state.supervised());
+        let directory = ClusterDirectory::at(&directory);
+        assert!(!directory.is_supervised());
+        let log = locked_log(&directory.path("supervisor.log")).unwrap();
+        assert!(directory.is_supervised());
         drop(log);
-        assert!(!state.supervised());
-        fs::remove_dir_all(&directory).unwrap();
+        assert!(!directory.is_supervised());
+        fs::remove_dir_all(directory.root()).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::repository;
 
 /// A file with one generated section.
-pub(crate) struct Document {
+pub(crate) struct GeneratedSection {
     /// Path of the file, from the repository's root.
     pub(crate) path: &'static str,
     /// Heading of the section, on the second level. The section ends at the next heading of that level, or with
@@ -16,7 +16,7 @@ pub(crate) struct Document {
     pub(crate) text: String,
 }
 
-impl Document {
+impl GeneratedSection {
     /// Rewrites the section in the file.
     pub(crate) fn write(&self) -> Result<()> {
         let path = repository::root().join(self.path);
@@ -25,7 +25,7 @@ impl Document {
     }
 
     /// Checks that the section has the generated content. The error contains the first different line.
-    pub(crate) fn up_to_date(&self) -> Result<()> {
+    pub(crate) fn expect_up_to_date(&self) -> Result<()> {
         let found = self.found()?;
         let fresh = self.fresh(&found)?;
         let differs = fresh.lines().zip(found.lines()).find(|(fresh, found)| fresh != found);
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn fresh(found: &str) -> Result<String> {
-        Document { path: "page.md", heading: "Generated", text: "new\n".to_owned() }.fresh(found)
+        GeneratedSection { path: "page.md", heading: "Generated", text: "new\n".to_owned() }.fresh(found)
     }
 
     #[test]
