@@ -50,7 +50,7 @@ const GENERAL_VALUES: &[(&str, &str)] = &[
     ("webhook.objectSelector", r#"{"matchLabels":{"tier":"prod"}}"#),
     ("webhook.matchConditions", r#"[{"name":"more","expression":"true"}]"#),
     ("fetch.image.registry", r#""registry.example""#),
-    ("fetch.image.repository", r#""fetcher""#),
+    ("fetch.image.repository", r#""certmint-fetch-fork""#),
     ("fetch.image.tag", r#""1.2.3""#),
     ("fetch.image.digest", r#""sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef""#),
     ("fetch.image.pullPolicy", r#""Always""#),
