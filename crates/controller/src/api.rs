@@ -191,8 +191,8 @@ impl From<Status> for ApiErrorKind {
     }
 }
 
-/// Returns whether a webhook or a ValidatingAdmissionPolicy denied the request. They choose the status code themselves, so
-/// only the message shows it.
+/// Returns whether a webhook or a ValidatingAdmissionPolicy denied the request. They choose the status code themselves,
+/// so only the message shows it.
 fn is_from_admission(message: &str) -> bool {
     let webhook = message.starts_with("admission webhook ") && message.contains(" denied the request");
     webhook || message.contains(": ValidatingAdmissionPolicy ")
@@ -234,10 +234,11 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::testing::UnavailableApiServer;
     use k8s_openapi::api::core::v1::Secret;
     use kube::Api;
+
+    use super::*;
+    use crate::testing::UnavailableApiServer;
 
     #[tokio::test]
     async fn a_busy_api_server_gets_each_request_once() {

@@ -1,7 +1,8 @@
 //! Events on workloads and other objects, which `kubectl describe` shows.
 //!
-//! They are written one by one by a task of their own. So a slow API server does not delay certificates, and Events about
-//! many certificates follow later. If too many Events wait, new ones are dropped, because the log contains them too.
+//! They are written one by one by a task of their own. So a slow API server does not delay certificates, and Events
+//! about many certificates follow later. If too many Events wait, new ones are dropped, because the log contains them
+//! too.
 
 mod involved_object;
 
@@ -53,13 +54,13 @@ pub(crate) struct PendingEvent {
     reporter: Arc<str>,
 }
 
-/// Maximum number of Events that wait: one for each certificate of a large cluster. With the longest notes they take some
-/// 20 MiB.
+/// Maximum number of Events that wait: one for each certificate of a large cluster. With the longest notes they take
+/// some 20 MiB.
 const MAX_PENDING: usize = 10_000;
 /// Time after which an unchanged warning is repeated. The API server keeps Events for one hour by default.
 const REPEAT_AFTER: Duration = Duration::from_secs(3600);
-/// Maximum number of objects whose last warning is remembered. At the limit all are forgotten. Without a limit, a user who
-/// creates many workloads that are refused could exhaust the memory.
+/// Maximum number of objects whose last warning is remembered. At the limit all are forgotten. Without a limit, a user
+/// who creates many workloads that are refused could exhaust the memory.
 const MAX_RECENT: usize = 10_000;
 /// Waits between attempts while the API server is busy. After the last one, the Event is dropped.
 const BUSY_WAITS: [Duration; 4] =
@@ -86,8 +87,8 @@ impl Events {
         self.push(object, "Normal", reason, "Issue", note);
     }
 
-    /// Adds a warning, unless the same warning was the last one on the object within [`REPEAT_AFTER`]. Returns whether it
-    /// was added.
+    /// Adds a warning, unless the same warning was the last one on the object within [`REPEAT_AFTER`]. Returns whether
+    /// it was added.
     pub(crate) fn warn(&self, object: &InvolvedObject, code: ErrorCode, note: &str) -> bool {
         let mut hasher = DefaultHasher::new();
         (code, note).hash(&mut hasher);

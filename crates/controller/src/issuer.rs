@@ -1,7 +1,8 @@
 //! Issues every certificate that the controller signs: those of workloads, and the serving certificates of Certmint
 //! itself. It also signs the CA's own certificates for the CA's keeper.
 //!
-//! This module is the only one that combines the CA, the clock and random numbers. The pure crates take them as arguments.
+//! This module is the only one that combines the CA, the clock and random numbers. The pure crates take them as
+//! arguments.
 
 mod authority;
 

@@ -1,9 +1,9 @@
 //! Leader election: the replica that holds the Lease writes, and it stops before another replica may begin.
 //!
-//! Invariant: a replica is the leader until [`RENEW_WITHIN`] after it *sent* its last successful renewal. Another replica
-//! takes over no earlier than [`LEASE_SECONDS`] after it *saw* that renewal. The first period is shorter than the second,
-//! and no clocks of two machines are compared, so two replicas are never leaders at the same time. The leader's writes go
-//! through [`fenced`], which checks the term again right before a request is sent.
+//! Invariant: a replica is the leader until [`RENEW_WITHIN`] after it *sent* its last successful renewal. Another
+//! replica takes over no earlier than [`LEASE_SECONDS`] after it *saw* that renewal. The first period is shorter than
+//! the second, and no clocks of two machines are compared, so two replicas are never leaders at the same time. The
+//! leader's writes go through [`fenced`], which checks the term again right before a request is sent.
 
 mod fence;
 mod lease;
@@ -40,8 +40,8 @@ pub(crate) struct Campaign {
     /// The clock. A replica whose clock differs from the API server's must not sign, so it leaves the Lease to another
     /// replica.
     pub(crate) clock: Clock,
-    /// This replica's term. Each renewal extends it. After its end this replica is not the leader, even if `None` was not
-    /// sent yet.
+    /// This replica's term. Each renewal extends it. After its end this replica is not the leader, even if `None` was
+    /// not sent yet.
     pub(crate) terms: watch::Sender<Term>,
 }
 
@@ -75,8 +75,8 @@ async fn stand_down(lease: &mut Lease, terms: &watch::Sender<Term>) {
     }
 }
 
-/// Runs work while this replica is the leader, and again when it becomes the leader again. Returns on shutdown, or when the
-/// work ends on its own.
+/// Runs work while this replica is the leader, and again when it becomes the leader again. Returns on shutdown, or when
+/// the work ends on its own.
 ///
 /// Work in progress is dropped at the end of a term.
 pub(crate) async fn while_leading<F: Future<Output = ()>>(
@@ -89,8 +89,8 @@ pub(crate) async fn while_leading<F: Future<Output = ()>>(
             () = shutdown.cancelled() => return,
             begun = terms.wait_for(is_current) => if begun.is_err() { return },
         }
-        // `biased` checks the end of the term first. So a process that was paused, and wakes up after the term, does not
-        // start another step of its work.
+        // `biased` checks the end of the term first. So a process that was paused, and wakes up after the term, does
+        // not start another step of its work.
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,

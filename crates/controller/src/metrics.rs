@@ -1,5 +1,5 @@
-//! Metrics of the controller, served at `/metrics`. Their labels have a limited number of values: kinds, reasons and codes,
-//! never names of objects.
+//! Metrics of the controller, served at `/metrics`. Their labels have a limited number of values: kinds, reasons and
+//! codes, never names of objects.
 
 mod api_requests;
 mod labels;

@@ -1,5 +1,5 @@
-//! Serving certificates of Certmint itself: the issuance API's, which is kept in memory, and the webhook's, which is written
-//! to a Secret.
+//! Serving certificates of Certmint itself: the issuance API's, which is kept in memory, and the webhook's, which is
+//! written to a Secret.
 
 mod issuance_api;
 mod webhook;

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiError};
 
-/// Puts each valid policy of the file in force, until shutdown. `report` is called with the result of each read: `Ok`, or
-/// a message that the file is invalid.
+/// Puts each valid policy of the file in force, until shutdown. `report` is called with the result of each read: `Ok`,
+/// or a message that the file is invalid.
 pub(crate) async fn follow(
     file: PolicyFile,
     policy: watch::Sender<Arc<Policy>>,
@@ -98,9 +98,12 @@ impl LastValidPolicy {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::cell::RefCell;
+    use std::fs;
+
     use certmint_server::files;
-    use std::{cell::RefCell, fs};
+
+    use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn an_invalid_policy_is_reported_and_not_put_in_force() {

@@ -38,10 +38,11 @@ pub(crate) use workers::run_workers;
 
 /// Maximum time until a workload is planned again. Timers drift while a machine is suspended.
 const MAX_REST: Duration = Duration::from_secs(3600);
-/// Time after which to plan again when no watch reports the change: a conflicting Secret was removed, or a namespace that
-/// was being deleted exists again.
+/// Time after which to plan again when no watch reports the change: a conflicting Secret was removed, or a namespace
+/// that was being deleted exists again.
 const CONFLICT_RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Time after which to plan again while this machine's clock differs from the API server's. By then, another replica leads.
+/// Time after which to plan again while this machine's clock differs from the API server's. By then, another replica
+/// leads.
 const CLOCK_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Maximum number of rounds. If each plan is outdated before it is executed, the attempt counts as failed.
 const MAX_ROUNDS: usize = 5;
@@ -191,8 +192,9 @@ impl Reconciler {
             (Plan::Issue(order) | Plan::Reissue(order), Some(until)) => {
                 return Ok(RoundResult::Done(self.defer_write(workload, &order.secret_name, until)));
             }
-            // The Secret is as it should be. Earlier warnings are forgotten, so that they are reported when they come back.
-            // While writes are limited they are kept: the Secret changes so often that they would come back at once.
+            // The Secret is as it should be. Earlier warnings are forgotten, so that they are reported when they come
+            // back. While writes are limited they are kept: the Secret changes so often that they would come back at
+            // once.
             (Plan::Keep { .. }, None) => {
                 match &names_left_out {
                     Some(warning) => self.report_names_left_out(workload, warning),

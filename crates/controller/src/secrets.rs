@@ -1,5 +1,5 @@
-//! Secrets with their content. They are read one at a time, when they are needed, and without a decoder that logs content
-//! it cannot read.
+//! Secrets with their content. They are read one at a time, when they are needed, and without a decoder that logs
+//! content it cannot read.
 
 pub(crate) mod content;
 
@@ -67,8 +67,8 @@ struct Written {
     metadata: ObjectMeta,
 }
 
-/// `Accept` header of a write. The caller knows the content, so the response need not contain it: that saves work, and the
-/// key is sent once less.
+/// `Accept` header of a write. The caller knows the content, so the response need not contain it: that saves work, and
+/// the key is sent once less.
 const METADATA_ONLY: HeaderValue =
     HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 
@@ -133,10 +133,11 @@ impl Secrets {
         self.write("create", name, request).await
     }
 
-    /// Replaces the content of a Secret, if it still has the version `seen` ([`api::ApiErrorKind::Conflict`] otherwise).
+    /// Replaces the content of a Secret, if it still has the version `seen` ([`api::ApiErrorKind::Conflict`]
+    /// otherwise).
     ///
-    /// The call is a merge patch: it never creates a Secret, changes all keys in one step, and keeps the labels that other
-    /// programs set.
+    /// The call is a merge patch: it never creates a Secret, changes all keys in one step, and keeps the labels that
+    /// other programs set.
     pub(crate) async fn replace(
         &self,
         seen: &Version<'_>,
@@ -145,8 +146,8 @@ impl Secrets {
     ) -> Result<ObjectMeta, ApiError> {
         metadata.insert("uid".into(), seen.uid.into());
         metadata.insert("resourceVersion".into(), seen.resource_version.into());
-        // The type of a Secret cannot be changed. With the type in the patch, the API server rejects the patch for a Secret
-        // of another type.
+        // The type of a Secret cannot be changed. With the type in the patch, the API server rejects the patch for a
+        // Secret of another type.
         let patch = Patch::Merge(
             json!({ "metadata": metadata, "type": content.secret_type, "data": content.encoded() }),
         );

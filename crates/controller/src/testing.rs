@@ -153,7 +153,8 @@ fn whole(body: String) -> ResponseBody {
     Full::from(body).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// An API server on a local port that responds to every request with the same error. Tests of the complete client use it.
+/// An API server on a local port that responds to every request with the same error. Tests of the complete client use
+/// it.
 pub(crate) struct UnavailableApiServer {
     port: u16,
     requests: RequestLog,

@@ -95,8 +95,8 @@ pub enum RotationReason {
 
 /// Default lifetime of an issuing CA. It is longer if the policy's longest duration requires it.
 const ISSUING_LIFETIME: Lifetime = Lifetime::from_seconds(90 * 86_400);
-/// Minimum lifetime of an issuing CA, as a multiple of the longest certificate lifetime that the policy allows. The issuing
-/// CA is replaced after a third of its lifetime, so no certificate that it signs has to be shortened.
+/// Minimum lifetime of an issuing CA, as a multiple of the longest certificate lifetime that the policy allows. The
+/// issuing CA is replaced after a third of its lifetime, so no certificate that it signs has to be shortened.
 const MIN_LEAF_LIFETIMES: u32 = 3;
 
 /// Returns the lifetime of a new issuing CA.
@@ -132,8 +132,8 @@ fn plan_rotation(facts: &CaFacts, policy: &Policy, now: OffsetDateTime) -> CaPla
     if permitted != policy.permitted_dns().iter().collect() {
         return rotate(RotationReason::NamesChanged);
     }
-    // An issuing CA never ends later than its root. If the current one ends with the root, a new one would not end later,
-    // and rotations would only become more and more frequent.
+    // An issuing CA never ends later than its root. If the current one ends with the root, a new one would not end
+    // later, and rotations would only become more and more frequent.
     if facts.issuing_not_after >= facts.root_not_after {
         return CaPlan::Keep { until: facts.root_not_after };
     }

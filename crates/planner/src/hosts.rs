@@ -10,13 +10,13 @@ use crate::{MAX_NAMES, PodHost, Pods, Replicas, RunningPod, Service, ServiceKind
 
 /// Time for which a host that disappeared still counts.
 ///
-/// A Service that is deleted and recreated, or that moves from one workload to another and back, is away for seconds. If
-/// its name left the certificate at once, callers would reject the servers until the name is back in all pods. The leader
-/// of a database moves from pod to pod as well.
+/// A Service that is deleted and recreated, or that moves from one workload to another and back, is away for seconds.
+/// If its name left the certificate at once, callers would reject the servers until the name is back in all pods. The
+/// leader of a database moves from pod to pod as well.
 pub const GRACE_PERIOD: Duration = Duration::seconds(60);
 
-/// Maximum number of hosts of each kind that are kept: one more than a certificate can name, which is enough to warn that
-/// some are left out. Without a limit, a user who creates many Services could exhaust the memory.
+/// Maximum number of hosts of each kind that are kept: one more than a certificate can name, which is enough to warn
+/// that some are left out. Without a limit, a user who creates many Services could exhaust the memory.
 const MAX_HOSTS: usize = MAX_NAMES + 1;
 /// A certificate may have the names of this many times the desired replicas. So scaling down does not cause a new
 /// certificate.
@@ -33,8 +33,8 @@ const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// A workload's hosts, kept from one plan to the next. Each has its name below the namespace, like `payments` for a
 /// Service and `db-0.peers` for a replica.
 ///
-/// Hosts come only from observed objects, never from a Secret's annotations. A user who may write an annotation must not
-/// get a name by it.
+/// Hosts come only from observed objects, never from a Secret's annotations. A user who may write an annotation must
+/// not get a name by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts(Vec<Host>);
 
@@ -177,8 +177,8 @@ impl HostList {
     }
 }
 
-/// Returns the number of desired replicas plus one. So the next replica has its name in the certificate before its pod is
-/// created, even while no controller runs.
+/// Returns the number of desired replicas plus one. So the next replica has its name in the certificate before its pod
+/// is created, even while no controller runs.
 fn replicas_to_name(replicas: &Replicas) -> u32 {
     replicas.ordinals.end.saturating_sub(replicas.ordinals.start).saturating_add(1)
 }
@@ -220,8 +220,8 @@ fn selects_some(service: &Service, workload: &Workload, pods: &Pods<'_>) -> bool
 }
 
 impl Service {
-    /// Returns whether the selector matches one replica of the workload: each of its labels is in the pod template, or is
-    /// a label that the replica of one number will have.
+    /// Returns whether the selector matches one replica of the workload: each of its labels is in the pod template, or
+    /// is a label that the replica of one number will have.
     #[must_use]
     pub fn selects_replica_of(&self, workload: &Workload) -> bool {
         let Some(replicas) = &workload.replicas else { return false };
@@ -238,8 +238,8 @@ impl Service {
     }
 }
 
-/// Returns the labels that distinguish a workload's replicas, for as many replicas as a certificate can name. The replicas
-/// need not exist yet.
+/// Returns the labels that distinguish a workload's replicas, for as many replicas as a certificate can name. The
+/// replicas need not exist yet.
 #[must_use]
 pub fn replica_labels(workload: &Workload) -> Vec<(&'static str, Box<str>)> {
     let Some(replicas) = &workload.replicas else { return Vec::new() };

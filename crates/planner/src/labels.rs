@@ -35,8 +35,8 @@ impl Labels {
         Self { truncated: true, ..self }
     }
 
-    /// Returns whether the object has more labels than are kept. A truncated set of pod labels still matches selectors by
-    /// the labels that are kept. A truncated selector matches no pods, because its missing labels are unknown.
+    /// Returns whether the object has more labels than are kept. A truncated set of pod labels still matches selectors
+    /// by the labels that are kept. A truncated selector matches no pods, because its missing labels are unknown.
     #[must_use]
     pub fn is_truncated(&self) -> bool {
         self.truncated

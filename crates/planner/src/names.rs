@@ -1,5 +1,5 @@
-//! DNS names of hosts. A workload gets a name only from a Service that selects its pods, or from the policy, which grants
-//! names to a namespace.
+//! DNS names of hosts. A workload gets a name only from a Service that selects its pods, or from the policy, which
+//! grants names to a namespace.
 
 use std::collections::BTreeSet;
 

@@ -38,8 +38,8 @@ pub struct Workload {
 pub struct Replicas {
     /// `spec.serviceName` of a StatefulSet, or `subdomain` in the pod template of a Job.
     pub governing_service: Box<str>,
-    /// Numbers of the desired replicas. A StatefulSet starts at `spec.ordinals.start` and has `spec.replicas`; a Job has
-    /// `spec.completions`.
+    /// Numbers of the desired replicas. A StatefulSet starts at `spec.ordinals.start` and has `spec.replicas`; a Job
+    /// has `spec.completions`.
     pub ordinals: Range<u32>,
 }
 

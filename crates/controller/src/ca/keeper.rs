@@ -172,8 +172,8 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         Ok(authority)
     }
 
-    /// Warns that the replaced issuing CA could not be used. There is no warning when it expired, which takes only time,
-    /// or when it is empty, because an operator may provide a root without an issuing CA.
+    /// Warns that the replaced issuing CA could not be used. There is no warning when it expired, which takes only
+    /// time, or when it is empty, because an operator may provide a root without an issuing CA.
     fn warn_of_damage(&self, issuing: &CaPem, why: &CaError) {
         let is_empty = issuing.certificate.is_empty() && issuing.private_key.is_empty();
         if is_empty || matches!(why, CaError::Expired { .. }) {
@@ -254,7 +254,8 @@ fn root_end_warning(authority: &Authority) -> Option<String> {
     })
 }
 
-/// Turns the conflict of a write into [`CaFault::NotYet`]: another replica was first, and the next check reads its result.
+/// Turns the conflict of a write into [`CaFault::NotYet`]: another replica was first, and the next check reads its
+/// result.
 fn not_yet_on_conflict(written: Result<(), CaFault>) -> Result<(), CaFault> {
     match written {
         Err(CaFault::Api(error))

@@ -87,8 +87,8 @@ impl CaStore {
         Ok(())
     }
 
-    /// Replaces the CA that was read. If its issuing CA `was_usable`, it is kept as the previous one. Otherwise the previous
-    /// one is not changed.
+    /// Replaces the CA that was read. If its issuing CA `was_usable`, it is kept as the previous one. Otherwise the
+    /// previous one is not changed.
     pub(super) async fn replace(
         &self,
         stored: &StoredCa,

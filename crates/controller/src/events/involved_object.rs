@@ -61,7 +61,8 @@ impl InvolvedObject {
         Self::of_key(&WorkloadKey { namespace: namespace.clone(), workload }, uid)
     }
 
-    /// Returns the reference to a Secret. `kubectl events --for secret/NAME` shows its Events, `kubectl describe` does not.
+    /// Returns the reference to a Secret. `kubectl events --for secret/NAME` shows its Events, `kubectl describe` does
+    /// not.
     pub(crate) fn secret(namespace: &Namespace, name: &str, uid: &str) -> Self {
         Self {
             api_version: "v1",
@@ -72,8 +73,8 @@ impl InvolvedObject {
         }
     }
 
-    /// Adds the uid to the reference to a Deployment. Without the uid, `kubectl describe` does not show its Events. If the
-    /// Deployment cannot be read, the reference is returned unchanged.
+    /// Adds the uid to the reference to a Deployment. Without the uid, `kubectl describe` does not show its Events. If
+    /// the Deployment cannot be read, the reference is returned unchanged.
     pub(crate) async fn with_uid(self, client: &Client) -> Self {
         let deployments = Api::<Deployment>::namespaced(client.clone(), &self.namespace);
         let call = format!("get {self}");

@@ -1,5 +1,5 @@
-//! Simulated elections with two replicas and one Lease. The API server is slow, loses responses and loses the Lease. The two
-//! replicas must never be leaders at the same time.
+//! Simulated elections with two replicas and one Lease. The API server is slow, loses responses and loses the Lease.
+//! The two replicas must never be leaders at the same time.
 
 use std::sync::{Arc, Mutex};
 
@@ -58,8 +58,8 @@ async fn serve(replica: usize, mut server: MockApiServer, stored: SharedState, m
             call.fail(503, "ServiceUnavailable");
             continue;
         }
-        // A create has no version as its precondition. So the create of a client that has gone away is not executed. Other calls
-        // may be.
+        // A create has no version as its precondition. So the create of a client that has gone away is not executed.
+        // Other calls may be.
         if call.method == "POST" && !call.is_awaited() {
             continue;
         }

@@ -117,8 +117,8 @@ impl Lease {
         }
     }
 
-    /// Returns whether this replica may take the Lease: no other replica holds it, or the holder has not renewed it for the
-    /// duration that the Lease names.
+    /// Returns whether this replica may take the Lease: no other replica holds it, or the holder has not renewed it for
+    /// the duration that the Lease names.
     fn may_take(&self, seen: &SeenLease) -> bool {
         match holder(&seen.object) {
             None => true,
@@ -133,14 +133,14 @@ impl Lease {
 
     /// Returns whether this replica may create a Lease that does not exist.
     ///
-    /// A Lease that was deleted still belongs to its holder, who recreates it. This replica knows the holder only if it was
-    /// the holder itself, a short time ago. Otherwise it waits until the deleted Lease would have expired.
+    /// A Lease that was deleted still belongs to its holder, who recreates it. This replica knows the holder only if it
+    /// was the holder itself, a short time ago. Otherwise it waits until the deleted Lease would have expired.
     fn may_create(&mut self) -> bool {
         let Some(seen) = &mut self.seen else { return true };
         let was_holder = holder(&seen.object) == Some(&*self.params.identity);
         let recently = Duration::from_secs(LEASE_SECONDS.into()).saturating_sub(CALL_TIMEOUT);
-        // The deletion is a change like any other, so the wait starts when it is first seen. A version of `None` marks that
-        // the deletion was seen.
+        // The deletion is a change like any other, so the wait starts when it is first seen. A version of `None` marks
+        // that the deletion was seen.
         if seen.object.metadata.resource_version.is_some() {
             if was_holder && seen.since.elapsed() < recently {
                 return true;
@@ -151,8 +151,8 @@ impl Lease {
         seen.since.elapsed() > Duration::from_secs(LEASE_SECONDS.into())
     }
 
-    /// Restarts the wait for a deleted Lease after a read failed. In between, the Lease may have been recreated and deleted
-    /// again, and no resource version would show that.
+    /// Restarts the wait for a deleted Lease after a read failed. In between, the Lease may have been recreated and
+    /// deleted again, and no resource version would show that.
     fn restart_wait_for_missing_lease(&mut self) {
         if let Some(seen) = self.seen.as_mut().filter(|seen| seen.object.metadata.resource_version.is_none())
         {

@@ -95,7 +95,8 @@ impl WebhookCertificate {
         Ok(())
     }
 
-    /// Returns whether the certificate verifies for the webhook's names with the current roots, and is not due for renewal.
+    /// Returns whether the certificate verifies for the webhook's names with the current roots, and is not due for
+    /// renewal.
     fn is_current(&self, secret: &Secret, policy: &Policy, roots: &str) -> bool {
         let dns_names = self.service.dns_names(policy);
         let path = SpiffeId::path(&self.service.namespace, &self.service.service_account);
@@ -107,8 +108,8 @@ impl WebhookCertificate {
 
     /// Sets `caBundle` in each entry where it differs.
     ///
-    /// The call is a JSON patch for the version that was read. With server-side apply, the controller would own parts of the
-    /// chart's entries.
+    /// The call is a JSON patch for the version that was read. With server-side apply, the controller would own parts
+    /// of the chart's entries.
     async fn update_ca_bundle(&self, roots: &str) -> Result<(), ApiError> {
         let api = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
         let name = &self.names.configuration;

@@ -11,8 +11,8 @@ use crate::observe::{TrackedSecret, WatchedObject, WorkloadKey, WorkloadView};
 use crate::secrets::{Secret, Secrets, Version, content};
 
 impl Reconciler {
-    /// Returns the workload's Secrets whose content is to be inspected now. Without roots nothing can be verified, so there
-    /// are none.
+    /// Returns the workload's Secrets whose content is to be inspected now. Without roots nothing can be verified, so
+    /// there are none.
     pub(super) fn secrets_to_inspect<'a>(
         &self,
         view: &'a WorkloadView,
@@ -91,8 +91,8 @@ impl Reconciler {
         self.decider.cache.note_secret(secret.metadata, damage.map(Into::into));
     }
 
-    /// Compares the content of a Secret with the record in the annotations that were read with it. A watch that lags may
-    /// have delivered an earlier record.
+    /// Compares the content of a Secret with the record in the annotations that were read with it. A watch that lags
+    /// may have delivered an earlier record.
     fn find_damage(&self, secret: &Secret, workload: &Workload) -> Option<String> {
         let (roots, now) = (self.decider.ca.borrow().roots.clone()?, clock::now());
         let path = SpiffeId::path(&workload.namespace, &workload.service_account);
@@ -101,8 +101,8 @@ impl Reconciler {
             return None;
         }
         let record = facts.record.ok()?;
-        // If the record has another identity, or a validity period that does not include now, the planner finds that. It is
-        // not damage by another client.
+        // If the record has another identity, or a validity period that does not include now, the planner finds that.
+        // It is not damage by another client.
         let is_current = (record.not_before..=record.not_after).contains(&now);
         if !is_current || !record.spiffe_id.ends_with(&path) {
             return None;
@@ -111,8 +111,8 @@ impl Reconciler {
     }
 }
 
-/// Returns the Secrets that were created for this workload, so that their content can be compared with its record. Another
-/// workload's Secret, which may have the desired name, is inspected for that workload.
+/// Returns the Secrets that were created for this workload, so that their content can be compared with its record.
+/// Another workload's Secret, which may have the desired name, is inspected for that workload.
 pub(super) fn verifiable_secrets<'a>(
     view: &'a WorkloadView,
     workload: &Workload,

@@ -82,8 +82,8 @@ impl Reconciler {
         }
     }
 
-    /// Deletes Certmint's Secret if it can never become what it should be: a user made it immutable, or recreated it with
-    /// another type. Returns whether it was deleted or did not exist.
+    /// Deletes Certmint's Secret if it can never become what it should be: a user made it immutable, or recreated it
+    /// with another type. Returns whether it was deleted or did not exist.
     async fn delete_unchangeable(
         &self,
         workload: &Workload,

@@ -88,8 +88,8 @@ impl Reconciler {
         if let ReconcileError::Api(error) = error
             && matches!(error.kind(), ApiErrorKind::NamespaceTerminating)
         {
-            // The workload is usually deleted with its namespace, so there is nothing to report. But the response may be
-            // older than the workload, if the namespace was recreated. No watch reports that, so plan again.
+            // The workload is usually deleted with its namespace, so there is nothing to report. But the response may
+            // be older than the workload, if the namespace was recreated. No watch reports that, so plan again.
             return WorkOutcome::CheckAt(Instant::now() + CONFLICT_RETRY_AFTER);
         }
         self.metrics.count_failure();
@@ -97,7 +97,8 @@ impl Reconciler {
         if self.log_backoff.should_log(key, code, &error.to_string()) {
             tracing::warn!(workload = %key, %code, %error, "could not reconcile the workload; this is tried again");
         }
-        // Causes that pass within moments are not reported in Events. An API server that is away accepts no Event either.
+        // Causes that pass within moments are not reported in Events. An API server that is away accepts no Event
+        // either.
         let is_temporary =
             matches!(code, ErrorCode::Unavailable | ErrorCode::NotYetIssued | ErrorCode::ClockDiffers);
         if !is_temporary && let Some(workload) = self.decider.cache.workload(key) {

@@ -1,5 +1,5 @@
-//! Limits how often the Secret of one workload is written. Another controller that changes the Secret again and again, or a
-//! Service that is repeatedly created and deleted, must not cause signatures, writes and Events without end.
+//! Limits how often the Secret of one workload is written. Another controller that changes the Secret again and again,
+//! or a Service that is repeatedly created and deleted, must not cause signatures, writes and Events without end.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,8 +15,8 @@ pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 /// Number of writes that may follow each other without a wait, for instance while a user tries out annotations.
 pub(super) const BURST: u32 = 20;
 
-/// Recent writes, counted with the generic cell rate algorithm (ITU-T I.371). The map has the time for each workload at which
-/// its writes would have ended, if they had been one interval apart.
+/// Recent writes, counted with the generic cell rate algorithm (ITU-T I.371). The map has the time for each workload at
+/// which its writes would have ended, if they had been one interval apart.
 #[derive(Debug, Default)]
 pub(super) struct WriteLimit(Mutex<HashMap<WorkloadKey, Instant>>);
 

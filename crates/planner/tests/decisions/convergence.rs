@@ -23,7 +23,8 @@ fn any_annotations() -> impl Strategy<Value = Vec<(&'static str, &'static str)>>
         .prop_map(|(a, b, c, d, e)| [a, b, c, d, e].into_iter().flatten().collect())
 }
 
-/// Generates a Secret with this name: the workload's own, a predecessor's, another workload's, a foreign or a damaged one.
+/// Generates a Secret with this name: the workload's own, a predecessor's, another workload's, a foreign or a damaged
+/// one.
 fn any_secret(name: &'static str) -> impl Strategy<Value = Option<SecretFacts>> {
     let owners = prop::sample::select(vec![
         None,
