@@ -66,10 +66,10 @@ pub(crate) enum ApiErrorKind {
     #[error(transparent)]
     NotLeading(NotLeading),
     /// Status 429, 503 or 504: the API server is overloaded, or a proxy cannot reach it.
-    #[error("the API server is busy; this is tried again")]
+    #[error("the API server is busy; the controller retries")]
     Busy,
     /// There was no response, or it cannot be read.
-    #[error("the API server cannot be reached: {0}; this is tried again")]
+    #[error("the API server cannot be reached: {0}; the controller retries")]
     Unreachable(String),
 }
 

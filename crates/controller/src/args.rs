@@ -116,8 +116,8 @@ impl From<Args> for ControllerSettings {
             concurrency,
             watch_namespaces,
         } = args;
-        let server =
-            |service, service_account| OwnService { service, service_account, namespace: namespace.clone() };
+        let own_service =
+            |name, service_account| OwnService { name, service_account, namespace: namespace.clone() };
         Self {
             policy: PolicyFile { path: policy, last_valid: last_valid_policy },
             last_valid_policy: last_valid_policy_configmap,
@@ -132,8 +132,8 @@ impl From<Args> for ControllerSettings {
             },
             lease: LeaseParams { namespace: namespace.to_string(), name: lease, identity: identity.clone() },
             identity,
-            api: server(controller_service, service_account),
-            webhook: server(webhook_service, webhook_service_account),
+            api: own_service(controller_service, service_account),
+            webhook: own_service(webhook_service, webhook_service_account),
             webhook_names: WebhookNames { secret: webhook_secret, configuration: webhook_configuration },
             own_deployment: InvolvedObject {
                 api_version: "apps/v1",

@@ -1,4 +1,4 @@
-//! Collects the observed facts about a workload and asks the planner for a decision. The leader executes the decision;
+//! Collects the observed facts about a workload and calls the planner for a decision. The leader executes the decision;
 //! the other replicas use it to explain what is wrong.
 
 use std::sync::Arc;

@@ -44,13 +44,15 @@ pub(crate) struct NewCertificate {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IssuerError {
     /// There is no usable CA.
-    #[error("there is no CA to sign with at this moment; this is tried again")]
+    #[error("there is no CA to sign with at this moment; the controller retries")]
     NoCa,
     /// The clock differs from the API server's.
     #[error(transparent)]
     Clock(#[from] ClockDiffers),
     /// The issuing CA does not permit the names of the policy in force yet. The CA's keeper replaces it.
-    #[error("the issuing CA does not permit the names of the changed policy yet: {0}; this is tried again")]
+    #[error(
+        "the issuing CA does not permit the names of the changed policy yet: {0}; the controller retries"
+    )]
     CaIsBehind(#[source] IssueError),
     /// Signing failed.
     #[error(transparent)]

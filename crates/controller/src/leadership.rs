@@ -135,7 +135,7 @@ fn term_after(attempt: Result<LeaseRole, ApiError>, sent: Instant, before: Term)
         Ok(LeaseRole::Holder) => Some(sent + RENEW_WITHIN),
         Ok(LeaseRole::Follower) => None,
         Err(error) => {
-            tracing::warn!(code = %error.code(), %error, "could not renew the Lease; this is tried again");
+            tracing::warn!(code = %error.code(), %error, "could not renew the Lease; the controller retries");
             before.filter(|until| *until > Instant::now())
         }
     }

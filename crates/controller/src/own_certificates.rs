@@ -19,7 +19,7 @@ use crate::issuer::{Issuer, IssuerError};
 #[derive(Clone, Debug)]
 pub(crate) struct OwnService {
     /// Name of the Service.
-    pub(crate) service: String,
+    pub(crate) name: String,
     /// Service account of its pods.
     pub(crate) service_account: String,
     /// Namespace of both.
@@ -64,7 +64,7 @@ impl OwnCertificateError {
 impl OwnService {
     /// Returns the DNS names under which clients reach the Service.
     fn dns_names(&self, policy: &Policy) -> Vec<DnsName> {
-        let short = format!("{}.{}.svc", self.service, self.namespace);
+        let short = format!("{}.{}.svc", self.name, self.namespace);
         let long = format!("{short}.{}", policy.cluster_domain);
         [short, long].iter().filter_map(|name| name.parse().ok()).collect()
     }

@@ -73,7 +73,7 @@ impl LastValidPolicy {
         loop {
             let wanted = policy.borrow_and_update().clone();
             if let Err(error) = self.update(&wanted).await {
-                tracing::warn!(code = %error.code(), %error, "could not write the last valid policy to its ConfigMap; this is tried again");
+                tracing::warn!(code = %error.code(), %error, "could not write the last valid policy to its ConfigMap; the controller retries");
             }
             tokio::select! {
                 () = tokio::time::sleep(CHECK_INTERVAL) => {}

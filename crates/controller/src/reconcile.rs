@@ -65,7 +65,10 @@ pub(crate) struct Reconciler {
 }
 
 /// Result of one round of planning and execution.
-#[expect(clippy::large_enum_variant, reason = "a round makes one of these and hands it on at once")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a round returns one value, which the caller takes apart at once"
+)]
 enum RoundResult {
     /// Nothing more to do for now.
     Done(WorkOutcome),
@@ -95,7 +98,7 @@ pub(crate) enum ReconcileError {
     #[error(transparent)]
     Issuer(#[from] IssuerError),
     /// Each plan was outdated before it was executed.
-    #[error("the Secret changes faster than it can be written; this is tried again")]
+    #[error("the Secret changes faster than it can be written; the controller retries")]
     Overtaken,
 }
 

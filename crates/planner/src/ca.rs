@@ -147,7 +147,7 @@ fn plan_rotation(facts: &CaFacts, policy: &Policy, now: OffsetDateTime) -> CaPla
 
 fn missing_secret(trace: &str) -> String {
     format!(
-        "the CA's Secret is gone, but there was one: {trace} is still there; restore the Secret from its backup, or, to start again with a new root that no client trusts yet, delete the trust bundle and every Secret with the label {}, and restart the controller",
+        "the CA's Secret is missing, but a CA existed before: {trace} still exists; restore the Secret from its backup, or, to start again with a new root that no client trusts yet, delete the trust bundle and every Secret with the label {}, and restart the controller",
         keys::MANAGED
     )
 }

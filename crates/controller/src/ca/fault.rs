@@ -11,7 +11,7 @@ use crate::issuer::SigningError;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CaFault {
     /// The leader has not created or replaced the CA yet.
-    #[error("the CA does not exist yet; the leading replica creates it, and this is tried again")]
+    #[error("the CA does not exist yet; the leading replica creates it, and the controller retries")]
     NotYet,
     /// The CA is missing, damaged or different, and an operator must decide what to do.
     #[error("Secret {secret}, ConfigMap {bundle}: {why}")]

@@ -26,7 +26,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time between attempts to replace an issuing CA that still works.
 const MAX_ROTATION_WAIT: Duration = Duration::from_secs(600);
 /// Trace of a CA whose Secret and trust bundle were both deleted while it was in use.
-const USED_BY_THIS_PROCESS: &str = "what this process has in memory";
+const USED_BY_THIS_PROCESS: &str = "the CA in the memory of this process";
 
 /// Keeps a [`Ca`] up to date.
 pub(crate) struct CaKeeper<F> {
@@ -191,7 +191,7 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         let code = ErrorCode::IssuanceFailed;
         let end = rfc3339(authority.issuing().certificate().not_after());
         let note = format!(
-            "the issuing CA could not be replaced ({reason}), so the current one stays in use until {end} at the latest, and this is tried again: {fault}"
+            "the issuing CA could not be replaced ({reason}), so the current one stays in use until {end} at the latest, and the controller retries: {fault}"
         );
         tracing::error!(%code, "{note}");
         self.events.warn(&self.own_deployment, code, &note);
@@ -219,7 +219,7 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
                 self.ca.send_if_modified(|ca| ca.authority.is_err() && ca.set_fault(fault.into()));
             }
             Err(fault) if fault.is_transient() => {
-                tracing::warn!(code = %fault.code(), %fault, "could not read the CA; this is tried again");
+                tracing::warn!(code = %fault.code(), %fault, "could not read the CA; the controller retries");
                 self.ca.send_if_modified(|ca| ca.authority.is_err() && ca.set_fault(fault));
             }
             Err(fault) => {

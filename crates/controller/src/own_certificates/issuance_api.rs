@@ -30,7 +30,7 @@ pub(crate) async fn keep_api_certificate(identity: Arc<ServingKeyPair>, service:
                 // The CA's keeper reports these two.
                 Err(OwnCertificateError::Issuer(IssuerError::NoCa | IssuerError::Clock(_))) => {}
                 Err(error) => {
-                    tracing::error!(code = %error.code(), %error, "could not renew the certificate of the issuance API; this is tried again");
+                    tracing::error!(code = %error.code(), %error, "could not renew the certificate of the issuance API; the controller retries");
                 }
             }
         }

@@ -54,7 +54,7 @@ impl WebhookCertificate {
                 // The CA's keeper reports a clock that differs.
                 Ok(()) | Err(OwnCertificateError::Issuer(IssuerError::Clock(_))) => {}
                 Err(error) => {
-                    tracing::warn!(code = %error.code(), %error, "could not renew the certificate of the webhook; this is tried again");
+                    tracing::warn!(code = %error.code(), %error, "could not renew the certificate of the webhook; the controller retries");
                 }
             }
             tokio::select! {

@@ -95,7 +95,7 @@ impl Reconciler {
         self.metrics.count_failure();
         let code = error.code();
         if self.log_backoff.should_log(key, code, &error.to_string()) {
-            tracing::warn!(workload = %key, %code, %error, "could not reconcile the workload; this is tried again");
+            tracing::warn!(workload = %key, %code, %error, "could not reconcile the workload; the controller retries");
         }
         // Causes that pass within moments are not reported in Events. An API server that is away accepts no Event
         // either.

@@ -41,7 +41,7 @@ fn creates_a_ca_only_without_traces_of_an_earlier_one() {
         (TrustBundle::Differs, trace, "its trust bundle"),
     ] {
         let message = refusal(&CaObserved { trust_bundle, trace, ..nothing.clone() });
-        assert!(message.contains(&format!("{named} is still there; restore")), "{message}");
+        assert!(message.contains(&format!("{named} still exists; restore")), "{message}");
     }
 }
 

@@ -51,9 +51,9 @@ fn each_workload_is_planned_in_its_slot() {
 #[test]
 fn settings_of_the_workload_take_effect_at_once() {
     let world = workloads().swap_remove(0);
-    for asks in [("duration", "6h"), ("key-algorithm", "ed25519")] {
-        let plan = world.clone().annotated(&[asks]).decide().plan;
-        assert!(matches!(plan, Plan::Reissue(_)), "{asks:?}: {plan:?}");
+    for setting in [("duration", "6h"), ("key-algorithm", "ed25519")] {
+        let plan = world.clone().annotated(&[setting]).decide().plan;
+        assert!(matches!(plan, Plan::Reissue(_)), "{setting:?}: {plan:?}");
     }
 }
 

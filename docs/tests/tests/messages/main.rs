@@ -15,7 +15,7 @@ const NOT_MESSAGES: [&str; 6] = [
     "a constant that DnsName's own tests accept",
     "a constant that Quantity's own tests accept",
     "a map of strings",
-    "what this process has in memory",
+    "the CA in the memory of this process",
     "the app was told by …",
     "certificate … of … is in place, valid until …",
 ];

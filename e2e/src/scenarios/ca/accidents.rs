@@ -75,7 +75,9 @@ fn run_accidents(cluster: &Cluster) -> Result<()> {
 impl CaFixture<'_> {
     fn delete_ca(&self) -> Result<()> {
         self.system.delete(&["secret", "certmint-ca"])?;
-        self.wait_for_refusal("the CA's Secret is gone, but there was one: its trust bundle is still there")?;
+        self.wait_for_refusal(
+            "the CA's Secret is missing, but a CA existed before: its trust bundle still exists",
+        )?;
         self.opt_in("late")?;
         self.wait_for_refused_workload("late")
     }
@@ -83,7 +85,7 @@ impl CaFixture<'_> {
     fn restart_without_ca(&self) -> Result<()> {
         self.wait_for_controllers(true)?;
         self.system.delete(&["pods", CONTROLLERS])?;
-        self.wait_for_refusal("the CA's Secret is gone")?;
+        self.wait_for_refusal("the CA's Secret is missing")?;
         self.wait_for_controllers(false)?;
         self.assert_no_ca()
     }
