@@ -1,7 +1,8 @@
-//! Work queue of keys. It holds each key at most once and hands it out at its time, to one worker at a time.
+//! Work queue of keys. It contains each key at most once. It hands out a key when the key is due, to one worker at a
+//! time.
 //!
-//! Invariant: a key that a worker has is handed out again only after [`Queue::done`]. A key that is added in between is
-//! remembered. So a change is not lost when it happens after the worker read the cluster and before it ends.
+//! Invariant: a key that a worker has is handed out again only after [`Queue::done`]. A key that is added before
+//! that is remembered. So a change is not lost when it happens after the worker has read the cluster.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;

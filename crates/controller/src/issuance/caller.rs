@@ -104,10 +104,8 @@ impl Caller {
         let is_alive =
             |pod: &ObjectMeta| pod.uid.as_deref() == Some(&*self.pod_uid) && pod.deletion_timestamp.is_none();
         found.filter(is_alive).ok_or_else(|| {
-            let message = format!(
-                "Pod {}/{} is being deleted or does not exist any more",
-                self.namespace, self.pod_name
-            );
+            let message =
+                format!("Pod {}/{} is being deleted or no longer exists", self.namespace, self.pod_name);
             Failure::new(ErrorCode::PodGone, message)
         })
     }

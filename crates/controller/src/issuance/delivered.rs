@@ -1,4 +1,4 @@
-//! Remembers which pod got which certificate, so that the log has one line for each, however often a pod asks.
+//! Remembers which pod got which certificate, so that the log has one line for each, however often a pod requests it.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

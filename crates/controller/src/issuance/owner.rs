@@ -32,7 +32,7 @@ pub(super) struct OwningWorkload {
 pub(super) enum OwnerChainEnd {
     /// The chain ends at a workload.
     Workload(OwningWorkload),
-    /// The chain ends at an object that does not exist any more, as `ReplicaSet/payments-7c9f`.
+    /// The chain ends at an object that no longer exists, as `ReplicaSet/payments-7c9f`.
     OwnerGone(String),
 }
 

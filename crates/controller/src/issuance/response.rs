@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::api::ApiError;
 
-/// Returns the failure of a request for which the API server could not be asked.
+/// Returns the failure of a request for which a call to the API server failed.
 pub(super) fn unavailable(error: &ApiError) -> Failure {
     Failure::new(error.code(), format!("{error}; retry"))
 }

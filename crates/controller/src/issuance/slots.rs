@@ -97,7 +97,7 @@ impl RequestSlots {
         loop {
             let next = self.state().take_next();
             let Some(WaitingRequest { address, pod, wake }) = next else { return };
-            // If the request does not wait any more, the slot comes back and is dropped, which frees it.
+            // If the request no longer waits, `send` returns the slot. Dropping it frees it.
             drop(wake.send(RequestSlot { slots: self.clone(), address, pod, is_rejected: false }));
         }
     }

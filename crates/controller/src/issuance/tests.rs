@@ -196,7 +196,7 @@ async fn an_unserved_injected_pod_becomes_standalone() {
     pod["spec"]["serviceAccountName"] = "clerk".into();
     let issuance = issuance(&fixture);
     let ask = || issuance.answer(request("POST", BUNDLE_PATH));
-    // The Deployment's pods run under another account by now. The watch has not delivered the pod.
+    // The Deployment's pods run under another account now. The watch has not delivered the pod yet.
     let (response, ()) = tokio::join!(ask(), async {
         answer_calls_about(&mut fixture, "clerk", &pod).await;
         fixture.server.expect("GET", DEPLOYMENT).await.ok(labelled(workload()));

@@ -17,11 +17,11 @@ pub(super) struct UnservedReason {
 }
 
 impl UnservedReason {
-    /// The pod's owner, `Kind/name`, does not exist any more.
+    /// The pod's owner, `Kind/name`, no longer exists.
     pub(super) fn owner_gone(owner: &str, caller: &Caller) -> Self {
         let Caller { namespace, pod_name, .. } = caller;
         let message = format!(
-            "Pod {namespace}/{pod_name} belongs to {owner}, which does not exist any more; annotate the workload that creates the pods with certmint.dev/inject=true"
+            "Pod {namespace}/{pod_name} belongs to {owner}, which no longer exists; annotate the workload that creates the pods with certmint.dev/inject=true"
         );
         Self { code: ErrorCode::NotOptedIn, message, object: None }
     }

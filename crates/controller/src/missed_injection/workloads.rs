@@ -71,7 +71,7 @@ impl MissedWorkloadWatch {
     async fn watch_kind(&self, kind: WorkloadKind, namespace: Option<&Namespace>) {
         let query = Query::new(self.client.clone(), &api::resource(kind), namespace);
         let query = query.metadata_only().with_labels(format!("{}!={}", keys::MANAGED, keys::TRUE));
-        // A Job that has succeeded does not need a certificate any more.
+        // A Job that has succeeded no longer needs a certificate.
         let query = if kind == WorkloadKind::Job { query.with_fields("status.successful=0") } else { query };
         let mut changes = pin!(query.changes().backoff(WatchBackoff::default()));
         let gauge = self.metrics.missed_opt_ins.clone();
@@ -142,7 +142,7 @@ impl MissedWorkloads {
     }
 }
 
-/// A replica that does not lead any more counts no workloads.
+/// A replica that no longer leads counts no workloads.
 impl Drop for MissedWorkloads {
     fn drop(&mut self) {
         let count_before = self.uid_of.len();
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(gauge.get(), 2);
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
-        assert_eq!(gauge.get(), 0, "a replica that does not lead any more counts nothing");
+        assert_eq!(gauge.get(), 0, "a replica that no longer leads counts nothing");
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl LeftOutObjects {
         self.by_namespace.retain(|_, objects| !objects.is_empty());
     }
 
-    /// Forgets the Services of a namespace whose Services are not kept any more.
+    /// Forgets the Services of a namespace whose Services are no longer kept.
     pub(super) fn forget_services(&mut self, namespace: &Namespace) {
         if let Some(objects) = self.by_namespace.get_mut(namespace) {
             objects.retain(|(kind, _), _| *kind != WatchedKind::Service);

@@ -4,7 +4,8 @@
 //! number, which would take memory without need.
 //!
 //! A namespace can come into use while the watch of Services runs, which does not deliver its existing Services again.
-//! So they are listed once. An event of the watch is newer than that listing, or will be sent again, so the watch wins.
+//! So they are listed once. Where listing and watch differ, the watch is right: its events are newer, or are followed by
+//! newer ones.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -133,8 +134,8 @@ impl NamespacesInUse {
                     namespace_use.services = KnownServices::All;
                     known.push(namespace.clone());
                 }
-                // The namespace came into use while the list was read. Its listing starts again: the watch goes on
-                // from the end of the list, and does not deliver what was deleted before.
+                // The namespace came into use while the list was read. Its listing starts again, because the watch
+                // continues from the end of the list and does not deliver earlier deletions.
                 KnownServices::NeedListing(listing) => *listing = NamespaceListing::default(),
                 KnownServices::All => {}
             }
@@ -166,7 +167,7 @@ impl NamespacesInUse {
     }
 
     /// Notes that a listing is complete. Returns the Services that it or the watch has delivered, or `None` when the
-    /// listing does not count any more.
+    /// listing no longer counts.
     pub(super) fn listing_ended(&mut self, id: &ListingId) -> Option<HashSet<Arc<str>>> {
         let NamespaceListing { watched, mut listed, .. } = std::mem::take(self.listing(id)?);
         listed.extend(watched);

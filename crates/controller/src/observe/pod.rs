@@ -125,8 +125,8 @@ impl InjectedPod {
             && service.selector.iter().all(|(key, value)| self.label(key) == Some(value))
     }
 
-    /// Returns whether the pod may belong to exactly this workload, and not to an earlier one of the same name. Where
-    /// the pod's owner is the workload itself, the uid decides; an owner in between proves nothing.
+    /// Returns whether the pod may belong to exactly this workload, and not to an earlier one of the same name. If
+    /// the workload itself is the pod's owner, the uid decides. An owner of another kind proves nothing.
     pub(super) fn may_belong_to(&self, workload: &Workload) -> bool {
         let owner = self.shared.owner.as_ref();
         let is_owned_by_kind = owner.is_some_and(|owner| *owner.kind == *workload.reference.kind.as_str());

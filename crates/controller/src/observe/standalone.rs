@@ -4,7 +4,7 @@
 //! serves a pod when:
 //! - its workload opted out while the pod template stayed injected;
 //! - its workload is not known: it lacks Certmint's label, is gone, or is of a kind that cannot opt in;
-//! - the pods of its workload run under another service account by now.
+//! - the pods of its workload run under another service account now.
 
 use std::sync::Arc;
 use std::time::Duration;

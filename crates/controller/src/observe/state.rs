@@ -81,7 +81,7 @@ impl State {
         }
     }
 
-    /// Removes an object that is gone or does not count any more.
+    /// Removes an object that is gone or no longer counts.
     pub(super) fn remove(&mut self, kind: WatchedKind, key: &ObjectKey) -> Vec<WorkloadKey> {
         self.left_out.remove(kind, key);
         match kind {

@@ -20,7 +20,7 @@ use super::object::{Unreadable, WatchedObject};
 use super::source::WatchSource;
 use crate::metrics::Metrics;
 
-/// Time after which the controller goes on without a namespace that it cannot read. When a namespace is deleted, the
+/// Time after which the controller continues without a namespace that it cannot read. When a namespace is deleted, the
 /// RoleBinding in it is deleted too, and the other namespaces must not wait for it.
 const UNREADABLE_AFTER: Duration = Duration::from_secs(30);
 /// Time after which a watch lists again because an object had no room: other objects may be gone since then.
@@ -105,7 +105,7 @@ impl Watch<'_> {
                 code = %ErrorCode::MissingPermission,
                 %namespace,
                 watch,
-                "the controller cannot read this namespace and goes on without it; if the namespace is gone, remove it from the chart's value namespaces, else run helm upgrade, which grants the permissions in it again"
+                "the controller cannot read this namespace and continues without it; if the namespace is gone, remove it from the chart's value namespaces, else run helm upgrade, which grants the permissions in it again"
             );
             self.cache.first_list_done(Some(namespace));
         }

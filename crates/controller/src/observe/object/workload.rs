@@ -12,7 +12,7 @@ use crate::observe::metadata::{CertmintAnnotations, LabelMap};
 
 impl WatchedObject {
     /// Reads the object as a workload. Returns `None` for an object that another workload controls, and for one that
-    /// has finished and so does not use a certificate any more.
+    /// has finished and so no longer uses a certificate.
     pub(crate) fn workload(&self, kind: WorkloadKind) -> Result<Option<Workload>, Unreadable> {
         if is_controlled_by_workload(kind, &self.metadata) || self.is_finished(kind)? {
             return Ok(None);

@@ -137,8 +137,8 @@ impl State {
         vec![workload_key]
     }
 
-    /// Returns whether the Secret's certificate is in use. The certificate of a Job or pod that has finished is not
-    /// renewed any more.
+    /// Returns whether the Secret's certificate is in use. The certificate of a finished Job or pod is no longer
+    /// renewed.
     pub(in crate::observe) fn is_used(&self, namespace: &Namespace, facts: &SecretFacts) -> bool {
         let can_finish = |reference: &str| reference.starts_with("Job/") || reference.starts_with("Pod/");
         if !facts.owner.as_ref().is_some_and(|owner| can_finish(&owner.reference)) {

@@ -48,8 +48,8 @@ impl State {
         Some(removed)
     }
 
-    /// Ends a listing of a namespace's Services, and removes the Services that do not exist any more. Returns the
-    /// namespace's workloads, which have waited for it; `None` when the listing does not count any more.
+    /// Ends a listing of a namespace's Services, and removes the Services that no longer exist. Returns the
+    /// namespace's workloads, which have waited for it; `None` when the listing no longer counts.
     pub(in crate::observe) fn services_listed(&mut self, listing: &ListingId) -> Option<Vec<WorkloadKey>> {
         let existing = self.namespaces_in_use.listing_ended(listing)?;
         for key in self.services.keys_in(&listing.namespace) {
