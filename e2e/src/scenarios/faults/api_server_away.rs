@@ -77,9 +77,8 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
 /// Waits until a controller has failed to renew its Lease [`FAILED_RENEWALS`] times. By then it has stopped leading.
 fn wait_for_failed_lease_renewals(cluster: &Cluster, controllers: &[Value]) -> Result<()> {
     wait::until(&format!("{FAILED_RENEWALS} renewals of the Lease to fail"), DEFAULT_TIMEOUT, || {
-        let failed = |pod: &Value| {
-            count_log_lines(cluster, pod, &["the lease could not be renewed"]).unwrap_or_default()
-        };
+        let failed =
+            |pod: &Value| count_log_lines(cluster, pod, &["could not renew the Lease"]).unwrap_or_default();
         let max = controllers.iter().map(failed).max().unwrap_or_default();
         Ok(if max >= FAILED_RENEWALS { Check::Passed(()) } else { Check::NotYet(format!("{max} failed")) })
     })

@@ -137,8 +137,11 @@ fn wait_for_end_of_leadership(cluster: &Cluster) -> Result<()> {
         let now = count_log_lines(cluster, &pod, &[LEADERSHIP_CHANGED, "false"])?;
         Ok(if now > before { Check::Passed(()) } else { Check::NotYet("it still leads".to_owned()) })
     })?;
-    let logged =
-        count_log_lines(cluster, &pod, &["cannot get Lease", "check the controller's ClusterRole and Role"])?;
+    let logged = count_log_lines(
+        cluster,
+        &pod,
+        &["cannot get Lease", "compare the controller's ClusterRole and Role"],
+    )?;
     ensure!(logged > 0, "the leader has not logged which permission is missing");
     Ok(())
 }

@@ -61,7 +61,7 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
                 &["--set=namespaces={team-b}"],
                 "second-system/second already serves team-b",
             )?;
-            assert_install_fails(cluster, &[], "this one would serve the whole cluster")
+            assert_install_fails(cluster, &[], "this release would serve the whole cluster")
         })?;
         step("each release issues certificates in its own namespace, from its own CA", || {
             let roots = [(&one, FIRST), (&other, SECOND)]
