@@ -10,9 +10,9 @@ use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{heading, note, step};
 use certmint_local_cluster::workload;
 
-use crate::story::call::{self, ClientCertificate};
-use crate::story::examples;
-use crate::story::traffic::{RequestCounts, Traffic};
+use crate::support::call::{self, ClientCertificate};
+use crate::support::examples;
+use crate::support::traffic::{RequestCounts, Traffic};
 
 /// Options of the demo.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! The end-to-end scenarios, and the demo that is put together from the same pieces.
+//! The end-to-end scenarios, and the demo, which shares the functions in [`support`] with them.
 //!
 //! `cargo xtask test` runs the scenarios, and `cargo xtask demo` the demo, on a cluster of [`certmint_local_cluster`].
 
@@ -7,4 +7,4 @@
 pub mod demo;
 pub mod report;
 pub mod scenarios;
-pub mod story;
+pub mod support;

@@ -10,7 +10,7 @@ use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{self, manifest};
 use serde_json::json;
 
-use crate::story::examples;
+use crate::support::examples;
 
 /// Deployment that stays opted in, so that its certificate is renewed.
 const KEPT_DEPLOYMENT: &str = "stays";

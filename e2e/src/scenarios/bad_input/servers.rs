@@ -19,7 +19,7 @@ use certmint_local_cluster::workload::{manifest, wait_for_pods};
 use serde_json::{Value, json};
 
 use super::expected_responses::{BOTH, CONTROLLER, WEBHOOK};
-use crate::story::admissions::Admissions;
+use crate::support::admissions::Admissions;
 
 const NAME: &str = "bad-input";
 /// Maximum resident memory of a webhook after the attacks.

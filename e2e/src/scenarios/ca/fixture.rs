@@ -13,7 +13,7 @@ use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{command, workload};
 use serde_json::{Value, json};
 
-use crate::story::{events, metrics};
+use crate::support::{events, metrics};
 
 /// kubectl option that selects the controller's pods.
 pub(super) const CONTROLLERS: &str = "--selector=app.kubernetes.io/component=controller";

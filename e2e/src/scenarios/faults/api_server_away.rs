@@ -16,8 +16,8 @@ use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use serde_json::Value;
 
 use super::controllers::{self, count_log_lines};
-use crate::story::examples;
-use crate::story::traffic::Traffic;
+use crate::support::examples;
+use crate::support::traffic::Traffic;
 
 const NAME: &str = "api-server-away";
 const API_SERVER: &str = "kube-apiserver";

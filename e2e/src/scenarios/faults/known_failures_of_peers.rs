@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::secret_history::SecretHistory;
 use super::{bulk_workloads, controllers};
-use crate::story::metrics;
+use crate::support::metrics;
 
 const NAME: &str = "known-failures-of-peers";
 const WEBHOOK: &str = "certmint-webhook";

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::super::own_cluster::own_cluster;
 use super::wait_for_removal;
-use crate::story::examples;
+use crate::support::examples;
 
 /// Timeout of the installation that cannot succeed: long enough for the assertions while helm waits.
 const HELM_TIMEOUT: &str = "--timeout=15s";

@@ -15,7 +15,7 @@ use certmint_local_cluster::{command, images, repository};
 use serde_json::{Value, json};
 
 use super::super::own_cluster::own_cluster;
-use crate::story::examples;
+use crate::support::examples;
 
 /// An installation that is limited to one namespace.
 struct LimitedInstallation {

@@ -17,9 +17,9 @@ use serde_json::Value;
 
 use super::super::own_cluster::own_cluster;
 use super::wait_for_removal;
-use crate::story::admissions::{AdmissionResults, Admissions};
-use crate::story::examples;
-use crate::story::traffic::Traffic;
+use crate::support::admissions::{AdmissionResults, Admissions};
+use crate::support::examples;
+use crate::support::traffic::Traffic;
 
 /// The namespace of the documentation's examples.
 const SHOP: &str = "shop";

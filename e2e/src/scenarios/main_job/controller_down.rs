@@ -14,7 +14,7 @@ use certmint_local_cluster::workload::{self, manifest, wait_for_pods};
 use certmint_local_cluster::{images, installation};
 use serde_json::json;
 
-use crate::story::{call, examples};
+use crate::support::{call, examples};
 
 const HOST: &str = "payments.controller-down.svc";
 

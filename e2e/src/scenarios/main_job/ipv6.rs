@@ -15,8 +15,8 @@ use certmint_local_cluster::progress::{note, step};
 use serde_json::Value;
 
 use super::super::own_cluster::own_cluster_with;
-use crate::story::call::{self, ClientCertificate};
-use crate::story::examples;
+use crate::support::call::{self, ClientCertificate};
+use crate::support::examples;
 
 const HOST: &str = "payments.ipv6.svc";
 

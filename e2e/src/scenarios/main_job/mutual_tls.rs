@@ -11,8 +11,8 @@ use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
 
-use crate::story::call::{self, ClientCertificate};
-use crate::story::examples;
+use crate::support::call::{self, ClientCertificate};
+use crate::support::examples;
 
 const HOSTS: [&str; 2] = ["payments.mutual-tls.svc", "payments.mutual-tls.svc.cluster.local"];
 

@@ -11,8 +11,8 @@ use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
 use certmint_local_cluster::{installation, workload};
 use serde_json::{Value, json};
 
-use crate::story::examples;
-use crate::story::traffic::Traffic;
+use crate::support::examples;
+use crate::support::traffic::Traffic;
 
 const NAME: &str = "no-request-lost";
 /// Requests per second. On a small machine, too, this load is enough for the autoscaler to scale nginx out.

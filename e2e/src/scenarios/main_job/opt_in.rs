@@ -18,7 +18,7 @@ use certmint_local_cluster::workload::{
 use certmint_local_cluster::{command, images, installation};
 use serde_json::{Value, json};
 
-use crate::story::examples;
+use crate::support::examples;
 
 /// Workloads that do not opt in, by name and annotations.
 const NOT_OPTED_IN: [(&str, &str); 2] =

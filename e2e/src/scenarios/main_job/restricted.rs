@@ -11,7 +11,7 @@ use certmint_local_cluster::progress::step;
 use certmint_local_cluster::{images, installation, workload};
 use serde_json::{Value, json};
 
-use crate::story::{call, examples};
+use crate::support::{call, examples};
 
 const NAME: &str = "restricted";
 

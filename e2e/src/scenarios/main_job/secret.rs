@@ -13,8 +13,8 @@ use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
 use certmint_local_cluster::{command, installation, machine, workload};
 
-use crate::story::examples;
-use crate::story::secret_files::SecretFiles;
+use crate::support::examples;
+use crate::support::secret_files::SecretFiles;
 
 const NAMESPACE: &str = "secret";
 const SECRET: &str = "payments-certmint-tls";

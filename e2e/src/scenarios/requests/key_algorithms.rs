@@ -13,7 +13,7 @@ use certmint_local_cluster::{command, installation, machine};
 use serde_json::json;
 
 use super::fixture::{CertificateFixture, with_merged_output};
-use crate::story::secret_files::SecretFiles;
+use crate::support::secret_files::SecretFiles;
 
 /// Value of the annotation, and what OpenSSL prints about a certificate with such a key.
 const ALGORITHMS: [(&str, [&str; 2]); 6] = [

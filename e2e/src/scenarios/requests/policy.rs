@@ -15,8 +15,8 @@ use certmint_local_cluster::{command, installation, workload};
 use serde_json::json;
 
 use super::fixture::{CertificateFixture, deployment, run_for_stderr};
-use crate::story::secret_files::SecretFiles;
-use crate::story::{events, metrics};
+use crate::support::secret_files::SecretFiles;
+use crate::support::{events, metrics};
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
     installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;

@@ -7,7 +7,7 @@ use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{command, workload};
 use serde_json::Value;
 
-use crate::story::events;
+use crate::support::events;
 
 /// The cluster, and kubectl for the scenario's namespace.
 pub(super) struct SecretFixture<'a> {

@@ -10,7 +10,7 @@ use certmint_local_cluster::{command, workload};
 use serde_json::{Value, json};
 
 use super::fixture::SecretFixture;
-use crate::story::events;
+use crate::support::events;
 
 const NAME: &str = "crowd";
 /// Number of Services. Each has a selector of 780 kB.
