@@ -1,7 +1,7 @@
 //! The whole webhook, from a request's body to its response.
 //!
-//! Checks for every input that the response is JSON with a known status, that a patch applies to the object in the review, and
-//! that the patched object gets no further patch.
+//! Checks for every input that the response is JSON with a known status, that a patch applies to the object in the
+//! review, and that the patched object gets no further patch.
 
 #![no_main]
 
@@ -68,8 +68,8 @@ fn answer(body: Bytes) -> Option<AnsweredReview> {
                 let message = status["message"].as_str().expect("a rejection has a message");
                 assert!(message.len() <= MAX_MESSAGE_BYTES, "{} bytes of message", message.len());
             }
-            // Of two fields with the same name, serde_json keeps the last one. Only inputs that serde_json can read are checked
-            // further.
+            // Of two fields with the same name, serde_json keeps the last one. Only inputs that serde_json can read are
+            // checked further.
             let sent: Value = serde_json::from_slice(&body).ok()?;
             Some(AnsweredReview { sent, answer })
         }

@@ -1,6 +1,7 @@
 //! Annotations of a user: one `key=value` on each line.
 //!
-//! Checks that every error has a bounded message, and that every parsed value prints and parses to the same value.
+//! Checks that the message of every error has a limited length, and that every parsed value prints and parses to the
+//! same value.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
 //! Both sides of the issuance API: the header that the controller parses, and the response that certmint-fetch parses.
 //!
-//! The first line of the input is the value of the header, and its first three characters are the status of the response. The
-//! rest is the body of the response.
+//! The first line of the input is the value of the header, and its first three characters are the status of the
+//! response. The rest is the body of the response.
 
 #![no_main]
 

@@ -1,6 +1,6 @@
 //! The policy file, which a platform engineer edits and a running process reads again.
 //!
-//! Checks that a valid policy does not contradict itself, and that every error has a bounded message.
+//! Checks that a valid policy does not contradict itself, and that the message of every error has a limited length.
 
 #![no_main]
 

@@ -72,8 +72,8 @@ pub const MAX_ERRORS: usize = 20;
 /// Parses the annotations of one object. Keys without Certmint's prefix are ignored.
 ///
 /// # Errors
-/// Returns up to [`MAX_ERRORS`] errors together, so that the user can correct all of them in one step. Of an object that did
-/// not opt in, only the value of `inject` and unknown keys are errors.
+/// Returns up to [`MAX_ERRORS`] errors together, so that the user can correct all of them in one step. Of an object
+/// that did not opt in, only the value of `inject` and unknown keys are errors.
 pub fn parse<'a>(
     annotations: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<OptIn, Vec<AnnotationError>> {

@@ -1,8 +1,8 @@
 //! The issuance API between certmint-fetch and the controller: one request over TLS 1.3.
 //!
-//! The request is `POST /v1/bundle` with the pod's projected token (`Authorization: Bearer …`, audience [`AUDIENCE`]) and an empty
-//! body. The response is 200 with a [`Bundle`], or 4xx or 5xx with a [`Failure`]. The controller decides from the token alone which
-//! bundle the pod gets.
+//! The request is `POST /v1/bundle` with the pod's projected token (`Authorization: Bearer …`, audience [`AUDIENCE`])
+//! and an empty body. The response is 200 with a [`Bundle`], or 4xx or 5xx with a [`Failure`]. The controller decides
+//! from the token alone which bundle the pod gets.
 
 use std::fmt;
 
@@ -18,11 +18,12 @@ pub const BUNDLE_PATH: &str = "/v1/bundle";
 /// Maximum bytes of a response. An RSA-4096 key and two chains have less than 20 kB.
 pub const MAX_RESPONSE_BYTES: usize = 128 * 1024;
 
-/// Maximum length of a token. Longer input is not a token: those of the API server have about 1 kB. The token of this length
-/// fits into the head of a request.
+/// Maximum length of a token. Longer input is not a token: those of the API server have about 1 kB. The token of this
+/// length fits into the head of a request.
 pub const MAX_TOKEN_BYTES: usize = 12 * 1024;
 
-/// Bundle of a pod: certificate, private key and roots, all PEM. It is zeroized when dropped, and its Debug output has no key.
+/// Bundle of a pod: certificate, private key and roots, all PEM. It is zeroized when dropped, and its Debug output has
+/// no key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(rename_all = "camelCase")]
 pub struct Bundle {
@@ -54,8 +55,8 @@ impl Failure {
 
 /// Returns the token in the values of a request's `Authorization` headers.
 ///
-/// Returns `None` unless there is exactly one header, its scheme is `Bearer` in upper or lower case, and the token has the
-/// characters of RFC 6750 section 2.1 and at most [`MAX_TOKEN_BYTES`].
+/// Returns `None` unless there is exactly one header, its scheme is `Bearer` in upper or lower case, and the token has
+/// the characters of RFC 6750 section 2.1 and at most [`MAX_TOKEN_BYTES`].
 #[must_use]
 pub fn bearer_token<'a>(authorizations: impl IntoIterator<Item = &'a [u8]>) -> Option<&'a str> {
     let mut authorizations = authorizations.into_iter();

@@ -28,7 +28,8 @@ pub const ORDER: &str = "certmint.dev/order";
 /// Requests and limits of the certmint-fetch container: see [`crate::annotations::ResourceOverrides`].
 pub const RESOURCES: &str = "certmint.dev/resources";
 
-/// Annotations that a user may write, in the order of the reference page. [`crate::annotations::reference`] describes each.
+/// Annotations that a user may write, in the order of the reference page. [`crate::annotations::reference`] describes
+/// each.
 pub const USER_KEYS: [&str; 12] = [
     INJECT,
     MODE,
@@ -44,25 +45,27 @@ pub const USER_KEYS: [&str; 12] = [
     RESOURCES,
 ];
 
-/// Label on every workload or standalone pod that opted in, and on every Secret that the controller created. Its value is
-/// [`TRUE`]. The controller's watches select by it.
+/// Label on every workload or standalone pod that opted in, and on every Secret that the controller created. Its value
+/// is [`TRUE`]. The controller's watches select by it.
 pub const MANAGED: &str = "certmint.dev/managed";
-/// Label on the pod template of a workload that opted in, and so on its pods: the webhook is expected to inject them. Its
-/// value is [`TRUE`].
+/// Label on the pod template of a workload that opted in, and so on its pods: the webhook is expected to inject them.
+/// Its value is [`TRUE`].
 ///
-/// Its text is the same as that of the annotation [`INJECT`]; annotations and labels are separate maps. The template does
-/// not carry [`MANAGED`], because ReplicaSets inherit the labels of the template: the controller's watch would then deliver
-/// every old ReplicaSet of every Deployment.
+/// Its text is the same as that of the annotation [`INJECT`]; annotations and labels are separate maps. The template
+/// does not carry [`MANAGED`], because ReplicaSets inherit the labels of the template: the controller's watch would
+/// then deliver every old ReplicaSet of every Deployment.
 pub const INJECT_LABEL: &str = INJECT;
 /// Label on every injected pod. Its value is [`TRUE`]. A pod with [`INJECT_LABEL`] and without this label is a missed
 /// injection.
 pub const INJECTED: &str = "certmint.dev/injected";
 /// Annotation on an injected pod: the version of the webhook that injected it, for instance `certmint/0.1.0`.
 pub const INJECTED_BY: &str = "certmint.dev/injected-by";
-/// Annotation on a pod template: the user keys that the webhook copied from the workload, comma separated and without the
-/// prefix. Opting out removes these keys from the template. Keys that a user wrote on the template are not in the list.
+/// Annotation on a pod template: the user keys that the webhook copied from the workload, comma separated and without
+/// the prefix. Opting out removes these keys from the template. Keys that a user wrote on the template are not in the
+/// list.
 pub const COPIED: &str = "certmint.dev/copied";
-/// Annotation on a pod template and on a Secret: the workload that the certificate belongs to, as `Deployment/payments`.
+/// Annotation on a pod template and on a Secret: the workload that the certificate belongs to, as
+/// `Deployment/payments`.
 pub const WORKLOAD: &str = "certmint.dev/workload";
 
 /// Annotation on a Secret: the SPIFFE ID in the certificate.

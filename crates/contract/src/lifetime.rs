@@ -46,8 +46,8 @@ impl Lifetime {
     }
 }
 
-/// Returns the time of a certificate's renewal in whole seconds: two thirds of its lifetime after its issuance, which is
-/// `not_before` + [`BACKDATE`].
+/// Returns the time of a certificate's renewal in whole seconds: two thirds of its lifetime after its issuance, which
+/// is `not_before` + [`BACKDATE`].
 ///
 /// `jitter` makes the renewal earlier by up to a tenth of the lifetime: 0 by nothing, 255 by the whole tenth. A certificate that is
 /// valid at its issuance is always renewed before it expires.
@@ -59,7 +59,8 @@ pub fn renew_at(not_before: OffsetDateTime, not_after: OffsetDateTime, jitter: u
     due.truncate_to_second()
 }
 
-/// Returns the fraction of a certificate's lifetime that has passed at `now`: 0 at its issuance, 1 and more after its expiry.
+/// Returns the fraction of a certificate's lifetime that has passed at `now`: 0 at its issuance, 1 and more after its
+/// expiry.
 #[must_use]
 pub fn elapsed_fraction(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> f64 {
     let issued = issued(not_before);

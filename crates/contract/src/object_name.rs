@@ -34,20 +34,20 @@ pub struct ObjectNameError {
 /// End of every default Secret name.
 const SECRET_SUFFIX: &str = "-certmint-tls";
 /// Maximum bytes of an object name in the API server.
-const MAX_NAME_BYTES: usize = 253;
+const MAX_OBJECT_NAME_BYTES: usize = 253;
 
 impl SecretName {
-    /// Returns the default name, `<workload>-certmint-tls`. A workload name that is too long for it is truncated, and a hash makes
-    /// it unique.
+    /// Returns the default name, `<workload>-certmint-tls`. A workload name that is too long for it is truncated, and a
+    /// hash makes it unique.
     ///
     /// # Errors
     /// The name of the workload is not a valid object name.
     pub fn of_workload(workload: &str) -> Result<Self, ObjectNameError> {
-        if workload.len() + SECRET_SUFFIX.len() <= MAX_NAME_BYTES {
+        if workload.len() + SECRET_SUFFIX.len() <= MAX_OBJECT_NAME_BYTES {
             return format!("{workload}{SECRET_SUFFIX}").parse();
         }
         let hash = fnv1a(workload.as_bytes());
-        let max_head = MAX_NAME_BYTES - SECRET_SUFFIX.len() - 17;
+        let max_head = MAX_OBJECT_NAME_BYTES - SECRET_SUFFIX.len() - 17;
         let head: String = workload.chars().take(max_head).collect();
         format!("{}-{hash:016x}{SECRET_SUFFIX}", head.trim_end_matches(['.', '-'])).parse()
     }
@@ -116,7 +116,7 @@ macro_rules! object_name {
 }
 
 object_name!(Namespace, "namespace", false, 63, "");
-object_name!(SecretName, "Secret", true, MAX_NAME_BYTES, " and '.'");
+object_name!(SecretName, "Secret", true, MAX_OBJECT_NAME_BYTES, " and '.'");
 
 #[cfg(test)]
 mod tests {

@@ -4,11 +4,11 @@
 
 use crate::{WorkloadKind, WorkloadRef};
 
-/// Returns the kind of the workload that an object of `kind` belongs to. `owner_api_version` and `owner_kind` are those of the
-/// object's controlling owner reference.
+/// Returns the kind of the workload that an object of `kind` belongs to. `owner_api_version` and `owner_kind` are those
+/// of the object's controlling owner reference.
 ///
-/// Returns `None` when the object is a workload of its own. That is the case for every owner that cannot opt in: a custom resource
-/// of an operator, a ReplicationController, or a kind with the same name in another API group.
+/// Returns `None` when the object is a workload of its own. That is the case for every owner that cannot opt in: a
+/// custom resource of an operator, a ReplicationController, or a kind with the same name in another API group.
 #[must_use]
 pub fn controlling_workload(
     kind: WorkloadKind,
@@ -31,11 +31,12 @@ pub fn controlling_workload(
     controllers.iter().copied().find(is_owner)
 }
 
-/// Returns the workload that a pod belongs to, according to the pod's metadata. Returns `None` when the pod is a workload of its own.
+/// Returns the workload that a pod belongs to, according to the pod's metadata. Returns `None` when the pod is a
+/// workload of its own.
 ///
 /// The first three arguments are the pod's controlling owner reference. `template_hash` is the pod's label
-/// [`TEMPLATE_HASH_LABEL`]. `stamp` is the annotation [`crate::keys::WORKLOAD`], which the webhook wrote on the template. The result
-/// is not proven: a user who creates pods in the namespace can write all of this metadata.
+/// [`TEMPLATE_HASH_LABEL`]. `stamp` is the annotation [`crate::keys::WORKLOAD`], which the webhook wrote on the
+/// template. The result is not proven: a user who creates pods in the namespace can write all of this metadata.
 #[must_use]
 pub fn workload_of_pod(
     owner_api_version: &str,
@@ -47,8 +48,8 @@ pub fn workload_of_pod(
     let kind = controlling_workload(WorkloadKind::Pod, owner_api_version, owner_kind)?;
     let direct = WorkloadRef::new(kind, owner_name);
     let controlling = match kind {
-        // An orphaned ReplicaSet keeps the hash of its Deployment. When a user changed its annotations, the webhook stamped its
-        // template with the ReplicaSet, which is then a workload of its own.
+        // An orphaned ReplicaSet keeps the hash of its Deployment. When a user changed its annotations, the webhook
+        // stamped its template with the ReplicaSet, which is then a workload of its own.
         _ if stamp == Some(&direct) => None,
         // The Deployment controller names a ReplicaSet after the Deployment and the hash.
         WorkloadKind::ReplicaSet => template_hash

@@ -13,8 +13,9 @@ pub const SECRET_VOLUME: &str = "certmint-secret";
 
 /// Mount path of the tmpfs volume in the certmint-fetch container, where it is writable.
 pub const TLS_DIR: &str = "/certmint/tls";
-/// Path of the token in the certmint-fetch container: the path at which the API server mounts the pod's default token. The API server
-/// skips a container that has a mount there, so the certmint-fetch container never holds the default token.
+/// Path of the token in the certmint-fetch container: the path at which the API server mounts the pod's default token.
+/// The API server skips a container that has a mount there, so the certmint-fetch container never holds the default
+/// token.
 pub const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 /// Mount path of the Secret in the certmint-fetch container.
 pub const SECRET_DIR: &str = "/certmint/secret";
@@ -27,7 +28,8 @@ pub const CERTIFICATE_FILE: &str = "tls.crt";
 pub const KEY_FILE: &str = "tls.key";
 /// File with the roots, PEM. It is also a key of the Secret.
 pub const TRUST_BUNDLE_FILE: &str = "ca.crt";
-/// Key of the Secret with the workload that the certificate belongs to, as `Deployment/payments`. Secrets of earlier versions lack it.
+/// Key of the Secret with the workload that the certificate belongs to, as `Deployment/payments`. Secrets of earlier
+/// versions lack it.
 pub const WORKLOAD_FILE: &str = "workload";
 /// File with key and chain, for applications that need one file. It exists only in the pod.
 pub const COMBINED_FILE: &str = "tls.pem";
@@ -36,7 +38,8 @@ pub const COMBINED_FILE: &str = "tls.pem";
 pub const ENV_PREFIX: &str = "CERTMINT_";
 /// Variable: origin of the issuance API, `https://HOST:PORT`.
 pub const ENV_API: &str = "CERTMINT_API";
-/// Variable: DNS domain of the cluster. With it, certmint-fetch resolves the name of the issuance API without a search list.
+/// Variable: DNS domain of the cluster. With it, certmint-fetch resolves the name of the issuance API without a search
+/// list.
 pub const ENV_CLUSTER_DOMAIN: &str = "CERTMINT_CLUSTER_DOMAIN";
 /// Variable: roots (PEM) with which certmint-fetch verifies the issuance API.
 pub const ENV_TRUST_BUNDLE: &str = "CERTMINT_TRUST_BUNDLE";
@@ -46,15 +49,17 @@ pub const ENV_FILE_MODE: &str = "CERTMINT_FILE_MODE";
 pub const ENV_RELOAD: &str = "CERTMINT_RELOAD";
 /// Variable: path of the SPIFFE ID that the certificate must have, `/ns/NAMESPACE/sa/ACCOUNT`.
 pub const ENV_IDENTITY: &str = "CERTMINT_IDENTITY";
-/// Variable: workload of the pod, to which the Secret must belong. It is not set when the webhook does not know the workload.
+/// Variable: workload of the pod, to which the Secret must belong. It is not set when the webhook does not know the
+/// workload.
 pub const ENV_WORKLOAD: &str = "CERTMINT_WORKLOAD";
 /// Variable: seconds until `certmint-fetch wait` reports why there is no certificate yet.
 pub const ENV_DEADLINE: &str = "CERTMINT_DEADLINE_SECONDS";
 
-/// Default of [`ENV_DEADLINE`]. The kubelet writes an Event with the cause each time that `certmint-fetch wait` ends without a
-/// certificate. A certificate usually arrives within seconds, so a pod that waits for half a minute deserves an Event.
+/// Default of [`ENV_DEADLINE`]. The kubelet writes an Event with the cause each time that `certmint-fetch wait` ends
+/// without a certificate. A certificate usually arrives within seconds, so a pod that waits for half a minute deserves
+/// an Event.
 pub const DEFAULT_DEADLINE_SECONDS: u32 = 30;
 
-/// Annotation with the pod's volumes that the cluster autoscaler may delete together with the pod, comma separated without spaces. The
-/// autoscaler does not remove a node with a pod that has another local volume.
+/// Annotation with the pod's volumes that the cluster autoscaler may delete together with the pod, comma separated
+/// without spaces. The autoscaler does not remove a node with a pod that has another local volume.
 pub const SAFE_TO_EVICT_VOLUMES: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";

@@ -15,12 +15,13 @@ pub struct Policy {
     pub cluster_domain: DnsName,
     /// Trust domain of every SPIFFE ID.
     pub trust_domain: TrustDomain,
-    /// Names that workloads of a namespace may have in addition to those of Services: each name with all its subdomains.
+    /// Names that workloads of a namespace may have in addition to those of Services: each name with all its
+    /// subdomains.
     pub extra_dns_names: BTreeMap<Namespace, Vec<DnsName>>,
     /// True if certificates also contain the names `<service>` and `<service>.<namespace>`.
     pub short_names: bool,
-    /// True if the issuing CA has name constraints for the names that the policy allows. Some verifiers reject every certificate
-    /// of a CA with critical name constraints.
+    /// True if the issuing CA has name constraints for the names that the policy allows. Some verifiers reject every
+    /// certificate of a CA with critical name constraints.
     pub name_constraints: bool,
     /// Lifetime of a certificate whose workload does not set one.
     pub default_duration: Lifetime,
@@ -98,20 +99,20 @@ pub enum PolicyViolation {
     )]
     Namespace(Namespace),
     /// The duration is shorter or longer than the policy allows.
-    #[error("annotation {key}: {asked} is not allowed; the policy allows {shortest} to {longest}", key = keys::DURATION)]
+    #[error("annotation {key}: {requested} is not allowed; the policy allows {shortest} to {longest}", key = keys::DURATION)]
     Duration {
         /// The duration in the annotation.
-        asked: Lifetime,
+        requested: Lifetime,
         /// The value `shortestDuration`.
         shortest: Lifetime,
         /// The value `longestDuration`.
         longest: Lifetime,
     },
     /// The policy does not list the key algorithm.
-    #[error("annotation {key}: {asked} is not allowed; the policy allows {allowed}", key = keys::KEY_ALGORITHM)]
+    #[error("annotation {key}: {requested} is not allowed; the policy allows {allowed}", key = keys::KEY_ALGORITHM)]
     KeyAlgorithm {
         /// The algorithm in the annotation, or the default.
-        asked: KeyAlgorithm,
+        requested: KeyAlgorithm,
         /// The list in the policy.
         allowed: String,
     },
@@ -124,12 +125,12 @@ pub enum PolicyViolation {
         namespace: Namespace,
     },
     /// The annotation sets more CPU or memory for the certmint-fetch container than the policy allows.
-    #[error("annotation {key}: {name}={asked} is not allowed; the policy allows at most {largest}", key = keys::RESOURCES)]
+    #[error("annotation {key}: {name}={requested} is not allowed; the policy allows at most {largest}", key = keys::RESOURCES)]
     Resources {
         /// Name of the amount in the annotation, such as `limits.memory`.
         name: &'static str,
         /// The amount in the annotation.
-        asked: Quantity,
+        requested: Quantity,
         /// The value in `largestResources`.
         largest: Quantity,
     },
@@ -161,10 +162,12 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Returns the DNS names in the name constraints of an issuing CA, sorted. Each one permits the name and all its subdomains: those
-    /// of the cluster's Services, and the extra names. A subdomain of another name in the list is left out.
+    /// Returns the DNS names in the name constraints of an issuing CA, sorted. Each one permits the name and all its
+    /// subdomains: those of the cluster's Services, and the extra names. A subdomain of another name in the list is
+    /// left out.
     ///
-    /// The list is empty, which means no constraints, when the policy disables them or has short names, which have no parent domain.
+    /// The list is empty, which means no constraints, when the policy disables them or has short names, which have no
+    /// parent domain.
     #[must_use]
     pub fn permitted_dns(&self) -> Vec<DnsName> {
         if self.short_names || !self.name_constraints {
@@ -191,13 +194,15 @@ impl Policy {
             violations.push(PolicyViolation::Namespace(namespace.clone()));
         }
         let (shortest, longest) = (self.shortest_duration, self.longest_duration);
-        if let Some(asked) = options.duration.filter(|asked| *asked < shortest || *asked > longest) {
-            violations.push(PolicyViolation::Duration { asked, shortest, longest });
+        if let Some(requested) =
+            options.duration.filter(|requested| *requested < shortest || *requested > longest)
+        {
+            violations.push(PolicyViolation::Duration { requested, shortest, longest });
         }
-        let asked = options.key_algorithm.unwrap_or_default();
-        if !self.key_algorithms.contains(&asked) {
+        let requested = options.key_algorithm.unwrap_or_default();
+        if !self.key_algorithms.contains(&requested) {
             let allowed: Vec<_> = self.key_algorithms.iter().map(|allowed| allowed.as_str()).collect();
-            violations.push(PolicyViolation::KeyAlgorithm { asked, allowed: allowed.join(", ") });
+            violations.push(PolicyViolation::KeyAlgorithm { requested, allowed: allowed.join(", ") });
         }
         for name in options.dns_names.iter().filter(|name| !self.allows_extra_name(namespace, name)) {
             violations.push(PolicyViolation::DnsName { name: name.clone(), namespace: namespace.clone() });
@@ -207,17 +212,20 @@ impl Policy {
     }
 
     fn excessive_resources(&self, options: &WorkloadOptions) -> impl Iterator<Item = PolicyViolation> {
-        let asked = options.resources.iter().flat_map(|asked| {
+        let requested = options.resources.iter().flat_map(|requested| {
             [
-                ("requests.cpu", &asked.cpu_request, &self.largest_resources.cpu),
-                ("limits.cpu", &asked.cpu_limit, &self.largest_resources.cpu),
-                ("requests.memory", &asked.memory_request, &self.largest_resources.memory),
-                ("limits.memory", &asked.memory_limit, &self.largest_resources.memory),
+                ("requests.cpu", &requested.cpu_request, &self.largest_resources.cpu),
+                ("limits.cpu", &requested.cpu_limit, &self.largest_resources.cpu),
+                ("requests.memory", &requested.memory_request, &self.largest_resources.memory),
+                ("limits.memory", &requested.memory_limit, &self.largest_resources.memory),
             ]
         });
-        asked.filter_map(|(name, asked, largest)| {
-            let asked = asked.as_ref().filter(|asked| asked.compare(largest) == Ordering::Greater)?.clone();
-            Some(PolicyViolation::Resources { name, asked, largest: largest.clone() })
+        requested.filter_map(|(name, requested, largest)| {
+            let requested = requested
+                .as_ref()
+                .filter(|requested| requested.compare(largest) == Ordering::Greater)?
+                .clone();
+            Some(PolicyViolation::Resources { name, requested, largest: largest.clone() })
         })
     }
 

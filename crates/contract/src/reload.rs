@@ -10,8 +10,8 @@ use crate::spelling::{excerpt, hint};
 pub enum Reload {
     /// POST request to a URL on the pod's own loopback address.
     Http(LoopbackUrl),
-    /// Signal to every process of that name, except worker processes: those whose parent process has the same name. The containers of
-    /// the pod must share a process namespace.
+    /// Signal to every process of that name, except worker processes: those whose parent process has the same name. The
+    /// containers of the pod must share a process namespace.
     Signal {
         /// Signal that certmint-fetch sends.
         signal: Signal,

@@ -7,7 +7,7 @@ const MAX_SHOWN_CHARS: usize = 80;
 /// Maximum edits between a typing error and the word that the user intended. More edits make another word.
 const MAX_TYPING_ERRORS: usize = 3;
 
-/// Returns the beginning of a wrong text, so that a message stays readable and its memory bounded.
+/// Returns the beginning of a wrong text, at most 80 characters, so that messages stay readable and small.
 #[must_use]
 pub fn excerpt(text: &str) -> String {
     truncate(text, MAX_SHOWN_CHARS)

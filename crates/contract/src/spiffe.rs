@@ -12,7 +12,8 @@ use crate::{Namespace, excerpt};
 #[serde(try_from = "String", into = "String")]
 pub struct TrustDomain(Box<str>);
 
-/// SPIFFE ID of a service account, `spiffe://<trust-domain>/ns/<namespace>/sa/<service-account>`. Every leaf certificate has one.
+/// SPIFFE ID of a service account, `spiffe://<trust-domain>/ns/<namespace>/sa/<service-account>`. Every leaf
+/// certificate has one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SpiffeId(Box<str>);
 

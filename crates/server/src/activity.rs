@@ -100,7 +100,8 @@ impl Activity {
         });
     }
 
-    /// Records bytes from the peer. More bytes than a head needs are an error, because the server would have to hold them.
+    /// Records bytes from the peer. More bytes than a head needs are an error, because the server would have to hold
+    /// them.
     fn record_received(&self, bytes: usize) -> io::Result<()> {
         let (is_first, is_too_much) = self.with_state(|state| {
             if state.requests > 0 || state.is_closing {

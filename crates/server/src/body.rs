@@ -74,7 +74,7 @@ pub(crate) async fn read(
     }
     let within_limit = |length: u64| usize::try_from(length).ok().filter(|length| *length <= max);
     let announced = within_limit(size.lower()).ok_or(BodyError::TooLong(max))?;
-    // The announced length is only an upper bound: the server does not trust that so many bytes arrive.
+    // The announced length is only an upper limit: the server does not trust that so many bytes arrive.
     let capacity_limit = size.upper().map_or(max, |_| announced);
     tokio::time::timeout(limits.body_timeout, collect(body, capacity_limit, max, permit))
         .await
@@ -120,7 +120,8 @@ impl AsRef<[u8]> for RequestBody {
     }
 }
 
-/// Returns a response's body that holds a permit until it is sent: a caller that never reads its responses holds memory too.
+/// Returns a response's body that holds a permit until it is sent: a caller that never reads its responses holds memory
+/// too.
 pub(crate) async fn hold(
     body: Bytes,
     limits: &Limits,

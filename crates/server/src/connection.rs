@@ -39,7 +39,8 @@ enum CloseReason {
     Evicted(Duration),
 }
 
-/// Serves requests until the peer closes the connection, a timeout is exceeded, the connection is evicted, or the server stops.
+/// Serves requests until the peer closes the connection, a timeout is exceeded, the connection is evicted, or the
+/// server stops.
 pub(crate) async fn serve<H: Handler>(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     context: Arc<ListenerContext<H>>,

@@ -1,7 +1,7 @@
 //! Limits of connections and bytes, shared so that no caller shuts the others out.
 //!
-//! A full server does not reject the newest connection, because that may be the API server's. It evicts the connection that
-//! is least useful: see [`OpenConnections::least_useful`].
+//! A full server does not reject the newest connection, because that may be the API server's. It evicts the connection
+//! that is least useful: see [`OpenConnections::least_useful`].
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -100,6 +100,8 @@ impl ConnectionLimiter {
         let Limits { max_connections_per_address, max_connections, .. } = self.0.limits;
         let mut open = self.open();
         let same_address = |connection: &OpenConnection| connection.address == address;
+        // An address at its own limit loses one of its own connections. Only below that limit can it cost another
+        // address a connection, namely when all permits are in use.
         let victim = if open.live().filter(|connection| same_address(connection)).count()
             >= max_connections_per_address
         {
@@ -157,8 +159,8 @@ impl ConnectionPermit {
         self.update(|connection| connection.last_active = Instant::now());
     }
 
-    /// Records that a request was answered. Only success makes a connection useful: a caller whose requests are all rejected
-    /// is not.
+    /// Records that a request was answered. Only success makes a connection useful: a caller whose requests are all
+    /// rejected is not.
     pub(crate) fn record_response(&self, is_success: bool) {
         self.update(|connection| connection.last_active = Instant::now());
         if is_success {
@@ -170,8 +172,8 @@ impl ConnectionPermit {
         self.limiter.open().by_id.get_mut(&self.id).map(change);
     }
 
-    /// Waits for a permit for `bytes`, for which another connection may be evicted. Returns `None` when the caller's own
-    /// address holds most bytes and has no other connection to evict.
+    /// Waits for a permit for `bytes`, for which another connection may be evicted. Returns `None` when the caller's
+    /// own address holds most bytes and has no other connection to evict.
     pub(crate) async fn wait_for_bytes(self: &Arc<Self>, bytes: usize) -> Option<BytePermit> {
         loop {
             let freed = self.limiter.0.freed.notified();
@@ -219,8 +221,8 @@ impl OpenConnections {
         self.by_id.values().filter(|connection| !connection.evicted.is_cancelled())
     }
 
-    /// Returns the address that holds most, measured in bytes multiplied by the time for which they are held. An API server
-    /// that sends a large body quickly is lighter than many callers that withhold a small body each.
+    /// Returns the address that holds most, measured in bytes multiplied by the time for which they are held. An API
+    /// server that sends a large body quickly is lighter than many callers that withhold a small body each.
     fn heaviest_address(&self) -> Option<IpAddr> {
         let mut weights: HashMap<IpAddr, u128> = HashMap::new();
         for connection in self.live() {
@@ -233,9 +235,8 @@ impl OpenConnections {
 
     /// Returns the connection to evict among those that match `filter`, which have `permits` permits in total.
     ///
-    /// Each stage has its own share of the permits, so that no stage crowds out another: see
-    /// [`Self::stage_to_evict`]. Within a stage, an address with many connections loses first, then the connection that was
-    /// quiet for longest.
+    /// Each stage has its own share of the permits, so that no stage crowds out another: see [`Self::stage_to_evict`].
+    /// Within a stage, an address with many connections loses first, then the connection that was quiet for longest.
     fn least_useful(
         &self,
         filter: impl Fn(&OpenConnection) -> bool,
@@ -257,9 +258,9 @@ impl OpenConnections {
 
     /// Returns the stage that loses a connection.
     ///
-    /// Useful connections may have three quarters of the permits: a flood of others does not evict them, and they do not keep
-    /// new callers out. Silent connections may have a quarter: every new caller is silent for a moment, and an attacker can be
-    /// silent for long.
+    /// Useful connections may have three quarters of the permits: a flood of others does not evict them, and they do
+    /// not keep new callers out. Silent connections may have a quarter: every new caller is silent for a moment, and an
+    /// attacker can be silent for long.
     fn stage_to_evict(candidates: &[&OpenConnection], permits: usize) -> Stage {
         let count = |stage| candidates.iter().filter(|connection| connection.stage == stage).count();
         let (silent, begun, useful) = (count(Stage::Silent), count(Stage::Begun), count(Stage::Useful));

@@ -1,7 +1,7 @@
 //! Mounted files that a running server follows: it reads them again, compares them, and uses only valid ones.
 //!
-//! The kubelet updates a mounted Secret or ConfigMap by replacing a symlink. File notifications miss that change or report it
-//! halfway, so the server polls: a few bytes every few seconds.
+//! The kubelet updates a mounted Secret or ConfigMap by replacing a symlink. File notifications miss that change or
+//! report it halfway, so the server polls: a few bytes every few seconds.
 
 mod policy;
 
@@ -28,8 +28,8 @@ pub struct KeyPairFiles {
 }
 
 impl KeyPairFiles {
-    /// Loads the files into `key_pair` now and after each change, until `shutdown`. Files that are not valid are logged, and the
-    /// last valid pair stays in use.
+    /// Loads the files into `key_pair` now and after each change, until `shutdown`. Files that are not valid are
+    /// logged, and the last valid pair stays in use.
     pub async fn follow(
         self,
         key_pair: Arc<ServingKeyPair>,
@@ -50,8 +50,8 @@ impl KeyPairFiles {
     }
 }
 
-/// Calls `changed` with the contents of `files` now and after each change, until `shutdown`. When a file cannot be read, logs
-/// it once and does not call `changed`.
+/// Calls `changed` with the contents of `files` now and after each change, until `shutdown`. When a file cannot be
+/// read, logs it once and does not call `changed`.
 pub async fn follow<const N: usize>(
     files: [PathBuf; N],
     poll_interval: Duration,
@@ -87,7 +87,8 @@ async fn read<const N: usize>(files: &[PathBuf; N]) -> Result<[Vec<u8>; N], (&Pa
     Ok(contents)
 }
 
-/// Returns a digest that detects changes. It does not resist forgery: an attacker who can write the files needs no collision.
+/// Returns a digest that detects changes. It does not resist forgery: an attacker who can write the files needs no
+/// collision.
 fn digest(contents: &[Vec<u8>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for content in contents {

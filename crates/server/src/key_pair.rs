@@ -79,8 +79,8 @@ impl ServingKeyPair {
     }
 }
 
-/// Returns the TLS configuration: TLS 1.3 only, post-quantum key exchange preferred, and no resumption, because a resumed
-/// session would outlive a change of trust.
+/// Returns the TLS configuration: TLS 1.3 only, post-quantum key exchange preferred, and no resumption, because a
+/// resumed session would outlive a change of trust.
 pub(crate) fn server_config(key_pair: Arc<ServingKeyPair>) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13])?
@@ -88,8 +88,8 @@ pub(crate) fn server_config(key_pair: Arc<ServingKeyPair>) -> Result<ServerConfi
         .with_cert_resolver(Arc::new(Resolver(key_pair)));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    // No caller needs HTTP/2: the API server calls webhooks over HTTP/1.1 on purpose (Kubernetes issue 75791), and so does
-    // certmint-fetch. With HTTP/2 one connection could hold many heads, windows and header tables.
+    // No caller needs HTTP/2: the API server calls webhooks over HTTP/1.1 on purpose (Kubernetes issue 75791), and so
+    // does certmint-fetch. With HTTP/2 one connection could hold many heads, windows and header tables.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

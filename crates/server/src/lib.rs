@@ -1,7 +1,8 @@
-//! HTTP servers whose memory stays bounded under any caller: TLS 1.3 for callers, plain HTTP for probes and metrics.
+//! HTTP servers whose memory no caller can exhaust: TLS 1.3 for callers, plain HTTP for probes and metrics.
 //!
 //! Every listener has timeouts for handshake, head, body and idle connections, and limits on bodies and connections. It
-//! drains when it is asked to stop. The TLS certificate is a [`ServingKeyPair`], which is replaced while connections go on.
+//! drains when it is asked to stop. The TLS certificate is a [`ServingKeyPair`], which is replaced while connections go
+//! on.
 
 mod activity;
 mod body;

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct Limits {
     /// Time from the accepted connection to the end of the TLS handshake.
     pub handshake_timeout: Duration,
-    /// Time from the handshake to the end of the first request's head, and from the first byte of a later head to its end.
+    /// Time from the handshake to the end of the first request's head, and from the first byte of a later head to its
+    /// end.
     pub head_timeout: Duration,
     /// Time from the end of a request's head to the end of its body.
     pub body_timeout: Duration,
@@ -17,27 +18,29 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Maximum bytes of a request's body. The server answers a longer one with 413.
     pub max_body_bytes: usize,
-    /// Maximum bytes of all request and response bodies held at the same time. When one more request would exceed it, the
-    /// server evicts the quietest connection of the address that holds most for longest. Without such a connection, it answers
-    /// with 503.
+    /// Maximum bytes of all request and response bodies held at the same time. When one more request would exceed it,
+    /// the server evicts the quietest connection of the address that holds most for longest. Without such a connection,
+    /// it answers with 503.
     pub max_total_body_bytes: usize,
     /// Maximum number of connections. One more evicts the connection that is least useful.
     pub max_connections: usize,
-    /// Maximum number of connections from one address. One more evicts the least useful connection of that address, so that a
-    /// caller that shares its address with an attacker can still connect.
+    /// Maximum number of connections from one address. One more evicts the least useful connection of that address, so
+    /// that a caller that shares its address with an attacker can still connect.
     pub max_connections_per_address: usize,
 }
 
 /// Maximum bytes of a request's head. The server answers a longer one with 431.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Maximum bytes that a peer may send before the head of its request is complete: the head itself, TLS records and handshake.
+/// Maximum bytes that a peer may send before the head of its request is complete: the head itself, TLS records and
+/// handshake.
 pub(crate) const MAX_UNANSWERED_BYTES: usize = 2 * MAX_HEAD_BYTES;
 /// Maximum encrypted bytes that wait until the peer reads them.
 pub(crate) const MAX_SEND_BYTES: usize = 16 * 1024;
-/// Maximum bytes that the kernel buffers for a connection in each direction. The kernel doubles the number for its own use.
+/// Maximum bytes that the kernel buffers for a connection in each direction. The kernel doubles the number for its own
+/// use.
 pub const MAX_SOCKET_BYTES: u32 = 64 * 1024;
-/// Maximum bytes that the server holds for a connection, without bodies: incomplete head and TLS record, encrypted bytes for
-/// the peer, and the state of TLS and HTTP.
+/// Maximum bytes that the server holds for a connection, without bodies: incomplete head and TLS record, encrypted
+/// bytes for the peer, and the state of TLS and HTTP.
 pub const MAX_CONNECTION_BYTES: usize = 64 * 1024;
 
 impl Default for Limits {
@@ -47,8 +50,8 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(5),
             // An API server waits 5 s in total for Certmint's webhook.
             body_timeout: Duration::from_secs(5),
-            // Longer than the 90 s after which Go's HTTP client closes an idle connection. If the server closed first, a
-            // request that the client sends at that moment would fail.
+            // Longer than the 90 s after which Go's HTTP client closes an idle connection. If the server closed first,
+            // a request that the client sends at that moment would fail.
             idle_timeout: Duration::from_secs(120),
             drain_timeout: Duration::from_secs(10),
             // The API server's own limit for a request.

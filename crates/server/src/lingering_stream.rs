@@ -1,8 +1,8 @@
 //! Streams that close in such a way that the peer receives the last response.
 //!
-//! The kernel resets a socket that is closed with unread input, and the peer's kernel then discards what the peer has not read
-//! yet: the response that explains why the server closes (RFC 9112 section 9.6). So the server reads and discards input for a
-//! while before it closes the socket.
+//! The kernel resets a socket that is closed with unread input, and the peer's kernel then discards what the peer has
+//! not read yet: the response that explains why the server closes (RFC 9112 section 9.6). So the server reads and
+//! discards input for a while before it closes the socket.
 
 use std::io;
 use std::pin::{Pin, pin};

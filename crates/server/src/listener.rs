@@ -22,8 +22,8 @@ pub struct BindError {
     pub why: io::Error,
 }
 
-/// Opens the listener that a [`Server`](crate::Server) serves on. A listener on `[::]` accepts IPv4 connections too, and falls
-/// back to `0.0.0.0` when the kernel has no IPv6. The caller must be in a Tokio runtime.
+/// Opens the listener that a [`Server`](crate::Server) serves on. A listener on `[::]` accepts IPv4 connections too,
+/// and falls back to `0.0.0.0` when the kernel has no IPv6. The caller must be in a Tokio runtime.
 ///
 /// # Errors
 /// Another process uses the address, or the machine does not have it.
@@ -82,7 +82,8 @@ mod tests {
 
     const ANY: &str = "[::]:8443";
 
-    /// Binds `address` in a kernel whose IPv6 addresses fail with `errno`. Returns the result and the addresses that were tried.
+    /// Binds `address` in a kernel whose IPv6 addresses fail with `errno`. Returns the result and the addresses that
+    /// were tried.
     fn bind_without_ipv6(address: &str, errno: Errno) -> (Result<SocketAddr, String>, Vec<String>) {
         let tried = RefCell::new(Vec::new());
         let listen = |address: SocketAddr| {

@@ -57,8 +57,8 @@ impl<K: Eq + Hash + Clone> RepeatCounter<K> {
         Occurrence::Counted
     }
 
-    /// Returns the repeats since the last call, and resets them. A key without repeats is forgotten, so that its next event is
-    /// a first one.
+    /// Returns the repeats since the last call, and resets them. A key without repeats is forgotten, so that its next
+    /// event is a first one.
     pub(crate) fn take_repeats(&self) -> Repeats<K> {
         let mut counts = self.counts();
         counts.by_key.retain(|_, count| *count > 0);

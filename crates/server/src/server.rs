@@ -22,7 +22,8 @@ use crate::lingering_stream::LingeringStream;
 use crate::rejection_log::RejectionLog;
 use crate::{Limits, ServingKeyPair, connection, key_pair};
 
-/// Number of tasks beyond the maximum of connections, so that a new connection does not wait for an evicted one to close.
+/// Number of tasks beyond the maximum of connections, so that a new connection does not wait for an evicted one to
+/// close.
 const SPARE_TASKS: usize = 8;
 /// Time between a failed accept and the next.
 const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -39,8 +40,8 @@ pub struct Server<H> {
 }
 
 impl<H: Handler> Server<H> {
-    /// Serves HTTP/1.1 over TLS 1.3 until shutdown, and returns when the last connection is closed. Errors of connections are
-    /// logged.
+    /// Serves HTTP/1.1 over TLS 1.3 until shutdown, and returns when the last connection is closed. Errors of
+    /// connections are logged.
     ///
     /// # Errors
     /// The TLS provider does not support TLS 1.3.
@@ -71,8 +72,8 @@ impl<H: Handler> Server<H> {
     {
         let Self { handler, limits, shutdown } = self;
         let (limiter, connections) = (ConnectionLimiter::new(limits), TaskTracker::new());
-        // The limiter evicts at `max_connections`. This semaphore bounds the tasks: those of evicted connections end when they
-        // run next, except for the few that may drain.
+        // The limiter evicts at `max_connections`. This semaphore limits the number of tasks: those of evicted
+        // connections end when they run next, except for the few that may drain.
         let tasks = Arc::new(Semaphore::new(limits.max_connections + MAX_DRAINING + SPARE_TASKS));
         let rejections = RejectionLog::default();
         let context = Arc::new(ListenerContext { handler, limits, shutdown: shutdown.clone(), rejections });
@@ -161,8 +162,8 @@ async fn serve_tls<H: Handler>(
     }
 }
 
-/// Returns true if the peer sends plain HTTP: every HTTP/1 method begins with a capital letter, every TLS handshake with
-/// byte 22.
+/// Returns true if the peer sends plain HTTP: every HTTP/1 method begins with a capital letter, every TLS handshake
+/// with byte 22.
 async fn speaks_plain_http(stream: &TcpStream) -> std::io::Result<bool> {
     let mut first = [0];
     let read = stream.peek(&mut first).await?;

@@ -102,7 +102,8 @@ impl Admission {
     }
 }
 
-/// Returns the kind of the object if it is a workload or a pod. A custom resource of another API group may have the same name.
+/// Returns the kind of the object if it is a workload or a pod. A custom resource of another API group may have the
+/// same name.
 fn workload_kind(request: &ReviewRequest<'_>) -> Option<WorkloadKind> {
     let kind: WorkloadKind = request.kind.parse().ok()?;
     let group = kind.api_version().split_once('/').map_or("", |(group, _)| group);
@@ -133,7 +134,8 @@ fn decide(
     }
 }
 
-/// Admits an object of a foreign kind with a warning. The mistake is in the rules of the webhook configuration, not in the object.
+/// Admits an object of a foreign kind with a warning. The mistake is in the rules of the webhook configuration, not in
+/// the object.
 fn ignore(request: &ReviewRequest<'_>) -> Injection {
     let kind = excerpt(&request.kind);
     let warning = format!(

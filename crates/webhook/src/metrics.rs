@@ -1,4 +1,5 @@
-//! Metrics of the webhook. Their labels are bounded: kinds, outcomes and codes, never names of objects.
+//! Metrics of the webhook. Their labels have a limited set of values: kinds, outcomes and codes, never names of
+//! objects.
 
 use std::sync::Arc;
 use std::time::Duration;

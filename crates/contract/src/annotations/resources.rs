@@ -6,8 +6,8 @@ use std::str::FromStr;
 use crate::Quantity;
 use crate::spelling::{excerpt, hint, nearest};
 
-/// Requests and limits of the certmint-fetch container, which replace the chart's `fetch.resources`. An amount that is `None` is not
-/// set in the container.
+/// Requests and limits of the certmint-fetch container, which replace the chart's `fetch.resources`. An amount that is
+/// `None` is not set in the container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResourceOverrides {
     /// The amount `requests.cpu`.
@@ -23,7 +23,8 @@ pub struct ResourceOverrides {
 /// Value for no requests and no limits.
 const NONE: &str = "none";
 const NAMES: [&str; 4] = ["requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
-/// Minimum memory limit: container runtimes need some memory to start a container, and certmint-fetch needs some to run.
+/// Minimum memory limit: container runtimes need some memory to start a container, and certmint-fetch needs some to
+/// run.
 const MIN_MEMORY_LIMIT: &str = "16Mi";
 const EXAMPLE: &str = "requests.cpu=50m,requests.memory=64Mi,limits.memory=64Mi";
 
@@ -64,8 +65,8 @@ impl ResourceOverrides {
         }
     }
 
-    /// Checks that each request is within its limit. Otherwise the API server would reject every pod of the workload, instead of the
-    /// annotation.
+    /// Checks that each request is within its limit. Otherwise the API server would reject every pod of the workload,
+    /// instead of the annotation.
     fn check(&self) -> Result<(), String> {
         for (kind, request, limit) in [
             ("cpu", &self.cpu_request, &self.cpu_limit),

@@ -48,7 +48,8 @@ pub enum Containers {
     Named(Vec<Box<str>>),
 }
 
-/// Value of `certmint.dev/mount-path`: an absolute path inside a container, without `..`, `:` or an empty segment. It is not `/`.
+/// Value of `certmint.dev/mount-path`: an absolute path inside a container, without `..`, `:` or an empty segment. It
+/// is not `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountPath(Box<str>);
 

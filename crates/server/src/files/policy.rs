@@ -46,8 +46,8 @@ pub enum PolicyFileError {
 }
 
 impl PolicyFile {
-    /// Waits for the policy that a server starts with: the one in the file or, when it is not valid, the last valid one. While
-    /// there is neither, `/readyz` on the address `health` reports the error. Returns `None` at a shutdown.
+    /// Waits for the policy that a server starts with: the one in the file or, when it is not valid, the last valid
+    /// one. While there is neither, `/readyz` on the address `health` reports the error. Returns `None` at a shutdown.
     ///
     /// # Errors
     /// The server cannot listen on `health`.
@@ -99,8 +99,8 @@ impl PolicyFile {
         Ok(last_valid)
     }
 
-    /// Calls `changed` with the policy now and after each change of the file, until `shutdown`. A policy that is not valid is
-    /// logged, and `changed` gets its error.
+    /// Calls `changed` with the policy now and after each change of the file, until `shutdown`. A policy that is not
+    /// valid is logged, and `changed` gets its error.
     pub async fn follow(
         self,
         shutdown: CancellationToken,
