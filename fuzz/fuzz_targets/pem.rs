@@ -41,7 +41,8 @@ fuzz_target!(|text: &str| {
         trust_bundle: trust_bundle.into(),
     };
     let expected = ExpectedLeaf { dns_names: None, identity: ExpectedIdentity::Path("/ns/shop/sa/payments") };
-    // The tests of the verifier check the result. Here the verifier must return, and its error must be bounded.
+    // The tests of the verifier check the result. Here the verifier must return, and the length of its error must be
+    // limited.
     if let Err(error) = verify(&bundle, &expected, now) {
         assert!(error.to_string().len() <= text.len() * 4 + 1024, "{error}");
     }

@@ -1,5 +1,5 @@
-//! Catalogue of error codes. A code is in the messages of `kubectl`, Events, responses of the issuance API, termination messages
-//! and logs. `docs/src/reference/errors.md` explains each code.
+//! Catalogue of error codes. A code is in the messages of `kubectl`, Events, responses of the issuance API, termination
+//! messages and logs. `docs/src/reference/errors.md` explains each code.
 
 use std::fmt;
 
@@ -74,6 +74,7 @@ macro_rules! catalogue {
             }
 
             /// Returns the roles that act on the code, none if no action is needed.
+            #[must_use]
             pub fn actors(self) -> &'static [Actor] {
                 match self { $(Self::$code => &[$(Actor::$actor),*],)+ }
             }

@@ -19,8 +19,8 @@ use crate::Limits;
 const DRAIN_AFTER_EVICTION: Duration = Duration::from_secs(1);
 /// Maximum number of evicted connections that drain at the same time. They still hold their memory.
 pub(crate) const MAX_DRAINING: usize = 8;
-/// One address may have `1 / FAIR_SHARE` of the permits before its connections are evicted first.
-const FAIR_SHARE: usize = 32;
+/// One address may have `1 / FAIR_SHARE_DIVISOR` of the permits before its connections are evicted first.
+const FAIR_SHARE_DIVISOR: usize = 32;
 /// Time that is added to the age of bytes, so that new bytes have a weight too.
 const MIN_HOLDING_TIME: Duration = Duration::from_millis(10);
 
@@ -80,7 +80,7 @@ pub(crate) struct BytePermit {
 }
 
 /// Result of one attempt to get a [`BytePermit`].
-enum ByteRequest {
+enum ByteGrant {
     Granted(BytePermit),
     /// Another connection was evicted and gives its bytes back soon.
     WaitForEviction,
@@ -178,24 +178,24 @@ impl ConnectionPermit {
         loop {
             let freed = self.limiter.0.freed.notified();
             match self.try_bytes(bytes) {
-                ByteRequest::Granted(permit) => return Some(permit),
-                ByteRequest::WaitForEviction => freed.await,
-                ByteRequest::Denied => return None,
+                ByteGrant::Granted(permit) => return Some(permit),
+                ByteGrant::WaitForEviction => freed.await,
+                ByteGrant::Denied => return None,
             }
         }
     }
 
-    fn try_bytes(self: &Arc<Self>, bytes: usize) -> ByteRequest {
+    fn try_bytes(self: &Arc<Self>, bytes: usize) -> ByteGrant {
         let max = self.limiter.0.limits.max_total_body_bytes;
         let mut open = self.limiter.open();
         let held: usize = open.by_id.values().map(|connection| connection.bytes).sum();
         if held + bytes <= max {
-            let Some(connection) = open.by_id.get_mut(&self.id) else { return ByteRequest::Denied };
+            let Some(connection) = open.by_id.get_mut(&self.id) else { return ByteGrant::Denied };
             connection.bytes += bytes;
-            return ByteRequest::Granted(BytePermit { connection: Arc::clone(self), bytes });
+            return ByteGrant::Granted(BytePermit { connection: Arc::clone(self), bytes });
         }
         if open.by_id.values().any(|connection| connection.bytes > 0 && connection.evicted.is_cancelled()) {
-            return ByteRequest::WaitForEviction;
+            return ByteGrant::WaitForEviction;
         }
         // Of the address that holds most, the connection that is least useful and was quiet for longest is evicted. The
         // connection that asks is never its own victim.
@@ -209,9 +209,9 @@ impl ConnectionPermit {
         match victim {
             Some(victim) => {
                 victim.evicted.cancel();
-                ByteRequest::WaitForEviction
+                ByteGrant::WaitForEviction
             }
-            None => ByteRequest::Denied,
+            None => ByteGrant::Denied,
         }
     }
 }
@@ -252,7 +252,7 @@ impl OpenConnections {
         }
         candidates.into_iter().min_by_key(|connection| {
             let count = count_by_address.get(&connection.address).copied().unwrap_or_default();
-            (Reverse(count.saturating_sub(permits / FAIR_SHARE)), connection.last_active)
+            (Reverse(count.saturating_sub(permits / FAIR_SHARE_DIVISOR)), connection.last_active)
         })
     }
 

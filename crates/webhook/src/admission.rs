@@ -30,8 +30,8 @@ pub struct NotReady;
 pub(crate) struct AnsweredReview {
     /// The AdmissionReview of the response.
     pub(crate) json: Vec<u8>,
-    /// The rejection of the object, for the log.
-    pub(crate) rejection: Option<LoggedRejection>,
+    /// Rejection of the object, for the log of the server.
+    pub(crate) logged_rejection: Option<LoggedRejection>,
 }
 
 /// Error for a review that gets no AdmissionReview as its response.
@@ -83,22 +83,23 @@ impl Admission {
         let settings = self.settings.load();
         let settings = settings.as_ref().ok_or(NotReady)?;
         let kind = workload_kind(&request);
-        let (outcome, answer, rejection) = match decide(kind, &request, &self.policy.load(), settings) {
+        let (outcome, answer, logged_rejection) = match decide(kind, &request, &self.policy.load(), settings)
+        {
             Ok(injection) => {
                 let is_patched = !injection.patch.is_empty();
                 let outcome = if is_patched { ReviewOutcome::Patched } else { ReviewOutcome::Unchanged };
                 (outcome, ReviewAnswer::allowed(&request.uid, &injection), None)
             }
-            Err(refusal) => {
-                let (code, message) = (refusal.code(), printable_message(&refusal));
+            Err(rejection) => {
+                let (code, message) = (rejection.code(), printable_message(&rejection));
                 self.metrics.count_rejection(code);
-                let rejection = LoggedRejection { code, why: format!("{}: {message}", object(&request)) };
-                (ReviewOutcome::Refused, ReviewAnswer::denied(&request.uid, code, &message), Some(rejection))
+                let logged = LoggedRejection { code, why: format!("{}: {message}", object(&request)) };
+                (ReviewOutcome::Refused, ReviewAnswer::denied(&request.uid, code, &message), Some(logged))
             }
         };
         let json = answer.json();
         self.metrics.count_review(kind, outcome, started.elapsed());
-        json.map(|json| AnsweredReview { json, rejection }).map_err(AnswerError::Encoding)
+        json.map(|json| AnsweredReview { json, logged_rejection }).map_err(AnswerError::Encoding)
     }
 }
 

@@ -49,9 +49,9 @@ impl Handler for Endpoint {
 impl Endpoint {
     fn answer(&self, body: &Bytes) -> Response<Bytes> {
         match self.0.answer(body) {
-            Ok(AnsweredReview { json, rejection }) => {
+            Ok(AnsweredReview { json, logged_rejection }) => {
                 let mut response = response(StatusCode::OK, json);
-                if let Some(rejection) = rejection {
+                if let Some(rejection) = logged_rejection {
                     response.extensions_mut().insert(rejection);
                 }
                 response
