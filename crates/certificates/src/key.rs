@@ -23,15 +23,13 @@ pub struct PrivateKey {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The text contains no `PRIVATE KEY` block.
-    #[error("there is no PKCS#8 private key in the PEM text: it must have a \"BEGIN PRIVATE KEY\" block")]
+    #[error("the PEM text contains no PKCS#8 private key: it must have a \"BEGIN PRIVATE KEY\" block")]
     NotPem,
     /// The key has an algorithm that is not in [`KeyAlgorithm`].
-    #[error(
-        "the private key is of no supported kind: use ECDSA P-256 or P-384, Ed25519, or RSA 2048, 3072 or 4096"
-    )]
+    #[error("unsupported private key type: use ECDSA P-256 or P-384, Ed25519, or RSA 2048, 3072 or 4096")]
     Unsupported,
     /// The crypto library failed.
-    #[error("the crypto library could not handle a key of kind {0}; if it happens again, report it")]
+    #[error("the crypto library failed with a key of type {0}; if it happens again, report it")]
     Crypto(KeyAlgorithm),
 }
 

@@ -53,7 +53,7 @@ pub enum IssueError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The signed leaf fails verification, for instance because of the name constraints of the CA.
-    #[error("what was issued does not verify, so it was thrown away: {0}")]
+    #[error("the issued certificate fails verification and was discarded: {0}")]
     Unverifiable(#[from] VerifyError),
 }
 

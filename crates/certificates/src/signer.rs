@@ -27,7 +27,7 @@ pub trait Signer: Send + Sync {
 
 /// The key could not sign.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the CA's key could not sign: {0}; check that whatever holds the key can be reached")]
+#[error("the CA's key could not sign: {0}; check that the holder of the key can be reached")]
 pub struct SignerError(pub String);
 
 /// Signer in the form that rcgen uses.

@@ -30,7 +30,7 @@ pub enum FetchError {
     Read(#[from] ReadError),
     /// The Secret was issued for another workload that uses the same Secret.
     #[error(
-        "the workload's Secret was not used: it was made for {secret_workload}, and this pod belongs to {pod_workload}; give one of the two another certmint.dev/secret-name"
+        "the workload's Secret was not used: it was issued for {secret_workload}, and this pod belongs to {pod_workload}; give one of the two another certmint.dev/secret-name"
     )]
     OtherWorkload {
         /// Workload that the Secret names.
@@ -39,11 +39,11 @@ pub enum FetchError {
         pod_workload: String,
     },
     /// The Secret fails verification.
-    #[error("the workload's Secret was not used: {0}; delete the Secret to have it made again")]
+    #[error("the workload's Secret was not used: {0}; delete the Secret to have it recreated")]
     Secret(#[source] VerifyError),
     /// The Secret is not valid at the time of this node's clock.
     #[error(
-        "the workload's Secret was not used: {cause}. This node's clock says {}; correct it if it is wrong, otherwise delete the Secret to have it made again", rfc3339(.now.truncate_to_second())
+        "the workload's Secret was not used: {cause}. This node's clock says {}; correct it if it is wrong, otherwise delete the Secret to have it recreated", rfc3339(.now.truncate_to_second())
     )]
     SecretUntimely {
         /// Error of the verification.
@@ -53,7 +53,7 @@ pub enum FetchError {
     },
     /// The Secret contains a root that is not a trust anchor (see [`crate::trust`]).
     #[error(
-        "the workload's Secret was not used: its ca.crt holds a root that is not known in this pod, so it has to come from the issuance API"
+        "the workload's Secret was not used: its ca.crt contains a root that is not known in this pod; only the issuance API may introduce a root"
     )]
     UnknownRoot,
     /// The issuance API returned no bundle.
@@ -74,14 +74,14 @@ pub enum FetchError {
     },
     /// The certificate should have been renewed, and the issuance API has no newer one.
     #[error(
-        "the certificate in place is overdue and there is no newer one yet; see the events of the workload and the log of the certmint controller"
+        "the renewal of the certificate is overdue, and there is no newer certificate yet; see the Events of the workload and the log of the certmint controller"
     )]
     Overdue,
     /// The files cannot be written.
     #[error(transparent)]
     Publish(#[from] PublishError),
     /// The reload hook failed.
-    #[error("the new certificate is in place, but the app was not told: {0}")]
+    #[error("the new certificate is in place, but the reload of the app failed: {0}")]
     Reload(#[from] ReloadError),
 }
 
@@ -143,7 +143,7 @@ pub fn deadline_exceeded(deadline: Duration, last_cause: &str) -> Failure {
     Failure {
         code: ErrorCode::DeadlineExceeded,
         message: format!(
-            "no certificate within {} seconds; the last cause was: {last_cause}. The container certmint goes on trying, and the pod starts as soon as it has one",
+            "no certificate within {} seconds; the last cause was: {last_cause}. The container certmint retries, and the pod starts as soon as the certificate is in place",
             deadline.as_secs()
         ),
     }

@@ -35,7 +35,7 @@ pub enum IssuanceError {
     },
     /// The certificate of the server does not chain to a trust anchor, or is not for this name.
     #[error(
-        "{api} did not prove to be the issuance API: {cause}. If the CA was replaced, restart the workload (kubectl rollout restart) to have the new roots injected; otherwise find out who answers at that address"
+        "{api} did not prove to be the issuance API: {cause}. If the CA was replaced, restart the workload (kubectl rollout restart) to have the new roots injected; otherwise check which server answers at that address"
     )]
     Untrusted {
         /// Origin of the API.
@@ -75,7 +75,7 @@ pub enum IssuanceError {
     },
     /// The answer does not have the format of the issuance API.
     #[error(
-        "{api} answered {status} with something that is no answer of the issuance API; check what CERTMINT_API points to"
+        "{api} answered {status} with something that is not an answer of the issuance API; check what CERTMINT_API points to"
     )]
     NotUnderstood {
         /// Origin of the API.

@@ -53,7 +53,7 @@ pub enum ReloadError {
     },
     /// The kernel does not permit the signal.
     #[error(
-        "{signal} to {process} was refused: {cause}; run the app as the same user as the container certmint (runAsUser), or use an http:// hook"
+        "{signal} to {process} was denied: {cause}; run the app as the same user as the container certmint (runAsUser), or use an http:// hook"
     )]
     NotPermitted {
         /// Signal in the annotation.

@@ -107,10 +107,10 @@ impl<'a> RenewalLoop<'a> {
         match self.delivery.take_from_secret(now) {
             Ok(DeliveryOutcome::Published) => self.after_publication(now),
             Ok(DeliveryOutcome::Unchanged) => {
-                self.reporter.info("the workload's Secret holds nothing newer than what is in place");
+                self.reporter.info("the workload's Secret contains no newer certificate");
             }
             Ok(DeliveryOutcome::Absent) => {
-                self.reporter.info("the workload's Secret is not there; what is in place stays");
+                self.reporter.info("the workload's Secret does not exist; the certificate in place stays");
             }
             // The version does not count as seen, so that the next iteration retries: the volume may have free space then.
             Err(error @ FetchError::Publish(_)) => return self.reporter.failure(&error.to_failure()),
@@ -139,7 +139,7 @@ impl<'a> RenewalLoop<'a> {
                 if !delay.is_zero() {
                     let seconds = delay.as_secs() + 1;
                     self.reporter.info(&format!(
-                        "the workload's Secret holds a newer certificate; it is put in place within {seconds} seconds"
+                        "the workload's Secret contains a newer certificate; it is put in place within {seconds} seconds"
                     ));
                 }
                 self.pending_secret = Some(PendingSecret { version: version.clone(), publish_at });
@@ -186,7 +186,7 @@ impl<'a> RenewalLoop<'a> {
         match reload::run(pending.hook) {
             Ok(()) => {
                 self.reporter.recovered();
-                self.reporter.info(&format!("the app was told by {}", pending.hook));
+                self.reporter.info(&format!("the app was informed by {}", pending.hook));
             }
             Err(error) => {
                 self.reporter.failure(&FetchError::from(error).to_failure());

@@ -50,7 +50,7 @@ pub struct Paths {
 pub enum SettingsError {
     /// A variable is missing.
     #[error(
-        "the variable {0} is missing: this container is made by Certmint's webhook; delete the pod to have it injected again"
+        "the variable {0} is missing: Certmint's webhook sets it; delete the pod to have it injected again"
     )]
     Missing(&'static str),
     /// The value of a variable is not valid.

@@ -22,7 +22,7 @@ pub struct TrustAnchors(Vec<CertificateDer<'static>>);
 
 /// The text contains no usable roots.
 #[derive(Debug, thiserror::Error)]
-#[error("{place} holds no PEM certificates{why}; delete the pod to have it injected again")]
+#[error("{place} contains no PEM certificates{why}; delete the pod to have it injected again")]
 pub struct TrustError {
     place: &'static str,
     why: String,

@@ -34,7 +34,7 @@ pub struct VolumeContent {
 /// The volume does not contain a readable bundle.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{path} cannot be read: {source}; correct the Secret's keys tls.crt, tls.key and ca.crt, or delete it to have it made again"
+    "{path} cannot be read: {source}; correct the Secret's keys tls.crt, tls.key and ca.crt, or delete the Secret to have it recreated"
 )]
 pub struct ReadError {
     path: PathBuf,
@@ -44,7 +44,7 @@ pub struct ReadError {
 /// The files cannot be written. The files that were in place before are unchanged.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{path} cannot be written: {source}; the volume certmint-tls needs room (see the pod's memory limits) and must belong to this container's user or group"
+    "{path} cannot be written: {source}; the volume certmint-tls needs free space (see the pod's memory limits) and must belong to this container's user or group"
 )]
 pub struct PublishError {
     path: PathBuf,

@@ -66,7 +66,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for OwnEntries<'a> {
                     if is_own(&key) || FOREIGN_KEYS.contains(&&*key) {
                         if entries.len() == MAX_LIST_ENTRIES {
                             return Err(A::Error::custom(format_args!(
-                                "more than {MAX_LIST_ENTRIES} keys of ours"
+                                "more than {MAX_LIST_ENTRIES} keys of Certmint"
                             )));
                         }
                         entries.push((key, map.next_value()?));

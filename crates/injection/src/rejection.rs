@@ -9,13 +9,13 @@ use certmint_contract::{ErrorCode, PolicyViolation, WorkloadRef, keys};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MountConflict {
     /// Both mounts have the same path.
-    #[error("where the certificate belongs")]
+    #[error("the path of the certificate")]
     SamePath,
     /// The other mount is below the path of the certificate, whose volume has no directory for it.
-    #[error("inside the certificate's own place")]
+    #[error("below the path of the certificate")]
     InsidePath,
     /// The other mount is above the path of the certificate and read-only, so that no directory can be created in it.
-    #[error("read-only and above the certificate's place, so that there is no directory to mount it on")]
+    #[error("read-only and above the path of the certificate, so that its directory cannot be created")]
     ReadOnlyAbove,
 }
 
@@ -40,7 +40,9 @@ pub enum Rejection {
     #[error("{}", join(.0))]
     Annotations(Vec<AnnotationError>),
     /// Certmint's annotations are among the labels.
-    #[error("label {0} does nothing, because Certmint reads annotations; move it from labels to annotations")]
+    #[error(
+        "label {0} has no effect, because Certmint reads annotations; move it from labels to annotations"
+    )]
     WrittenAsLabel(String),
     /// The policy does not allow the options.
     #[error("{}", join(.0))]
@@ -58,7 +60,7 @@ pub enum Rejection {
     JobTooLate(WorkloadRef),
     /// All pods of one owner name the same Secret, and each of them gets its own certificate.
     #[error(
-        "annotation {key} cannot stand on the pods of {0}, because each of them gets a certificate of its own in a Secret of its own; remove it", key = keys::SECRET_NAME
+        "annotation {key} is not allowed on the pods of {0}, because each of them gets its own certificate in its own Secret; remove it", key = keys::SECRET_NAME
     )]
     SecretOfManyPods(String),
     /// The pod has no container.
@@ -66,7 +68,7 @@ pub enum Rejection {
     NoContainers,
     /// A foreign container has the name of the fetch container.
     #[error(
-        "the pod has a container named \"{FETCH_CONTAINER}\" that does not run {FETCH_BINARY}; rename it: that name is for the injected one"
+        "the pod has a container named \"{FETCH_CONTAINER}\" that does not run {FETCH_BINARY}; rename it: that name is reserved for the container of Certmint"
     )]
     ContainerName,
     /// The pod sees the processes of its node, so that a signal would reach other pods.
@@ -85,11 +87,11 @@ pub enum Rejection {
         allowed: String,
     },
     /// A foreign volume has the name of an injected one.
-    #[error("the pod has a volume named \"{0}\"; rename it: that name is for an injected one")]
+    #[error("the pod has a volume named \"{0}\"; rename it: that name is reserved for a volume of Certmint")]
     VolumeName(&'static str),
     /// A mount of the pod conflicts with the mount of the certificate.
     #[error(
-        "container \"{container}\" mounts volume \"{volume}\" at {path}, {conflict}; choose another place with annotation {key}", key = keys::MOUNT_PATH
+        "container \"{container}\" mounts volume \"{volume}\" at {path}, {conflict}; choose another path with annotation {key}", key = keys::MOUNT_PATH
     )]
     MountPath {
         /// Container with the mount.

@@ -108,7 +108,7 @@ fn the_annotation_on_the_object_has_priority() {
     assert_eq!(
         injection.warnings,
         [
-            "certmint: SuspiciousSetting: annotation certmint.dev/duration on the pod template gives way to the one on the Deployment"
+            "certmint: SuspiciousSetting: annotation certmint.dev/duration on the pod template is overridden by the one on the Deployment"
         ]
     );
     let annotations = template(&patched(&both, &injection))["annotations"].clone();
@@ -242,7 +242,7 @@ fn warns_of_kinds_that_keep_running_pods() {
     assert_eq!(
         warnings(&workload("ReplicaSet")),
         [
-            "certmint: SuspiciousSetting: a ReplicaSet does not replace its running pods: delete them, and their successors get a certificate"
+            "certmint: SuspiciousSetting: a ReplicaSet does not replace its running pods: delete them, and the new pods get a certificate"
         ]
     );
     let on_delete = workload("DaemonSet").with("/spec", "updateStrategy", json!({"type": "OnDelete"}));
@@ -303,7 +303,7 @@ fn labelled(object: &[(&str, &str)], template: &[(&str, &str)]) -> Object {
 
 #[test]
 fn rejects_an_opt_in_by_label() {
-    let sentence = "label certmint.dev/inject does nothing, because Certmint reads annotations; move it from labels to annotations";
+    let sentence = "label certmint.dev/inject has no effect, because Certmint reads annotations; move it from labels to annotations";
     let inject = [("inject", "true")];
     for wrong in [
         labelled(&inject, &[]),
@@ -328,7 +328,7 @@ fn rejects_an_opt_in_by_label() {
         admit(&others, None)
             .unwrap_err()
             .to_string()
-            .starts_with("label certmint.dev/duration, certmint.dev/mode does")
+            .starts_with("label certmint.dev/duration, certmint.dev/mode has")
     );
 }
 

@@ -34,7 +34,7 @@ pub enum CaError {
     },
     /// The certificate may not sign others.
     #[error(
-        "the {0}'s certificate is no CA certificate: it needs basicConstraints CA:TRUE and keyUsage keyCertSign"
+        "the {0}'s certificate is not a CA certificate: it needs basicConstraints CA:TRUE and keyUsage keyCertSign"
     )]
     NotACa(Tier),
     /// The key cannot be parsed or created.
@@ -46,7 +46,7 @@ pub enum CaError {
         why: KeyError,
     },
     /// The key belongs to another certificate.
-    #[error("the {0}'s key does not fit its certificate: restore both from the same backup")]
+    #[error("the {0}'s key does not belong to its certificate: restore both from the same backup")]
     KeyDoesNotFit(Tier),
     /// The time is before the validity period of the CA.
     #[error("the {tier} is valid from {} only: check this machine's clock", rfc3339(*.not_before))]
@@ -65,14 +65,14 @@ pub enum CaError {
         not_after: OffsetDateTime,
     },
     /// Another CA signed the root, or the root was changed.
-    #[error("the root CA's certificate is not signed by itself: {0}; restore the CA from its backup")]
+    #[error("the root CA's certificate is not self-signed: {0}; restore the CA from its backup")]
     NotSelfSigned(String),
     /// The root did not sign the issuing CA.
     #[error("the issuing CA was not signed by this root: {0}; restore both from the same backup")]
     NotChained(String),
     /// The issuing CA ends after its root.
     #[error(
-        "the issuing CA ends at {}, after its root at {}: issue it again with an earlier end",
+        "the issuing CA ends at {}, after its root at {}: reissue it with an earlier end",
         rfc3339(*.issuing), rfc3339(*.root)
     )]
     OutlivesRoot {
@@ -83,7 +83,7 @@ pub enum CaError {
     },
     /// The leaf of a new issuing CA fails verification.
     #[error(
-        "what a new issuing CA signs does not verify, so it was thrown away: {0}; see whether the root's certificate has name constraints"
+        "the certificates of a new issuing CA fail verification, so the CA was discarded: {0}; check whether the root's certificate has name constraints"
     )]
     Unproven(String),
     /// The certificate could not be built or signed.

@@ -9,10 +9,10 @@ use crate::KeyError;
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// A PEM text contains no certificate.
-    #[error("the {0} holds no certificate: it must have at least one \"BEGIN CERTIFICATE\" block")]
+    #[error("the {0} contains no certificate: it must have at least one \"BEGIN CERTIFICATE\" block")]
     Empty(&'static str),
     /// A part of the bundle is not PEM, or contains a certificate outside the profile.
-    #[error("the {what} cannot be read: {why}; it has to be issued again")]
+    #[error("the {what} cannot be read: {why}; it has to be reissued")]
     Malformed {
         /// Part of the bundle.
         what: &'static str,
@@ -23,9 +23,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The key belongs to another certificate.
-    #[error(
-        "the private key does not fit the certificate: key and certificate have to be issued together again"
-    )]
+    #[error("the private key does not belong to the certificate: both have to be reissued together")]
     KeyDoesNotFit,
     /// The time is before the validity period of the certificate.
     #[error("the certificate is valid from {} only: check this machine's clock", rfc3339(*.0))]
@@ -40,7 +38,7 @@ pub enum VerifyError {
     #[error("the certificate is not for server and client use: its extended key usage must list both")]
     Usage,
     /// The certificate does not chain to a root of the trust bundle.
-    #[error("the certificate does not chain to the trust bundle: {}; it has to be issued again", chain_fault(.0))]
+    #[error("the certificate does not chain to the trust bundle: {}; it has to be reissued", chain_fault(.0))]
     Untrusted(webpki::Error),
     /// The SPIFFE id is not the expected one.
     #[error("the certificate is for {found}, not for {expected}")]
@@ -51,7 +49,7 @@ pub enum VerifyError {
         found: String,
     },
     /// The DNS names are not the expected ones.
-    #[error("the certificate names [{found}] instead of [{expected}]: it has to be issued again")]
+    #[error("the certificate names [{found}] instead of [{expected}]: it has to be reissued")]
     Names {
         /// Expected names, sorted and comma separated.
         expected: String,

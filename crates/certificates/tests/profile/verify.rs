@@ -65,7 +65,7 @@ fn rejects_a_bundle_with_other_names() {
     assert_eq!(
         verify_error(names(&["payments.shop.svc"])),
         "the certificate names [payments.shop.svc, payments.shop.svc.cluster.local] instead of \
-         [payments.shop.svc]: it has to be issued again"
+         [payments.shop.svc]: it has to be reissued"
     );
     assert!(
         verify_error(names(&["a.svc", "payments.shop.svc", "payments.shop.svc.cluster.local"]))
@@ -111,9 +111,9 @@ fn rejects_a_bundle_with_parts_of_another_one() {
 fn the_error_names_an_empty_part() {
     let whole = bundle();
     let error = verify_error(&with(&whole, |bundle| bundle.certificate = String::new()));
-    assert!(error.to_string().starts_with("the certificate chain holds no certificate"), "{error}");
+    assert!(error.to_string().starts_with("the certificate chain contains no certificate"), "{error}");
     let error = verify_error(&with(&whole, |bundle| bundle.trust_bundle = "# none\n".into()));
-    assert!(error.to_string().starts_with("the trust bundle holds no certificate"), "{error}");
+    assert!(error.to_string().starts_with("the trust bundle contains no certificate"), "{error}");
     let error = verify_error(&with(&whole, |bundle| bundle.private_key = String::new()));
     assert!(matches!(error, VerifyError::Key(_)), "{error}");
 }

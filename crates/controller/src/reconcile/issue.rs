@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(fixture.reasons(), [] as [&str; 0]);
         let error = fixture.reconciler.try_reconcile(&fixture.key).await.unwrap_err();
         let cause = error.source().unwrap().to_string();
-        assert!(cause.contains("does not verify") && error.to_string().contains(&cause), "{error}");
+        assert!(cause.contains("fails verification") && error.to_string().contains(&cause), "{error}");
         fixture.ca.send_replace(ca_of(&wider));
         fixture.issue().await;
         assert_eq!(fixture.reasons(), ["Issued"]);

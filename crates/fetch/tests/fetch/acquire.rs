@@ -82,7 +82,7 @@ fn rejects_the_secret_of_another_workload() {
     assert!(message.starts_with("SecretClaimed: StatefulSet/web: Secret web-certmint-tls"), "{message}");
     assert!(
         message.contains(
-            "it was made for Deployment/web, and this pod belongs to StatefulSet/web; give one of the two another certmint.dev/secret-name"
+            "it was issued for Deployment/web, and this pod belongs to StatefulSet/web; give one of the two another certmint.dev/secret-name"
         ),
         "{message}"
     );
@@ -111,7 +111,7 @@ fn rejects_a_root_that_was_added_to_the_secret() {
     let pod = Pod::new(&ca);
     pod.write_secret(&with_root_of(&ca.bundle(), &other));
     let process = pod.start(&["once"]);
-    process.wait_for_log("holds a root that is not known in this pod");
+    process.wait_for_log("contains a root that is not known in this pod");
     assert_eq!(pod.published(), None);
 }
 
@@ -240,8 +240,8 @@ fn explains_a_name_that_does_not_resolve() {
 fn rejects_invalid_answers() {
     let ca = Ca::new();
     for (answer, message) in [
-        ((200, b"{}".to_vec()), "answered 200 with something that is no answer"),
-        ((502, b"<html>".to_vec()), "answered 502 with something that is no answer"),
+        ((200, b"{}".to_vec()), "answered 200 with something that is not an answer"),
+        ((502, b"<html>".to_vec()), "answered 502 with something that is not an answer"),
         ((200, vec![b' '; MAX_RESPONSE_BYTES + 1]), "cannot be reached"),
         ((307, Vec::new()), "answered 307 with something"),
         (ok(&ca.bundle_of_another_account()), "answer was not used: the certificate is for"),

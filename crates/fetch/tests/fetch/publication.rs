@@ -87,7 +87,7 @@ fn a_full_volume_keeps_its_files_and_the_app_starts() {
     pod.write_secret(&ca.bundle());
     let mut process = pod.start_with_full_disk();
     process.wait_for_log("CannotPublish");
-    assert!(process.log().contains("needs room"), "{}", process.log());
+    assert!(process.log().contains("needs free space"), "{}", process.log());
     assert_eq!(pod.published(), Some(old));
     assert!(process.is_running());
     assert!(pod.start(&["wait"]).wait_for_exit().0.success());

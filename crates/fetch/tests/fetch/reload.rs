@@ -35,7 +35,8 @@ fn posts_once_for_each_renewal() {
         for renewal in 1..=2 {
             pod.write_secret(&ca.bundle_of_age(300 / renewal));
             let count = usize::try_from(renewal).unwrap();
-            process.wait_until("the reload", || process.log().matches("the app was told").count() == count);
+            process
+                .wait_until("the reload", || process.log().matches("the app was informed").count() == count);
             assert_eq!(hook.calls().len(), count);
         }
         let head = hook.calls()[0].to_lowercase();
@@ -53,7 +54,7 @@ fn retries_a_failing_hook_and_keeps_the_certificate() {
     pod.write_secret(&renewed);
     process.wait_for_log("answered 500");
     assert!(process.log().contains("ReloadFailed"), "{}", process.log());
-    process.wait_for_log("the app was told");
+    process.wait_for_log("the app was informed");
     assert_eq!(hook.calls().len(), 2);
     assert_eq!(pod.published(), Some(renewed));
     process.wait_until("an empty termination message", || pod.termination_message().is_empty());
@@ -128,7 +129,7 @@ fn signals_the_server_and_not_its_workers() {
     wait_until("the worker", || app.worker().is_some());
     let (pod, process) = start_pod(&ca, &format!("signal:SIGHUP:{}", app.name));
     pod.write_secret(&ca.bundle());
-    process.wait_for_log("the app was told by signal:SIGHUP");
+    process.wait_for_log("the app was informed by signal:SIGHUP");
     wait_until("the signal of the server", || app.has_got("server.hup"));
     kill_process(app.worker().unwrap(), Signal::USR1).unwrap();
     wait_until("the signal of the worker", || app.has_got("worker.usr1"));

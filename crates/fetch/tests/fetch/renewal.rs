@@ -15,14 +15,14 @@ fn publishes_a_newer_secret_and_ignores_an_older_one() {
     pod.write_secret(&ca.bundle_of_age(120));
     let process = pod.start(&[]);
     // The loop has read the Secret once, so that the renewed bundle is for its second read.
-    process.wait_for_log("holds nothing newer");
+    process.wait_for_log("contains no newer certificate");
     let renewed = ca.bundle_of_age(60);
     pod.write_secret(&renewed);
     process.wait_until("the renewed bundle", || pod.published().as_ref() == Some(&renewed));
 
     pod.write_secret(&ca.bundle_of_age(90));
     process.wait_until("a read of the older bundle", || {
-        process.log().matches("holds nothing newer").count() == 2
+        process.log().matches("contains no newer certificate").count() == 2
     });
     assert_eq!(pod.published(), Some(renewed));
     let newest = ca.bundle();
@@ -38,7 +38,7 @@ fn delays_a_changed_lifetime_and_publishes_changed_names_at_once() {
     let first = ca.bundle_of_age(60);
     pod.write_secret(&first);
     let process = pod.start(&[]);
-    process.wait_for_log("holds nothing newer");
+    process.wait_for_log("contains no newer certificate");
     pod.write_secret(&ca.bundle_of_age_and_lifetime(30, 43_200));
     process.wait_for_log("is put in place within");
     assert_eq!(pod.published(), Some(first), "the delay of this pod is almost a minute");
@@ -55,7 +55,7 @@ fn publishes_a_due_renewal_after_its_delay() {
     // The controller renews after 57 % to 67 % of the lifetime. The delay of this pod is about a second.
     pod.write_secret(&ca.bundle_of_age_and_lifetime(2100, 3600));
     let process = pod.start(&[]);
-    process.wait_for_log("holds nothing newer");
+    process.wait_for_log("contains no newer certificate");
     let renewed = ca.bundle_of_age_and_lifetime(0, 3600);
     pod.write_secret(&renewed);
     process.wait_for_log("is put in place within");
@@ -114,7 +114,7 @@ fn keeps_the_files_if_the_secret_is_damaged_or_deleted() {
     pod.write_secret(&broken);
     process.wait_for_log("InvalidBundle");
     fs::remove_file(pod.paths.secret_dir.join("..data")).unwrap();
-    process.wait_for_log("the workload's Secret is not there");
+    process.wait_for_log("the workload's Secret does not exist");
     assert_eq!(pod.published(), Some(bundle));
 }
 

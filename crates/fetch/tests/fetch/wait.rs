@@ -121,6 +121,6 @@ fn the_main_process_ends_when_its_probe_is_killed() {
     let mut main = pod.start(&[]);
     assert!(pod.start(&["wait"]).wait_for_exit().0.success());
     drop(pod.start(&["wait"]));
-    main.wait_for_log("holds nothing newer");
+    main.wait_for_log("contains no newer certificate");
     assert!(main.is_running(), "{}", main.log());
 }

@@ -147,7 +147,7 @@ impl<'a> MountPointCheck<'a> {
         }
         let shorten = |text: &str| text.chars().take(MAX_NAME_CHARS).collect::<String>();
         self.warnings.push(format!(
-            "certmint: SuspiciousSetting: container \"{}\" mounts volume \"{}\" read-only at {}, above the certificate's place {}; without that directory in the volume it cannot start: choose another place with annotation {}",
+            "certmint: SuspiciousSetting: container \"{}\" mounts volume \"{}\" read-only at {}, above the certificate's path {}; without that directory in the volume it cannot start: choose another path with annotation {}",
             shorten(&container.name),
             shorten(&above.name),
             shorten(&normalize(&above.mount_path)),

@@ -115,7 +115,7 @@ fn reload(target: &InjectionTarget<'_>, readers: &FileReaders) -> Option<String>
     match readers {
         FileReaders::User(_) => None,
         FileReaders::Group(_) | FileReaders::FsGroup | FileReaders::Anyone(_) => Some(format!(
-            "certmint: SuspiciousSetting: a signal reaches {process} only when it runs as our user: set one runAsUser, not 0, for the whole pod"
+            "certmint: SuspiciousSetting: a signal reaches {process} only if it runs as the user of certmint-fetch: set one runAsUser, not 0, for the whole pod"
         )),
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn stays_out(
 pub(super) fn overridden(workload: &ParsedWorkload<'_>, copies: &TemplateCopies<'_>) -> Vec<String> {
     let kind = workload.kind;
     let lost = copies.overridden.iter().map(|key| {
-        format!("certmint: SuspiciousSetting: annotation {key} on the pod template gives way to the one on the {kind}")
+        format!("certmint: SuspiciousSetting: annotation {key} on the pod template is overridden by the one on the {kind}")
     });
     let kept = (workload.metadata.annotation(keys::INJECT) == Some("false")).then(|| {
         format!(
@@ -102,5 +102,5 @@ pub(super) fn keeps_running_pods(workload: &ParsedWorkload<'_>) -> Option<String
         }
         _ => return None,
     };
-    Some(format!("certmint: SuspiciousSetting: {why}: delete them, and their successors get a certificate"))
+    Some(format!("certmint: SuspiciousSetting: {why}: delete them, and the new pods get a certificate"))
 }

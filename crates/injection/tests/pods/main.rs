@@ -250,7 +250,7 @@ fn pods_of_a_foreign_owner_cannot_share_a_secret() {
     let pod = nameless().controlled_by("v1", "ReplicationController", "web").annotated("secret-name", "mine");
     assert_eq!(
         rejection(&pod),
-        "InvalidAnnotation: annotation certmint.dev/secret-name cannot stand on the pods of ReplicationController/web, because each of them gets a certificate of its own in a Secret of its own; remove it"
+        "InvalidAnnotation: annotation certmint.dev/secret-name is not allowed on the pods of ReplicationController/web, because each of them gets its own certificate in its own Secret; remove it"
     );
 }
 
@@ -267,9 +267,9 @@ fn rejects_conflicting_names() {
     let volume = opted_in().with_spec("volumes", json!([{"name": "certmint-tls", "emptyDir": {}}]));
     assert_eq!(
         rejection(&volume),
-        "PodConflict: the pod has a volume named \"certmint-tls\"; rename it: that name is for an injected one"
+        "PodConflict: the pod has a volume named \"certmint-tls\"; rename it: that name is reserved for a volume of Certmint"
     );
-    let name = "PodConflict: the pod has a container named \"certmint\" that does not run /certmint-fetch; rename it: that name is for the injected one";
+    let name = "PodConflict: the pod has a container named \"certmint\" that does not run /certmint-fetch; rename it: that name is reserved for the container of Certmint";
     let foreign = json!([{"name": "certmint", "image": "evil", "command": ["/bin/sh"]}]);
     assert_eq!(rejection(&opted_in().with_spec("initContainers", foreign.clone())), name);
     assert_eq!(rejection(&opted_in().with_spec("containers", foreign)), name);
@@ -390,7 +390,7 @@ fn rejects_an_opt_in_by_label() {
     for wrong in [labelled("true"), labelled("enabled"), rc] {
         assert_eq!(
             rejection(&wrong),
-            "WrittenAsLabel: label certmint.dev/inject does nothing, because Certmint reads annotations; move it from labels to annotations"
+            "WrittenAsLabel: label certmint.dev/inject has no effect, because Certmint reads annotations; move it from labels to annotations"
         );
     }
     // A pod of a workload is not rejected: its template may be older than this check.

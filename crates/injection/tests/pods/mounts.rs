@@ -17,11 +17,11 @@ fn mounting(path: &str, source: &str) -> Object {
 
 #[test]
 fn rejects_a_mount_at_the_path_or_below() {
-    let choose = "choose another place with annotation certmint.dev/mount-path";
+    let choose = "choose another path with annotation certmint.dev/mount-path";
     let cases = [
-        ("/app/tls", "emptyDir", "/app/tls, where the certificate belongs"),
-        ("//app/./tls/", "emptyDir", "/app/tls, where the certificate belongs"),
-        ("/app/tls/own.crt", "emptyDir", "/app/tls/own.crt, inside the certificate's own place"),
+        ("/app/tls", "emptyDir", "/app/tls, the path of the certificate"),
+        ("//app/./tls/", "emptyDir", "/app/tls, the path of the certificate"),
+        ("/app/tls/own.crt", "emptyDir", "/app/tls/own.crt, below the path of the certificate"),
     ];
     for (path, source, what) in cases {
         let expected = format!("PodConflict: container \"app\" mounts volume \"x\" at {what}; {choose}");
@@ -50,7 +50,7 @@ fn below(source: Value, mount: Value) -> Object {
 
 #[test]
 fn rejects_a_read_only_mount_without_the_directory() {
-    let message = "PodConflict: container \"app\" mounts volume \"x\" at /app, read-only and above the certificate's place, so that there is no directory to mount it on; choose another place with annotation certmint.dev/mount-path";
+    let message = "PodConflict: container \"app\" mounts volume \"x\" at /app, read-only and above the path of the certificate, so that its directory cannot be created; choose another path with annotation certmint.dev/mount-path";
     let empty = || json!({"emptyDir": {}});
     assert_eq!(rejection(&below(empty(), json!({}))), message);
     assert_eq!(rejection(&below(empty(), json!({"mountPath": "/app/"}))), message);
@@ -97,7 +97,7 @@ fn accepts_a_directory_of_an_earlier_container() {
 #[test]
 fn warns_if_the_directory_may_be_missing() {
     let warnings = |pod: &Object| admit(pod, None).unwrap().warnings;
-    let message = "certmint: SuspiciousSetting: container \"app\" mounts volume \"x\" read-only at /app, above the certificate's place /app/tls; without that directory in the volume it cannot start: choose another place with annotation certmint.dev/mount-path";
+    let message = "certmint: SuspiciousSetting: container \"app\" mounts volume \"x\" read-only at /app, above the certificate's path /app/tls; without that directory in the volume it cannot start: choose another path with annotation certmint.dev/mount-path";
     let claim = || json!({"persistentVolumeClaim": {"claimName": "data"}});
     let unmarked = || json!({"readOnly": false});
     for doubtful in [
@@ -149,11 +149,11 @@ fn rejects_a_conflict_with_the_service_account_token() {
     let around = at("/var/run/secrets");
     assert_eq!(
         rejection(&around),
-        "PodConflict: container \"app\" mounts volume \"kube-api-access\" at /var/run/secrets/kubernetes.io/serviceaccount, inside the certificate's own place; choose another place with annotation certmint.dev/mount-path"
+        "PodConflict: container \"app\" mounts volume \"kube-api-access\" at /var/run/secrets/kubernetes.io/serviceaccount, below the path of the certificate; choose another path with annotation certmint.dev/mount-path"
     );
     assert!(
         rejection(&at("/var/run/secrets/kubernetes.io/serviceaccount"))
-            .contains("where the certificate belongs")
+            .contains("the path of the certificate")
     );
     assert_eq!(rejection(&around.with_spec("automountServiceAccountToken", Value::from(false))), "admitted");
 }

@@ -68,7 +68,7 @@ fn wait_for_error(kubectl: &Kubectl<'_>) -> Result<()> {
         let line = line.into_iter().find(|line| line["code"] == "CannotPublish");
         let message = line.and_then(|line| line["message"].as_str().map(str::to_owned));
         Ok(match message {
-            Some(message) if message.contains("certmint-tls needs room") => Check::Passed(()),
+            Some(message) if message.contains("certmint-tls needs free space") => Check::Passed(()),
             _ => Check::NotYet(log),
         })
     })

@@ -198,7 +198,7 @@ fn volumes_and_settings() -> Vec<PodCase> {
                 false,
             )])
             .read_by("app", IMAGE_USER)
-            .warned("certmint: SuspiciousSetting: container \"app\" mounts volume \"node\" read-only at /node, above the certificate's place /node/ssl; without that directory in the volume it cannot start: choose another place with annotation certmint.dev/mount-path"),
+            .warned("certmint: SuspiciousSetting: container \"app\" mounts volume \"node\" read-only at /node, above the certificate's path /node/ssl; without that directory in the volume it cannot start: choose another path with annotation certmint.dev/mount-path"),
         pod_case("own-token")
             .spec("automountServiceAccountToken", false.into())
             .spec("volumes", json!([{ "name": "token", "projected": {

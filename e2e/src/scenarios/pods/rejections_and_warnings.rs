@@ -69,7 +69,7 @@ fn rejected_cases() -> Vec<(PodCase, Expected)> {
             .spec("volumes", json!([volume]))
             .containers(&[app])
     };
-    let name_conflict = "PodConflict: the pod has a container named \"certmint\" that does not run /certmint-fetch; rename it: that name is for the injected one";
+    let name_conflict = "PodConflict: the pod has a container named \"certmint\" that does not run /certmint-fetch; rename it: that name is reserved for the container of Certmint";
     vec![
         (
             pod_case("foreign-init-container").spec("initContainers", foreign()),
@@ -83,25 +83,25 @@ fn rejected_cases() -> Vec<(PodCase, Expected)> {
         (
             pod_case("certmint-volume").spec("volumes", json!([{ "name": "certmint-tls", "emptyDir": {} }])),
             Expected::Rejected(
-                "PodConflict: the pod has a volume named \"certmint-tls\"; rename it: that name is for an injected one",
+                "PodConflict: the pod has a volume named \"certmint-tls\"; rename it: that name is reserved for a volume of Certmint",
             ),
         ),
         (
             mounting(json!({ "emptyDir": {} }), "/app/tls/", false),
             Expected::Rejected(
-                "PodConflict: container \"app\" mounts volume \"x\" at /app/tls, where the certificate belongs; choose another place with annotation certmint.dev/mount-path",
+                "PodConflict: container \"app\" mounts volume \"x\" at /app/tls, the path of the certificate; choose another path with annotation certmint.dev/mount-path",
             ),
         ),
         (
             mounting(json!({ "emptyDir": {} }), "/app/tls/own", false),
             Expected::Rejected(
-                "PodConflict: container \"app\" mounts volume \"x\" at /app/tls/own, inside the certificate's own place; choose another place with annotation certmint.dev/mount-path",
+                "PodConflict: container \"app\" mounts volume \"x\" at /app/tls/own, below the path of the certificate; choose another path with annotation certmint.dev/mount-path",
             ),
         ),
         (
             mounting(json!({ "emptyDir": {} }), "/app", true),
             Expected::Rejected(
-                "PodConflict: container \"app\" mounts volume \"x\" at /app, read-only and above the certificate's place, so that there is no directory to mount it on; choose another place with annotation certmint.dev/mount-path",
+                "PodConflict: container \"app\" mounts volume \"x\" at /app, read-only and above the path of the certificate, so that its directory cannot be created; choose another path with annotation certmint.dev/mount-path",
             ),
         ),
         (
@@ -175,7 +175,7 @@ fn accepted_cases() -> Vec<(PodCase, Expected)> {
                     json!({ "volumeMounts": [{ "name": "data", "mountPath": "/data", "readOnly": true }] }),
                 )])
                 .warned(
-                    "certmint: SuspiciousSetting: container \"app\" mounts volume \"data\" read-only at /data, above the certificate's place /data/tls; without that directory in the volume it cannot start: choose another place with annotation certmint.dev/mount-path",
+                    "certmint: SuspiciousSetting: container \"app\" mounts volume \"data\" read-only at /data, above the certificate's path /data/tls; without that directory in the volume it cannot start: choose another path with annotation certmint.dev/mount-path",
                 ),
             Expected::Injected,
         ),

@@ -18,7 +18,7 @@ pub(super) fn run(fixture: &SecretFixture<'_>) -> Result<()> {
         fixture.wait_for_valid_secret("twin-certmint-tls", belongs_to("Deployment/twin"))?;
         let twin = workload::manifest("statefulset", "twin", &image, &workload::opt_in_annotations(&[]));
         fixture.kubectl.apply(&twin.to_string())?;
-        let reason = "it was made for Deployment/twin, and this pod belongs to StatefulSet/twin";
+        let reason = "it was issued for Deployment/twin, and this pod belongs to StatefulSet/twin";
         wait_for_pod_description(fixture, "twin", reason)
     })
 }
@@ -69,7 +69,7 @@ fn conflict_between_workloads(fixture: &SecretFixture<'_>, image: &str) -> Resul
     )?;
     step("the pods of the other workload do not start, although both have the same service account", || {
         wait_for_pod_description(fixture, "second", "SecretClaimed")?;
-        let reason = "it was made for Deployment/first, and this pod belongs to Deployment/second";
+        let reason = "it was issued for Deployment/first, and this pod belongs to Deployment/second";
         wait_for_pod_description(fixture, "second", reason)
     })?;
     step("when the owner opts out, the other workload gets the Secret", || {
