@@ -127,6 +127,17 @@ pub fn image_values(
     Ok(values)
 }
 
+/// Returns the chart values for these images in this registry, as the text of a file for `helm install --values`.
+#[must_use]
+pub fn values_file([certmint, fetch]: &[Image; 2], registry: &str) -> String {
+    // A JSON string is a valid YAML string.
+    let [registry, certmint, fetch] = [registry, &certmint.tag, &fetch.tag].map(|text| json!(text));
+    format!(
+        "image:\n  registry: {registry}\n  tag: {certmint}\n\
+         fetch:\n  image:\n    registry: {registry}\n    tag: {fetch}\n"
+    )
+}
+
 fn reference_values(prefix: &str, image: &Image, reference: &str) -> [String; 2] {
     let registry = reference.strip_suffix(&format!("/{}:{}", image.name, image.tag)).unwrap_or_default();
     [format!("{prefix}.registry={registry}"), format!("{prefix}.tag={}", image.tag)]

@@ -7,9 +7,10 @@ mod clusters;
 mod fuzz;
 mod testing;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use certmint_docs_tests::reference;
 use certmint_e2e::demo;
 use certmint_e2e::scenarios::local_cluster::side_by_side;
@@ -70,6 +71,9 @@ enum Command {
         /// Push them to this registry, for example registry.example.com/team.
         #[arg(long)]
         registry: Option<String>,
+        /// Write the chart values for these images to this file, for `helm install --values`.
+        #[arg(long, requires = "registry")]
+        values: Option<PathBuf>,
     },
     /// For tests: starts a cluster that ends with this process, and waits to be killed.
     #[command(name = side_by_side::RUNNER, hide = true)]
@@ -93,7 +97,7 @@ fn main() -> ExitCode {
         Command::Bench { arguments } => Cache::open().and_then(|cache| bench::run(&cache, &arguments)),
         Command::Fuzz(arguments) => Cache::open().and_then(|cache| fuzz::run(&cache, &arguments).map(drop)),
         Command::Cluster(command) => clusters::run(command),
-        Command::Image { registry } => image(registry.as_deref()),
+        Command::Image { registry, values } => image(registry.as_deref(), values.as_deref()),
         Command::Runner { directory } => side_by_side::runner(&directory),
     })
 }
@@ -119,8 +123,8 @@ fn reference(cache: &Cache, write: bool) -> anyhow::Result<()> {
     reference::check(cache).map(|passed| println!("{passed} passed"))
 }
 
-/// Builds the released images, and prints how to use them.
-fn image(registry: Option<&str>) -> anyhow::Result<()> {
+/// Builds the released images, pushes them to the registry, and prints the helm command that installs them.
+fn image(registry: Option<&str>, values_file: Option<&Path>) -> anyhow::Result<()> {
     let cache = Cache::open()?;
     let images = images::release_images(&cache)?;
     for image in &images {
@@ -131,10 +135,19 @@ fn image(registry: Option<&str>) -> anyhow::Result<()> {
             None => println!("{} {size} {}", image.local_reference(), image.tar().display()),
         }
     }
-    if let Some(registry) = registry {
-        let values = installation::image_values(&images, |image| Ok(image.reference(registry)))?;
-        println!("\nhelm install certmint charts/certmint -n certmint-system --create-namespace --wait \\");
-        println!("  --set {}", values.join(","));
-    }
+    let Some(registry) = registry else { return Ok(()) };
+    let values = match values_file {
+        Some(file) => {
+            std::fs::write(file, installation::values_file(&images, registry))
+                .with_context(|| format!("cannot write {}", file.display()))?;
+            format!("--values {}", file.display())
+        }
+        None => {
+            let values = installation::image_values(&images, |image| Ok(image.reference(registry)))?;
+            format!("--set {}", values.join(","))
+        }
+    };
+    println!("\nhelm install certmint charts/certmint -n certmint-system --create-namespace --wait \\");
+    println!("  {values}");
     Ok(())
 }
