@@ -13,7 +13,7 @@ const WORKLOADS: &str = "deployments,statefulsets,daemonsets,replicasets,jobs,cr
 
 /// Returns the report about `namespaces` as text. When a command fails, the report contains its error instead.
 ///
-/// The last one of several namespaces is the one of Certmint.
+/// If there are several namespaces, the last one must be Certmint's.
 #[must_use]
 pub fn collect(cluster: &Cluster, namespaces: &[String]) -> String {
     let mut report = String::new();

@@ -58,7 +58,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         assert_replica_names(&fixture)
     })?;
     pod_names::run(&fixture)?;
-    step("after a minute, the certificate is reissued without the lost name only", || {
+    step("after a minute, the certificate is reissued without the lost name, and with all others", || {
         let found = fixture.wait_for_names("payments", &["front"])?;
         let expected = "names changed: -payments.names.svc -payments.names.svc.cluster.local";
         ensure!(

@@ -128,7 +128,7 @@ fn assert_reissued(
     damage: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let before = fixture.wait_for_valid_secret(SECRET, |_| true)?;
-    step(&format!("the certificate is reissued after a damage of its Secret: {what}"), || {
+    step(&format!("the certificate is reissued after this damage of its Secret: {what}"), || {
         damage()?;
         fixture.wait_for_valid_secret(SECRET, |now| serial(now) != serial(&before)).map(drop)
     })
