@@ -44,7 +44,7 @@ async fn an_unusable_issuing_ca_is_replaced_under_the_same_root() {
         (signed_at(&secret, crate::clock::now() + time::Duration::days(40)), "is valid from"),
         (with_value("issuing.key", "".into()), "the issuing CA's key"),
         (with_value("issuing.crt", "".into()), "exactly one"),
-        (with_value("issuing.crt", other["data"]["issuing.crt"].clone()), "does not fit"),
+        (with_value("issuing.crt", other["data"]["issuing.crt"].clone()), "does not belong to"),
     ] {
         // A new keeper, as after a restart.
         let mut fixture = start_keeper(true, true);
