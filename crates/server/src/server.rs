@@ -116,6 +116,14 @@ async fn accept_next(listener: &TcpListener, limiter: &ConnectionLimiter) -> (Tc
     }
 }
 
+/// Result of a handshake.
+enum Handshake<S> {
+    /// The handshake succeeded.
+    Tls(S),
+    /// The peer sent plain HTTP, and got [`PLAIN_HTTP_RESPONSE`].
+    PlainHttp,
+}
+
 async fn serve_plain<H: Handler>(
     stream: TcpStream,
     context: Arc<ListenerContext<H>>,
@@ -137,12 +145,13 @@ async fn serve_tls<H: Handler>(
         stream.set_nodelay(true)?;
         if speaks_plain_http(&stream).await? {
             let mut stream = LingeringStream::new(stream, Arc::clone(&activity));
-            stream.write_all(PLAIN_HTTP).await?;
+            stream.write_all(PLAIN_HTTP_RESPONSE).await?;
             stream.shutdown().await?;
-            return Ok(None);
+            return Ok(Handshake::PlainHttp);
         }
         let stream = MonitoredStream::new(stream, Arc::clone(&activity));
-        acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(MAX_SEND_BYTES))).await.map(Some)
+        let accepted = acceptor.accept_with(stream, |tls| tls.set_buffer_limit(Some(MAX_SEND_BYTES))).await;
+        accepted.map(Handshake::Tls)
     };
     let handshake = timeout(context.limits.handshake_timeout, handshake);
     let result = tokio::select! {
@@ -151,12 +160,11 @@ async fn serve_tls<H: Handler>(
         _ = permit.wait_for_eviction() => return,
     };
     match result {
-        Ok(Ok(Some(stream))) => {
+        Ok(Ok(Handshake::Tls(stream))) => {
             activity.open();
             connection::serve(stream, context, permit, activity).await;
         }
-        // Plain HTTP, which is answered already.
-        Ok(Ok(None)) => {}
+        Ok(Ok(Handshake::PlainHttp)) => {}
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => tracing::debug!("TLS handshake took too long"),
     }
@@ -171,6 +179,6 @@ async fn speaks_plain_http(stream: &TcpStream) -> std::io::Result<bool> {
 }
 
 /// Response to a request over plain HTTP.
-const PLAIN_HTTP: &[u8] =
+const PLAIN_HTTP_RESPONSE: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n\
     {\"code\":\"BadRequest\",\"message\":\"this port speaks HTTPS; ask again with https://\"}";
