@@ -24,7 +24,7 @@ pub(crate) struct Decider {
     pub(crate) client: Client,
     /// Cache of the observed objects.
     pub(crate) cache: Arc<Cache>,
-    /// The current CA.
+    /// The CA, as far as it is loaded.
     pub(crate) ca: watch::Receiver<Ca>,
     /// The policy in force.
     pub(crate) policy: watch::Receiver<Arc<Policy>>,

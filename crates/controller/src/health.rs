@@ -19,7 +19,7 @@ pub(crate) struct Health {
     pub(crate) cache: Arc<Cache>,
     /// The work queue.
     pub(crate) queue: Arc<Queue<WorkloadKey>>,
-    /// The current CA.
+    /// The CA, as far as it is loaded.
     pub(crate) ca: watch::Receiver<Ca>,
     /// This replica's leadership term.
     pub(crate) terms: watch::Receiver<Term>,

@@ -21,7 +21,7 @@ use crate::random::{self, NoEntropy};
 /// Issues certificates with the current CA.
 #[derive(Clone)]
 pub(crate) struct Issuer {
-    /// The current CA.
+    /// The CA, as far as it is loaded.
     pub(crate) ca: watch::Receiver<Ca>,
     /// The policy in force.
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
@@ -29,7 +29,7 @@ pub(crate) struct Issuer {
     pub(crate) clock: Clock,
 }
 
-/// A new certificate.
+/// A certificate that was just issued, and facts for its record.
 #[derive(Debug)]
 pub(crate) struct NewCertificate {
     /// The certificate with its key and chain.
@@ -54,7 +54,7 @@ pub(crate) enum IssuerError {
         "the issuing CA does not permit the names of the changed policy yet: {0}; the controller retries"
     )]
     CaIsBehind(#[source] IssueError),
-    /// Signing failed.
+    /// The key, the serial number or the signature failed.
     #[error(transparent)]
     Signing(#[from] SigningError),
 }

@@ -105,7 +105,7 @@ pub(crate) fn leads(terms: &watch::Receiver<Term>) -> bool {
     is_current(&terms.borrow())
 }
 
-/// Waits until this replica becomes the leader, or is no longer the leader if it was (`led`).
+/// Waits until this replica becomes the leader or, if it was the leader before (`led`), until its term ends.
 pub(crate) async fn wait_for_change(terms: &mut watch::Receiver<Term>, led: bool) {
     if led {
         wait_for_end_of_term(terms).await;

@@ -47,11 +47,11 @@ const CLOCK_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Maximum number of rounds. If each plan is outdated before it is executed, the attempt counts as failed.
 const MAX_ROUNDS: usize = 5;
 
-/// Executes plans.
+/// Plans for workloads and executes the plans, on the leader.
 pub(crate) struct Reconciler {
     /// Client for the API server, which writes only while this replica is the leader.
     pub(crate) client: Client,
-    /// Makes the decisions.
+    /// Source of the decisions.
     pub(crate) decider: Decider,
     /// Events about workloads and Secrets.
     pub(crate) events: Events,
@@ -162,6 +162,7 @@ impl Reconciler {
         Err(ReconcileError::Overtaken)
     }
 
+    /// Looks at the current state, plans, and executes the plan.
     async fn run_round(
         &self,
         key: &WorkloadKey,
@@ -211,6 +212,7 @@ impl Reconciler {
         self.execute(plan, &remove, context).await
     }
 
+    /// Executes a plan that was just made.
     async fn execute(
         &self,
         plan: Plan,
@@ -262,6 +264,7 @@ impl Reconciler {
         WorkOutcome::CheckAt(inspections.fold(next_plan, Instant::min))
     }
 
+    /// Deletes Secrets that the workload no longer needs.
     async fn remove_secrets(
         &self,
         workload: &Workload,
@@ -271,7 +274,7 @@ impl Reconciler {
         for Removal { name, uid } in removals {
             match secrets.delete(name.as_str(), uid).await {
                 Err(error) if !matches!(error.kind(), ApiErrorKind::Conflict) => return Err(error.into()),
-                // After a conflict another Secret has this name, which is not the one to remove.
+                // After a conflict another Secret has this name, which must not be removed.
                 _ => {}
             }
             self.decider.cache.forget_secret(&workload.namespace, name);

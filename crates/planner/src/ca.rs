@@ -65,7 +65,7 @@ pub enum TrustBundle {
 pub enum CaPlan {
     /// Create a root and an issuing CA, and a new Secret for them.
     CreateAll,
-    /// Change nothing.
+    /// Change nothing until `until`.
     Keep {
         /// Latest time at which to plan again.
         until: OffsetDateTime,

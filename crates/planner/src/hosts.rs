@@ -131,7 +131,7 @@ impl HostList {
         }
     }
 
-    /// Adds the Services that select every pod, then those that select some pods, each sorted by name.
+    /// Adds the Services that select every pod, then the Services that select some pods, each sorted by name.
     fn add_services(&mut self, workload: &Workload, pods: &Pods<'_>) {
         let (every, others): (Vec<_>, Vec<_>) =
             pods.services.iter().partition(|service| service.selects(workload));
@@ -160,7 +160,7 @@ impl HostList {
         }
     }
 
-    /// Adds the hosts of replicas beyond those that are desired now.
+    /// Adds the hosts of replicas beyond the desired number.
     ///
     /// New certificates get names up to the next power of two, so that an autoscaler does not cause a new certificate
     /// with each step.

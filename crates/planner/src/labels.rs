@@ -18,7 +18,7 @@ impl Labels {
         self.pairs.get(index).map(|(_, value)| &**value)
     }
 
-    /// Returns whether there are no labels.
+    /// Returns whether the map is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()

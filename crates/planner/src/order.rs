@@ -54,7 +54,7 @@ pub enum IssueReason {
         /// Lifetime that was ordered for the current certificate.
         from: Lifetime,
     },
-    /// The issuing CA has another root than the one that the current certificate chains to.
+    /// The current certificate does not chain to the root of the issuing CA.
     RootChanged,
     /// The Secret has no owner, or its owner is an earlier workload of the same kind and name.
     OwnerChanged,

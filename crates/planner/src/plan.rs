@@ -14,7 +14,7 @@ use crate::{
 /// Everything that a decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
-    /// The workload.
+    /// The workload to plan for.
     pub workload: &'a Workload,
     /// Services that may select the workload's pods, and running pods.
     pub pods: Pods<'a>,
@@ -53,7 +53,7 @@ pub struct Decision {
 /// Action for a workload's Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// Change nothing.
+    /// Change nothing until `until`.
     Keep {
         /// Latest time at which to plan again.
         until: OffsetDateTime,
@@ -71,7 +71,7 @@ pub enum Plan {
 /// Reason why the controller does not issue a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Stable error code.
+    /// Error code, which never changes its meaning.
     pub code: ErrorCode,
     /// Message that names the object, the cause and the next step.
     pub message: String,
@@ -251,7 +251,7 @@ fn check_issuer(observed: &Observed<'_>, now: OffsetDateTime) -> Result<(), Refu
     Err(Refusal { code: ErrorCode::CaUnavailable, message })
 }
 
-/// Returns the workload's own Secrets, except the one to keep.
+/// Returns the workload's own Secrets, except `keep`.
 ///
 /// A user can add Certmint's label and an owner to any Secret. Only a Secret that also has Certmint's complete record
 /// was certainly created by Certmint.

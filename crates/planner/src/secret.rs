@@ -41,7 +41,7 @@ pub(crate) enum SecretOwnership {
     Predecessor,
     /// Certmint created the Secret for the named other workload.
     OtherWorkload(Box<str>),
-    /// There is no proof that Certmint created the Secret.
+    /// Nothing proves that Certmint created the Secret.
     Foreign,
 }
 

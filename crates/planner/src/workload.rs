@@ -13,7 +13,7 @@ use crate::Labels;
 /// A workload that has opted in, or had opted in before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// Kind and name.
+    /// Kind and name of the object.
     pub reference: WorkloadRef,
     /// `metadata.namespace`
     pub namespace: Namespace,
@@ -55,7 +55,7 @@ pub struct PodHost {
 /// A running pod of the workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunningPod {
-    /// Labels of the pod, including those that were set after its creation.
+    /// Labels of the pod, including labels that were set after its creation.
     pub labels: Labels,
     /// Host name of the pod.
     pub host: Option<PodHost>,
@@ -70,7 +70,7 @@ pub struct Pods<'a> {
     pub running: &'a [RunningPod],
 }
 
-/// A Service.
+/// A Service of the cluster, as far as names depend on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// `metadata.name`

@@ -101,7 +101,7 @@ impl CaStore {
             let CaPem { certificate, private_key } = &stored.pem.issuing;
             data.extend([(PREVIOUS_CERTIFICATE, &**certificate), (PREVIOUS_KEY, private_key)]);
         }
-        // The type cannot be changed. A restored Secret may have another type than the one that Certmint created.
+        // The type cannot be changed. A restored Secret may have another type than Certmint's.
         let content = NewContent { secret_type: &stored.secret_type, data };
         self.secrets.replace(&version_of(&stored.metadata), Metadata::new(), &content).await?;
         Ok(())

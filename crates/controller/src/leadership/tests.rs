@@ -1,3 +1,5 @@
+//! Tests of one replica in the leader election.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -40,7 +40,7 @@ pub(crate) struct WebhookCertificate {
     pub(crate) service: OwnService,
     /// Names of the objects.
     pub(crate) names: WebhookNames,
-    /// Issues the certificate.
+    /// Issuer of the webhook's certificate.
     pub(crate) issuer: Issuer,
 }
 

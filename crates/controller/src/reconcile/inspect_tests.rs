@@ -1,3 +1,5 @@
+//! Tests of how the content of Secrets is inspected.
+
 use std::sync::Arc;
 
 use certmint_contract::{Policy, WorkloadKind, WorkloadRef};

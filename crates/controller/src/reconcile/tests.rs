@@ -1,3 +1,5 @@
+//! Tests of the reconciler against the mock API server.
+
 use std::sync::Arc;
 
 use certmint_contract::WorkloadKind;

@@ -28,7 +28,7 @@ impl WriteLimit {
         (next > now).then_some(next)
     }
 
-    /// Counts a write.
+    /// Counts a write of the workload's Secret at the time `now`.
     pub(super) fn count_write(&self, key: &WorkloadKey, now: Instant) {
         let mut writes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if writes.len() == writes.capacity() {

@@ -197,7 +197,7 @@ fn a_foreign_secret_is_never_changed() {
         message,
         "Deployment/payments in shop: Secret payments-certmint-tls exists and was not created by Certmint, so Certmint does not change it; delete it, or set another certmint.dev/secret-name"
     );
-    // The right owner alone is not proof that Certmint created the Secret.
+    // An owner reference alone is not proof that Certmint created the Secret.
     world.secrets[0].owner = Some(owner(&world.workload));
     assert_eq!(refusal(&world).code, ErrorCode::ForeignSecret);
     // Certmint's label alone is not proof either.
