@@ -284,7 +284,7 @@ fn check_webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) ->
         );
         let own =
             items(&webhook["matchConditions"]).iter().find(|condition| condition["name"] == "not-controlled");
-        // The API server sends every created pod to the webhook, whatever controls it.
+        // The API server sends every created pod to the webhook, with or without a controller.
         ensure!(
             own.is_some() == (webhook["name"] != "pods.certmint.dev"),
             "{webhook} has the wrong condition on owners"

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: formatting, lints, dependencies, documentation, links.
+//! `cargo xtask check`: formatting, words, dependencies, lints, documentation, links.
 
 use std::process::Command;
 
@@ -7,6 +7,8 @@ use certmint_docs_tests::html_book;
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::tools::{cargo, tool};
 use certmint_local_cluster::{command, progress, repository};
+
+use crate::words;
 
 /// Version of cargo-deny, which is built once into the cache.
 const CARGO_DENY: &str = "0.20.2";
@@ -17,6 +19,7 @@ pub(crate) fn run(cache: &Cache) -> Result<()> {
         check(&mut cargo(cache, &["fmt", "--all", "--check"]))?;
         check(&mut cargo(cache, &["fmt", "--manifest-path=fuzz/Cargo.toml", "--check"]))
     })?;
+    progress::step("words", words::check)?;
     let deny = tool(cache, "cargo-deny", CARGO_DENY, &[])?;
     progress::step("dependencies", || {
         let mut deny = Command::new(deny);

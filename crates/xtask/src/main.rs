@@ -6,6 +6,7 @@ mod checks;
 mod clusters;
 mod fuzz;
 mod testing;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,7 +44,7 @@ enum Command {
     },
     /// Runs all tests: static checks, unit and property tests, chart tests, then scenarios on a cluster.
     Test(testing::Arguments),
-    /// Runs the static checks: formatting, lints, dependencies, documentation, links.
+    /// Runs the static checks: formatting, words, dependencies, lints, documentation, links.
     Check,
     /// Builds the book and follows its links.
     Book(book::Arguments),

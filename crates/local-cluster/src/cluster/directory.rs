@@ -1,7 +1,7 @@
 //! Files of a local cluster, and detection of whether it runs.
 //!
 //! The directory `<cache>/clusters/<name>/` has all files of a cluster. File locks show which processes run,
-//! because the kernel releases them in whatever way a process ends. The supervisor locks `supervisor.log`, its
+//! because the kernel releases them however a process ends. The supervisor locks `supervisor.log`, its
 //! standard output. The processes in the cluster's namespaces lock `init.log`.
 
 use std::fs::{self, File};

@@ -21,7 +21,7 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl Cluster {
     /// Starts a local cluster with IPv4 addresses. Builds its programs and images before, and removes the
-    /// remains of crashed clusters. The cluster ends with this process, in whatever way that ends, unless it is
+    /// remains of crashed clusters. The cluster ends with this process, however that ends, unless it is
     /// [kept](Self::keep).
     ///
     /// # Errors

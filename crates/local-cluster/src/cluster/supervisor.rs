@@ -22,7 +22,7 @@ use crate::wait::{self, Check};
 const PROGRAM: &str = "program";
 
 /// Starts the supervisor of the cluster in `directory`. It has its own session, so that Ctrl-C in the terminal does
-/// not reach it. The cluster ends when the returned pipe is closed, in whatever way this process ends. If a
+/// not reach it. The cluster ends when the returned pipe is closed, however this process ends. If a
 /// byte is written to the pipe before, the cluster stays.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use super::{OwnershipFixture, first_name};
 pub(super) fn start(fixture: &OwnershipFixture<'_>) -> Result<()> {
     fixture.apply(&fixture.workload("deployment", "stalls", &opt_in_annotations(&[("duration", "30s")])))?;
     wait_for_pods(&fixture.kubectl, "stalls", true)?;
-    let patch = json!({ "spec": { "template": { "spec": { "serviceAccountName": "nobody" } } } });
+    let patch = json!({ "spec": { "template": { "spec": { "serviceAccountName": "missing" } } } });
     fixture.kubectl.run(&["patch", "deployment", "stalls", "-p", &patch.to_string()]).map(drop)
 }
 
@@ -23,7 +23,7 @@ pub(super) fn wait_for_own_certificate(fixture: &OwnershipFixture<'_>) -> Result
     fixture.wait_for_event("Pod", name, "StandalonePod")?;
     let message = fixture.wait_for_event("Deployment", "stalls", "StandalonePod")?;
     ensure!(
-        message.contains("service account nobody"),
+        message.contains("service account missing"),
         "the Event does not name the service account: {message}"
     );
     let program = ["sh", "-c", "openssl x509 -in /var/run/secrets/certmint.dev/tls.crt -noout -serial"];
