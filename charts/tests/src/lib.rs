@@ -48,8 +48,7 @@ pub fn permission_tables(cache: &Cache) -> Result<String> {
     permissions::page(&Chart::open(cache)?.template(&[])?)
 }
 
-/// Runs the tests that need no cluster: lint, schema of the values, and rendered objects. Returns the number of
-/// tests.
+/// Runs the tests that need no cluster: lint, schema of the values, and rendered objects. Returns the number of tests.
 ///
 /// # Errors
 /// When a test fails. The error names the object.

@@ -1,5 +1,4 @@
-//! Tests of the permissions of the chart's service accounts, and the tables of the RBAC rules for the
-//! documentation.
+//! Tests of the permissions of the chart's service accounts, and the tables of the RBAC rules for the documentation.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};

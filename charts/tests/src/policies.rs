@@ -53,8 +53,7 @@ fn cases() -> Vec<(Value, bool)> {
 /// Number of random policies.
 const RANDOM: usize = 60;
 
-/// Checks that the programs accept every policy that the chart stores, and that the chart rejects no valid
-/// policy.
+/// Checks that the programs accept every policy that the chart stores, and that the chart rejects no valid policy.
 pub(crate) fn agree(chart: &Chart) -> Result<()> {
     for (policy, good) in cases() {
         let stored = stored(chart, &policy)?;

@@ -23,8 +23,7 @@ const CA_BUNDLE: &str = include_str!("../testdata/ca-bundle.base64");
 /// rejected), validation, and compilation of the match conditions.
 pub(crate) fn expect_accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
     let mut helm = cluster.command("helm");
-    // The release's namespace does not exist yet, and a dry run does not create it. This namespace always
-    // exists.
+    // The release's namespace does not exist yet, and a dry run does not create it. This namespace always exists.
     helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", "kube-node-lease"]);
     let rendered = command::output(with_values(&mut helm, set.set))?;
     let mut kubectl =
@@ -98,8 +97,7 @@ pub(crate) fn uninstall(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a second release is rejected for every namespace that the first one serves, and accepted for
-/// others.
+/// Checks that a second release is rejected for every namespace that the first one serves, and accepted for others.
 pub(crate) fn second_release(cluster: &Cluster) -> Result<()> {
     for namespace in ["shop", "bank"] {
         let _may_exist = cluster.kubectl().run(&["create", "namespace", namespace]);

@@ -133,8 +133,7 @@ fn check_host_network(deployment: &Value, set: &ValueSet) -> Result<()> {
     Ok(())
 }
 
-/// Checks that pods select nodes with the images' operating system and architecture, unless the values select
-/// others.
+/// Checks that pods select nodes with the images' operating system and architecture, unless the values select others.
 fn check_node_selector(pod: &Value, set: &ValueSet) -> Result<()> {
     let selector = &pod["nodeSelector"];
     ensure!(

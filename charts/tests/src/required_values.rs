@@ -29,8 +29,7 @@ struct Schema {
     defaults: Value,
 }
 
-/// Checks that each required value is reported by name when it is removed. Alternatives in the schema are not
-/// followed.
+/// Checks that each required value is reported by name when it is removed. Alternatives in the schema are not followed.
 pub(crate) fn missing_values_are_reported(chart: &Chart) -> Result<()> {
     let root =
         serde_json::from_str(&read("values.schema.json")?).context("values.schema.json is not JSON")?;

@@ -268,8 +268,7 @@ pub(crate) fn every_value_has_an_effect(chart: &Chart) -> Result<()> {
     Ok(())
 }
 
-/// Checks that wrong types, unknown keys and values out of range are rejected, and that the error names the
-/// value.
+/// Checks that wrong types, unknown keys and values out of range are rejected, and that the error names the value.
 pub(crate) fn bad_values_are_rejected(chart: &Chart) -> Result<()> {
     let unknown: Vec<String> =
         changed_values().map(|(path, _)| format!(r#"{path}={{"No such key":1}}"#)).collect();

@@ -8,8 +8,7 @@ use certmint_local_cluster::cluster::audit::{self, AuditedRequest};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mark(audit::Mark);
 
-/// Numbers of requests by kind. Watches and updates of the Lease are left out, because their number depends on
-/// time.
+/// Numbers of requests by kind. Watches and updates of the Lease are left out, because their number depends on time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RequestCounts {
     /// Requests that created or replaced a Secret.

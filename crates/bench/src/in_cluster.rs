@@ -1,5 +1,4 @@
-//! Tasks that this program runs inside a cluster's network. It starts itself there, to create load or to
-//! observe.
+//! Tasks that this program runs inside a cluster's network. It starts itself there, to create load or to observe.
 //!
 //! The task is passed as JSON on standard input, and the result is returned as JSON on standard output.
 
@@ -53,8 +52,7 @@ pub(crate) struct ObjectWrites {
     pub(crate) clients: usize,
 }
 
-/// Calls to the API server in rounds. The calls of a round follow each other, and the round is timed as a
-/// whole.
+/// Calls to the API server in rounds. The calls of a round follow each other, and the round is timed as a whole.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CallRounds {
     pub(crate) rounds: Vec<Vec<ApiCall>>,

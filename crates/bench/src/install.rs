@@ -1,7 +1,6 @@
-//! Row `install`: the three commands of the tutorial, on a cluster that has the images and nothing else of
-//! Certmint. The time runs from the start of `helm install --wait`, through `kubectl annotate` right after it,
-//! to the Deployment's Secret. The baseline is the time that this cluster needs to start as many pods that do
-//! nothing.
+//! Row `install`: the three commands of the tutorial, on a cluster that has the images and nothing else of Certmint.
+//! The time runs from the start of `helm install --wait`, through `kubectl annotate` right after it, to the
+//! Deployment's Secret. The baseline is the time that this cluster needs to start as many pods that do nothing.
 
 use std::time::Instant;
 

@@ -38,8 +38,7 @@ const LEADER: &str = "certmint_leader";
 const DUE: &str = "certmint_queue_depth";
 /// Duration without work after which the controller counts as idle.
 const QUIET: Duration = Duration::from_secs(1);
-/// Trust domain that the policy is changed to. It changes every identity, and such changes are not spread over
-/// an hour.
+/// Trust domain that the policy is changed to. It changes every identity, and such changes are not spread over an hour.
 const TRUST_DOMAIN: &str = "bench.example.org";
 
 /// A filled cluster, with the measurements made while it was filled.

@@ -1,6 +1,5 @@
-//! Row `tokens`: the issuance API with real TokenReviews. The baseline is a plain client of the API server.
-//! Each token is used once, because the API server caches the result of a token's authentication for some
-//! seconds.
+//! Row `tokens`: the issuance API with real TokenReviews. The baseline is a plain client of the API server. Each token
+//! is used once, because the API server caches the result of a token's authentication for some seconds.
 
 use std::collections::BTreeSet;
 
@@ -27,8 +26,7 @@ use crate::statistics::median;
 const ROW: &str = "tokens";
 const NAMESPACE: &str = "bench-tokens";
 const SECRET: &str = "payments-certmint-tls";
-/// Number of connections at the same time: enough for both processors, and far below the limit of 64 for one
-/// address.
+/// Number of connections at the same time: enough for both processors, and far below the limit of 64 for one address.
 const CLIENTS: usize = 8;
 /// Number of the Deployment's pods.
 const PODS: usize = 20;

@@ -91,9 +91,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Returns a command that runs `program` where it reaches the cluster. For a local cluster that is inside
-    /// its namespaces, with `KUBECONFIG` set and the cluster's programs in `PATH`. The current directory stays
-    /// the same.
+    /// Returns a command that runs `program` where it reaches the cluster. For a local cluster that is inside its
+    /// namespaces, with `KUBECONFIG` set and the cluster's programs in `PATH`. The current directory stays the same.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         match &self.access {

@@ -207,8 +207,7 @@ impl Component {
     }
 }
 
-/// Renames a built program. Go names a program after the last element of its package path that is not a
-/// version.
+/// Renames a built program. Go names a program after the last element of its package path that is not a version.
 fn rename(directory: &Path, (package, program): &(&str, &str)) -> Result<()> {
     let named = package.rsplit('/').find(|part| !is_major_version(part)).unwrap_or(package);
     if named != *program {

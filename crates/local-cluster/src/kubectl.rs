@@ -81,8 +81,7 @@ impl<'a> Kubectl<'a> {
         command::output_with_input(&mut self.command(&["apply", "--filename=-"]), manifest)
     }
 
-    /// Deletes the objects that `arguments` name, and waits until they are gone. Missing objects are not an
-    /// error.
+    /// Deletes the objects that `arguments` name, and waits until they are gone. Missing objects are not an error.
     ///
     /// # Errors
     /// When kubectl fails.

@@ -27,8 +27,7 @@ pub(crate) enum Command {
         /// Also run metrics-server, for kubectl top and autoscaling.
         #[arg(long, conflicts_with = "control_plane_only")]
         metrics_server: bool,
-        /// Also load the images that the documentation names, Certmint's included, so that its commands run
-        /// unchanged.
+        /// Also load the images that the documentation names, Certmint's included, so that its commands run unchanged.
         #[arg(long, conflicts_with = "control_plane_only")]
         images: bool,
         /// Address families: ipv4, ipv6, or dual-stack.
@@ -52,8 +51,7 @@ pub(crate) enum Command {
     },
     /// Lists the running clusters.
     List,
-    /// Rewrites go.mod and go.sum of every component for the versions in
-    /// crates/local-cluster/src/components.rs.
+    /// Rewrites go.mod and go.sum of every component for the versions in crates/local-cluster/src/components.rs.
     Pin,
 }
 

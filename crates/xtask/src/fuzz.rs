@@ -73,8 +73,7 @@ fn build(cache: &Cache) -> Result<PathBuf> {
     Ok(target_dir.join(PLATFORM).join("release"))
 }
 
-/// Runs one target, starting with its seeds and the inputs that earlier runs kept. Returns the number of
-/// inputs.
+/// Runs one target, starting with its seeds and the inputs that earlier runs kept. Returns the number of inputs.
 fn fuzz(cache: &Cache, programs: &Path, target: &str, seconds: u32) -> Result<String> {
     let (corpus, artifacts) = (cache.path("fuzz").join(target), folder().join("artifacts").join(target));
     for directory in [&corpus, &artifacts] {

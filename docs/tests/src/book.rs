@@ -21,8 +21,7 @@ pub use self::how_to::{HOW_TOS, HowTo};
 pub use self::page::{Block, Ending, Page};
 pub use self::reader::Reader;
 
-/// Runs the blocks of a page in their order. `shell` returns a command that starts a shell where the blocks
-/// run.
+/// Runs the blocks of a page in their order. `shell` returns a command that starts a shell where the blocks run.
 ///
 /// # Errors
 /// When a block does not end as the page shows. The error contains its line in the page.

@@ -45,8 +45,7 @@ fn once(pid: u32, start: &StartCase) -> Result<f64> {
     Ok(took)
 }
 
-/// Returns a command that runs the program with the environment, the file systems and the network of process
-/// `pid`.
+/// Returns a command that runs the program with the environment, the file systems and the network of process `pid`.
 fn fetch(pid: u32, command: &str) -> Result<Command> {
     let environment = fs::read_to_string(format!("/proc/{pid}/environ"))?;
     let variables = environment.split('\0').filter_map(|variable| variable.split_once('='));

@@ -21,9 +21,8 @@ pub(super) fn pattern() -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": [workload::service("payments"), cron_job("payments", "payments")] })
 }
 
-/// Creates workloads, a hundred in each namespace. Each group of ten has a headless Service, so that all
-/// certificates have DNS names. The workloads are CronJobs that never run, so that no other controller has work
-/// with them.
+/// Creates workloads, a hundred in each namespace. Each group of ten has a headless Service, so that all certificates
+/// have DNS names. The workloads are CronJobs that never run, so that no other controller has work with them.
 pub(super) fn workloads(cluster: &Cluster, numbers: Range<usize>) -> Result<Timings> {
     let create = |path: &str, body: &Value, step| {
         let (path, body) = (path.to_owned(), body.to_string());

@@ -29,6 +29,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 pub(super) fn run(directory: &Path) -> Result<()> {
     let start = Instant::now();
     let outside = ClusterDirectory::at(directory);
+    // Until the mounts are in place, the cluster's directory has its path on the machine; after that it is `INSIDE`.
     let (directory, booted) = match prepare(&outside) {
         Ok((inside, spec)) => {
             let booted = boot(&inside, &spec, &outside.cgroup());
@@ -37,6 +38,7 @@ pub(super) fn run(directory: &Path) -> Result<()> {
         Err(error) => (outside, Err(error)),
     };
     match booted {
+        // The services run as long as their handle exists.
         Ok(_services) => {
             publish(&directory, "ready", &human(start.elapsed()))?;
             loop {

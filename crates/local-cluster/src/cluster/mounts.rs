@@ -1,8 +1,6 @@
-//! Mounts of a cluster. It sees all files of the machine, except that it has its own /run, /var/lib and
-//! /var/log.
+//! Mounts of a cluster. It sees all files of the machine, except that it has its own /run, /var/lib and /var/log.
 //!
-//! Container runtime and kubelet use paths there that cannot be configured, and two clusters must not share
-//! them.
+//! Container runtime and kubelet use paths there that cannot be configured, and two clusters must not share them.
 
 use std::fs;
 use std::path::Path;

@@ -55,8 +55,7 @@ SystemdCgroup = false
     Ok(Service { program: "containerd", arguments: vec![format!("--config={}", path.display())] })
 }
 
-/// Returns the kubelet, which uses the cgroup `cgroup`. Two kubelets in one cgroup would remove each other's
-/// pods.
+/// Returns the kubelet, which uses the cgroup `cgroup`. Two kubelets in one cgroup would remove each other's pods.
 ///
 /// # Errors
 /// When its configuration cannot be written.

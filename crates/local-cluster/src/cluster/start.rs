@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::directory::{ClusterDirectory, ClusterSpec};
 use super::network::Addresses;
@@ -25,8 +25,7 @@ impl Cluster {
     /// [kept](Self::keep).
     ///
     /// # Errors
-    /// When the machine does not meet a requirement, a cluster of that name runs, or the cluster does not
-    /// start.
+    /// When the machine does not meet a requirement, a cluster of that name runs, or the cluster does not start.
     pub fn start(cache: &Cache, options: &ClusterOptions) -> Result<Self> {
         Self::start_with(cache, options, Addresses::default())
     }
@@ -108,25 +107,37 @@ fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the boot process has succeeded or failed.
+/// Result of the boot process.
+enum Boot {
+    /// The node is ready. Contains the duration, as text.
+    Ready(String),
+    /// The boot failed. Contains the reason.
+    Failed(String),
+}
+
+/// Waits until the boot process has succeeded or failed. Returns the duration of the boot. After a failure it ends the
+/// cluster; the error contains the logs.
 fn wait_for_boot(directory: &ClusterDirectory) -> Result<String> {
-    let outcome = wait::until(&format!("cluster {} to boot", directory.name()), BOOT_TIMEOUT, || {
+    let boot = wait::until(&format!("cluster {} to boot", directory.name()), BOOT_TIMEOUT, || {
         if let Ok(took) = fs::read_to_string(directory.path("ready")) {
-            return Ok(Check::Passed(Ok(took)));
+            return Ok(Check::Passed(Boot::Ready(took)));
         }
         if let Ok(reason) = fs::read_to_string(directory.path("failed")) {
-            return Ok(Check::Passed(Err(reason)));
+            return Ok(Check::Passed(Boot::Failed(reason)));
         }
         if !directory.is_supervised() {
-            return Ok(Check::Passed(Err("the supervisor has ended".to_owned())));
+            return Ok(Check::Passed(Boot::Failed("the supervisor has ended".to_owned())));
         }
         Ok(Check::NotYet("the cluster is booting".to_owned()))
     });
-    outcome.and_then(|outcome| outcome.map_err(anyhow::Error::msg)).map_err(|error| {
-        let logs = service::log_tails(directory, 15);
-        drop(supervisor::stop(directory));
-        anyhow!("cluster {} does not start: {error:#}\n{logs}", directory.name())
-    })
+    let reason = match boot {
+        Ok(Boot::Ready(took)) => return Ok(took),
+        Ok(Boot::Failed(reason)) => reason,
+        Err(error) => format!("{error:#}"),
+    };
+    let logs = service::log_tails(directory, 15);
+    drop(supervisor::stop(directory));
+    bail!("cluster {} does not start: {reason}\n{logs}", directory.name())
 }
 
 #[cfg(test)]

@@ -71,6 +71,9 @@ pub fn supervise(directory: &Path) -> Result<()> {
     // When this pipe closes, init ends, and with it every process in its namespaces. That happens also when the
     // supervisor is killed.
     let lifeline = namespaces.stdin.take();
+    // Standard input is the pipe from the command that started the cluster. A byte means that the cluster stays: the
+    // thread then holds init's pipe for ever. The end of the pipe means that the command has ended: the thread closes
+    // init's pipe, and so ends the cluster.
     let kept = Arc::new(AtomicBool::new(false));
     let runner = thread::spawn({
         let kept = Arc::clone(&kept);

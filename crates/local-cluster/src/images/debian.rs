@@ -17,8 +17,7 @@ use crate::cache::{Cache, Key, remove_dir};
 use crate::packages::{unpack, unpack_wheels};
 use crate::{command, progress};
 
-/// Content of an image. Paths are absolute. A `*` in place of a directory stands for its only entry, such as a
-/// version.
+/// Content of an image. Paths are absolute. A `*` in place of a directory stands for its only entry, such as a version.
 struct Recipe {
     name: &'static str,
     packages: &'static [&'static str],

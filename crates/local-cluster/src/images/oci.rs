@@ -23,8 +23,7 @@ pub(super) struct Config<'a> {
     pub stop_signal: &'a str,
 }
 
-/// User and group of the containers. A number, so that the kubelet can check `runAsNonRoot` without reading the
-/// image.
+/// User and group of the containers. A number, so that the kubelet can check `runAsNonRoot` without reading the image.
 pub(super) const USER: u32 = 65532;
 
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
@@ -63,8 +62,7 @@ pub(super) fn write(name: &str, root: &Path, config: &Config<'_>, directory: &Pa
     fs::write(directory.join("tag"), tag).context("cannot write the image's tag")
 }
 
-/// Returns the tag for a digest. It begins with letters, so that YAML and helm's `--set` do not read it as a
-/// number.
+/// Returns the tag for a digest. It begins with letters, so that YAML and helm's `--set` do not read it as a number.
 fn tag(digest: &str) -> String {
     let digits: String = digest.chars().skip("sha256:".len()).take(12).collect();
     format!("sha-{digits}")

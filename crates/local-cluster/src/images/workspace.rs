@@ -10,8 +10,7 @@ use super::{Image, KIND};
 use crate::cache::{Cache, Key};
 use crate::{command, machine, progress};
 
-/// A program of this workspace and its build profile. It is built alone, so that no other package adds features
-/// to it.
+/// A program of this workspace and its build profile. It is built alone, so that no other package adds features to it.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkspaceProgram {
     /// Name of the package, which is also the name of its program.

@@ -11,9 +11,8 @@ pub(super) const BUSYBOX: &str = "/bin/busybox";
 pub(super) const PASSWD: (&str, &str) = ("etc/passwd", "nobody:x:65532:65532:nobody:/tmp:/bin/sh\n");
 pub(super) const GROUP: (&str, &str) = ("etc/group", "nobody:x:65532:\n");
 
-/// Builds an image with nginx for an unprivileged user. nginx reads `/etc/nginx/conf.d/*.conf`, writes only to
-/// `/tmp` (mount an emptyDir there when the root file system is read-only), and ends gracefully when it is
-/// stopped.
+/// Builds an image with nginx for an unprivileged user. nginx reads `/etc/nginx/conf.d/*.conf`, writes only to `/tmp`
+/// (mount an emptyDir there when the root file system is read-only), and ends gracefully when it is stopped.
 ///
 /// # Errors
 /// When the packages cannot be downloaded.
