@@ -13,7 +13,7 @@ use certmint_local_cluster::command;
 use certmint_local_cluster::wait::{self, Check};
 use serde_json::{Value, json};
 
-use crate::NAMESPACE;
+use crate::chart::NAMESPACE;
 use crate::objects::{SHOP, cron_job, daemon_set, deployment, job, owned_by, pod, replica_set, stateful_set};
 use crate::release::patch_each_webhook;
 

@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "serde_json answers null for a field that is not there")]
 
 mod admission;
+mod chart;
 mod kubernetes_schemas;
 mod manifest;
 mod monitoring;
@@ -20,25 +21,14 @@ mod value_sets;
 pub mod value_tables;
 mod values;
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::cluster::Cluster;
-use certmint_local_cluster::components::HELM;
-use certmint_local_cluster::repository::chart;
-use certmint_local_cluster::{command, progress};
+use certmint_local_cluster::progress;
 
+use crate::chart::Chart;
 use crate::kubernetes_schemas::Schemas;
-use crate::manifest::Manifest;
 use crate::value_sets::SETS;
-
-/// Release name in these tests. It is the chart's name, so that the names of objects are short.
-const RELEASE: &str = "certmint";
-/// Namespace of the release in these tests.
-const NAMESPACE: &str = "certmint-system";
 
 /// Returns Markdown tables of the RBAC rules in the chart's default rendering.
 ///
@@ -106,58 +96,4 @@ pub fn run_on(cluster: &Cluster) -> Result<()> {
     progress::step("a second release for the same namespaces is rejected", || {
         release::second_release(cluster)
     })
-}
-
-/// The chart, with the helm program that renders it.
-struct Chart {
-    helm: PathBuf,
-}
-
-impl Chart {
-    fn open(cache: &Cache) -> Result<Self> {
-        Ok(Self { helm: HELM.build(cache)?.join("helm") })
-    }
-
-    fn lint(&self) -> Result<()> {
-        command::output(Command::new(&self.helm).args(["lint", "--strict"]).arg(chart())).map(drop)
-    }
-
-    /// Renders the chart with these `--set-json` arguments.
-    fn render(&self, set: &[&str]) -> Result<Manifest> {
-        Manifest::parse(&self.template(set)?)
-    }
-
-    /// Returns the notes that `helm install` prints.
-    fn notes(&self, set: &[&str]) -> Result<String> {
-        let mut helm = Command::new(&self.helm);
-        helm.args(["install", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE, "--dry-run=client"]);
-        let printed = command::output(with_values(helm.env("KUBECONFIG", "/dev/null"), set))?;
-        let (_, notes) =
-            printed.split_once("\nNOTES:\n").context("the output of helm install has no notes")?;
-        Ok(notes.to_owned())
-    }
-
-    fn template(&self, set: &[&str]) -> Result<String> {
-        self.template_for("v1", set)
-    }
-
-    /// Renders the chart for a cluster that serves `api` in addition to the APIs that helm assumes.
-    fn template_for(&self, api: &str, set: &[&str]) -> Result<String> {
-        let mut helm = Command::new(&self.helm);
-        helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE, "--api-versions", api]);
-        command::output(with_values(&mut helm, set))
-    }
-}
-
-/// Reads a file of the chart.
-fn read(file: &str) -> Result<String> {
-    let path = chart().join(file);
-    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-fn with_values<'a>(helm: &'a mut Command, set: &[&str]) -> &'a mut Command {
-    for value in set {
-        helm.args(["--set-json", value]);
-    }
-    helm
 }

@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cache::Cache;
 use serde_json::{Value, json};
 
+use crate::chart::read;
 use crate::manifest::{Manifest, items, selects, title};
 use crate::prometheus::{self, ALERTS, DASHBOARD};
-use crate::read;
 use crate::value_sets::ValueSet;
 
 pub(crate) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 
+use crate::chart::{Chart, NAMESPACE};
 use crate::value_sets::ValueSet;
-use crate::{Chart, NAMESPACE};
 
 /// Text of a warning, and the text in a value set that causes it.
 const WARNINGS: [(&str, &str); 8] = [

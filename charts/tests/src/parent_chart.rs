@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use certmint_local_cluster::cache::remove_dir;
 use certmint_local_cluster::{command, repository};
 
+use crate::chart::{Chart, NAMESPACE, RELEASE, with_values};
 use crate::manifest::Manifest;
-use crate::{Chart, NAMESPACE, RELEASE, with_values};
 
 /// Parent chart with this chart as a dependency. A condition may be appended.
 const PARENT: &str = "apiVersion: v2\nname: platform\nversion: 1.0.0\n\

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::NAMESPACE;
+use crate::chart::NAMESPACE;
 use crate::manifest::{Manifest, items, texts, title};
 use crate::value_sets::ValueSet;
 

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use certmint_contract::Policy;
 use serde_json::{Value, json};
 
-use crate::Chart;
+use crate::chart::Chart;
 
 /// Returns policies in addition to the defaults, and whether each is valid.
 fn cases() -> Vec<(Value, bool)> {

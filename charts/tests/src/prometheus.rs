@@ -11,8 +11,8 @@ use certmint_local_cluster::prometheus::programs;
 use certmint_local_cluster::{command, repository};
 use serde_json::{Value, json};
 
+use crate::chart::read;
 use crate::manifest::items;
-use crate::read;
 
 /// Reference page of the metrics, from the repository's root.
 pub const PAGE: &str = "docs/src/reference/metrics.md";

@@ -9,9 +9,10 @@ use certmint_local_cluster::kubectl::is_true;
 use certmint_local_cluster::repository::chart;
 use serde_json::{Value, json};
 
+use crate::chart::{NAMESPACE, RELEASE, with_values};
+use crate::kubernetes_schemas;
 use crate::manifest::{items, title};
 use crate::value_sets::ValueSet;
-use crate::{NAMESPACE, RELEASE, kubernetes_schemas, with_values};
 
 /// Limit for the API server to serve a new kind of object.
 const SERVED_TIMEOUT: Duration = Duration::from_secs(60);

@@ -7,9 +7,10 @@ use certmint_contract::ownership::controlling_workload;
 use certmint_contract::{Policy, WorkloadKind, keys, pod_layout};
 use serde_json::{Value, json};
 
+use crate::chart::{Chart, NAMESPACE};
 use crate::manifest::{Manifest, items, selects, title};
 use crate::value_sets::{DEFAULTS, ValueSet};
-use crate::{Chart, NAMESPACE, monitoring, permissions};
+use crate::{monitoring, permissions};
 
 /// Kinds of objects without a namespace.
 const CLUSTER_SCOPED: [&str; 3] = ["ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration"];

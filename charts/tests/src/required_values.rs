@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::{Chart, read, value_tables};
+use crate::chart::{Chart, read};
+use crate::value_tables;
 
 /// An object of the values without the members that its schema requires.
 struct Gap {

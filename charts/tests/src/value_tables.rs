@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::read;
+use crate::chart::read;
 
 /// A commented entry of `values.yaml`.
 #[derive(Clone)]

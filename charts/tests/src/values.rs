@@ -6,7 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{Chart, read, value_tables};
+use crate::chart::{Chart, read};
+use crate::value_tables;
 
 /// The value that helm reads when the chart is a dependency. The templates use it only to reject `false`.
 const PARENT_CONDITION: &str = "enabled";
