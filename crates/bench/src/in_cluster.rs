@@ -259,9 +259,9 @@ impl Task {
             Self::Rounds(rounds) => serde_json::to_string(&api::rounds(rounds).await?)?,
             Self::Tokens(tokens) => serde_json::to_string(&api::tokens(&tokens).await?)?,
             Self::Bundles(bundles) => serde_json::to_string(&bundles::ask(bundles).await?)?,
-            Self::Value(value) => serde_json::to_string(&probe::value(&value).await?)?,
-            Self::Growth(counter) => serde_json::to_string(&probe::growth(&counter).await?)?,
-            Self::Ready(ready) => serde_json::to_string(&probe::ready(&ready).await?)?,
+            Self::Value(value) => serde_json::to_string(&probe::read_metric(&value).await?)?,
+            Self::Growth(counter) => serde_json::to_string(&probe::measure_growth(&counter).await?)?,
+            Self::Ready(ready) => serde_json::to_string(&probe::measure_readiness(&ready).await?)?,
             Self::Starts(starts) => serde_json::to_string(&fetch_starts::measure(&starts)?)?,
             Self::Rollout(rollout) => serde_json::to_string(&rollout::measure(&rollout).await?)?,
         })

@@ -18,7 +18,7 @@ use certmint_local_cluster::{images, progress, repository};
 
 pub use self::guide::Guide;
 pub use self::how_to::{HOW_TOS, HowTo};
-pub use self::page::{Block, Ending, Page};
+pub use self::page::{Block, ExpectedStatus, Page};
 pub use self::reader::Reader;
 
 /// Runs the blocks of a page in their order. `shell` returns a command that starts a shell where the blocks run.
@@ -45,8 +45,8 @@ pub fn provide_images(cluster: &Cluster) -> Result<()> {
 }
 
 fn run_block(page: &Page, block: &Block, mut shell: Command) -> Result<()> {
-    let Block { line, commands, ending, shows } = block;
-    if let Ending::NotRun = ending {
+    let Block { line, commands, status, output: expected } = block;
+    if let ExpectedStatus::NotRun = status {
         return Ok(());
     }
     let place = format!("{}:{line}", page.name);
@@ -55,14 +55,16 @@ fn run_block(page: &Page, block: &Block, mut shell: Command) -> Result<()> {
     let output = shell.arg("-c").arg(script).current_dir(repository::root()).output();
     let output = output.with_context(|| format!("{place}: cannot start a shell"))?;
     let printed = String::from_utf8_lossy(&output.stdout);
-    match (ending, output.status.success()) {
-        (Ending::Succeeds, false) => bail!("{place}: {commands}failed ({}):\n{printed}", output.status),
-        (Ending::Fails, true) => {
+    match (status, output.status.success()) {
+        (ExpectedStatus::Success, false) => {
+            bail!("{place}: {commands}failed ({}):\n{printed}", output.status)
+        }
+        (ExpectedStatus::Failure, true) => {
             bail!("{place}: {commands}should fail, but succeeded and printed:\n{printed}")
         }
         _ => {}
     }
-    if let Some(shown) = shows {
+    if let Some(shown) = expected {
         ensure!(
             expected::matches(shown, &printed),
             "{place}: {commands}printed\n{printed}\nbut the page shows\n{shown}"

@@ -18,12 +18,12 @@ const READINESS_INTERVAL: Duration = Duration::from_millis(5);
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Watches a counter until it has grown by its goal. The time starts at the last read of the initial value.
-pub(super) async fn growth(counter: &CounterQuery) -> Result<CounterGrowth> {
+pub(super) async fn measure_growth(counter: &CounterQuery) -> Result<CounterGrowth> {
     let CounterQuery { value: counted, from, goal } = counter;
     let (mut begun, mut changed, mut last) = (Instant::now(), Instant::now(), *from);
     loop {
         // A failed read counts as an unchanged value.
-        let (at, now) = (Instant::now(), value(counted).await.unwrap_or(last));
+        let (at, now) = (Instant::now(), read_metric(counted).await.unwrap_or(last));
         if now == *from {
             begun = at;
         }
@@ -41,7 +41,7 @@ pub(super) async fn growth(counter: &CounterQuery) -> Result<CounterGrowth> {
 }
 
 /// Returns the seconds from the start of a process until it reports that it is ready.
-pub(super) async fn ready(ready: &ReadinessQuery) -> Result<f64> {
+pub(super) async fn measure_readiness(ready: &ReadinessQuery) -> Result<f64> {
     let ReadinessQuery { pid, address } = ready;
     let begun = Instant::now();
     loop {
@@ -58,7 +58,7 @@ pub(super) async fn ready(ready: &ReadinessQuery) -> Result<f64> {
 }
 
 /// Returns the metric's value, summed over all label sets.
-pub(super) async fn value(MetricQuery { address, name }: &MetricQuery) -> Result<f64> {
+pub(super) async fn read_metric(MetricQuery { address, name }: &MetricQuery) -> Result<f64> {
     let answer = get(address, "/metrics").await?;
     ensure!(answer.status() == StatusCode::OK, "{address} answered {}: {}", answer.status(), answer.body());
     sum(answer.body(), name).with_context(|| format!("{address} has no metric {name}"))

@@ -24,18 +24,18 @@ pub struct Block {
     /// Commands, as shell script.
     pub commands: String,
     /// Expected exit status.
-    pub ending: Ending,
+    pub status: ExpectedStatus,
     /// Expected output, if the page shows it.
-    pub shows: Option<String>,
+    pub output: Option<String>,
 }
 
 /// Expected exit status of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum ExpectedStatus {
     /// The commands succeed.
-    Succeeds,
+    Success,
     /// The last command fails.
-    Fails,
+    Failure,
     /// The commands are not run.
     NotRun,
 }
@@ -87,31 +87,31 @@ impl Page {
 
 fn blocks(text: &str) -> Result<Vec<Block>> {
     let mut blocks: Vec<Block> = Vec::new();
-    let mut ending = None;
+    let mut status = None;
     let mut after_commands = false;
     for part in parts(text) {
         let commands = matches!(&part, Part::Code { language, .. } if language == "sh");
-        if !commands && ending.is_some() {
+        if !commands && status.is_some() {
             bail!("a comment for the tests is not followed by commands");
         }
         match part {
             Part::Code { line, text, .. } if commands => blocks.push(Block {
                 line,
                 commands: text,
-                ending: ending.take().unwrap_or(Ending::Succeeds),
-                shows: None,
+                status: status.take().unwrap_or(ExpectedStatus::Success),
+                output: None,
             }),
             Part::Code { language, text, .. } if language == "text" && after_commands => {
                 if let Some(block) = blocks.last_mut() {
-                    block.shows = Some(text);
+                    block.output = Some(text);
                 }
             }
-            Part::Comment(comment) => ending = self::ending(&comment)?,
+            Part::Comment(comment) => status = self::expected_status(&comment)?,
             Part::Code { .. } | Part::Other => {}
         }
         after_commands = commands;
     }
-    let unexplained = |block: &&Block| block.ending == Ending::Fails && block.shows.is_none();
+    let unexplained = |block: &&Block| block.status == ExpectedStatus::Failure && block.output.is_none();
     if let Some(Block { line, .. }) = blocks.iter().find(unexplained) {
         bail!("line {line}: add a text block with the output of the failing commands");
     }
@@ -119,11 +119,11 @@ fn blocks(text: &str) -> Result<Vec<Block>> {
 }
 
 /// Returns the exit status that a comment announces for the next commands, if it is a comment for the tests.
-fn ending(comment: &str) -> Result<Option<Ending>> {
+fn expected_status(comment: &str) -> Result<Option<ExpectedStatus>> {
     let words = comment.trim().trim_start_matches("<!--").trim_end_matches("-->").trim();
     Ok(match words.split_once(':') {
-        None if words == "fails" => Some(Ending::Fails),
-        Some(("not run", why)) if !why.trim().is_empty() => Some(Ending::NotRun),
+        None if words == "fails" => Some(ExpectedStatus::Failure),
+        Some(("not run", why)) if !why.trim().is_empty() => Some(ExpectedStatus::NotRun),
         _ if words.starts_with("not run") => bail!("<!-- not run: --> needs a reason"),
         _ => None,
     })
@@ -175,14 +175,14 @@ mod tests {
                 Block {
                     line: 3,
                     commands: "kubectl get pods\n".into(),
-                    ending: Ending::Succeeds,
-                    shows: Some("NAME …\n".into()),
+                    status: ExpectedStatus::Success,
+                    output: Some("NAME …\n".into()),
                 },
                 Block {
                     line: 14,
                     commands: "kubectl annotate x\n".into(),
-                    ending: Ending::Fails,
-                    shows: Some("error: …\n".into()),
+                    status: ExpectedStatus::Failure,
+                    output: Some("error: …\n".into()),
                 },
             ]
         );
@@ -191,13 +191,13 @@ mod tests {
     #[test]
     fn a_text_block_after_other_words_is_not_output() {
         let found = blocks("```sh\ntrue\n```\n\nLater the log says:\n\n```text\nhello\n```\n").unwrap();
-        assert_eq!(found[0].shows, None);
+        assert_eq!(found[0].output, None);
     }
 
     #[test]
     fn blocks_that_are_not_run_need_a_reason() {
         let not_run = |why: &str| blocks(&format!("<!-- not run{why} -->\n```sh\ntrue\n```\n"));
-        assert_eq!(not_run(": it needs a registry").unwrap()[0].ending, Ending::NotRun);
+        assert_eq!(not_run(": it needs a registry").unwrap()[0].status, ExpectedStatus::NotRun);
         assert!(not_run("").is_err());
         assert!(not_run(":").is_err());
     }
