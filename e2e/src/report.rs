@@ -37,8 +37,8 @@ pub fn collect(cluster: &Cluster, namespaces: &[String]) -> String {
                 section(&format!("pod {name}"), &describe(&kubectl, name));
             }
             for (title, log) in logs(&kubectl, &pod) {
-                // Healthy pods of Certmint log a lot. Of these, only warnings and lines about the other namespaces
-                // matter.
+                // Healthy pods of Certmint log many lines. The report shows only their warnings and errors, and lines
+                // that name another namespace of the report.
                 let filtered = healthy && namespaces.len() > 1 && namespaces.last() == Some(namespace);
                 let is_relevant = |line: &str| {
                     let others = namespaces.iter().filter(|other| *other != namespace);

@@ -68,7 +68,8 @@ pub fn all() -> Vec<Scenario> {
     .concat()
 }
 
-/// Numbers of tests (scenarios and others) that passed and failed in a run.
+/// Numbers of tests that passed and failed in a run. `cargo xtask test` adds the counts of its other tests to those of
+/// the scenarios.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TestCounts {
     /// Number of tests that passed.
@@ -121,7 +122,7 @@ pub fn run(clusters: &[Cluster], scenarios: &[Scenario]) -> TestCounts {
     exclusive.into_iter().map(|scenario| run_one(cluster, scenario)).fold(counts, TestCounts::and)
 }
 
-/// Runs `scenarios` with one thread for each cluster.
+/// Runs `scenarios` with one thread for each cluster. The output of each thread has the letter of its lane as prefix.
 fn run_in_parallel(clusters: &[Cluster], scenarios: Vec<&Scenario>) -> TestCounts {
     let queue = Mutex::new(scenarios.into_iter());
     std::thread::scope(|scope| {

@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::AttackTarget;
 
-/// Limit for each step of a connection. It is longer than every timeout of the servers.
+/// Time limit for each operation on a connection. It is longer than every timeout of the servers.
 pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A TLS connection over TCP.
@@ -81,7 +81,7 @@ pub(crate) async fn read_response(stream: &mut (impl AsyncRead + Unpin)) -> Resu
     }
 }
 
-/// Returns whether a response has the length in its `Content-Length`.
+/// Returns whether these bytes are a whole response: a head, and a body of the length in `Content-Length`.
 fn is_complete(read: &[u8]) -> bool {
     let text = String::from_utf8_lossy(read).to_ascii_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };

@@ -20,7 +20,7 @@ const CONNECTIONS: usize = 1000;
 /// them need all the memory that the server has for bodies.
 const INCOMPLETE_REQUESTS: usize = 100;
 
-/// The floods. The response is the one to the other caller.
+/// Name of each flood, and the function that sends it. The function returns the response to the other caller.
 pub(crate) const INPUTS: &[Input] = &[
     ("1,000 connections without a handshake", |target| {
         Box::pin(async move {
@@ -58,8 +58,8 @@ async fn send_probe(target: AttackTarget) -> Result<String> {
     retry(|| try_probe(target)).await
 }
 
-/// Sends a request again after a timeout or an error, as the API server and the kubelet do. On a busy machine a
-/// server can time out, or connections of the flood can arrive after the request and replace it.
+/// Sends a request again after a timeout or an error, as the API server and the kubelet do. On a busy machine, the
+/// server can time out, or it can end the connection of the request to accept a connection of the flood.
 async fn retry<A: Future<Output = Result<String>>>(send: impl Fn() -> A) -> Result<String> {
     for _ in 1..MAX_TRIES {
         match send().await {
@@ -101,7 +101,7 @@ async fn send_incomplete_body(target: AttackTarget) -> Result<TlsConnection> {
     let mut stream = connect(target, &["http/1.1"]).await?;
     let head = request_head(target, "POST", &format!("Content-Length: {length}\r\n"));
     stream.write_all(&head).await?;
-    // The server can end the connection before the end, in favour of another one.
+    // The server can end the connection before it has read the body, to accept another connection.
     let _ = timeout(STEP_TIMEOUT, stream.write_all(&vec![b' '; length - 1])).await;
     Ok(stream)
 }

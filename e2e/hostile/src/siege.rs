@@ -16,8 +16,8 @@ use crate::reviews::review;
 use crate::transport::request_head;
 use crate::{AttackTarget, ServerKind};
 
-/// Number of connections to each server for each kind. Together they are as many as a server accepts from one
-/// address.
+/// Number of connections of each kind to each server. The connections of all kinds together are as many as a server
+/// accepts from one address.
 const CONNECTIONS: usize = 12;
 /// Pause before a connection that the server has ended is opened again.
 const RECONNECT_AFTER: Duration = Duration::from_millis(500);

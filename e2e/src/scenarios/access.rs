@@ -1,9 +1,9 @@
 //! The permissions of Certmint's service accounts.
 //!
 //! The scenario `access` installs Certmint on a new cluster and makes the controller do everything that it can do.
-//! Then it compares the audit log of the API server with the RBAC rules of the release: each permission must have
-//! been used, no request may have been forbidden, and the webhook may not have sent any. At last it asserts that the
-//! accounts do not have other permissions.
+//! Then it compares the audit log of the API server with the RBAC rules of the release: the controller
+//! must have used each permission, the API server must have forbidden no request, and the webhook must have sent no
+//! request. Finally, the scenario asserts that the accounts do not have other permissions.
 
 mod denied_permissions;
 mod permissions;
@@ -29,8 +29,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     run,
 }];
 
-/// Limit for the wait until every permission is used. The slowest use is a renewal after 20 seconds, of a certificate
-/// of [`use_every_permission`]; the rest is reserve for a busy machine.
+/// Time limit for the use of every permission. The last use is the renewal of a certificate with the lifetime of
+/// [`use_every_permission`], after 20 seconds. The rest is a reserve for a busy machine.
 const USE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Namespace of the workloads.
 const NAMESPACE: &str = "access";

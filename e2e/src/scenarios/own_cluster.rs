@@ -1,4 +1,4 @@
-//! A new cluster for a single scenario, for scenarios that cannot share an installation with others.
+//! A new cluster for a single scenario that cannot share an installation with other scenarios.
 
 use anyhow::Result;
 use certmint_local_cluster::cluster::{Addresses, Cluster, ClusterOptions};

@@ -1,8 +1,8 @@
 //! The owners of injected pods.
 //!
-//! The scenario `ownership` creates injected pods whose owner is not an ordinary opted-in workload: the owner is a
-//! custom resource, runs under another service account by now, has opted out, or opted in or out while no webhook was
-//! called.
+//! The scenario `ownership` creates injected pods whose owner is not an ordinary opted-in workload. The owner is a
+//! custom resource, or it has opted out, or its pod template now names another service account, or it opted in or out
+//! while the API server did not call the webhook.
 //!
 //! It asserts that each injected pod gets a certificate. It also asserts that an Event on the owner names a command,
 //! and that this command repairs the owner.

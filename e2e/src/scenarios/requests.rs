@@ -1,5 +1,5 @@
-//! What a workload's annotations and Services determine: its options, the names in its certificate, and what the
-//! policy allows.
+//! Effects of a workload's annotations and Services, and of the policy: the workload's options, and the names, the
+//! lifetime and the key algorithm of its certificate.
 
 mod annotations;
 mod fixture;

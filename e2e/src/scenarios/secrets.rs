@@ -1,7 +1,7 @@
 //! Secrets under attack.
 //!
-//! The scenario `secrets-under-attack` gives workloads names of foreign Secrets, damages Certmint's Secrets in every
-//! way, requests bundles from forged pods, and creates many large objects.
+//! The scenario `secrets-under-attack` creates workloads whose Secrets have the names of foreign Secrets, damages
+//! Certmint's Secrets, requests bundles from forged pods, and creates many large objects.
 //!
 //! It asserts that the controller reissues damaged Secrets, does not change foreign ones, and rejects forged pods.
 //! The memory of the controllers must stay small.

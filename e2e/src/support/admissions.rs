@@ -1,5 +1,5 @@
-//! Creates opted-in pods in a server-side dry run, one after the other without a pause, and counts the responses of
-//! the API server.
+//! A pod that creates opted-in pods, one after the other without a pause. The scenarios count the responses of the API
+//! server: how many of the created pods were injected, and how many were rejected.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
@@ -31,8 +31,8 @@ pub struct AdmissionResults {
 }
 
 impl<'a> Admissions<'a> {
-    /// Starts to create pods in the namespace of `kubectl`, and waits for the first response. The pods never run,
-    /// because they have a scheduling gate.
+    /// Starts to create pods in the namespace of `kubectl`, and waits for the first response. The created pods never
+    /// run, because they have a scheduling gate.
     ///
     /// # Errors
     /// When the creating pod does not start, or no response arrives.

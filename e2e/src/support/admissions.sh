@@ -1,4 +1,5 @@
-# Sends ten requests over one connection, then opens a new connection: as fast as one client can.
+# Creates pods without a pause, and prints a line for each response. Each curl sends ten requests ([1-10] in the URL) over one
+# connection.
 account=/var/run/secrets/kubernetes.io/serviceaccount
 url="https://kubernetes.default.svc/api/v1/namespaces/$NAMESPACE/pods?pretty=false&request=[1-10]"
 trap 'exit 0' TERM

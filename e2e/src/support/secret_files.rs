@@ -1,4 +1,4 @@
-//! Files with the content of a Secret, for programs that check certificates.
+//! Files with the content of a Secret, for programs that check certificates, such as OpenSSL.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -19,7 +19,8 @@ const MAX_QUOTED_FAILURES: usize = 10;
 #[derive(Debug)]
 pub struct Traffic<'a> {
     kubectl: &'a Kubectl<'a>,
-    /// Name of the client's pod. A replacement pod would start at zero and hide earlier failures.
+    /// Name of the client's pod. Only the log of this pod is read: a replacement pod would count from zero, and the
+    /// failures that the first pod counted would be lost.
     pod: String,
 }
 

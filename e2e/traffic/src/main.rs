@@ -72,7 +72,7 @@ async fn main() -> Result<()> {
             }
         }
     }
-    // Running requests still count. All slots are free when the last one has ended.
+    // Requests that still run are counted too. All slots are free when the last request has ended.
     let _all = slots.acquire_many(u32::try_from(MAX_CONCURRENT_REQUESTS)?).await?;
     counts.lock().await.print();
     Ok(())

@@ -22,7 +22,7 @@ const INJECTED: Account = Account { namespace: NAMESPACE, name: "default" };
 /// Account without any Role.
 const WITHOUT_ROLES: Account = Account { namespace: NAMESPACE, name: "without-roles" };
 
-/// Permissions of value to an attacker who has taken over the controller: verb, object, namespace.
+/// Permissions that would help an attacker who controls the controller: verb, object, namespace.
 const DENIED: &[(&str, &str, &str)] = &[
     ("*", "*", NAMESPACE),
     ("list", "nodes", NAMESPACE),

@@ -1,4 +1,4 @@
-//! The permissions of the release's Roles and ClusterRoles, taken apart into one verb on one resource each.
+//! The permissions of the release's Roles and ClusterRoles. Each permission is one verb on one resource.
 
 use std::fmt;
 
@@ -58,8 +58,8 @@ fn of_role(role: &Value) -> Vec<Permission> {
 }
 
 impl Permission {
-    /// Returns whether a request needs this permission. Requests in Certmint's namespace need the Role there, so they
-    /// do not count as a use of a ClusterRole.
+    /// Returns whether a request uses this permission. The Role in Certmint's namespace grants the requests there, so
+    /// they do not count as a use of a ClusterRole.
     pub(super) fn covers(&self, request: &AuditedRequest) -> bool {
         let object = &request.object;
         let namespace_matches = match &self.namespace {

@@ -1,5 +1,5 @@
-//! The scenario `ca-accidents` deletes, damages, replaces and expires the CA, one accident after the other, and
-//! recovers it each time.
+//! The scenario `ca-accidents` deletes and damages the CA, and replaces it by a foreign one and by an expired one. It
+//! recovers the CA after each accident.
 //!
 //! During an accident, it asserts that the controller issues nothing and says why in Events and metrics. After the
 //! recovery, which follows the page `restore-the-ca` of the documentation, it asserts that existing certificates have

@@ -11,7 +11,8 @@ use certmint_contract::{KeyAlgorithm, Policy};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
-/// Returns the Secret of a new CA as if it had been created `ago`. Its root has a lifetime of ten years.
+/// Returns the Secret of a new CA whose certificates say that it was created at the time `ago` before now. The root has
+/// a lifetime of ten years.
 pub(super) fn created_ago(ago: Duration) -> Result<Value> {
     let policy = Policy::default();
     let trust_domain = &policy.trust_domain;
@@ -27,7 +28,8 @@ pub(super) fn created_ago(ago: Duration) -> Result<Value> {
     })))
 }
 
-/// Returns an issuing CA that the Secret's root signs with a clock that is `ahead`, as keys of the Secret's `data`.
+/// Returns a new issuing CA that the root in the Secret `stored` has signed. It becomes valid at the time `ahead` after
+/// now, as if the clock of the leader were ahead. The result has the entries for the Secret's `data`.
 pub(super) fn issuing_signed_in(stored: &Value, ahead: Duration) -> Result<Value> {
     let text = |key: &str| -> Result<String> {
         let encoded = stored["data"][key].as_str().with_context(|| format!("the CA's Secret lacks {key}"))?;
@@ -55,7 +57,7 @@ fn secret(content: &Value) -> Value {
     })
 }
 
-/// Returns the first half of a value of a Secret's `data`.
+/// Returns the first half of a value in a Secret's `data`.
 pub(super) fn cut(encoded: &Value) -> Result<String> {
     let text = encoded.as_str().context("the CA's Secret lacks a key")?;
     // A length that is a multiple of four keeps the Base64 valid.

@@ -45,14 +45,14 @@ impl CaFixture<'_> {
         self.system.get(&["secret", "certmint-ca"])
     }
 
-    /// Changes these keys of the CA's Secret.
+    /// Changes these entries of the CA's Secret.
     pub(super) fn patch_ca(&self, data: &Value) -> Result<()> {
         let patch = json!({ "data": data }).to_string();
         self.system.run(&["patch", "secret", "certmint-ca", "--patch", &patch]).map(drop)
     }
 
-    /// Replaces keys of the issuing CA by damaged ones. Waits for an Event that says `cause`, and asserts that the
-    /// same root has signed a new issuing CA.
+    /// Replaces entries of the issuing CA in the CA's Secret by the `damaged` ones. Waits for an Event that contains
+    /// `cause`, and asserts that the same root has signed a new issuing CA.
     pub(super) fn damage_and_wait_for_repair(&self, damaged: &Value, cause: &str) -> Result<()> {
         let before = self.stored_ca()?;
         self.patch_ca(damaged)?;

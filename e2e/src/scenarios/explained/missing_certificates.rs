@@ -94,7 +94,8 @@ pub(super) fn assert_no_service_reported(output: &KubectlOutput<'_>) -> Result<(
 
 /// Starts a pod that cannot resolve the name of a Service, as if the network did not let it reach the issuance API.
 pub(super) fn wait_for_unreachable_api(output: &KubectlOutput<'_>) -> Result<()> {
-    // With its Secret, the pod would not need the API. A foreign Secret prevents that the controller creates it.
+    // With its Secret, the pod would not need the API. The controller cannot create that Secret, because a foreign
+    // Secret has its name.
     let create = ["create", "secret", "generic", "no-dns-certmint-tls", "--from-literal=mine=yes"];
     output.kubectl.run(&create)?;
     let opted_in = json!({ "certmint.dev/inject": "true" });

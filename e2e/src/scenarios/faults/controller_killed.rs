@@ -22,7 +22,8 @@ use super::secret_history::SecretHistory;
 
 const NAME: &str = "controller-killed";
 const WORKLOADS: usize = 200;
-/// Environment variable that repeats a run with the same moments.
+/// Environment variable with the seed of the random moments. With the seed of an earlier run, the controllers are killed
+/// at the same moments.
 const SEED_VARIABLE: &str = "CERTMINT_SEED";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
@@ -82,7 +83,8 @@ fn seed() -> Result<u64> {
     }
 }
 
-/// Returns three numbers of Secrets in rising order, between 1 and 180. The random numbers are those of splitmix64.
+/// Returns the moments of the three kills: numbers of existing Secrets in rising order, between 1 and 180. The random
+/// number generator is splitmix64.
 fn moments(seed: u64) -> [usize; 3] {
     let mut state = seed;
     let mut moments = [0; 3].map(|_: usize| {

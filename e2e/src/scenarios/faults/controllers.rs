@@ -1,4 +1,5 @@
-//! The pods of the controller, and their leader.
+//! Functions that find the controller's pods, the leader among them, and lines of their logs, for the scenarios of this
+//! folder.
 
 use anyhow::{Context as _, Result};
 use certmint_local_cluster::cluster::Cluster;

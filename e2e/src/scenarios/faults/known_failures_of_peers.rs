@@ -171,7 +171,8 @@ fn change_workloads_without_webhook(kubectl: &Kubectl<'_>) -> Result<()> {
     }
     for (object, change) in [
         ("deployment/not-opted-in", json!({ "spec": { "template": { "spec": { "hostname": "a" } } } })),
-        // A new pod template, as by a rollback or a new image. Its pods cannot be created before the webhook is back.
+        // A change of the pod template, such as a rollback or a new image. Its pods cannot be created before the webhook
+        // is back.
         ("deployment/opted-in", json!({ "spec": { "template": { "spec": { "hostname": "a" } } } })),
         ("deployment/opted-in", json!({ "metadata": { "annotations": { "example.com/note": "a" } } })),
         ("deployment/opted-in", json!({ "spec": { "replicas": 0, "paused": false } })),

@@ -80,7 +80,8 @@ fn stop_leader(cluster: &Cluster, kubectl: &Kubectl<'_>, history: &SecretHistory
     })
 }
 
-/// Lets the former leader continue, and asserts that it only finds out that it does not lead.
+/// Lets the former leader continue. Asserts that it requests the Lease, logs that it no longer leads, and writes nothing
+/// except Events.
 fn continue_former_leader(cluster: &Cluster, old: &Value) -> Result<()> {
     let mark = Mark::now(cluster)?;
     cluster.signal(old, CONTAINER, Signal::Continue)?;
@@ -91,7 +92,7 @@ fn continue_former_leader(cluster: &Cluster, old: &Value) -> Result<()> {
         Ok(if count >= LEASE_REQUESTS { Check::Passed(()) } else { Check::NotYet(format!("{count} times")) })
     })?;
     let requests = mark.since(cluster)?.collect::<Result<Vec<AuditedRequest>>>()?;
-    // Events are allowed: they report earlier work and decide nothing.
+    // Events are allowed, because they report earlier work and change no other object.
     let late = requests
         .iter()
         .filter(|request| request.is_from(old) && request.is_write() && !request.concerns("events"));

@@ -105,7 +105,7 @@ impl Creations {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": vec![pod(); BATCH] });
         let mut input = create.stdin.take().context("kubectl has no input")?;
         input.write_all(list.to_string().as_bytes())?;
-        // kubectl reads to the end of its input.
+        // kubectl reads until its input ends, so the pipe is closed.
         drop(input);
         let output = create.wait_with_output()?;
         let lines =

@@ -126,7 +126,7 @@ fn assert_install_fails(cluster: &Cluster, options: &[&str], cause: &str) -> Res
     Ok(())
 }
 
-/// Opts a workload in, asserts that it trusts the CA of `release`, and returns the root.
+/// Opts a workload in, asserts that its pods trust the CA of `release`, and returns the root.
 fn assert_issues(
     cluster: &Cluster,
     team: &Kubectl<'_>,

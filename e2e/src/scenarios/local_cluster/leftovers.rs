@@ -1,4 +1,5 @@
-//! What a cluster leaves on the machine: processes, mounts, network interfaces, cgroups and files.
+//! Leftovers of a cluster on the machine: processes, mounts, network interfaces, cgroups and files. The scenario
+//! `side-by-side` asserts that there are none.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -14,8 +14,8 @@ use certmint_local_cluster::{images, installation};
 use serde_json::json;
 
 const NAME: &str = "deleted-while-waiting";
-/// Limit for a deletion. The pod's grace period is one second, and certmint-fetch does not delay the kubelet; the
-/// rest is reserve for a loaded machine.
+/// Time limit for a deletion. The pod's grace period is one second, and certmint-fetch does not delay the kubelet.
+/// The rest is a reserve for a loaded machine.
 const MAX_DELETION_TIME: Duration = Duration::from_secs(20);
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {

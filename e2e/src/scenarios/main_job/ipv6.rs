@@ -55,8 +55,8 @@ fn run_steps(cluster: &Cluster) -> Result<()> {
     })
 }
 
-/// Moves the webhook to the network of its node. It gets one replica, because the node has its ports only once. For
-/// the same reason, the old pod must end before the new one starts.
+/// Moves the webhook to the network of its node. The webhook gets one replica, because two pods cannot use the same
+/// ports of the only node. For the same reason, the old pod must end before the new one starts.
 fn move_webhook_to_host_network(cluster: &Cluster) -> Result<()> {
     let values =
         ["webhook.hostNetwork=true", "webhook.replicas=1", "webhook.port=18443", "webhook.metricsPort=19402"];

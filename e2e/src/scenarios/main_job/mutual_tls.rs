@@ -46,7 +46,8 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     })
 }
 
-/// Asserts that nginx received the certificate in the caller's Secret. nginx answers with its serial number.
+/// Asserts that nginx received the certificate in the caller's Secret. The answer of nginx contains the serial number
+/// of the client certificate.
 fn assert_client_certificate(kubectl: &Kubectl<'_>, answer: &str) -> Result<()> {
     let secret = kubectl.get(&["secret", "checkout-certmint-tls"])?;
     let serial = secret["metadata"]["annotations"]["certmint.dev/serial"].as_str().unwrap_or_default();

@@ -1,8 +1,8 @@
 //! The scenario `opt-in` opts workloads of every kind in and out.
 //!
 //! It asserts that the pods of an opted-in workload get certificates, that the Secret belongs to the workload, and
-//! that the workload is as before after the opt-out. Workloads that do not opt in must not change. Deployments,
-//! StatefulSets and DaemonSets are also recreated without their pods.
+//! that the opt-out restores the workload. Workloads that do not opt in must not change. The scenario also recreates
+//! Deployments, StatefulSets and DaemonSets while their pods keep running.
 
 use std::collections::BTreeSet;
 
@@ -77,7 +77,7 @@ fn opt_rolling_kind_in_and_out(kubectl: &Kubectl<'_>, kind: &str, image: &str) -
     wait_for_secret_removal(kubectl, kind)
 }
 
-/// Deletes a workload without its pods and creates it again. Asserts that the new workload adopts the pods.
+/// Deletes a workload but not its pods, and creates the workload again. Asserts that the new workload adopts the pods.
 fn recreate_without_pods(kubectl: &Kubectl<'_>, kind: &str, image: &str) -> Result<()> {
     let object = format!("{kind}/{kind}");
     let before = uids(&wait_for_pods(kubectl, kind, true)?);

@@ -1,4 +1,4 @@
-//! The scenario `restricted` opts workloads in in a namespace that enforces the Pod Security Standard `restricted`.
+//! The scenario `restricted` opts in workloads of a namespace that enforces the Pod Security Standard `restricted`.
 //!
 //! It asserts that restricted pods stay restricted when they are injected, that they use mutual TLS, and that
 //! Certmint's own pods satisfy the standard too.

@@ -1,7 +1,7 @@
 //! The scenario `secret` inspects the Secret of an opted-in workload with kubectl, OpenSSL and GnuTLS.
 //!
-//! It asserts that kubectl shows the documented annotations, that the key belongs to the certificate, that both
-//! verifiers accept the chain for the Service's names only, and that the certificate has the documented profile.
+//! It asserts that kubectl shows the documented annotations, that the key belongs to the certificate, that OpenSSL and
+//! GnuTLS accept the chain for the Service's names only, and that the certificate has the documented profile.
 
 use std::collections::BTreeSet;
 use std::process::Command;

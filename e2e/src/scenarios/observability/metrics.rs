@@ -194,8 +194,8 @@ fn wait_for_silence(server: &PrometheusServer<'_>) -> Result<()> {
     })
 }
 
-/// Creates a pod with the label for injection where the webhook is never called, and asserts that only its alert
-/// fires.
+/// Creates a pod with the label for injection in a namespace for which the API server never calls the webhook. Asserts
+/// that the alert about missed pods fires, and no other alert.
 fn assert_only_missed_alert(cluster: &Cluster, server: &PrometheusServer<'_>) -> Result<()> {
     let kubectl = cluster.kubectl().namespace(MISSED_NAMESPACE);
     let mut pod = workload::manifest("pod", MISSED_POD, "none", &json!({}));
@@ -210,7 +210,7 @@ fn assert_only_missed_alert(cluster: &Cluster, server: &PrometheusServer<'_>) ->
     wait_for_silence(server)
 }
 
-/// Waits until an alert fires, and asserts that it is this one and that no other fires.
+/// Waits until an alert fires, and asserts that only `alert` fires.
 fn wait_for_only_alert(server: &PrometheusServer<'_>, alert: &str) -> Result<()> {
     let found = wait::until(&format!("{alert} to fire"), DEFAULT_TIMEOUT, || match firing(server)? {
         none if none.is_empty() => Ok(Check::NotYet("no alert fires".to_owned())),

@@ -1,5 +1,5 @@
-//! Opt-ins and opt-outs while no webhook is called. The commands in the Events are run exactly as the Events name
-//! them.
+//! Opt-ins and opt-outs while the API server does not call the webhook. The scenario runs the commands in the Events
+//! unchanged.
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::progress::{note, step};

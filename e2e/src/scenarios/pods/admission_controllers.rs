@@ -54,7 +54,8 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     result
 }
 
-/// A policy like AlwaysPullImages with an image mirror, which also makes every container run as root.
+/// Asserts what the certmint-fetch container keeps of a policy that sets an image mirror, the pull policy `Always` and
+/// the user root on every container.
 fn assert_mirrored(cluster: &Cluster, image: &str) -> Result<()> {
     let kubectl = create_namespace(cluster, MIRRORED, &[])?;
     step("a policy sets a mirror, the pull policy and the user root on every container", || {
@@ -86,7 +87,7 @@ fn assert_mirrored(cluster: &Cluster, image: &str) -> Result<()> {
     })
 }
 
-/// A LimitRange with a minimum, a ratio and defaults.
+/// Asserts that injected pods satisfy a LimitRange with a minimum, a ratio and defaults.
 fn assert_limited(cluster: &Cluster, image: &str) -> Result<()> {
     let kubectl = create_namespace(cluster, LIMITED, &[])?;
     kubectl.apply(&limit_range(&json!({
@@ -130,7 +131,7 @@ fn assert_limited(cluster: &Cluster, image: &str) -> Result<()> {
     })
 }
 
-/// A LimitRange that has only a minimum.
+/// Asserts that injected pods satisfy a LimitRange that has only a minimum.
 fn assert_minimum(cluster: &Cluster, image: &str) -> Result<()> {
     let kubectl = create_namespace(cluster, MINIMAL, &[])?;
     kubectl.apply(&limit_range(&json!({ "type": "Container", "min": { "memory": "64Mi" } })))?;
@@ -144,7 +145,7 @@ fn assert_minimum(cluster: &Cluster, image: &str) -> Result<()> {
     })
 }
 
-/// A quota on every resource that a container can have.
+/// Asserts that injected pods satisfy a quota on CPU, memory and ephemeral storage.
 fn assert_quota(cluster: &Cluster, image: &str) -> Result<()> {
     let kubectl = create_namespace(cluster, QUOTA, &[])?;
     let kinds = ["requests", "limits"].into_iter();
@@ -172,7 +173,7 @@ fn assert_quota(cluster: &Cluster, image: &str) -> Result<()> {
     })
 }
 
-/// A platform that assigns users to each namespace.
+/// Asserts who can read the key on a platform that assigns a user to the containers of a namespace.
 fn assert_users(cluster: &Cluster, image: &str) -> Result<()> {
     let restricted = ["pod-security.kubernetes.io/enforce=restricted"];
     let kubectl = create_namespace(cluster, OWN_USERS, &restricted)?;

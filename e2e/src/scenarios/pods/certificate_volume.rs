@@ -1,4 +1,5 @@
-//! The volume with a pod's certificate files (a tmpfs), as the node sees it.
+//! The volume with a pod's certificate files (a tmpfs), as the node sees it, for the scenarios `node-restart` and
+//! `full-volume`.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;

@@ -1,6 +1,6 @@
 //! The scenario `jobs-finish` runs Jobs that complete, fail and exceed their deadline, with and without renewal, and
-//! one of a CronJob. All run at the same time. It asserts that each Job ends as it would without Certmint, and that
-//! the certmint-fetch container exits successfully.
+//! a Job of a CronJob. All Jobs run at the same time. The scenario asserts that each Job ends as it would without
+//! Certmint, and that the certmint-fetch container exits successfully.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;

@@ -1,4 +1,5 @@
-//! A pod, and what is expected of it.
+//! Pods and the expected result of their creation, for the tables in [`super::pod_cases`] and
+//! [`super::rejections_and_warnings`].
 
 use anyhow::{Result, ensure};
 use serde_json::{Map, Value, json};
@@ -8,7 +9,7 @@ use super::KubectlResult;
 /// Label `app` of all pods in the tables.
 pub(super) const APP: &str = "any-pod";
 
-/// A pod, and what is expected of it.
+/// A pod, and the expected result of its creation.
 pub(super) struct PodCase {
     /// Name of the case and of the pod.
     pub(super) name: &'static str,
@@ -86,7 +87,7 @@ impl PodCase {
         self.spec("containers", containers.into())
     }
 
-    /// Expects that a container can read the key, with `uid mode owner:group`.
+    /// Expects that a container can read the key, with this [`KeyReader::access`].
     pub(super) fn read_by(mut self, container: &'static str, access: &'static str) -> Self {
         self.readers.push(KeyReader { container, access });
         self

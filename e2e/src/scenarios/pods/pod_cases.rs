@@ -7,7 +7,7 @@ use super::pod_case::{PodCase, container, pod_case, with_command, with_security_
 const APP_USER_CANNOT_READ: &str = "certmint: SuspiciousSetting: container \"app\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
 const PROXY_USER_CANNOT_READ: &str = "certmint: SuspiciousSetting: container \"proxy\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
 const NO_SHARED_GROUP: &str = "certmint: SuspiciousSetting: users 1000, 2000 get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation certmint.dev/containers";
-/// Access of the image's user (65532), when the pod's spec does not name a user.
+/// Expected `KeyReader::access` in a pod whose spec does not name a user, so that the image determines the user.
 const IMAGE_USER: &str = "65532 444 65532:0";
 /// Shell command that succeeds if the key can be read.
 const READS_KEY: &str = "grep -q 'PRIVATE KEY' /var/run/secrets/certmint.dev/tls.key";

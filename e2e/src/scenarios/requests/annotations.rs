@@ -158,8 +158,8 @@ fn assert_warnings(fixture: &CertificateFixture<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Opts a workload in in namespaces whose pods the webhook never sees. The webhook still sees the workload, and
-/// rejects it.
+/// Opts in workloads of namespaces for whose pods the API server never calls the webhook. It still calls the webhook
+/// for the workloads, and the webhook rejects them.
 fn assert_excluded_namespaces(fixture: &CertificateFixture<'_>) -> Result<()> {
     for namespace in ["kube-system", installation::SYSTEM_NAMESPACE] {
         let kubectl = fixture.cluster.kubectl().namespace(namespace);

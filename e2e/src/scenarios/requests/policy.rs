@@ -1,9 +1,9 @@
 //! The scenario `policy` changes the policy while Certmint runs: names, lifetimes, algorithms, excluded namespaces
-//! and domains, and at last to a broken policy.
+//! and domains. Finally, it stores an invalid policy.
 //!
-//! It asserts that every server loads the changes without a restart, that annotations against the policy are
-//! rejected, that only affected certificates are reissued, and that a broken policy leaves the last valid one in
-//! force.
+//! It asserts that every server loads the changes without a restart, that annotations that the policy does not allow
+//! are rejected, that only affected certificates are reissued, and that the servers keep the last valid policy instead
+//! of an invalid one.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
@@ -61,7 +61,8 @@ fn change_policy(
     })?;
     step("only certificates that the policy affects are reissued", || {
         let mut rules = rules.clone();
-        // A change of the default lifetime alone would be spread over an hour. The other changes apply at once.
+        // After a change of the default lifetime alone, the controller would spread the reissues over an hour. After the
+        // other changes, it reissues at once.
         rules["defaultDuration"] = "12h".into();
         rules["clusterDomain"] = "k8s.example.org".into();
         rules["trustDomain"] = "example.org".into();

@@ -2,7 +2,7 @@
 //! need to run.
 //!
 //! It asserts that each certificate has exactly the expected names, and that a change that does not affect the names
-//! does not reissue the certificate. A lost name must stay for a minute.
+//! does not reissue the certificate. A name that no Service gives any longer must stay in the certificate for a minute.
 
 use std::time::Instant;
 
@@ -127,7 +127,8 @@ fn assert_replica_names(fixture: &CertificateFixture<'_>) -> Result<()> {
         fixture.wait_for_names("db", &hosts)
     };
     let scale = |replicas: &str| fixture.kubectl.run(&["scale", "statefulset/db", replicas]).map(drop);
-    // The number of names is a power of two above the number of replicas.
+    // The certificate also has names for replicas that do not exist yet: their number is the next power of two above
+    // the number of replicas.
     wait_for_replica_names(4)?;
     fixture.assert_unchanged_by("db", "one more replica", || scale("--replicas=3"))?;
     scale("--replicas=4")?;

@@ -1,5 +1,5 @@
-//! The part of `secrets-under-attack` that damages a Secret of Certmint in every way. The controller must reissue the
-//! certificate each time.
+//! The part of `secrets-under-attack` that damages the content and the metadata of a Secret of Certmint. The controller
+//! must reissue the certificate after each damage.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::progress::step;
@@ -10,7 +10,8 @@ use super::fixture::{SecretFixture, serial};
 
 const VICTIM: &str = "victim";
 const SECRET: &str = "victim-certmint-tls";
-/// Number of changes after which the controller must have reported that it writes less often.
+/// Maximum number of damages before the Event `WrittenTooOften`, which reports that the controller writes the Secret less
+/// often.
 const MAX_CHANGES: u32 = 30;
 
 pub(super) fn run(fixture: &SecretFixture<'_>) -> Result<()> {
@@ -96,7 +97,8 @@ fn recreate_workload(fixture: &SecretFixture<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Recreates the Secret with another type. A running controller would create a new Secret first.
+/// Recreates the Secret with another type. This needs a stopped controller: a running one would recreate the deleted
+/// Secret first.
 fn recreate_with_other_type(fixture: &SecretFixture<'_>) -> Result<()> {
     let kubectl = &fixture.kubectl;
     let mut secret = kubectl.get(&["secret", SECRET])?;
