@@ -19,7 +19,7 @@ automountServiceAccountToken: {{ eq .component "controller" }}
 enableServiceLinks: false
 {{- if .values.hostNetwork }}
 hostNetwork: true
-# With the default, the kubelet would use the node's name servers, which cannot resolve Services.
+# On the host network, the default ClusterFirst uses the node's name servers, which cannot resolve Services.
 dnsPolicy: ClusterFirstWithHostNet
 {{- end }}
 {{- with .root.Values.imagePullSecrets }}

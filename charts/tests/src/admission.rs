@@ -1,8 +1,8 @@
 //! Tests of the webhook configuration's match conditions: which objects the API server sends to the webhook.
 //!
-//! Nothing answers at the webhook's address, and every entry is set to fail closed during the test. So the API
-//! server rejects each object that it would send to the webhook, and names the entry in the error. All other
-//! objects are accepted.
+//! Nothing answers at the webhook's address, and during the test every entry of the configuration has the failure policy
+//! `Fail`. So the API server rejects each object that it would send to the webhook, and names the entry in the error. It
+//! accepts all other objects.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ const PODS: Option<&str> = Some("pods.certmint.dev");
 const RUNNING_PODS: Option<&str> = Some("running-pods.certmint.dev");
 const WORKLOADS: Option<&str> = Some("workloads.certmint.dev");
 const CHANGES: Option<&str> = Some("workload-changes.certmint.dev");
-/// The object is not sent to the webhook.
+/// Expectation that the API server does not send the object to the webhook.
 const NOT_SENT: Option<&str> = None;
 
-/// Limit for the API server to use a changed webhook configuration.
+/// Time limit for the API server to use a changed webhook configuration.
 const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(60);
 const OPT_IN: &str = "certmint.dev/inject";
 
@@ -60,7 +60,7 @@ pub(crate) fn expect_selected_objects(cluster: &Cluster) -> Result<()> {
     kubectl.run(&["scale", "deployment/opted-in", "--replicas=1", "--dry-run=server"]).map(drop)
 }
 
-/// Creates the objects for the changes, while every entry fails open.
+/// Creates the objects for the changes, while every entry has the failure policy `Ignore`.
 fn prepare(cluster: &Cluster) -> Result<()> {
     patch_each_webhook(cluster, "replace", "failurePolicy", &json!("Ignore"))?;
     let kubectl = cluster.kubectl();
@@ -116,7 +116,7 @@ fn shop_deployment(metadata: Value, template: Value) -> Value {
     deployment(SHOP, metadata, template)
 }
 
-/// Sets every entry to fail closed, and waits until the API server uses this configuration.
+/// Sets the failure policy `Fail` on every entry, and waits until the API server uses this configuration.
 fn fail_closed(cluster: &Cluster) -> Result<()> {
     patch_each_webhook(cluster, "replace", "timeoutSeconds", &json!(1))?;
     patch_each_webhook(cluster, "replace", "failurePolicy", &json!("Fail"))?;

@@ -45,8 +45,8 @@ pub(crate) fn texts(value: &Value) -> Vec<&str> {
     items(value).iter().filter_map(Value::as_str).collect()
 }
 
-/// Returns whether a selector's `matchLabels` match these labels. An empty selector counts as an error, because
-/// it would select everything.
+/// Returns whether a selector's `matchLabels` match these labels. Returns `false` for an empty selector, because it
+/// would select everything.
 pub(crate) fn selects(selector: &Value, labels: &Value) -> bool {
     selector.as_object().is_some_and(|selector| {
         !selector.is_empty() && selector.iter().all(|(key, value)| labels[key] == *value)

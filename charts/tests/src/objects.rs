@@ -1,4 +1,4 @@
-//! Pods and workloads for the tests of the webhook configuration.
+//! Pods and workloads that the tests in [`crate::admission`] create.
 
 use serde_json::{Value, json};
 

@@ -53,7 +53,7 @@ impl<'a> Schema<'a> {
                 (Some(property), _) => self.at(property).visit(value, &place, errors),
                 (None, any @ Value::Object(_)) => self.at(any).visit(value, &place, errors),
                 (None, Value::Bool(true)) => {}
-                // An object without properties accepts all fields, such as an object's metadata in a definition.
+                // A schema without properties accepts all fields, such as that of `metadata` in a definition.
                 (None, _) if schema["properties"].is_null() => {}
                 (None, _) if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
                 (None, _) => errors.push(format!("{place} is an unknown field")),

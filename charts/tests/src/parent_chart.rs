@@ -11,7 +11,8 @@ use certmint_local_cluster::{command, repository};
 use crate::chart::{Chart, NAMESPACE, RELEASE, with_values};
 use crate::manifest::Manifest;
 
-/// Parent chart with this chart as a dependency. A condition may be appended.
+/// `Chart.yaml` of a parent chart with this chart as a dependency. The tests use it with and
+/// without the condition below.
 const PARENT: &str = "apiVersion: v2\nname: platform\nversion: 1.0.0\n\
                       dependencies:\n  - name: certmint\n    version: '*'\n    repository: ''\n";
 const CONDITION: &str = "    condition: certmint.enabled\n";

@@ -10,8 +10,8 @@ use crate::value_sets::ValueSet;
 /// Verbs by which an account could give itself more permissions.
 const ESCALATING: [&str; 3] = ["bind", "escalate", "impersonate"];
 
-/// Checks that there are no wildcards and no way to more permissions, that the webhook has none at all, and
-/// that Secrets are accessible only in the configured namespaces.
+/// Checks that the roles have no wildcards, that the controller cannot give itself more permissions, that the
+/// webhook has no permissions, and that Secrets are accessible only in the configured namespaces.
 pub(crate) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let roles = || manifest.of_kind("ClusterRole").chain(manifest.of_kind("Role"));
     let bindings = || manifest.of_kind("ClusterRoleBinding").chain(manifest.of_kind("RoleBinding"));

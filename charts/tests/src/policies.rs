@@ -1,4 +1,4 @@
-//! Checks that chart and programs accept the same policies.
+//! Checks that the chart and the programs (the webhook and the controller) accept the same policies.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_contract::Policy;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::chart::Chart;
 
-/// Returns policies in addition to the defaults, and whether each is valid.
+/// Returns policies. Each replaces some of the default values, and says whether the resulting policy is valid.
 fn cases() -> Vec<(Value, bool)> {
     let label = "a".repeat(63);
     let names = |count: usize| -> Vec<String> {

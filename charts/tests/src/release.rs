@@ -17,7 +17,8 @@ use crate::value_sets::ValueSet;
 /// Limit for the API server to serve a new kind of object.
 const SERVED_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Replacement for the controller's CA. The API server accepts only certificates that it can parse.
+/// Value for `caBundle`, which the controller writes in a real installation. It must be a certificate, because the API
+/// server rejects other values.
 const CA_BUNDLE: &str = include_str!("../testdata/ca-bundle.base64");
 
 /// Checks that the API server accepts every rendered object: schema (unknown and duplicate fields are
@@ -35,7 +36,7 @@ pub(crate) fn expect_accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
 /// Creates the CustomResourceDefinitions of ServiceMonitor and PrometheusRule from the Prometheus operator.
 pub(crate) fn define_monitoring(cluster: &Cluster) -> Result<()> {
     for file in kubernetes_schemas::monitoring(cluster.cache())? {
-        // Their descriptions are too long for the annotation that kubectl's client-side apply would add.
+        // The descriptions in these files are too long for the annotation that a client-side apply would add.
         let file = file.to_string_lossy();
         let name = cluster.kubectl().run(&["create", "--output=name", "--filename", &file])?;
         let served = |crd: &Value| is_true(crd, "Established").then_some(());

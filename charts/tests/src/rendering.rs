@@ -1,4 +1,4 @@
-//! Checks that hold for the rendered objects with every value set.
+//! Checks of the rendered objects. They hold for each [`ValueSet`].
 
 use std::collections::BTreeSet;
 
@@ -185,8 +185,8 @@ fn check_test_pod(pod: &Value) -> Result<()> {
 fn check_rolling_update(deployment: &Value) -> Result<()> {
     let spec = &deployment["spec"];
     let pod = &spec["template"]["spec"];
-    // On its host's network, a new pod has to wait until the old one has released the port. Otherwise the new
-    // pod starts first.
+    // On the network of the host, the old pod ends first, because two pods cannot use the same port of a node.
+    // Otherwise the new pod starts first.
     let (surge, unavailable) = if pod["hostNetwork"] == true { (0, 1) } else { (1, 0) };
     let update = &spec["strategy"]["rollingUpdate"];
     ensure!(

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::chart::{Chart, read};
 use crate::value_tables;
 
-/// An object of the values without the members that its schema requires.
+/// An object in the values from which a test removes all members that the schema requires.
 struct Gap {
     /// JSON pointer of the object.
     pointer: String,
@@ -16,11 +16,11 @@ struct Gap {
     sets: Vec<(String, Value)>,
 }
 
-/// A step from a value to a value in it.
+/// A step on the path from the root of the values to a value.
 #[derive(Clone)]
 enum Step {
     Key(String),
-    /// Into the first element of a list.
+    /// Step into the first element of a list.
     First,
 }
 
@@ -69,8 +69,8 @@ impl Schema {
         }
     }
 
-    /// Returns arguments that remove members. `null` removes a member with a default; without defaults, an
-    /// empty object is set.
+    /// Returns arguments that remove the members `names` of an object. If `values.yaml` has the object, `null` removes
+    /// each member. Otherwise the argument sets an empty object.
     fn sets(&self, steps: &[Step], names: &[String]) -> Vec<(String, Value)> {
         let known = (0..=steps.len()).rev().find_map(|end| {
             let steps = steps.get(..end)?;
@@ -101,14 +101,14 @@ impl Gap {
         Ok(())
     }
 
-    /// Returns whether one gap would undo the arguments of the other.
+    /// Returns whether the gaps have arguments for the same value, or for a value and a value inside it.
     fn conflicts_with(&self, other: &Self) -> bool {
         let covers = |a: &str, b: &str| b == a || b.strip_prefix(a).is_some_and(|rest| rest.starts_with('.'));
         self.sets.iter().any(|(a, _)| other.sets.iter().any(|(b, _)| covers(a, b) || covers(b, a)))
     }
 }
 
-/// Groups gaps that can exist at the same time, to render the chart as rarely as possible.
+/// Groups the gaps that do not conflict. The test renders the chart once for each group, because rendering is slow.
 fn groups(gaps: Vec<Gap>) -> Vec<Vec<Gap>> {
     let mut groups: Vec<Vec<Gap>> = Vec::new();
     for gap in gaps {

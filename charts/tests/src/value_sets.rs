@@ -1,11 +1,11 @@
-//! Value sets that the chart is rendered with.
+//! Value sets. The tests render the chart with each of them.
 
-/// Values to render the chart with.
+/// Chart values for one rendering.
 pub(crate) struct ValueSet {
     pub(crate) name: &'static str,
     /// Arguments of `--set-json`: `path=JSON`.
     pub(crate) set: &'static [&'static str],
-    /// Namespaces among the values; empty for the whole cluster.
+    /// Content of the value `namespaces`; empty for the whole cluster.
     pub(crate) namespaces: &'static [&'static str],
 }
 

@@ -10,7 +10,7 @@ use crate::chart::read;
 pub(crate) struct DocumentedValue {
     pub(crate) path: String,
     comment: String,
-    /// Title of the `##` line above it in its group.
+    /// Title of the last `##` line above the entry in its group.
     subgroup: Option<String>,
 }
 
@@ -20,7 +20,7 @@ const HEAD: &str = "| value | default | description |\n|---|---|---|\n";
 /// Returns the innermost commented entries of `values.yaml`.
 ///
 /// # Errors
-/// When an entry has no comment, and neither has an entry above or below it.
+/// When an entry has no comment, and the entries that contain it and the entries in it have no comment either.
 pub(crate) fn values() -> Result<Vec<DocumentedValue>> {
     commented(&read("values.yaml")?).map(innermost)
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::chart::{Chart, read};
 use crate::value_tables;
 
-/// The value that helm reads when the chart is a dependency. The templates use it only to reject `false`.
+/// Value that helm reads when the chart is a dependency. The templates use this value only to reject `false`.
 const PARENT_CONDITION: &str = "enabled";
 
 /// Every value that is not specific to a component, with another value than the default.
@@ -296,7 +296,7 @@ fn changed_values() -> impl Iterator<Item = (String, &'static str)> {
     GENERAL_VALUES.iter().map(|(path, other)| ((*path).to_owned(), *other)).chain(of_components)
 }
 
-/// Returns another value that is needed so that the value has an effect.
+/// Returns the argument that sets another value, without which the value at `path` has no effect.
 fn needed_by(path: &str) -> Option<String> {
     let (group, rest) = path.split_once('.')?;
     if rest == "serviceAccount.create" {
