@@ -1,8 +1,8 @@
 //! Execution of the documentation. Every `sh` block of a page runs unchanged. A `text` block right after it
 //! must match the output.
 //!
-//! A comment on the line before a block changes that: `<!-- fails -->` when the command must fail, and `<!--
-//! not run: REASON -->` when no test machine can run it.
+//! A comment on the line before a block changes what is expected: `<!-- fails -->` when the last command must fail, and
+//! `<!-- not run: REASON -->` when no test machine can run the block.
 
 mod expected;
 mod guide;

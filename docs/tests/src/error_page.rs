@@ -69,8 +69,8 @@ impl ErrorPage {
         self.sections.iter().find(|section| section.heading == code.as_str())
     }
 
-    /// Returns the generated sections of all codes. The catalogue of codes determines them, except for the
-    /// messages, which stay as they are on the page.
+    /// Returns the generated sections of all codes. [`ErrorCode`] determines their headings and introductions. The
+    /// messages stay as they are on the page.
     pub(crate) fn codes(&self) -> Result<String> {
         for Section { heading, entries } in &self.sections {
             let known = heading.contains(' ') || ErrorCode::ALL.iter().any(|code| code.as_str() == heading);

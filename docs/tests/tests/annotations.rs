@@ -14,7 +14,7 @@ const CONFIGURATION: &str =
 /// Returns the values of a key on the page.
 fn values(key: &str) -> Vec<&'static str> {
     let annotation = REFERENCE.iter().find(|annotation| annotation.key == key).unwrap();
-    // `mount-path` lists paths that are not allowed, so it has no value to try.
+    // In the row of `mount-path`, the quoted texts are paths that are not allowed, so they are left out.
     quoted(annotation.values).into_iter().filter(|value| !value.starts_with("/")).collect()
 }
 
@@ -71,7 +71,8 @@ fn every_default_on_the_page_is_in_force() {
                 assert_eq!(SecretName::of_workload("payments").unwrap().as_str(), named);
             }
             keys::DURATION => assert_eq!(policy.default_duration, default.parse().unwrap()),
-            // An annotation with the default is not the same as no annotation: the option is set.
+            // When this annotation has the default value, the parser sets the option. So the result of the parser is
+            // not that of a workload without the annotation.
             keys::KEY_ALGORITHM => assert_eq!(KeyAlgorithm::default(), default.parse().unwrap()),
             keys::INJECT => assert_eq!(annotations::parse([]), Ok(OptIn::No)),
             key => {

@@ -1,4 +1,4 @@
-//! A how-to page that a scenario runs step by step.
+//! A how-to page that a scenario runs step by step: `install`, `release` and `ca-accidents` do so.
 
 use std::path::PathBuf;
 

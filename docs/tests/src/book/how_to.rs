@@ -18,7 +18,7 @@ pub struct HowTo {
     images: &'static [Provided],
 }
 
-/// Function that builds an image, and the reference that it replaces.
+/// Function that builds an image, and the reference on the page that the tests give to this image.
 type Provided = (fn(&Cache) -> Result<Image>, &'static str);
 
 /// All how-to pages for servers and clients.

@@ -1,4 +1,4 @@
-//! Parser of a page and its commands.
+//! Parser of the Markdown pages, which finds their commands, the expected exit status and the expected output.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ pub enum ExpectedStatus {
     NotRun,
 }
 
-/// A part of a page, as far as the tests distinguish it.
+/// A part of a page. The tests distinguish only comments and code blocks from all other parts.
 enum Part {
     Comment(String),
     Code { language: String, line: usize, text: String },

@@ -1,4 +1,4 @@
-//! A reader of the book, who types its commands on a cluster.
+//! A reader of the book, who types its commands on a cluster. The scenarios `book` and `how-to` use it.
 
 use std::path::PathBuf;
 
