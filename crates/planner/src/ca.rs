@@ -19,7 +19,7 @@ pub struct CaObserved {
     pub secret: CaSecret,
     /// The published trust bundle, compared with the root in the Secret.
     pub trust_bundle: TrustBundle,
-    /// Description of an object that shows that an earlier CA of Certmint issued certificates, for instance a Secret.
+    /// Description of an object, for instance a Secret, which shows that an earlier CA of Certmint issued certificates.
     pub trace: Option<String>,
 }
 

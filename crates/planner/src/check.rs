@@ -49,12 +49,13 @@ pub(crate) fn check_secret(
     let keep_until = |until: OffsetDateTime| SecretCheck::Keep {
         until: delayed_until.map_or(until, |time| until.min(time)),
     };
-    // If the issuing CA ends no later than this certificate, so would the next certificate. Without this rule,
-    // certificates would be renewed more and more often towards the end of the CA.
+    // If the issuing CA ends no later than this certificate, a new certificate would not end later either. Without this
+    // rule, certificates would be renewed more and more often towards the end of the CA.
     if now < record.not_after && observed.issuer.is_some_and(|issuer| issuer.not_after <= record.not_after) {
         return keep_until(record.not_after);
     }
-    // The annotation can be edited, so it can only make the renewal earlier than two thirds of the lifetime.
+    // A user can edit the annotation `renew-at`. So it can make the renewal earlier than two thirds of the lifetime,
+    // but not later.
     let latest_renewal = renew_at(record.not_before, record.not_after, 0);
     let renewal = record.renew_at.min(latest_renewal).min(record.not_after);
     if now < renewal { keep_until(renewal) } else { SecretCheck::Reissue(IssueReason::RenewalDue) }

@@ -15,15 +15,15 @@ use crate::{CertificateOrder, Hosts, IssueReason, Refusal, Workload};
 pub struct DesiredCertificate {
     /// Name of the Secret, in the workload's namespace.
     pub secret_name: SecretName,
-    /// Names of a certificate that is issued now. Sorted.
+    /// Names of a new certificate. Sorted.
     pub dns_names: Vec<DnsName>,
     /// Names that an existing certificate must have; a subset of `dns_names`. Sorted.
     pub required_names: Vec<DnsName>,
     /// Names that an existing certificate may have in addition to `dns_names`: names of replicas that the workload
     /// does not have now.
     pub allowed_names: BTreeSet<DnsName>,
-    /// Names of hosts that have disappeared but still count, each with the end of its [`GRACE_PERIOD`]. None of them is
-    /// in `dns_names`.
+    /// Names of hosts that have disappeared within their [`GRACE_PERIOD`], each with the end of that period. None of
+    /// them is in `dns_names`.
     ///
     /// [`GRACE_PERIOD`]: crate::GRACE_PERIOD
     pub gone_names: BTreeMap<DnsName, OffsetDateTime>,
@@ -85,7 +85,7 @@ pub fn desired_certificate(
             return Err(refusal(workload, code, &join(errors)));
         }
     };
-    // Everything below is about a Secret. A further mode does not compile here.
+    // The rest of this function is for the mode `secret`. This line does not compile if `Mode` gets another variant.
     let Mode::Secret = request.mode;
     policy
         .check(&workload.namespace, request)

@@ -1,4 +1,5 @@
-//! Hosts by which the cluster's DNS leads to a workload's pods, with a grace period for hosts that disappeared.
+//! Hosts of a workload: the names in its namespace by which clients reach its pods through the cluster's DNS. A host
+//! that disappeared has a grace period.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -8,18 +9,18 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{MAX_NAMES, PodHost, Pods, Replicas, RunningPod, Service, ServiceKind, Workload};
 
-/// Time for which a host that disappeared still counts.
+/// Time for which a certificate keeps the names of a host that disappeared.
 ///
-/// A Service that is deleted and recreated, or that moves from one workload to another and back, is away for seconds.
-/// If its name left the certificate at once, callers would reject the servers until the name is back in all pods. The
-/// leader of a database moves from pod to pod as well.
+/// A user may delete and recreate a Service, or point it to another workload and back, within seconds. A Service for
+/// the leader of a database selects no pod while the leader changes. If the certificate lost the name at once, clients
+/// would reject the servers until all pods have a certificate with the name again.
 pub const GRACE_PERIOD: Duration = Duration::seconds(60);
 
 /// Maximum number of hosts of each kind that are kept: one more than a certificate can name, which is enough to warn
 /// that some are left out. Without a limit, a user who creates many Services could exhaust the memory.
 const MAX_HOSTS: usize = MAX_NAMES + 1;
-/// A certificate may have the names of this many times the desired replicas. So scaling down does not cause a new
-/// certificate.
+/// A certificate may have names for this many times the required replicas (see [`replicas_to_name`]). So scaling down
+/// does not cause a new certificate.
 const ALLOWED_REPLICAS_FACTOR: u32 = 4;
 /// Minimum number of replicas whose names a certificate may have.
 const MIN_ALLOWED_REPLICAS: u32 = 8;
@@ -55,7 +56,7 @@ enum HostStatus {
     /// The host of a replica that existed or may exist later. A new certificate does not have its name, but its
     /// presence does not cause a new certificate.
     LaterReplica,
-    /// The host disappeared at this time and still counts, see [`GRACE_PERIOD`].
+    /// The host disappeared at this time, and its [`GRACE_PERIOD`] has not ended.
     Gone(OffsetDateTime),
 }
 
@@ -68,7 +69,7 @@ impl Hosts {
         found.add_pods(workload, pods);
         found.add_later_replicas(workload, pods);
         let HostList { mut hosts, names } = found;
-        // If the clock was set back, the host no longer counts. Otherwise the grace period would get longer.
+        // If the clock was set back, the grace period ends at once. Otherwise it would get longer.
         let still_counts = |since: OffsetDateTime| since <= now && now < since + GRACE_PERIOD;
         let gone = self.0.iter().filter(|host| !names.contains(&host.name)).filter_map(|host| {
             let since = match host.status {
@@ -85,7 +86,7 @@ impl Hosts {
     /// Returns the approximate size in memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        // A name that is not a Service's is an allocation of its own, with two counters.
+        // A name that is not shared with a Service is an `Arc` of its own, with two reference counters.
         self.0.iter().map(|host| size_of::<Host>() + host.name.len() + 2 * size_of::<usize>()).sum()
     }
 
@@ -104,7 +105,7 @@ impl Hosts {
         self.with_status(HostStatus::LaterReplica)
     }
 
-    /// Returns the hosts that disappeared and still count, each with the end of its grace period.
+    /// Returns the hosts that disappeared, each with the end of its grace period.
     pub(crate) fn gone(&self) -> impl Iterator<Item = (&str, OffsetDateTime)> {
         self.0.iter().filter_map(|host| match host.status {
             HostStatus::Gone(since) => Some((&*host.name, since + GRACE_PERIOD)),
@@ -183,7 +184,8 @@ fn replicas_to_name(replicas: &Replicas) -> u32 {
     replicas.ordinals.end.saturating_sub(replicas.ordinals.start).saturating_add(1)
 }
 
-/// Returns the replicas, if their governing headless Service exists, below which each replica has a name.
+/// Returns the replicas if each has a name of its own: their governing Service exists, is headless, and selects the
+/// workload's pods.
 fn named_replicas<'a>(workload: &'a Workload, pods: &Pods<'_>) -> Option<&'a Replicas> {
     let replicas = workload.replicas.as_ref()?;
     let governs = |service: &&Service| {
@@ -209,7 +211,7 @@ fn pod_host(host: &PodHost, workload: &Workload, pods: &Pods<'_>) -> Option<Arc<
     pods.services.iter().find(governs).map(|_| format!("{}.{}", host.hostname, host.subdomain).into())
 }
 
-/// Returns whether a Service selects a running pod of the workload, or a replica by the labels of its number.
+/// Returns whether a Service selects a running pod of the workload, or a replica by a label with its number.
 fn selects_some(service: &Service, workload: &Workload, pods: &Pods<'_>) -> bool {
     if !service.may_select(workload) {
         return false;
@@ -220,8 +222,8 @@ fn selects_some(service: &Service, workload: &Workload, pods: &Pods<'_>) -> bool
 }
 
 impl Service {
-    /// Returns whether the selector matches one replica of the workload: each of its labels is in the pod template, or
-    /// is a label that the replica of one number will have.
+    /// Returns whether the selector matches a single replica of the workload, which need not exist yet: each label of
+    /// the selector is in the pod template, or is a label with that replica's number.
     #[must_use]
     pub fn selects_replica_of(&self, workload: &Workload) -> bool {
         let Some(replicas) = &workload.replicas else { return false };

@@ -1,5 +1,5 @@
-//! A compact map of labels. The controller keeps labels of thousands of workloads, and each node of a `BTreeMap` has
-//! space for eleven entries.
+//! A compact map of labels. The controller keeps labels of thousands of workloads, and each node of a `BTreeMap` would
+//! take the space of eleven entries.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,9 @@
-//! Decides which certificates are issued, reissued, refused or removed. Pure.
+//! Decides which certificates to issue, reissue or refuse, and which Secrets to remove.
 //!
 //! [`plan()`] decides for one workload, on the basis of [`Observed`] facts. [`plan_ca()`] decides for the CA.
-//! [`desired_certificate()`] says which certificate a workload should have. None of them uses a Kubernetes client, a
-//! clock or random numbers. After the controller has executed a plan, the next plan is `Keep`.
+//! [`desired_certificate()`] says which certificate a workload should have. The crate is pure: it uses no Kubernetes
+//! client, clock or random numbers. After the controller has issued or reissued a certificate, the next plan for the
+//! workload is [`Plan::Keep`].
 
 pub mod ca;
 mod check;

@@ -20,7 +20,7 @@ pub struct Observed<'a> {
     pub pods: Pods<'a>,
     /// The workload's hosts from the previous [`Decision`]; empty if there was none.
     pub hosts: &'a Hosts,
-    /// The Secret with the desired name, if it exists, and every other Secret that claims to be the workload's.
+    /// The Secret with the desired name, if it exists, and every other Secret whose owner or record names the workload.
     pub secrets: &'a [SecretFacts],
     /// The issuing CA, if a usable one exists.
     pub issuer: Option<&'a IssuerFacts>,
@@ -42,11 +42,11 @@ pub struct IssuerFacts {
 pub struct Decision {
     /// Action for the workload's Secret.
     pub plan: Plan,
-    /// Certmint's Secrets that the workload no longer needs, each exactly as it was observed.
+    /// Certmint's Secrets that the workload no longer needs, each with the uid that was observed.
     pub remove: Vec<Removal>,
     /// The workload's hosts, to be passed to the next call of [`plan()`].
     pub hosts: Hosts,
-    /// Warning that the certificate lacks names. The plan is executed nevertheless.
+    /// Warning that the certificate may lack names, if there is one. The controller executes the plan in both cases.
     pub names_left_out: Option<Refusal>,
 }
 
@@ -138,7 +138,7 @@ fn plan_secret(
         return (plan, Vec::new());
     };
     let plan = plan_existing_secret(observed, desired, secret, now);
-    // After the Secret was renamed, the old one is removed only when the new one is complete.
+    // After the user chose another name for the Secret, the old Secret is removed only when the new one is complete.
     let remove = match plan {
         Plan::Keep { .. } => surplus_secrets(observed, Some(&name)),
         _ => Vec::new(),
@@ -171,7 +171,8 @@ fn end_of_wait_for_services(
         return None;
     }
     let created = (*created)?;
-    // `created` is by the API server's clock. If the clocks differ by more than the wait, the workload is not held up.
+    // The API server sets `created`, by its own clock. If the clocks differ by more than the wait, the workload does
+    // not wait.
     let is_new = (now - created).abs() < SERVICE_WAIT;
     is_new.then(|| created + SERVICE_WAIT)
 }
@@ -213,7 +214,7 @@ fn plan_existing_secret(
 }
 
 /// Adds those names to the desired certificate that the current certificate has and whose hosts have just disappeared.
-/// Also returns the time at which the first of these names stops counting.
+/// Also returns the time at which the first of their grace periods ends.
 fn keep_gone_names(
     mut desired: DesiredCertificate,
     secret: &SecretFacts,

@@ -6,7 +6,7 @@ use certmint_contract::{SecretName, keys};
 
 use crate::{Record, RecordError, Workload};
 
-/// A Secret that has the desired name or claims to be the workload's.
+/// A Secret that has the desired name, or whose owner or record names the workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretFacts {
     /// `metadata.name`
@@ -73,8 +73,8 @@ impl SecretFacts {
             && self.record.as_ref().is_ok_and(|record| record.workload == workload.reference)
     }
 
-    /// Returns the relationship to a workload. The owner reference counts more than the annotation, because the API
-    /// server checks it and any user can write an annotation.
+    /// Returns the relationship to a workload. The owner reference has priority over the record, because the uid of an
+    /// owner identifies one workload, and the record has only kind and name.
     pub(crate) fn ownership(&self, workload: &Workload) -> SecretOwnership {
         let wanted = workload.reference.to_string();
         match (&self.owner, &self.record) {

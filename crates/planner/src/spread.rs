@@ -1,5 +1,5 @@
-//! Delays changes that can wait. After a change of the policy each workload has its own slot, so that the controller
-//! does not reissue all certificates, and not all servers reload, within minutes.
+//! Delays changes that can wait. After a change of the policy, each workload waits for its own slot, so that the
+//! controller does not reissue all certificates, and not all servers reload, within minutes.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -9,7 +9,7 @@ use crate::{ExplicitSettings, IssueReason, Workload};
 
 /// Period over which the changes are spread. Each workload has one slot in each period.
 pub const SPREAD_WINDOW: Duration = Duration::hours(1);
-/// Length of a slot. A controller that is busy for a moment does not miss the slot.
+/// Length of a slot: long enough that a controller that is busy for a moment does not miss it.
 const SLOT: Duration = Duration::minutes(1);
 
 /// Returns the start of the workload's next slot, or `None` if the certificate is to be reissued now.
@@ -35,7 +35,7 @@ pub(crate) fn delay_until(
     let window = SPREAD_WINDOW.whole_seconds();
     let slot_start = i64::try_from(hasher.finish() % window.unsigned_abs()).unwrap_or_default();
     let seconds_to_slot = (slot_start - now.unix_timestamp()).rem_euclid(window);
-    // Within a slot, its next start is almost a whole window away.
+    // During the slot, the start of the workload's next slot is almost a whole window away.
     let is_in_slot = seconds_to_slot == 0 || seconds_to_slot > window - SLOT.whole_seconds();
     (!is_in_slot).then(|| now + Duration::seconds(seconds_to_slot))
 }

@@ -61,16 +61,17 @@ pub struct RunningPod {
     pub host: Option<PodHost>,
 }
 
-/// Services that may lead to a workload's pods, and running pods.
+/// Services that may select a workload's pods, and the workload's running pods.
 #[derive(Clone, Copy, Debug)]
 pub struct Pods<'a> {
     /// Services. Those of other namespaces are ignored.
     pub services: &'a [Service],
-    /// Running pods: at least one for each Service that selects any, and each pod that has a host name.
+    /// Running pods: each pod that has a host name, and for each Service that selects running pods, at least one of
+    /// them.
     pub running: &'a [RunningPod],
 }
 
-/// A Service of the cluster, as far as names depend on it.
+/// The fields of a Service that names depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// `metadata.name`

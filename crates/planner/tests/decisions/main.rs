@@ -1,4 +1,4 @@
-//! Tests of the planner: what it decides, and that the next plan after an execution is to keep.
+//! Tests of the planner: its decisions, and that it decides to keep a Secret after its plan was executed.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

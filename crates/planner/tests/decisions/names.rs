@@ -32,7 +32,7 @@ fn a_new_workload_waits_for_its_services() {
     assert_eq!(until, NOW + Duration::seconds(2));
     world.services = vec![service("payments")];
     assert_eq!(names(&world), ["payments.shop.svc", "payments.shop.svc.cluster.local"]);
-    // After the wait, it gets a certificate without a Service, too.
+    // After the wait, the workload gets a certificate even without a Service.
     assert_eq!(names(&created(2)), [""; 0]);
 }
 
@@ -43,7 +43,7 @@ fn a_workload_without_expected_services_does_not_wait() {
         world.workload.reference = WorkloadRef::new(kind, "payments");
         assert_eq!(names(&world), [""; 0], "{kind}");
     }
-    // The clocks differ by an hour.
+    // The API server's clock is an hour ahead.
     assert_eq!(names(&created(-3600)), [""; 0]);
 }
 

@@ -58,7 +58,7 @@ proptest! {
                 let name = format!("db-{ordinal}.peers.shop.svc");
                 prop_assert!(names.contains(&&*name), "{count}: {name}");
             }
-            // More names are allowed, up to the limit.
+            // The certificate may also have the names of later replicas, up to this number.
             let most = usize::try_from(4 * (count + 1)).unwrap().max(8);
             prop_assert!(names.len() <= 2 * (most + 1), "{count}: {}", names.len());
             let settled = world.decide().plan;

@@ -134,7 +134,7 @@ fn a_missing_or_invalid_annotation_is_repaired() {
         let mut annotations = written.clone();
         annotations.remove(key);
         assert_eq!(repair(&annotations), format!("damaged: {}", RecordError::Missing(leak(key))));
-        // The controller compares these with the certificate itself.
+        // The planner accepts any serial number and issuer. The controller compares both with the certificate itself.
         if ![keys::SERIAL, keys::ISSUER].contains(&key.as_str()) {
             annotations.insert(key.clone(), "*spoiled*".into());
             repair(&annotations);
