@@ -1,8 +1,8 @@
-//! The issuer of certificates: a key, and the subject of its certificate, copied octet by octet.
+//! The issuer of certificates: the key of a CA, and the subject of the CA's certificate, copied octet by octet.
 //!
-//! rcgen stores a name as a map, so of two organizational units or domain components it would lose one. A chain is not valid
-//! if the names differ in one octet (RFC 5280 7.1). So rcgen writes a certificate with an empty issuer name and without a
-//! signature. This module inserts the name and signs the result.
+//! rcgen stores a name as a map, so it would lose one of two organizational units or domain components. A chain is not
+//! valid if the names differ in one octet (RFC 5280 7.1). So rcgen writes a certificate with an empty issuer name and
+//! without a signature. This module inserts the name and signs the result.
 
 use rcgen::{
     CertificateParams, DistinguishedName, Issuer, KeyIdMethod, PublicKeyData, SignatureAlgorithm, SigningKey,
@@ -17,6 +17,7 @@ use crate::{CaCertificate, Signer};
 pub(crate) struct NamedIssuer<S> {
     /// Subject of the CA's certificate, as DER.
     name: Vec<u8>,
+    /// Issuer of rcgen with an empty name and without signatures.
     unnamed: Issuer<'static, PlaceholderKey<S>>,
 }
 

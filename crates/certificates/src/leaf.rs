@@ -20,7 +20,7 @@ pub struct LeafProfile<'a> {
     pub dns_names: &'a [DnsName],
     /// SPIFFE id, the only URI of the certificate.
     pub spiffe_id: &'a SpiffeId,
-    /// Lifetime from now on. The certificate ends with its issuer at the latest.
+    /// Lifetime, counted from the issuance. The certificate ends with its issuer at the latest.
     pub lifetime: Lifetime,
 }
 
@@ -85,8 +85,8 @@ impl Leaf {
 
 /// Returns the parameters of a leaf.
 ///
-/// The subject is empty, so that rcgen marks the subject alternative name as critical. No parameter keeps the default of
-/// rcgen.
+/// The subject is empty, so that rcgen marks the subject alternative name as critical. rcgen's default name, serial number
+/// and validity period are not used.
 pub(crate) fn params(
     profile: &LeafProfile<'_>,
     serial: Serial,

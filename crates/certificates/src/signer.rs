@@ -1,4 +1,4 @@
-//! The interface between a CA certificate and the holder of its key: the memory of the process, an HSM or a KMS.
+//! The interface to the key of a CA, which may be in the memory of the process, in an HSM or in a KMS.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA256};

@@ -84,7 +84,7 @@ pub(crate) fn verify_leaf(
     Ok(parsed.facts)
 }
 
-/// Returns the roots that are valid at `now`. A trust anchor itself has no validity period.
+/// Returns the roots that are valid at `now`. A [`TrustAnchor`] has no validity period, so the verifier does not check it.
 fn valid_anchors<'a>(
     roots: &'a [CertificateDer<'a>],
     now: OffsetDateTime,
@@ -150,8 +150,8 @@ fn check_names(
 
 /// Validator of both extended key usages in one verification of the chain.
 ///
-/// CAs usually have no extended key usage. This validator does not know whether it sees a CA or a leaf, so
-/// [`ParsedLeaf::check_usage`] rejects a leaf without one.
+/// CAs usually have no extended key usage. This validator does not know whether it checks a CA or a leaf, so it accepts a
+/// certificate without extended key usage. [`ParsedLeaf::check_usage`] rejects such a leaf.
 struct ServerAndClient;
 
 impl ExtendedKeyUsageValidator for ServerAndClient {

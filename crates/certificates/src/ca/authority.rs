@@ -44,7 +44,7 @@ pub struct AuthorityPem {
     pub issuing: CaPem,
 }
 
-/// Lifetime of the leaf with which a new issuing CA is tested. It is verified at once.
+/// Lifetime of the leaf with which a new issuing CA is tested. The test verifies that leaf at once.
 const PROOF_LIFETIME: Lifetime = Lifetime::from_seconds(60);
 
 impl Authority {

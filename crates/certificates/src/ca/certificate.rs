@@ -36,7 +36,7 @@ impl CaCertificate {
     /// Parses the certificate of a CA. This function checks neither validity period nor signature.
     ///
     /// # Errors
-    /// When the text does not contain exactly one certificate, or that is not a CA.
+    /// When the text does not contain exactly one certificate, or the certificate is not that of a CA.
     pub fn from_pem(tier: Tier, pem: &str) -> Result<Self, CaError> {
         let mut blocks = CertificateDer::pem_slice_iter(pem.as_bytes());
         match (blocks.next(), blocks.next()) {
@@ -102,7 +102,7 @@ impl CaCertificate {
         &self.pem
     }
 
-    /// Returns the begin of the validity period.
+    /// Returns the start of the validity period.
     #[must_use]
     pub fn not_before(&self) -> OffsetDateTime {
         self.not_before

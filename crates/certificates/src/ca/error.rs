@@ -53,7 +53,7 @@ pub enum CaError {
     NotYetValid {
         /// Tier of the CA.
         tier: Tier,
-        /// Begin of the validity period.
+        /// Start of the validity period.
         not_before: OffsetDateTime,
     },
     /// The time is after the validity period of the CA.

@@ -1,4 +1,4 @@
-//! The issuing CA, which signs leaves.
+//! The issuing CA, which signs leaves. `root.rs` creates it, and `authority.rs` verifies each leaf that it signs.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub struct IssuingCa<S: Signer = PrivateKey> {
 pub struct IssuingProfile<'a> {
     /// Trust domain, which is in the name and in the URI `spiffe://<trust-domain>`.
     pub trust_domain: &'a TrustDomain,
-    /// Lifetime from now on. The certificate ends with its root at the latest.
+    /// Lifetime, counted from the issuance. The certificate ends with its root at the latest.
     pub lifetime: Lifetime,
     /// DNS names that leaves may have, each with all names below it. An empty list permits all names.
     pub permitted_dns: &'a [DnsName],
@@ -68,7 +68,8 @@ impl<S: Signer> IssuingCa<S> {
     }
 }
 
-/// Returns the name constraints for DNS names. webpki rejects every certificate with constraints on URIs.
+/// Returns the name constraints. They are on DNS names only, because webpki rejects every certificate with constraints on
+/// URIs.
 pub(super) fn name_constraints(permitted_dns: &[DnsName]) -> Option<NameConstraints> {
     let subtree = |name: &DnsName| GeneralSubtree::DnsName(name.as_str().into());
     let permitted_subtrees: Vec<_> = permitted_dns.iter().map(subtree).collect();

@@ -25,7 +25,7 @@ pub struct RootCa {
 pub struct RootProfile<'a> {
     /// Trust domain, which is in the name and in the URI `spiffe://<trust-domain>`.
     pub trust_domain: &'a TrustDomain,
-    /// Lifetime from now on.
+    /// Lifetime, counted from the issuance.
     pub lifetime: Lifetime,
 }
 

@@ -13,7 +13,7 @@ use crate::hex::hex;
 /// Facts of a verified leaf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeafFacts {
-    /// Begin of validity.
+    /// Start of validity.
     pub not_before: OffsetDateTime,
     /// End of validity.
     pub not_after: OffsetDateTime,

@@ -60,7 +60,7 @@ fn rejects_an_issuing_ca_as_root() {
 #[test]
 fn rejects_an_issuing_ca_that_ends_after_its_root() {
     let (trust_domain, key) = (trust_domain(), PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap());
-    // Two roots with the same name and key, as if the short one replaced the long one.
+    // Two roots with the same key and name, and different ends.
     let root = |lifetime: &str| {
         let profile = RootProfile { trust_domain: &trust_domain, lifetime: lifetime.parse().unwrap() };
         let key = PrivateKey::from_pem(&key.to_pem().unwrap()).unwrap();
@@ -197,7 +197,7 @@ fn pem(ca: &Ca) -> AuthorityPem {
     ca.create().to_pem().unwrap()
 }
 
-/// Creates a root with OpenSSL, as a company does, and an issuing CA of it.
+/// Creates a root with OpenSSL, as a company may do, and an issuing CA that this root signs.
 fn with_company_root(test: &str, subject: &str, extension: &str) -> Result<Authority, CaError> {
     let directory = Files::directory_of(test);
     let path = |file: &str| directory.join(file).to_str().unwrap().to_owned();

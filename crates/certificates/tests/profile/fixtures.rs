@@ -84,7 +84,7 @@ pub(crate) fn issue(
     authority.issue(&profile, &PrivateKey::generate(algorithm).unwrap(), serial(3), now).unwrap()
 }
 
-/// Signs the same leaf with an issuing CA only, which does not verify it.
+/// Signs the leaf of [`issue`] with the issuing CA alone, so that no verification follows.
 pub(crate) fn sign(issuing: &IssuingCa) -> Leaf {
     let (dns_names, spiffe_id) = (service_names(), spiffe_id());
     let profile =

@@ -1,4 +1,4 @@
-//! The fields of certificates.
+//! The fields of leaves and CA certificates.
 
 use std::collections::BTreeSet;
 

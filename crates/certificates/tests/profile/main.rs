@@ -1,4 +1,4 @@
-//! Issued certificates, verified by Certmint and by independent implementations.
+//! Tests of issued certificates: their fields, and their verification by Certmint, OpenSSL and two Python programs.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

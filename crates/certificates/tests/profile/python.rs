@@ -10,8 +10,8 @@ use certmint_contract::KeyAlgorithm;
 
 use crate::fixtures::{Ca, Files, issue, leaf_alone, names, now, output_text, sign};
 
-/// Errors of pkilint that are not errors in RFC 5280. pkilint does not know the scheme `spiffe`, but 4.2.1.6 allows any
-/// absolute URI. It requires two labels in a name constraint, but 4.2.1.10 does not.
+/// Errors of pkilint that are not errors in RFC 5280. pkilint does not know the scheme `spiffe`, but section 4.2.1.6 allows
+/// any absolute URI. pkilint requires two labels in a name constraint, but section 4.2.1.10 does not.
 const FALSE_ALARMS: [&str; 2] = [
     r#"pkix.invalid_uri_syntax,"Invalid URI syntax: ""spiffe://"#,
     r#".nameConstraints.permittedSubtrees.0.base.dNSName,GeneralNameDnsNameSyntaxValidator,ERROR,pkix.invalid_domain_name_syntax,"Invalid domain name syntax: ""svc""""#,
@@ -57,7 +57,7 @@ fn pkilint_detects_an_error() {
 #[test]
 fn cryptography_accepts_the_right_name_only() {
     for (ca, leaf) in cases() {
-        // The policy of the library for CAs is that of the web, which does not contain Ed25519.
+        // For CAs, the library follows the policy of the Web PKI, which does not contain Ed25519.
         if ca == KeyAlgorithm::Ed25519 {
             continue;
         }
