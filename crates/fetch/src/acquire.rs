@@ -11,17 +11,17 @@ use crate::error::{FetchError, is_final};
 
 /// Shortest delay between two attempts, before jitter. The controller usually issues within milliseconds.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(50);
-/// Longest delay between two attempts, before jitter. It limits the request rate of a cluster full of waiting pods when
-/// the controllers come back, and it is the longest time that such a pod then waits.
+/// Longest delay between two attempts, before jitter. It limits the request rate when many pods wait for the controllers to
+/// start again, and it is the longest time that such a pod waits after that start.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
-/// Factor from one delay to the next. Jitter lengthens each delay by up to as much again. So a certificate that is issued
-/// two seconds after the start is in place about half a second later.
+/// Factor from one delay to the next. Jitter adds a random time to each delay, up to the length of the delay. So a
+/// certificate that is issued two seconds after the start is in place about half a second later.
 const RETRY_DELAY_FACTOR: f32 = 1.5;
 
 /// Waits until a valid certificate is in place, without a limit. Calls `on_failure` after each failed attempt.
 ///
 /// The process does not end for a cause that may resolve on its own. If it did, the kubelet would wait for up to five
-/// minutes before it restarts the container, and a pod that is never restarted would fail.
+/// minutes before it restarts the container, and a pod with `restartPolicy: Never` would fail.
 ///
 /// # Errors
 /// At once when a failure is final (see [`is_final`]).
@@ -50,7 +50,7 @@ fn attempt(delivery: &mut Delivery<'_>) -> Result<(), Failure> {
     if delivery.facts().is_some() {
         return Ok(());
     }
-    // A volume that cannot be written does not take the bundle of the issuance API either.
+    // If the volume cannot be written, a bundle of the issuance API cannot be published either.
     if let Some(error @ FetchError::Publish(_)) = secret {
         return Err(error.to_failure());
     }

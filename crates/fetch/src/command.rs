@@ -1,4 +1,5 @@
-//! The three commands of certmint-fetch.
+//! The three commands of certmint-fetch, of which `main.rs` runs one: each calls the modules that get a certificate
+//! (`acquire`), renew it (`renewal`) or wait for it (`wait`).
 
 use std::convert::Infallible;
 use std::io::{self, Write as _};
@@ -22,7 +23,8 @@ use crate::settings::{FetchSettings, Paths, SettingsError, parse_deadline};
 use crate::state::{Progress, StateFile};
 use crate::wait::wait_for_files;
 
-/// Interval at which the main process checks whether its probe was killed. A kubelet takes much longer to restart.
+/// Interval at which the main process checks whether its probe was killed. A kubelet takes much longer to restart, so the
+/// process ends before the kubelet is back.
 const PROBE_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// Delay before the main process ends after a failure. `certmint-fetch wait` reads the failure in this time; it ends
 /// together with the container.
@@ -150,7 +152,7 @@ fn acquire_and_renew(
 }
 
 fn once(paths: Paths, reporter: &mut Reporter) -> Result<(), Failure> {
-    // With exit code 0 the kubelet would start the app without a certificate.
+    // A signal must not lead to exit code 0, because then the kubelet would start the app without a certificate.
     let settings = read_settings(paths, |signal| EXIT_SIGNAL_BASE + signal)?;
     let mut delivery = open(&settings)?;
     acquire(&mut delivery, |failure| reporter.failure(failure))?;
@@ -158,8 +160,8 @@ fn once(paths: Paths, reporter: &mut Reporter) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints a failure as a sentence and not as a log line, because the kubelet copies the output of the probe into an Event.
-/// The termination message belongs to the main process.
+/// Waits until the files are in place, and returns the exit code. Prints a failure as a sentence and not as a log line,
+/// because the kubelet copies the output of the probe into an Event. The termination message belongs to the main process.
 fn wait(paths: &Paths) -> u8 {
     let deadline = parse_deadline(std::env::var(pod_layout::ENV_DEADLINE).ok());
     let deadline = deadline.map_err(|error| FetchError::from(error).to_failure());

@@ -15,7 +15,7 @@ use crate::spread;
 use crate::trust::TrustAnchors;
 use crate::volume::{self, VolumeContent};
 
-/// Result of reading a source without an error.
+/// Result of a delivery from one source, if there was no error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryOutcome {
     /// The source has no bundle.
@@ -64,7 +64,7 @@ impl<'a> Delivery<'a> {
         Ok(delivery)
     }
 
-    /// Facts of the published certificate, if there is one.
+    /// Returns the facts of the published certificate, if there is one.
     #[must_use]
     pub fn facts(&self) -> Option<&LeafFacts> {
         self.published.as_ref().map(|published| &published.facts)
@@ -77,8 +77,8 @@ impl<'a> Delivery<'a> {
     /// When the Secret is not usable or the files cannot be written.
     pub fn take_from_secret(&mut self, now: OffsetDateTime) -> Result<DeliveryOutcome, FetchError> {
         let Some((bundle, facts)) = self.read_secret(now)? else { return Ok(DeliveryOutcome::Absent) };
-        // The controller changes roots and certificate together. So the published certificate with fewer roots is an older
-        // state of the Secret: the published roots came from the issuance API.
+        // The controller changes roots and certificate together. So if the Secret contains the published certificate with
+        // fewer roots, the Secret is in an older state: the published roots came from the issuance API.
         if self.facts().is_some_and(|published| published.serial == facts.serial) {
             return Ok(DeliveryOutcome::Unchanged);
         }

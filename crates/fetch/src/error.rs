@@ -1,4 +1,4 @@
-//! The errors that keep a certificate from being put in place, with their codes.
+//! The errors of certmint-fetch, with their codes.
 
 use std::time::Duration;
 
@@ -151,8 +151,8 @@ pub fn deadline_exceeded(deadline: Duration, last_cause: &str) -> Failure {
 
 /// Returns whether no later attempt of this process can succeed.
 ///
-/// In addition to the causes that resolve on their own, the kubelet may replace the token, the controller may replace the
-/// Secret, and the volume may get free space.
+/// A transient cause is not final. Three other causes are not final either: the kubelet may replace the token, the
+/// controller may replace the Secret, and the volume may get free space.
 #[must_use]
 pub fn is_final(code: ErrorCode) -> bool {
     let may_change =

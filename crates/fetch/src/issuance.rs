@@ -50,7 +50,7 @@ pub enum IssuanceError {
     Untimely {
         /// Origin of the API.
         api: Uri,
-        /// Begin or end of validity, in words.
+        /// Start or end of validity, as a sentence.
         cause: String,
     },
     /// The name of the server has no address.
@@ -167,8 +167,8 @@ fn error_of(api: &Uri, cause: ureq::Error) -> IssuanceError {
     }
 }
 
-/// Returns a sentence about the validity period if that is what the verification rejects. The library's own message shows
-/// times in seconds since 1970.
+/// Returns a sentence about the validity period if the verification rejects it. The library's own message shows times in
+/// seconds since 1970.
 fn untimely(cause: &CertificateError) -> Option<String> {
     match cause {
         CertificateError::Expired => Some("it has expired".into()),

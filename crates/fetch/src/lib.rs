@@ -1,7 +1,7 @@
 //! The program `certmint-fetch`: puts the certificate in place before the app starts, and then keeps it valid.
 //!
-//! It is one process with blocking calls, and with one thread once the files are in place. Every pod runs one, so its
-//! memory counts, and it sleeps nearly all the time.
+//! The process uses blocking calls, and only one thread after the files are in place. It sleeps nearly all the time, and it
+//! needs little memory, because every injected pod runs it.
 
 pub mod acquire;
 pub mod command;

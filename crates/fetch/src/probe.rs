@@ -63,7 +63,8 @@ pub fn clear(dir: &Path) {
 /// Returns whether a probe's command was killed while it waited.
 #[must_use]
 pub fn was_wait_killed(dir: &Path) -> bool {
-    // The second look at the path excludes a command that ended normally, and removed the file, after the first one.
+    // A command that ends normally removes the file. If it does so after this function opened the file, the second look at
+    // the path notices it.
     File::open(dir.join(MARKER_FILE))
         .is_ok_and(|file| file.try_lock_shared().is_ok() && fs::metadata(dir.join(MARKER_FILE)).is_ok())
 }

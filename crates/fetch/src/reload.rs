@@ -17,7 +17,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use crate::http::client;
 use crate::volume::PublishError;
 
-/// Timeout of the POST. An app that needs more time reloads in the background and answers at once.
+/// Timeout of the POST. An app that needs more time must answer at once, and reload in the background.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(3);
 /// File that exists while the hook is due.
 const DUE_MARK: &str = ".reload-due";

@@ -1,5 +1,5 @@
-//! The loop after the first certificate: watches the Secret, asks the issuance API when a renewal is overdue, and runs the
-//! reload hook.
+//! The loop after the first certificate. It watches the Secret, asks the issuance API when a renewal is overdue, and runs
+//! the reload hook.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ const LOOP_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time that the loop waits for a renewed certificate in the volume, after the renewal was due, before it asks
 /// the API: the kubelet's sync interval of a minute, and its cache. [`RenewalSchedule`] waits less for a short lifetime.
 const MAX_GRACE: Duration = Duration::from_secs(90);
-/// Shortest such time, so that a very short lifetime does not cause a busy loop.
+/// Shortest time of this wait, so that a very short lifetime does not cause a busy loop.
 const MIN_GRACE: Duration = Duration::from_millis(100);
 /// Delay after the first failure of the reload hook. It doubles with each failure.
 const MIN_RELOAD_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -207,9 +207,9 @@ pub fn published_message(facts: &LeafFacts) -> String {
 }
 
 impl RenewalSchedule {
-    /// Schedule for the published certificate. The first request is due when the latest controller would have renewed the
-    /// certificate, plus a grace period for the Secret volume. That period is at most a twentieth of the lifetime, and
-    /// jitter keeps the replicas of a workload from asking at the same time.
+    /// Schedule for the published certificate. The first request is due after the latest time at which the controller
+    /// renews the certificate, plus a grace period for the Secret volume. The grace period is at most a twentieth of the
+    /// lifetime, and jitter keeps the replicas of a workload from asking at the same time.
     fn after(facts: Option<&LeafFacts>, now: OffsetDateTime) -> Self {
         let (due, lifetime) = facts.map_or((now, time::Duration::ZERO), |facts| {
             let issued = facts.not_before + lifetime::BACKDATE;

@@ -30,7 +30,7 @@ pub struct Reporter {
     in_termination_message: Option<u64>,
 }
 
-/// A failure that was logged.
+/// Failure that was logged, with its repetitions.
 #[derive(Debug)]
 struct LoggedFailure {
     hash: u64,
@@ -40,7 +40,7 @@ struct LoggedFailure {
     next_line: Instant,
 }
 
-/// What to do with a failure in the log.
+/// Decision whether a failure gets a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LogDecision {
     /// The failure is new.

@@ -32,7 +32,7 @@ pub struct FetchSettings {
     pub workload: Option<String>,
 }
 
-/// Paths in the fetch container.
+/// Paths in the certmint-fetch container.
 #[derive(Clone, Debug)]
 pub struct Paths {
     /// Directory of the tmpfs volume that the app reads.

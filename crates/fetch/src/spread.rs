@@ -1,9 +1,10 @@
 //! The delay of a routine replacement of the certificate, which differs from pod to pod.
 //!
-//! All pods of a workload see a reissued certificate within about a minute, and each reload costs the app something. A
-//! replacement is routine if the renewal was due, or if only the lifetime or the key algorithm changed. Then the former
-//! certificate is still valid, and each pod waits for its own part of a short period before it publishes the new files.
-//! There is no delay if names, identity or roots differ, or if the Secret was deleted or damaged.
+//! All pods of a workload see a reissued certificate within about a minute. A reload is work for an app, so the apps of a
+//! workload should not reload all at once. A replacement is routine if the renewal was due, or if only the lifetime or the
+//! key algorithm changed. Then the former certificate is still valid, and each pod waits for its own part of a short period
+//! before it publishes the new files. There is no delay if names, identity or roots differ, or if the Secret was deleted or
+//! damaged.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
@@ -30,8 +31,8 @@ pub fn delay(remaining: time::Duration, pod_hash: u32) -> Duration {
     longest.mul_f64(f64::from(pod_hash) / f64::from(u32::MAX))
 }
 
-/// Returns a hash that differs from pod to pod: that of the projected token, which contains the uid of the pod. A host name
-/// would not do, because it is cut after 63 characters, and is the node's with `hostNetwork`.
+/// Returns a hash that differs from pod to pod: that of the projected token, which contains the uid of the pod. The host
+/// name is not suitable: it is cut after 63 characters, and with `hostNetwork` it is that of the node.
 #[must_use]
 pub fn pod_hash(token: &Path) -> u32 {
     let mut hasher = DefaultHasher::new();

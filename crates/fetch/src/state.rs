@@ -2,8 +2,8 @@
 //!
 //! The file is in the tmpfs volume, which survives a restart of the container. So a reader must know whether the process
 //! that wrote the file still runs. That process holds an exclusive lock on the file, and the kernel releases the lock when
-//! the process ends. A file without a lock is a leftover. Process ids and clocks would not do: after a restart they have
-//! another meaning.
+//! the process ends. A file without a lock is a leftover. Process ids and times cannot show whether the process runs,
+//! because they have another meaning after a restart.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};

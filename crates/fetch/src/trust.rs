@@ -7,7 +7,7 @@
 //! - At first start, the trust anchors are the roots that the webhook injected into the pod's environment.
 //! - A Secret is accepted if all its roots are trust anchors. That is the common case, and it needs no network.
 //! - An unknown root is accepted from the issuance API only, over TLS that is verified against the trust anchors. This is
-//!   how a pod learns a new root during a rotation, before the old root goes.
+//!   how a pod gets a new root during a rotation, before the old root is removed.
 //! - The roots of a published bundle replace the injected ones, so that a retired root is not trusted any more. Only
 //!   certmint-fetch writes that volume, and the volume is never older than the pod.
 //!
@@ -47,7 +47,7 @@ impl TrustAnchors {
         self.0.iter().map(AsRef::as_ref)
     }
 
-    /// Returns whether these include every root of `other`.
+    /// Returns whether these trust anchors include every root of `other`.
     #[must_use]
     pub fn include(&self, other: &Self) -> bool {
         other.0.iter().all(|root| self.0.contains(root))

@@ -23,7 +23,7 @@ const MAX_READ_INTERVAL: Duration = Duration::from_millis(50);
 /// The failure that ended the main process, or `DeadlineExceeded` with the last cause.
 pub fn wait_for_files(tls_dir: &Path, deadline: Duration) -> Result<(), Failure> {
     let start = Instant::now();
-    // An error is ignored: if this process cannot write the volume, no main process relies on the marker.
+    // An error is ignored: the only consequence is that the main process does not notice if the probe is killed.
     let _marker = WaitMarker::create(tls_dir);
     let mut last_cause = "the main process of this container has not started".to_owned();
     loop {
