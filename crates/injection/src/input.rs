@@ -50,7 +50,8 @@ impl<'a> Metadata<'a> {
         self.owner_references.as_deref()?.iter().find(|owner| owner.controller == Some(true))
     }
 
-    /// Returns whether a workload controls this object of that kind. Then the object is not a workload of its own.
+    /// Returns whether a workload controls this object, which has the kind `kind`. Then the object is not a workload of its
+    /// own.
     pub(crate) fn is_controlled_by_workload(&self, kind: WorkloadKind) -> bool {
         let owner = self.controller();
         owner.is_some_and(|owner| controlling_workload(kind, &owner.api_version, &owner.kind).is_some())
@@ -63,8 +64,8 @@ impl<'a> Metadata<'a> {
         workload_of_pod(&owner.api_version, &owner.kind, &owner.name, hash, recorded.as_ref())
     }
 
-    /// Returns the owner in the annotation `workload` of a template, if an object of that kind can have such an owner.
-    /// Other owners are ignored, because users copy templates between workloads.
+    /// Returns the owner in the annotation `workload` of a template, if an object of the kind `kind` can have such an
+    /// owner. Other owners are ignored, because users copy templates between workloads.
     pub(crate) fn recorded_owner(&self, kind: WorkloadKind) -> Option<WorkloadRef> {
         let is_possible = |owner: &WorkloadRef| {
             controlling_workload(kind, owner.kind.api_version(), owner.kind.as_str()).is_some()
@@ -263,12 +264,13 @@ pub(crate) struct SecurityContext<'a> {
 }
 
 impl SecurityContext<'_> {
-    /// Returns whether root needs the permission of the file mode to read a file (CAP_DAC_OVERRIDE in capabilities(7)).
+    /// Returns whether the container lacks CAP_DAC_OVERRIDE. Then even root reads a file only if the file mode permits it
+    /// (capabilities(7)).
     pub(crate) fn drops_dac_override(&self) -> bool {
         self.drops("DAC_OVERRIDE")
     }
 
-    /// Returns whether root cannot become another user (CAP_SETUID in capabilities(7)).
+    /// Returns whether the container lacks CAP_SETUID. Then root cannot become another user (capabilities(7)).
     pub(crate) fn drops_setuid(&self) -> bool {
         self.drops("SETUID")
     }

@@ -86,7 +86,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for OwnEntries<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct List<T>(Vec<T>);
 
-/// Maximum number of containers, volumes, mounts or own keys. No real pod has nearly as many.
+/// Maximum number of containers, volumes or mounts in a list, or of Certmint's keys in a map. No real pod has nearly as
+/// many.
 const MAX_LIST_ENTRIES: usize = 1000;
 
 impl<T> Deref for List<T> {
@@ -123,8 +124,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
     }
 }
 
-/// Maximum length in bytes of a text that [`WithSource::full_value`] parses: more than a fetch container or an injected
-/// volume has. A tree of values can occupy thirty times the memory of its text.
+/// Maximum length in bytes of a text that [`WithSource::full_value`] parses: more than a certmint-fetch container or an
+/// injected volume has. A tree of values can occupy thirty times the memory of its text.
 const MAX_FULL_VALUE_BYTES: usize = 128 * 1024;
 
 /// View of some fields, together with the text that it was read from.

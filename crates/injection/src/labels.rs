@@ -1,4 +1,5 @@
-//! Annotations that the user wrote as labels. Other injectors opt in by a label.
+//! Annotations that the user wrote as labels, as for other injectors, which opt in by a label. The checks of pods
+//! (`pod.rs`) and of workloads (`workload/labels.rs`) use this module.
 
 use certmint_contract::keys;
 

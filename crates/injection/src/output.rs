@@ -1,13 +1,13 @@
 //! The Kubernetes objects that the webhook writes into pods.
 //!
-//! serde writes these types straight into the patch. A tree of JSON values took most of the time of a review (`cargo xtask
-//! bench review webhook`).
+//! serde writes these types straight into the patch. To build a tree of JSON values first would take most of the time of a
+//! review (`cargo xtask bench review webhook`).
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 
-/// Fetch container (`Container` of `core/v1`).
+/// certmint-fetch container (`Container` of `core/v1`).
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FetchContainer<'a> {
@@ -48,7 +48,7 @@ pub(crate) struct EnvVar<'a> {
     pub(crate) value: Cow<'a, str>,
 }
 
-/// Resources of the fetch container.
+/// Resources of the certmint-fetch container.
 #[derive(Debug, Serialize)]
 pub(crate) struct FetchResources<'a> {
     #[serde(skip_serializing_if = "FetchAmounts::is_empty")]
@@ -98,7 +98,7 @@ pub(crate) struct SeccompProfile<'a> {
     pub(crate) kind: &'a str,
 }
 
-/// Mount of an injected volume, in the fetch container or in a container of the app.
+/// Mount of an injected volume, in the certmint-fetch container or in a container of the app.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct InjectedVolumeMount<'a> {

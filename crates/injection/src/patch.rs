@@ -96,8 +96,8 @@ impl PatchBuilder {
         if exists { self.add(&[list, &["-"]].concat(), value) } else { self.add(list, [value]) }
     }
 
-    /// Changes labels and annotations of the metadata at `path`, which is `metadata` now. Skips the changes that the
-    /// object has already.
+    /// Changes labels and annotations of the metadata at `path`. `metadata` is its content before the patch. Skips the
+    /// changes that it contains already.
     pub(crate) fn change_metadata(
         &mut self,
         path: &[&str],
@@ -164,7 +164,7 @@ fn unwritable(why: io::Error) -> Rejection {
     Rejection::Unwritable(serde_json::Error::io(why))
 }
 
-/// Returns the map that the changes make of an empty one.
+/// Returns the map that results if the changes are applied to an empty map.
 fn set_values<'a>(changes: &'a [KeyChange<'_>]) -> BTreeMap<&'a str, &'a str> {
     changes.iter().filter_map(|change| Some((change.key, change.value.as_deref()?))).collect()
 }

@@ -1,4 +1,4 @@
-//! The injection into a pod at its creation: the fetch container, its volumes, and mounts for the app.
+//! The injection into a pod at its creation: the certmint-fetch container, its volumes, and mounts for the app.
 
 mod container;
 mod eviction;
@@ -88,7 +88,7 @@ pub fn admit_pod(
     Ok(Injection { patch: patch.into_patch()?, warnings })
 }
 
-/// Pod or pod template that gets the fetch container.
+/// Pod or pod template that gets the certmint-fetch container.
 pub(crate) struct InjectionTarget<'a> {
     pub(crate) spec: &'a PodSpec<'a>,
     pub(crate) options: &'a WorkloadOptions,
@@ -104,8 +104,8 @@ pub(crate) struct InjectionTarget<'a> {
 impl InjectionTarget<'_> {
     /// Returns whether the pod says that this version of the webhook has injected it already.
     ///
-    /// The API server calls the webhook again when other admission controllers have changed the pod since. A copy of an
-    /// injected pod says the same.
+    /// The API server calls the webhook again when other admission controllers have changed the pod after the first call. A
+    /// copy of an injected pod has the same marks.
     fn is_reinvocation(&self) -> bool {
         self.metadata.is_some_and(|metadata| {
             metadata.label(keys::INJECTED) == Some(keys::TRUE)
@@ -113,7 +113,7 @@ impl InjectionTarget<'_> {
         })
     }
 
-    /// Returns the users who read the files. `existing` is the fetch container that the pod has already.
+    /// Returns the users who read the files. `existing` is the certmint-fetch container that the pod has already.
     fn readers(&self, existing: Option<&Container<'_>>) -> FileReaders {
         let readers = FileReaders::of(self.spec, &self.options.containers);
         match self.settings.run_as_user {
@@ -140,7 +140,7 @@ pub(crate) fn inject(
     patch: &mut PatchBuilder,
 ) -> Result<Vec<String>, Rejection> {
     let InjectionTarget { spec, options, .. } = target;
-    // The volumes below are those of the mode with a Secret. Another mode would not compile here.
+    // The rest of this function is for the mode `secret`. This line does not compile if `Mode` gets another variant.
     let Mode::Secret = options.mode;
     if spec.is_windows() {
         return Ok(vec![warnings::WINDOWS.into()]);
@@ -165,8 +165,8 @@ pub(crate) fn inject(
         resources::check(target)?;
     }
     let readers = target.readers(existing);
-    // The mounts come first, because their paths contain the indices of the containers before the fetch container is
-    // inserted.
+    // The mounts come first, because their paths contain the indices of the containers before the certmint-fetch container
+    // is inserted.
     let mut warnings = mounts::add(spec, options, patch)?;
     volumes::add(spec, secret, index.is_some(), patch)?;
     container::add(target, secret.is_some(), &readers, index, patch)?;
@@ -209,7 +209,7 @@ fn admit_update(before: &str, metadata: &Metadata<'_>) -> Result<Injection, Reje
     Ok(Injection::default())
 }
 
-/// Returns the labels of an injected pod. A standalone pod also gets the label of a workload.
+/// Returns the labels of an injected pod. A standalone pod is its own workload, so it also gets the label `managed`.
 fn injected_labels(is_standalone: bool) -> Vec<KeyChange<'static>> {
     let mut labels = vec![KeyChange::set(keys::INJECTED, keys::TRUE)];
     if is_standalone {

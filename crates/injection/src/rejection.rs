@@ -66,7 +66,7 @@ pub enum Rejection {
     /// The pod has no container.
     #[error("the pod has no containers; add at least one")]
     NoContainers,
-    /// A foreign container has the name of the fetch container.
+    /// A foreign container has the name of the certmint-fetch container.
     #[error(
         "the pod has a container named \"{FETCH_CONTAINER}\" that does not run {FETCH_BINARY}; rename it: that name is reserved for the container of Certmint"
     )]

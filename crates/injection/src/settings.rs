@@ -13,17 +13,17 @@ pub struct InjectionSettings {
     pub api_url: String,
     /// Roots (PEM) that verify the issuance API.
     pub trust_bundle: String,
-    /// Requests and limits of the fetch container.
+    /// Requests and limits of the certmint-fetch container.
     pub resources: ResourceDefaults,
-    /// Choice of the user of the fetch container.
+    /// Decision whether the webhook sets the user of the certmint-fetch container.
     pub run_as_user: RunAsUser,
-    /// Seconds until the startupProbe reports the cause when there is no certificate.
+    /// Seconds after which the startupProbe fails and reports the cause, if there is no certificate.
     pub deadline_seconds: u32,
     /// Version of the webhook, as in `certmint/0.1.0`.
     pub version: String,
 }
 
-/// Choice of the user of the fetch container.
+/// Decision whether the webhook sets the user of the certmint-fetch container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RunAsUser {
     /// The webhook sets the app's user if the pod's spec contains it, so that no other user can read the key.
@@ -34,7 +34,7 @@ pub enum RunAsUser {
     Unset,
 }
 
-/// Requests and limits of the fetch container.
+/// Requests and limits of the certmint-fetch container.
 ///
 /// There is always a request: without one, a HorizontalPodAutoscaler on utilization has no basis for the pod.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -143,7 +143,7 @@ fn an_object_of_a_foreign_owner_is_a_workload() {
     }
 }
 
-/// As its Deployment or CronJob has made it.
+/// Returns a ReplicaSet or Job as the controller of its Deployment or CronJob creates it, without its owner reference.
 fn made_by(owner: &str, kind: &str, name: &str) -> Object {
     let owner_object = created(&workload(owner).annotated("inject", "true"));
     let metadata = template(&owner_object);

@@ -1,4 +1,4 @@
-//! Admission reviews for tests.
+//! Admission reviews for the tests of the webhook and of the injection, and for benchmarks.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The fetch container: an init container that stays as a native sidecar.
+//! The certmint-fetch container: an init container that keeps running as a native sidecar, or a plain one without renewal.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ use crate::output::{
 use crate::patch::PatchBuilder;
 use crate::{Rejection, RunAsUser};
 
-/// Adds the fetch container, or restores the one at `index` of the init containers.
+/// Adds the certmint-fetch container, or restores the one at `index` of the init containers.
 ///
 /// An existing container stays at its position. Moving it could cause an endless conflict with other injectors.
 pub(super) fn add(
@@ -76,14 +76,15 @@ fn container<'a>(
 /// late.
 const PROBE_MARGIN_SECONDS: u32 = 10;
 
-/// Probe that holds back the rest of the pod: the kubelet starts nothing after the fetch container before it succeeds.
+/// Probe that delays the rest of the pod: the kubelet starts the containers after the certmint-fetch container only when
+/// the probe has succeeded.
 ///
-/// A `postStart` hook would hold back the rest as well, and sooner. But the kubelet forgets such a hook when it restarts,
-/// and it cannot delete a pod while the hook runs.
+/// A `postStart` hook would delay the rest as well, and would end a second earlier. But a kubelet that restarts does not
+/// repeat such a hook, and the kubelet does not delete a pod while the hook runs.
 fn startup_probe(deadline_seconds: u32) -> Probe<'static> {
     Probe {
         exec: Exec { command: &[FETCH_BINARY, "wait"] },
-        // The minimum. It is the delay of the next probe after one that failed.
+        // The minimum in Kubernetes. The kubelet repeats a failed probe after this time.
         period_seconds: 1,
         timeout_seconds: deadline_seconds + PROBE_MARGIN_SECONDS,
         // After this many failures, the kubelet would restart the container, with longer and longer delays. The container
@@ -126,7 +127,7 @@ fn mounts(has_secret: bool) -> Vec<InjectedVolumeMount<'static>> {
     mounts
 }
 
-/// Security context of the Pod Security Standard `restricted`, even if the pod has another one.
+/// Security context that complies with the Pod Security Standard `restricted`, even if the pod does not.
 fn security_context(target: &InjectionTarget<'_>, readers: &FileReaders) -> FetchSecurityContext<'static> {
     FetchSecurityContext {
         allow_privilege_escalation: false,
@@ -135,7 +136,8 @@ fn security_context(target: &InjectionTarget<'_>, readers: &FileReaders) -> Fetc
         run_as_non_root: true,
         run_as_user: match target.settings.run_as_user {
             RunAsUser::Set => Some(readers.writer_user()),
-            // The fetch container inherits root from the pod, and the kubelet would not start it as root.
+            // Without a user of its own, the certmint-fetch container would inherit root from the pod, and the kubelet
+            // would not start it.
             RunAsUser::Unset => (pod_user(target.spec) == Some(0)).then_some(FETCH_USER),
         },
         run_as_group: readers.writer_group(),

@@ -104,7 +104,7 @@ impl<'a> MountPointCheck<'a> {
         let mounts = container.volume_mounts.as_deref().unwrap_or_default().iter();
         let above = mounts
             .filter(|mount| &*mount.name != TLS_VOLUME && is_above(&mount.mount_path, certificate_path));
-        // The deepest of the mounts decides.
+        // The runtime creates the directory in the deepest of the mounts above it.
         let Some(above) = above.max_by_key(|mount| path_components(&mount.mount_path).count()) else {
             return Ok(());
         };
@@ -157,7 +157,8 @@ impl<'a> MountPointCheck<'a> {
     }
 }
 
-/// Content of a volume when the container starts, as far as it decides about the directory.
+/// Content of a volume when the container starts, as far as the pod's spec shows it. It decides whether the directory can
+/// be missing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum VolumeContent {
     /// Only what the containers of the pod write.
@@ -194,10 +195,11 @@ fn is_above(path: &str, other: &str) -> bool {
 /// Name of the volume with the service account token, in messages.
 const API_TOKEN_VOLUME: &str = "kube-api-access";
 
-/// Returns the mount of the service account token, which the API server adds to each pod that does not decline it.
+/// Returns the mount of the service account token, which the API server adds to each pod without
+/// `automountServiceAccountToken: false`.
 ///
-/// A template lacks this mount. So the webhook can reject a conflict when the user annotates the workload, instead of
-/// rejecting the pods of the workload's controller.
+/// A template does not contain this mount yet. With it, the webhook rejects a conflict when the user annotates the
+/// workload, and not only when the workload's controller creates the pods.
 fn api_token_mount(spec: &PodSpec<'_>) -> Option<(&'static str, &'static str)> {
     let path = TOKEN_PATH.rsplit_once('/').map_or(TOKEN_PATH, |(dir, _)| dir);
     (spec.automount_service_account_token != Some(false)).then_some((API_TOKEN_VOLUME, path))

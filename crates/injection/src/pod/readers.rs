@@ -1,13 +1,13 @@
 //! The users who read the files.
 //!
-//! They decide which user writes the files, and the mode of the files.
+//! The user and the group of the certmint-fetch container, and the mode of the files, depend on these users.
 
 use certmint_contract::annotations::Containers;
 use certmint_contract::pod_layout::FETCH_CONTAINER;
 
 use crate::input::{Container, PodSpec, SecurityContext};
 
-/// User of the fetch container if the user of the app is unknown or root. Distroless images use the same one.
+/// User of the certmint-fetch container if the user of the app is unknown or root. Distroless images use the same one.
 pub(crate) const FETCH_USER: i64 = 65_532;
 
 /// Users of the containers that get the files, as far as the pod's spec shows them.
@@ -55,8 +55,8 @@ impl FileReaders {
         }
     }
 
-    /// Adapts the readers to a fetch container whose user the platform chooses. `writer` is that user, if it is known. Only
-    /// the owner can read a file of mode 0400, so [`Self::User`] remains only if the owner is that user.
+    /// Adapts the readers to a certmint-fetch container whose user the platform chooses. `writer` is that user, if it is
+    /// known. Only the owner can read a file of mode 0400, so [`Self::User`] remains only if the owner is that user.
     pub(crate) fn with_writer(self, writer: Option<i64>, spec: &PodSpec<'_>) -> Self {
         match self {
             Self::User(user) if writer == Some(user) => Self::User(user),
@@ -75,7 +75,7 @@ impl FileReaders {
         }
     }
 
-    /// Returns the user of the fetch container.
+    /// Returns the user of the certmint-fetch container.
     pub(crate) fn writer_user(&self) -> i64 {
         match self {
             Self::User(user) => *user,
@@ -83,7 +83,7 @@ impl FileReaders {
         }
     }
 
-    /// Returns the primary group of the fetch container, if it must be set.
+    /// Returns the primary group of the certmint-fetch container, if it must be set.
     pub(crate) fn writer_group(&self) -> Option<i64> {
         match self {
             Self::Group(group) => Some(*group),

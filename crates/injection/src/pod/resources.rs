@@ -1,4 +1,5 @@
-//! The requests and limits of the fetch container, chosen so that the pod stays valid.
+//! The requests and limits of the certmint-fetch container, chosen so that the pod still complies with quotas, LimitRanges
+//! and its own resources.
 
 use std::cmp::Ordering;
 
@@ -21,7 +22,7 @@ const EPHEMERAL_STORAGE_LIMIT: &str = "128Mi";
 /// Requests that add nothing to the resources of the pod as a whole, and that no LimitRange replaces.
 const ZERO: FetchAmounts<'_> = FetchAmounts { cpu: Some("0"), memory: Some("0"), ephemeral_storage: None };
 
-/// Returns the resources of the fetch container for a pod whose resources no other admission controller has set yet.
+/// Returns the resources of the certmint-fetch container, before other admission controllers change them.
 pub(super) fn of<'a>(target: &InjectionTarget<'a>) -> FetchResources<'a> {
     let mut resources = match &target.options.resources {
         Some(overrides) => from_annotation(overrides),
@@ -114,10 +115,10 @@ pub(super) fn check(target: &InjectionTarget<'_>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Returns the maximum over time of what all containers request together, in thousandths, if the fetch container requests
-/// `own_request`.
+/// Returns the maximum over time of what all containers request together, in thousandths, if the certmint-fetch container
+/// requests `own_request`.
 ///
-/// Native sidecars stay. Other init containers run one after the other. (`AggregateContainerRequests` of
+/// Native sidecars keep running. Other init containers run one after the other. (`AggregateContainerRequests` of
 /// k8s.io/component-helpers computes the same.)
 fn total_request(target: &InjectionTarget<'_>, resource: Resource, own_request: u128) -> u128 {
     let request = |container: &Container<'_>| {
@@ -167,7 +168,7 @@ fn amounts<'a>(cpu: &'a Option<Quantity>, memory: &'a Option<Quantity>) -> Fetch
 /// visible in the pod.
 ///
 /// A pod of QoS class Guaranteed keeps that class: its CPUs and its protection from eviction may depend on it. If all
-/// containers have a CPU limit, the fetch container gets one too, because a quota on `limits.cpu` may require it.
+/// containers have a CPU limit, the certmint-fetch container gets one too, because a quota on `limits.cpu` may require it.
 fn fitted<'a>(target: &InjectionTarget<'a>) -> FetchResources<'a> {
     let defaults = &target.settings.resources;
     let spec = target.spec;
@@ -209,8 +210,8 @@ impl<'a> LimitRangeNote<'a> {
         Self { note: note.strip_prefix("LimitRanger plugin set: ").unwrap_or_default() }
     }
 
-    /// Returns the request and the limit of the fetch container without those for which the LimitRange has a default. The
-    /// LimitRanger fills them in when the API server calls it again.
+    /// Returns the request and the limit of the certmint-fetch container without those for which the LimitRange has a
+    /// default. The LimitRanger fills them in when the API server calls it again.
     fn leave_out<'b>(
         &self,
         spec: &PodSpec<'_>,
@@ -235,7 +236,8 @@ impl<'a> LimitRangeNote<'a> {
         RequestAndLimit { request: None, limit: limit.filter(fits) }
     }
 
-    /// Iterates over the containers, except the fetch container, that got a default of that kind, `request` or `limit`.
+    /// Iterates over the containers, except the certmint-fetch container, that got a default of that kind, `request` or
+    /// `limit`.
     fn containers_with_default(&self, resource: Resource, kind: &str) -> impl Iterator<Item = &'a str> {
         self.note.split("; ").filter_map(move |entry| {
             let (defaults, receiver) = entry.split_once(" for ")?;

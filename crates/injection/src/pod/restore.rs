@@ -1,4 +1,4 @@
-//! The restoration of a fetch container that the pod has already.
+//! The restoration of a certmint-fetch container that the pod has already.
 //!
 //! The webhook restores the fields that protect the key or make the container work. Other changes by other admission
 //! controllers stay.

@@ -16,7 +16,8 @@ use crate::patch::PatchBuilder;
 /// checks that the pod exists.
 const TOKEN_SECONDS: u32 = 3600;
 
-/// Adds the volumes that the pod lacks. If the pod `is_injected` already, it also replaces those that differ.
+/// Adds the volumes that the pod lacks. If the pod `is_injected` already, this function also replaces the volumes that
+/// differ.
 pub(super) fn add(
     spec: &PodSpec<'_>,
     secret: Option<&SecretName>,
@@ -66,8 +67,8 @@ fn secret_volume(secret: &SecretName, has_fs_group: bool) -> InjectedVolume<'_> 
     let source = SecretSource {
         secret_name: secret.as_str(),
         optional: true,
-        // Only the fetch container mounts this volume. The kubelet gives the files to root and the fsGroup. Without an
-        // fsGroup, the user of the fetch container needs the permission for others.
+        // Only the certmint-fetch container mounts this volume. The kubelet gives the files to root and the fsGroup.
+        // Without an fsGroup, the user of the certmint-fetch container needs the permission for others.
         default_mode: if has_fs_group { 0o440 } else { 0o444 },
         items: [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE, WORKLOAD_FILE]
             .map(|key| KeyToPath { key, path: key }),

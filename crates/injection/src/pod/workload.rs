@@ -1,4 +1,4 @@
-//! The workload of a pod, as the pod's own metadata shows it.
+//! The workload of a pod, derived from the pod's own metadata, because the webhook makes no API calls.
 
 use certmint_contract::{WorkloadKind, WorkloadOptions, WorkloadRef};
 

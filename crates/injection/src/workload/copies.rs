@@ -44,7 +44,8 @@ impl<'a> TemplateCopies<'a> {
         copies
     }
 
-    /// Returns Certmint's annotations on the template after these changes, and the unknown ones on the workload.
+    /// Returns Certmint's annotations on the template as they are after these changes. Adds the workload's annotations with
+    /// unknown keys, so that the parser reports them.
     pub(super) fn apply<'b>(&'b self, workload: &'b ParsedWorkload<'_>) -> Vec<(&'b str, &'b str)> {
         let is_unchanged = |key: &str| self.changes.iter().all(|change| change.key != key);
         let template = workload.template_metadata().and_then(|metadata| metadata.annotations.as_ref());

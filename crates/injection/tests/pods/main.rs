@@ -19,7 +19,7 @@ fn opted_in() -> Object {
     pod().annotated("inject", "true")
 }
 
-/// Creates the pod and returns its fetch container.
+/// Creates the pod and returns its certmint-fetch container.
 fn fetch_container(pod: &Object) -> Value {
     let inits = created(pod).value()["spec"]["initContainers"].as_array().cloned().unwrap_or_default();
     inits.into_iter().find(|init| init["name"] == "certmint").unwrap_or_default()

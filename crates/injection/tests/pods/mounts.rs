@@ -38,7 +38,8 @@ fn rejects_a_mount_at_the_path_or_below() {
     }
 }
 
-/// Returns a pod with a volume of that source, mounted like that above the certificate.
+/// Returns a pod whose app mounts volume `x` read-only at `/app`, above the certificate at `/app/tls`. `source` is the
+/// source of the volume, and `mount` overrides fields of the mount.
 fn below(source: Value, mount: Value) -> Object {
     let mut volume = source;
     volume["name"] = "x".into();
@@ -65,7 +66,7 @@ fn rejects_a_read_only_mount_without_the_directory() {
         rejection(&default.with("/spec/containers/0", "volumeMounts", mounts))
             .contains("at /var/run, read-only")
     );
-    // The deepest mount decides.
+    // The deepest mount above the certificate decides.
     let within = |deeper: Value| {
         let outer = json!({"name": "x", "mountPath": "/", "readOnly": true});
         let volumes = json!([{"name": "x", "emptyDir": {}}, {"name": "y", "emptyDir": {}}]);

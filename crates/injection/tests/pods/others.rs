@@ -1,5 +1,5 @@
-//! Changes by other admission controllers in the fetch container: most stay, and the fields that protect the key are
-//! restored.
+//! Changes by other admission controllers in the certmint-fetch container: most stay, and the fields that protect the key
+//! are restored.
 
 use certmint_testkit::Object;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ fn injected() -> Object {
     created(&opted_in())
 }
 
-/// Returns the injected pod with a change in its fetch container.
+/// Returns the injected pod with a change in its certmint-fetch container.
 fn changed(change: impl FnOnce(&mut Value)) -> Object {
     let mut pod = injected().value().clone();
     change(&mut pod["spec"]["initContainers"][0]);

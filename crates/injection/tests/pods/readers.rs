@@ -15,7 +15,7 @@ fn with(security: Value, containers: Value) -> Object {
     pod.with_spec("securityContext", security).with_spec("containers", containers)
 }
 
-/// Returns a row of the table: mode of the files, user and group of the fetch container.
+/// Returns a row of the table: mode of the files, user and group of the certmint-fetch container.
 fn row(pod: &Object) -> String {
     let pod = created(pod);
     let container = &pod.value()["spec"]["initContainers"][0];
@@ -100,7 +100,8 @@ fn warns_of_an_app_that_may_drop_root() {
     }
 }
 
-/// Returns the mode of the files and the user of the fetch container if the platform chooses the user, as on OpenShift.
+/// Returns the mode of the files and the user of the certmint-fetch container if the platform chooses the user, as on
+/// OpenShift.
 fn with_user_of_platform(pod: &Object) -> (String, Value) {
     let settings = InjectionSettings { run_as_user: RunAsUser::Unset, ..settings() };
     let json = pod.json();
@@ -119,14 +120,14 @@ fn the_mode_follows_the_user_of_the_platform() {
         assert_eq!(user, Value::Null);
         mode
     };
-    // The fetch container runs as the user of the pod, who is the user of the app.
+    // The certmint-fetch container runs as the user of the pod, who is the user of the app.
     assert_eq!(mode(&with(user(1000), json!([app(json!({}))]))), "0400");
-    // The fetch container cannot run as the user of the app's container.
+    // The certmint-fetch container cannot run as the user of the app's container.
     assert_eq!(mode(&with(json!({}), json!([app(user(1000))]))), "0444");
     assert_eq!(mode(&with(json!({"fsGroup": 5}), json!([app(user(1000))]))), "0440");
     assert_eq!(mode(&with(json!({}), json!([app(json!({}))]))), "0444");
     assert_eq!(mode(&with(json!({"fsGroup": 5}), json!([app(json!({}))]))), "0440");
-    // The fetch container would inherit root from the pod.
+    // The certmint-fetch container would inherit root from the pod.
     assert_eq!(with_user_of_platform(&with(user(0), json!([app(json!({}))]))), ("0440".into(), json!(65532)));
 }
 

@@ -1,4 +1,4 @@
-//! The reference quotes the messages to users literally.
+//! The reference (`pods.md` and `flags.md`) quotes messages, variables and commands literally.
 
 use certmint_testkit::Object;
 use serde_json::{Value, json};

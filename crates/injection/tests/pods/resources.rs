@@ -1,4 +1,4 @@
-//! Requests and limits of the fetch container.
+//! Requests and limits of the certmint-fetch container.
 
 use certmint_testkit::Object;
 use serde_json::{Value, json};
@@ -73,7 +73,7 @@ fn checks_the_annotation_against_policy_and_pod() {
     };
     assert_eq!(rejection(&pod("last", "requests.cpu=40m")), "admitted");
     assert_eq!(rejection(&pod("last", "requests.cpu=41m")), refused("requests", "41m", "150m"));
-    // If the fetch container is first, it runs while the other init container runs.
+    // If the certmint-fetch container is first, it runs while the other init container runs.
     assert_eq!(rejection(&pod("first", "requests.cpu=30m")), "admitted");
     assert_eq!(rejection(&pod("first", "limits.cpu=31m")), refused("requests", "31m", "150m"));
     assert_eq!(rejection(&pod("last", "requests.cpu=0,limits.cpu=301m")), refused("limits", "301m", "300m"));
@@ -108,7 +108,7 @@ fn leaves_out_what_a_limit_range_sets() {
         json!({"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}});
     let note = "cpu, memory request for container app; cpu, memory limit for container app";
     assert_eq!(resources(&given(note, both.clone())), json!({}));
-    // The app has its own requests, which satisfy the minimum. The requests of the fetch container may not.
+    // The app has its own requests, which satisfy the minimum. The requests of the certmint-fetch container may not.
     assert_eq!(
         resources(&given("cpu limit for container app", both.clone())),
         json!({"requests": {"memory": "8Mi"}, "limits": {"memory": "32Mi"}})
@@ -120,7 +120,7 @@ fn leaves_out_what_a_limit_range_sets() {
     };
     assert_eq!(minimum("32Mi"), json!({"requests": {"cpu": "5m"}, "limits": {"memory": "32Mi"}}));
     assert_eq!(minimum("64Mi"), json!({"requests": {"cpu": "5m"}}));
-    // A default for the fetch container has no meaning for the other containers.
+    // A default for the certmint-fetch container has no meaning for the other containers.
     let usual = json!({"requests": {"cpu": "5m", "memory": "8Mi"}, "limits": {"memory": "32Mi"}});
     let unlimited = json!({"requests": {"cpu": "100m", "memory": "128Mi"}});
     assert_eq!(resources(&given("cpu limit for init container certmint", unlimited.clone())), usual);
