@@ -33,7 +33,8 @@ fn key_pair() -> Result<Arc<ServingKeyPair>, Box<dyn Error>> {
     Ok(Arc::new(key_pair))
 }
 
-/// Returns all metrics of the webhook. Some appear with the first request: here one that is not a review.
+/// Returns all metrics of the webhook. Some of them appear with the first request, so this function sends a request
+/// that is not a review.
 fn webhook(key_pair: Arc<ServingKeyPair>) -> Result<Registry, Box<dyn Error>> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry, key_pair);
@@ -63,7 +64,7 @@ fn section(title: &str, registry: &Registry) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Returns the texts by metric of the lines that begin with `mark`.
+/// Returns the text for each metric, from the lines that consist of `mark`, the metric's name and the text.
 fn texts_by_metric<'a>(exposition: &'a str, mark: &str) -> BTreeMap<&'a str, &'a str> {
     exposition.lines().filter_map(|line| line.strip_prefix(mark)?.split_once(' ')).collect()
 }

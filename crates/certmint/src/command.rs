@@ -43,7 +43,7 @@ impl Certmint {
     pub fn run(self) -> Result<(), Failure> {
         let Self { logs: _, program } = self;
         let runtime = match program {
-            // A review takes a small part of a millisecond: to wake another thread for it would take longer.
+            // The webhook answers a review in a small part of a millisecond. To wake another thread would take longer.
             Program::Webhook(_) => Builder::new_current_thread(),
             Program::Controller(_) => Builder::new_multi_thread(),
         }

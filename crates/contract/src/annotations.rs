@@ -62,7 +62,7 @@ impl WorkloadOptions {
     }
 }
 
-/// Maximum length of a value in bytes. A hundred names fit.
+/// Maximum length of a value in bytes. [`MAX_LIST_ENTRIES`] names of 80 characters fit.
 pub const MAX_VALUE_BYTES: usize = 8 * 1024;
 /// Maximum number of names in one value.
 pub const MAX_LIST_ENTRIES: usize = 100;
@@ -132,7 +132,8 @@ pub fn parse<'a>(
     }
 }
 
-/// Returns the user keys in a value of [`keys::COPIED`]. The workload decides about these, not its template.
+/// Returns the user keys in a value of [`keys::COPIED`]. The webhook copied these annotations from the workload to its
+/// template, so the workload's own annotations take precedence.
 pub fn copied_keys(list: &str) -> impl Iterator<Item = &'static str> + '_ {
     let is_listed =
         move |key: &&str| list.split(',').any(|name| key.strip_prefix(keys::PREFIX) == Some(name));

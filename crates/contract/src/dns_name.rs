@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::spelling::{excerpt, hint};
 
-/// Lowercase DNS name of LDH labels, without a trailing dot, at most 253 octets, never an IP address.
+/// Lowercase DNS name: labels of letters, digits and hyphens, without a trailing dot, at most 253 octets. It is never
+/// an IP address.
 ///
 /// A wildcard is not a `DnsName`: Certmint does not issue wildcard certificates.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -70,7 +71,7 @@ fn error_in(text: &str) -> Option<&'static str> {
     text.split('.').find_map(error_in_label)
 }
 
-/// Returns the valid name in a URL, or in a name with capitals or a final dot.
+/// Returns the valid name that a user probably intended with a URL, or with a name that has capitals or a final dot.
 fn suggestion(text: &str) -> Option<String> {
     let text = excerpt(text).trim().to_lowercase();
     let host = text.split_once("://").map_or(&*text, |(_, rest)| rest);

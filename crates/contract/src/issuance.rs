@@ -18,8 +18,8 @@ pub const BUNDLE_PATH: &str = "/v1/bundle";
 /// Maximum bytes of a response. An RSA-4096 key and two chains have less than 20 kB.
 pub const MAX_RESPONSE_BYTES: usize = 128 * 1024;
 
-/// Maximum length of a token. Longer input is not a token: those of the API server have about 1 kB. The token of this
-/// length fits into the head of a request.
+/// Maximum length of a token. Tokens of the API server have about 1 kB. A token of the maximum length still fits into
+/// the head of a request.
 pub const MAX_TOKEN_BYTES: usize = 12 * 1024;
 
 /// Bundle of a pod: certificate, private key and roots, all PEM. It is zeroized when dropped, and its Debug output has

@@ -1,7 +1,7 @@
 //! Contract between webhook, controller and certmint-fetch: annotation keys, names, paths, wire types, error codes.
 //!
-//! All types are values: there is no clock, randomness, network or Kubernetes client. A value of a type is always
-//! valid. Input is parsed once, where it enters the program, and errors of parsing list what is allowed.
+//! The crate uses no clock, randomness, network or Kubernetes client. Input is parsed once, where it enters the
+//! program. After that, the types guarantee that the value is valid. A parse error lists what is allowed.
 
 pub mod annotations;
 pub mod dns_name;

@@ -49,8 +49,8 @@ impl Lifetime {
 /// Returns the time of a certificate's renewal in whole seconds: two thirds of its lifetime after its issuance, which
 /// is `not_before` + [`BACKDATE`].
 ///
-/// `jitter` makes the renewal earlier by up to a tenth of the lifetime: 0 by nothing, 255 by the whole tenth. A certificate that is
-/// valid at its issuance is always renewed before it expires.
+/// `jitter` makes the renewal earlier: 0 does not change it, and 255 makes it earlier by a tenth of the lifetime. A
+/// certificate that is valid at its issuance is always renewed before it expires.
 #[must_use]
 pub fn renew_at(not_before: OffsetDateTime, not_after: OffsetDateTime, jitter: u8) -> OffsetDateTime {
     let issued = issued(not_before);
@@ -102,7 +102,7 @@ fn seconds(text: &str) -> Option<u32> {
     (total != 0 && number.is_none()).then_some(total)
 }
 
-/// Returns the correct form of a lifetime whose units are capitals or words, or that has spaces.
+/// Returns the correct form of a lifetime that has units in capitals, units written as words, or spaces.
 fn suggestion(text: &str) -> Option<String> {
     let mut text = excerpt(text).to_lowercase().replace(' ', "");
     for word in ["days", "day", "hours", "hour", "minutes", "minute", "mins", "min", "seconds", "second"] {

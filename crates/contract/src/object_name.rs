@@ -1,4 +1,5 @@
-//! Names of Kubernetes objects. Copies share their text, because the controller has each name in several maps.
+//! Names of Kubernetes objects. The copies of a name share one text, because the controller has each name in several
+//! maps.
 
 use std::fmt;
 use std::str::FromStr;
@@ -53,7 +54,8 @@ impl SecretName {
     }
 }
 
-/// Returns the 64-bit FNV-1a hash. It is stable across releases. It only distinguishes too long names of one namespace.
+/// Returns the 64-bit FNV-1a hash, which is stable across releases. It only has to distinguish the truncated names of
+/// one namespace.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -48,8 +48,8 @@ pub fn workload_of_pod(
     let kind = controlling_workload(WorkloadKind::Pod, owner_api_version, owner_kind)?;
     let direct = WorkloadRef::new(kind, owner_name);
     let controlling = match kind {
-        // An orphaned ReplicaSet keeps the hash of its Deployment. When a user changed its annotations, the webhook
-        // stamped its template with the ReplicaSet, which is then a workload of its own.
+        // An orphaned ReplicaSet keeps the hash of its former Deployment. If a user then changes the annotations of the
+        // ReplicaSet, the webhook stamps the template with the ReplicaSet itself, which is a workload of its own.
         _ if stamp == Some(&direct) => None,
         // The Deployment controller names a ReplicaSet after the Deployment and the hash.
         WorkloadKind::ReplicaSet => template_hash

@@ -56,8 +56,8 @@ pub const ENV_WORKLOAD: &str = "CERTMINT_WORKLOAD";
 pub const ENV_DEADLINE: &str = "CERTMINT_DEADLINE_SECONDS";
 
 /// Default of [`ENV_DEADLINE`]. The kubelet writes an Event with the cause each time that `certmint-fetch wait` ends
-/// without a certificate. A certificate usually arrives within seconds, so a pod that waits for half a minute deserves
-/// an Event.
+/// without a certificate. A certificate usually arrives within seconds, so a pod that waits for half a minute needs an
+/// Event.
 pub const DEFAULT_DEADLINE_SECONDS: u32 = 30;
 
 /// Annotation with the pod's volumes that the cluster autoscaler may delete together with the pod, comma separated

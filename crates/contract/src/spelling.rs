@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 /// Maximum characters of a wrong text in a message.
 const MAX_SHOWN_CHARS: usize = 80;
-/// Maximum edits between a typing error and the word that the user intended. More edits make another word.
+/// Maximum number of edits that lead from a misspelt text to a known word. With more edits, the user probably intended
+/// another word.
 const MAX_TYPING_ERRORS: usize = 3;
 
 /// Returns the beginning of a wrong text, at most 80 characters, so that messages stay readable and small.

@@ -1,4 +1,5 @@
-//! Timeouts of a connection: an [`Activity`] records what happens on it, so that an overdue one can be closed.
+//! Timeouts of a connection. An [`Activity`] records what happens on the connection, and reports when a timeout has
+//! passed. `connection::serve` then closes the connection.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -122,7 +123,8 @@ impl Activity {
         Ok(())
     }
 
-    /// Records whether the peer read what the server sends.
+    /// Records whether a write was possible at once. If not, the peer has not read the bytes that the server sent
+    /// before.
     fn record_sent(&self, is_read: bool) {
         let stalls = self.with_state(|state| {
             let stalls = !is_read && state.stalled_since.is_none();
@@ -145,6 +147,7 @@ impl State {
         (self.unanswered_bytes, self.unanswered_since) = (0, None);
     }
 
+    /// Returns the time at which the connection becomes overdue, if nothing more happens on it.
     fn deadline(&self, limits: &Limits, now: Instant) -> Instant {
         let deadline = match (self.requests, self.unanswered_since, self.last_request_ended) {
             (0, Some(since), _) => since + limits.head_timeout,
@@ -175,7 +178,7 @@ impl Drop for ActiveRequest {
     }
 }
 
-/// Stream that reports what is received and sent to an [`Activity`].
+/// Stream that reports its received and sent bytes to an [`Activity`].
 pub(crate) struct MonitoredStream<S> {
     stream: S,
     activity: Arc<Activity>,

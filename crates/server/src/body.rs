@@ -12,7 +12,8 @@ use hyper::body::{Body, Incoming};
 use crate::Limits;
 use crate::connection_limiter::{BytePermit, ConnectionPermit};
 
-/// Request body with the permits for its bytes. The permits are given back when the last reference is dropped.
+/// Request body with the permits for its bytes. The permits are given back when the last reference to the body is
+/// dropped.
 #[derive(Debug, Default)]
 struct RequestBody {
     bytes: Vec<u8>,
@@ -74,14 +75,14 @@ pub(crate) async fn read(
     }
     let within_limit = |length: u64| usize::try_from(length).ok().filter(|length| *length <= max);
     let announced = within_limit(size.lower()).ok_or(BodyError::TooLong(max))?;
-    // The announced length is only an upper limit: the server does not trust that so many bytes arrive.
+    // The announced length only limits the buffer. The server does not reserve memory for bytes that may never arrive.
     let capacity_limit = size.upper().map_or(max, |_| announced);
     tokio::time::timeout(limits.body_timeout, collect(body, capacity_limit, max, permit))
         .await
         .unwrap_or(Err(BodyError::TooSlow(limits.body_timeout)))
 }
 
-/// Collects the body. Permits are taken as bytes arrive, so a sender that only announces a long body holds no memory.
+/// Collects the body. It takes permits as bytes arrive, so a sender that only announces a long body occupies no memory.
 async fn collect(
     mut body: Incoming,
     capacity_limit: usize,
@@ -95,7 +96,7 @@ async fn collect(
         if length > max {
             return Err(BodyError::TooLong(max));
         }
-        // Every frame is copied: one byte may be part of a buffer of many kilobytes, which it would keep alive.
+        // The data is copied out of every frame: a frame of one byte can keep a buffer of many kilobytes in memory.
         let doubled = (collected.bytes.capacity() * 2).min(capacity_limit);
         collected.grow(length.max(doubled), permit).await?;
         collected.bytes.extend_from_slice(&data);
@@ -120,8 +121,8 @@ impl AsRef<[u8]> for RequestBody {
     }
 }
 
-/// Returns a response's body that holds a permit until it is sent: a caller that never reads its responses holds memory
-/// too.
+/// Waits for a permit for the bytes of a response's body, and returns the body with it. The permit is given back when
+/// the body is sent, because a caller that does not read its responses occupies memory too.
 pub(crate) async fn hold(
     body: Bytes,
     limits: &Limits,

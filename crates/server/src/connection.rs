@@ -1,4 +1,5 @@
-//! One connection from the end of its handshake to its own end, over TLS or plain HTTP.
+//! One connection, over TLS or plain HTTP, from the end of the handshake until it is closed. [`Server`](crate::Server)
+//! calls [`serve`] for each connection.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -24,7 +25,7 @@ use crate::handler::{Handler, ListenerContext, LoggedRejection, Peer};
 use crate::limits::MAX_HEAD_BYTES;
 use crate::lingering_stream::LingeringStream;
 
-/// Time that an overdue connection has to close in order. No request is in progress on it.
+/// Time that an overdue connection has to close gracefully. No request is in progress on it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Value of the header `Connection` when the server does not read the rest of the body.
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -33,7 +34,7 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 enum CloseReason {
     /// The connection exceeded a timeout.
     Overdue,
-    /// The server received the order to stop.
+    /// The server stops.
     Shutdown,
     /// Another connection needs the permit. This one has the given time to finish.
     Evicted(Duration),
@@ -83,7 +84,7 @@ fn log_end(result: hyper::Result<()>) {
 
 fn builder() -> Builder {
     let mut builder = Builder::new();
-    // `Activity` has the timeouts. hyper's own one would count the idle time between two requests as well.
+    // `Activity` has the timeouts. hyper's own timeout for the head would include the idle time between two requests.
     builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
     builder
 }
@@ -132,7 +133,7 @@ async fn answer<H: Handler>(
 
 fn rejection(error: &BodyError) -> Response<Full<Bytes>> {
     let failure = Failure::new(error.code(), error.to_string());
-    // Two strings always encode.
+    // The encoding of two strings as JSON cannot fail.
     let mut response = Response::new(Full::from(serde_json::to_vec(&failure).unwrap_or_default()));
     *response.status_mut() = error.status();
     response.extensions_mut().insert(LoggedRejection::from(failure));

@@ -1,4 +1,4 @@
-//! Limits of connections and bytes, shared so that no caller shuts the others out.
+//! Limits of connections and bytes, which all callers of a listener share. No caller can shut the others out.
 //!
 //! A full server does not reject the newest connection, because that may be the API server's. It evicts the connection
 //! that is least useful: see [`OpenConnections::least_useful`].
@@ -21,7 +21,7 @@ const DRAIN_AFTER_EVICTION: Duration = Duration::from_secs(1);
 pub(crate) const MAX_DRAINING: usize = 8;
 /// One address may have `1 / FAIR_SHARE_DIVISOR` of the permits before its connections are evicted first.
 const FAIR_SHARE_DIVISOR: usize = 32;
-/// Time that is added to the age of bytes, so that new bytes have a weight too.
+/// Time that is added to the time for which bytes are held. Without it, new bytes would have no weight.
 const MIN_HOLDING_TIME: Duration = Duration::from_millis(10);
 
 /// Limiter for all connections of one listener.
@@ -59,6 +59,7 @@ struct OpenConnection {
     stage: Stage,
     /// Time at which the connection was opened, or at which a request last began or ended.
     last_active: Instant,
+    /// Number of bytes of bodies that the connection holds.
     bytes: usize,
     evicted: CancellationToken,
 }
@@ -172,8 +173,8 @@ impl ConnectionPermit {
         self.limiter.open().by_id.get_mut(&self.id).map(change);
     }
 
-    /// Waits for a permit for `bytes`, for which another connection may be evicted. Returns `None` when the caller's
-    /// own address holds most bytes and has no other connection to evict.
+    /// Waits for a permit for `bytes`. The limiter may evict another connection for it. Returns `None` when there is no
+    /// connection to evict: usually the caller's own address holds the most, and its other connections hold nothing.
     pub(crate) async fn wait_for_bytes(self: &Arc<Self>, bytes: usize) -> Option<BytePermit> {
         loop {
             let freed = self.limiter.0.freed.notified();
@@ -197,8 +198,8 @@ impl ConnectionPermit {
         if open.by_id.values().any(|connection| connection.bytes > 0 && connection.evicted.is_cancelled()) {
             return ByteGrant::WaitForEviction;
         }
-        // Of the address that holds most, the connection that is least useful and was quiet for longest is evicted. The
-        // connection that asks is never its own victim.
+        // The victim belongs to the address that holds most. The limiter evicts the least useful connection of that
+        // address, and among equally useful ones the one that was quiet for longest. The requesting connection stays.
         let heaviest = open.heaviest_address();
         let candidates = open.by_id.iter().filter(|(id, connection)| {
             **id != self.id && connection.bytes > 0 && Some(connection.address) == heaviest
@@ -217,12 +218,14 @@ impl ConnectionPermit {
 }
 
 impl OpenConnections {
+    /// Returns the connections that are not evicted.
     fn live(&self) -> impl Iterator<Item = &OpenConnection> {
         self.by_id.values().filter(|connection| !connection.evicted.is_cancelled())
     }
 
-    /// Returns the address that holds most, measured in bytes multiplied by the time for which they are held. An API
-    /// server that sends a large body quickly is lighter than many callers that withhold a small body each.
+    /// Returns the address with the most weight: the bytes that its connections hold, multiplied by the time for which
+    /// they hold them. An API server that sends a large body quickly has less weight than an attacker that withholds
+    /// the end of a small body for long.
     fn heaviest_address(&self) -> Option<IpAddr> {
         let mut weights: HashMap<IpAddr, u128> = HashMap::new();
         for connection in self.live() {

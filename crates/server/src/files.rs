@@ -1,7 +1,7 @@
 //! Mounted files that a running server follows: it reads them again, compares them, and uses only valid ones.
 //!
 //! The kubelet updates a mounted Secret or ConfigMap by replacing a symlink. File notifications miss that change or
-//! report it halfway, so the server polls: a few bytes every few seconds.
+//! report it before it is complete. So the server reads the few small files every [`POLL_INTERVAL`].
 
 mod policy;
 
@@ -87,8 +87,8 @@ async fn read<const N: usize>(files: &[PathBuf; N]) -> Result<[Vec<u8>; N], (&Pa
     Ok(contents)
 }
 
-/// Returns a digest that detects changes. It does not resist forgery: an attacker who can write the files needs no
-/// collision.
+/// Returns a digest that detects changes. It need not be cryptographic: an attacker who can write the files can replace
+/// their content anyway.
 fn digest(contents: &[Vec<u8>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for content in contents {

@@ -38,7 +38,8 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer(pub IpAddr);
 
-/// Rejection that the server logs, in the extensions of a response. Repeated ones become one line.
+/// Rejection in the extensions of a response, for the log of the server. The server counts repeated rejections and logs
+/// their number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedRejection {
     /// The code under which rejections are counted.

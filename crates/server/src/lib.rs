@@ -1,8 +1,9 @@
-//! HTTP servers whose memory no caller can exhaust: TLS 1.3 for callers, plain HTTP for probes and metrics.
+//! HTTP servers of the webhook and the controller: TLS 1.3 for reviews and the issuance API, plain HTTP for probes and
+//! metrics. No caller can exhaust their memory.
 //!
-//! Every listener has timeouts for handshake, head, body and idle connections, and limits on bodies and connections. It
-//! drains when it is asked to stop. The TLS certificate is a [`ServingKeyPair`], which is replaced while connections go
-//! on.
+//! Every listener has timeouts for handshake, head, body and idle connections, and limits on bodies and connections. At
+//! a shutdown, it accepts no new connection and finishes the requests in progress. The TLS certificate is a
+//! [`ServingKeyPair`], which can be replaced while connections are open.
 
 mod activity;
 mod body;

@@ -1,4 +1,4 @@
-//! Limits on time, memory and connections that one listener spends on its callers.
+//! Limits on the time, the memory and the connections that callers can occupy at one listener.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Maximum bytes of a request's body. The server answers a longer one with 413.
     pub max_body_bytes: usize,
-    /// Maximum bytes of all request and response bodies held at the same time. When one more request would exceed it,
-    /// the server evicts the quietest connection of the address that holds most for longest. Without such a connection,
-    /// it answers with 503.
+    /// Maximum bytes of all request and response bodies held at the same time. When one more body would exceed it,
+    /// the server evicts a connection of the address that holds the most bytes for the longest time. Without such a
+    /// connection, it answers with 503.
     pub max_total_body_bytes: usize,
-    /// Maximum number of connections. One more evicts the connection that is least useful.
+    /// Maximum number of connections. For one more, the server evicts the connection that is least useful.
     pub max_connections: usize,
-    /// Maximum number of connections from one address. One more evicts the least useful connection of that address, so
-    /// that a caller that shares its address with an attacker can still connect.
+    /// Maximum number of connections from one address. For one more, the server evicts the least useful connection of
+    /// that address, so that a caller that shares its address with an attacker can still connect.
     pub max_connections_per_address: usize,
 }
 

@@ -82,7 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
         {
             let mut buffer = ReadBuf::new(&mut discarded);
             let read = ready!(pin!(&mut *stream).poll_read(cx, &mut buffer));
-            // The peer closed its side, in order or by an error.
+            // The peer closed its side, gracefully or by an error.
             if read.is_err() || buffer.filled().is_empty() {
                 break;
             }

@@ -1,4 +1,5 @@
-//! Accepting connections within the limits, and closing them in order at a shutdown.
+//! [`Server`], which the webhook and the controller run: it accepts connections within the limits, and closes them
+//! gracefully at a shutdown.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ pub struct Server<H> {
     pub handler: H,
     /// Limits of the listener.
     pub limits: Limits,
-    /// Stops the server: it accepts no connection, and open ones have [`Limits::drain_timeout`] to finish.
+    /// Stops the server. It then accepts no new connection, and open ones have [`Limits::drain_timeout`] to finish.
     pub shutdown: CancellationToken,
 }
 

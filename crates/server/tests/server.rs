@@ -116,7 +116,7 @@ async fn response(stream: &mut TlsStream<TcpStream>) -> String {
     String::from_utf8(read).unwrap()
 }
 
-/// Waits until the server closes the connection, in order or by an error.
+/// Waits until the server closes the connection, gracefully or by an error.
 async fn wait_for_close(stream: &mut (impl AsyncReadExt + Unpin)) {
     let mut rest = Vec::new();
     let _ = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut rest)).await.unwrap();

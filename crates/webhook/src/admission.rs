@@ -25,7 +25,7 @@ pub struct Admission {
 #[error("the trust bundle (ca.crt) is not loaded yet; the controller writes it into the webhook's Secret")]
 pub struct NotReady;
 
-/// Response to a review that could be decided.
+/// Response to a review that the webhook has decided.
 #[derive(Debug)]
 pub(crate) struct AnsweredReview {
     /// The AdmissionReview of the response.
@@ -103,8 +103,8 @@ impl Admission {
     }
 }
 
-/// Returns the kind of the object if it is a workload or a pod. A custom resource of another API group may have the
-/// same name.
+/// Returns the kind of the object if it is a workload or a pod. Compares the API group too, because a custom resource
+/// may have a kind of the same name.
 fn workload_kind(request: &ReviewRequest<'_>) -> Option<WorkloadKind> {
     let kind: WorkloadKind = request.kind.parse().ok()?;
     let group = kind.api_version().split_once('/').map_or("", |(group, _)| group);
@@ -135,8 +135,8 @@ fn decide(
     }
 }
 
-/// Admits an object of a foreign kind with a warning. The mistake is in the rules of the webhook configuration, not in
-/// the object.
+/// Admits an object that Certmint does not inject into, with a warning. The mistake is in the rules of the webhook
+/// configuration, not in the object.
 fn ignore(request: &ReviewRequest<'_>) -> Injection {
     let kind = excerpt(&request.kind);
     let warning = format!(

@@ -78,7 +78,7 @@ fn is_plain_json(headers: &HeaderMap) -> bool {
 
 fn rejection(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Response<Bytes> {
     let failure = Failure::new(code, message);
-    // Two strings always encode.
+    // The encoding of two strings as JSON cannot fail.
     let mut response = response(status, serde_json::to_vec(&failure).unwrap_or_default());
     response.extensions_mut().insert(LoggedRejection::from(failure));
     response

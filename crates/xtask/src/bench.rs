@@ -17,7 +17,8 @@ pub(crate) fn run(cache: &Cache, arguments: &[String]) -> Result<()> {
     command::run(Command::new(program).args(arguments).current_dir(repository::root()))
 }
 
-/// Runs every row once, without targets. The program is built like the tests, which have been built already.
+/// Runs every row of the benchmarks with `--quick`, to check that they work. The program has the build profile of the
+/// tests, so that most of its dependencies are built already.
 pub(crate) fn smoke(cache: &Cache) -> Result<()> {
     let program = ["run", "--quiet", "--profile", "dev", "--package", BENCH.package, "--", "--quick"];
     command::run(&mut tools::cargo(cache, &program))

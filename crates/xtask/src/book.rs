@@ -1,4 +1,4 @@
-//! `cargo xtask book`
+//! `cargo xtask book`: builds the book and checks its links.
 
 use std::path::PathBuf;
 use std::process::Command;

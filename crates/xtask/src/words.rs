@@ -102,7 +102,7 @@ fn idioms_of_file(path: &str, text: &str) -> Vec<String> {
     found
 }
 
-/// Idioms in a line of text.
+/// Returns the idioms in a line of text.
 fn idioms_of_line(line: &str) -> impl Iterator<Item = &'static Idiom> {
     let mut line = spaced_words(line);
     for phrase in STANDARD_PHRASES {
@@ -111,7 +111,7 @@ fn idioms_of_line(line: &str) -> impl Iterator<Item = &'static Idiom> {
     IDIOMS.iter().filter(move |idiom| line.contains(&format!(" {} ", idiom.words)))
 }
 
-/// The words of a line in lower case, each between two spaces. An identifier such as `is_no_name` is one word.
+/// Returns the words of a line in lower case, each between two spaces. An identifier such as `is_no_name` is one word.
 fn spaced_words(line: &str) -> String {
     let line = line.to_lowercase();
     let is_separator = |char: char| !char.is_alphanumeric() && char != '_' && char != '-';

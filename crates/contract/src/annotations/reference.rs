@@ -1,7 +1,7 @@
-//! Words of the reference page on annotations: one row for each annotation that a user may write.
+//! Texts of the reference page on annotations: one row for each annotation that a user may write.
 //!
-//! `cargo xtask reference --write` copies them to `docs/src/reference/annotations.md`. The constants of the keys are in
-//! [`crate::keys`].
+//! `cargo xtask reference --write` copies the rows to `docs/src/reference/annotations.md`. The constants of the keys
+//! are in [`crate::keys`].
 
 use crate::keys;
 

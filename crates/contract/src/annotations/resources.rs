@@ -10,13 +10,13 @@ use crate::spelling::{excerpt, hint, nearest};
 /// `None` is not set in the container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResourceOverrides {
-    /// The amount `requests.cpu`.
+    /// Value of `requests.cpu`.
     pub cpu_request: Option<Quantity>,
-    /// The amount `requests.memory`.
+    /// Value of `requests.memory`.
     pub memory_request: Option<Quantity>,
-    /// The amount `limits.cpu`.
+    /// Value of `limits.cpu`.
     pub cpu_limit: Option<Quantity>,
-    /// The amount `limits.memory`.
+    /// Value of `limits.memory`.
     pub memory_limit: Option<Quantity>,
 }
 
@@ -65,8 +65,8 @@ impl ResourceOverrides {
         }
     }
 
-    /// Checks that each request is within its limit. Otherwise the API server would reject every pod of the workload,
-    /// instead of the annotation.
+    /// Checks that each request is within its limit. Without this check, the user could write the annotation, and the
+    /// API server would later reject every pod of the workload.
     fn check(&self) -> Result<(), String> {
         for (kind, request, limit) in [
             ("cpu", &self.cpu_request, &self.cpu_limit),
@@ -97,7 +97,7 @@ fn unknown(name: &str) -> String {
 
 fn parse_amount(name: &str, amount: &str) -> Result<Quantity, String> {
     let quantity: Quantity = amount.parse().map_err(|why| format!("{name}: {why}"))?;
-    // Thousandths of a byte are always a typing error for Mi.
+    // The suffix `m` means thousandths. For memory it is always a typing error for `Mi`.
     if name.ends_with("memory") && amount.ends_with('m') {
         return Err(format!(
             "{name}: \"{}\" is in thousandths of a byte; write Mi, like 64Mi",

@@ -1,4 +1,4 @@
-//! Types of values that only annotations have.
+//! Types of the values of annotations: mode, renewal, position, containers and mount path.
 
 use std::fmt;
 use std::str::FromStr;
@@ -75,7 +75,7 @@ impl fmt::Display for MountPath {
 
 /// Parses the value of `certmint.dev/mode`.
 ///
-/// Modes that do not exist yet are handled here and nowhere else: their error has its own code.
+/// A mode that does not exist yet gets an error with its own code, so that no other code has to handle such modes.
 pub(super) fn parse_mode(text: &str) -> Result<Mode, AnnotationError> {
     match text {
         "secret" => Ok(Mode::Secret),
