@@ -1,4 +1,4 @@
-//! The whole webhook, from a request's body to its response.
+//! Fuzz target for the whole webhook, from a request's body to its response.
 //!
 //! Checks for every input that the response is JSON with a known status, that a patch applies to the object in the
 //! review, and that the patched object gets no further patch.
@@ -20,7 +20,7 @@ use libfuzzer_sys::fuzz_target;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 
-/// Maximum bytes of a message for kubectl. A body of megabytes must not come back in it.
+/// Maximum bytes of a message for kubectl. The webhook must not quote a body of megabytes in its message.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 
 static WEBHOOK: LazyLock<Endpoint> = LazyLock::new(|| {
@@ -68,8 +68,8 @@ fn answer(body: Bytes) -> Option<AnsweredReview> {
                 let message = status["message"].as_str().expect("a rejection has a message");
                 assert!(message.len() <= MAX_MESSAGE_BYTES, "{} bytes of message", message.len());
             }
-            // Of two fields with the same name, serde_json keeps the last one. Only inputs that serde_json can read are
-            // checked further.
+            // Of two fields with the same name, a `Value` keeps the last one. The webhook also accepts some bodies that
+            // serde_json cannot read as a `Value`. No patch can be applied to these, so they are not checked further.
             let sent: Value = serde_json::from_slice(&body).ok()?;
             Some(AnsweredReview { sent, answer })
         }

@@ -1,4 +1,4 @@
-//! Annotations of a user: one `key=value` on each line.
+//! Fuzz target for the annotations of a user. The input has one `key=value` on each line.
 //!
 //! Checks that the message of every error has a limited length, and that every parsed value prints and parses to the
 //! same value.

@@ -1,4 +1,5 @@
-//! Both sides of the issuance API: the header that the controller parses, and the response that certmint-fetch parses.
+//! Fuzz target for both sides of the issuance API: the header that the controller parses, and the response that
+//! certmint-fetch parses.
 //!
 //! The first line of the input is the value of the header, and its first three characters are the status of the
 //! response. The rest is the body of the response.

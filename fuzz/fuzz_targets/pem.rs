@@ -1,6 +1,6 @@
-//! PEM from Secrets and ConfigMaps, which other programs may write: keys, chains, roots, and the CA.
+//! Fuzz target for PEM from Secrets and ConfigMaps, which other programs may write: keys, chains, roots, and the CA.
 //!
-//! The input has three parts, separated by blank lines. A part that is missing is the whole input.
+//! The input has up to three parts, separated by blank lines. The whole input replaces each missing part.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! The policy file, which a platform engineer edits and a running process reads again.
+//! Fuzz target for the policy file, which a platform engineer edits, and which webhook and controller read while they
+//! run.
 //!
 //! Checks that a valid policy does not contradict itself, and that the message of every error has a limited length.
 

@@ -18,8 +18,8 @@ pub(crate) const VALUES: &[&str] = &["webhook.replicas=1", "controller.replicas=
 /// Port of the webhook, of the controller's issuance API, and of the nginx that the webhook is compared with.
 pub(crate) const PORT: u16 = 8443;
 
-/// Starts a cluster and runs `prepare` on it. The cluster ends with this process at the latest, and at once
-/// when `prepare` fails.
+/// Starts a cluster and runs `prepare` on it. The cluster ends when `prepare` fails, when the caller stops it, or when
+/// this process ends.
 pub(crate) fn start<T>(
     cache: &Cache,
     purpose: &str,
@@ -48,7 +48,7 @@ pub(crate) fn within<T>(
     with_cleanup(worked, emptied.and(deleted).map(drop))
 }
 
-/// Returns address and port of the only pod that matches `selector`.
+/// Returns the address of the first pod that matches `selector`, with [`PORT`].
 pub(crate) fn address(kubectl: &Kubectl<'_>, selector: &str) -> Result<String> {
     let pods = kubectl.list(&["pods", &format!("--selector={selector}")])?;
     let pod = pods.first().with_context(|| format!("no pod with {selector}"))?;
@@ -56,7 +56,7 @@ pub(crate) fn address(kubectl: &Kubectl<'_>, selector: &str) -> Result<String> {
     Ok(format!("{address}:{PORT}"))
 }
 
-/// Returns the result of `work`, or the errors of `work` and of the cleanup at the `end`.
+/// Returns the result `work`, or the errors of `work` and of the cleanup, whose result is `end`.
 fn with_cleanup<T>(work: Result<T>, end: Result<()>) -> Result<T> {
     match (work, end) {
         (Err(error), Err(end)) => Err(error.context(format!("the cleanup failed too: {end:#}"))),

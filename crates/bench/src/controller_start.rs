@@ -9,10 +9,10 @@ use crate::in_cluster::{ApiCall, CallRounds, ResponseForm, Task, Timings, Verb};
 use crate::result::{Measurement, Target};
 use crate::run::Run;
 
-/// Number of times that the plain client lists the objects; the median counts.
+/// Number of times that the plain client lists the objects. The result is the median.
 const LISTED: usize = 3;
 
-/// Measures the time from the start of the process to a positive answer of `/readyz`.
+/// Measures the time from the start of the controller's process until its `/readyz` answers with 200.
 pub(crate) fn controller_start(run: &Run) -> Result<Vec<Measurement>> {
     let loaded = run.loaded_cluster()?;
     let what = format!("process start to /readyz with {} Secrets", loaded.count);

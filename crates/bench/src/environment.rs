@@ -1,4 +1,4 @@
-//! The conditions of a run. Results of different machines or commits cannot be compared without them.
+//! Conditions of a run, such as the commit and the machine. A reader needs them to compare the results of two runs.
 
 use std::fs;
 use std::process::Command;

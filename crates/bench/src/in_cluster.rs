@@ -1,6 +1,7 @@
-//! Tasks that this program runs inside a cluster's network. It starts itself there, to create load or to observe.
+//! Tasks that this program runs inside a cluster's network, to create load or to observe. For each task, the program
+//! starts a second process of itself there.
 //!
-//! The task is passed as JSON on standard input, and the result is returned as JSON on standard output.
+//! The second process reads the task as JSON from standard input, and writes the result as JSON to standard output.
 
 mod api;
 mod bundles;

@@ -12,8 +12,8 @@ pub(crate) use review::{Sample, review, samples};
 
 use crate::statistics::median;
 
-/// Returns the seconds that one call of `work` takes. It is the median of several batches, each long enough for
-/// the clock's resolution.
+/// Returns the seconds that one call of `work` takes: the median of several batches of calls. Each batch is long enough
+/// for the resolution of the clock.
 pub(crate) fn seconds_each(quick: bool, mut work: impl FnMut()) -> f64 {
     let (batches, seconds) = if quick { (5, 0.02) } else { (21, 0.1) };
     let mut timed = |rounds: u32| {

@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: performance of Certmint. Each row is compared with a floor or ceiling that is measured
-//! in the same run, because machines differ and are noisy.
+//! `cargo xtask bench`: performance of Certmint. A row is a group of measurements, such as `webhook` or `memory`. Most
+//! measurements are compared with a baseline of the same run: a floor, a ceiling, or another program that does the same
+//! work. A baseline of another run would show little, because machines differ and are noisy.
 
 #![expect(clippy::indexing_slicing, reason = "serde_json answers null for a field that is not there")]
 

@@ -11,18 +11,19 @@ use crate::run::Run;
 use crate::statistics::median;
 
 const ROW: &str = "memory";
-/// Difference in MiB that is tolerated between controllers with and without foreign Secrets. Short-lived
-/// allocations cause it.
+/// Maximum difference in MiB between controllers with and without foreign Secrets. Short-lived allocations cause a
+/// small difference.
 const SLACK: f64 = 1.0;
 
-/// Measures the resident memory (RSS) each time when the controller has issued everything.
+/// Measures the resident memory (RSS) of the controller for several numbers of workloads, each time after the
+/// controller has issued all certificates.
 pub(crate) fn memory(run: &Run) -> Result<Vec<Measurement>> {
     let loaded = run.loaded_cluster()?;
     let LoadedCluster { count, idle, managed, .. } = loaded;
     let more = if run.quick { *count } else { 40_000 };
     let most = count + more;
     if !run.quick {
-        // Memory that earlier rows caused must not be measured.
+        // A new process does not have the memory that the controller allocated during earlier rows.
         loaded.restart()?;
     }
     loaded.add_workloads(more)?;

@@ -1,6 +1,6 @@
-//! Row `pods`: the time from the scale-up of a Deployment until its last pod is ready, as a watch reports it. It compares
-//! plain pods, pods with an init container that does nothing, and injected pods whose Secret exists. All images are on the
-//! node.
+//! Row `pods`: the time from the scale-up of a Deployment until a watch reports that its last pod is ready. The row
+//! compares plain pods, pods with an init container that does nothing, and injected pods whose Secret exists. All
+//! images are on the node.
 //!
 //! The targets apply to pods that mount the token of their service account, as pods do by default. The kubelet checks
 //! every 300 ms whether a pod's volumes are mounted (`podAttachAndMountRetryInterval` in Kubernetes'
@@ -64,7 +64,7 @@ fn compare_with_plain(how_many: &str, seconds: Seconds, target: Target) -> [Meas
     ]
 }
 
-/// Compares the machine's processor times, which explain the durations.
+/// Compares the processor times of the machine during the rollouts. They explain the durations.
 fn processor_times(how_many: &str, [plain, init, injected, ..]: Seconds) -> [Measurement; 2] {
     [("with an init container", init), ("injected", injected)].map(|(what, cpu)| {
         let what = format!("{how_many}, {what}, CPU of the machine");

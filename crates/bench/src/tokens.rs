@@ -30,7 +30,7 @@ const SECRET: &str = "payments-certmint-tls";
 const CLIENTS: usize = 8;
 /// Number of the Deployment's pods.
 const PODS: usize = 20;
-/// Number of measurements in a round: TokenReviews, bundles, and the API calls that a bundle needs.
+/// Number of sides that are compared in a round: TokenReviews, bundles, and the API calls that a bundle needs.
 const SIDES: usize = 3;
 
 /// A pod and a token that was not used before.
@@ -42,11 +42,15 @@ struct Requester<'a> {
 /// Results of the rounds.
 #[derive(Default)]
 struct TokenRounds {
+    /// Timings of TokenReviews by the plain client.
     reviews: Vec<Timings>,
+    /// Timings of requests to the issuance API.
     bundles: Vec<Timings>,
+    /// Timings of the API calls that a bundle needs, made by the plain client.
     same: Vec<Timings>,
     /// Number of the controller's API requests for the bundles.
     calls: usize,
+    /// Processor time of the controller for the bundles, in seconds.
     cpu: f64,
 }
 

@@ -1,4 +1,5 @@
-//! Lifetimes of certificates, and the time of their renewal.
+//! Lifetimes of certificates, and the time of their renewal. The planner uses them to decide about reissues, and
+//! certmint-fetch uses them to detect that a renewal is overdue.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! A cache of finished programs and images outside the source tree, so that a fresh checkout starts warm.
+//! Cache of finished programs and images outside the source tree. A new checkout uses what earlier checkouts built.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;

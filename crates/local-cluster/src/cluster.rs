@@ -56,6 +56,8 @@ pub struct ClusterOptions {
     pub control_plane_only: bool,
 }
 
+/// Access to a cluster. For a local one, `namespaces` is the pid of its `unshare` process, whose namespaces `nsenter`
+/// enters. A cluster that this process started ends when the pipe `lifeline` is closed.
 #[derive(Debug)]
 enum Access {
     Local { directory: ClusterDirectory, namespaces: u32, lifeline: Mutex<Option<ChildStdin>> },
@@ -91,8 +93,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Returns a command that runs `program` where it reaches the cluster. For a local cluster that is inside its
-    /// namespaces, with `KUBECONFIG` set and the cluster's programs in `PATH`. The current directory stays the same.
+    /// Returns a command that runs `program` with access to the cluster. For a local cluster, `program` runs inside the
+    /// cluster's namespaces, with `KUBECONFIG` set and the cluster's programs in `PATH`. The current directory stays
+    /// the same.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         match &self.access {
@@ -180,7 +183,7 @@ impl Cluster {
         fs::remove_file(service::stop_file(self.directory()?, service)).context("the service was not stopped")
     }
 
-    /// Keeps a cluster that this process started running after the end of this process.
+    /// Lets a cluster that this process started continue to run after this process has ended.
     ///
     /// # Errors
     /// When the cluster has ended.

@@ -10,9 +10,9 @@ use serde_json::Value;
 use crate::command;
 use crate::wait::{self, Check};
 
-/// A source of commands that reach one cluster.
+/// Source of commands with access to one cluster.
 pub trait CommandFactory: fmt::Debug + Sync {
-    /// Returns a command that runs `program` where it reaches the cluster.
+    /// Returns a command that runs `program` with access to the cluster.
     fn command(&self, program: &str) -> Command;
 }
 
@@ -24,7 +24,7 @@ pub struct Kubectl<'a> {
 }
 
 impl<'a> Kubectl<'a> {
-    /// Returns kubectl for the cluster that `commands` reach.
+    /// Returns kubectl for the cluster of `commands`.
     #[must_use]
     pub fn new(commands: &'a dyn CommandFactory) -> Self {
         Self { commands, namespace: None }

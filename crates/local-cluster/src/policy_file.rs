@@ -1,4 +1,4 @@
-//! The policy in its ConfigMap, changed while the servers run.
+//! Changes of the policy in its ConfigMap while webhook and controller run.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};

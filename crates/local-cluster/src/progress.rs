@@ -29,7 +29,7 @@ pub fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     result
 }
 
-/// Runs `work` like [`step`], and also prints a line before it. For work that takes minutes.
+/// Runs `work` like [`step`], and also prints a line before it. Work that takes minutes uses this function.
 ///
 /// # Errors
 /// The error of `work`.
@@ -63,7 +63,7 @@ pub fn human(duration: Duration) -> String {
     }
 }
 
-/// Prints `text` with the thread's prefix. An error is ignored, because the work goes on without a reader.
+/// Prints `text` with the thread's prefix. An error is ignored, because the work continues when its output is not read.
 fn print(text: &str) {
     let text = match LANE.get() {
         Some(lane) => text.lines().fold(String::new(), |mut prefixed, line| {

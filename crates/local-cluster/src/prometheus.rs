@@ -1,4 +1,4 @@
-//! Prometheus and promtool from Debian's package.
+//! Prometheus and promtool from Debian's package, for the tests of metrics, alerts and dashboard.
 
 use std::fs;
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::cache::{Cache, Key};
 use crate::{command, progress, repository};
 
-/// Returns a cargo command in this workspace. It builds into the cache, so that a fresh checkout starts warm.
+/// Returns a cargo command in this workspace. It builds into the cache, so that a new checkout uses earlier builds.
 #[must_use]
 pub fn cargo(cache: &Cache, arguments: &[&str]) -> Command {
     let mut cargo = Command::new("cargo");

@@ -49,7 +49,7 @@ pub fn manifest(kind: &str, name: &str, image: &str, annotations: &Value) -> Val
         "cronjob" => (
             "batch/v1",
             "CronJob",
-            // The schedule never comes due. The tests create the Jobs.
+            // The schedule is 31 February, so the CronJob never creates a Job. The tests create the Jobs.
             json!({ "schedule": "0 0 31 2 *", "jobTemplate": { "spec": { "template": template, "backoffLimit": 0 } } }),
         ),
         _ => ("v1", "Pod", pod),
@@ -176,7 +176,7 @@ fn is_terminating(pod: &Value) -> bool {
     !pod["metadata"]["deletionTimestamp"].is_null()
 }
 
-/// Describes the state of each pod, and why pods that are not healthy are not.
+/// Describes the state of each pod, with the reason if the pod is not healthy.
 fn describe_pods(pods: &[Value]) -> String {
     if pods.is_empty() {
         return "there are no pods".to_owned();

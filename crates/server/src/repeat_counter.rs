@@ -1,4 +1,5 @@
-//! Counter of repeated events, so that the log has one line for the first and one for the number of repeats.
+//! Counter of repeated events, for the rejection log. The log has one line for the first event of a key, and later one
+//! for the number of repeats.
 
 use std::collections::HashMap;
 use std::hash::Hash;

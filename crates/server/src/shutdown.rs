@@ -1,4 +1,4 @@
-//! Shutdown on a signal.
+//! Shutdown of the webhook and the controller on a signal.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

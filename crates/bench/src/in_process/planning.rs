@@ -1,5 +1,5 @@
-//! Row `planner`: the decisions about 10,000 workloads, once when no certificate is issued, and once when
-//! nothing is to be done.
+//! Row `planner`: the decisions about 10,000 workloads, once when no workload has a certificate, and once when every
+//! certificate is valid and stays.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;

@@ -69,7 +69,7 @@ pub(crate) fn review(run: &Run) -> Result<Vec<Measurement>> {
         };
         sample.check(&answer(&body)?)?;
         let each = seconds_each(run.quick, || drop(black_box(answer(&body))));
-        // Every answer requires at least that the end of the request's JSON is found.
+        // The floor is to skip the JSON of the request to its end, which every answer requires.
         let floor = seconds_each(run.quick, || {
             drop(black_box(serde_json::from_slice::<IgnoredAny>(&body)));
         });

@@ -1,5 +1,5 @@
-//! The baseline of the webhook: nginx, which reads the same requests over TLS and returns as many bytes without
-//! processing them.
+//! Baseline of the webhook: nginx, which reads the same requests over TLS and returns as many bytes as the webhook,
+//! without processing the requests.
 
 use anyhow::{Context as _, Result};
 use certmint_local_cluster::cluster::Cluster;

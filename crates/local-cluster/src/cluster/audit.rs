@@ -93,7 +93,7 @@ impl Mark {
         log.seek(SeekFrom::Start(self.0.saturating_sub(1)))?;
         let mut log = BufReader::new(log);
         if self.0 > 0 {
-            // Skips to the end of the last line before the position, which may have been written only in part.
+            // The position may be in the middle of a line that the API server was writing. Reads from the next line on.
             log.skip_until(b'\n')?;
         }
         Ok(requests(log))

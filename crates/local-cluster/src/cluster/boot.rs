@@ -21,15 +21,16 @@ use crate::wait::{self, Check};
 /// Limit for the start of each service, for a loaded machine.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Boots the cluster in `directory`, and runs until the cluster ends. When the cluster is ready, the duration
-/// is in the file `ready`. When the boot fails, the error is in the file `failed`.
+/// Boots the cluster in `directory`, and runs until the cluster ends. When the cluster is ready, writes the duration of
+/// the boot to the file `ready`. When the boot fails, writes the error to the file `failed`.
 ///
 /// # Errors
 /// When a service does not start.
 pub(super) fn run(directory: &Path) -> Result<()> {
     let start = Instant::now();
     let outside = ClusterDirectory::at(directory);
-    // Until the mounts are in place, the cluster's directory has its path on the machine; after that it is `INSIDE`.
+    // Until the mounts are in place, the cluster's directory has its path on the machine. After that, its path is
+    // `INSIDE`.
     let (directory, booted) = match prepare(&outside) {
         Ok((inside, spec)) => {
             let booted = boot(&inside, &spec, &outside.cgroup());

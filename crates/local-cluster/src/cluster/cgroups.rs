@@ -1,4 +1,4 @@
-//! The control groups of a cluster's kubelet, on cgroup v1 and v2.
+//! Control groups (cgroup v1 and v2) of a cluster's kubelet. The supervisor creates and removes them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub fn unified() -> bool {
 pub fn remove(name: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
         let group = hierarchy.join(name);
-        // The kernel releases a group a moment after its last process.
+        // The kernel releases a group a moment after its last process has ended.
         wait::until(&format!("the cgroup {} to be empty", group.display()), Duration::from_secs(20), || {
             remove_tree(&group)?;
             Ok(Check::Passed(()))

@@ -12,8 +12,8 @@ use super::service::Service;
 
 const AUDIT_POLICY: &str = include_str!("audit-policy.yaml");
 
-/// Returns etcd, the API server's store. It would lose data in a power failure, which a test cluster does not
-/// survive anyway.
+/// Returns etcd, the API server's store. It does not sync to disk: in a power failure it would lose data, but the test
+/// cluster would end anyway.
 #[must_use]
 pub(super) fn etcd(directory: &Path) -> Service {
     Service {
@@ -69,7 +69,8 @@ pub(super) fn api_server(directory: &Path, pki: &Pki, addresses: Addresses) -> R
     Ok(service("kube-apiserver", options))
 }
 
-/// Returns the controller manager. Start it when the API server is ready: before that, its roles do not exist.
+/// Returns the controller manager. Start it when the API server is ready: before that, the RBAC roles of the controller
+/// manager do not exist.
 #[must_use]
 pub(super) fn controller_manager(pki: &Pki) -> Service {
     let kubeconfig = pki.kubeconfig_of("controller-manager").display().to_string();
@@ -83,7 +84,8 @@ pub(super) fn controller_manager(pki: &Pki) -> Service {
         ("kube-api-qps", "200".to_owned()),
         ("kubeconfig", kubeconfig),
         ("leader-elect", "false".to_owned()),
-        // A test disconnects the node from the API server for a minute; the node must not be given up.
+        // A test disconnects the node from the API server for a minute. The controller manager must not mark it as
+        // unhealthy.
         ("node-monitor-grace-period", "3m".to_owned()),
         ("root-ca-file", pki.certificate("ca").display().to_string()),
         ("service-account-private-key-file", pki.key("service-accounts").display().to_string()),

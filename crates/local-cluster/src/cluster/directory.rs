@@ -1,8 +1,8 @@
 //! Files of a local cluster, and detection of whether it runs.
 //!
-//! The directory `<cache>/clusters/<name>/` has all files of a cluster. File locks show which processes run,
-//! because the kernel releases them however a process ends. The supervisor locks `supervisor.log`, its
-//! standard output. The processes in the cluster's namespaces lock `init.log`.
+//! The directory `<cache>/clusters/<name>/` has all files of a cluster. File locks show which processes run, because
+//! the kernel releases the locks of a process at its end, also after a crash. The supervisor locks `supervisor.log`,
+//! its standard output. The processes in the cluster's namespaces lock `init.log`.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -128,7 +128,7 @@ impl ClusterDirectory {
         fs::write(self.path("spec.json"), text).context("cannot write the description of the cluster")
     }
 
-    /// Returns the number of a process in the cluster's namespaces, as seen from outside.
+    /// Returns the pid of the `unshare` process, whose namespaces `nsenter` enters to reach the cluster.
     ///
     /// # Errors
     /// When the cluster does not run.

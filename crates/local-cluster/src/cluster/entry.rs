@@ -1,4 +1,4 @@
-//! Entry point of the processes that hold a cluster. They run the same program as the user's command, with a
+//! Entry point of the processes that keep a cluster running. They run the same program as the user's command, with a
 //! [`Role`] as its first argument.
 
 use std::path::{Path, PathBuf};

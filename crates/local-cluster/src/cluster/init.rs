@@ -1,4 +1,5 @@
-//! Process 1 of a cluster. It reaps orphans, and the kernel ends every other process when it ends.
+//! Process 1 of a cluster's process namespace. It reaps orphaned processes. When process 1 ends, the kernel ends every
+//! other process in the namespace.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -17,6 +18,7 @@ use super::role::Role;
 /// # Errors
 /// When the boot process cannot be started, or ends.
 pub(super) fn run(directory: &Path) -> Result<()> {
+    // Standard input is a pipe from the supervisor. When the supervisor closes the pipe or ends, this process ends.
     thread::spawn(|| {
         while std::io::stdin().read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
         std::process::exit(0);

@@ -1,6 +1,7 @@
-//! Mounts of a cluster. It sees all files of the machine, except that it has its own /run, /var/lib and /var/log.
+//! Mounts of a cluster. Its processes see all files of the machine, except those in /run, /var/lib and /var/log: each
+//! cluster has its own directories there.
 //!
-//! Container runtime and kubelet use paths there that cannot be configured, and two clusters must not share them.
+//! Container runtime and kubelet use fixed paths in these directories, and two clusters must not share them.
 
 use std::fs;
 use std::path::Path;
@@ -16,8 +17,8 @@ use crate::command;
 /// # Errors
 /// When a mount fails.
 pub(super) fn mount_all(directory: &ClusterDirectory, programs: &[impl AsRef<Path>]) -> Result<()> {
-    // Everything is first assembled below the state directory, because the cache may be in a directory that is
-    // about to be covered.
+    // Everything is first mounted below the cluster's directory, because the cache may be in a directory that is about
+    // to be covered.
     for source in programs {
         let source = source.as_ref();
         let name = source.file_name().context("the directory of programs has no name")?;

@@ -26,7 +26,7 @@ pub(super) fn containerd(directory: &Path, pause_image: &str, addresses: Address
     let plugins = machine::located("containernetworking-plugins").and_then(Path::parent);
     let plugins = plugins.context("the Debian package containernetworking-plugins is not installed")?;
     let runc = machine::located("runc").context("the Debian package runc is not installed")?;
-    // restrict_oom_score_adj: without CAP_SYS_RESOURCE, these scores must not be lowered.
+    // restrict_oom_score_adj: the kernel does not let a process without CAP_SYS_RESOURCE lower an OOM score.
     let config = format!(
         r#"version = 3
 root = "{root}"
@@ -60,7 +60,7 @@ SystemdCgroup = false
 /// # Errors
 /// When its configuration cannot be written.
 pub(super) fn kubelet(directory: &Path, pki: &Pki, cgroup: &str, addresses: Addresses) -> Result<Service> {
-    // Pods cannot resolve names outside the cluster.
+    // The file has no name server, so pods cannot resolve names outside the cluster.
     let resolver = write(directory, "resolv.conf", "")?;
     let config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",

@@ -1,9 +1,9 @@
-//! Roles of the processes that hold a cluster.
+//! Roles of the processes that keep a cluster running.
 
-/// Role of a process that holds a cluster. The process's second argument is the cluster's directory.
+/// Role of a process that keeps a cluster running. The process's second argument is the cluster's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Process outside the namespaces. It creates them, and cleans up in the end.
+    /// Process outside the namespaces, which creates them and cleans up in the end.
     Supervisor,
     /// Process 1 inside the namespaces.
     Init,

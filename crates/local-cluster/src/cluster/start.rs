@@ -20,9 +20,8 @@ use crate::{machine, progress};
 const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl Cluster {
-    /// Starts a local cluster with IPv4 addresses. Builds its programs and images before, and removes the
-    /// remains of crashed clusters. The cluster ends with this process, however that ends, unless it is
-    /// [kept](Self::keep).
+    /// Starts a local cluster with IPv4 addresses. First builds its programs and images, and removes the remains of
+    /// crashed clusters. The cluster ends when this process ends or crashes, unless it is [kept](Self::keep).
     ///
     /// # Errors
     /// When the machine does not meet a requirement, a cluster of that name runs, or the cluster does not start.
@@ -50,7 +49,8 @@ impl Cluster {
             }
             fs::create_dir_all(directory.path("images")).context("cannot create the cluster's directory")?;
             for (number, image) in images.iter().enumerate() {
-                // A hard link works within the cache, and the import reads it inside the namespaces.
+                // The import runs inside the namespaces, and reads the images from the cluster's directory. Hard links
+                // are possible, because this directory and the images are in the cache.
                 fs::hard_link(image.tar(), directory.path(format!("images/{number}.tar")))
                     .context("cannot link an image into the cluster's directory")?;
             }

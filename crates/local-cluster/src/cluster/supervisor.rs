@@ -1,4 +1,4 @@
-//! The process outside a cluster's namespaces that creates them, waits for their end, and cleans up.
+//! Supervisor: the process outside a cluster's namespaces that creates them, waits for their end, and cleans up.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -21,9 +21,9 @@ use crate::wait::{self, Check};
 /// Name of the copy of this program that all processes of a cluster run.
 const PROGRAM: &str = "program";
 
-/// Starts the supervisor of the cluster in `directory`. It has its own session, so that Ctrl-C in the terminal does
-/// not reach it. The cluster ends when the returned pipe is closed, however this process ends. If a
-/// byte is written to the pipe before, the cluster stays.
+/// Starts the supervisor of the cluster in `directory`. It has its own session, so that Ctrl-C in the terminal does not
+/// reach it. The cluster ends when the returned pipe is closed, which also happens when this process crashes. If a byte
+/// is written to the pipe before, the cluster stays.
 ///
 /// # Errors
 /// When the supervisor cannot be started.
@@ -48,7 +48,8 @@ pub fn start(directory: &ClusterDirectory) -> Result<ChildStdin> {
     Ok(lifeline)
 }
 
-/// Runs the cluster in `directory` until it or the command that started it ends, and removes all its files.
+/// Runs the cluster in `directory` until the cluster ends, or the command that started it ends. Then removes all files
+/// of the cluster.
 ///
 /// # Errors
 /// When the namespaces cannot be created, or something cannot be removed.
@@ -72,7 +73,7 @@ pub fn supervise(directory: &Path) -> Result<()> {
     // supervisor is killed.
     let lifeline = namespaces.stdin.take();
     // Standard input is the pipe from the command that started the cluster. A byte means that the cluster stays: the
-    // thread then holds init's pipe for ever. The end of the pipe means that the command has ended: the thread closes
+    // thread then keeps init's pipe open. The end of the pipe means that the command has ended: the thread closes
     // init's pipe, and so ends the cluster.
     let kept = Arc::new(AtomicBool::new(false));
     let runner = thread::spawn({
@@ -121,7 +122,7 @@ pub fn stop(directory: &ClusterDirectory) -> Result<()> {
     clear(directory)
 }
 
-/// Removes what crashed clusters left behind, and returns their names.
+/// Removes the cgroups and files that crashed clusters left, and returns the names of these clusters.
 ///
 /// # Errors
 /// When something cannot be removed.

@@ -17,7 +17,7 @@ use crate::cache::{Cache, Key, remove_dir};
 use crate::packages::{unpack, unpack_wheels};
 use crate::{command, progress};
 
-/// Content of an image. Paths are absolute. A `*` in place of a directory stands for its only entry, such as a version.
+/// Content of an image. Paths are absolute. A `*` stands for the only entry of a directory, such as a version.
 struct Recipe {
     name: &'static str,
     packages: &'static [&'static str],
@@ -194,7 +194,7 @@ fn copy_as(packages: &Path, source: &Path, target: &Path) -> Result<()> {
         for entry in fs::read_dir(source).with_context(|| format!("cannot list {}", source.display()))? {
             let name = entry?.file_name();
             let within_packages = Path::new("/").join(source.strip_prefix(packages)?).join(&name);
-            // Some links have targets that only an installation creates.
+            // The targets of some links exist only after an installation, so such links are left out.
             if let Ok(source) = resolve(packages, &within_packages) {
                 copy_as(packages, &source, &target.join(&name))?;
             }

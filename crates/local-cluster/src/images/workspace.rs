@@ -1,4 +1,4 @@
-//! Images of this workspace's programs, each with one static program. The released images are among them.
+//! Images with one static program of this workspace each: the released images, and the clients of the scenarios.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,18 +19,18 @@ pub struct WorkspaceProgram {
     pub profile: &'static str,
 }
 
-/// Webhook and controller.
+/// Package of webhook and controller.
 const CERTMINT: WorkspaceProgram = WorkspaceProgram { package: "certmint", profile: "release" };
-/// The certmint-fetch container's program.
+/// Package of the certmint-fetch container's program.
 const FETCH: WorkspaceProgram = WorkspaceProgram { package: "certmint-fetch", profile: "sidecar" };
-/// The client that counts failed requests. It is not released.
+/// Package of the client that counts failed requests. It is not released.
 pub const TRAFFIC: WorkspaceProgram = WorkspaceProgram { package: "certmint-traffic", profile: "release" };
-/// The client that sends malformed and hostile requests. It is not released.
+/// Package of the client that sends malformed and hostile requests. It is not released.
 pub const HOSTILE: WorkspaceProgram = WorkspaceProgram { package: "certmint-hostile", profile: "release" };
 
 /// Build target of the static programs.
 const TARGET: &str = "x86_64-unknown-linux-musl";
-/// Environment variable with another profile for all programs, such as `trial` while you change a program.
+/// Environment variable with a profile that replaces those of all programs, such as `trial` while you change a program.
 pub const PROFILE: &str = "CERTMINT_IMAGE_PROFILE";
 
 /// Builds the images that are released: `certmint` and `certmint-fetch`.

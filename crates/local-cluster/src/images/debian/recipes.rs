@@ -1,4 +1,5 @@
-//! Recipes of the images with servers and tools.
+//! Recipes of the images with servers and tools, which the scenarios, the benchmarks and the tests of the book run in
+//! pods. [`super::build`] builds them.
 
 use anyhow::Result;
 
@@ -57,8 +58,8 @@ pub fn tools(cache: &Cache) -> Result<Image> {
     )
 }
 
-/// Builds an image with HAProxy as a master with workers in the foreground, as its official image starts it.
-/// Arguments are HAProxy's own.
+/// Builds an image with HAProxy as a master with workers in the foreground, as its official image starts it. The
+/// container's arguments are arguments of HAProxy.
 ///
 /// # Errors
 /// When the packages cannot be downloaded.
@@ -78,7 +79,7 @@ pub fn haproxy(cache: &Cache) -> Result<Image> {
     )
 }
 
-/// Builds an image with Envoy. Arguments are Envoy's own.
+/// Builds an image with Envoy. The container's arguments are arguments of Envoy.
 ///
 /// # Errors
 /// When the packages cannot be downloaded.
