@@ -35,7 +35,7 @@ const EXIT_DELAY: Duration = Duration::from_millis(200);
 const EXIT_TEMPORARY: u8 = 75;
 /// Exit code when a user has to change something first (`EX_CONFIG` of sysexits.h).
 const EXIT_FINAL: u8 = 78;
-/// A shell's exit code for a command that a signal ended is this plus the number of the signal.
+/// Base of the exit code after a signal, as in a shell: the number of the signal is added.
 const EXIT_SIGNAL_BASE: i32 = 128;
 
 /// Command in the arguments of the program.
@@ -202,8 +202,8 @@ fn report_publication(delivery: &Delivery<'_>, reporter: &mut Reporter) {
     }
 }
 
-/// Records the progress for `certmint-fetch wait`. Reports a failure and goes on: if the state file cannot be written, the
-/// certificate cannot be written either.
+/// Records the progress for `certmint-fetch wait`. If that fails, reports the failure and continues: if the state file
+/// cannot be written, the certificate cannot be written either.
 fn record(state: &mut StateFile, progress: &Progress, reporter: &mut Reporter) {
     if let Err(error) = state.record(progress) {
         reporter.failure(&FetchError::from(error).to_failure());

@@ -177,7 +177,7 @@ fn an_annotated_orphan_becomes_a_workload() {
     let other = updated(&orphan, &orphan.clone().annotated("duration", "12h"));
     let recorded = |object: &Object| template(object)["annotations"]["certmint.dev/workload"].clone();
     assert_eq!(recorded(&other), "ReplicaSet/payments-6c9f7d5b88");
-    // A copy with another name has no owner. A Job has none either, because a CronJob does not adopt Jobs.
+    // No Deployment adopts a copy with another name. No CronJob adopts a Job.
     let copy = created(&orphan.with("/metadata", "name", "copy".into()));
     assert_eq!(recorded(&copy), "ReplicaSet/copy");
     let job = created(&made_by("CronJob", "Job", "payments-29000000"));
@@ -343,7 +343,7 @@ fn accepts_labels_next_to_the_annotation() {
     ] {
         assert!(admit(&valid, None).unwrap().warnings.is_empty());
     }
-    // The template is a copy of one that opted in, and then it opts out.
+    // A copy of a workload that opted in, without the annotation on the workload.
     let opted_in = created(&deployment().annotated("inject", "true"));
     let copied = opted_in.clone().without_annotation("inject");
     assert!(template(&created(&copied))["labels"]["certmint.dev/inject"].is_null());

@@ -88,7 +88,7 @@ fn add_to_container(
 struct MountPointCheck<'a> {
     spec: &'a PodSpec<'a>,
     options: &'a WorkloadOptions,
-    /// Mounts (volume and path) in which an earlier container creates the directory.
+    /// Mounts (volume and path) in which the runtime creates the directory for an earlier container.
     created: Vec<(&'a str, &'a str)>,
     warnings: Vec<String>,
 }

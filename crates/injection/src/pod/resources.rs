@@ -197,7 +197,8 @@ struct RequestAndLimit<'a> {
     limit: Option<&'a str>,
 }
 
-/// Note of the API server's LimitRanger about the defaults that it gave to containers, before it called the webhook.
+/// Note of the LimitRanger, a plugin of the API server, about the defaults that it gave to containers before the call of
+/// the webhook.
 ///
 /// The webhook sees neither the LimitRange nor its minimum or ratio. The defaults satisfy both.
 struct LimitRangeNote<'a> {

@@ -15,8 +15,8 @@ type JsonMap = Map<String, Value>;
 /// Fields that other admission controllers may change after the first call of the webhook: an image from a mirror or by
 /// digest, `imagePullPolicy: Always`, resources that a quota or a LimitRange requires.
 const CHANGEABLE: [&str; 3] = ["image", "imagePullPolicy", "resources"];
-/// Fields that must be exactly as the webhook writes them, or absent. Each can keep the container, or the pod, from
-/// starting.
+/// Fields that must be exactly as the webhook writes them, and absent if it does not write them. Another value can keep the
+/// container, or the pod, from starting.
 const EXACT: [&str; 3] = ["command", "restartPolicy", "startupProbe"];
 
 /// Returns the restored container, or `None` if `found` needs no change.

@@ -113,7 +113,7 @@ fn leaves_out_what_a_limit_range_sets() {
         resources(&given("cpu limit for container app", both.clone())),
         json!({"requests": {"memory": "8Mi"}, "limits": {"memory": "32Mi"}})
     );
-    // A LimitRange with a minimum only sets a request and no limit.
+    // A LimitRange that has only a minimum sets a request and no limit.
     let minimum = |memory: &str| {
         let given = given("memory request for init container app", json!({"requests": {"memory": memory}}));
         resources(&given)

@@ -1,4 +1,5 @@
-//! Property tests: after a plan was executed, the next plan is to keep, for any observed state.
+//! Property tests for any observed state: after a plan was executed, the next plan is to keep, or to refuse or skip as
+//! before.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Tests of names that lead to some of a workload's pods only.
+//! Tests of names for some of a workload's pods: of Services that select only some, and of single pods.
 
 use std::collections::BTreeMap;
 
