@@ -103,8 +103,9 @@ impl ApiError {
 
 /// Creates a client that sends each request once.
 ///
-/// By default the library repeats a request that is answered with 429, 503 or 504 after some seconds. It would do so
-/// below the leader's fence, which would not be checked again, and in addition to Certmint's own retries.
+/// By default the library repeats a request after some seconds if the response has status 429, 503 or 504. The repeated
+/// request would not pass through [`fenced`](crate::leadership::fenced), so it could be sent after the end of the
+/// leader's term. It would also come in addition to Certmint's own retries.
 ///
 /// # Errors
 /// When the configuration cannot be used.
@@ -191,8 +192,8 @@ impl From<Status> for ApiErrorKind {
     }
 }
 
-/// Returns whether a webhook or a ValidatingAdmissionPolicy denied the request. They choose the status code themselves,
-/// so only the message shows it.
+/// Returns whether a webhook or a ValidatingAdmissionPolicy denied the request. Both choose the status code themselves,
+/// so only the message shows who denied the request.
 fn is_from_admission(message: &str) -> bool {
     let webhook = message.starts_with("admission webhook ") && message.contains(" denied the request");
     webhook || message.contains(": ValidatingAdmissionPolicy ")

@@ -22,8 +22,8 @@ pub(crate) use store::{CaNames, CaStore};
 pub(crate) struct Ca {
     /// The CA that issues, or the reason why there is none.
     pub(crate) authority: Result<Arc<Authority>, Arc<CaFault>>,
-    /// The roots (PEM) that were loaded last. They stay when the authority is lost, so that existing certificates can
-    /// be verified.
+    /// The roots (PEM) that were loaded last. They stay when there is no CA to issue with, so that existing
+    /// certificates can be verified.
     pub(crate) roots: Option<Arc<str>>,
 }
 

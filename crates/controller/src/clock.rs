@@ -1,4 +1,5 @@
-//! Clock that certificates are dated by: this machine's clock, as long as it agrees with the API server's.
+//! Clock from which the controller takes the dates of certificates: this machine's clock, while it agrees with the API
+//! server's clock.
 //!
 //! If a clock jumped by weeks for a few seconds, the controller would replace every certificate by one that is not
 //! valid yet. Each response of the API server has its time in the header `Date`, so the comparison costs no call.
@@ -18,7 +19,8 @@ use time::{Duration, OffsetDateTime};
 /// so within this limit no certificate begins after the API server's time.
 pub(crate) const MAX_DIFFERENCE: Duration = BACKDATE;
 
-/// Returns the time of this machine's clock, without comparing it. For code that does not sign or write by it.
+/// Returns the time of this machine's clock, without a comparison. Code that signs certificates uses
+/// [`Clock::trusted_now`] instead.
 pub(crate) fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
@@ -50,7 +52,7 @@ struct ServerTime {
 pub(crate) struct ClockDiffers(Duration);
 
 impl Clock {
-    /// Returns the time to date a certificate by.
+    /// Returns the time for the dates of a certificate.
     ///
     /// # Errors
     /// When the API server's clock differs by more than [`MAX_DIFFERENCE`]. Before the first response that has a date,
@@ -86,8 +88,8 @@ impl ServerTime {
         let since = |instant: Instant| {
             Duration::try_from(at.saturating_duration_since(instant)).unwrap_or(Duration::MAX)
         };
-        // The date was written when the response arrived at the latest, and when the request was sent at the
-        // earliest; and it lacks a part of a second.
+        // The API server wrote the date after the request was sent and before the response arrived. It also dropped the
+        // fraction of the second. So its time now is between `earliest` and `latest`.
         let earliest = self.date.saturating_add(since(self.answered));
         let latest = self.date.saturating_add(since(self.asked) + Duration::SECOND);
         if now > latest {

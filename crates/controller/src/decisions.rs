@@ -68,9 +68,9 @@ impl Decider {
 
     /// Reads a workload that no watch delivers: it opted out, or it lost Certmint's label.
     ///
-    /// A user can remove the label while the webhook is not available to restore it. Only the workload's own
-    /// annotations decide whether its Secret is removed. After the workload was deleted, the garbage collector removes
-    /// its Secret.
+    /// A user can remove the label while the webhook is not available to restore it. So a missing label does not mean
+    /// that the workload opted out: only its annotations decide whether the controller removes its Secret. After the
+    /// workload was deleted, Kubernetes' garbage collector removes its Secret.
     pub(crate) async fn fetch_workload(&self, key: &WorkloadKey) -> Result<Option<Workload>, ApiError> {
         let (found, kind) = (self.fetch(key).await?, key.workload.kind);
         Ok(found.and_then(|seen| {

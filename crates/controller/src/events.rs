@@ -1,8 +1,8 @@
 //! Events on workloads and other objects, which `kubectl describe` shows.
 //!
-//! They are written one by one by a task of their own. So a slow API server does not delay certificates, and Events
-//! about many certificates follow later. If too many Events wait, new ones are dropped, because the log contains them
-//! too.
+//! A separate task writes the Events one after the other. So a slow API server does not delay certificates, and Events
+//! about many certificates follow later. If too many Events wait, new ones are dropped, because the log contains the
+//! same texts.
 
 mod involved_object;
 
@@ -55,7 +55,7 @@ pub(crate) struct PendingEvent {
 }
 
 /// Maximum number of Events that wait: one for each certificate of a large cluster. With the longest notes they take
-/// some 20 MiB.
+/// about 20 MiB.
 const MAX_PENDING: usize = 10_000;
 /// Time after which an unchanged warning is repeated. The API server keeps Events for one hour by default.
 const REPEAT_AFTER: Duration = Duration::from_secs(3600);
@@ -76,7 +76,7 @@ impl Events {
         (Self { queue, reporter: reporter.into(), recent: Arc::default(), dropped }, pending)
     }
 
-    /// Counts dropped Events with this counter.
+    /// Sets the counter of dropped Events.
     pub(crate) fn counting(self, dropped: Counter) -> Self {
         Self { dropped, ..self }
     }

@@ -1,11 +1,11 @@
 //! Issuance API: `POST /v1/bundle`, which every replica serves.
 //!
-//! Invariants: what a pod gets follows from its token alone, which the API server confirms for each request. A bundle
-//! is verified immediately before it is delivered.
+//! Invariants: only the pod's token decides which bundle the pod gets, and the API server confirms the token for each
+//! request. The controller verifies a bundle immediately before it delivers it.
 //!
-//! A request passes these steps: claims of the token ([`claims`]), a slot ([`slots`]), the API server's review of the
-//! token ([`caller`]), the workload that serves the pod ([`lookup`] and [`owner`]), and the content of its Secret
-//! ([`bundle`]).
+//! A request passes these steps: the claims of the token ([`claims`]), a free slot, which limits the concurrent
+//! requests ([`slots`]), the API server's review of the token ([`caller`]), the workload that serves the pod
+//! ([`lookup`] and [`owner`]), and the content of the workload's Secret ([`bundle`]).
 
 mod bundle;
 mod caller;

@@ -36,7 +36,7 @@ pub(crate) struct NewCertificate {
     pub(crate) issued: IssuedLeaf,
     /// Subject key identifier of the root, in hexadecimal.
     pub(crate) root: String,
-    /// Random number that spreads renewals.
+    /// Random octet that makes the renewal earlier, so that renewals are spread over time.
     pub(crate) renewal_jitter: u8,
 }
 

@@ -21,7 +21,7 @@ use crate::clock::Clock;
 pub(crate) use fence::fenced;
 pub(crate) use lease::LeaseParams;
 
-/// Duration of the Lease: time after a renewal was seen until another replica may take the Lease, in seconds.
+/// Duration of the Lease, in seconds. Another replica may take the Lease when it has seen no renewal for this time.
 pub(crate) const LEASE_SECONDS: u32 = 15;
 /// Time after the last successful renewal until the leader stops.
 const RENEW_WITHIN: Duration = Duration::from_secs(10);

@@ -49,7 +49,7 @@ pub(crate) struct Metrics {
     pub(crate) certificates: Gauge,
     /// End of the certificate that expires first, in seconds since 1970.
     pub(crate) first_expiration: Gauge,
-    /// Fraction of the lifetime that has passed, of the certificate with the highest one.
+    /// Highest fraction of the lifetime that has passed, among the certificates in use.
     pub(crate) lifetime_elapsed: Gauge<f64, AtomicU64>,
     /// Certificates whose renewal is overdue.
     pub(crate) overdue: Gauge,
@@ -261,7 +261,7 @@ impl Metrics {
         self.reconcile_duration.observe(took.as_secs_f64());
     }
 
-    /// Counts a response of the issuance API. `refusal` is `None` if it contains a bundle.
+    /// Counts a response of the issuance API. `refusal` is `None` if the response contains a bundle.
     pub(crate) fn count_issuance_answer(&self, refusal: Option<ErrorCode>) {
         let code = refusal.map_or(OK, ErrorCode::as_str);
         self.issuance_requests.get_or_create(&CodeLabel { code }).inc();

@@ -1,6 +1,6 @@
 //! Missed injection: workloads and pods that opted in while the API server could not call the webhook.
 //!
-//! They are found, counted in metrics, and reported in Events on the objects and in the log.
+//! The controller finds them, counts them in metrics, and reports them in Events on the objects and in the log.
 
 mod pods;
 mod workloads;
@@ -12,13 +12,13 @@ use crate::observe::WorkloadKey;
 pub(crate) use pods::MissedPodWatch;
 pub(crate) use workloads::MissedWorkloadWatch;
 
-/// Returns the advice that opts a workload in again. Any change of the workload makes the API server call the webhook,
-/// now that the webhook answers.
+/// Returns the advice for a user who wants to opt the workload in again: a command or an instruction. Any change of the
+/// workload makes the API server call the webhook, now that the webhook answers.
 pub(crate) fn opt_in_command(key: &WorkloadKey) -> String {
     command(key, "=true --overwrite")
 }
 
-/// Returns the advice that opts a workload out again.
+/// Returns the advice for a user who wants to opt the workload out again: a command or an instruction.
 pub(crate) fn opt_out_command(key: &WorkloadKey) -> String {
     command(key, "-")
 }

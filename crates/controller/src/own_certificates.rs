@@ -20,9 +20,9 @@ use crate::issuer::{Issuer, IssuerError};
 pub(crate) struct OwnService {
     /// Name of the Service.
     pub(crate) name: String,
-    /// Service account of its pods.
+    /// Service account of the Service's pods.
     pub(crate) service_account: String,
-    /// Namespace of both.
+    /// Namespace of the Service and its pods.
     pub(crate) namespace: Namespace,
 }
 

@@ -48,7 +48,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Key in the ConfigMap. Webhook and controller mount the ConfigMap, so it is also the name of a file.
 const POLICY_KEY: &str = "policy.json";
 
-/// Keeps the policy in force in a ConfigMap, which the chart creates empty and which webhook and controller mount.
+/// Writes the policy that is in force to a ConfigMap. The chart creates the ConfigMap empty, and webhook and controller
+/// mount it.
 pub(crate) struct LastValidPolicy {
     config_maps: Api<ConfigMap>,
     name: String,

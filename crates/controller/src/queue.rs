@@ -1,8 +1,9 @@
 //! Work queue of keys. It contains each key at most once. It hands out a key when the key is due, to one worker at a
 //! time.
 //!
-//! Invariant: a key that a worker has is handed out again only after [`Queue::done`]. A key that is added before
-//! that is remembered. So a change is not lost when it happens after the worker has read the cluster.
+//! Invariant: a key that a worker has is handed out again only after [`Queue::done`]. If the key is added again before
+//! that, the queue hands it out again afterwards. So a change is not lost if it happens after the worker has read the
+//! cluster.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -82,7 +83,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         self.add_at(key, Instant::now());
     }
 
-    /// Makes a key due at a time, or at its earlier time if it has one.
+    /// Makes a key due at the time `at`. If the key is due earlier already, the earlier time stays.
     pub(crate) fn add_at(&self, key: K, at: Instant) {
         self.lock().schedule(key, at);
         self.added.notify_one();
@@ -118,8 +119,8 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         queue
     }
 
-    /// Opens the queue until the returned value is dropped. Then it forgets every key, also those in progress. A replica
-    /// that does not work would otherwise keep the key of everything that ever changed.
+    /// Opens the queue until the returned value is dropped. Then the queue closes, and forgets every key, also those in
+    /// progress. A follower takes no keys from its queue, so an open queue would grow with every change in the cluster.
     pub(crate) fn open(&self) -> OpenQueue<'_, K> {
         self.lock().is_closed = false;
         OpenQueue(self)

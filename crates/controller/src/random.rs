@@ -13,7 +13,7 @@ pub(crate) fn serial() -> Result<Serial, NoEntropy> {
     random().map(Serial::from_random)
 }
 
-/// Returns a random number that spreads renewals.
+/// Returns a random octet, by which the planner spreads the renewals of certificates over time.
 pub(crate) fn jitter() -> Result<u8, NoEntropy> {
     let [octet] = random()?;
     Ok(octet)

@@ -1,7 +1,7 @@
 //! Executes the planner's plans. A certificate takes at most two writes: the Secret and an Event.
 //!
-//! Invariant: a Secret is created, or replaced exactly as it was observed. When a write fails because the Secret is
-//! different, the Secret is read and planned for again.
+//! Invariant: the controller creates a Secret, or replaces the version of it that the plan was made for. When a write
+//! fails because the Secret has changed or exists already, the controller reads it and plans for the workload again.
 
 mod inspect;
 mod issue;
@@ -36,7 +36,7 @@ use crate::secrets::Secrets;
 
 pub(crate) use workers::run_workers;
 
-/// Maximum time until a workload is planned again. Timers drift while a machine is suspended.
+/// Maximum time between two plans for a workload. Timers drift while a machine is suspended.
 const MAX_REST: Duration = Duration::from_secs(3600);
 /// Time after which to plan again when no watch reports the change: a conflicting Secret was removed, or a namespace
 /// that was being deleted exists again.
@@ -44,7 +44,8 @@ const CONFLICT_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Time after which to plan again while this machine's clock differs from the API server's. By then, another replica
 /// leads.
 const CLOCK_RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Maximum number of rounds. If each plan is outdated before it is executed, the attempt counts as failed.
+/// Maximum number of rounds in one attempt. If each plan is outdated before it is executed, the attempt counts as
+/// failed.
 const MAX_ROUNDS: usize = 5;
 
 /// Plans for workloads and executes the plans, on the leader.
@@ -79,7 +80,7 @@ enum RoundResult {
     },
 }
 
-/// Facts that a plan was made from and is executed with.
+/// Facts from which a plan was made. Its execution needs them too.
 struct PlanContext<'a> {
     key: &'a WorkloadKey,
     view: &'a WorkloadView,
@@ -141,7 +142,8 @@ impl Reconciler {
     }
 
     async fn try_reconcile(&self, key: &WorkloadKey) -> Result<WorkOutcome, ReconcileError> {
-        // By a wrong clock every certificate looks expired or not valid yet. The CA's keeper reports the clock.
+        // If this machine's clock is wrong, every certificate seems expired or not valid yet. The CA's keeper reports
+        // the clock.
         if self.decider.clock.trusted_now().is_err() {
             return Ok(WorkOutcome::CheckAt(Instant::now() + CLOCK_RETRY_AFTER));
         }
@@ -182,7 +184,7 @@ impl Reconciler {
         let uninspected = self.secrets_to_inspect(&view, workload);
         if let Some(first) = uninspected.first() {
             if let Some(until) = next_write {
-                // Damage could not be repaired before that time, so the content is not read either.
+                // A damaged Secret could not be rewritten before that time, so its content is not read either.
                 return Ok(RoundResult::Done(self.defer_write(workload, &first.facts.name, until)));
             }
             self.inspect_secrets(&uninspected, workload, secrets).await?;
@@ -196,9 +198,9 @@ impl Reconciler {
             (Plan::Issue(order) | Plan::Reissue(order), Some(until)) => {
                 return Ok(RoundResult::Done(self.defer_write(workload, &order.secret_name, until)));
             }
-            // The Secret is as it should be. Earlier warnings are forgotten, so that they are reported when they come
-            // back. While writes are limited they are kept: the Secret changes so often that they would come back at
-            // once.
+            // The Secret is as it should be, so earlier warnings are forgotten. If their cause comes back, they are
+            // reported again. While writes are limited, warnings are not forgotten: the Secret changes so often that
+            // they would be reported again at once.
             (Plan::Keep { .. }, None) => {
                 match &names_left_out {
                     Some(warning) => self.report_names_left_out(workload, warning),
@@ -239,7 +241,8 @@ impl Reconciler {
                 let seen = view.secrets.iter().find(|known| known.facts.name == order.secret_name);
                 let write = match seen {
                     Some(seen) => self.reissue(workload, &order, seen, secrets).await?,
-                    // The Secret without Certmint's label has just been read, so it is in the next view.
+                    // The view lacks the Secret, because the Secret lacks Certmint's label. `reread_secret` adds the
+                    // Secret to the cache, so the view of the next round has it.
                     None => SecretWrite::Outdated,
                 };
                 (write, order)
@@ -274,7 +277,7 @@ impl Reconciler {
         for Removal { name, uid } in removals {
             match secrets.delete(name.as_str(), uid).await {
                 Err(error) if !matches!(error.kind(), ApiErrorKind::Conflict) => return Err(error.into()),
-                // After a conflict another Secret has this name, which must not be removed.
+                // A conflict means that another Secret has this name now. That Secret must not be removed.
                 _ => {}
             }
             self.decider.cache.forget_secret(&workload.namespace, name);

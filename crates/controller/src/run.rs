@@ -1,4 +1,4 @@
-//! Running controller: its tasks, and how they end.
+//! Starts the tasks of the controller, and ends them on shutdown.
 
 mod tasks;
 
@@ -86,7 +86,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     };
     tracing::info!(listen = %context.settings.listen, identity = context.settings.identity, "controller started");
 
-    // Orderly tasks end on shutdown and are awaited then. The others are dropped.
+    // On shutdown, `run` waits until the orderly tasks have ended, and drops the other tasks.
     let (mut orderly, mut others) = (TaskSet::default(), TaskSet::default());
     context.start_watches(&mut others, sources);
     context.start_left_out_reporter(&mut others);
@@ -107,7 +107,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         name = orderly.wait_for_first_end() => Some(name),
         name = others.wait_for_first_end() => Some(name),
     };
-    // On shutdown a task may end before this select sees the token.
+    // On shutdown a task may end before this select sees that the token is cancelled.
     let failed = ended.filter(|_| !shutdown.is_cancelled());
     shutdown.cancel();
     orderly.wait_for_all().await;

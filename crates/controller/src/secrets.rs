@@ -1,5 +1,8 @@
-//! Secrets with their content. They are read one at a time, when they are needed, and without a decoder that logs
-//! content it cannot read.
+//! Reads and writes Secrets with their content, for the reconciler, the issuance API, the CA and the webhook's
+//! certificate.
+//!
+//! The controller reads one Secret at a time, when it needs the content. It does not use kube's typed client, which
+//! logs a response that it cannot decode.
 
 pub(crate) mod content;
 
@@ -48,7 +51,7 @@ pub(crate) struct NewContent<'a> {
 /// Metadata to write: labels, annotations and owner references.
 pub(crate) type Metadata = serde_json::Map<String, Value>;
 
-/// Version of a Secret, the precondition of its replacement.
+/// Version of a Secret. A write replaces the Secret only if it still has this version.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Version<'a> {
     /// `metadata.name`
@@ -67,8 +70,8 @@ struct Written {
     metadata: ObjectMeta,
 }
 
-/// `Accept` header of a write. The caller knows the content, so the response need not contain it: that saves work, and
-/// the key is sent once less.
+/// `Accept` header of a write. The caller knows the content, so the response need not contain it. That saves work, and
+/// the private key is not sent a second time.
 const METADATA_ONLY: HeaderValue =
     HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
 

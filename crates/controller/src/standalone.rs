@@ -1,6 +1,7 @@
-//! Reports standalone pods, and workloads that opted out without the webhook.
+//! Makes pods standalone, and reports them. Also reports workloads that a user opted out while the API server could not
+//! call the webhook. The cache decides which pods are standalone (`observe/standalone.rs`).
 //!
-//! An Event on the pod and on its workload says why no workload serves the pod, and which command corrects it.
+//! An Event on the pod and on its workload says why no workload serves the pod, and which command corrects that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::observe::{Cache, StandalonePod, WatchedObject, WorkloadKey, has_certi
 pub(crate) struct StandalonePodReporter {
     /// Cache of pods and workloads.
     pub(crate) cache: Arc<Cache>,
-    /// Reads workloads that no watch delivers.
+    /// Reads the pods' workloads from the API server, because a watch may not deliver them.
     pub(crate) decider: Decider,
     /// Leadership of this replica.
     pub(crate) terms: watch::Receiver<Term>,
@@ -33,7 +34,7 @@ struct StandaloneReason {
     code: ErrorCode,
     /// Clause that begins with the workload.
     why: String,
-    /// Clause with the command that corrects it.
+    /// Clause with the command that corrects the cause.
     remedy: Option<String>,
     /// The workload, if it still exists.
     object: Option<InvolvedObject>,
@@ -41,8 +42,8 @@ struct StandaloneReason {
 
 /// Time between two updates of the standalone pods.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of pods that wait to be reported. Each may cost a call to the API server. The log has the
-/// certificates of the other pods.
+/// Maximum number of pods that wait to be reported. Each report may cost a call to the API server. Further pods are not
+/// reported; the log has a line for each of their certificates.
 const MAX_UNREPORTED: usize = 1000;
 
 impl StandalonePodReporter {
@@ -62,7 +63,7 @@ impl StandalonePodReporter {
             let pods = if leads && !led { self.cache.standalone_pods() } else { new_pods };
             if leads {
                 for pod in pods {
-                    // A pod for which the channel has no room is in the log, with its certificate.
+                    // If the channel is full, the pod is not reported. The log has a line for its certificate.
                     let _ = unreported.try_send(pod);
                 }
                 let missed = self.cache.missed_opt_outs();
@@ -102,7 +103,7 @@ impl StandalonePodReporter {
         }
     }
 
-    /// Finds out why the workload does not serve a pod of that service account; `None` when it does.
+    /// Finds out why the workload does not serve pods that run as the service account; `None` if it serves them.
     async fn reason(
         &self,
         key: &WorkloadKey,
@@ -127,7 +128,8 @@ impl StandalonePodReporter {
     }
 }
 
-/// Returns the reason why an existing workload does not serve a pod of that service account; `None` when it does.
+/// Returns the reason why an existing workload does not serve pods that run as the service account; `None` if it serves
+/// them.
 fn reason_of_live_workload(
     key: &WorkloadKey,
     live: &WatchedObject,

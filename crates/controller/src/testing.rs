@@ -103,7 +103,7 @@ impl Call {
         self.send(200, body.to_string())
     }
 
-    /// Responds to a write with the object that was sent, in this version.
+    /// Responds to a write with the object from the request. Its `resourceVersion` is `version`.
     pub(crate) fn written(self, version: &str) {
         let mut body = self.body.clone();
         body["metadata"]["resourceVersion"] = version.into();
@@ -117,7 +117,7 @@ impl Call {
         self.send(200, events.iter().map(|(kind, object)| line((*kind, object))).collect());
     }
 
-    /// Responds with the beginning of a watch. Then nothing follows, or the connection breaks.
+    /// Responds with the beginning of a watch. If `broken`, the connection is then reset. Otherwise nothing follows.
     pub(crate) fn unfinished(self, beginning: &str, broken: bool) {
         let beginning = futures::stream::iter([Ok(Frame::data(Bytes::from(beginning.to_owned())))]);
         let rest =

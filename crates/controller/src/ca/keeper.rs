@@ -21,11 +21,13 @@ use crate::leadership::{self, Term};
 
 /// Interval at which the CA is read. A CA that was deleted, replaced or restored is noticed within this time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Interval at which the CA is read while a temporary fault lasts: the CA is being created, or the API server is away.
+/// Interval at which the CA is read while a temporary fault lasts: the CA is being created, or the API server cannot be
+/// reached.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time between attempts to replace an issuing CA that still works.
 const MAX_ROTATION_WAIT: Duration = Duration::from_secs(600);
-/// Trace of a CA whose Secret and trust bundle were both deleted while it was in use.
+/// Trace of an earlier CA, in the words of the planner's message, if the CA's Secret and its trust bundle were both
+/// deleted while this process used the CA.
 const USED_BY_THIS_PROCESS: &str = "the CA in the memory of this process";
 
 /// Keeps a [`Ca`] up to date.
@@ -172,8 +174,8 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         Ok(authority)
     }
 
-    /// Warns that the replaced issuing CA could not be used. There is no warning when it expired, which takes only
-    /// time, or when it is empty, because an operator may provide a root without an issuing CA.
+    /// Warns that the replaced issuing CA could not be used. There is no warning if it has expired, because that is not
+    /// damage, or if it is empty, because an operator may provide a root without an issuing CA.
     fn warn_of_damage(&self, issuing: &CaPem, why: &CaError) {
         let is_empty = issuing.certificate.is_empty() && issuing.private_key.is_empty();
         if is_empty || matches!(why, CaError::Expired { .. }) {
@@ -245,7 +247,8 @@ impl RotationBackoff {
     }
 }
 
-/// Returns a warning in the root's last months, when no issuing CA can end later than the current one.
+/// Returns a warning if the root ends before the issuing CA or together with it. In the root's last months, a new
+/// issuing CA cannot end later than the root.
 fn root_end_warning(authority: &Authority) -> Option<String> {
     let (root, issuing) = (authority.root().certificate(), authority.issuing().certificate());
     let end = rfc3339(root.not_after());

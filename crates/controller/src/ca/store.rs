@@ -31,7 +31,7 @@ pub(crate) struct CaStore {
 
 /// Content of the CA's Secret.
 pub(super) struct StoredCa {
-    /// Metadata with the version, the precondition of a replacement.
+    /// Metadata with the version. A write replaces the Secret only if it still has this version.
     pub(super) metadata: ObjectMeta,
     secret_type: String,
     /// Root and issuing CA, not checked yet.
@@ -65,7 +65,7 @@ impl CaStore {
         }
     }
 
-    /// Reads the Secret, if it exists. A missing key becomes an empty text, which is not valid PEM.
+    /// Reads the Secret, if it exists. A key that its `data` lacks becomes an empty text, which is not valid PEM.
     pub(super) async fn read(&self) -> Result<Option<StoredCa>, ApiError> {
         let found = self.secrets.get(&self.names.secret).await?;
         Ok(found.map(|secret| StoredCa {
@@ -87,8 +87,8 @@ impl CaStore {
         Ok(())
     }
 
-    /// Replaces the CA that was read. If its issuing CA `was_usable`, it is kept as the previous one. Otherwise the
-    /// previous one is not changed.
+    /// Replaces the CA that was read. If its issuing CA `was_usable`, the Secret keeps that CA as the previous issuing
+    /// CA. Otherwise the previous issuing CA in the Secret does not change.
     pub(super) async fn replace(
         &self,
         stored: &StoredCa,

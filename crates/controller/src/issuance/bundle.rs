@@ -1,4 +1,4 @@
-//! Bundle of a workload: the content of its Secret, verified.
+//! Last step of a request: the bundle of the workload, which is the verified content of its Secret.
 
 use certmint_contract::issuance::{Bundle, Failure};
 use certmint_contract::{ErrorCode, SpiffeId};
@@ -11,7 +11,7 @@ use crate::observe::{WatchedObject, WorkloadKey};
 use crate::secrets::{Secret, Secrets, content};
 
 impl IssuanceApi {
-    /// Reads the content of the workload's Secret from the API server.
+    /// Reads the workload's Secret from the API server, and returns its verified content.
     pub(super) async fn bundle_of(
         &self,
         key: &WorkloadKey,
@@ -34,7 +34,7 @@ impl IssuanceApi {
             .map_err(|why| self.explain(key, workload, Some(facts), &why))
     }
 
-    /// Returns the content of a Secret, or what is wrong with it.
+    /// Returns the content of a Secret, or the reason why the pod must not get it.
     fn verified_content(
         &self,
         secret: &Secret,

@@ -27,7 +27,7 @@ pub(super) struct Caller {
     pub(super) pod_uid: String,
 }
 
-/// Response to a TokenReview. The token that it repeats is not decoded.
+/// Response to a TokenReview. The response contains the token again, which is not decoded.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ReviewResponse {

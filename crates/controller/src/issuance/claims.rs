@@ -1,6 +1,7 @@
 //! Claims of a token, which the API server has not confirmed yet.
 //!
-//! They serve to reject tokens that cannot be valid without a call to the API server, and to share slots among pods.
+//! With the claims, the controller rejects a token that cannot be valid before it calls the API server, and shares the
+//! slots among pods.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -11,8 +12,8 @@ use time::{Duration, OffsetDateTime};
 
 use super::caller::unauthenticated;
 
-/// Time by which the API server's clock may be behind this replica's. The API server decides whether a token has
-/// expired.
+/// Maximum time by which the API server's clock may be behind this replica's. Within this time, the API server decides
+/// whether a token has expired.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::minutes(5);
 
 /// Pod that a token claims to be bound to.
@@ -50,7 +51,8 @@ struct ObjectClaim {
     uid: String,
 }
 
-/// Reads the pod from a token that may be valid: a JWT for Certmint's audience that is not expired and bound to a pod.
+/// Reads the pod from a token that may be valid: a JWT for Certmint's audience that is bound to a pod and has not
+/// expired.
 pub(super) fn claimed_pod(token: &str, now: OffsetDateTime) -> Result<ClaimedPod, Failure> {
     let not_a_jwt = || unauthenticated("the token is not a JWT: send the pod's projected token");
     let mut parts = token.split('.');

@@ -12,7 +12,7 @@ const MAX_PODS: usize = 10_000;
 pub(super) struct DeliveredBundles(Mutex<HashMap<u64, u64>>);
 
 impl DeliveredBundles {
-    /// Remembers that a pod gets a certificate. Returns whether it gets it for the first time.
+    /// Remembers that a pod gets a certificate. Returns whether the pod gets this certificate for the first time.
     pub(super) fn is_new(&self, pod_uid: &str, certificate: &str) -> bool {
         let mut delivered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if delivered.len() >= MAX_PODS {

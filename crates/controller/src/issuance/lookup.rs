@@ -35,7 +35,8 @@ impl IssuanceApi {
         }
     }
 
-    /// Finds the workload that serves the pod. The cache may lag, so the API server confirms that no workload does.
+    /// Finds the workload that serves the pod. If the cache has none, the cache may lag behind the cluster. So the
+    /// controller reads the workload from the API server before it decides that no workload serves the pod.
     async fn serving_workload(&self, caller: &Caller, pod: &ObjectMeta) -> Result<ServingWorkload, Failure> {
         let Caller { namespace, service_account, .. } = caller;
         let cached = |owning: &OwningWorkload| {
@@ -67,7 +68,8 @@ impl IssuanceApi {
         }
     }
 
-    /// Makes the pod standalone, if it was injected and opted in: it gets what a pod without an owner would get.
+    /// Makes the pod standalone, if it was injected and opted in. A standalone pod gets the same certificate as a pod
+    /// without an owner.
     fn make_standalone(
         &self,
         caller: &Caller,
@@ -102,8 +104,8 @@ impl IssuanceApi {
     }
 }
 
-/// Returns the reason why an existing workload does not serve the pod. Fails when it does, but the watch has not
-/// delivered that yet.
+/// Returns the reason why an existing workload does not serve the pod. Fails if the workload serves the pod, and the
+/// watch has not delivered that change yet.
 fn reason_of_live_workload(
     key: &WorkloadKey,
     uid: &str,

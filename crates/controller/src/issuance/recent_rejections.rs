@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use certmint_contract::issuance::Failure;
 use tokio::time::Instant;
 
-/// Time for which a rejection counts. A user may have corrected its cause after that.
+/// Time for which a rejection is remembered. After that, a user may have corrected the cause.
 pub(super) const REMEMBER_FOR: Duration = Duration::from_secs(5);
 /// Maximum number of remembered rejections. Beyond it the oldest is forgotten.
 const MAX_REMEMBERED: usize = 1024;

@@ -1,7 +1,8 @@
 //! Slots for requests that are being served.
 //!
-//! Each request costs calls to the API server, which the Lease and the watches need too, so there are few slots. Any
-//! client can send requests, so addresses share the slots fairly, and so do the claimed pods of one address.
+//! Each request costs calls to the API server. The Lease and the watches need the API server too, so there are few
+//! slots. Any client can send requests, so addresses share the slots fairly. The claimed pods of one address do the
+//! same.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,7 +16,7 @@ use super::claims::ClaimedPod;
 
 /// Number of requests that are served at one time. Each takes milliseconds.
 pub(super) const MAX_SLOTS: usize = 32;
-/// Slots that only addresses without a slot get.
+/// Number of slots that are reserved for addresses that hold no slot.
 const RESERVED_SLOTS: usize = 8;
 /// Maximum number of slots of one address.
 pub(super) const MAX_SLOTS_PER_ADDRESS: usize = 8;
@@ -23,8 +24,8 @@ pub(super) const MAX_SLOTS_PER_ADDRESS: usize = 8;
 pub(super) const MAX_WAITING_PER_ADDRESS: usize = 16;
 /// Maximum time that a request waits for its slot.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(2);
-/// Time for which a slot counts for its address after a rejection. It slows down an address that sends one invalid token
-/// after the other, and no other address.
+/// Time for which the slot of a rejected request still counts for its address. So an address that sends many invalid
+/// tokens is slowed down, and other addresses are not.
 const HOLD_AFTER_REJECTION: Duration = Duration::from_millis(500);
 
 /// Slots, and the requests that wait for one.
@@ -35,8 +36,8 @@ pub(super) struct RequestSlots(Arc<Mutex<SlotState>>);
 struct SlotState {
     free: usize,
     held: HashMap<IpAddr, usize>,
-    /// Held slots by address and claimed pod. Pods can share an address. A claim is not proved, so it counts within its
-    /// address only.
+    /// Held slots by address and claimed pod. Pods can share an address. The claim of a token is not confirmed, so it
+    /// only affects requests from the same address.
     held_by_pod: HashMap<(IpAddr, ClaimedPod), usize>,
     /// Waiting requests in the order of their arrival.
     waiting: Vec<WaitingRequest>,
@@ -49,7 +50,7 @@ struct WaitingRequest {
     wake: oneshot::Sender<RequestSlot>,
 }
 
-/// Slot of a request. Dropping it frees it.
+/// Slot of a request. The slot is free again when this value is dropped.
 #[derive(Debug)]
 pub(super) struct RequestSlot {
     slots: RequestSlots,
@@ -92,17 +93,17 @@ impl RequestSlots {
         tokio::time::timeout(MAX_WAIT, woken).await.ok().and_then(Result::ok).ok_or(NoFreeSlot)
     }
 
-    /// Gives slots to waiting requests, as long as there are some for them.
+    /// Gives slots to waiting requests, until no request may have one of the free slots.
     fn hand_out(&self) {
         loop {
             let next = self.state().take_next();
             let Some(WaitingRequest { address, pod, wake }) = next else { return };
-            // If the request no longer waits, `send` returns the slot. Dropping it frees it.
+            // If the request no longer waits, `send` returns the slot, and `drop` frees it.
             drop(wake.send(RequestSlot { slots: self.clone(), address, pod, is_rejected: false }));
         }
     }
 
-    /// Ends the counting of a slot for its address.
+    /// Counts one slot less for an address, and gives slots to waiting requests.
     fn release(&self, address: IpAddr) {
         decrement(&mut self.state().held, &address);
         self.hand_out();

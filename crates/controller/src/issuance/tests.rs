@@ -64,7 +64,8 @@ async fn answer_calls_about(fixture: &mut Fixture, account: &str, pod: &Value) {
     fixture.server.expect("GET", REPLICA_SET).await.ok(set);
 }
 
-/// Requests a bundle for that pod. The API server answers further calls as `then` says.
+/// Requests a bundle for a pod of the fixture's Deployment. The API server answers the calls after those about the pod
+/// with the results in `then`.
 async fn request_bundle(
     fixture: &mut Fixture,
     account: &str,
@@ -321,7 +322,7 @@ async fn invented_tokens_of_one_address_do_not_block_others() {
     let other = ask("10.0.0.2", "p-1".to_owned());
     fixture.server.expect("POST", REVIEW).await.ok(json!({ "status": { "authenticated": false } }));
     assert_eq!(other.await.unwrap(), StatusCode::UNAUTHORIZED);
-    // Most of the others get an answer to retry.
+    // The requests that get no slot are rejected with a status that asks the client to retry.
     let mut rejected = 0;
     for invented in invented.into_iter().skip(slots::MAX_SLOTS_PER_ADDRESS) {
         rejected += usize::from(invented.await.unwrap() == StatusCode::SERVICE_UNAVAILABLE);

@@ -58,8 +58,8 @@ async fn serve(replica: usize, mut server: MockApiServer, stored: SharedState, m
             call.fail(503, "ServiceUnavailable");
             continue;
         }
-        // A create has no version as its precondition. So the create of a client that has gone away is not executed.
-        // Other calls may be.
+        // An update has a version as its precondition, a create has none. So the simulated API server does not execute
+        // a create whose client no longer waits. It may still execute other calls.
         if call.method == "POST" && !call.is_awaited() {
             continue;
         }
@@ -123,7 +123,8 @@ async fn elect(seed: u64) -> usize {
         {
             changes += 1;
         }
-        // Delete the Lease, once both replicas have seen it, so that neither takes it for one that never existed.
+        // Delete the Lease only after both replicas have seen it. A replica that has not seen the Lease would create it
+        // at once, as if it had never existed.
         let mut stored = stored.lock().unwrap();
         if stored.seen == [true, true]
             && deleted.elapsed() > MIN_TIME_BETWEEN_DELETIONS

@@ -8,11 +8,12 @@ use tokio::sync::watch;
 use super::{Term, leads};
 use crate::api::NotLeading;
 
-/// Wraps a client so that it sends reads always, but writes only while this replica is the leader.
+/// Wraps a client so that it always sends reads, but sends writes only while this replica is the leader.
 ///
 /// Work is dropped at the end of a term. But a process that was paused can continue in the middle of its work, possibly
-/// after another replica has taken over. Between this check and the network there is no further check; there the
-/// resource version protects, which every replacement names.
+/// after another replica has become the leader. The process may also be paused after this check and before the request
+/// is sent. Then the resource version protects Secrets: each replacement of a Secret names it, and the API server
+/// rejects the replacement if the Secret has changed.
 pub(crate) fn fenced(client: Client, terms: watch::Receiver<Term>) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {

@@ -153,7 +153,7 @@ async fn a_lease_edited_to_another_holder_ends_the_term() {
     seen.wait_for(Option::is_some).await.unwrap();
     server.expect("GET", LEASE).await.ok(held_by("stranger", "2"));
     seen.wait_for(Option::is_none).await.unwrap();
-    // This replica does not take it back before it has expired.
+    // This replica does not take the Lease back before the Lease has expired.
     server.expect("GET", LEASE).await.ok(held_by("stranger", "2"));
     server.expect("GET", LEASE).await.ok(held_by("stranger", "2"));
     campaign.abort();

@@ -1,5 +1,5 @@
-//! Pods that should have been injected and were not, because the API server could not call the webhook when they were
-//! created.
+//! Missed pods: pods that should have been injected and were not, because the API server could not call the webhook
+//! when they were created.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -29,7 +29,7 @@ pub(crate) struct MissedPodWatch {
     pub(crate) terms: watch::Receiver<Term>,
     /// Writer of the Events about missed pods.
     pub(crate) events: Events,
-    /// Has the gauge of missed pods.
+    /// Metrics with the gauge of missed pods.
     pub(crate) metrics: Metrics,
 }
 
@@ -47,7 +47,7 @@ struct MissedPod {
 #[derive(Default)]
 struct MissedPods {
     by_uid: HashMap<Box<str>, MissedPod>,
-    /// Number of pods in each namespace. It is one more than the maximum when a pod had no room.
+    /// Number of missed pods in each namespace. The number [`MAX_PER_NAMESPACE`] + 1 means that a pod was left out.
     count_in: HashMap<Namespace, usize>,
 }
 
@@ -177,7 +177,8 @@ impl MissedPods {
     }
 }
 
-/// Returns the label selector of pods whose template was injected, but not the pod.
+/// Returns the label selector of missed pods. They have the label that the webhook writes to a workload's pod template,
+/// but not the label that it writes to an injected pod.
 fn selector() -> String {
     format!("{}={},{}!={}", keys::INJECT_LABEL, keys::TRUE, keys::INJECTED, keys::TRUE)
 }

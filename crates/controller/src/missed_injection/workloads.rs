@@ -1,7 +1,7 @@
-//! Workloads that were annotated while the API server could not call the webhook.
+//! Missed workloads: workloads that a user annotated while the API server could not call the webhook.
 //!
-//! They lack the label that all other watches select by. So these watches select the workloads without that label, ask
-//! for metadata only, and keep only the workloads that opt in.
+//! They lack Certmint's label, so the watches that fill the cache do not deliver them. The watches here select the
+//! workloads without that label, ask for metadata only, and keep only the workloads that opt in.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -30,7 +30,7 @@ pub(crate) struct MissedWorkloadWatch {
     pub(crate) namespaces: Vec<Namespace>,
     /// Writer of the Events about missed workloads.
     pub(crate) events: Events,
-    /// Has the gauge of missed workloads.
+    /// Metrics with the gauge of missed workloads.
     pub(crate) metrics: Metrics,
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Cache {
     queue: Arc<Queue<WorkloadKey>>,
     /// Number of watches that have not delivered their first list.
     unsynced: watch::Sender<usize>,
-    /// Wakes the task that lists Services: a namespace may have come into use.
+    /// Wakes the task that lists Services. A namespace may have come into use: it got its first workload or Secret.
     came_into_use: Notify,
 }
 
@@ -42,7 +42,7 @@ const OVERDUE: f64 = 0.75;
 pub(crate) struct WorkloadView {
     /// The workload, while it has Certmint's label.
     pub(crate) workload: Option<Workload>,
-    /// Hosts of the workload after its last plan.
+    /// Hosts of the workload after its last plan: names under which the cluster's DNS leads to its pods.
     pub(crate) hosts: Hosts,
     /// Name of the Secret that the workload wants.
     pub(crate) wanted: Option<SecretName>,
@@ -99,8 +99,8 @@ impl Cache {
         self.read().workloads.get(key).map(|workload| Workload::clone(workload))
     }
 
-    /// Returns the Services and pods from which a workload's names follow; `None` while the Services of its namespace
-    /// are not known.
+    /// Returns the Services and pods from which the planner derives a workload's DNS names; `None` while the Services
+    /// of its namespace are not known.
     pub(crate) fn name_sources(&self, workload: &Workload) -> Option<NameSources> {
         let state = self.read();
         let is_known = state.namespaces_in_use.knows_services(&workload.namespace);
@@ -112,8 +112,8 @@ impl Cache {
         self.read().left_out.all()
     }
 
-    /// Remembers a workload's hosts for its next plan, while the cache has the workload. A workload that was recreated under the
-    /// same name starts without hosts.
+    /// Remembers a workload's hosts for its next plan, while the cache has the workload. A workload that was recreated
+    /// under the same name starts without hosts.
     pub(crate) fn remember_hosts(&self, workload: &Workload, hosts: Hosts) {
         let (key, mut state) = (WorkloadKey::of(workload), self.write());
         if state.workloads.get(&key).is_some_and(|known| known.uid == workload.uid) {
@@ -121,8 +121,8 @@ impl Cache {
         }
     }
 
-    /// Forgets the hosts of all workloads. A replica that has not planned for a while does not know when a host
-    /// disappeared.
+    /// Forgets the hosts of all workloads. A new leader calls this: it did not plan before, so it does not know when
+    /// each host disappeared.
     pub(crate) fn forget_hosts(&self) {
         self.write().forget_hosts();
     }
@@ -150,8 +150,9 @@ impl Cache {
         totals
     }
 
-    /// Returns the name of an object that shows that a CA of Certmint has signed before, or that may hide such an
-    /// object. A Secret shows it with its owner and a complete record: any client can set the label alone.
+    /// Returns the description of a Secret that shows that an earlier CA of Certmint has signed certificates, or of a
+    /// namespace that cannot be read and may contain such a Secret. The Secret must have an owner and a complete
+    /// record. Certmint's label is not enough, because any client can set it.
     pub(crate) fn trace_of_ca(&self) -> Option<String> {
         let state = self.read();
         if let Some(namespace) = state.unreadable_namespaces.first() {
@@ -163,7 +164,8 @@ impl Cache {
         Some(format!("Secret {namespace}/{name}"))
     }
 
-    /// Adds all workloads to the queue, including workloads that only Secrets claim to belong to.
+    /// Adds all workloads to the queue. They include workloads that the cache does not have, but that a Secret names as
+    /// its workload.
     pub(crate) fn replan_all(&self) {
         let state = self.read();
         for key in state.workloads.keys().chain(state.claims.keys()) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use certmint_contract::{Namespace, OptIn, SecretName, WorkloadKind, WorkloadRef};
 use certmint_planner::{SecretFacts, Workload};
 
-/// Key of an object among the objects of its kind. Keys of one namespace are adjacent in order.
+/// Key of an object among the objects of its kind. In sorted order, the keys of one namespace are adjacent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ObjectKey {
     /// Namespace of the object.
@@ -15,7 +15,7 @@ pub(super) struct ObjectKey {
     pub(super) name: Arc<str>,
 }
 
-/// Key of a workload in the whole cluster. Keys of one namespace are adjacent in order.
+/// Key of a workload in the whole cluster. In sorted order, the keys of one namespace are adjacent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct WorkloadKey {
     /// Namespace of the workload.

@@ -15,8 +15,8 @@ use crate::events::{Events, InvolvedObject};
 use crate::leadership::{self, Term};
 use crate::metrics::Metrics;
 
-/// Maximum number of left-out objects that are remembered of one namespace. Events on more objects would not help its
-/// users.
+/// Maximum number of left-out objects that are remembered of one namespace. Events on more objects would not help the
+/// namespace's users.
 const MAX_OBJECTS_PER_NAMESPACE: usize = 20;
 /// Maximum number of namespaces with left-out objects that are remembered.
 const MAX_NAMESPACES: usize = 500;
@@ -27,7 +27,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Default)]
 pub(super) struct LeftOutObjects {
     by_namespace: BTreeMap<Namespace, BTreeMap<KindAndName, LeftOutObject>>,
-    /// Kinds of which an object was left out since the last list because its namespace had no room.
+    /// Kinds with an object that was left out since the last list, because its namespace had used its share of the
+    /// memory.
     kinds_without_room: HashSet<WatchedKind>,
 }
 
@@ -85,7 +86,7 @@ impl LeftOutObjects {
         self.by_namespace.retain(|_, objects| !objects.is_empty());
     }
 
-    /// Returns whether an object of the kind was left out that may have room later.
+    /// Returns whether an object of the kind was left out for lack of memory. Such an object may have room later.
     pub(super) fn lacks_room(&self, kind: WatchedKind) -> bool {
         self.kinds_without_room.contains(&kind)
     }
@@ -122,7 +123,7 @@ pub(crate) struct LeftOutReporter {
     pub(crate) terms: watch::Receiver<Term>,
     /// Writer of the Events about left-out objects.
     pub(crate) events: Events,
-    /// Has the gauge of left-out objects.
+    /// Metrics with the gauge of left-out objects.
     pub(crate) metrics: Metrics,
 }
 

@@ -1,4 +1,7 @@
 //! Memory that the objects of each namespace take, so that one namespace leaves room for the others.
+//!
+//! The state of the cache checks the budget before it stores a Service, workload or Secret. Pods have limits of their
+//! own, in `pod_index`.
 
 use std::collections::HashMap;
 use std::mem::size_of;
@@ -95,7 +98,8 @@ fn label_bytes(labels: &Labels) -> usize {
 
 impl MemorySize for Service {
     fn bytes(&self) -> usize {
-        // The name is in both tables of the index, and one label of the selector is the key of the second.
+        // `ServiceIndex` has two tables, and both contain the name. The key of the second table is one label of the
+        // selector.
         let index_label =
             self.selector.iter().map(|(key, value)| key.len() + value.len()).max().unwrap_or_default();
         ENTRY_BYTES

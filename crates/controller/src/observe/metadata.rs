@@ -108,7 +108,8 @@ impl<'de> Deserialize<'de> for ControllingOwner {
     }
 }
 
-/// Shortens the texts of an owner reference. A text that is too long matches no object before or after that.
+/// Shortens the texts of an owner reference. A text that is too long matches no object, and the shortened text matches
+/// none either.
 fn shortened(mut owner: OwnerReference) -> OwnerReference {
     for text in [&mut owner.api_version, &mut owner.kind, &mut owner.name, &mut owner.uid] {
         text.truncate(text.floor_char_boundary(MAX_OWNER_TEXT_BYTES));

@@ -3,9 +3,9 @@
 //! The cache keeps the Services of these namespaces only. Users who never opted in may create Services too, in any
 //! number, which would take memory without need.
 //!
-//! A namespace can come into use while the watch of Services runs, which does not deliver its existing Services again.
-//! So they are listed once. Where listing and watch differ, the watch is right: its events are newer, or are followed by
-//! newer ones.
+//! A namespace can come into use while the watch of Services runs. The watch does not deliver the existing Services of
+//! that namespace again, so the controller lists them once. If the listing and the watch differ about a Service, the
+//! cache keeps what the watch delivered: that is newer than the listing, or the watch will deliver something newer.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -157,8 +157,8 @@ impl NamespacesInUse {
         Some(ListingId { namespace, number })
     }
 
-    /// Notes a Service of a listing. Returns whether to store it: a Service that the watch has delivered or deleted is
-    /// newer there.
+    /// Notes a Service of a listing. Returns whether to store it: if the watch has delivered or deleted the Service
+    /// since the listing began, the watch is newer.
     pub(super) fn note_listed(&mut self, id: &ListingId, name: &Arc<str>) -> bool {
         self.listing(id).is_some_and(|listing| {
             listing.listed.insert(name.clone());
@@ -166,8 +166,8 @@ impl NamespacesInUse {
         })
     }
 
-    /// Notes that a listing is complete. Returns the Services that it or the watch has delivered, or `None` when the
-    /// listing no longer counts.
+    /// Notes that a listing is complete. Returns the Services that the listing or the watch has delivered, or `None` if
+    /// the listing was replaced.
     pub(super) fn listing_ended(&mut self, id: &ListingId) -> Option<HashSet<Arc<str>>> {
         let NamespaceListing { watched, mut listed, .. } = std::mem::take(self.listing(id)?);
         listed.extend(watched);
@@ -182,7 +182,7 @@ impl NamespacesInUse {
         }
     }
 
-    /// Returns a listing while it counts: a full list, or the end of the namespace's use, replaces it.
+    /// Returns a listing, unless it was replaced: by a full list, or because the namespace was not in use for a while.
     fn listing(&mut self, id: &ListingId) -> Option<&mut NamespaceListing> {
         match &mut self.uses.get_mut(&id.namespace)?.services {
             KnownServices::NeedListing(listing) if listing.number == Some(id.number) => Some(listing),

@@ -6,10 +6,10 @@ use std::pin::Pin;
 
 use futures::{AsyncBufRead, AsyncBufReadExt};
 
-/// Maximum text that is kept of one object, in bytes. etcd stores at most 1.5 MiB per object, which can be longer as
-/// JSON. Of a longer object only the beginning is kept, which has the object's name.
+/// Maximum length of the kept text of one object, in bytes. etcd stores at most 1.5 MiB per object; the same object can
+/// be longer as JSON. If an object is longer than this limit, only its beginning is kept, which contains its name.
 pub(super) const MAX_OBJECT_BYTES: usize = 2 * 1024 * 1024;
-/// Maximum text that is kept of a list outside of its objects, in bytes.
+/// Maximum length of the kept text of a list without its objects, in bytes.
 const MAX_REMAINDER_BYTES: usize = 64 * 1024;
 /// Capacity that the buffer keeps from one object to the next, in bytes.
 const MAX_IDLE_BUFFER_BYTES: usize = 64 * 1024;
@@ -59,8 +59,8 @@ impl ObjectStream {
         Self { body, splitter: Splitter::new(Some(0)) }
     }
 
-    /// Returns the next object, or `None` at the end of the response. An object that the response breaks off is not
-    /// returned.
+    /// Returns the next object, or `None` at the end of the response. If the response ends within an object, that
+    /// object is not returned.
     pub(super) async fn next(&mut self) -> io::Result<Option<ObjectText<'_>>> {
         self.splitter.start_object();
         loop {

@@ -125,8 +125,9 @@ impl InjectedPod {
             && service.selector.iter().all(|(key, value)| self.label(key) == Some(value))
     }
 
-    /// Returns whether the pod may belong to exactly this workload, and not to an earlier one of the same name. If
-    /// the workload itself is the pod's owner, the uid decides. An owner of another kind proves nothing.
+    /// Returns whether the pod may belong to exactly this workload, and not to an earlier one of the same name. If the
+    /// workload itself is the pod's owner, the uid decides. If the owner has another kind, for instance a ReplicaSet,
+    /// its uid does not identify the workload, so the pod may belong to it.
     pub(super) fn may_belong_to(&self, workload: &Workload) -> bool {
         let owner = self.shared.owner.as_ref();
         let is_owned_by_kind = owner.is_some_and(|owner| *owner.kind == *workload.reference.kind.as_str());

@@ -20,7 +20,7 @@ pub(super) struct PodIndex {
 struct NamespacePods {
     by_name: BTreeMap<Arc<str>, InjectedPod>,
     by_workload: HashMap<WorkloadRef, BTreeSet<Arc<str>>>,
-    /// Number of pods that share each of these facts.
+    /// Number of pods that share each [`SharedPodFacts`].
     shared: HashMap<Arc<SharedPodFacts>, usize>,
     bytes: usize,
     is_full: bool,
@@ -30,12 +30,12 @@ struct NamespacePods {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the namespace has more injected pods than a controller keeps")]
 pub(crate) struct NamespaceFull {
-    /// This is the first pod without room since the namespace last had room.
+    /// The namespace had room for the pod before this one. The watch logs a warning only for such a pod.
     pub(crate) is_first: bool,
 }
 
-/// Maximum memory of the pods of one namespace, in bytes: some 13,000 pods of a few templates. A tenant that may create
-/// pods in a namespace can create any number of them, with labels of any size.
+/// Maximum memory of the pods of one namespace, in bytes: about 13,000 pods of a few templates. A tenant that may
+/// create pods in a namespace can create any number of them, with labels of any size.
 const MAX_BYTES_PER_NAMESPACE: usize = 4 << 20;
 /// Maximum memory of all pods, in bytes: enough for the largest clusters that Kubernetes supports.
 const MAX_BYTES: usize = 48 << 20;
@@ -76,8 +76,8 @@ impl PodIndex {
         names.filter_map(move |name| Some((name, pods?.by_name.get(name)?)))
     }
 
-    /// Returns pods of the workload. Unless `each` is set, it returns one pod of each set of pods that differ in
-    /// [`INDIVIDUAL_LABELS`] only.
+    /// Returns pods of the workload: all of them if `each` is set, otherwise one for each [`SharedPodFacts`]. Pods with
+    /// the same shared facts have the same labels, except [`INDIVIDUAL_LABELS`].
     fn representatives<'a>(
         &'a self,
         workload: &'a Workload,

@@ -16,7 +16,8 @@ use serde::Deserialize;
 use super::object::{WatchEvent, WatchedObject};
 use super::object_stream::{ObjectStream, ResponseBody};
 
-/// Time after which the API server ends a watch. The controller then watches on from the same version.
+/// Time after which the API server ends a watch. The controller then starts a new watch from the version that the old
+/// watch reached.
 const WATCH_TIMEOUT_SECONDS: u32 = 60;
 /// Time without data after which a response is given up, because its connection is dead.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(WATCH_TIMEOUT_SECONDS as u64 + 5);
@@ -50,9 +51,9 @@ struct ListMetadata {
 
 /// Continuation after a page of a list.
 enum AfterPage {
-    /// Another page, which this token asks for.
+    /// There is another page. A request with this token returns it.
     NextPage { continue_token: String },
-    /// No page: the list is complete as of this version.
+    /// There is no further page. The list has the state of this version.
     Complete { version: String },
     /// The API server sent neither a token nor a version.
     NoVersion,
@@ -97,8 +98,8 @@ impl Query {
         Self { metadata_only: true, ..self }
     }
 
-    /// Lists the objects and then follows their changes. The stream does not end. After an error it watches on, or
-    /// lists again when the API server no longer knows the version.
+    /// Lists the objects and then follows their changes. The stream does not end. After an error it starts a new watch,
+    /// or lists again if the list failed or the API server no longer knows the version.
     pub(crate) fn changes(self) -> impl Stream<Item = watcher::Result<Event<WatchedObject>>> + Send {
         stream::unfold((self, Position::Start), |(query, mut position)| async {
             let event = query.next_event(&mut position).await;
@@ -157,7 +158,7 @@ impl Query {
         Ok(Box::pin(self.client.request_stream(request).await?))
     }
 
-    /// Moves on until there is an event or an error for the caller.
+    /// Moves the position forward until there is an event or an error for the caller.
     async fn next_event(&self, position: &mut Position) -> watcher::Result<Event<WatchedObject>> {
         loop {
             let (event, next) = match std::mem::replace(position, Position::Start) {

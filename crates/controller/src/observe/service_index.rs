@@ -68,8 +68,8 @@ impl ServiceIndex {
         Some(removed)
     }
 
-    /// Returns the Services that select all pods of the workload. The number is bounded: one Service more than a
-    /// certificate can name is enough to report that names are left out.
+    /// Returns the Services that select all pods of the workload, at most [`MAX_NAMES`] + 1. A certificate has at most
+    /// [`MAX_NAMES`] names, so one Service more is enough to report that names are left out.
     pub(super) fn selecting(&self, workload: &Workload) -> Vec<Service> {
         let candidates = self.candidates(&workload.namespace, workload.template_labels.iter());
         candidates.filter(|service| service.selects(workload)).take(MAX_NAMES + 1).cloned().collect()

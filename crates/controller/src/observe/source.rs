@@ -16,14 +16,14 @@ pub(crate) struct WatchSource {
     pub(super) kind: WatchedKind,
     /// Namespace of the watched objects; `None` for all namespaces.
     pub(super) namespace: Option<Namespace>,
-    /// Number of watches without a complete first list at which this watch starts.
+    /// This watch starts when at most this number of watches have no complete first list.
     pub(super) starts_at_unsynced: usize,
 }
 
 /// Field selector of pods. A pod that finishes leaves the watch.
 const UNFINISHED_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
-/// Returns all watches: one set for each of `namespaces`, or one set for the whole cluster when that is empty.
+/// Returns all watches: one set for each of `namespaces`, or one set for the whole cluster if it is empty.
 pub(crate) fn watch_sources(namespaces: &[Namespace]) -> Vec<WatchSource> {
     let scopes: Vec<_> = match namespaces {
         [] => vec![None],

@@ -42,8 +42,9 @@ pub(crate) enum StandaloneOutcome {
 /// Time that a pod without a certificate is unserved before it becomes standalone. The watches deliver a workload and
 /// its pods one after the other.
 const WAITING_POD_GRACE: Duration = Duration::from_secs(5);
-/// Time that a pod with a certificate is unserved before it becomes standalone. Until then most such pods are replaced,
-/// because their workload changed; and a pod that needs another certificate sooner requests it.
+/// Time that a pod with a certificate is unserved before it becomes standalone. Most such pods are unserved because
+/// their workload changed, and the rollout replaces them within this time. A pod that needs another certificate sooner
+/// requests it from the issuance API, and becomes standalone at once.
 const STARTED_POD_GRACE: Duration = Duration::from_secs(300);
 
 impl Cache {
@@ -183,8 +184,8 @@ impl State {
         self.put_workload(own_workload)
     }
 
-    /// Returns whether a workload key is that of a pod that belongs to a workload. If it is among the workloads, the pod
-    /// is standalone.
+    /// Returns whether the key is the key of a pod, and the pod belongs to a workload. Such a pod is standalone if its
+    /// key is also in `workloads`.
     pub(super) fn is_standalone(&self, key: &WorkloadKey) -> bool {
         let pod = || self.pods.get(&key.namespace, &key.workload.name);
         key.workload.kind == WorkloadKind::Pod && pod().is_some_and(|pod| pod.shared.workload.is_some())
@@ -198,8 +199,8 @@ impl State {
     }
 }
 
-/// Returns whether the workload has a certificate for its pods of that service account. A workload whose annotations
-/// are wrong counts: it has no certificate, but an Event of its own says why.
+/// Returns whether the workload has a certificate for its pods that run as the service account. Also returns true if
+/// the workload has invalid annotations: it has no certificate then, but an Event on the workload says why.
 pub(crate) fn has_certificate_for(workload: &Workload, service_account: &str) -> bool {
     !matches!(workload.opt_in, Ok(OptIn::No)) && *workload.service_account == *service_account
 }

@@ -26,16 +26,15 @@ pub(crate) use secrets::TrackedSecret;
 /// Everything that the cache knows of the cluster.
 #[derive(Default)]
 pub(super) struct State {
-    /// Every watch has delivered its first list. Before that a change of a Service does not return the workloads that
-    /// it affects, because all workloads are planned afterwards. So ten thousand Services need not be compared with as
-    /// many workloads.
+    /// Every watch has delivered its first list. Before that, no workload is planned, and afterwards all of them are.
+    /// So a Service that arrives before that is not compared with the workloads.
     pub(super) is_complete: bool,
     /// Namespaces that the configuration names and that cannot be read. Their objects are unknown.
     pub(super) unreadable_namespaces: BTreeSet<Namespace>,
-    /// Workloads with Certmint's label, and pods that are workloads of their own. The values are boxed because a node of the tree has room
-    /// for eleven of them and is half empty.
+    /// Workloads with Certmint's label, and pods that are workloads of their own. The values are boxed to save memory:
+    /// a node of the tree reserves space for eleven values, and about half of that space is empty.
     pub(super) workloads: BTreeMap<WorkloadKey, Box<Workload>>,
-    /// Hosts of each workload after its last plan.
+    /// Hosts of each workload after its last plan: names under which the cluster's DNS leads to its pods.
     pub(super) hosts: HashMap<WorkloadKey, Hosts>,
     pub(super) services: ServiceIndex,
     pub(super) pods: PodIndex,
@@ -48,7 +47,7 @@ pub(super) struct State {
     /// Workloads that opted out while their template is still injected.
     pub(super) missed_opt_outs: BTreeSet<WorkloadKey>,
     pub(super) secrets: BTreeMap<SecretKey, Box<TrackedSecret>>,
-    /// Secrets that claim to belong to each workload. Usually there is one.
+    /// Secrets that name each workload as their owner, or in their record. Usually a workload has one.
     pub(super) claims: HashMap<WorkloadKey, Vec<SecretName>>,
     pub(super) memory: MemoryBudget,
     pub(super) left_out: LeftOutObjects,
@@ -81,7 +80,7 @@ impl State {
         }
     }
 
-    /// Removes an object that is gone or no longer counts.
+    /// Removes an object that is gone, or that the cache no longer keeps.
     pub(super) fn remove(&mut self, kind: WatchedKind, key: &ObjectKey) -> Vec<WorkloadKey> {
         self.left_out.remove(kind, key);
         match kind {
@@ -195,8 +194,8 @@ impl State {
         all.take_while(|(key, _)| key.namespace == *namespace).map(|(key, workload)| (key, &**workload))
     }
 
-    /// Remembers a workload's hosts. Without room for them they are dropped; a lost name then leaves the certificate at
-    /// once.
+    /// Remembers a workload's hosts. If the namespace has no room for them, they are forgotten. Then a host that
+    /// disappears gets no grace period, so its name leaves the certificate at once.
     pub(super) fn put_hosts(&mut self, key: WorkloadKey, hosts: Hosts) {
         self.forget_hosts_of(&key);
         let bytes = hosts.bytes();
@@ -219,8 +218,8 @@ impl State {
         }
     }
 
-    /// Takes memory for an object that replaces one of `bytes_before`. Returns whether there is room for it; if not, it
-    /// is left out, and the caller removes the object that it replaces.
+    /// Reserves memory for an object. If it replaces an earlier version, that version has `bytes_before`. Returns
+    /// whether there is room. If there is none, the object is left out, and the caller removes the earlier version.
     fn reserve(
         &mut self,
         kind: WatchedKind,
@@ -242,7 +241,7 @@ impl State {
         has_room
     }
 
-    /// Counts a workload or Secret less. With the last one of its namespace, the Services of the namespace go.
+    /// Counts one workload or Secret less in the namespace. After the last one, removes the namespace's Services.
     fn remove_member(&mut self, namespace: &Namespace) {
         if self.namespaces_in_use.remove_member(namespace) {
             for key in self.services.keys_in(namespace) {

@@ -1,4 +1,4 @@
-//! Tests of watches and cache together, against an API server that the test plays.
+//! Tests of watches and cache together, against the mock API server.
 
 mod failures;
 mod memory;

@@ -11,8 +11,8 @@ use crate::observe::{TrackedSecret, WatchedObject, WorkloadKey, WorkloadView};
 use crate::secrets::{Secret, Secrets, Version, content};
 
 impl Reconciler {
-    /// Returns the workload's Secrets whose content is to be inspected now. Without roots nothing can be verified, so
-    /// there are none.
+    /// Returns the workload's Secrets whose content is to be inspected now. While no roots are loaded, nothing can be
+    /// verified, so it returns no Secrets.
     pub(super) fn secrets_to_inspect<'a>(
         &self,
         view: &'a WorkloadView,
@@ -101,7 +101,7 @@ impl Reconciler {
             return None;
         }
         let record = facts.record.ok()?;
-        // If the record has another identity, or a validity period that does not include now, the planner finds that.
+        // If the record has another identity, or a validity period that does not include now, the planner detects that.
         // It is not damage by another client.
         let is_current = (record.not_before..=record.not_after).contains(&now);
         if !is_current || !record.spiffe_id.ends_with(&path) {
@@ -111,8 +111,8 @@ impl Reconciler {
     }
 }
 
-/// Returns the Secrets that were created for this workload, so that their content can be compared with its record.
-/// Another workload's Secret, which may have the desired name, is inspected for that workload.
+/// Returns the Secrets that were created for this workload, so that their content can be compared with its record. A
+/// Secret of another workload may have the desired name. It is inspected when the controller plans for that workload.
 pub(super) fn verifiable_secrets<'a>(
     view: &'a WorkloadView,
     workload: &Workload,

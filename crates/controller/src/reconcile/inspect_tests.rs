@@ -68,7 +68,7 @@ async fn the_secret_of_another_workload_is_not_damaged() {
     fixture.cache.insert_workload(WorkloadKind::Deployment, &seen(&other));
     let workload = WorkloadRef::new(WorkloadKind::Deployment, "orders");
     let key = WorkloadKey { workload, ..fixture.key.clone() };
-    // The issuance API does this when a pod of that workload requests a bundle.
+    // The issuance API calls `recheck` when a pod of that workload requests a bundle.
     fixture.cache.recheck(&key, Some(&fixture.known().facts.name));
     let before = Instant::now();
     assert_eq!(fixture.reconciler.reconcile(&key).await, WorkOutcome::CheckAt(before + CONFLICT_RETRY_AFTER));

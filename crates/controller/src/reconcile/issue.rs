@@ -17,12 +17,12 @@ use crate::secrets::{Metadata, Secrets, TLS_SECRET_TYPE, Version, content};
 pub(super) enum SecretWrite {
     /// The Secret has the new certificate.
     Written,
-    /// The Secret is not as it was when it was planned for, so the workload must be planned for again.
+    /// The Secret has changed since the plan was made, so the workload must be planned for again.
     Outdated,
 }
 
 impl Reconciler {
-    /// Issues a certificate into a new Secret.
+    /// Issues a certificate, and writes it to a new Secret.
     pub(super) async fn issue(
         &self,
         workload: &Workload,
@@ -44,7 +44,7 @@ impl Reconciler {
         }
     }
 
-    /// Issues a certificate into the Secret that was observed.
+    /// Issues a certificate, and writes it to the Secret that was observed.
     pub(super) async fn reissue(
         &self,
         workload: &Workload,

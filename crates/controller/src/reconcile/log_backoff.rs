@@ -1,4 +1,5 @@
-//! Limits how often the same warning is logged. A workload with a problem is planned for every few seconds.
+//! Limits how often the same warning is logged. If a workload has a problem, the controller plans for it again every
+//! few seconds.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,9 +11,9 @@ use tokio::time::Instant;
 
 use crate::observe::WorkloadKey;
 
-/// Time until the same warning is logged again for the first time. It doubles with each repetition.
+/// Wait between the first and the second log line of the same warning. It doubles with each further line.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
-/// Maximum time until the same warning is logged again.
+/// Maximum wait between two log lines of the same warning.
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// Maximum number of workloads that are remembered. At the limit all are forgotten.
 const MAX_WORKLOADS: usize = 10_000;

@@ -83,7 +83,7 @@ impl Reconciler {
         WorkOutcome::CheckAt(until)
     }
 
-    /// Reports an error of the execution.
+    /// Reports the error of an attempt to reconcile a workload.
     pub(super) fn report_error(&self, key: &WorkloadKey, error: &ReconcileError) -> WorkOutcome {
         if let ReconcileError::Api(error) = error
             && matches!(error.kind(), ApiErrorKind::NamespaceTerminating)
@@ -97,7 +97,7 @@ impl Reconciler {
         if self.log_backoff.should_log(key, code, &error.to_string()) {
             tracing::warn!(workload = %key, %code, %error, "could not reconcile the workload; the controller retries");
         }
-        // Causes that pass within moments are not reported in Events. An API server that is away accepts no Event
+        // Temporary causes are not reported in Events. And while the API server cannot be reached, it accepts no Events
         // either.
         let is_temporary =
             matches!(code, ErrorCode::Unavailable | ErrorCode::NotYetIssued | ErrorCode::ClockDiffers);

@@ -36,7 +36,7 @@ async fn a_foreign_secret_is_not_changed_until_it_is_deleted() {
     for first in [true, false, false] {
         let before = Instant::now();
         let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
-            // Once the conflict is known, no key is generated in vain.
+            // Once the conflict is known, the controller no longer generates a key before it finds the conflict.
             if first {
                 fixture.server.expect("POST", SECRETS).await.fail(409, "AlreadyExists");
             }

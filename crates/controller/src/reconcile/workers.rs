@@ -12,7 +12,7 @@ use crate::clock;
 use crate::observe::WorkloadKey;
 use crate::queue::{Queue, WorkOutcome};
 
-/// Interval at which the two clocks are compared.
+/// Interval at which this machine's monotonic clock and its time of day are compared.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Maximum drift of the two clocks in one interval. Timers follow the monotonic clock, certificates the time of day.
 const MAX_CLOCK_DRIFT: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub(crate) async fn run_workers(
     let _open = queue.open();
     reconciler.decider.cache.wait_for_sync().await;
     let mut ca = reconciler.decider.ca.clone();
-    // While the CA is being created or loaded, nothing can be issued, and a refusal for each workload would be no help.
+    // While the CA is being created or loaded, nothing can be issued. A refusal for each workload would not help users.
     if ca.wait_for(|ca| !ca.is_pending()).await.is_err() {
         return;
     }
@@ -91,7 +91,7 @@ async fn replan_on_change(reconciler: &Reconciler) {
     }
 }
 
-/// The same moment by two clocks.
+/// Readings of the monotonic clock and of the time of day at the same moment.
 #[derive(Clone, Copy)]
 struct ClockPair {
     monotonic: Instant,

@@ -9,14 +9,15 @@ use tokio::time::Instant;
 
 use crate::observe::WorkloadKey;
 
-/// Average time between writes when the burst is used up: half of what the renewals of the shortest-lived certificates
-/// need.
+/// Average time between writes when the burst is used up. It is shorter than the time between two renewals of a
+/// certificate with a lifetime of 30 s, which is at least 17 s.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 /// Number of writes that may follow each other without a wait, for instance while a user tries out annotations.
 pub(super) const BURST: u32 = 20;
 
-/// Recent writes, counted with the generic cell rate algorithm (ITU-T I.371). The map has the time for each workload at
-/// which its writes would have ended, if they had been one interval apart.
+/// Recent writes, counted with the generic cell rate algorithm (ITU-T I.371). The map contains one time for each
+/// workload: each write moves it forward by [`INTERVAL`], starting from the present. The further the time is in the
+/// future, the more writes there were.
 #[derive(Debug, Default)]
 pub(super) struct WriteLimit(Mutex<HashMap<WorkloadKey, Instant>>);
 

@@ -26,7 +26,7 @@ async fn a_secret_that_is_damaged_repeatedly_is_written_less_often() {
         }
     }
     assert_eq!(*fixture.reasons().last().unwrap(), "WrittenTooOften");
-    // Until then nothing is read, written or reported, even if the Secret changes.
+    // Until the time of the next write, nothing is read, written or reported, even if the Secret changes.
     let until = Instant::now() + write_limit::INTERVAL;
     let name = fixture.known().facts.name;
     secret["metadata"]["resourceVersion"] = "1000".into();

@@ -1,4 +1,4 @@
-//! Tasks of the controller, and what each of them needs.
+//! Starts each task of the controller with the values that it needs.
 
 use std::sync::Arc;
 
@@ -40,6 +40,7 @@ pub(super) struct TaskContext {
     pub(super) queue: Arc<Queue<WorkloadKey>>,
     pub(super) policy: watch::Sender<Arc<Policy>>,
     pub(super) ca: watch::Sender<Ca>,
+    /// Leadership term of this replica.
     pub(super) terms: watch::Sender<Term>,
     pub(super) metrics: Metrics,
     pub(super) events: Events,
@@ -58,7 +59,7 @@ impl TaskContext {
         tasks.start("Services of namespaces", listing);
     }
 
-    /// Starts the reports of objects that the cache leaves out.
+    /// Starts the task that reports the objects that the cache leaves out, because they exceed a limit.
     pub(super) fn start_left_out_reporter(&self, tasks: &mut TaskSet) {
         let reporter = LeftOutReporter {
             cache: Arc::clone(&self.cache),
@@ -88,7 +89,7 @@ impl TaskContext {
         Arc::new(Reconciler::new(self.fenced.clone(), self.decider(), events, metrics))
     }
 
-    /// Starts making pods standalone, and reporting them.
+    /// Starts the task that makes unserved pods standalone, and reports them.
     pub(super) fn start_standalone_pods(&self, tasks: &mut TaskSet) {
         let reporter = StandalonePodReporter {
             cache: Arc::clone(&self.cache),
@@ -135,7 +136,7 @@ impl TaskContext {
         };
         let (client, cache) = (self.client.clone(), Arc::clone(&self.cache));
         tasks.start("ca", async move {
-            // Only after that is it known whether there are Secrets of an earlier CA.
+            // The keeper must know whether Secrets of an earlier CA exist. Only a complete cache shows that.
             cache.wait_for_sync().await;
             keeper.own_deployment = keeper.own_deployment.with_uid(&client).await;
             keeper.run().await;

@@ -1,4 +1,7 @@
 //! Changes of the cache by watches and by listings of Services.
+//!
+//! A full list is the list with which a watch begins. A listing is a separate request for the Services of one namespace
+//! (see [`namespaces_in_use`](crate::observe::namespaces_in_use)).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -171,13 +174,13 @@ fn apply(state: &mut State, kind: WatchedKind, object: &WatchedObject) -> Applie
     };
     match state.apply(kind, object) {
         Ok(Some(affected)) => Applied { affected, key: Ok(Some(key)) },
-        // Another workload controls the object now, or it has finished.
+        // The object is not a workload now: another workload controls it, or it has finished.
         Ok(None) => Applied { affected: state.remove(kind, &key), key: Ok(None) },
         Err(Unreadable::Excess(excess)) => {
             let affected = state.leave_out(kind, &key, object.uid(), excess);
             Applied { affected, key: Ok(Some(key)) }
         }
-        // The earlier version of the object is outdated.
+        // The new version cannot be read, and the earlier version in the cache is outdated.
         Err(error) => Applied { affected: state.remove(kind, &key), key: Err(error) },
     }
 }
@@ -212,7 +215,7 @@ impl Cache {
         self.write().memory = crate::observe::memory_budget::MemoryBudget::new(bytes);
     }
 
-    /// Takes the Services that the cache has for all Services that exist.
+    /// Marks the Services of all namespaces as known, as after a full list.
     fn know_all_services(&self) {
         let mut state = self.write();
         state.namespaces_in_use.full_list_begins(&None);

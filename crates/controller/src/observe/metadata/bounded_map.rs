@@ -12,10 +12,10 @@ use crate::observe::pod::INDIVIDUAL_LABELS;
 
 /// Maximum number of labels that are kept of one object, and that a selector may have.
 pub(crate) const MAX_LABELS: usize = 64;
-/// Maximum length of their keys and values together, in bytes.
+/// Maximum length of the keys and values of these labels together, in bytes.
 pub(crate) const MAX_LABEL_BYTES: usize = 16 * 1024;
-/// Maximum number of Certmint's annotations that are kept of one object. There are some twenty, and Certmint reports
-/// each unknown one.
+/// Maximum number of Certmint's annotations that are kept of one object. Certmint has about twenty, and reports each
+/// annotation that it does not know.
 const MAX_ANNOTATIONS: usize = 64;
 /// Maximum length of these annotations together, in bytes. The API server accepts 256 KiB for all annotations.
 const MAX_ANNOTATION_BYTES: usize = 256 * 1024;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::api::FIELD_MANAGER;
 
-/// Managers of the fields that are compared with the certificate.
+/// Managers of the Secret's fields that the controller compares with the certificate when it inspects the Secret.
 #[derive(Default)]
 pub(super) struct ManagedFields {
     /// Fields that Certmint manages, of all its entries together.

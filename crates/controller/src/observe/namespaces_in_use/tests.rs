@@ -74,7 +74,7 @@ fn the_list_of_one_namespace_covers_no_other() {
     assert!(namespaces.knows_services(&shop()) && !namespaces.knows_services(&other));
 }
 
-/// Event in the life of a namespace's Services, or in how the controller learns of them.
+/// Step of the simulation: a change in the cluster, or a step of the watch or the listing.
 #[derive(Clone, Debug)]
 enum Step {
     Create(u8),

@@ -32,7 +32,7 @@ struct ErrorEvent {
 }
 
 impl WatchedObject {
-    /// Decodes an object. Of a text that was cut, decodes the beginning.
+    /// Decodes an object. If the text was cut, decodes the fields at its beginning.
     pub(in crate::observe) fn read(text: &ObjectText<'_>) -> Result<Self, serde_json::Error> {
         let mut object = Self::default();
         let mut json = serde_json::Deserializer::from_slice(text.kept);

@@ -95,7 +95,7 @@ impl PodSpec {
         self.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
     }
 
-    /// Returns the DNS host of the pods, if the spec gives them one.
+    /// Returns the host name of the pods below a headless Service, if the spec has a hostname and a subdomain.
     pub(super) fn host(&self) -> Option<PodHost> {
         let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty()).map(Into::into);
         Some(PodHost { hostname: text(&self.hostname)?, subdomain: text(&self.subdomain)? })

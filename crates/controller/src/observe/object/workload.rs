@@ -20,8 +20,8 @@ impl WatchedObject {
         self.read_workload(kind).map(Some)
     }
 
-    /// Reads the object as a workload that opted out; `None` when it did not. A finished workload can opt out too, and
-    /// its Secret is not wanted then.
+    /// Reads the object as a workload that opted out; `None` if it did not opt out. A finished workload can opt out
+    /// too, and then it does not want its Secret.
     pub(crate) fn opted_out(&self, kind: WorkloadKind) -> Result<Option<Workload>, Unreadable> {
         if is_controlled_by_workload(kind, &self.metadata) {
             return Ok(None);
@@ -96,7 +96,7 @@ impl WatchedObject {
 
     fn template(&self, kind: WorkloadKind) -> Result<Template, Unreadable> {
         match kind {
-            // A pod takes the place of its own template.
+            // A pod has no template, so its own metadata and spec are used instead.
             WorkloadKind::Pod => {
                 let kept = self.metadata.labels.clone().unwrap_or_default();
                 let labels = LabelMap { kept, is_cut: self.labels_cut };

@@ -15,7 +15,7 @@ use crate::observe::pod::InjectedPod;
 pub(crate) struct NameSources {
     /// Services that select pods of the workload.
     pub(crate) services: Vec<Service>,
-    /// Pods by which some of the Services select, and pods that have a DNS host.
+    /// Pods that Services select by labels that the pod template lacks, and pods that have a host name of their own.
     pub(crate) running_pods: Vec<RunningPod>,
 }
 
@@ -58,7 +58,7 @@ impl State {
         self.names_through(&key.namespace, &removed).map(|names| names.workload).into_iter().collect()
     }
 
-    /// Returns the names that a pod's workload gets through the pod; `None` without any name.
+    /// Returns the names that a pod's workload gets through the pod; `None` if it gets no name.
     fn names_through(&self, namespace: &Namespace, pod: &InjectedPod) -> Option<NamesThroughPod> {
         let key = WorkloadKey { namespace: namespace.clone(), workload: pod.shared.workload.clone()? };
         let workload = self.workloads.get(&key)?;
@@ -72,7 +72,7 @@ impl State {
         has_names.then_some(NamesThroughPod { workload: key, services, host })
     }
 
-    /// Returns the Services and pods from which a workload's names follow.
+    /// Returns the Services and pods from which the planner derives a workload's DNS names.
     pub(in crate::observe) fn name_sources(&self, workload: &Workload) -> NameSources {
         let mut services = self.services.selecting(workload);
         // A Service can select by labels that only some pods have: because a user or an operator added them to a

@@ -24,7 +24,7 @@ pub(crate) struct TrackedSecret {
     pub(crate) verify_at: Instant,
 }
 
-/// Key of a Secret. Keys of one namespace are adjacent in order.
+/// Key of a Secret. In sorted order, the keys of one namespace are adjacent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::observe) struct SecretKey {
     /// Namespace of the Secret.
@@ -45,8 +45,8 @@ impl TrackedSecret {
     }
 }
 
-/// Returns the time of the next regular verification. A hash of the uid spreads the Secrets over the interval, always
-/// at the same place.
+/// Returns the time of the next regular verification: between one half of [`VERIFY_INTERVAL`] and the whole interval
+/// from now. A hash of the uid chooses the time, so that the Secrets are spread over the interval.
 fn next_verification(uid: &str) -> Instant {
     let mut hasher = DefaultHasher::new();
     uid.hash(&mut hasher);

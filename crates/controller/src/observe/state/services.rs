@@ -48,8 +48,8 @@ impl State {
         Some(removed)
     }
 
-    /// Ends a listing of a namespace's Services, and removes the Services that no longer exist. Returns the
-    /// namespace's workloads, which have waited for it; `None` when the listing no longer counts.
+    /// Ends a listing of a namespace's Services, and removes the Services that no longer exist. Returns the namespace's
+    /// workloads, which have waited for the listing; `None` if the listing was replaced.
     pub(in crate::observe) fn services_listed(&mut self, listing: &ListingId) -> Option<Vec<WorkloadKey>> {
         let existing = self.namespaces_in_use.listing_ended(listing)?;
         for key in self.services.keys_in(&listing.namespace) {
@@ -60,7 +60,7 @@ impl State {
         Some(self.workload_keys_in(&listing.namespace))
     }
 
-    /// Returns the workloads of which one of the Services selects pods.
+    /// Returns the workloads with pods that one of the Services selects.
     fn workloads_selected_by(
         &self,
         namespace: &Namespace,

@@ -54,7 +54,7 @@ async fn lists_services_when_a_namespace_comes_into_use() {
     let [listing, watch] = calls;
     assert!(listing.path.starts_with("/api/v1/namespaces/shop/services?"), "{}", listing.path);
     watch.events(&[("DELETED", service("back", "5", json!({ "app": "payments" })))]);
-    // The watch starts again, so the cache has taken in its events.
+    // The watch sends its next request after it has stored its events in the cache.
     server.expect("GET", SERVICES).await.unfinished("", false);
     listing.ok(list(&[front, service("back", "2", json!({ "app": "payments" }))], "4"));
     assert_eq!(queue.next().await, self::key("payments"));
