@@ -100,7 +100,7 @@ impl LoadedCluster {
         let (issued, dropped) = (metric_value(&self.cluster, ISSUED)?, metric_value(&self.cluster, DROPPED)?);
         let growth = thread::scope(|scope| {
             let growth = scope.spawn(|| wait_for_certificates(&self.cluster, issued, self.count));
-            // The servers' logs are not awaited here: reading them would disturb the measurement.
+            // Does not wait until the servers log the new policy: reading their logs would disturb the measurement.
             policy.start_change(&json!({ "trustDomain": TRUST_DOMAIN }))?;
             joined(growth)
         })?;

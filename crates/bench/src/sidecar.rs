@@ -29,7 +29,7 @@ fn measure(cluster: &Cluster, pod: &Pod, seconds: u64) -> Result<Vec<Measurement
     let process = sample_workload::fetch_process(cluster, pod)?;
     let pause = Process::of_pod(cluster, "^/pause", &pod.uid)?;
     let before = process.precise_cpu()?;
-    // The measured quantity is processor time in a fixed time, so this waits for time to pass.
+    // This row measures the processor time in a fixed period, so it waits for the period instead of a condition.
     sleep(Duration::from_secs(seconds));
     let each_minute = (process.precise_cpu()? - before) / seconds as f64 * 60.0;
     Ok(vec![

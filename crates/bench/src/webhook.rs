@@ -42,7 +42,7 @@ struct LoadCase<'a> {
     sample: Sample,
     /// URL of the webhook.
     url: &'a str,
-    /// URL of nginx.
+    /// URL of nginx, the baseline.
     floor: String,
 }
 

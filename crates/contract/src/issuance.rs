@@ -1,4 +1,4 @@
-//! The issuance API between certmint-fetch and the controller: one request over TLS 1.3.
+//! Issuance API between certmint-fetch and the controller: one request over TLS 1.3.
 //!
 //! The request is `POST /v1/bundle` with the pod's projected token (`Authorization: Bearer …`, audience [`AUDIENCE`])
 //! and an empty body. The response is 200 with a [`Bundle`], or 4xx or 5xx with a [`Failure`]. The controller decides
@@ -41,7 +41,7 @@ pub struct Bundle {
 pub struct Failure {
     /// Stable code of the failure, from the catalogue.
     pub code: ErrorCode,
-    /// The message: the object, the cause and the next step.
+    /// Message with the object, the cause and the next step.
     pub message: String,
 }
 

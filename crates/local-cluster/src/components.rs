@@ -1,7 +1,7 @@
-//! The programs of Kubernetes, built from the pinned Go modules in `components/`.
+//! Programs of Kubernetes and of a cluster's other components, built from the pinned Go modules in `components/`.
 //!
-//! To use another version, change its line in [`COMPONENTS`] and run `cargo xtask cluster pin`, which rewrites
-//! the component's `go.mod` and `go.sum`. The checksums in `go.sum` pin every byte.
+//! To use another version, change `version` in the constant of the component and run `cargo xtask cluster pin`, which
+//! rewrites the component's `go.mod` and `go.sum`. The checksums in `go.sum` pin every byte.
 
 use std::fs;
 use std::path::{Path, PathBuf};

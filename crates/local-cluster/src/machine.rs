@@ -79,7 +79,8 @@ pub fn install(requirements: &[Requirement]) -> Result<()> {
         );
     }
     progress::step(&format!("installing Debian packages: {list}"), || {
-        // The package lists may be missing or old. Only the success of the installation matters.
+        // The package lists may be missing or old. An error of the update is ignored, because the installation fails if
+        // it needs newer lists.
         drop(command::output(apt_get().arg("update")));
         command::output(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(&missing))
     })?;

@@ -101,8 +101,8 @@ impl ConnectionLimiter {
         let Limits { max_connections_per_address, max_connections, .. } = self.0.limits;
         let mut open = self.open();
         let same_address = |connection: &OpenConnection| connection.address == address;
-        // An address at its own limit loses one of its own connections. Only below that limit can it cost another
-        // address a connection, namely when all permits are in use.
+        // An address at its limit loses one of its own connections. Below its limit, a new connection can evict one of
+        // another address, but only when all permits are in use.
         let victim = if open.live().filter(|connection| same_address(connection)).count()
             >= max_connections_per_address
         {

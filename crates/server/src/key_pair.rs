@@ -1,4 +1,4 @@
-//! The serving certificate and its key, replaceable while connections go on.
+//! Serving certificate and its key, which can be replaced while connections are open.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

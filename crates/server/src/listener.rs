@@ -16,7 +16,7 @@ const BACKLOG: u32 = 1024;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {why}; check whether another process uses the address")]
 pub struct BindError {
-    /// The address that was tried.
+    /// Address that the server tried to listen on.
     pub address: SocketAddr,
     /// Error of the operating system.
     pub why: io::Error,

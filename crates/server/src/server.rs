@@ -73,8 +73,8 @@ impl<H: Handler> Server<H> {
     {
         let Self { handler, limits, shutdown } = self;
         let (limiter, connections) = (ConnectionLimiter::new(limits), TaskTracker::new());
-        // The limiter evicts at `max_connections`. This semaphore limits the number of tasks: those of evicted
-        // connections end when they run next, except for the few that may drain.
+        // The limiter evicts at `max_connections`. This semaphore limits the number of tasks. The task of an evicted
+        // connection ends when the runtime polls it next, except for the few that may drain.
         let tasks = Arc::new(Semaphore::new(limits.max_connections + MAX_DRAINING + SPARE_TASKS));
         let rejections = RejectionLog::default();
         let context = Arc::new(ListenerContext { handler, limits, shutdown: shutdown.clone(), rejections });
@@ -87,7 +87,8 @@ impl<H: Handler> Server<H> {
                     connection.await;
                     drop(task);
                 });
-                // The new connection runs before the next is accepted. Otherwise it could be evicted before it is read.
+                // Lets the new task run before the next connection is accepted. Otherwise the limiter could evict the
+                // new connection before the server has read from it.
                 yield_now().await;
             }
         };

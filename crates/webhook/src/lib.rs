@@ -1,4 +1,4 @@
-//! The admission webhook: answers AdmissionReviews over TLS, without access to the API server.
+//! Admission webhook: answers the AdmissionReviews of the API server over TLS. It does not call the API server itself.
 //!
 //! Invariant: a review has no side effect, and its answer contains no secret. The same review gets the same answer.
 

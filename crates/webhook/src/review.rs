@@ -1,4 +1,4 @@
-//! The AdmissionReview of `admission.k8s.io/v1`: decoding the fields that the webhook needs, and encoding the answer.
+//! AdmissionReview of `admission.k8s.io/v1`: decodes the fields that the webhook needs, and encodes the answer.
 
 use std::borrow::Cow;
 

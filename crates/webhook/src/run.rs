@@ -1,4 +1,4 @@
-//! The running webhook: two listeners, and the files that it follows.
+//! Runs the webhook: opens its two listeners, and follows the files of its key pair, trust bundle and policy.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl RunError {
 /// Serves until SIGTERM or SIGINT, then finishes the requests in progress.
 ///
 /// # Errors
-/// A listener cannot be opened, or the process lacks signals or TLS 1.3.
+/// A listener cannot be opened, the process cannot receive signals, or the TLS provider does not support TLS 1.3.
 pub async fn run(args: Args) -> Result<(), RunError> {
     let Args { listen, health_listen, tls_dir, policy, last_valid_policy, pods } = args;
     let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;

@@ -1,4 +1,4 @@
-//! The webhook through its handler, without a socket: valid reviews, and requests that are not valid reviews.
+//! Calls the webhook's handler without a socket: valid reviews, and requests that are not valid reviews.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails with a panic")]
 

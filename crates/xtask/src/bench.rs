@@ -6,8 +6,8 @@ use anyhow::Result;
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::{command, images, repository, tools};
 
-/// The benchmark program. It is built like the released programs, because some rows run Certmint's code in this
-/// program, which must use the released allocator.
+/// Benchmark program. It is built like the released programs: some rows run Certmint's code in this program, and must
+/// measure it with the released allocator.
 const BENCH: images::WorkspaceProgram =
     images::WorkspaceProgram { package: "certmint-bench", profile: "release" };
 

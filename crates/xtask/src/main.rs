@@ -1,4 +1,4 @@
-//! The commands of the project: `cargo xtask …`.
+//! Commands of the project: `cargo xtask …`.
 
 mod bench;
 mod book;

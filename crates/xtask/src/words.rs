@@ -1,4 +1,4 @@
-//! The check `words`: the project's texts avoid idioms that readers stumbled over.
+//! Check `words`: the project's texts avoid idioms that are hard to understand.
 //!
 //! CONTRIBUTING asks for plain English: the actor is named, and standard terms are used. This check finds the most
 //! frequent of the idioms that were removed, so that they do not come back.
@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::{command, repository};
 
-/// An idiom, with the words to use instead.
+/// Idiom, with the words to use instead.
 struct Idiom {
     /// Whole words, in lower case.
     words: &'static str,

@@ -26,7 +26,7 @@ fn once(pid: u32, start: &StartCase) -> Result<f64> {
     if matches!(start, StartCase::Files) {
         return timed(&mut fetch(pid, "wait")?);
     }
-    // A new directory in the container's volume: the container's root file system is read-only.
+    // The files are written to a new directory in the container's volume, because the root file system is read-only.
     let root = Path::new(TLS_DIR).join("bench");
     let outside = |path: &Path| -> PathBuf { PathBuf::from(format!("/proc/{pid}/root{}", path.display())) };
     let below = |path: &str| outside(&root).join(path.trim_start_matches('/'));

@@ -117,8 +117,8 @@ impl Addresses {
 /// # Errors
 /// When an interface cannot be created.
 pub(super) fn up(host_name: &str, addresses: Addresses) -> Result<()> {
-    // A veth pair replaces a network card, because some kernels have no dummy interfaces. The gateway does not
-    // answer. The route is needed so that the node has a source address, and Service addresses are routable.
+    // A veth pair replaces a network card, because some kernels have no dummy interfaces. No machine has the address of
+    // the gateway. The default route only gives the node a source address, and makes Service addresses routable.
     for arguments in
         ["link set lo up", "link add node type veth peer name wire", "link set wire up", "link set node up"]
     {

@@ -10,7 +10,8 @@ use super::{Image, KIND};
 use crate::cache::{Cache, Key};
 use crate::{command, machine, progress};
 
-/// A program of this workspace and its build profile. It is built alone, so that no other package adds features to it.
+/// Program of this workspace and its build profile. cargo builds the program alone, so that no other package adds
+/// features to its dependencies.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkspaceProgram {
     /// Name of the package, which is also the name of its program.

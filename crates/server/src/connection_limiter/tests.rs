@@ -70,7 +70,7 @@ async fn few_evicted_connections_may_drain_at_once() {
         useful.record_response(true);
         evicted.push(useful);
     }
-    // The newest connection is not evicted. The one before it exceeds the number of those that drain.
+    // The newest connection is not evicted. The connection before it is one more than may drain at the same time.
     let last = &evicted[MAX_DRAINING];
     assert!(is_evicted(last));
     assert_eq!(last.wait_for_eviction().await, Duration::ZERO);

@@ -1,4 +1,4 @@
-//! The policy file, and the policy that a server starts with.
+//! Policy file of the webhook and the controller, and the policy that a server starts with.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -147,7 +147,7 @@ mod tests {
         // A valid policy in the file has priority.
         fs::write(&path, r#"{"shortestDuration":"2h"}"#).unwrap();
         assert_eq!(file.read().unwrap().shortest_duration, "2h".parse().unwrap());
-        // The last valid policy may have been valid for another release only.
+        // The last valid policy may come from another release, and not be valid for this one.
         fs::write(&path, INVALID).unwrap();
         fs::write(&last_valid, INVALID).unwrap();
         let error = file.read().unwrap_err().to_string();
