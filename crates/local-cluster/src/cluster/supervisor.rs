@@ -28,7 +28,7 @@ const PROGRAM: &str = "program";
 /// # Errors
 /// When the supervisor cannot be started.
 pub fn start(directory: &ClusterDirectory) -> Result<ChildStdin> {
-    // The cluster runs a copy, so that a new build of this program does not replace the file while it runs.
+    // The processes of the cluster run a copy of this program, because a new build replaces the original file.
     let program = directory.path(PROGRAM);
     fs::copy(std::env::current_exe()?, &program).context("cannot copy this program")?;
     let log = locked_log(&directory.path("supervisor.log"))?;
