@@ -10,13 +10,14 @@ pub(crate) use authority::{create_authority, replace_issuing_ca};
 
 use std::sync::Arc;
 
-use certmint_certificates::{Authority, CaError, IssueError, IssuedLeaf, KeyError, LeafProfile, PrivateKey};
+use certmint_certificates::{Authority, IssueError, IssuedLeaf, KeyError, LeafProfile, PrivateKey};
 use certmint_contract::{KeyAlgorithm, Policy};
 use tokio::sync::watch;
 
 use crate::ca::Ca;
 use crate::clock::{Clock, ClockDiffers};
-use crate::random::{self, NoEntropy};
+use crate::random;
+use crate::signing_error::SigningError;
 
 /// Issues certificates with the current CA.
 #[derive(Clone)]
@@ -57,23 +58,6 @@ pub(crate) enum IssuerError {
     /// The key, the serial number or the signature failed.
     #[error(transparent)]
     Signing(#[from] SigningError),
-}
-
-/// Error of the steps that every signature needs: a key, a serial number and the signature itself.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SigningError {
-    /// The key could not be generated.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The system has no random numbers.
-    #[error(transparent)]
-    NoEntropy(#[from] NoEntropy),
-    /// A certificate of a workload or server could not be issued.
-    #[error("the certificate could not be issued: {0}")]
-    Issue(#[from] IssueError),
-    /// A CA certificate could not be read or issued.
-    #[error(transparent)]
-    Ca(#[from] CaError),
 }
 
 impl Issuer {

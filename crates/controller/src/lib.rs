@@ -46,6 +46,7 @@ mod random;
 mod reconcile;
 mod run;
 mod secrets;
+mod signing_error;
 mod standalone;
 mod supervisor;
 #[cfg(test)]

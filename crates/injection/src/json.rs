@@ -41,9 +41,13 @@ impl OwnEntries<'_> {
     }
 }
 
+/// Annotation of the kubelet on a mirror pod. A mirror pod represents a static pod in the API server. The static pod runs
+/// already and cannot change.
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Annotation of the API server's LimitRanger: `LimitRanger plugin set: cpu, memory request for container app; …`.
+pub(crate) const LIMIT_RANGER: &str = "kubernetes.io/limit-ranger";
 /// Foreign labels and annotations that influence the injection.
-const FOREIGN_KEYS: [&str; 4] =
-    [crate::pod::MIRROR, crate::pod::LIMIT_RANGER, TEMPLATE_HASH_LABEL, SAFE_TO_EVICT_VOLUMES];
+const FOREIGN_KEYS: [&str; 4] = [MIRROR, LIMIT_RANGER, TEMPLATE_HASH_LABEL, SAFE_TO_EVICT_VOLUMES];
 
 fn is_own(key: &str) -> bool {
     key.starts_with(keys::PREFIX)

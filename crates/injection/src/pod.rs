@@ -6,27 +6,22 @@ mod mounts;
 mod readers;
 mod resources;
 mod restore;
+mod target;
 mod volumes;
 mod warnings;
 mod workload;
 
-use certmint_contract::annotations::{self, Mode, Renew};
+use certmint_contract::annotations::{self, Mode};
 use certmint_contract::pod_layout::{FETCH_BINARY, FETCH_CONTAINER};
-use certmint_contract::{
-    DnsName, Namespace, OptIn, Policy, Reload, SecretName, WorkloadOptions, WorkloadRef, keys,
-};
+use certmint_contract::{Namespace, OptIn, Policy, SecretName, keys};
 
-use self::readers::FileReaders;
+pub(crate) use self::target::InjectionTarget;
 use self::workload::PodWorkload;
 use crate::input::{Container, Metadata, Object, PodSpec};
+use crate::json::MIRROR;
 use crate::patch::{KeyChange, PatchBuilder};
-use crate::{Injection, InjectionSettings, Rejection, RunAsUser, Subject, labels};
+use crate::{Injection, InjectionSettings, Rejection, Subject, labels};
 
-/// Annotation of the kubelet on a mirror pod. A mirror pod represents a static pod in the API server. The static pod runs
-/// already and cannot change.
-pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
-/// Annotation of the API server's LimitRanger: `LimitRanger plugin set: cpu, memory request for container app; …`.
-pub(crate) const LIMIT_RANGER: &str = "kubernetes.io/limit-ranger";
 /// Removes the label that marks a pod for injection, so that the pod does not count as a missed injection.
 pub(crate) const REMOVE_INJECT_LABEL: KeyChange<'static> = KeyChange::remove(keys::INJECT_LABEL);
 
@@ -86,51 +81,6 @@ pub fn admit_pod(
     };
     patch.change_metadata(&["metadata"], Some(metadata), &labels, &annotations)?;
     Ok(Injection { patch: patch.into_patch()?, warnings })
-}
-
-/// Pod or pod template that gets the certmint-fetch container.
-pub(crate) struct InjectionTarget<'a> {
-    pub(crate) spec: &'a PodSpec<'a>,
-    pub(crate) options: &'a WorkloadOptions,
-    pub(crate) namespace: &'a Namespace,
-    pub(crate) cluster_domain: &'a DnsName,
-    pub(crate) settings: &'a InjectionSettings,
-    /// Workload whose certificate the pod gets, if it is known.
-    pub(crate) workload: Option<&'a WorkloadRef>,
-    /// Metadata of a pod. A template, which is only checked, has none.
-    pub(crate) metadata: Option<&'a Metadata<'a>>,
-}
-
-impl InjectionTarget<'_> {
-    /// Returns whether the pod says that this version of the webhook has injected it already.
-    ///
-    /// The API server calls the webhook again when other admission controllers have changed the pod after the first call. A
-    /// copy of an injected pod has the same marks.
-    fn is_reinvocation(&self) -> bool {
-        self.metadata.is_some_and(|metadata| {
-            metadata.label(keys::INJECTED) == Some(keys::TRUE)
-                && metadata.annotation(keys::INJECTED_BY) == Some(self.settings.version.as_str())
-        })
-    }
-
-    /// Returns the users who read the files. `existing` is the certmint-fetch container that the pod has already.
-    fn readers(&self, existing: Option<&Container<'_>>) -> FileReaders {
-        let readers = FileReaders::of(self.spec, &self.options.containers);
-        match self.settings.run_as_user {
-            RunAsUser::Set => readers,
-            RunAsUser::Unset => {
-                let chosen = existing.and_then(|existing| existing.security_context.as_ref()?.run_as_user);
-                readers.with_writer(chosen.or(readers::pod_user(self.spec)), self.spec)
-            }
-        }
-    }
-
-    /// Returns whether the reload hook would signal processes of other pods. A signal by name reaches every visible process
-    /// of that name. With `hostPID`, the processes of the whole node are visible.
-    fn would_signal_other_pods(&self) -> bool {
-        let signals = matches!(self.options.reload, Some(Reload::Signal { .. }));
-        self.spec.host_pid == Some(true) && signals && self.options.renew == Renew::Sidecar
-    }
 }
 
 /// Adds what the pod's `spec` lacks, and returns warnings for the user.

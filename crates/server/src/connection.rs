@@ -21,9 +21,10 @@ use tokio::time::timeout;
 use crate::activity::{ActiveRequest, Activity};
 use crate::body::{self, BodyError};
 use crate::connection_limiter::ConnectionPermit;
-use crate::handler::{Handler, ListenerContext, LoggedRejection, Peer};
+use crate::handler::{Handler, ListenerContext, Peer};
 use crate::limits::MAX_HEAD_BYTES;
 use crate::lingering_stream::LingeringStream;
+use crate::rejection_log::LoggedRejection;
 
 /// Time that an overdue connection has to close gracefully. No request is in progress on it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

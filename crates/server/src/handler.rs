@@ -4,8 +4,6 @@ use std::future::Future;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use certmint_contract::ErrorCode;
-use certmint_contract::issuance::Failure;
 use http::request::Parts;
 use http::{Request, Response};
 use tokio_util::sync::CancellationToken;
@@ -37,22 +35,6 @@ where
 /// Address of the caller, in the extensions of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Peer(pub IpAddr);
-
-/// Rejection in the extensions of a response, for the log of the server. The server counts repeated rejections and logs
-/// their number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoggedRejection {
-    /// The code under which rejections are counted.
-    pub code: ErrorCode,
-    /// The text of the log line. Later rejections of the same address and code are counted without their texts.
-    pub why: String,
-}
-
-impl From<Failure> for LoggedRejection {
-    fn from(Failure { code, message }: Failure) -> Self {
-        Self { code, why: message }
-    }
-}
 
 /// State that all connections of a listener share.
 pub(crate) struct ListenerContext<H> {

@@ -23,10 +23,10 @@ mod server;
 pub mod shutdown;
 
 pub use files::{KeyPairFiles, PolicyFile, PolicyFileError};
-pub use handler::{Handler, LoggedRejection, Peer};
+pub use handler::{Handler, Peer};
 pub use key_pair::{CertificateUnusable, KeyPairError, ServingKeyPair};
 pub use limits::{Limits, MAX_CONNECTION_BYTES, MAX_HEAD_BYTES, MAX_SOCKET_BYTES};
 pub use listener::{BindError, bind};
-pub use rejection_log::INTERVAL as REJECTION_LOG_INTERVAL;
+pub use rejection_log::{INTERVAL as REJECTION_LOG_INTERVAL, LoggedRejection};
 pub use rustls::Error as TlsError;
 pub use server::Server;

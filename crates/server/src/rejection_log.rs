@@ -4,13 +4,29 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use certmint_contract::ErrorCode;
+use certmint_contract::issuance::Failure;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::handler::LoggedRejection;
 use crate::repeat_counter::{Occurrence, RepeatCounter, Repeats};
 
 /// Time between two lines with the number of repeats.
 pub const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Rejection in the extensions of a response, for the log of the server. The server counts repeated rejections and logs
+/// their number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedRejection {
+    /// The code under which rejections are counted.
+    pub code: ErrorCode,
+    /// The text of the log line. Later rejections of the same address and code are counted without their texts.
+    pub why: String,
+}
+
+impl From<Failure> for LoggedRejection {
+    fn from(Failure { code, message }: Failure) -> Self {
+        Self { code, why: message }
+    }
+}
 
 /// Log of the rejected requests of one listener.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use certmint_contract::ErrorCode;
 
 use crate::api::ApiError;
 use crate::clock::ClockDiffers;
-use crate::issuer::SigningError;
+use crate::signing_error::SigningError;
 
 /// Reason why there is no CA to issue with.
 #[derive(Debug, thiserror::Error)]

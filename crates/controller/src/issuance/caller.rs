@@ -15,7 +15,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::claims::not_bound_to_pod;
-use super::response::unavailable;
+use super::response::{unauthenticated, unavailable};
 use crate::api;
 
 /// Pod that has proved its identity with a token.
@@ -109,11 +109,6 @@ impl Caller {
             Failure::new(ErrorCode::PodGone, message)
         })
     }
-}
-
-/// Returns the failure of a caller whose token is not accepted.
-pub(super) fn unauthenticated(why: &str) -> Failure {
-    Failure::new(ErrorCode::Unauthenticated, format!("the caller is not authenticated: {why}"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use certmint_contract::issuance::{AUDIENCE, Failure};
 use serde::Deserialize;
 use time::{Duration, OffsetDateTime};
 
-use super::caller::unauthenticated;
+use super::response::unauthenticated;
 
 /// Maximum time by which the API server's clock may be behind this replica's. Within this time, the API server decides
 /// whether a token has expired.

@@ -15,6 +15,11 @@ pub(super) fn unavailable(error: &ApiError) -> Failure {
     Failure::new(error.code(), format!("{error}; retry"))
 }
 
+/// Returns the failure of a caller whose token is not accepted.
+pub(super) fn unauthenticated(why: &str) -> Failure {
+    Failure::new(ErrorCode::Unauthenticated, format!("the caller is not authenticated: {why}"))
+}
+
 /// Returns the HTTP status of an error code. Statuses other than 503 are final: `certmint-fetch` does not retry them.
 pub(super) fn status(code: ErrorCode) -> StatusCode {
     match code {

@@ -8,8 +8,8 @@ use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, Policy};
 use certmint_planner::ca::issuing_lifetime;
 use time::OffsetDateTime;
 
-use super::SigningError;
 use crate::random;
+use crate::signing_error::SigningError;
 
 /// Lifetime of a root: ten years. A root is replaced by a decision of its operator, not because it expires.
 const ROOT_LIFETIME: Lifetime = Lifetime::from_seconds(10 * 365 * 86_400);

@@ -2,26 +2,19 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use certmint_contract::{ErrorCode, Namespace};
-use tokio::sync::watch;
+use certmint_contract::Namespace;
 
-use super::cache::Cache;
 use super::keys::ObjectKey;
 use super::kind::WatchedKind;
 use super::object::Excess;
-use crate::events::{Events, InvolvedObject};
-use crate::leadership::{self, Term};
-use crate::metrics::Metrics;
+use crate::events::InvolvedObject;
 
 /// Maximum number of left-out objects that are remembered of one namespace. Events on more objects would not help the
 /// namespace's users.
 const MAX_OBJECTS_PER_NAMESPACE: usize = 20;
 /// Maximum number of namespaces with left-out objects that are remembered.
 const MAX_NAMESPACES: usize = 500;
-/// Time between two reports of the left-out objects.
-const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Left-out objects, as far as they are remembered.
 #[derive(Default)]
@@ -113,43 +106,6 @@ fn involved_objects(
         (object, *excess)
     };
     objects.iter().map(object).collect()
-}
-
-/// Reports left-out objects: on every replica in a metric, on the leader also in Events and the log.
-pub(crate) struct LeftOutReporter {
-    /// Cache that leaves objects out.
-    pub(crate) cache: Arc<Cache>,
-    /// Leadership of this replica.
-    pub(crate) terms: watch::Receiver<Term>,
-    /// Writer of the Events about left-out objects.
-    pub(crate) events: Events,
-    /// Metrics with the gauge of left-out objects.
-    pub(crate) metrics: Metrics,
-}
-
-impl LeftOutReporter {
-    /// Reports until it is dropped; never returns.
-    pub(crate) async fn run(self) {
-        loop {
-            self.report();
-            tokio::time::sleep(REPORT_INTERVAL).await;
-        }
-    }
-
-    fn report(&self) {
-        let left_out = self.cache.left_out();
-        self.metrics.left_out.set(left_out.len().try_into().unwrap_or(i64::MAX));
-        if !leadership::leads(&self.terms) {
-            return;
-        }
-        let code = ErrorCode::TooLarge;
-        for (object, excess) in left_out {
-            let note = format!("{object} is left out: {excess}");
-            if self.events.warn(&object, code, &note) {
-                tracing::warn!(%code, "{note}");
-            }
-        }
-    }
 }
 
 #[cfg(test)]

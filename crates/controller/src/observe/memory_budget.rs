@@ -9,8 +9,6 @@ use std::mem::size_of;
 use certmint_contract::{Namespace, OptIn};
 use certmint_planner::{Labels, SecretFacts, Service, Workload};
 
-use super::state::TrackedSecret;
-
 /// Maximum memory of all objects when the process has no memory limit, and upper bound otherwise, in bytes.
 const MAX_BYTES: usize = 512 * 1024 * 1024;
 /// Part of the process's memory limit that objects may take, in eighths. The rest is for pods, requests, Events and
@@ -19,7 +17,7 @@ const EIGHTHS_FOR_OBJECTS: usize = 4;
 /// A namespace may take the free memory divided by this.
 const FREE_MEMORY_DIVISOR: usize = 3;
 /// Memory of a table entry, and of an allocation in addition to its content, in bytes. Both are measured roughly.
-const ENTRY_BYTES: usize = 160;
+pub(super) const ENTRY_BYTES: usize = 160;
 const ALLOCATION_BYTES: usize = 16;
 
 /// Counter of the memory that the objects of each namespace take.
@@ -88,7 +86,7 @@ fn budget_of(limit: Option<&str>) -> usize {
     limit.map_or(MAX_BYTES, |limit| (limit / 8 * EIGHTHS_FOR_OBJECTS).min(MAX_BYTES))
 }
 
-fn text_bytes(text: &str) -> usize {
+pub(super) fn text_bytes(text: &str) -> usize {
     text.len() + ALLOCATION_BYTES
 }
 
@@ -147,12 +145,6 @@ impl MemorySize for SecretFacts {
             + owner
             + record
             + damage
-    }
-}
-
-impl MemorySize for TrackedSecret {
-    fn bytes(&self) -> usize {
-        2 * ENTRY_BYTES + self.facts.bytes() + text_bytes(&self.version)
     }
 }
 

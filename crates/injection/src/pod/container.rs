@@ -11,8 +11,9 @@ use certmint_contract::pod_layout::{
 };
 
 use super::readers::{FETCH_USER, FileReaders, pod_user};
+use super::resources;
 use super::restore::restored;
-use super::{InjectionTarget, resources};
+use super::target::InjectionTarget;
 use crate::json::WithSource;
 use crate::output::{
     EnvVar, Exec, FetchCapabilities, FetchContainer, FetchSecurityContext, InjectedVolumeMount, Probe,

@@ -7,9 +7,10 @@ use certmint_contract::Quantity;
 use certmint_contract::annotations::{InitPosition, Renew, ResourceOverrides};
 use certmint_contract::pod_layout::FETCH_CONTAINER;
 
-use super::{InjectionTarget, LIMIT_RANGER};
+use super::target::InjectionTarget;
 use crate::Rejection;
 use crate::input::{Container, Metadata, PodSpec, Quantities};
+use crate::json::LIMIT_RANGER;
 use crate::output::{FetchAmounts, FetchResources};
 
 /// Request for ephemeral storage, set only if every other container has one. A quota requires that.

@@ -6,7 +6,8 @@ use certmint_contract::annotations::{Containers, Renew};
 use certmint_contract::{Reload, keys};
 
 use super::readers::{self, FileReaders};
-use super::{InjectionTarget, resources};
+use super::resources;
+use super::target::InjectionTarget;
 
 pub(super) const WINDOWS: &str =
     "certmint: Ignored: this is a Windows pod; Certmint injects into Linux pods only and leaves it as it is";

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::State;
 use crate::observe::keys::{ObjectKey, WorkloadKey, claimed_workload};
 use crate::observe::kind::WatchedKind;
-use crate::observe::memory_budget::MemorySize;
+use crate::observe::memory_budget::{ENTRY_BYTES, MemorySize, text_bytes};
 use crate::observe::object::Excess;
 
 /// Secret as its watch, or the controller's own request, last delivered it.
@@ -42,6 +42,12 @@ impl TrackedSecret {
     pub(in crate::observe) fn verified(facts: SecretFacts, version: Box<str>) -> Self {
         let verify_at = next_verification(&facts.uid);
         Self { facts, version, verify_at }
+    }
+}
+
+impl MemorySize for TrackedSecret {
+    fn bytes(&self) -> usize {
+        2 * ENTRY_BYTES + self.facts.bytes() + text_bytes(&self.version)
     }
 }
 
