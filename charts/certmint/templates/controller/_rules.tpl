@@ -8,7 +8,7 @@
 - apiGroups: [batch]
   resources: [jobs, cronjobs]
   verbs: [get, list, watch]
-# The controller watches injected pods, so that each of them gets a certificate. It reads the pod of a token from the API server.
+# The controller watches injected pods, so that each of them gets a certificate. When a pod calls the issuance API, the controller reads this pod from the API server.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
