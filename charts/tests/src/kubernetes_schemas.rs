@@ -1,5 +1,5 @@
-//! Validation of rendered objects with the schemas of the supported Kubernetes versions: unknown fields, wrong
-//! types, missing fields. An API server validates only for its own version.
+//! Validates rendered objects with the schemas of all supported Kubernetes versions. Finds unknown fields, wrong
+//! types and missing fields. A test on a real API server would validate for one version only.
 //!
 //! The schemas come from released packages, which are pinned by their hashes, and are kept in the cache.
 
@@ -20,13 +20,14 @@ const VERSIONS: [&str; 5] = ["1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0"];
 /// Python package with the OpenAPI definitions of all these versions, and its hash.
 const KUBERNETES: &str = "kubernetes-validate==1.37.0";
 const KUBERNETES_HASH: &str = "85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9";
-/// File with the definitions of a version in the package.
+/// Path in the package of the definitions of one version. `{}` stands for the version.
 const DEFINITIONS: &str = "kubernetes_validate/kubernetes-json-schema/v{}-local/_definitions.json";
 /// Go module with the definitions of the Prometheus operator's objects, and its checksum as in go.sum.
 const PROMETHEUS_OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator@v0.93.1";
 const PROMETHEUS_OPERATOR_SUM: &str = "h1:4Juk8v93RdG1DSGD/mGp+SeQKPmnlLIj2iq3blLZgFY=";
+/// Files in the module with the CustomResourceDefinitions of ServiceMonitor and PrometheusRule.
 const MONITORING: [&str; 2] = ["servicemonitors-crd.json", "prometheusrules-crd.json"];
-/// Directory of the definitions in the module.
+/// Directory of these files in the module.
 const MONITORING_DIRECTORY: &str = "jsonnet/prometheus-operator";
 
 /// Schemas of all versions, and of the Prometheus operator's objects.

@@ -1,4 +1,4 @@
-//! Value sets. The tests render the chart with each of them.
+//! Sets of chart values. The tests render the chart with each set.
 
 /// Chart values for one rendering.
 pub(crate) struct ValueSet {
@@ -58,8 +58,9 @@ macro_rules! all_of {
     };
 }
 
-/// Every value that both components have.
+/// Webhook's part of the chart values that exist for webhook and controller.
 const ALL_OF_WEBHOOK: &str = all_of!("webhook");
+/// Controller's part of the same values.
 const ALL_OF_CONTROLLER: &str = all_of!("controller");
 
 /// The set without values.
@@ -120,7 +121,7 @@ pub(crate) const SETS: &[ValueSet] = &[
             "rbac.create=false",
             r#"webhook.serviceAccount={"create":false,"name":"admission"}"#,
             r#"controller.serviceAccount={"create":false,"name":"issuer"}"#,
-            // For platforms that choose user and group.
+            // `null` removes the chart's default, for platforms that choose user and group.
             r#"webhook.podSecurityContext={"runAsUser":null,"runAsGroup":null,"fsGroup":null}"#,
         ],
         namespaces: &[],

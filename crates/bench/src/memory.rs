@@ -45,8 +45,8 @@ pub(crate) fn memory(run: &Run) -> Result<Vec<Measurement>> {
     Ok(measurements)
 }
 
-/// Compares the memory of freshly started controllers, without and with `more` foreign Secrets. In a controller
-/// that has freed memory before, growth by that amount would not be visible.
+/// Compares the memory of freshly started controllers, without and with `more` foreign Secrets. A controller that has
+/// freed memory before could reuse that memory, so its RSS would not show the growth.
 fn foreign_secrets(loaded: &LoadedCluster, more: usize, starts: usize) -> Result<[Measurement; 2]> {
     let before = rss_after_starts(loaded, starts)?;
     let calm = loaded.controller()?.memory()?;

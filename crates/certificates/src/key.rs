@@ -13,7 +13,7 @@ use certmint_contract::KeyAlgorithm;
 use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
-/// Private key. The crypto library, which holds the key, wipes its memory on drop. `Debug` shows the algorithm only.
+/// Private key. The crypto library holds the key, and wipes the key's memory on drop. `Debug` shows the algorithm only.
 pub struct PrivateKey {
     algorithm: KeyAlgorithm,
     pair: SigningKeyPair,

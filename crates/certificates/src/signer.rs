@@ -95,7 +95,7 @@ impl<S: Signer> PublicKeyData for RcgenKey<S> {
 
 impl<S: Signer> SigningKey for RcgenKey<S> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        // The error of rcgen cannot contain the cause. This variant is for keys outside the process.
+        // rcgen's error cannot contain the cause. `RemoteKeyError` is its variant for keys outside the process.
         self.0.sign(message).map_err(|_| rcgen::Error::RemoteKeyError)
     }
 }

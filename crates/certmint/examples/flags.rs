@@ -43,8 +43,8 @@ fn row(flag: &Arg) -> String {
     format!("| {name}<br>{variable} | {default} | {}{one_of} |", sentence(&words))
 }
 
-/// Returns the words on one line, with the full stop that clap removes. Addresses become code, so that they are not
-/// links.
+/// Returns the words on one line, with the full stop that clap removes. URLs become Markdown code, so that they are
+/// not links.
 fn sentence(words: &str) -> String {
     let quoted = |word: &str| if word.contains("://") { format!("`{word}`") } else { word.to_owned() };
     let words: Vec<_> = words.trim_end_matches('.').split_whitespace().map(quoted).collect();

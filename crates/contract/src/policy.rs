@@ -162,12 +162,12 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Returns the DNS names in the name constraints of an issuing CA, sorted. Each one permits the name and all its
-    /// subdomains: those of the cluster's Services, and the extra names. A subdomain of another name in the list is
-    /// left out.
+    /// Returns the DNS names in the name constraints of an issuing CA, sorted: the parent domains of the names of
+    /// Services, and the extra names. A constraint permits its name and all subdomains, so the list contains no
+    /// subdomain of another name in it.
     ///
-    /// The list is empty, which means no constraints, when the policy disables them or has short names, which have no
-    /// parent domain.
+    /// The list is empty if the policy disables name constraints, or allows short names. A short name has no parent
+    /// domain that a constraint could permit. An empty list means that the issuing CA has no name constraints.
     #[must_use]
     pub fn permitted_dns(&self) -> Vec<DnsName> {
         if self.short_names || !self.name_constraints {

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiError};
 
-/// Puts each valid policy of the file in force, until shutdown. `report` is called with the result of each read: `Ok`,
-/// or a message that the file is invalid.
+/// Sends each valid policy of the file to `policy`, until shutdown. Calls `report` with the result of each read:
+/// `Ok`, or a message that the file is invalid.
 pub(crate) async fn follow(
     file: PolicyFile,
     policy: watch::Sender<Arc<Policy>>,
@@ -68,7 +68,7 @@ impl LastValidPolicy {
         Self { config_maps, name: name.into(), namespace: namespace.into(), policy }
     }
 
-    /// Writes the policy whenever the ConfigMap differs from it, on the leader; never returns.
+    /// Writes the policy to the ConfigMap whenever the two differ. Runs on the leader, and never returns.
     pub(crate) async fn keep(&self) {
         let mut policy = self.policy.clone();
         loop {

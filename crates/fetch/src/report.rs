@@ -17,7 +17,8 @@ const MAX_TERMINATION_MESSAGE_BYTES: usize = 4096;
 const MIN_LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// Longest time between two log lines of the same failure: a failure that lasts for days has one line per hour.
 const MAX_LOG_INTERVAL: Duration = Duration::from_secs(3600);
-/// Maximum number of failures that are recognized as repeated. Several failures may alternate.
+/// Maximum number of failures that the reporter remembers, so that it recognizes repetitions of failures that
+/// alternate.
 const MAX_LOGGED_FAILURES: usize = 8;
 
 /// Writes the log and the termination message.
@@ -149,7 +150,8 @@ fn log_failure(failure: &Failure, repeated: Option<u32>) {
 fn write_line(line: &LogLine<'_>) {
     if let Ok(mut line) = serde_json::to_vec(line) {
         line.push(b'\n');
-        // A single write keeps the lines of two processes apart. An error of the log itself cannot be reported anywhere.
+        // A single write keeps the line in one piece if another thread or process writes to the log at the same time.
+        // An error of the log itself cannot be reported anywhere.
         let _ = std::io::stderr().write_all(&line);
     }
 }

@@ -31,10 +31,10 @@ impl Patch {
     }
 }
 
-/// Operations so far, in their order.
+/// Builder of a [`Patch`]. Holds the JSON of the operations that were added so far.
 ///
-/// The text is buffered, because serde writes it in pieces of a byte or two, and musl copies each piece into a `Vec` by a
-/// call of its own.
+/// The text is buffered, because serde writes it in pieces of a byte or two. Without the buffer, a separate call of
+/// musl would copy each piece to the `Vec`.
 #[derive(Debug)]
 pub(crate) struct PatchBuilder(BufWriter<Vec<u8>>);
 
@@ -96,8 +96,8 @@ impl PatchBuilder {
         if exists { self.add(&[list, &["-"]].concat(), value) } else { self.add(list, [value]) }
     }
 
-    /// Changes labels and annotations of the metadata at `path`. `metadata` is its content before the patch. Skips the
-    /// changes that it contains already.
+    /// Changes labels and annotations of the metadata at `path`. `metadata` is the content at `path` before the patch.
+    /// Skips changes that `metadata` contains already.
     pub(crate) fn change_metadata(
         &mut self,
         path: &[&str],

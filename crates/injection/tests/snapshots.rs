@@ -1,4 +1,4 @@
-//! Complete patched pods, as the API server would store them.
+//! Snapshots of complete injected pods, as the API server would store them after it applied the patch.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -111,8 +111,8 @@ pub fn uninstall(cluster: &Cluster) -> Result<()> {
 /// Chart values that allow certificates with a lifetime of seconds.
 pub const ALLOW_SHORT_LIFETIMES: &[&str] = &["policy.shortestDuration=10s"];
 
-/// Returns the chart values, in the form of `--set`, for images that `provide` makes available. `provide` returns the
-/// reference of the image.
+/// Returns the chart values for these images, in the form of `--set`. `provide` makes an image available to a
+/// cluster, and returns the image's reference.
 ///
 /// # Errors
 /// The errors of `provide`.

@@ -10,8 +10,8 @@ use crate::kubectl::Kubectl;
 /// Key and value of the label on every namespace that [`create_namespace`] creates.
 pub const TEST_LABEL: (&str, &str) = ("app.kubernetes.io/managed-by", "certmint-e2e");
 
-/// Creates the namespace `name` with `labels` (`key=value`), and returns kubectl for it. A namespace of that name that an
-/// earlier run left is deleted first.
+/// Creates the namespace `name` with `labels` (`key=value`), and returns kubectl for it. First deletes the namespace
+/// that an earlier run created under that name.
 ///
 /// # Errors
 /// When a namespace of that name without [`TEST_LABEL`] exists, or the namespace cannot be created.

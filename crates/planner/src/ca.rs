@@ -89,7 +89,7 @@ pub enum RotationReason {
     Due,
     /// The policy permits other names than the issuing CA's name constraints.
     NamesChanged,
-    /// The policy allows certificates that live too long for the issuing CA.
+    /// The lifetime of the issuing CA is too short for the longest certificate lifetime that the policy allows.
     TooShort,
 }
 

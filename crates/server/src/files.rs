@@ -51,7 +51,8 @@ impl KeyPairFiles {
 }
 
 /// Calls `changed` with the contents of `files` now and after each change, until `shutdown`. When a file cannot be
-/// read, logs it once and does not call `changed`.
+/// read, does not call `changed`, and logs the error: at level ERROR if the previous read succeeded, otherwise at
+/// DEBUG.
 pub async fn follow<const N: usize>(
     files: [PathBuf; N],
     poll_interval: Duration,

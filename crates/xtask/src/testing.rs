@@ -54,7 +54,7 @@ fn all(arguments: &Arguments, counts: &mut TestCounts) -> Result<()> {
     let selected = scenarios::select(names)?;
     let cache = Cache::open()?;
     if !fast && context.is_none() {
-        // Checked at once, not after minutes of other tests.
+        // Without root, the command fails at once, not after minutes of other tests.
         machine::require_root()?;
     }
     if names.is_empty() {
@@ -87,8 +87,8 @@ fn all(arguments: &Arguments, counts: &mut TestCounts) -> Result<()> {
     Ok(())
 }
 
-/// Starts one local cluster for each scenario that runs at the same time. Scenarios mostly wait, so that two
-/// clusters run well side by side.
+/// Starts one local cluster for each scenario that runs at the same time. Scenarios mostly wait, so one machine can
+/// run two clusters.
 fn local_clusters(cache: &Cache, scenarios: usize) -> Result<Vec<Cluster>> {
     let lanes = ('a'..).take(scenarios.min(LANES));
     let name = |lane| format!("test-{}-{lane}", std::process::id());

@@ -17,7 +17,8 @@ pub const PATH: &str = "docs/src/reference/errors.md";
 /// Content of the page.
 #[derive(Debug, Clone)]
 pub struct ErrorPage {
-    /// Sections of the second and third level. Headings of the second level are not stored.
+    /// One section for each heading of the second or third level. A section of the second level has an empty
+    /// [`Section::heading`].
     pub sections: Vec<Section>,
 }
 

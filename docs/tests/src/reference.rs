@@ -1,7 +1,7 @@
 //! Generated sections of the documentation: values and permissions from the chart, flags and metrics from the
 //! program, annotations and error codes from the contract.
 //!
-//! Other sections are written by hand. Tests of the crates that they describe compare them with the code.
+//! Other sections are written by hand. Tests compare those on messages, alerts, limits and pods with the code.
 
 use anyhow::Result;
 use certmint_chart_tests::{permission_tables, prometheus, value_tables};

@@ -28,7 +28,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 }];
 
 const NAMESPACE: &str = "explained";
-/// Values for pods that report a missing certificate soon, and for a namespace that the policy excludes.
+/// Chart values: pods report a missing certificate after five seconds, and the policy excludes a namespace.
 const VALUES: &[&str] = &["fetch.deadlineSeconds=5", "policy.excludedNamespaces[0]=explained-closed"];
 
 /// Runs on a cluster of its own, because it removes the CA, stops the controller, and needs a cluster without

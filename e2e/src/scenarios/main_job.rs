@@ -1,5 +1,5 @@
-//! The main job of Certmint: an annotation gives a workload certificates for mutual TLS, and renewals fail no
-//! request.
+//! The main purpose of Certmint: an annotation gives a workload certificates for mutual TLS, and no request fails
+//! because of a renewal.
 
 mod controller_down;
 mod deleted_while_waiting;

@@ -1,4 +1,4 @@
-//! A Deployment that is scaled up, and whose pods are watched until they are ready.
+//! Scales up a Deployment, and measures the time until its pods are ready.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

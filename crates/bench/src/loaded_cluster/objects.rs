@@ -11,18 +11,19 @@ use serde_json::{Value, json};
 use super::{CLIENTS, PATTERN};
 use crate::in_cluster::{ObjectWrites, Task, Timings, Verb};
 
-/// Secret of the workload in [`pattern`].
+/// Secret of the workload that [`pattern`] returns.
 pub(super) const PATTERN_SECRET: &str = "payments-certmint-tls";
 /// Name of each copy of the Secret.
 const COPY: &str = "payments-copy-{index}";
 
-/// Returns the pattern workload with its Service.
+/// Returns the workload whose Secret is the pattern for [`copies`], and its Service.
 pub(super) fn pattern() -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": [workload::service("payments"), cron_job("payments", "payments")] })
 }
 
 /// Creates workloads, a hundred in each namespace. Each group of ten has a headless Service, so that all certificates
-/// have DNS names. The workloads are CronJobs that never run, so that no other controller has work with them.
+/// have DNS names. The workloads are CronJobs that never run, so that no other controller has work with them. For
+/// `{index}`, `{ten}` and `{hundred}`, see [`ObjectWrites`].
 pub(super) fn workloads(cluster: &Cluster, numbers: Range<usize>) -> Result<Timings> {
     let create = |path: &str, body: &Value, step| {
         let (path, body) = (path.to_owned(), body.to_string());

@@ -13,8 +13,8 @@ const NAME: &str = "floor";
 /// Length of the variable that nginx's responses are composed of.
 const PART: usize = 1_000;
 
-/// Starts nginx with a certificate from Certmint. It answers `/0`, `/1`, … with as many bytes as `sizes` lists.
-/// Returns its URL.
+/// Starts nginx with a certificate from Certmint, and returns its URL. nginx answers `/0`, `/1`, … with as many bytes
+/// as `sizes` lists.
 pub(super) fn start(cluster: &Cluster, kubectl: &Kubectl<'_>, sizes: &[usize]) -> Result<String> {
     let image = cluster.provide(&images::nginx(cluster.cache())?)?;
     let answers = sizes.iter().enumerate().map(|(index, size)| {

@@ -81,7 +81,7 @@ pub enum CaError {
         /// End of the root.
         root: OffsetDateTime,
     },
-    /// The leaf of a new issuing CA fails verification.
+    /// The leaf that tests a new issuing CA fails verification.
     #[error(
         "the certificates of a new issuing CA fail verification, so the CA was discarded: {0}; check whether the root's certificate has name constraints"
     )]

@@ -43,9 +43,9 @@ pub enum VerifyError {
     /// The SPIFFE id is not the expected one.
     #[error("the certificate is for {found}, not for {expected}")]
     Identity {
-        /// Expected id, or its path.
+        /// Expected SPIFFE id, or only the path of the id.
         expected: String,
-        /// Id in the certificate.
+        /// SPIFFE id in the certificate.
         found: String,
     },
     /// The DNS names are not the expected ones.

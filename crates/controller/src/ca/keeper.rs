@@ -26,8 +26,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time between attempts to replace an issuing CA that still works.
 const MAX_ROTATION_WAIT: Duration = Duration::from_secs(600);
-/// Trace of an earlier CA, in the words of the planner's message, if the CA's Secret and its trust bundle were both
-/// deleted while this process used the CA.
+/// Text for [`CaObserved::trace`] if no object in the cluster shows an earlier CA, but this process has loaded one.
 const USED_BY_THIS_PROCESS: &str = "the CA in the memory of this process";
 
 /// Keeps a [`Ca`] up to date.
@@ -40,7 +39,7 @@ pub(crate) struct CaKeeper<F> {
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
     /// This replica's leadership term.
     pub(crate) terms: watch::Receiver<Term>,
-    /// The clock that certificates are dated by.
+    /// The clock that determines the dates of certificates.
     pub(crate) clock: Clock,
     /// Returns the description of an object that shows that an earlier CA of Certmint issued certificates.
     pub(crate) find_trace: F,
@@ -107,7 +106,8 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
                 }
                 Ok(authority)
             }
-            // A follower leaves the rotation to the leader. The leader waits between attempts while a CA can issue.
+            // A follower leaves the rotation to the leader. While the current CA can issue, the leader waits between
+            // attempts.
             (CaPlan::RotateIssuing { .. }, Some((_, loaded)))
                 if !leading || (loaded.can_issue() && !backoff.is_due()) =>
             {
@@ -247,8 +247,8 @@ impl RotationBackoff {
     }
 }
 
-/// Returns a warning if the root ends before the issuing CA or together with it. In the root's last months, a new
-/// issuing CA cannot end later than the root.
+/// Returns a warning if the issuing CA ends together with the root. An issuing CA cannot end later than its root, so
+/// that happens in the root's last months.
 fn root_end_warning(authority: &Authority) -> Option<String> {
     let (root, issuing) = (authority.root().certificate(), authority.issuing().certificate());
     let end = rfc3339(root.not_after());

@@ -1,4 +1,5 @@
-//! Reasons why no workload serves a pod. A pod that does not become standalone gets the reason as its failure.
+//! Reasons why no workload has a certificate for a pod. If the pod cannot become standalone either, the issuance API
+//! responds to its request with the reason.
 
 use certmint_contract::ErrorCode;
 use certmint_planner::Workload;
@@ -11,8 +12,8 @@ use crate::observe::WorkloadKey;
 pub(super) struct UnservedReason {
     pub(super) code: ErrorCode,
     pub(super) message: String,
-    /// Workload on which the reason is reported too. It is set only where the message is the same for all its pods: any
-    /// tenant of the namespace can create pods that claim to belong to a workload.
+    /// Workload on which the controller also reports the reason. It is `None` if the message contains the name of the
+    /// pod: any tenant of the namespace can create pods that claim to belong to the workload, and choose their names.
     pub(super) object: Option<InvolvedObject>,
 }
 

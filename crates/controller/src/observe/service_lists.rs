@@ -1,4 +1,5 @@
-//! Lists the Services of namespaces that come into use while the watch of Services runs.
+//! Lists the Services of each namespace that gets its first workload or Secret of Certmint while the watch of Services
+//! runs. [`super::namespaces_in_use`] explains why.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Maximum number of namespaces whose Services are listed at one time.
 const MAX_CONCURRENT_LISTINGS: usize = 4;
 
-/// Lists the Services of namespaces that come into use; never returns.
+/// Waits for such namespaces, and lists the Services of each; never returns.
 pub(crate) async fn list_services(client: Client, cache: Arc<Cache>, metrics: Metrics) {
     let mut listings = JoinSet::new();
     loop {

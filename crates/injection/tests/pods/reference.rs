@@ -1,4 +1,4 @@
-//! The reference (`pods.md` and `flags.md`) quotes messages, variables and commands literally.
+//! Asserts that the reference pages `pods.md` and `flags.md` quote messages, variables and commands exactly.
 
 use certmint_testkit::Object;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn mounting(path: &str) -> Object {
     opted_in().annotated("mount-path", "/app/tls").with("/spec/containers/0", "volumeMounts", mounts)
 }
 
-/// Returns a pod with a volume above the certificate, mounted read-only.
+/// Returns a pod that mounts a volume read-only at the parent directory of the certificate's mount path.
 fn above(source: Value) -> Object {
     let mut volume = source;
     volume["name"] = "x".into();

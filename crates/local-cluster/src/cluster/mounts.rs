@@ -12,13 +12,13 @@ use anyhow::{Context as _, Result};
 use super::directory::{ClusterDirectory, INSIDE};
 use crate::command;
 
-/// Creates the private mounts. Afterwards the cluster's directory is [`INSIDE`].
+/// Creates the private mounts. Afterwards, the processes of the cluster find the cluster's directory at [`INSIDE`].
 ///
 /// # Errors
 /// When a mount fails.
 pub(super) fn mount_all(directory: &ClusterDirectory, programs: &[impl AsRef<Path>]) -> Result<()> {
-    // Everything is first mounted below the cluster's directory, because the cache may be in a directory that is about
-    // to be covered.
+    // Everything is first mounted below the cluster's directory, because the cache may be in a directory that a later
+    // mount hides.
     for source in programs {
         let source = source.as_ref();
         let name = source.file_name().context("the directory of programs has no name")?;
@@ -35,8 +35,8 @@ pub(super) fn mount_all(directory: &ClusterDirectory, programs: &[impl AsRef<Pat
     }
     fs::create_dir_all("/run/lock")?;
     fs::create_dir_all("/run/tmp")?;
-    // Volumes with mount propagation need a shared tree. It is shared only within this namespace, which was
-    // separated from the machine's when it was created.
+    // Volumes with mount propagation need a shared mount tree. The tree is shared only within the cluster's mount
+    // namespace, which was separated from the machine's mount namespace when it was created.
     mount(&["--make-rshared"], &[Path::new("/")])
 }
 

@@ -17,7 +17,8 @@ use crate::cache::{Cache, Key, remove_dir};
 use crate::packages::{unpack, unpack_wheels};
 use crate::{command, progress};
 
-/// Content of an image. Paths are absolute. A `*` stands for the only entry of a directory, such as a version.
+/// Content of an image. Paths in packages are absolute. A `*` stands for the only entry of a directory, such as a
+/// version.
 struct Recipe {
     name: &'static str,
     packages: &'static [&'static str],
@@ -29,7 +30,7 @@ struct Recipe {
     /// Other files of the packages. Modules (`*.so`) are copied with their libraries, and directories with
     /// their content.
     files: &'static [&'static str],
-    /// Files with their content.
+    /// Files to write: each with its path, without the leading `/`, and its content.
     written: &'static [(&'static str, &'static str)],
     config: oci::Config<'static>,
 }

@@ -23,7 +23,7 @@ pub(super) struct Config<'a> {
     pub stop_signal: &'a str,
 }
 
-/// User and group of the containers. A number, so that the kubelet can check `runAsNonRoot` without reading the image.
+/// User and group of the containers. They are numbers, because the kubelet cannot check `runAsNonRoot` for a user name.
 pub(super) const USER: u32 = 65532;
 
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";

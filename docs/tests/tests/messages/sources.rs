@@ -37,7 +37,8 @@ const CRATES: [&str; 9] = [
     "server",
     "webhook",
 ];
-/// Files without messages: help texts of metrics and flags, words of the reference page, the catalogue of codes, and tests.
+/// Files without error messages: help texts of metrics and flags, texts of the page on annotations, texts of the error
+/// codes, and tests.
 const FILES_WITHOUT_MESSAGES: [&str; 7] =
     ["args.rs", "error_code.rs", "logs.rs", "metrics.rs", "reference.rs", "testing.rs", "tests.rs"];
 /// Macros whose texts are not error messages.
@@ -148,7 +149,7 @@ impl Reader<'_> {
         let Some(text) = value(source) else { return };
         let text = with_placeholders(&text);
         let words = text.split_whitespace().filter(|word| word.chars().any(char::is_alphabetic)).count();
-        // Short texts are parts of other messages, or keys.
+        // Outside `#[error]`, shorter texts are parts of other messages, or names such as JSON keys.
         if words >= if in_error { 1 } else { 4 } {
             let place = format!("{}:{}", self.place, span.start().line);
             self.sources.messages.push(Message { text, place });

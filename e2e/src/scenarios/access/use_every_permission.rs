@@ -35,7 +35,7 @@ pub(super) fn run(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     })?;
     step("each kind of workload opts out", || {
         for kind in workload::KINDS {
-            // The annotation of a running pod cannot change, so the pod is deleted.
+            // The containers of a running pod cannot change, so the pod is deleted instead.
             match kind {
                 "pod" => drop(kubectl.delete(&["pod/pod"])?),
                 _ => drop(examples::opt_out(kubectl, &format!("{kind}/{kind}"))?),
@@ -72,7 +72,7 @@ fn remove_ca_until_reported(system: &Kubectl<'_>) -> Result<()> {
         let events = system.list(&["events", of_controller])?;
         Ok(if events.is_empty() { Check::NotYet("there is none".to_owned()) } else { Check::Passed(()) })
     });
-    // The Secret is restored in any case.
+    // The Secret is restored even if the wait failed.
     system.apply(&secret.to_string())?;
     reported
 }

@@ -28,7 +28,7 @@ const ALG_NONE: &str = "eyJhbGciOiJub25lIn0";
 const REQUEST_BUNDLE: &str = "curl --silent --insecure --http1.1 --request POST --max-time 30 --header @- \
     --write-out '\\n%{http_code}' https://certmint-controller.certmint-system.svc/v1/bundle";
 
-/// An attacker in a pod that has obtained tokens.
+/// An attacker that has obtained tokens, and sends requests from a pod.
 struct Attacker<'a> {
     kubectl: &'a Kubectl<'a>,
 }
@@ -104,7 +104,7 @@ impl Tokens {
     }
 }
 
-/// The valid token in well-formed and malformed headers, and texts that are not tokens.
+/// Returns attempts with the valid token in well-formed and malformed headers, and with texts that are not tokens.
 fn malformed(Tokens { valid, not_opted_in, .. }: &Tokens) -> [Attempt; 11] {
     [
         attempt("the pod's own token", bearer(valid), "200"),
@@ -121,7 +121,7 @@ fn malformed(Tokens { valid, not_opted_in, .. }: &Tokens) -> [Attempt; 11] {
     ]
 }
 
-/// Tokens for other audiences, tokens of other accounts, and forged tokens.
+/// Returns attempts with tokens for other audiences, tokens of other pods, and forged tokens.
 fn foreign_or_forged(tokens: &Tokens, shop: &Kubectl<'_>) -> Result<[Attempt; 9]> {
     let Tokens { valid, not_opted_in, of_deleted_pod, other_namespace } = tokens;
     let ([head, _, signature], [_, claims, _]) = (parts(not_opted_in)?, parts(valid)?);
