@@ -101,7 +101,7 @@ catalogue! {
         actors: [Developer],
         remedy: "Correct the key as the message suggests, and remove the wrong one."
     }
-    /// A label is in the place of an annotation. Certmint does not read labels of that name.
+    /// An object has a label where Certmint reads an annotation. The label has no effect.
     WrittenAsLabel {
         channels: [Rejection, Warning], transient: false,
         actors: [Developer],
@@ -143,13 +143,13 @@ catalogue! {
         actors: [],
         remedy: "No action is needed, unless the message mentions the webhook's rules."
     }
-    /// A Secret of that name exists that Certmint did not create. Certmint does not change it.
+    /// A Secret with the name that Certmint needs exists, and Certmint did not create it. Certmint does not change it.
     ForeignSecret {
         channels: [Event, Response, Termination, Log], transient: false,
         actors: [Developer],
         remedy: "Choose another name with `certmint.dev/secret-name`, or delete the Secret if nothing needs it."
     }
-    /// Another workload already uses that Secret.
+    /// Another workload already uses the Secret that this workload requests.
     SecretClaimed {
         channels: [Event, Response, Termination, Log], transient: false,
         actors: [Developer],
