@@ -24,7 +24,7 @@ pub enum Signal {
 pub struct Memory {
     /// Current resident memory in KiB, `VmRSS`.
     pub resident_kib: u64,
-    /// Peak of the resident memory in KiB, `VmHWM`.
+    /// Peak of the resident memory in KiB, `VmHWM`, since the start or [`Cluster::reset_peak_memory`].
     pub peak_kib: u64,
 }
 
@@ -74,6 +74,18 @@ impl Cluster {
     /// When the cluster is not a local one, or the container does not run.
     pub fn memory(&self, pod: &Value, container: &str) -> Result<Memory> {
         self.process_status(&self.process_of(pod, container)?)?.memory()
+    }
+
+    /// Sets the peak memory of the first process in a pod's container to its current memory, so that [`Self::memory`]
+    /// then returns the peak since this call.
+    ///
+    /// # Errors
+    /// When the cluster is not a local one, or the container does not run.
+    pub fn reset_peak_memory(&self, pod: &Value, container: &str) -> Result<()> {
+        let pid = self.process_of(pod, container)?;
+        // See proc_pid_clear_refs(5): 5 resets the field VmHWM.
+        command::output(self.command("sh").args(["-c", &format!("echo 5 > /proc/{pid}/clear_refs")]))
+            .map(drop)
     }
 
     /// Sends a signal to the first process in a pod's container.

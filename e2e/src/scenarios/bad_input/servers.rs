@@ -50,6 +50,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     let image = cluster.provide(&images::workspace_image(cluster.cache(), images::HOSTILE)?)?;
     let servers = attacked_servers();
     let before = servers.iter().map(|server| pods(cluster, server)).collect::<Result<Vec<_>>>()?;
+    reset_peak_memory(cluster, &servers)?;
     print_memory(cluster, "before", &servers)?;
 
     let admissions = Admissions::start(cluster, &kubectl)?;
@@ -238,6 +239,19 @@ fn assert_stayed_ready(cluster: &Cluster, server: &AttackedServer, before: &[Val
         let name = now["metadata"]["name"].as_str().unwrap_or_default();
         let log = cluster.kubectl().namespace(SYSTEM_NAMESPACE).logs(name, server.component)?;
         ensure!(!log.contains("panicked"), "the {} {name} has panicked:\n{log}", server.component);
+    }
+    Ok(())
+}
+
+/// Forgets the memory that the servers needed for other scenarios on the same cluster.
+fn reset_peak_memory(cluster: &Cluster, servers: &[AttackedServer]) -> Result<()> {
+    if !cluster.is_local() {
+        return Ok(());
+    }
+    for server in servers {
+        for pod in pods(cluster, server)? {
+            cluster.reset_peak_memory(&pod, server.component)?;
+        }
     }
     Ok(())
 }
