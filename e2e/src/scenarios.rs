@@ -122,7 +122,8 @@ pub fn run(clusters: &[Cluster], scenarios: &[Scenario]) -> TestCounts {
     exclusive.into_iter().map(|scenario| run_one(cluster, scenario)).fold(counts, TestCounts::and)
 }
 
-/// Runs `scenarios` with one thread for each cluster. The output of each thread has the letter of its lane as prefix.
+/// Runs `scenarios` with one thread, called a lane, for each cluster. With several clusters, the letter of the lane
+/// precedes each line of its output.
 fn run_in_parallel(clusters: &[Cluster], scenarios: Vec<&Scenario>) -> TestCounts {
     let queue = Mutex::new(scenarios.into_iter());
     std::thread::scope(|scope| {

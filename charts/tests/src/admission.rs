@@ -28,14 +28,14 @@ const NOT_SENT: Option<&str> = None;
 const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(60);
 const OPT_IN: &str = "certmint.dev/inject";
 
-/// An object to create, and the entry that must match it.
+/// An object to create, and the entry of the webhook configuration that must match it.
 struct Creation {
     what: &'static str,
     object: Value,
     matched_by: Option<&'static str>,
 }
 
-/// A change of an existing object, and the entry that must match it.
+/// A change of an existing object, and the entry of the webhook configuration that must match it.
 struct Change {
     what: &'static str,
     of: &'static str,
@@ -88,7 +88,7 @@ fn prepare(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Returns an object as the webhook leaves it when the object itself opted in.
+/// Returns an object as it is after it has opted in by an annotation on the object and the webhook has changed it.
 fn opted_in(kind: fn(Value, Value) -> Value, name: &str) -> Value {
     let metadata = json!({
         "name": name,
@@ -102,7 +102,8 @@ fn opted_in(kind: fn(Value, Value) -> Value, name: &str) -> Value {
     kind(metadata, template)
 }
 
-/// Returns an object as the webhook leaves it when the user annotated its pod template.
+/// Returns a Deployment as it is after it has opted in by an annotation on its pod template and the webhook has changed
+/// it.
 fn template_opted_in(name: &str) -> Value {
     let metadata = json!({ "name": name, "labels": { "certmint.dev/managed": "true" } });
     let template = json!({

@@ -1,5 +1,5 @@
-//! The subset of OpenAPI schemas that Kubernetes uses. Validation is strict: a field that the schema does not
-//! name is an error, as for an API server that validates strictly.
+//! Validation of objects with the subset of OpenAPI schemas that Kubernetes uses. A field that the schema does not name
+//! is an error, as in the strict field validation of the API server.
 
 use serde_json::{Map, Value};
 
@@ -53,7 +53,8 @@ impl<'a> Schema<'a> {
                 (Some(property), _) => self.at(property).visit(value, &place, errors),
                 (None, any @ Value::Object(_)) => self.at(any).visit(value, &place, errors),
                 (None, Value::Bool(true)) => {}
-                // A schema without properties accepts all fields, such as that of `metadata` in a definition.
+                // A schema without properties accepts all fields. CustomResourceDefinitions have such a schema for
+                // `metadata`.
                 (None, _) if schema["properties"].is_null() => {}
                 (None, _) if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
                 (None, _) => errors.push(format!("{place} is an unknown field")),
@@ -64,7 +65,7 @@ impl<'a> Schema<'a> {
     fn admits_type(self, value: &Value) -> bool {
         let schema = self.resolved();
         if let Some(options) = schema["oneOf"].as_array().or(schema["anyOf"].as_array()) {
-            // Options that do not name types are conditions, which only the API server evaluates.
+            // An option without a type is a condition on the value. This validation ignores such conditions.
             let typed = options.iter().filter(|option| !kinds(option).is_empty());
             let mut typed = typed.peekable();
             return typed.peek().is_none() || typed.any(|option| self.at(option).admits_type(value));

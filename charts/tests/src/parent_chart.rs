@@ -11,14 +11,13 @@ use certmint_local_cluster::{command, repository};
 use crate::chart::{Chart, NAMESPACE, RELEASE, with_values};
 use crate::manifest::Manifest;
 
-/// `Chart.yaml` of a parent chart with this chart as a dependency. The tests use it with and
-/// without the condition below.
+/// `Chart.yaml` of a parent chart with this chart as a dependency. The tests use it with and without [`CONDITION`].
 const PARENT: &str = "apiVersion: v2\nname: platform\nversion: 1.0.0\n\
                       dependencies:\n  - name: certmint\n    version: '*'\n    repository: ''\n";
 const CONDITION: &str = "    condition: certmint.enabled\n";
 
-/// Checks that a parent chart renders the same objects as this chart alone, and no objects when its condition
-/// is false. Without a condition helm would ignore the value, so the chart rejects it.
+/// Checks that a parent chart renders the same objects as this chart alone, and no objects when its condition is false.
+/// Without a condition, helm would ignore the value `enabled`, so the chart rejects `false`.
 pub(crate) fn switches_it_on_and_off(chart: &Chart) -> Result<()> {
     let directory = std::env::temp_dir().join(format!("certmint-parent-{}", std::process::id()));
     let result = in_a_parent(&directory, chart);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::chart::Chart;
 
-/// Returns policies. Each replaces some of the default values, and says whether the resulting policy is valid.
+/// Returns changes of the default policy, each with whether the changed policy is valid.
 fn cases() -> Vec<(Value, bool)> {
     let label = "a".repeat(63);
     let names = |count: usize| -> Vec<String> {

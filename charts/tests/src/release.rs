@@ -25,7 +25,8 @@ const CA_BUNDLE: &str = include_str!("../testdata/ca-bundle.base64");
 /// rejected), validation, and compilation of the match conditions.
 pub(crate) fn expect_accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
     let mut helm = cluster.command("helm");
-    // The release's namespace does not exist yet, and a dry run does not create it. This namespace always exists.
+    // The release's namespace does not exist yet, and a dry run does not create it. So the objects are rendered for a
+    // namespace that always exists.
     helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", "kube-node-lease"]);
     let rendered = command::output(with_values(&mut helm, set.set))?;
     let mut kubectl =
@@ -36,7 +37,7 @@ pub(crate) fn expect_accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
 /// Creates the CustomResourceDefinitions of ServiceMonitor and PrometheusRule from the Prometheus operator.
 pub(crate) fn define_monitoring(cluster: &Cluster) -> Result<()> {
     for file in kubernetes_schemas::monitoring(cluster.cache())? {
-        // The descriptions in these files are too long for the annotation that a client-side apply would add.
+        // A client-side `kubectl apply` would store the file in an annotation, and these files are too long for that.
         let file = file.to_string_lossy();
         let name = cluster.kubectl().run(&["create", "--output=name", "--filename", &file])?;
         let served = |crd: &Value| is_true(crd, "Established").then_some(());
@@ -78,7 +79,7 @@ pub(crate) fn upgrade_keeps_ca_bundle(cluster: &Cluster) -> Result<()> {
         helm.args(["upgrade", RELEASE]).arg(chart()).args(["--namespace", NAMESPACE]);
         helm.arg(format!("--server-side={server_side}"))
             .arg(format!("--set=webhook.timeoutSeconds={seconds}"));
-        // The admission test has taken the ownership of this field.
+        // The admission tests patch `timeoutSeconds` before this test, so helm does not own the field any more.
         helm.args(server_side.then_some("--force-conflicts"));
         command::output(&mut helm)?;
         let configuration = cluster.kubectl().get(&["mutatingwebhookconfiguration", RELEASE])?;

@@ -48,15 +48,15 @@ pub(crate) fn policy_is_the_default(chart: &Chart) -> Result<()> {
     let manifest = chart.render(&[])?;
     let policy = &manifest.object("ConfigMap", "certmint-policy")?["data"]["policy.json"];
     let policy = Policy::from_json(policy.as_str().unwrap_or_default().as_bytes())?;
-    // Namespaces in which pods are never injected.
+    // The chart adds the namespaces in which the webhook never injects pods.
     let excluded_namespaces = ["kube-system", NAMESPACE].iter().flat_map(|name| name.parse()).collect();
     let expected = Policy { excluded_namespaces, ..Policy::default() };
     ensure!(policy == expected, "the chart's policy {policy:?} is not the default {expected:?}");
     Ok(())
 }
 
-/// Checks that the certmint-fetch container's user is left to OpenShift, which assigns users to namespaces,
-/// unless the values set it.
+/// Checks that OpenShift chooses the user of the certmint-fetch container, unless the values set the user. OpenShift
+/// assigns users to namespaces.
 pub(crate) fn openshift_chooses_the_user(chart: &Chart) -> Result<()> {
     for (api, value, expected) in [
         ("v1", "auto", "set"),
@@ -275,7 +275,7 @@ fn check_webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) ->
         let excluded = named("NotIn", json!(["kube-system", NAMESPACE]));
         let mut expected = vec![if blocks_changes { excluded } else { exists }];
         expected.extend((!set.namespaces.is_empty()).then(|| named("In", json!(set.namespaces))));
-        // A user's expressions follow, and can only exclude more namespaces.
+        // The expressions of a user come after these, and can only exclude more namespaces.
         ensure!(items(selected).starts_with(&expected), "{webhook} selects namespaces by {selected}");
         let first = &webhook["matchConditions"][0]["name"];
         ensure!(
@@ -284,7 +284,7 @@ fn check_webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) ->
         );
         let own =
             items(&webhook["matchConditions"]).iter().find(|condition| condition["name"] == "not-controlled");
-        // The API server sends every created pod to the webhook, with or without a controller.
+        // The entry for created pods has no condition on owners, because it also matches pods that an object controls.
         ensure!(
             own.is_some() == (webhook["name"] != "pods.certmint.dev"),
             "{webhook} has the wrong condition on owners"
@@ -294,7 +294,8 @@ fn check_webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) ->
     Ok(())
 }
 
-/// Checks that the condition excludes exactly the objects that webhook and controller leave to their owners.
+/// Checks that the condition excludes exactly the objects for which `controlling_workload` returns a controlling
+/// workload.
 fn check_owner_condition(expression: &Value) -> Result<()> {
     let expression = expression.as_str().unwrap_or_default();
     let is_pair = |text: &&str| text.contains(" of ") && *text != " of ";

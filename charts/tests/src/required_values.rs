@@ -30,7 +30,8 @@ struct Schema {
     defaults: Value,
 }
 
-/// Checks that each required value is reported by name when it is removed. Alternatives in the schema are not followed.
+/// Checks that each required value is reported by name when it is removed. The test ignores values inside alternatives
+/// such as `anyOf`.
 pub(crate) fn missing_values_are_reported(chart: &Chart) -> Result<()> {
     let root =
         serde_json::from_str(&read("values.schema.json")?).context("values.schema.json is not JSON")?;
@@ -101,7 +102,7 @@ impl Gap {
         Ok(())
     }
 
-    /// Returns whether the gaps have arguments for the same value, or for a value and a value inside it.
+    /// Returns whether both gaps set the same value, or one gap sets a value inside a value of the other.
     fn conflicts_with(&self, other: &Self) -> bool {
         let covers = |a: &str, b: &str| b == a || b.strip_prefix(a).is_some_and(|rest| rest.starts_with('.'));
         self.sets.iter().any(|(a, _)| other.sets.iter().any(|(b, _)| covers(a, b) || covers(b, a)))

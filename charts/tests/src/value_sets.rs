@@ -58,9 +58,9 @@ macro_rules! all_of {
     };
 }
 
-/// Webhook's part of the chart values that exist for webhook and controller.
+/// Settings of the webhook, for the chart values that both webhook and controller have.
 const ALL_OF_WEBHOOK: &str = all_of!("webhook");
-/// Controller's part of the same values.
+/// Settings of the controller, for the same chart values.
 const ALL_OF_CONTROLLER: &str = all_of!("controller");
 
 /// The set without values.

@@ -20,13 +20,13 @@ const HEAD: &str = "| value | default | description |\n|---|---|---|\n";
 /// Returns the innermost commented entries of `values.yaml`.
 ///
 /// # Errors
-/// When an entry has no comment, and the entries that contain it and the entries in it have no comment either.
+/// When an entry has no comment, no entry that contains it has one, and no entry in it has one.
 pub(crate) fn values() -> Result<Vec<DocumentedValue>> {
     commented(&read("values.yaml")?).map(innermost)
 }
 
-/// Returns Markdown tables of all values, for each group below a heading and the comment on the group. Groups with `##`
-/// lines have a table for each of these subgroups. Values outside groups come first.
+/// Returns Markdown tables of all values. Each group has a heading, the comment on the group, and a table. A group with
+/// `##` lines has one table for each of these subgroups. Values outside groups are in the group `General`.
 ///
 /// # Errors
 /// When `values.yaml` cannot be read, or has a value without a comment.

@@ -145,7 +145,7 @@ const BAD_VALUES: &[(&str, &[&str])] = &[
     ("webhook.podSecurityContext.seccompProfile=null", &["missing property 'seccompProfile'"]),
     ("webhook.securityContext=null", &["at '/webhook'", "missing property 'securityContext'"]),
     ("controller.podSecurityContext=null", &["at '/controller'", "missing property 'podSecurityContext'"]),
-    // The replicas' identities in the Lease: with equal names both replicas would lead.
+    // POD_NAME is the identity of a replica in the Lease. With equal names, both replicas would lead.
     (r#"controller.extraEnv=[{"name":"POD_NAME","value":"same"}]"#, &["at '/controller/extraEnv/0/name'"]),
     (r#"fetch.image.repository="a: b""#, &["at '/fetch/image/repository'"]),
     (
@@ -300,7 +300,7 @@ fn changed_values() -> impl Iterator<Item = (String, &'static str)> {
 fn needed_by(path: &str) -> Option<String> {
     let (group, rest) = path.split_once('.')?;
     if rest == "serviceAccount.create" {
-        // An account that the chart does not create must be named; here with the chart's default name.
+        // If the chart does not create the account, the values must name one. The test uses the chart's default name.
         return Some(format!(r#"{group}.serviceAccount.name="certmint-{group}""#));
     }
     let switch = format!("{group}.enabled");

@@ -1,5 +1,5 @@
 //! Rows `secrets` and `reissue`: certificates for 10,000 workloads through a real API server. The baseline is a plain
-//! client, which this program runs in the cluster's network, and which writes as many copies of one Secret.
+//! client, which this program runs in the cluster's network. It writes one copy of a Secret for each workload.
 
 use anyhow::Result;
 
@@ -25,8 +25,8 @@ pub(crate) fn secrets(run: &Run) -> Result<Vec<Measurement>> {
     Ok(measurements)
 }
 
-/// Measures the reissue of all these certificates after a change of the policy's `trustDomain`, from the first
-/// observed Secret to the last.
+/// Measures the reissue of the certificates of all workloads after a change of the policy's `trustDomain`, from the
+/// first observed Secret to the last.
 pub(crate) fn reissue(run: &Run) -> Result<Vec<Measurement>> {
     const ROW: &str = "reissue";
     let loaded = run.loaded_cluster()?;

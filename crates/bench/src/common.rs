@@ -56,7 +56,8 @@ pub(crate) fn address(kubectl: &Kubectl<'_>, selector: &str) -> Result<String> {
     Ok(format!("{address}:{PORT}"))
 }
 
-/// Returns the result `work`, or the errors of `work` and of the cleanup, whose result is `end`.
+/// Returns the value of `work` if neither `work` nor the cleanup failed, and otherwise their errors. `end` is the
+/// result of the cleanup.
 fn with_cleanup<T>(work: Result<T>, end: Result<()>) -> Result<T> {
     match (work, end) {
         (Err(error), Err(end)) => Err(error.context(format!("the cleanup failed too: {end:#}"))),

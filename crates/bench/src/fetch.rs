@@ -1,7 +1,7 @@
-//! Row `fetch`: certmint-fetch from the start of its process until it has written the files. `certmint-fetch once`
-//! writes the files as the container does, and then ends. The released program runs in the namespaces of a real pod, so
-//! the time that `nsenter` needs is included. The baseline is `certmint-fetch wait` when the files exist: the same
-//! program, which ends at once.
+//! Row `fetch`: the time from the start of certmint-fetch until it has written the files. `certmint-fetch once` writes
+//! the files as the container does, and then ends. The released program runs in the namespaces of a real pod, so the
+//! time that `nsenter` needs is included. The baseline is `certmint-fetch wait` when the files exist: the same program,
+//! which ends at once.
 //!
 //! Each request to the issuance API uses a token that was not used before, as in a new pod: the API server
 //! caches the result of a token's authentication for some seconds.

@@ -38,8 +38,8 @@ pub(crate) enum Task {
     Rollout(Rollout),
 }
 
-/// Objects to write. In path and body, `{index}` stands for the object's number, `{ten}` and `{hundred}` for
-/// that number divided by ten and by a hundred.
+/// Objects to write. In path and body, `{index}` stands for the object's number, `{ten}` and `{hundred}` for that
+/// number divided by ten and by a hundred, rounded down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ObjectWrites {
     pub(crate) verb: Verb,
@@ -47,13 +47,14 @@ pub(crate) struct ObjectWrites {
     pub(crate) body: String,
     /// Range of the objects' numbers.
     pub(crate) numbers: Range<usize>,
-    /// Distance between two written objects in the range.
+    /// Difference between the numbers of an object and of the next one.
     pub(crate) step: usize,
     /// Number of requests at the same time.
     pub(crate) clients: usize,
 }
 
-/// Calls to the API server in rounds. The calls of a round follow each other, and the round is timed as a whole.
+/// Calls to the API server in rounds. Each call of a round starts after the end of the previous call. The measured time
+/// is that of the round.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CallRounds {
     pub(crate) rounds: Vec<Vec<ApiCall>>,

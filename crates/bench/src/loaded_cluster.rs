@@ -93,14 +93,15 @@ impl LoadedCluster {
         objects::copies(&self.cluster, &pattern(&self.cluster)?, Verb::Update, 0..self.count)
     }
 
-    /// Changes the policy so that every certificate is reissued. This works once for a cluster.
+    /// Changes the policy so that every certificate is reissued. A second call would change nothing.
     pub(crate) fn reissue(&self) -> Result<Issuance> {
         let policy = PolicyFile::read(&self.cluster)?;
         let (mark, cpu) = (Mark::now(&self.cluster)?, self.controller()?.cpu()?);
         let (issued, dropped) = (metric_value(&self.cluster, ISSUED)?, metric_value(&self.cluster, DROPPED)?);
         let growth = thread::scope(|scope| {
             let growth = scope.spawn(|| wait_for_certificates(&self.cluster, issued, self.count));
-            // Does not wait until the servers log the new policy: reading their logs would disturb the measurement.
+            // The benchmark does not wait until the servers log the new policy, because reading their logs would
+            // disturb the measurement.
             policy.start_change(&json!({ "trustDomain": TRUST_DOMAIN }))?;
             joined(growth)
         })?;
@@ -244,8 +245,8 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().ok().context("a thread of this program panicked")?
 }
 
-/// Waits until the controller makes no more requests, and counts its requests since `mark`. Its Events are
-/// written after the Secrets.
+/// Waits until the controller makes no more requests, and counts its requests since `mark`. The controller writes its
+/// Events after the Secrets.
 fn wait_for_last_write(cluster: &Cluster, mark: Mark) -> Result<RequestCounts> {
     let (mut last, mut at) = (mark.since(cluster)?, Instant::now());
     wait::until("the last write of the controller", DEFAULT_TIMEOUT, || {

@@ -64,7 +64,7 @@ fn compare_with_plain(how_many: &str, seconds: Seconds, target: Target) -> [Meas
     ]
 }
 
-/// Compares the processor times of the machine during the rollouts. They explain the durations.
+/// Compares the processor times of the machine during the rollouts. These times explain the durations.
 fn processor_times(how_many: &str, [plain, init, injected, ..]: Seconds) -> [Measurement; 2] {
     [("with an init container", init), ("injected", injected)].map(|(what, cpu)| {
         let what = format!("{how_many}, {what}, CPU of the machine");
@@ -88,8 +88,8 @@ fn measure(cluster: &Cluster, pods: usize, rounds: usize) -> Result<PodTimes> {
     Ok(PodTimes { seconds: medians(|rolled| rolled.seconds), cpu: medians(|rolled| rolled.cpu_seconds) })
 }
 
-/// Returns the order of the kinds in a round. Over the rounds each kind follows each other kind once, because
-/// the number of kinds is a prime number, so that steps of any length reach all of them.
+/// Returns the order of the kinds in a round. The step from one kind to the next changes from round to round, so that a
+/// kind does not always follow the same kind. Every step reaches all kinds, because their number is prime.
 fn order(round: usize) -> impl Iterator<Item = usize> {
     let step = 1 + round % (NAMES.len() - 1);
     (0..NAMES.len()).map(move |turn| (round + turn * step) % NAMES.len())

@@ -67,7 +67,7 @@ impl Run {
         let installation = if kind == ClusterKind::Installation { None } else { self.installation.take() };
         let loaded = if kind == ClusterKind::Loaded { None } else { self.loaded_cluster.take() };
         let loaded = loaded.and_then(|loaded| Some(loaded.ok()?.cluster));
-        // Both are stopped, also when stopping the first one fails.
+        // If the first cluster cannot be stopped, the second one is stopped too.
         let stopped: Vec<Result<()>> =
             [installation, loaded].into_iter().flatten().map(Cluster::stop).collect();
         stopped.into_iter().collect()

@@ -5,8 +5,8 @@ pub(crate) fn median(values: Vec<f64>) -> f64 {
     quantile(values, 0.5)
 }
 
-/// Returns the smallest value that at least the fraction `share` of all values does not exceed (nearest rank),
-/// or NaN for no values.
+/// Returns the quantile of the values for the fraction `share` by the nearest-rank method, or NaN for no values. The
+/// result is one of the values: for 0.99, the smallest one with at least 99 % of all values less than or equal to it.
 pub(crate) fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (values.len() as f64 * share).ceil() as usize;

@@ -26,11 +26,12 @@ use crate::statistics::median;
 const ROW: &str = "tokens";
 const NAMESPACE: &str = "bench-tokens";
 const SECRET: &str = "payments-certmint-tls";
-/// Number of connections at the same time: enough for both processors, and far below the limit of 64 for one address.
+/// Number of connections at the same time, far below the limit of 64 that the issuance API has for one address.
 const CLIENTS: usize = 8;
 /// Number of the Deployment's pods.
 const PODS: usize = 20;
-/// Number of sides that are compared in a round: TokenReviews, bundles, and the API calls that a bundle needs.
+/// Number of sides, the groups of requests that a round compares: TokenReviews, bundles, and the API calls that a
+/// bundle needs.
 const SIDES: usize = 3;
 
 /// A pod and a token that was not used before.

@@ -114,14 +114,15 @@ impl Rig<'_> {
             .compared_with(baseline, self.nginx.rss()?))
     }
 
-    /// Puts `load` on `server`, and returns the result with the server's processor time in seconds.
+    /// Sends `load` to `server`, and returns the result with the server's processor time in seconds.
     fn put(&self, load: Load<'_>, server: &MeasuredServer<'_>) -> Result<(LoadResult, f64)> {
         let before = server.cpu()?;
         let result = wrk::run(self.cluster, self.cluster.directory()?.root(), load)?;
         Ok((result, server.cpu()? - before))
     }
 
-    /// Sends reviews until there are [`REVIEWS_BEFORE_PEAK`] including the `before` earlier ones, and returns their number.
+    /// Sends reviews until their number reaches [`REVIEWS_BEFORE_PEAK`]. The `before` earlier reviews count too. Returns the
+    /// number of reviews that this call has sent.
     fn reach_peak(&self, case: &LoadCase<'_>, before: f64) -> Result<f64> {
         let (goal, seconds) = if self.quick { (before + 1.0, 1) } else { (REVIEWS_BEFORE_PEAK, 30) };
         let load = Load { url: case.url, body: &case.sample.body, clients: 8, seconds };

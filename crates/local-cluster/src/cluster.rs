@@ -52,7 +52,7 @@ impl CommandFactory for Cluster {
 pub struct ClusterOptions {
     /// Name of the cluster, a DNS label. Clusters that run at the same time need different names.
     pub name: String,
-    /// Whether to leave out kubelet and container runtime, for users that need only the API.
+    /// Whether the cluster has no kubelet and no container runtime, for callers that need only the API.
     pub control_plane_only: bool,
 }
 

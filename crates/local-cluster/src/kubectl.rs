@@ -105,8 +105,8 @@ impl<'a> Kubectl<'a> {
         self.run(&["logs", pod, "--container", container])
     }
 
-    /// Checks that the API server serves `resource` in the API group and version `api`, which Kubernetes does since the
-    /// version `since`.
+    /// Checks that the API server serves `resource` in the API group and version `api`. `since` is the first version of
+    /// Kubernetes that serves it.
     ///
     /// # Errors
     /// When the API server does not serve it. The error names the required version.

@@ -133,7 +133,7 @@ pub fn require_program(name: &str, probe: &str, remedy: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the path of a required `package` on this machine.
+/// Returns the first path of the required `package` that exists on this machine.
 #[must_use]
 pub fn located(package: &str) -> Option<&'static Path> {
     let requirement = CLUSTER.iter().chain(IMAGES).find(|requirement| requirement.package == package)?;

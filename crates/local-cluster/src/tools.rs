@@ -16,8 +16,8 @@ pub fn cargo(cache: &Cache, arguments: &[&str]) -> Command {
     cargo
 }
 
-/// Builds a program from crates.io once into the cache, and returns its path. `features` are cargo's flags for
-/// features.
+/// Builds a program from crates.io unless the cache has it, and returns its path. `features` are the options of cargo
+/// that select features.
 ///
 /// # Errors
 /// When the program cannot be built.

@@ -10,7 +10,8 @@ use crate::wait::{self, Check, DEFAULT_TIMEOUT};
 pub const KINDS: [&str; 7] =
     ["deployment", "statefulset", "daemonset", "replicaset", "job", "cronjob", "pod"];
 
-/// Returns a workload of a kind. Its only container is `app`, which runs `image`; the image contains a shell.
+/// Returns a workload of a kind in [`KINDS`]. Its only container is `app`, which runs `image`; the image contains a
+/// shell.
 #[must_use]
 pub fn manifest(kind: &str, name: &str, image: &str, annotations: &Value) -> Value {
     let labels = json!({ "app": name });

@@ -31,7 +31,7 @@ fn parse(key: &str, value: &str) -> Result<OptIn, Vec<AnnotationError>> {
 fn every_value_on_the_page_is_allowed() {
     for key in keys::USER_KEYS {
         for value in values(key) {
-            // The row of `reload` also lists signals, which are part of a hook.
+            // The row of `reload` also lists signals. A signal is only a part of a valid value.
             let value =
                 if value.starts_with("SIG") { format!("signal:{value}:nginx") } else { value.to_owned() };
             let parsed = parse(key, &value);
@@ -90,7 +90,7 @@ fn every_key_that_certmint_writes_is_on_the_page() {
     let own = own.filter_map(|value| value.strip_prefix(keys::PREFIX).filter(|name| !name.is_empty()));
     let chart =
         CONFIGURATION.lines().filter_map(|line| line.trim().strip_prefix(keys::PREFIX)?.split(':').next());
-    // User keys that Certmint writes too.
+    // Both users and Certmint write these keys.
     let shared = [keys::INJECT_LABEL, keys::DNS_NAMES, keys::DURATION, keys::KEY_ALGORITHM];
     let shared = shared.into_iter().filter_map(|key| key.strip_prefix(keys::PREFIX));
     let written: Vec<&str> = own.chain(chart).chain(shared).collect();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::connection::exchange;
 use crate::{AttackTarget, Input};
 
-/// The inputs.
+/// Inputs with the bodies of this module, and some with unusual headers.
 pub(crate) const INPUTS: &[Input] = &[
     ("review", |target| Box::pin(async move { send(target, &review().to_string()).await })),
     ("charset parameter", |target| {

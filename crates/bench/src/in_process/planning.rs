@@ -41,7 +41,8 @@ pub(crate) fn planning(run: &Run) -> Result<Vec<Measurement>> {
     let new: Vec<PlannedWorkload> = (0..WORKLOADS).map(PlannedWorkload::new).collect::<Result<_>>()?;
     let kept: Vec<PlannedWorkload> =
         (0..WORKLOADS).map(|index| PlannedWorkload::new(index)?.issued(&common)).collect::<Result<_>>()?;
-    // Every decision has to compare the selectors' labels with the workload's at least.
+    // The floor is the part that every decision needs: it compares the selectors of the Services with the workload's
+    // labels.
     let floor = seconds_each(run.quick, || {
         for PlannedWorkload { workload, services, .. } in &new {
             black_box(services.iter().all(|service| service.selects(workload)));
@@ -73,7 +74,7 @@ impl PlannedWorkload {
         Ok(Self { workload, services, hosts: Hosts::default(), secrets: Vec::new() })
     }
 
-    /// Adds the workload's Secret, so that there is nothing to do.
+    /// Adds the workload's Secret, so that the planner decides to keep the certificate.
     fn issued(mut self, common: &PlanningContext) -> Result<Self> {
         let decision = common.decide(&self);
         let Plan::Issue(order) = &decision.plan else { bail!("not issued: {:?}", decision.plan) };

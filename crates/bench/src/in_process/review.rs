@@ -69,7 +69,8 @@ pub(crate) fn review(run: &Run) -> Result<Vec<Measurement>> {
         };
         sample.check(&answer(&body)?)?;
         let each = seconds_each(run.quick, || drop(black_box(answer(&body))));
-        // The floor is to skip the JSON of the request to its end, which every answer requires.
+        // The floor is the time to read the JSON of the request to its end and to ignore the values. Every review needs
+        // this time.
         let floor = seconds_each(run.quick, || {
             drop(black_box(serde_json::from_slice::<IgnoredAny>(&body)));
         });

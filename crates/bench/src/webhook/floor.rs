@@ -18,7 +18,7 @@ const PART: usize = 1_000;
 pub(super) fn start(cluster: &Cluster, kubectl: &Kubectl<'_>, sizes: &[usize]) -> Result<String> {
     let image = cluster.provide(&images::nginx(cluster.cache())?)?;
     let answers = sizes.iter().enumerate().map(|(index, size)| {
-        // nginx accepts no words above 4 kB in its configuration.
+        // nginx rejects words of more than 4 kB in its configuration. The variable makes the word shorter.
         let answer = "${part}".repeat(size / PART) + &"x".repeat(size % PART);
         format!("location /{index} {{ default_type application/json; return 200 \"{answer}\"; }}\n")
     });

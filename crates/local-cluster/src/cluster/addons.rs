@@ -14,7 +14,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Installs CoreDNS, and waits until it is ready.
 ///
 /// # Errors
-/// When the API server rejects it, or it does not become ready.
+/// When the API server rejects the manifest, or CoreDNS does not become ready in time.
 pub(super) fn install_dns(cluster: &Cluster, images: &[Image], addresses: Addresses) -> Result<()> {
     let image = images.iter().find(|image| image.name == images::COREDNS).context("no CoreDNS image")?;
     let manifest = include_str!("coredns.yaml")
@@ -28,7 +28,7 @@ pub(super) fn install_dns(cluster: &Cluster, images: &[Image], addresses: Addres
 /// Installs metrics-server. Its first values are available about a minute later.
 ///
 /// # Errors
-/// When it cannot be built, or the API server rejects it.
+/// When the image cannot be built or provided, or the API server rejects the manifest.
 pub fn install_metrics_server(cluster: &Cluster) -> Result<()> {
     let image = images::metrics_server(cluster.cache())?;
     let manifest = include_str!("metrics-server.yaml").replace("IMAGE", &cluster.provide(&image)?);

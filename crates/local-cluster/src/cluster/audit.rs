@@ -93,7 +93,8 @@ impl Mark {
         log.seek(SeekFrom::Start(self.0.saturating_sub(1)))?;
         let mut log = BufReader::new(log);
         if self.0 > 0 {
-            // The position may be in the middle of a line that the API server was writing. Reads from the next line on.
+            // If the position is in the middle of a line, the rest of that line is skipped. Reading starts one byte
+            // before the position, so that a line that begins at the position is not skipped.
             log.skip_until(b'\n')?;
         }
         Ok(requests(log))
@@ -113,7 +114,7 @@ impl AuditedRequest {
         self.annotations.get("authorization.k8s.io/decision").is_some_and(|decision| decision == "allow")
     }
 
-    /// Returns whether the other request has the same account, verb and object.
+    /// Returns whether both requests have the same account, verb and object.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.account() == other.account() && self.verb == other.verb && self.object == other.object

@@ -39,7 +39,7 @@ pub(super) fn run(directory: &Path) -> Result<()> {
         Err(error) => (outside, Err(error)),
     };
     match booted {
-        // The services run as long as their handle exists.
+        // The thread that watches the services runs as long as this value exists.
         Ok(_services) => {
             publish(&directory, "ready", &human(start.elapsed()))?;
             loop {

@@ -66,7 +66,7 @@ fn hierarchies() -> Result<Vec<PathBuf>> {
         .filter_map(|entry| fs::canonicalize(entry.ok()?.path()).ok())
         .filter(|path| path.join("cgroup.procs").exists())
         .collect();
-    // Some entries are links: cpu and cpuacct are often one hierarchy.
+    // Some directories are links to the same hierarchy, for example cpu and cpuacct.
     found.sort();
     found.dedup();
     Ok(found)

@@ -24,7 +24,7 @@ impl Cluster {
     /// Kills every container of a namespace, including the pods' sandboxes, and waits until they have ended.
     ///
     /// # Errors
-    /// When the cluster is not a local one, or they do not end.
+    /// When the cluster is not a local one, or a container does not end in time.
     pub fn kill_containers(&self, namespace: &str) -> Result<()> {
         let ctr = format!("ctr --address {} --namespace k8s.io", node::RUNTIME_SOCKET);
         let of_namespace =

@@ -39,7 +39,8 @@ pub(super) fn api_server(directory: &Path, pki: &Pki, addresses: Addresses) -> R
     let options = [
         ("advertise-address", addresses.primary().node.to_owned()),
         ("allow-privileged", "true".to_owned()),
-        // In MB. The API server rotates the log at 100 by default, and readers would miss earlier requests.
+        // The unit is MB. By default, the API server rotates the log at 100 MB, and readers would miss earlier
+        // requests.
         ("audit-log-maxsize", "10000".to_owned()),
         ("audit-log-path", directory.join(AUDIT_LOG).display().to_string()),
         ("audit-policy-file", audit_policy.display().to_string()),
@@ -69,8 +70,8 @@ pub(super) fn api_server(directory: &Path, pki: &Pki, addresses: Addresses) -> R
     Ok(service("kube-apiserver", options))
 }
 
-/// Returns the controller manager. Start it when the API server is ready: before that, the RBAC roles of the controller
-/// manager do not exist.
+/// Returns the controller manager. The caller starts it after the API server is ready: until then, the RBAC roles of
+/// the controller manager do not exist.
 #[must_use]
 pub(super) fn controller_manager(pki: &Pki) -> Service {
     let kubeconfig = pki.kubeconfig_of("controller-manager").display().to_string();
@@ -94,7 +95,7 @@ pub(super) fn controller_manager(pki: &Pki) -> Service {
     service("kube-controller-manager", options)
 }
 
-/// Returns the scheduler. Start it when the API server is ready.
+/// Returns the scheduler. The caller starts it after the API server is ready.
 #[must_use]
 pub(super) fn scheduler(pki: &Pki) -> Service {
     let kubeconfig = pki.kubeconfig_of("scheduler").display().to_string();

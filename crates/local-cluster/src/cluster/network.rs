@@ -43,9 +43,9 @@ pub(super) struct Family {
     pub(super) api_service: &'static str,
     /// Address of the cluster's DNS server.
     pub(super) dns_service: &'static str,
-    /// Address range with every address.
+    /// Range of all addresses, the destination of the default route.
     any: &'static str,
-    /// File that turns on forwarding.
+    /// File that turns on IP forwarding when it contains `1`.
     forwarding: &'static str,
     /// Name of the family in nft.
     pub(super) nft: &'static str,
@@ -96,7 +96,8 @@ impl Addresses {
         }
     }
 
-    /// Joins one address or range of each family with commas, as Kubernetes' flags expect several.
+    /// Returns the address or range that `of` selects from each family, separated by commas. The flags of Kubernetes
+    /// expect this form.
     pub(super) fn joined(self, of: impl Fn(&Family) -> &'static str) -> String {
         self.families().iter().map(of).collect::<Vec<_>>().join(",")
     }

@@ -15,7 +15,7 @@ pub enum Signal {
     Stop,
     /// Continues a stopped process.
     Continue,
-    /// Kills the process, which cannot handle the signal.
+    /// Kills the process. The process cannot handle this signal.
     Kill,
 }
 

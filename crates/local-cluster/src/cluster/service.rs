@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result};
 
 use super::directory::ClusterDirectory;
 
-/// Interval in which services are checked: whether they have ended, or should be stopped.
+/// Interval between two checks of the services. A check restarts services that have ended, and stops or starts services
+/// on request.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A program with its arguments. The service has the program's name.
@@ -37,7 +38,7 @@ struct Running {
 }
 
 impl Services {
-    /// Starts the watching thread, without a service.
+    /// Starts the thread that watches the services. There is no service yet.
     #[must_use]
     pub(super) fn new(directory: ClusterDirectory) -> Self {
         let (started, starting) = mpsc::channel();

@@ -115,8 +115,8 @@ enum Boot {
     Failed(String),
 }
 
-/// Waits until the boot process has succeeded or failed. Returns the duration of the boot. After a failure it ends the
-/// cluster; the error contains the logs.
+/// Waits until the boot process has succeeded or failed. Returns the duration of the boot. After a failure, this
+/// function ends the cluster, and the error contains the logs.
 fn wait_for_boot(directory: &ClusterDirectory) -> Result<String> {
     let boot = wait::until(&format!("cluster {} to boot", directory.name()), BOOT_TIMEOUT, || {
         if let Ok(took) = fs::read_to_string(directory.path("ready")) {

@@ -22,8 +22,8 @@ use crate::wait::{self, Check};
 const PROGRAM: &str = "program";
 
 /// Starts the supervisor of the cluster in `directory`. It has its own session, so that Ctrl-C in the terminal does not
-/// reach it. The cluster ends when the returned pipe is closed, which also happens when this process crashes. If a byte
-/// is written to the pipe before, the cluster stays.
+/// reach it. The cluster ends when the returned pipe is closed, which also happens when this process crashes. If this
+/// process first writes a byte to the pipe, the cluster stays.
 ///
 /// # Errors
 /// When the supervisor cannot be started.

@@ -30,7 +30,7 @@ struct Recipe {
     /// Other files of the packages. Modules (`*.so`) are copied with their libraries, and directories with
     /// their content.
     files: &'static [&'static str],
-    /// Files to write: each with its path, without the leading `/`, and its content.
+    /// Files that no package contains: the path without the leading `/`, and the content.
     written: &'static [(&'static str, &'static str)],
     config: oci::Config<'static>,
 }

@@ -30,8 +30,8 @@ const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Writes an image with the files in `root` to `directory`: `layout/` (an OCI layout), `image.tar` (the same as
-/// one file) and `tag`.
+/// Writes an image with the files in `root` to `directory`: `layout/` (an OCI layout), `image.tar` (an archive of the
+/// layout) and `tag`.
 pub(super) fn write(name: &str, root: &Path, config: &Config<'_>, directory: &Path) -> Result<()> {
     let layout = directory.join("layout");
     let blobs = layout.join("blobs/sha256");

@@ -27,7 +27,7 @@ pub fn system(cache: &Cache) -> Result<Vec<Image>> {
 /// Builds the image of metrics-server.
 ///
 /// # Errors
-/// When it cannot be built.
+/// When the image cannot be built.
 pub fn metrics_server(cache: &Cache) -> Result<Image> {
     component(cache, &METRICS_SERVER, "metrics-server")
 }

@@ -149,7 +149,7 @@ impl Reader<'_> {
         let Some(text) = value(source) else { return };
         let text = with_placeholders(&text);
         let words = text.split_whitespace().filter(|word| word.chars().any(char::is_alphabetic)).count();
-        // Outside `#[error]`, shorter texts are parts of other messages, or names such as JSON keys.
+        // Outside `#[error]`, texts of fewer than four words are parts of other messages, or names such as JSON keys.
         if words >= if in_error { 1 } else { 4 } {
             let place = format!("{}:{}", self.place, span.start().line);
             self.sources.messages.push(Message { text, place });

@@ -58,8 +58,8 @@ fn of_role(role: &Value) -> Vec<Permission> {
 }
 
 impl Permission {
-    /// Returns whether a request uses this permission. The Role in Certmint's namespace grants the requests there, so
-    /// they do not count as a use of a ClusterRole.
+    /// Returns whether a request uses this permission. A request in Certmint's namespace does not count as a use of a
+    /// ClusterRole, because the Role in that namespace grants it.
     pub(super) fn covers(&self, request: &AuditedRequest) -> bool {
         let object = &request.object;
         let namespace_matches = match &self.namespace {

@@ -11,8 +11,8 @@ use certmint_contract::{KeyAlgorithm, Policy};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
-/// Returns the Secret of a new CA whose certificates say that it was created at the time `ago` before now. The root has
-/// a lifetime of ten years.
+/// Returns the Secret of a new CA with the dates of a CA that was created at the time `ago` before now. The root has a
+/// lifetime of ten years.
 pub(super) fn created_ago(ago: Duration) -> Result<Value> {
     let policy = Policy::default();
     let trust_domain = &policy.trust_domain;

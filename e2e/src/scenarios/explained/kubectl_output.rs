@@ -44,17 +44,17 @@ impl<'a> KubectlOutput<'a> {
         self.wait_for_code(kubectl, &["describe", object], code)
     }
 
-    /// Like [`Self::wait_for_object_code`] for the Deployment `name`.
+    /// Waits like [`Self::wait_for_object_code`], for the Deployment `name`.
     pub(super) fn wait_for_deployment_code(&self, name: &str, code: &str) -> Result<()> {
         self.wait_for_code(&self.kubectl, &["describe", &format!("deployment/{name}")], code)
     }
 
-    /// Like [`Self::wait_for_object_code`] for the pods of the Deployment `name`.
+    /// Waits like [`Self::wait_for_object_code`], for the pods of the Deployment `name`.
     pub(super) fn wait_for_pod_code(&self, name: &str, code: &str) -> Result<()> {
         self.wait_for_code(&self.kubectl, &["describe", "pods", &format!("--selector=app={name}")], code)
     }
 
-    /// Like [`Self::wait_for_object_code`] for `kubectl events --for OBJECT`.
+    /// Waits like [`Self::wait_for_object_code`], for the output of `kubectl events --for OBJECT`.
     pub(super) fn wait_for_event_code(&self, object: &str, code: &str) -> Result<()> {
         self.wait_for_code(&self.kubectl, &["events", "--for", object], code)
     }

@@ -19,7 +19,7 @@ pub(super) fn opt_in_before_installation(output: &KubectlOutput<'_>) -> Result<(
     kubectl.apply(&missed.to_string())?;
     workload::wait_for_pods(kubectl, "missed", false)?;
 
-    // This Deployment looks as if the policy had allowed the name when it was annotated.
+    // This Deployment has the same content as one that was annotated while the policy allowed the name.
     let annotations = json!({ "certmint.dev/inject": "true", "certmint.dev/dns-names": "pay.example.com" });
     let mut extra_name = output.deployment("extra-name", &annotations, &json!({}));
     extra_name["metadata"]["labels"]["certmint.dev/managed"] = "true".into();
@@ -29,7 +29,8 @@ pub(super) fn opt_in_before_installation(output: &KubectlOutput<'_>) -> Result<(
     kubectl.apply(&extra_name.to_string()).map(drop)
 }
 
-/// Waits for the Events on these workloads, and asserts that the commands of the first one help.
+/// Waits for the error codes on the workloads of [`opt_in_before_installation`], and asserts that the commands for the
+/// first workload opt it in.
 pub(super) fn wait_for_missed_opt_ins(output: &KubectlOutput<'_>) -> Result<()> {
     output.wait_for_deployment_code("early", "OptInMissed")?;
     output.wait_for_pod_code("missed", "NotInjected")?;
@@ -117,7 +118,7 @@ pub(super) fn remove_ca(output: &KubectlOutput<'_>, system: &Kubectl<'_>) -> Res
         output.wait_for_deployment_code("without-ca", "CaUnavailable")?;
         output.wait_for_pod_code("without-ca", "CaUnavailable")
     })();
-    // The Secret is restored in any case.
+    // The scenario restores the Secret even if a report is missing.
     system.apply(&ca.to_string())?;
     reported?;
     wait::until("the certificate of the workload that waited for the CA", DEFAULT_TIMEOUT, || {

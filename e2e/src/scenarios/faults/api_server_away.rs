@@ -46,7 +46,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         cluster.stop_service(API_SERVER)?;
         wait_for_failed_lease_renewals(cluster, &controllers)
     });
-    // The API server is started in any case.
+    // The API server starts again even if the step before failed.
     cluster.start_service(API_SERVER)?;
     step("the API server is ready again", || {
         wait::until("the API server to be ready", DEFAULT_TIMEOUT, || {

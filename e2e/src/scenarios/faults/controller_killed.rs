@@ -51,7 +51,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         killed
     })?;
     step(&format!("all {WORKLOADS} workloads have their Secret"), || history.wait_for_count(WORKLOADS))?;
-    // The controllers handle the new workload after they have checked all others again.
+    // When the new workload has its Secret, the controllers have checked all other workloads again.
     step("a workload that opts in later gets its Secret", || {
         installation::wait_for_ready(cluster)?;
         bulk_workloads::create(&kubectl, "later", 1)?;
@@ -61,7 +61,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("each certificate is valid (OpenSSL)", || bulk_workloads::assert_each_valid(&kubectl, WORKLOADS + 1))
 }
 
-/// Kills every controller that runs. Waits for the first one when none runs, because all are still restarting.
+/// Kills every controller that runs. If all controllers are still restarting, waits until the first one runs.
 fn kill_controllers(cluster: &Cluster) -> Result<()> {
     wait::until("a running controller", DEFAULT_TIMEOUT, || {
         let pods = controllers::pods(cluster)?;

@@ -68,7 +68,7 @@ fn assert_annotations_rejected(kubectl: &Kubectl<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Counts all requests of the controllers about a namespace in which certificates are issued.
+/// Asserts how many requests the controllers send about a namespace in which they issue certificates.
 fn assert_request_count(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
     let mark = Mark::now(cluster)?;
     let history = SecretHistory::start(kubectl, NAME)?;
@@ -111,7 +111,7 @@ fn opt_in_without_webhook(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()
         step("without a webhook, opt-ins and opt-outs are rejected, and other changes are accepted", || {
             change_workloads_without_webhook(kubectl)
         });
-    // The webhook is started again in any case.
+    // The webhook starts again even if the step before failed.
     step("the webhook runs again", || {
         scale_webhook(&system, &replicas.to_string())?;
         installation::wait_for_ready(cluster)
@@ -171,8 +171,8 @@ fn change_workloads_without_webhook(kubectl: &Kubectl<'_>) -> Result<()> {
     }
     for (object, change) in [
         ("deployment/not-opted-in", json!({ "spec": { "template": { "spec": { "hostname": "a" } } } })),
-        // A change of the pod template, such as a rollback or a new image. Its pods cannot be created before the webhook
-        // is back.
+        // This changes the pod template, as a rollback or a new image does. The new pods cannot be created before the
+        // webhook runs again.
         ("deployment/opted-in", json!({ "spec": { "template": { "spec": { "hostname": "a" } } } })),
         ("deployment/opted-in", json!({ "metadata": { "annotations": { "example.com/note": "a" } } })),
         ("deployment/opted-in", json!({ "spec": { "replicas": 0, "paused": false } })),

@@ -38,7 +38,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     let history = SecretHistory::start(&kubectl, NAME)?;
     let old = leading_pod(cluster)?;
     let stopped = stop_leader(cluster, &kubectl, &history, &old);
-    // The leader continues in any case.
+    // The former leader continues even if the step before failed.
     let continued =
         step("the former leader continues and writes nothing", || continue_former_leader(cluster, &old));
     stopped?;

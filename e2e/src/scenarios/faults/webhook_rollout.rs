@@ -105,7 +105,7 @@ impl Creations {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": vec![pod(); BATCH] });
         let mut input = create.stdin.take().context("kubectl has no input")?;
         input.write_all(list.to_string().as_bytes())?;
-        // kubectl reads until its input ends, so the pipe is closed.
+        // kubectl reads its input to the end. Dropping the pipe ends the input.
         drop(input);
         let output = create.wait_with_output()?;
         let lines =

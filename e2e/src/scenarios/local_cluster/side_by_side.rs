@@ -63,7 +63,7 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
         })
     });
     let traces = started.and_then(|()| leftovers::traces(&directories));
-    // The runner is killed in any case.
+    // The scenario kills the runner even if the step before failed.
     step("that runner is killed", || Ok(runner.kill().and_then(|()| runner.wait().map(drop))?))?;
     let traces = traces?;
     step(&removal_title(&traces), || wait_for_removal(&directories, &before, &traces))

@@ -39,7 +39,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         wait_for_waiting_pod(&kubectl, "early")
     })?;
     let deleted = step("the pod is deleted and gone", || assert_deleted_quickly(&kubectl, "early"));
-    // The controller is started in any case, because other scenarios need it.
+    // The controller starts again even after a failure, because other scenarios need it.
     step("the controller is scaled up", || installation::scale_controller_and_wait(cluster, 2))?;
     deleted
 }

@@ -93,8 +93,8 @@ fn rules() -> Result<Vec<Value>> {
 
 /// Asserts that `promtool check metrics` accepts a pod's metrics.
 ///
-/// promtool reads the older text format, in which the metadata of a counter has the full name with its suffix. So the
-/// names in the metadata are completed first.
+/// promtool reads the older text format, in which the metadata of a counter has the full name with its suffix. So this
+/// function first adds the suffixes to the names in the metadata.
 fn assert_passes_lint(cluster: &Cluster, pod: &Value) -> Result<()> {
     let mut curl = cluster.command("curl");
     curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*"]);
@@ -186,7 +186,7 @@ fn wait_for_no_alert(server: &PrometheusServer<'_>) -> Result<()> {
     wait_for_silence(server)
 }
 
-/// Waits until no alert fires. Some alerts fire before the first scrape, because they have no data, and end after it.
+/// Waits until no alert fires. An alert that fires because there is no data yet ends after the first scrape.
 fn wait_for_silence(server: &PrometheusServer<'_>) -> Result<()> {
     wait::until("no alert to fire", SETTLE_TIMEOUT, || match firing(server)?.as_slice() {
         [] => Ok(Check::Passed(())),
@@ -204,7 +204,7 @@ fn assert_only_missed_alert(cluster: &Cluster, server: &PrometheusServer<'_>) ->
     pod["spec"]["schedulerName"] = "none".into();
     kubectl.apply(&pod.to_string())?;
     let fired = wait_for_only_alert(server, "CertmintPodsMissed");
-    // The pod is deleted in any case.
+    // The scenario deletes the pod even if the wait failed.
     kubectl.delete(&["pod", MISSED_POD])?;
     fired?;
     wait_for_silence(server)

@@ -16,7 +16,8 @@ pub(super) fn start(fixture: &OwnershipFixture<'_>) -> Result<()> {
     fixture.kubectl.run(&["patch", "deployment", "stalls", "-p", &patch.to_string()]).map(drop)
 }
 
-/// Waits until the old pod uses the certificate of a Secret of its own, which is for its own service account.
+/// Waits until the old pod uses the certificate in a separate Secret. This certificate is for the pod's service
+/// account.
 pub(super) fn wait_for_own_certificate(fixture: &OwnershipFixture<'_>) -> Result<()> {
     let pods = wait_for_pods(&fixture.kubectl, "stalls", true)?;
     let name = first_name(&pods)?;

@@ -11,8 +11,8 @@ use super::{OwnershipFixture, first_name, with_template_annotations};
 
 const CONFIGURATION: [&str; 2] = ["mutatingwebhookconfiguration", "certmint"];
 
-/// Opts workloads in by annotations on the object or only on the pod template, as the first synchronization of a
-/// GitOps tool may do it.
+/// Opts workloads in by annotations on the object, or on the pod template only. The first synchronization of a GitOps
+/// tool may do the same.
 pub(super) fn opt_in(fixture: &OwnershipFixture<'_>) -> Result<()> {
     let kubectl = &fixture.kubectl;
     step("workloads opt in while there is no webhook", || {
@@ -40,7 +40,7 @@ pub(super) fn opt_in(fixture: &OwnershipFixture<'_>) -> Result<()> {
         fixture.wait_for_secret("early-cronjob-certmint-tls").map(drop)
     })?;
     step("a pod of an annotated template gets a certificate before its workload opts in", || {
-        // Scaling does not change the Deployment object, so the API server does not call the webhook for it.
+        // `kubectl scale` uses the subresource `scale`, for which the API server does not call the webhook.
         kubectl.run(&["scale", "deployment/templated", "--replicas=1"])?;
         let pods = wait_for_pods(kubectl, "templated", true)?;
         let name = first_name(&pods)?;
@@ -52,7 +52,7 @@ pub(super) fn opt_in(fixture: &OwnershipFixture<'_>) -> Result<()> {
     })
 }
 
-/// Removes the annotation of workloads. Without a webhook, their pod templates stay injected.
+/// Removes the annotation from workloads while there is no webhook, so that their pod templates stay opted in.
 pub(super) fn opt_out(fixture: &OwnershipFixture<'_>) -> Result<()> {
     let kubectl = &fixture.kubectl;
     let opted_in = [("deployment", "leaves"), ("cronjob", "leaves-job")];
@@ -88,7 +88,7 @@ pub(super) fn opt_out(fixture: &OwnershipFixture<'_>) -> Result<()> {
     })
 }
 
-/// Deletes the webhook configuration, runs `work`, and restores the configuration in any case.
+/// Deletes the webhook configuration, runs `work`, and restores the configuration even if `work` fails.
 fn without_webhook_configuration(
     fixture: &OwnershipFixture<'_>,
     work: impl FnOnce() -> Result<()>,

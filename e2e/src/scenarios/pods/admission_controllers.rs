@@ -49,13 +49,13 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         .and_then(|()| assert_minimum(cluster, &image))
         .and_then(|()| assert_quota(cluster, &image))
         .and_then(|()| assert_users(cluster, &image));
-    // The policies are deleted in any case.
+    // The scenario deletes the policies even after a failure.
     delete_policies(&cluster.kubectl())?;
     result
 }
 
-/// Asserts what the certmint-fetch container keeps of a policy that sets an image mirror, the pull policy `Always` and
-/// the user root on every container.
+/// Asserts which changes of a policy stay in the certmint-fetch container. The policy sets an image mirror, the pull
+/// policy `Always` and the user root on every container.
 fn assert_mirrored(cluster: &Cluster, image: &str) -> Result<()> {
     let kubectl = create_namespace(cluster, MIRRORED, &[])?;
     step("a policy sets a mirror, the pull policy and the user root on every container", || {

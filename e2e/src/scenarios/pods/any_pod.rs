@@ -18,7 +18,8 @@ use serde_json::Value;
 use super::pod_case::{APP, KeyReader, PodCase, pod_case};
 use super::{create, pod_cases, rejections_and_warnings};
 
-/// Directory in which the API server mounts the pod's own token, in containers that mount nothing there.
+/// Directory of the mount with the pod's own token. The API server adds this mount to containers that mount nothing
+/// there.
 const API_TOKEN_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {

@@ -4,7 +4,8 @@ use anyhow::Result;
 use certmint_local_cluster::kubectl::Kubectl;
 use serde_json::json;
 
-/// Key of the label of these policies. Policies have no namespace, so they are not deleted with one.
+/// Key of the label of these policies. Policies are not in a namespace, so the deletion of a namespace does not delete
+/// them.
 const LABEL_KEY: &str = "certmint-e2e";
 /// Value of that label.
 const LABEL_VALUE: &str = "admission-controllers";

@@ -34,7 +34,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
                     wait_for_restarted_pods(&kubectl, &pods)
                 })
             });
-    // The kubelet is started in any case, because all later scenarios need it.
+    // The kubelet starts again even after a failure, because all later scenarios need it.
     drop(cluster.start_service("kubelet"));
     step("the controller is scaled up", || installation::scale_controller_and_wait(cluster, 2))?;
     result

@@ -34,7 +34,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         kubectl.apply(&binding().to_string()).map(drop)
     })
     .and_then(|()| assert_added_container(&kubectl, &image));
-    // The policy has no namespace, so it is not deleted with one.
+    // The policy and its binding have no namespace, so they are not deleted with the namespace of the scenario.
     for kind in ["mutatingadmissionpolicybinding", "mutatingadmissionpolicy"] {
         kubectl.delete(&[kind, NAME])?;
     }

@@ -30,7 +30,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("the controller is scaled to zero", || installation::scale_controller_and_wait(cluster, 0))?;
     let result = wait_through_restarts(cluster, &kubectl, &image);
     for service in SERVICES {
-        // The services are started in any case, because all later scenarios need them.
+        // The service starts again even after a failure, because all later scenarios need it.
         drop(cluster.start_service(service));
     }
     step("the controller is scaled up", || installation::scale_controller_and_wait(cluster, 2))?;
@@ -89,7 +89,7 @@ fn wait_for_reason(kubectl: &Kubectl<'_>) -> Result<()> {
 }
 
 /// Asserts that the app has not started. A restart of the kubelet restarts the certmint-fetch container, so this
-/// waits until the certmint-fetch container runs again.
+/// function waits until the container runs again.
 fn assert_still_waits(kubectl: &Kubectl<'_>) -> Result<()> {
     let status = kubectl.wait_for("pod/waits", "to wait", DEFAULT_TIMEOUT, |pod| {
         let running = &pod["status"]["initContainerStatuses"][0]["state"]["running"];
@@ -123,7 +123,7 @@ fn wait_for_job(kubectl: &Kubectl<'_>) -> Result<()> {
 }
 
 /// Creates pods with generated names, which have no Secret volume and get their certificates from the issuance API.
-/// Waits until they have resolved its name without a search list.
+/// Waits until the pods have resolved the API's name without a search list.
 fn assert_resolves_without_search_list(cluster: &Cluster, kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     let service = cluster.kubectl().namespace("kube-system").get(&["service", "kube-dns"])?;
     let server = service["spec"]["clusterIP"].as_str().context("the Service kube-dns has no address")?;

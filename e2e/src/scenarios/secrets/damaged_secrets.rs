@@ -115,8 +115,8 @@ fn patch(fixture: &SecretFixture<'_>, secret: &str, patch: &Value) -> Result<()>
     fixture.kubectl.run(&["patch", "secret", secret, "--type=merge", "--patch", &patch]).map(drop)
 }
 
-/// Scales the controller to zero, runs `damage`, and scales the controller up in any case, because other scenarios
-/// need it.
+/// Scales the controller to zero, runs `damage`, and scales the controller up. Scales it up even after an error,
+/// because other scenarios need the controller.
 fn without_controller(fixture: &SecretFixture<'_>, damage: impl FnOnce() -> Result<()>) -> Result<()> {
     let damaged = installation::scale_controller_and_wait(fixture.cluster, 0).and_then(|()| damage());
     installation::scale_controller_and_wait(fixture.cluster, 2)?;

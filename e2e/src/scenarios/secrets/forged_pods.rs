@@ -73,7 +73,7 @@ fn assert_response(response: &str, code: &str, status: &str) -> Result<()> {
 fn forged_pod(image: &str, owner: &Value, labels: &Value) -> Value {
     let mut pod = workload::manifest("pod", "mallory", image, &json!({}));
     pod["metadata"]["labels"] = labels.clone();
-    // Without this label the pod is not injected. It requests the bundle with curl.
+    // Without this label, the webhook does not inject the pod. The pod requests the bundle with curl.
     if let Some(labels) = pod["metadata"]["labels"].as_object_mut() {
         labels.remove("certmint.dev/inject");
     }

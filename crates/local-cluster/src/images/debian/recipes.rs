@@ -127,12 +127,12 @@ pub fn postgres(cache: &Cache) -> Result<Image> {
                 "/usr/lib/postgresql/*/lib/dict_snowball.so",
                 "/usr/lib/postgresql/*/lib/plpgsql.so",
             ],
-            // initdb needs the user's name. The number is that of the official image.
+            // initdb needs a name for the user. User and group have the numbers of PostgreSQL's official image.
             written: &[
                 ("etc/passwd", "postgres:x:999:999:postgres:/tmp:/bin/sh\n"),
                 ("etc/group", "postgres:x:999:\n"),
             ],
-            // SIGINT stops PostgreSQL fast.
+            // SIGINT requests PostgreSQL's fast shutdown.
             config: oci::Config { entrypoint: &[], stop_signal: "SIGINT" },
         },
     )
