@@ -17,7 +17,7 @@ use crate::{CaCertificate, Signer};
 pub(crate) struct NamedIssuer<S> {
     /// Subject of the CA's certificate, as DER.
     name: Vec<u8>,
-    /// Issuer of rcgen with an empty name and without signatures.
+    /// rcgen's issuer, with an empty name and a key that writes empty signatures.
     unnamed: Issuer<'static, PlaceholderKey<S>>,
 }
 

@@ -19,7 +19,7 @@ pub struct PrivateKey {
     pair: SigningKeyPair,
 }
 
-/// The key is not usable.
+/// Error for a key that is not usable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The text contains no `PRIVATE KEY` block.
@@ -79,7 +79,7 @@ impl PrivateKey {
         if let Ok(pair) = ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING) {
             return Ok(Self { algorithm: KeyAlgorithm::EcdsaP384, pair });
         }
-        // OpenSSL writes Ed25519 keys without the public key. This function accepts that.
+        // OpenSSL writes Ed25519 keys without the public key. This function accepts such keys.
         if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
             return Ok(Self { algorithm: KeyAlgorithm::Ed25519, pair: SigningKeyPair::Ed25519(pair) });
         }
@@ -99,7 +99,7 @@ impl PrivateKey {
         self.algorithm
     }
 
-    /// Returns whether the key belongs to a SubjectPublicKeyInfo, as DER.
+    /// Returns whether the key belongs to `subject_public_key_info`, which is DER.
     #[must_use]
     pub fn public_key_matches(&self, subject_public_key_info: &[u8]) -> bool {
         let spki: Result<PublicKeyX509Der<'_>, Unspecified> = match &self.pair {

@@ -18,7 +18,7 @@ use crate::{CaCertificate, CaError, KeyError, LeafFacts, Serial, VerifyError, pe
 pub struct LeafProfile<'a> {
     /// DNS names, in the order of the certificate.
     pub dns_names: &'a [DnsName],
-    /// SPIFFE id, the only URI of the certificate.
+    /// SPIFFE ID, the only URI of the certificate.
     pub spiffe_id: &'a SpiffeId,
     /// Lifetime, counted from the issuance. The certificate ends with its issuer at the latest.
     pub lifetime: Lifetime,
@@ -40,7 +40,7 @@ pub struct IssuedLeaf {
     pub facts: LeafFacts,
 }
 
-/// A leaf was not issued.
+/// Reason why a leaf was not issued.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// The CA is not usable now.
@@ -57,7 +57,8 @@ pub enum IssueError {
     Unverifiable(#[from] VerifyError),
 }
 
-/// Longest lifetime of a leaf with the extension noRevAvail, which states that it will not be revoked (RFC 9608).
+/// Longest lifetime of a leaf with the extension noRevAvail, which states that the CA publishes no revocation
+/// information (RFC 9608).
 const MAX_UNREVOKED_LIFETIME: Duration = Duration::hours(24);
 /// Object identifier id-ce-noRevAvail.
 const NO_REV_AVAIL: [u64; 4] = [2, 5, 29, 56];
@@ -70,13 +71,13 @@ impl Leaf {
         Self { der, chain_pem }
     }
 
-    /// Returns the certificate.
+    /// Returns the certificate as DER.
     #[must_use]
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
     }
 
-    /// Returns the leaf and the issuing CA, as PEM.
+    /// Returns the certificates of the leaf and the issuing CA, as PEM.
     #[must_use]
     pub fn chain_pem(&self) -> &str {
         &self.chain_pem

@@ -1,8 +1,9 @@
 //! The X.509 profile of Certmint: keys, the CA, leaf certificates, and their verification.
 //!
-//! The crate is pure: the time, serial numbers and lifetimes are arguments, and only keys come from the random generator of
-//! the crypto library. The code that issues is behind the feature `issue`, and the code that verifies does not use it. So a
-//! certificate is verified by other code than the code that created it, and a program that only verifies stays small.
+//! The crate is pure: the time, serial numbers and lifetimes are arguments, and only keys come from the random
+//! generator of the crypto library. The feature `issue` contains the code that issues certificates. The code that
+//! verifies certificates does not use that code, so the verification can find faults of the issuing code. A program
+//! that only verifies stays small.
 
 #[cfg(feature = "issue")]
 pub mod ca;

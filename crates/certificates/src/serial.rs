@@ -9,7 +9,7 @@ use crate::hex::hex;
 pub struct Serial([u8; 20]);
 
 impl Serial {
-    /// Creates a serial number of random octets.
+    /// Creates a serial number from random octets.
     ///
     /// The sign bit is cleared and the next bit is set. So the number is positive, and its DER always has 20 octets.
     #[must_use]

@@ -12,7 +12,8 @@ use crate::key::{PrivateKey, SigningKeyPair};
 
 /// Signer with the key of a CA.
 pub trait Signer: Send + Sync {
-    /// Returns the algorithm of the key. It determines the hash: SHA-256 for P-256 and RSA (PKCS#1 v1.5), SHA-384 for P-384.
+    /// Returns the algorithm of the key. The algorithm determines the hash: SHA-256 for P-256 and RSA (PKCS#1 v1.5),
+    /// SHA-384 for P-384.
     fn algorithm(&self) -> KeyAlgorithm;
 
     /// Returns the content of `subjectPublicKey`: an uncompressed point, 32 octets of Ed25519, or an RSAPublicKey.
@@ -25,7 +26,7 @@ pub trait Signer: Send + Sync {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError>;
 }
 
-/// The key could not sign.
+/// Error of a key that could not sign.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the CA's key could not sign: {0}; check that the holder of the key can be reached")]
 pub struct SignerError(pub String);

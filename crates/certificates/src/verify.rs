@@ -24,16 +24,16 @@ use crate::PrivateKey;
 pub struct ExpectedLeaf<'a> {
     /// DNS names, no more and no fewer, in any order. `None` accepts all names.
     pub dns_names: Option<&'a [DnsName]>,
-    /// SPIFFE id, the only URI of the certificate.
+    /// SPIFFE ID, the only URI of the certificate.
     pub identity: ExpectedIdentity<'a>,
 }
 
-/// SPIFFE id that a leaf must have.
+/// SPIFFE ID that a leaf must have.
 #[derive(Clone, Copy, Debug)]
 pub enum ExpectedIdentity<'a> {
-    /// Whole id.
+    /// Whole ID.
     Id(&'a SpiffeId),
-    /// Path of the id, `/ns/NAMESPACE/sa/ACCOUNT`, in any trust domain.
+    /// Path of the ID, `/ns/NAMESPACE/sa/ACCOUNT`, in any trust domain.
     Path(&'a str),
 }
 
@@ -43,7 +43,7 @@ pub enum ExpectedIdentity<'a> {
 /// must chain to a root of the bundle, and it must have the expected names.
 ///
 /// # Errors
-/// When one of these conditions is not met. The error names the first.
+/// When one of these conditions is not met. The error names the first condition that is not met.
 pub fn verify(
     bundle: &Bundle,
     expected: &ExpectedLeaf<'_>,
@@ -84,7 +84,8 @@ pub(crate) fn verify_leaf(
     Ok(parsed.facts)
 }
 
-/// Returns the roots that are valid at `now`. A [`TrustAnchor`] has no validity period, so the verifier does not check it.
+/// Returns the roots that are valid at `now`. A [`TrustAnchor`] has no validity period, so webpki does not check that
+/// of a root.
 fn valid_anchors<'a>(
     roots: &'a [CertificateDer<'a>],
     now: OffsetDateTime,

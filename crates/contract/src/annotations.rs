@@ -25,7 +25,7 @@ pub enum OptIn {
     Yes(Box<WorkloadOptions>),
 }
 
-/// Options of a workload that opted in. `None` leaves the choice to the policy or to the default.
+/// Options of a workload that opted in. An option that is `None` is not set: the default or the policy decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkloadOptions {
     /// Delivery of the certificate.
@@ -56,13 +56,13 @@ impl WorkloadOptions {
     /// Returns the name of the workload's Secret: the name in the annotation, else the default.
     ///
     /// # Errors
-    /// The annotation is missing, and the name of the workload is not a valid object name.
+    /// When the annotation is missing and the name of the workload is not a valid object name.
     pub fn secret_name_for(&self, workload: &WorkloadRef) -> Result<SecretName, ObjectNameError> {
         self.secret_name.clone().map_or_else(|| workload.default_secret_name(), Ok)
     }
 }
 
-/// Maximum length of a value in bytes. [`MAX_LIST_ENTRIES`] names of 80 characters fit.
+/// Maximum length of a value in bytes. That is enough for [`MAX_LIST_ENTRIES`] names of 80 characters.
 pub const MAX_VALUE_BYTES: usize = 8 * 1024;
 /// Maximum number of names in one value.
 pub const MAX_LIST_ENTRIES: usize = 100;
@@ -72,14 +72,14 @@ pub const MAX_ERRORS: usize = 20;
 /// Parses the annotations of one object. Keys without Certmint's prefix are ignored.
 ///
 /// # Errors
-/// Returns up to [`MAX_ERRORS`] errors together, so that the user can correct all of them in one step. Of an object
-/// that did not opt in, only the value of `inject` and unknown keys are errors.
+/// Returns up to [`MAX_ERRORS`] errors together, so that the user can correct all of them in one step. If an object did
+/// not opt in, only unknown keys and a wrong value of `inject` are errors.
 pub fn parse<'a>(
     annotations: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<OptIn, Vec<AnnotationError>> {
     let mut options = WorkloadOptions::default();
     let mut opted_in = false;
-    // Errors in values count only when the object opted in, which is known after the last key.
+    // Errors in other values count only if the object opted in. The loop knows that only after the last key.
     let (mut errors, mut errors_if_opted_in) = (Vec::new(), Vec::new());
     for (key, value) in annotations.into_iter().filter(|(key, _)| key.starts_with(keys::PREFIX)) {
         let parsed = match key {
@@ -117,7 +117,7 @@ pub fn parse<'a>(
             }
         };
         if let Err(error) = parsed {
-            // A wrong value of `inject` is always an error: it is not known whether the user wants to opt in.
+            // A wrong value of `inject` is always an error: Certmint cannot know whether the user wants to opt in.
             if key == keys::INJECT { errors.push(error) } else { errors_if_opted_in.push(error) }
         }
     }
@@ -132,8 +132,8 @@ pub fn parse<'a>(
     }
 }
 
-/// Returns the user keys in a value of [`keys::COPIED`]. The webhook copied these annotations from the workload to its
-/// template, so the workload's own annotations take precedence.
+/// Returns the user keys in a value of [`keys::COPIED`]. The webhook copied the annotations with these keys from the
+/// workload to its pod template; the user did not write them there.
 pub fn copied_keys(list: &str) -> impl Iterator<Item = &'static str> + '_ {
     let is_listed =
         move |key: &&str| list.split(',').any(|name| key.strip_prefix(keys::PREFIX) == Some(name));
@@ -175,7 +175,7 @@ fn not_a_bool(text: &str, suggestion: &str) -> String {
     format!("\"{text}\" is not allowed{hint}; use one of true, false")
 }
 
-/// Parses a comma separated list. Duplicates are dropped; an empty entry is an error of `T`.
+/// Parses a comma separated list. Drops duplicates. For an empty entry, returns the error of `T`.
 fn parse_list<T: FromStr + PartialEq>(text: &str) -> Result<Vec<T>, String>
 where
     T::Err: Display,

@@ -60,7 +60,7 @@ fn error_in(text: &str) -> Option<&'static str> {
     if text.starts_with("*.") {
         return Some("wildcards are not issued");
     }
-    // A name with a last label of digits could be read as an IPv4 address (RFC 1123 2.1).
+    // A program could read a name whose last label consists of digits as an IPv4 address (RFC 1123 2.1).
     if text
         .rsplit('.')
         .next()
@@ -71,7 +71,8 @@ fn error_in(text: &str) -> Option<&'static str> {
     text.split('.').find_map(error_in_label)
 }
 
-/// Returns the valid name that a user probably intended with a URL, or with a name that has capitals or a final dot.
+/// Returns the valid name that the user probably intended: the host of a URL, or the text in lowercase without a final
+/// dot.
 fn suggestion(text: &str) -> Option<String> {
     let text = excerpt(text).trim().to_lowercase();
     let host = text.split_once("://").map_or(&*text, |(_, rest)| rest);

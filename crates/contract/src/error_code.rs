@@ -1,5 +1,5 @@
-//! Catalogue of error codes. A code is in the messages of `kubectl`, Events, responses of the issuance API, termination
-//! messages and logs. `docs/src/reference/errors.md` explains each code.
+//! Catalogue of error codes. A code is in the messages that `kubectl` prints, in Events, responses of the issuance API,
+//! termination messages and logs. `docs/src/reference/errors.md` explains each code.
 
 use std::fmt;
 
@@ -73,7 +73,7 @@ macro_rules! catalogue {
                 match self { $(Self::$code => $transient,)+ }
             }
 
-            /// Returns the roles that act on the code, none if no action is needed.
+            /// Returns the roles that act on the code. The list is empty if no action is needed.
             #[must_use]
             pub fn actors(self) -> &'static [Actor] {
                 match self { $(Self::$code => &[$(Actor::$actor),*],)+ }

@@ -10,7 +10,7 @@ pub fn rfc3339(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
 }
 
-/// Formats an instant as RFC 3339, given in seconds since 1970.
+/// Formats an instant, given in seconds since 1970, as RFC 3339.
 #[must_use]
 pub fn rfc3339_of_seconds(since_1970: u64) -> String {
     let at =

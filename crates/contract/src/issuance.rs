@@ -11,15 +11,15 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::ErrorCode;
 
-/// Audience of the projected token. The controller rejects a token for another audience, such as a stolen one.
+/// Audience of the projected token. The controller rejects a token that was issued for another audience.
 pub const AUDIENCE: &str = "certmint.dev";
 /// Path of the request for a bundle.
 pub const BUNDLE_PATH: &str = "/v1/bundle";
-/// Maximum bytes of a response. An RSA-4096 key and two chains have less than 20 kB.
+/// Maximum bytes of a response. A bundle with an RSA-4096 key and few names has less than 20 kB.
 pub const MAX_RESPONSE_BYTES: usize = 128 * 1024;
 
-/// Maximum length of a token. Tokens of the API server have about 1 kB. A token of the maximum length still fits into
-/// the head of a request.
+/// Maximum length of a token in bytes. Tokens of the API server have about 1 kB. A token of the maximum length still
+/// fits into the head of a request.
 pub const MAX_TOKEN_BYTES: usize = 12 * 1024;
 
 /// Bundle of a pod: certificate, private key and roots, all PEM. It is zeroized when dropped, and its Debug output has

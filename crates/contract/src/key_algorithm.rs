@@ -67,7 +67,8 @@ impl FromStr for KeyAlgorithm {
     }
 }
 
-/// Returns the first name that begins or ends with `text`, such as `rsa` or `P256`, or else the most similar name.
+/// Returns the first name that begins or ends with `text` (for instance with `rsa` or `P256`). If there is none,
+/// returns the most similar name.
 fn suggestion(text: &str) -> Option<&'static str> {
     let simplify = |text: &str| text.to_lowercase().replace(['-', '_', ' '], "");
     let part = simplify(&excerpt(text));

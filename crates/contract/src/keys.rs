@@ -46,14 +46,14 @@ pub const USER_KEYS: [&str; 12] = [
 ];
 
 /// Label on every workload or standalone pod that opted in, and on every Secret that the controller created. Its value
-/// is [`TRUE`]. The controller's watches select by it.
+/// is [`TRUE`]. The controller's watches select objects by this label.
 pub const MANAGED: &str = "certmint.dev/managed";
-/// Label on the pod template of a workload that opted in, and so on its pods: the webhook is expected to inject them.
-/// Its value is [`TRUE`].
+/// Label on the pod template of a workload that opted in, and therefore on the pods of the workload. The webhook is
+/// expected to inject these pods. The value of the label is [`TRUE`].
 ///
-/// Its text is the same as that of the annotation [`INJECT`]; annotations and labels are separate maps. The template
-/// does not carry [`MANAGED`], because ReplicaSets inherit the labels of the template: the controller's watch would
-/// then deliver every old ReplicaSet of every Deployment.
+/// The label has the same key as the annotation [`INJECT`]; annotations and labels are separate maps. The template does
+/// not carry [`MANAGED`], because ReplicaSets inherit the labels of the template: the controller's watch would then
+/// deliver every old ReplicaSet of every Deployment.
 pub const INJECT_LABEL: &str = INJECT;
 /// Label on every injected pod. Its value is [`TRUE`]. A pod with [`INJECT_LABEL`] and without this label is a missed
 /// injection.

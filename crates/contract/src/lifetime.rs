@@ -65,7 +65,7 @@ pub fn renew_at(not_before: OffsetDateTime, not_after: OffsetDateTime, jitter: u
 #[must_use]
 pub fn elapsed_fraction(not_before: OffsetDateTime, not_after: OffsetDateTime, now: OffsetDateTime) -> f64 {
     let issued = issued(not_before);
-    // A certificate that expires before its issuance was never valid.
+    // The minimum keeps the divisor above zero, also for a certificate that expires before its issuance.
     let lifetime = (not_after - issued).as_seconds_f64().max(f64::MIN_POSITIVE);
     ((now - issued).as_seconds_f64() / lifetime).max(0.0)
 }

@@ -1,4 +1,4 @@
-//! Names of Kubernetes objects. The copies of a name share one text, because the controller has each name in several
+//! Names of Kubernetes objects. Copies of a name share one allocation, because the controller has each name in several
 //! maps.
 
 use std::fmt;
@@ -32,7 +32,7 @@ pub struct ObjectNameError {
     max: usize,
 }
 
-/// End of every default Secret name.
+/// Suffix of every default Secret name.
 const SECRET_SUFFIX: &str = "-certmint-tls";
 /// Maximum bytes of an object name in the API server.
 const MAX_OBJECT_NAME_BYTES: usize = 253;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::spelling::excerpt;
 
-/// Kubernetes quantity: a decimal number with an SI or binary suffix, such as `5m` or `32Mi`. It keeps its notation.
+/// Kubernetes quantity: a decimal number with an SI or binary suffix, such as `5m` or `32Mi`. The value keeps its
+/// original notation.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "YamlQuantity")]
 pub struct Quantity {
@@ -38,7 +39,8 @@ const SUFFIXES: [(&str, u128); 14] = [
     ("Pi", 1000 * 1024_u128.pow(5)),
     ("Ei", 1000 * 1024_u128.pow(6)),
 ];
-/// Maximum digits before and after the decimal point. A number with the largest suffix is then far below 128 bits.
+/// Maximum number of digits before the decimal point, and after it. A number with the largest suffix then fits into 128
+/// bits.
 const MAX_DIGITS: usize = 15;
 
 impl Quantity {
@@ -48,7 +50,7 @@ impl Quantity {
         &self.text
     }
 
-    /// Returns the amount in thousandths, the unit of CPU, rounded up.
+    /// Returns the amount in thousandths of a unit (millicores for CPU), rounded up.
     #[must_use]
     pub fn thousandths(&self) -> u128 {
         self.thousandths

@@ -68,7 +68,8 @@ fn parse(text: &str) -> Option<Reload> {
     }
 }
 
-/// Returns the hook for a signal in another notation, or for a URL without scheme or path.
+/// Returns the hook that the user probably intended with a signal in another notation, or with a URL without scheme or
+/// path.
 fn suggestion(text: &str) -> Option<Reload> {
     let text = excerpt(text);
     let signal = text.strip_prefix("signal:").unwrap_or(&text).split_once(':').map(|(signal, process)| {

@@ -11,14 +11,14 @@ use crate::error::{FetchError, is_final};
 
 /// Shortest delay between two attempts, before jitter. The controller usually issues within milliseconds.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(50);
-/// Longest delay between two attempts, before jitter. It limits the request rate when many pods wait for the controllers to
-/// start again, and it is the longest time that such a pod waits after that start.
+/// Longest delay between two attempts, before jitter. It limits the request rate when many pods wait for the
+/// controllers to start again. With jitter, such a pod waits for up to about twice this time after that start.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// Factor from one delay to the next. Jitter adds a random time to each delay, up to the length of the delay. So a
 /// certificate that is issued two seconds after the start is in place about half a second later.
 const RETRY_DELAY_FACTOR: f32 = 1.5;
 
-/// Waits until a valid certificate is in place, without a limit. Calls `on_failure` after each failed attempt.
+/// Waits until a valid certificate is in place, without a time limit. Calls `on_failure` after each failed attempt.
 ///
 /// The process does not end for a cause that may resolve on its own. If it did, the kubelet would wait for up to five
 /// minutes before it restarts the container, and a pod with `restartPolicy: Never` would fail.

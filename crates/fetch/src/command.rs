@@ -1,5 +1,5 @@
-//! The three commands of certmint-fetch, of which `main.rs` runs one: each calls the modules that get a certificate
-//! (`acquire`), renew it (`renewal`) or wait for it (`wait`).
+//! The three commands of certmint-fetch. `main.rs` runs one of them. Each command calls the modules that get a
+//! certificate (`acquire`), renew it (`renewal`) or wait for it (`wait`).
 
 use std::convert::Infallible;
 use std::io::{self, Write as _};
@@ -26,8 +26,8 @@ use crate::wait::wait_for_files;
 /// Interval at which the main process checks whether its probe was killed. A kubelet takes much longer to restart, so the
 /// process ends before the kubelet is back.
 const PROBE_CHECK_INTERVAL: Duration = Duration::from_millis(50);
-/// Delay before the main process ends after a failure. `certmint-fetch wait` reads the failure in this time; it ends
-/// together with the container.
+/// Delay before the main process ends after a failure. `certmint-fetch wait` reads the failure in this time, before it
+/// ends together with the container.
 const EXIT_DELAY: Duration = Duration::from_millis(200);
 
 /// Exit code when a retry may succeed without a change by a user (`EX_TEMPFAIL` of sysexits.h). Apps seldom use it or
@@ -202,8 +202,8 @@ fn report_publication(delivery: &Delivery<'_>, reporter: &mut Reporter) {
     }
 }
 
-/// Records the progress for `certmint-fetch wait`. If that fails, reports the failure and continues: if the state file
-/// cannot be written, the certificate cannot be written either.
+/// Records the progress for `certmint-fetch wait`. If that fails, reports the failure and continues: certmint-fetch
+/// cannot write the certificate to the same volume either, and reports that too.
 fn record(state: &mut StateFile, progress: &Progress, reporter: &mut Reporter) {
     if let Err(error) = state.record(progress) {
         reporter.failure(&FetchError::from(error).to_failure());

@@ -16,7 +16,7 @@ use crate::volume::{PublishError, ReadError};
 /// Maximum length in characters of a workload in a message: a kind, and a name of 253 characters.
 const MAX_WORKLOAD_CHARS: usize = 300;
 
-/// A certificate, or a newer one, cannot be put in place, or the app cannot be informed of it.
+/// Error of certmint-fetch: it cannot put a certificate in place, or cannot inform the app of a new one.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The environment of the container is not valid.

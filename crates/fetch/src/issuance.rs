@@ -20,7 +20,7 @@ use crate::trust::TrustAnchors;
 /// does not, a retry is better, because another replica may get the request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The issuance API returned no bundle.
+/// Reason why the issuance API returned no bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum IssuanceError {
     /// The token cannot be read.

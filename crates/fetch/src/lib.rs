@@ -1,7 +1,7 @@
 //! The program `certmint-fetch`: puts the certificate in place before the app starts, and then keeps it valid.
 //!
-//! The process uses blocking calls, and only one thread after the files are in place. It sleeps nearly all the time, and it
-//! needs little memory, because every injected pod runs it.
+//! Every injected pod runs this process, so it needs little memory and sleeps nearly all the time. It uses blocking
+//! calls, and only one thread after the files are in place.
 
 pub mod acquire;
 pub mod command;

@@ -27,8 +27,8 @@ pub struct WaitMarker {
 }
 
 impl WaitMarker {
-    /// Marks in `dir` that this process waits. The new marker replaces that of a command which still waits for a former
-    /// kubelet.
+    /// Marks in `dir` that this process waits. The new marker replaces the marker of a command that a former kubelet
+    /// started and that still waits.
     ///
     /// # Errors
     /// When the volume cannot be written.
@@ -63,8 +63,8 @@ pub fn clear(dir: &Path) {
 /// Returns whether a probe's command was killed while it waited.
 #[must_use]
 pub fn was_wait_killed(dir: &Path) -> bool {
-    // A command that ends normally removes the file. If it does so after this function opened the file, the second look at
-    // the path notices it.
+    // A command that ends normally removes the file. If it does so after this function opened the file, the check of
+    // the path fails.
     File::open(dir.join(MARKER_FILE))
         .is_ok_and(|file| file.try_lock_shared().is_ok() && fs::metadata(dir.join(MARKER_FILE)).is_ok())
 }

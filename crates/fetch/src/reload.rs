@@ -1,6 +1,6 @@
 //! The reload hook: makes the app load the new files.
 //!
-//! A mark in the tmpfs volume records that the app does not use the files in place yet. It survives a crash of
+//! A mark in the tmpfs volume records that the app may not have loaded the new files yet. The mark survives a crash of
 //! certmint-fetch, so that the next start runs the hook.
 
 use std::fs::{self, OpenOptions};
@@ -22,7 +22,7 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(3);
 /// File that exists while the hook is due.
 const DUE_MARK: &str = ".reload-due";
 
-/// The hook failed, so that the app may still use the former files.
+/// Error of the hook. The app may still use the former files.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// The app did not answer the POST.
@@ -65,8 +65,8 @@ pub enum ReloadError {
     },
 }
 
-/// Marks the hook as due. Call it before the files change: an extra run of the hook does no harm, but an app that misses
-/// one uses its certificate until it expires.
+/// Marks the hook as due. Call it before the files change: an extra run of the hook does no harm, but an app that
+/// misses a run uses its old certificate until that certificate expires.
 ///
 /// # Errors
 /// When the volume cannot be written.
@@ -112,8 +112,8 @@ fn post(url: &LoopbackUrl) -> Result<(), ReloadError> {
 
 /// Signals the processes of that name, except those whose parent has the name too.
 ///
-/// The workers of a server have its name. The server informs them itself, and some workers (those of httpd) end when they
-/// get the signal.
+/// The workers of a server have the same name as the server. The server informs them itself, and some workers (those of
+/// httpd) end when they get the signal.
 fn send_signal(signal: Signal, process: &str) -> Result<(), ReloadError> {
     let named = processes_named(process);
     let servers: Vec<_> =

@@ -18,8 +18,9 @@ use crate::volume;
 
 /// Interval of the loop. Each iteration costs a `readlink`. The kubelet updates the volume about once a minute.
 const LOOP_INTERVAL: Duration = Duration::from_secs(1);
-/// Longest time that the loop waits for a renewed certificate in the volume, after the renewal was due, before it asks
-/// the API: the kubelet's sync interval of a minute, and its cache. [`RenewalSchedule`] waits less for a short lifetime.
+/// Longest time after a due renewal for which the loop waits for the certificate in the volume, before it asks the API.
+/// The value covers the kubelet's sync interval of a minute and its cache. [`RenewalSchedule`] waits less for a short
+/// lifetime.
 const MAX_GRACE: Duration = Duration::from_secs(90);
 /// Shortest time of this wait, so that a very short lifetime does not cause a busy loop.
 const MIN_GRACE: Duration = Duration::from_millis(100);
@@ -115,7 +116,7 @@ impl<'a> RenewalLoop<'a> {
             // The version does not count as seen, so that the next iteration retries: the volume may have free space then.
             Err(error @ FetchError::Publish(_)) => return self.reporter.failure(&error.to_failure()),
             Err(error) => {
-                // Only the issuance API may introduce a root.
+                // Only the issuance API may introduce a root, so the loop asks it next.
                 if matches!(error, FetchError::UnknownRoot) {
                     self.schedule.ask_at = now;
                 }
@@ -207,9 +208,10 @@ pub fn published_message(facts: &LeafFacts) -> String {
 }
 
 impl RenewalSchedule {
-    /// Schedule for the published certificate. The first request is due after the latest time at which the controller
-    /// renews the certificate, plus a grace period for the Secret volume. The grace period is at most a twentieth of the
-    /// lifetime, and jitter keeps the replicas of a workload from asking at the same time.
+    /// Schedule for the published certificate. The first request is due a grace period after the latest time at which
+    /// the controller renews the certificate. In this period, the kubelet updates the Secret volume. The period is at
+    /// most a twentieth of the lifetime (but see [`MIN_GRACE`]), and jitter keeps the replicas of a workload from
+    /// asking at the same time.
     fn after(facts: Option<&LeafFacts>, now: OffsetDateTime) -> Self {
         let (due, lifetime) = facts.map_or((now, time::Duration::ZERO), |facts| {
             let issued = facts.not_before + lifetime::BACKDATE;

@@ -120,7 +120,7 @@ impl Reporter {
 
     fn write_termination_message(&self, message: &str) {
         let end = message.floor_char_boundary(MAX_TERMINATION_MESSAGE_BYTES);
-        // The container runtime creates the file. Outside a pod it does not exist, and the log contains the message.
+        // In a pod, the file exists already. Outside a pod it does not exist, and only the log contains the message.
         let file = std::fs::OpenOptions::new().write(true).truncate(true).open(&self.termination_log);
         if let (Ok(mut file), Some(text)) = (file, message.get(..end)) {
             let _ = file.write_all(text.as_bytes());

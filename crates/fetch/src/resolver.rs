@@ -1,7 +1,7 @@
 //! Resolves the name of the issuance API without the pod's DNS search list.
 //!
-//! The search list of a pod may be empty or lack the cluster's domain. musl's resolver also skips the list for a name that
-//! has as many dots as `ndots`.
+//! The search list of a pod may be empty or lack the cluster's domain. musl's resolver also skips the list for a name
+//! with at least `ndots` dots.
 
 use std::io;
 
@@ -23,7 +23,7 @@ pub(crate) struct ServiceResolver {
     pub(crate) cluster_domain: Option<DnsName>,
 }
 
-/// No name has an address.
+/// Error when no name of the issuance API has an address.
 #[derive(Debug, thiserror::Error)]
 #[error("looked up as {names}: {cause}")]
 pub(crate) struct NotResolved {

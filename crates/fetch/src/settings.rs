@@ -8,7 +8,7 @@ use ureq::http::Uri;
 
 /// Variable: directory that contains all paths in [`Paths`]. It is `/` by default; tests run certmint-fetch in another one.
 pub const ENV_ROOT: &str = "CERTMINT_ROOT";
-/// File whose content the container runtime reports as the termination message (the default of Kubernetes).
+/// File whose content the kubelet reports as the termination message (the default of Kubernetes).
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
 /// Settings of certmint-fetch, validated.
@@ -26,9 +26,9 @@ pub struct FetchSettings {
     pub file_mode: u32,
     /// Hook that makes the app load new files.
     pub reload: Option<Reload>,
-    /// Path of the SPIFFE id that the certificate must have.
+    /// Path of the SPIFFE ID that the certificate must have.
     pub identity: String,
-    /// Workload of the pod, as `Deployment/payments`, if it was known at injection.
+    /// Workload of the pod, as `Deployment/payments`, if the webhook knew it at the injection.
     pub workload: Option<String>,
 }
 
@@ -45,7 +45,7 @@ pub struct Paths {
     pub termination_log: PathBuf,
 }
 
-/// The environment is not valid.
+/// Error for an environment that is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// A variable is missing.

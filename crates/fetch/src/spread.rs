@@ -19,8 +19,8 @@ const MAX_DELAY: Duration = Duration::from_secs(120);
 /// Remaining lifetime below which there is no delay.
 const MIN_REMAINING_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Returns the delay of a routine replacement. `remaining` is the time until the published certificate expires, and `pod_hash`
-/// selects the part of the longest delay.
+/// Returns the delay of a routine replacement. `remaining` is the time until the published certificate expires, and
+/// `pod_hash` decides which part of the longest delay this pod waits.
 #[must_use]
 pub fn delay(remaining: time::Duration, pod_hash: u32) -> Duration {
     let remaining = Duration::try_from(remaining).unwrap_or_default();
@@ -31,8 +31,8 @@ pub fn delay(remaining: time::Duration, pod_hash: u32) -> Duration {
     longest.mul_f64(f64::from(pod_hash) / f64::from(u32::MAX))
 }
 
-/// Returns a hash that differs from pod to pod: that of the projected token, which contains the uid of the pod. The host
-/// name is not suitable: it is cut after 63 characters, and with `hostNetwork` it is that of the node.
+/// Returns a hash that differs from pod to pod: the hash of the projected token, which contains the uid of the pod. The
+/// host name is not suitable: it is cut after 63 characters, and with `hostNetwork` it is that of the node.
 #[must_use]
 pub fn pod_hash(token: &Path) -> u32 {
     let mut hasher = DefaultHasher::new();

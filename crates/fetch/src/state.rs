@@ -31,7 +31,7 @@ pub enum Progress {
     Failed(Failure),
 }
 
-/// State file of the process that runs.
+/// State file that this process writes.
 #[derive(Debug)]
 pub struct StateFile {
     dir: PathBuf,
@@ -66,7 +66,8 @@ impl StateFile {
     }
 }
 
-/// Reads the progress of the main process that runs now. Returns `None` if no such process has written one.
+/// Reads the progress of the main process that runs now. Returns `None` if there is no such process, or if it has
+/// written no progress yet.
 ///
 /// # Errors
 /// When the state file exists and cannot be read.

@@ -9,7 +9,7 @@
 //! - An unknown root is accepted from the issuance API only, over TLS that is verified against the trust anchors. This is
 //!   how a pod gets a new root during a rotation, before the old root is removed.
 //! - The roots of a published bundle replace the injected ones, so that a retired root is not trusted any more. Only
-//!   certmint-fetch writes that volume, and the volume is never older than the pod.
+//!   certmint-fetch writes the volume of the published bundle, and that volume is never older than the pod.
 //!
 //! A pod loses the published files when its node reboots, and then starts with the injected roots. If all of them have
 //! been retired since, certmint-fetch reports that the pod must be recreated.
@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 #[derive(Clone, Debug)]
 pub struct TrustAnchors(Vec<CertificateDer<'static>>);
 
-/// The text contains no usable roots.
+/// Error for a text that contains no usable roots.
 #[derive(Debug, thiserror::Error)]
 #[error("{place} contains no PEM certificates{why}; delete the pod to have it injected again")]
 pub struct TrustError {

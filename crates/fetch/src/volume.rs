@@ -31,7 +31,7 @@ pub struct VolumeContent {
     pub workload: Option<String>,
 }
 
-/// The volume does not contain a readable bundle.
+/// Error for a volume that does not contain a readable bundle.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{path} cannot be read: {source}; correct the Secret's keys tls.crt, tls.key and ca.crt, or delete the Secret to have it recreated"
@@ -41,7 +41,7 @@ pub struct ReadError {
     source: io::Error,
 }
 
-/// The files cannot be written. The files that were in place before are unchanged.
+/// Error for files that cannot be written. The files that were in place before are unchanged.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{path} cannot be written: {source}; the volume certmint-tls needs free space (see the pod's memory limits) and must belong to this container's user or group"
@@ -111,7 +111,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 
 /// Replaces the content of the volume at `dir` by `bundle`, in files of `mode`.
 ///
-/// The function does not call fsync: the volume is in memory, and it survives a crash of certmint-fetch without one.
+/// The function does not call fsync: the volume is in memory, and it survives a crash of certmint-fetch without fsync.
 ///
 /// # Errors
 /// When a file cannot be written. Then the former content stays in place.
@@ -121,7 +121,7 @@ pub fn publish(dir: &Path, bundle: &Bundle, mode: u32) -> Result<(), PublishErro
     let version = dir.join(new_version_name());
     let written = write_version(&version, bundle, mode).and_then(|()| point_to(dir, &version));
     if let Err(error) = written {
-        // The next call removes as a leftover what this call cannot remove.
+        // If this removal fails, the next call removes the directory as a leftover.
         let _ = fs::remove_dir_all(&version);
         return Err(error);
     }
@@ -167,8 +167,8 @@ fn write_version(version: &Path, bundle: &Bundle, mode: u32) -> Result<(), Publi
     Ok(())
 }
 
-/// Creates a directory that every user who may read the files may search. It keeps the setgid bit that it inherits from
-/// a volume of the pod's `fsGroup`, because that bit gives the files the group.
+/// Creates a directory that every user who may read the files may search. The directory keeps the setgid bit that it
+/// inherits from a volume of the pod's `fsGroup`. With that bit, the files get the group.
 fn create_dir(path: &Path, file_mode: u32) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)?;
     let special = fs::metadata(path)?.mode() & 0o7000;

@@ -1,7 +1,7 @@
 //! The command `certmint-fetch wait`: the startupProbe of the container.
 //!
-//! The kubelet starts nothing after the container before this command succeeds. It repeats the command until then, also
-//! after a restart of the kubelet or of the container runtime.
+//! The kubelet starts the containers after the certmint-fetch container only when this command has succeeded. It
+//! repeats the command until then, also after a restart of the kubelet or of the container runtime.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

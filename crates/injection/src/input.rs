@@ -50,8 +50,8 @@ impl<'a> Metadata<'a> {
         self.owner_references.as_deref()?.iter().find(|owner| owner.controller == Some(true))
     }
 
-    /// Returns whether a workload controls this object, which has the kind `kind`. Then the object is not a workload of its
-    /// own.
+    /// Returns whether a workload controls this object, which has the kind `kind`. Such an object is not a workload of
+    /// its own.
     pub(crate) fn is_controlled_by_workload(&self, kind: WorkloadKind) -> bool {
         let owner = self.controller();
         owner.is_some_and(|owner| controlling_workload(kind, &owner.api_version, &owner.kind).is_some())
@@ -264,13 +264,14 @@ pub(crate) struct SecurityContext<'a> {
 }
 
 impl SecurityContext<'_> {
-    /// Returns whether the container lacks CAP_DAC_OVERRIDE. Then even root reads a file only if the file mode permits it
-    /// (capabilities(7)).
+    /// Returns whether the container drops CAP_DAC_OVERRIDE. Without this capability, even root reads a file only if
+    /// the file mode permits it (capabilities(7)).
     pub(crate) fn drops_dac_override(&self) -> bool {
         self.drops("DAC_OVERRIDE")
     }
 
-    /// Returns whether the container lacks CAP_SETUID. Then root cannot become another user (capabilities(7)).
+    /// Returns whether the container drops CAP_SETUID. Without this capability, root cannot become another user
+    /// (capabilities(7)).
     pub(crate) fn drops_setuid(&self) -> bool {
         self.drops("SETUID")
     }

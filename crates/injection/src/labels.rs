@@ -1,11 +1,11 @@
-//! Annotations that the user wrote as labels, as for other injectors, which opt in by a label. The checks of pods
-//! (`pod.rs`) and of workloads (`workload/labels.rs`) use this module.
+//! Annotations that the user wrote as labels by mistake. Some other injectors have a label for the opt-in. The checks
+//! of pods (`pod.rs`) and of workloads (`workload/labels.rs`) use this module.
 
 use certmint_contract::keys;
 
 use crate::input::Metadata;
 
-/// Returns the keys of annotations among the labels, where they have no effect.
+/// Returns the labels that have the key of an annotation, and therefore no effect.
 ///
 /// A label `inject` is accepted next to an annotation `inject`, because the annotation decides. It is also accepted with
 /// the value `false`.

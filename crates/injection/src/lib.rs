@@ -2,11 +2,12 @@
 //!
 //! The crate is pure: it uses no clock, no randomness and no network. It reads an object through a borrowed view of the
 //! fields that matter (`input`). So unknown fields stay as they are, and a large object needs little more memory than
-//! its own text. A patch that is applied twice has the same result as a patch that is applied once.
+//! its own text. If the webhook gets an object again with its patch applied, the second patch is empty.
 //!
-//! Invariant: an object that did not opt in gets no patch. In a pod that did, only these parts change: `spec.volumes`,
-//! `spec.initContainers`, `spec.containers[*].volumeMounts`, Certmint's labels and annotations, and an annotation for the
-//! cluster autoscaler (`pod/eviction.rs`).
+//! Invariant: an object that did not opt in gets no patch, except one that removes the changes of an earlier opt-in. In
+//! a pod that opted in, only these parts change: `spec.volumes`, `spec.initContainers`,
+//! `spec.containers[*].volumeMounts`, Certmint's labels and annotations, and an annotation for the cluster autoscaler
+//! (`pod/eviction.rs`).
 
 mod admission;
 mod input;

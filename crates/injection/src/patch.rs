@@ -18,7 +18,7 @@ const BUFFER_BYTES: usize = 4096;
 pub struct Patch(Vec<u8>);
 
 impl Patch {
-    /// Returns whether the patch has no operation. Then it has no JSON either.
+    /// Returns whether the patch has no operation. An empty patch has no JSON either.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -33,8 +33,8 @@ impl Patch {
 
 /// Builder of a [`Patch`]. Holds the JSON of the operations that were added so far.
 ///
-/// The text is buffered, because serde writes it in pieces of a byte or two. Without the buffer, a separate call of
-/// musl would copy each piece to the `Vec`.
+/// The text is buffered, because serde writes it in pieces of a byte or two. Without the buffer, each piece would need
+/// its own call of musl's copy function.
 #[derive(Debug)]
 pub(crate) struct PatchBuilder(BufWriter<Vec<u8>>);
 

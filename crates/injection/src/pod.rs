@@ -44,7 +44,8 @@ pub fn admit_pod(
     let workload = PodWorkload::of(metadata, subject.name);
     let is_mirror = metadata.annotation(MIRROR).is_some();
     let OptIn::Yes(options) = opt_in_of(metadata)? else {
-        // The webhook has warned the author of a workload's template already. A static pod runs in any case.
+        // The webhook has already reported wrong labels to the author of a workload's template. A static pod would run
+        // even if its mirror were rejected.
         if workload.is_standalone() && !is_mirror {
             check_labels(metadata)?;
         }
@@ -115,8 +116,8 @@ pub(crate) fn inject(
         resources::check(target)?;
     }
     let readers = target.readers(existing);
-    // The mounts come first, because their paths contain the indices of the containers before the certmint-fetch container
-    // is inserted.
+    // The mounts come first: their paths contain the index of each container, and an inserted certmint-fetch container
+    // changes these indices.
     let mut warnings = mounts::add(spec, options, patch)?;
     volumes::add(spec, secret, index.is_some(), patch)?;
     container::add(target, secret.is_some(), &readers, index, patch)?;

@@ -36,17 +36,20 @@ pub enum RunAsUser {
 
 /// Requests and limits of the certmint-fetch container.
 ///
-/// There is always a request: without one, a HorizontalPodAutoscaler on utilization has no basis for the pod.
+/// The defaults always contain requests: without them, a HorizontalPodAutoscaler cannot compute the utilization of the
+/// pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResourceDefaults {
     /// CPU request.
     pub cpu_request: Quantity,
     /// Memory request.
     pub memory_request: Quantity,
-    /// CPU limit, set only in a pod whose containers all have one. A quota on `limits.cpu` requires that.
+    /// CPU limit, set only in a pod whose containers all have one, because a ResourceQuota on `limits.cpu` may then
+    /// require it.
     pub cpu_limit: Quantity,
     /// Memory limit.
     pub memory_limit: Quantity,
-    /// CPU request and limit in a pod of QoS class Guaranteed. There, the memory request equals the memory limit.
+    /// CPU request and limit in a pod of QoS class Guaranteed. In such a pod, the memory request equals the memory
+    /// limit.
     pub guaranteed_cpu: Quantity,
 }

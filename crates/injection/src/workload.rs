@@ -23,8 +23,8 @@ use crate::{Injection, InjectionSettings, Patch, Rejection, Subject};
 ///
 /// # Errors
 /// When the workload opted in and cannot get what its annotations ask for. An update that changes neither Certmint's
-/// annotations nor the pod template did not cause such an error. It is admitted with an empty patch, and the error becomes
-/// a warning.
+/// annotations nor the spec of the pod template did not cause such an error. So the webhook admits it with an empty
+/// patch, and turns the error into a warning.
 pub fn admit_workload(
     kind: WorkloadKind,
     subject: &Subject<'_>,

@@ -343,7 +343,7 @@ fn accepts_labels_next_to_the_annotation() {
     ] {
         assert!(admit(&valid, None).unwrap().warnings.is_empty());
     }
-    // A copy of a workload that opted in, without the annotation on the workload.
+    // The user creates a copy of a workload that opted in, without the annotation on the workload itself.
     let opted_in = created(&deployment().annotated("inject", "true"));
     let copied = opted_in.clone().without_annotation("inject");
     assert!(template(&created(&copied))["labels"]["certmint.dev/inject"].is_null());

@@ -20,6 +20,7 @@ pub struct CaObserved {
     /// The published trust bundle, compared with the root in the Secret.
     pub trust_bundle: TrustBundle,
     /// Description of an object, for instance a Secret, which shows that an earlier CA of Certmint issued certificates.
+    /// `None` if there is no such object.
     pub trace: Option<String>,
 }
 
@@ -87,13 +88,13 @@ pub enum RotationReason {
     Unusable(String),
     /// A third of the issuing CA's lifetime has passed.
     Due,
-    /// The policy permits other names than the issuing CA's name constraints.
+    /// The policy does not permit the same names as the issuing CA's name constraints.
     NamesChanged,
     /// The lifetime of the issuing CA is too short for the longest certificate lifetime that the policy allows.
     TooShort,
 }
 
-/// Default lifetime of an issuing CA. It is longer if the policy's longest duration requires it.
+/// Default lifetime of an issuing CA. The lifetime is longer if the policy's longest duration requires that.
 const ISSUING_LIFETIME: Lifetime = Lifetime::from_seconds(90 * 86_400);
 /// Minimum lifetime of an issuing CA, as a multiple of the longest certificate lifetime that the policy allows. The
 /// issuing CA is replaced after a third of its lifetime, so no certificate that it signs has to be shortened.

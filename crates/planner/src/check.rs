@@ -54,8 +54,8 @@ pub(crate) fn check_secret(
     if now < record.not_after && observed.issuer.is_some_and(|issuer| issuer.not_after <= record.not_after) {
         return keep_until(record.not_after);
     }
-    // A user can edit the annotation `renew-at`. So it can make the renewal earlier than two thirds of the lifetime,
-    // but not later.
+    // A user can edit the annotation `renew-at`. So the annotation can make the renewal earlier than two thirds of the
+    // lifetime, but not later.
     let latest_renewal = renew_at(record.not_before, record.not_after, 0);
     let renewal = record.renew_at.min(latest_renewal).min(record.not_after);
     if now < renewal { keep_until(renewal) } else { SecretCheck::Reissue(IssueReason::RenewalDue) }

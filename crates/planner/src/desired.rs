@@ -1,4 +1,4 @@
-//! The certificate that a workload should have: what its annotations ask for, checked against the policy.
+//! The certificate that a workload should have. The workload's annotations and hosts determine it, within the policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -22,14 +22,14 @@ pub struct DesiredCertificate {
     /// Names that an existing certificate may have in addition to `dns_names`: names of replicas that the workload
     /// does not have now.
     pub allowed_names: BTreeSet<DnsName>,
-    /// Names of hosts that have disappeared within their [`GRACE_PERIOD`], each with the end of that period. None of
-    /// them is in `dns_names`.
+    /// Names of hosts that disappeared less than a [`GRACE_PERIOD`] ago, each with the end of that period. None of
+    /// these names is in `dns_names`.
     ///
     /// [`GRACE_PERIOD`]: crate::GRACE_PERIOD
     pub gone_names: BTreeMap<DnsName, OffsetDateTime>,
     /// Hosts whose names do not fit into one certificate.
     pub left_out: Option<LeftOutHosts>,
-    /// SPIFFE id, which contains the namespace and the service account.
+    /// SPIFFE ID, which contains the namespace and the service account.
     pub spiffe_id: SpiffeId,
     /// Algorithm of the key.
     pub key_algorithm: KeyAlgorithm,
@@ -141,7 +141,7 @@ fn names_of_hosts(extra: &[DnsName], hosts: &Hosts, forms: impl Fn(&str) -> Vec<
         }
     }
     let required = issued.iter().cloned().collect();
-    // Once one host does not fit, no later one is added. So the hosts that fit are the first ones.
+    // After the first host that does not fit, no other host is added. So the hosts that fit are the first ones.
     let next_that_fit = hosts.next_replicas().filter(|host| issued.add(forms(host))).count();
     let allowed =
         hosts.next_replicas().skip(next_that_fit).chain(hosts.later_replicas()).flat_map(forms).collect();

@@ -19,8 +19,8 @@ pub const GRACE_PERIOD: Duration = Duration::seconds(60);
 /// Maximum number of hosts of each kind that are kept: one more than a certificate can name, which is enough to warn
 /// that some are left out. Without a limit, a user who creates many Services could exhaust the memory.
 const MAX_HOSTS: usize = MAX_NAMES + 1;
-/// A certificate may have names for this many times the required replicas (see [`replicas_to_name`]). So scaling down
-/// does not cause a new certificate.
+/// Factor: a certificate may have the names of this many times the required replicas (see [`replicas_to_name`]). So a
+/// scale-down does not cause a new certificate.
 const ALLOWED_REPLICAS_FACTOR: u32 = 4;
 /// Minimum number of replicas whose names a certificate may have.
 const MIN_ALLOWED_REPLICAS: u32 = 8;
@@ -31,8 +31,8 @@ const REPLICA_NUMBER: &str = "apps.kubernetes.io/pod-index";
 /// Label with the number of an Indexed Job's pod, set by the Job controller.
 const COMPLETION_INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
-/// A workload's hosts, kept from one plan to the next. Each has its name below the namespace, like `payments` for a
-/// Service and `db-0.peers` for a replica.
+/// A workload's hosts, kept from one plan to the next. The name of a host is its DNS name without the namespace, like
+/// `payments` for a Service and `db-0.peers` for a replica.
 ///
 /// Hosts come only from observed objects, never from a Secret's annotations. A user who may write an annotation must
 /// not get a name by it.
@@ -45,7 +45,7 @@ struct Host {
     status: HostStatus,
 }
 
-/// Reason why a host is in the list, which decides how it affects the certificate.
+/// Reason why a host is in the list. The reason decides how the host affects the certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HostStatus {
     /// The host exists. The certificate must have its name.
@@ -69,7 +69,7 @@ impl Hosts {
         found.add_pods(workload, pods);
         found.add_later_replicas(workload, pods);
         let HostList { mut hosts, names } = found;
-        // If the clock was set back, the grace period ends at once. Otherwise it would get longer.
+        // If the clock was set back, the grace period ends at once. Otherwise the period would get longer.
         let still_counts = |since: OffsetDateTime| since <= now && now < since + GRACE_PERIOD;
         let gone = self.0.iter().filter(|host| !names.contains(&host.name)).filter_map(|host| {
             let since = match host.status {
@@ -86,7 +86,7 @@ impl Hosts {
     /// Returns the approximate size in memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        // A name that is not shared with a Service is an `Arc` of its own, with two reference counters.
+        // Each name counts as an `Arc` of its own, with two reference counters, even if a Service shares it.
         self.0.iter().map(|host| size_of::<Host>() + host.name.len() + 2 * size_of::<usize>()).sum()
     }
 
@@ -163,8 +163,8 @@ impl HostList {
 
     /// Adds the hosts of replicas beyond the desired number.
     ///
-    /// New certificates get names up to the next power of two, so that an autoscaler does not cause a new certificate
-    /// with each step.
+    /// A new certificate gets the names of replicas up to the next power of two, so that an autoscaler does not cause a
+    /// new certificate with each step.
     fn add_later_replicas(&mut self, workload: &Workload, pods: &Pods<'_>) {
         let Some(replicas) = named_replicas(workload, pods) else { return };
         let required = replicas_to_name(replicas);
@@ -211,7 +211,8 @@ fn pod_host(host: &PodHost, workload: &Workload, pods: &Pods<'_>) -> Option<Arc<
     pods.services.iter().find(governs).map(|_| format!("{}.{}", host.hostname, host.subdomain).into())
 }
 
-/// Returns whether a Service selects a running pod of the workload, or a replica by a label with its number.
+/// Returns whether a Service selects a running pod of the workload, or one of its replicas by a label with the number
+/// of the replica.
 fn selects_some(service: &Service, workload: &Workload, pods: &Pods<'_>) -> bool {
     if !service.may_select(workload) {
         return false;

@@ -54,7 +54,7 @@ impl NameSet {
 /// Returns all DNS names under which the cluster's DNS knows a host of the namespace.
 ///
 /// A name that is not a valid DNS name, because a label or the whole name is too long, is left out. No DNS server
-/// has it either.
+/// resolves such a name either.
 pub(crate) fn dns_forms(host: &str, namespace: &Namespace, policy: &Policy) -> impl Iterator<Item = DnsName> {
     let full =
         [format!("{host}.{namespace}.svc"), format!("{host}.{namespace}.svc.{}", policy.cluster_domain)];

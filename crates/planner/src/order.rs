@@ -15,7 +15,7 @@ pub struct CertificateOrder {
     pub secret_name: SecretName,
     /// DNS names of the certificate. Sorted, without duplicates; empty for a workload that no Service selects.
     pub dns_names: Vec<DnsName>,
-    /// SPIFFE id of the certificate.
+    /// SPIFFE ID of the certificate.
     pub spiffe_id: SpiffeId,
     /// Algorithm of the new key.
     pub key_algorithm: KeyAlgorithm,
@@ -39,9 +39,9 @@ pub enum IssueReason {
         /// Names that the current certificate has and the new one lacks.
         removed: Vec<DnsName>,
     },
-    /// The SPIFFE id changed.
+    /// The SPIFFE ID changed.
     IdentityChanged {
-        /// SPIFFE id of the current certificate.
+        /// SPIFFE ID of the current certificate.
         from: Box<str>,
     },
     /// The key algorithm changed.

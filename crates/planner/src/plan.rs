@@ -46,7 +46,8 @@ pub struct Decision {
     pub remove: Vec<Removal>,
     /// The workload's hosts, to be passed to the next call of [`plan()`].
     pub hosts: Hosts,
-    /// Warning that the certificate may lack names, if there is one. The controller executes the plan in both cases.
+    /// Warning that the certificate may lack names; `None` if it does not. The controller executes the plan in both
+    /// cases.
     pub names_left_out: Option<Refusal>,
 }
 
@@ -119,7 +120,7 @@ fn warn_of_left_out_names(workload: &Workload, desired: &DesiredCertificate) -> 
     Some(Refusal { code: ErrorCode::NamesLeftOut, message })
 }
 
-/// Plans for the Secret with the desired name, and for the workload's other Secrets.
+/// Returns the plan for the Secret with the desired name, and the removals of the workload's other Secrets.
 fn plan_secret(
     observed: &Observed<'_>,
     desired: DesiredCertificate,
@@ -177,7 +178,7 @@ fn end_of_wait_for_services(
     is_new.then(|| created + SERVICE_WAIT)
 }
 
-/// Plans for a Secret that exists and has the desired name.
+/// Returns the plan for a Secret that exists and has the desired name.
 fn plan_existing_secret(
     observed: &Observed<'_>,
     desired: DesiredCertificate,
@@ -213,8 +214,8 @@ fn plan_existing_secret(
     }
 }
 
-/// Adds those names to the desired certificate that the current certificate has and whose hosts have just disappeared.
-/// Also returns the time at which the first of their grace periods ends.
+/// Adds the names of hosts that have just disappeared to the desired certificate, if the current certificate has these
+/// names. Also returns the time at which the first of their grace periods ends.
 fn keep_gone_names(
     mut desired: DesiredCertificate,
     secret: &SecretFacts,

@@ -1,4 +1,4 @@
-//! The record of a certificate in the annotations of its Secret. It is the only memory of what was issued.
+//! The record of a certificate in the annotations of its Secret. Only this record shows the planner what was issued.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::{MAX_NAME_BYTES, MAX_NAMES};
 
-/// Maximum length of a SPIFFE id, in bytes. Serial numbers and key identifiers are shorter.
+/// Maximum length of a SPIFFE ID, in bytes. Serial numbers and key identifiers are shorter.
 const MAX_TEXT_BYTES: usize = 2048;
 
 /// Record of a certificate, as written to the annotations of a Secret by Certmint.
@@ -20,7 +20,7 @@ pub struct Record {
     pub workload: WorkloadRef,
     /// DNS names of the certificate. Sorted.
     pub dns_names: Vec<DnsName>,
-    /// SPIFFE id of the certificate.
+    /// SPIFFE ID of the certificate.
     pub spiffe_id: Box<str>,
     /// Algorithm of the key.
     pub key_algorithm: KeyAlgorithm,
@@ -60,7 +60,7 @@ impl Record {
     /// Reads a Secret's annotations.
     ///
     /// # Errors
-    /// On the first annotation that is missing or unreadable.
+    /// Returns the error of the first annotation that is missing or unreadable.
     pub fn parse(annotations: &BTreeMap<String, String>) -> Result<Self, RecordError> {
         let text = |key| annotations.get(key).map(String::as_str).ok_or(RecordError::Missing(key));
         let instant = |key| OffsetDateTime::parse(text(key)?, &Rfc3339).map_err(|why| unreadable(key, &why));
@@ -109,8 +109,8 @@ fn check_length(key: &'static str, text: &str) -> Result<Box<str>, RecordError> 
     Ok(text.into())
 }
 
-/// Parses the list of DNS names. A list that exceeds the limits of a certificate is not from Certmint, and is rejected
-/// before it takes memory.
+/// Parses the list of DNS names. Certmint does not write a list that exceeds the limits of a certificate. Such a list
+/// is rejected before it takes memory.
 fn parse_names(list: &str) -> Result<Vec<DnsName>, RecordError> {
     if list.split_terminator(',').nth(MAX_NAMES).is_some() {
         return Err(unreadable(keys::DNS_NAMES, &format!("more than {MAX_NAMES} names")));

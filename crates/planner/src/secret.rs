@@ -78,7 +78,8 @@ impl SecretFacts {
     pub(crate) fn ownership(&self, workload: &Workload) -> SecretOwnership {
         let wanted = workload.reference.to_string();
         match (&self.owner, &self.record) {
-            // A label is easily lost, for instance when a tool replaces all labels. Owner and record are proof enough.
+            // A label is easily lost, for instance when a tool replaces all labels. Owner and record together are proof
+            // without the label.
             _ if !self.managed && !self.was_made_for(workload) => SecretOwnership::Foreign,
             (Some(owner), _) if owner.uid == workload.uid => SecretOwnership::Own,
             (Some(owner), _) if *owner.reference == *wanted => SecretOwnership::Predecessor,

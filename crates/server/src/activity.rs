@@ -39,7 +39,7 @@ struct State {
     is_closing: bool,
 }
 
-/// A request in progress, which ends when this is dropped.
+/// A request in progress, which ends when this value is dropped.
 pub(crate) struct ActiveRequest {
     activity: Arc<Activity>,
     is_success: bool,

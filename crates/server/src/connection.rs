@@ -37,7 +37,8 @@ enum CloseReason {
     Overdue,
     /// The server stops.
     Shutdown,
-    /// Another connection needs the permit. This one has the given time to finish.
+    /// Another connection needs the permit or the bytes of this connection. This connection has the given time to
+    /// finish.
     Evicted(Duration),
 }
 

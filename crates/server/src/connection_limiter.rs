@@ -1,4 +1,5 @@
-//! Limits of connections and bytes, which all callers of a listener share. No caller can shut the others out.
+//! Limits of connections and bytes, which all callers of a listener share. No caller can prevent the server from
+//! serving the others.
 //!
 //! A full server does not reject the newest connection, because that may be the API server's. It evicts the connection
 //! that is least useful: see [`OpenConnections::least_useful`].
@@ -101,8 +102,8 @@ impl ConnectionLimiter {
         let Limits { max_connections_per_address, max_connections, .. } = self.0.limits;
         let mut open = self.open();
         let same_address = |connection: &OpenConnection| connection.address == address;
-        // An address at its limit loses one of its own connections. Below its limit, a new connection can evict one of
-        // another address, but only when all permits are in use.
+        // An address at its limit loses one of its own connections. Below that limit, the limiter evicts a connection
+        // of any address, but only when all permits are in use.
         let victim = if open.live().filter(|connection| same_address(connection)).count()
             >= max_connections_per_address
         {
@@ -160,8 +161,8 @@ impl ConnectionPermit {
         self.update(|connection| connection.last_active = Instant::now());
     }
 
-    /// Records that a request was answered. Only success makes a connection useful: a caller whose requests are all
-    /// rejected is not.
+    /// Records that a request was answered. Only success makes a connection useful: the connection of a caller whose
+    /// requests are all rejected is not useful.
     pub(crate) fn record_response(&self, is_success: bool) {
         self.update(|connection| connection.last_active = Instant::now());
         if is_success {
@@ -198,8 +199,9 @@ impl ConnectionPermit {
         if open.by_id.values().any(|connection| connection.bytes > 0 && connection.evicted.is_cancelled()) {
             return ByteGrant::WaitForEviction;
         }
-        // The victim belongs to the address that holds most. The limiter evicts the least useful connection of that
-        // address, and among equally useful ones the one that was quiet for longest. The requesting connection stays.
+        // The victim belongs to the address with the most weight. The limiter evicts the least useful connection of
+        // that address, and among equally useful ones the one that was quiet for longest. The requesting connection
+        // stays.
         let heaviest = open.heaviest_address();
         let candidates = open.by_id.iter().filter(|(id, connection)| {
             **id != self.id && connection.bytes > 0 && Some(connection.address) == heaviest
@@ -239,7 +241,8 @@ impl OpenConnections {
     /// Returns the connection to evict among those that match `filter`, which have `permits` permits in total.
     ///
     /// Each stage has its own share of the permits, so that no stage crowds out another: see [`Self::stage_to_evict`].
-    /// Within a stage, an address with many connections loses first, then the connection that was quiet for longest.
+    /// Within a stage, the connections of an address with many of them are evicted first, then the connection that was
+    /// quiet for longest.
     fn least_useful(
         &self,
         filter: impl Fn(&OpenConnection) -> bool,

@@ -13,7 +13,7 @@ use crate::rejection_log::RejectionLog;
 
 /// Answers requests whose body has been read. Every `async fn(Request<Bytes>) -> Response<Bytes>` is a handler.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers a request from its head alone. When this returns a response, the server does not read the body.
+    /// Answers a request from its head alone. If this function returns a response, the server does not read the body.
     fn answer_head(&self, _head: &Parts) -> Option<Response<Bytes>> {
         None
     }

@@ -22,7 +22,7 @@ struct Loaded {
     not_after: SystemTime,
 }
 
-/// Error for a certificate and key that cannot be used. The pair before them stays in use.
+/// Error for a certificate and key that cannot be used. The previous pair stays in use.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyPairError {
     /// The PEM has no valid certificate.
@@ -48,7 +48,7 @@ pub enum CertificateUnusable {
 }
 
 impl ServingKeyPair {
-    /// Uses another chain (leaf first) and its private key, both PEM, for every handshake from now on.
+    /// Replaces the chain (leaf first) and its private key, both PEM, for every later handshake.
     ///
     /// # Errors
     /// The certificate or the key is malformed, or they do not belong together.
@@ -80,7 +80,7 @@ impl ServingKeyPair {
 }
 
 /// Returns the TLS configuration: TLS 1.3 only, post-quantum key exchange preferred, and no resumption, because a
-/// resumed session would outlive a change of trust.
+/// client that resumes a session does not verify the certificate again.
 pub(crate) fn server_config(key_pair: Arc<ServingKeyPair>) -> Result<ServerConfig, rustls::Error> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13])?

@@ -1,5 +1,5 @@
 //! HTTP servers of the webhook and the controller: TLS 1.3 for reviews and the issuance API, plain HTTP for probes and
-//! metrics. No caller can exhaust their memory.
+//! metrics. No caller can exhaust the memory of a server.
 //!
 //! Every listener has timeouts for handshake, head, body and idle connections, and limits on bodies and connections. At
 //! a shutdown, it accepts no new connection and finishes the requests in progress. The TLS certificate is a

@@ -18,9 +18,9 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// Maximum bytes of a request's body. The server answers a longer one with 413.
     pub max_body_bytes: usize,
-    /// Maximum bytes of all request and response bodies held at the same time. When one more body would exceed it,
-    /// the server evicts a connection of the address that holds the most bytes for the longest time. Without such a
-    /// connection, it answers with 503.
+    /// Maximum bytes of all request and response bodies held at the same time. If one more body would exceed this
+    /// limit, the server evicts a connection of the address that holds the most bytes for the longest time. If there is
+    /// no such connection, the server answers with 503.
     pub max_total_body_bytes: usize,
     /// Maximum number of connections. For one more, the server evicts the connection that is least useful.
     pub max_connections: usize,

@@ -53,7 +53,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         }
     };
     socket.set_reuseaddr(true)?;
-    // Every connection inherits the sizes: the kernel counts its buffers as memory of the server.
+    // The kernel counts its buffers as memory of the server, so their sizes are limited. Every connection inherits
+    // these sizes.
     socket.set_recv_buffer_size(MAX_SOCKET_BYTES)?;
     socket.set_send_buffer_size(MAX_SOCKET_BYTES)?;
     socket.bind(address)?;

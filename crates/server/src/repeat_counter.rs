@@ -19,7 +19,7 @@ struct Counts<K> {
     others: u64,
 }
 
-/// Whether an event is the first of its key.
+/// Result of a count: whether the event is the first of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Occurrence {
     /// The first event of its key. The caller logs it.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Limit that a test expects to be exceeded.
 const SHORT: Duration = Duration::from_millis(200);
-/// Longer than anything that a test waits for.
+/// Timeout that is longer than anything that a test waits for.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Limit that must not take effect within [`TIMEOUT`].
 const NEVER: Duration = Duration::from_secs(40);
@@ -247,7 +247,7 @@ async fn a_withheld_body_is_evicted_for_another_body() {
     let server = start(limits, &pair).await;
     let mut withheld = connect(server.address, &pair).await.unwrap();
     withhold(&mut withheld, 900).await;
-    // Both bodies fit until all withheld bytes have arrived.
+    // Until all withheld bytes have arrived, another body still fits, and the server evicts no connection.
     let eviction = async {
         let closed = wait_for_close(&mut withheld);
         tokio::pin!(closed);
@@ -483,7 +483,7 @@ async fn probes_have_limits_of_their_own() {
     for _ in 0..limits.max_connections_per_address {
         others.push(TcpStream::connect(address).await.unwrap());
     }
-    // The eviction comes before the timeout for the head would end the connection.
+    // The server evicts the connection earlier than the head timeout would end it.
     let closed = tokio::time::timeout(limits.head_timeout * 4 / 5, first.read_u8()).await.unwrap();
     assert!(closed.is_err());
 }

@@ -26,13 +26,13 @@ pub fn pod() -> Object {
     object("v1", "Pod", pod_spec())
 }
 
-/// Returns a Deployment `payments` of such pods.
+/// Returns a Deployment `payments` whose pods are like [`pod`].
 #[must_use]
 pub fn deployment() -> Object {
     workload("Deployment")
 }
 
-/// Returns a workload `payments` of that kind with such pods.
+/// Returns a workload `payments` of that kind whose pods are like [`pod`].
 #[must_use]
 pub fn workload(kind: &str) -> Object {
     let template = json!({"metadata": {"labels": {"app": "payments"}}, "spec": pod_spec()});
@@ -51,20 +51,20 @@ pub fn workload(kind: &str) -> Object {
 }
 
 impl Object {
-    /// Adds an annotation of Certmint. `key` lacks the prefix.
+    /// Adds an annotation of Certmint. `key` is the key without the prefix.
     #[must_use]
     pub fn annotated(self, key: &str, value: &str) -> Self {
         self.with("/metadata/annotations", &format!("certmint.dev/{key}"), value.into())
     }
 
-    /// Adds an annotation of Certmint to the pod template. `key` lacks the prefix.
+    /// Adds an annotation of Certmint to the pod template. `key` is the key without the prefix.
     #[must_use]
     pub fn template_annotated(self, key: &str, value: &str) -> Self {
         let map = self.template_path() + "/metadata/annotations";
         self.with(&map, &format!("certmint.dev/{key}"), value.into())
     }
 
-    /// Removes an annotation of Certmint. `key` lacks the prefix.
+    /// Removes an annotation of Certmint. `key` is the key without the prefix.
     #[must_use]
     pub fn without_annotation(mut self, key: &str) -> Self {
         if let Some(Value::Object(map)) = self.0.pointer_mut("/metadata/annotations") {

@@ -92,7 +92,7 @@ impl Metrics {
         metrics
     }
 
-    /// Counts a review of an object of that kind; `None` is another kind.
+    /// Counts a review of an object of that kind. `None` counts as the kind `other`.
     pub(crate) fn count_review(&self, kind: Option<WorkloadKind>, outcome: ReviewOutcome, took: Duration) {
         let kind = kind.map_or("other", WorkloadKind::as_str);
         self.reviews.get_or_create(&ReviewLabels { kind, outcome }).inc();

@@ -1,7 +1,7 @@
 //! Texts for users and logs, without control characters and with a maximum length.
 //!
-//! Messages quote names from the object under review, which the API server has not validated yet. Such a name may have
-//! megabytes, or contain line breaks that would forge log lines.
+//! Messages quote names from the object under review, which the API server has not validated yet. Such a name may be
+//! megabytes long, or contain line breaks that would forge log lines.
 
 /// Maximum characters of a rejection's message.
 const MAX_MESSAGE_CHARS: usize = 4096;

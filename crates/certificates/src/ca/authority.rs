@@ -21,12 +21,12 @@ use crate::{
 pub struct Authority {
     root: Arc<RootCa>,
     issuing: IssuingCa,
-    /// Issuing CA as a trust anchor. [`Self::new`] verifies once that the root signed it, so that a leaf is verified against
-    /// this anchor only.
+    /// Issuing CA as a trust anchor. [`Self::new`] verifies once that the root signed the issuing CA. So
+    /// [`Self::issue`] verifies a leaf against this anchor only.
     anchor: TrustAnchor<'static>,
 }
 
-/// Certificate of a CA and its key.
+/// Certificate and private key of a CA, as PEM.
 #[derive(Clone)]
 pub struct CaPem {
     /// Exactly one certificate, as PEM.
@@ -127,7 +127,7 @@ impl Authority {
         Self::of_root(Arc::new(root), &pem.issuing, now)
     }
 
-    /// Parses and checks an issuing CA of a root.
+    /// Parses and checks the issuing CA that `root` signed.
     ///
     /// # Errors
     /// When a check fails.
@@ -153,7 +153,7 @@ impl Authority {
         })
     }
 
-    /// Issues a leaf and verifies it, so that no bundle is published that a peer would reject.
+    /// Issues a leaf and verifies it, so that Certmint does not publish a bundle that a peer would reject.
     ///
     /// # Errors
     /// When the CA is not valid at `now`, its name constraints exclude a name, or signing fails.

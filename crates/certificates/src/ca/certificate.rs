@@ -1,4 +1,4 @@
-//! The certificate of a CA and its facts.
+//! The certificate of a CA, parsed: its validity period, names and key identifier.
 
 use std::fmt;
 
@@ -36,7 +36,7 @@ impl CaCertificate {
     /// Parses the certificate of a CA. This function checks neither validity period nor signature.
     ///
     /// # Errors
-    /// When the text does not contain exactly one certificate, or the certificate is not that of a CA.
+    /// When the text does not contain exactly one certificate, or the certificate does not belong to a CA.
     pub fn from_pem(tier: Tier, pem: &str) -> Result<Self, CaError> {
         let mut blocks = CertificateDer::pem_slice_iter(pem.as_bytes());
         match (blocks.next(), blocks.next()) {
@@ -90,7 +90,7 @@ impl CaCertificate {
         })
     }
 
-    /// Returns the certificate.
+    /// Returns the certificate as DER.
     #[must_use]
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
@@ -120,7 +120,8 @@ impl CaCertificate {
         &self.key_identifier
     }
 
-    /// Returns the DNS names of the name constraints, in the order of the certificate. The list is empty if there are none.
+    /// Returns the DNS names of the name constraints, in the order of the certificate. The list is empty if there are
+    /// no name constraints on DNS names.
     #[must_use]
     pub fn permitted_dns(&self) -> &[DnsName] {
         &self.permitted_dns

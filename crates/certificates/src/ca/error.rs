@@ -16,7 +16,7 @@ pub enum Tier {
     Issuing,
 }
 
-/// A CA cannot be created or used.
+/// Error for a CA that cannot be created or used.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
     /// The PEM text contains no certificate, or more than one.

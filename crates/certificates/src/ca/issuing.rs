@@ -20,7 +20,7 @@ pub struct IssuingCa<S: Signer = PrivateKey> {
 /// Content of the certificate of an issuing CA.
 #[derive(Clone, Copy, Debug)]
 pub struct IssuingProfile<'a> {
-    /// Trust domain, which is in the name and in the URI `spiffe://<trust-domain>`.
+    /// Trust domain, which is in the subject and in the URI `spiffe://<trust-domain>`.
     pub trust_domain: &'a TrustDomain,
     /// Lifetime, counted from the issuance. The certificate ends with its root at the latest.
     pub lifetime: Lifetime,

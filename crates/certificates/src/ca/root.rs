@@ -23,7 +23,7 @@ pub struct RootCa {
 /// Content of the certificate of a root CA.
 #[derive(Clone, Copy, Debug)]
 pub struct RootProfile<'a> {
-    /// Trust domain, which is in the name and in the URI `spiffe://<trust-domain>`.
+    /// Trust domain, which is in the subject and in the URI `spiffe://<trust-domain>`.
     pub trust_domain: &'a TrustDomain,
     /// Lifetime, counted from the issuance.
     pub lifetime: Lifetime,
@@ -117,8 +117,8 @@ fn ca_params(
     Ok(params)
 }
 
-/// Returns a name that differs for every CA, because some verifiers find an issuer by its name only. A common name has at
-/// most 64 characters (RFC 5280 appendix A.1), and a trust domain may have 255.
+/// Returns a name that differs for every CA, because some verifiers find an issuer by its name only. A common name has
+/// at most 64 characters (RFC 5280 appendix A.1), and a trust domain may have 255, so the trust domain is truncated.
 fn distinguished_name(tier: Tier, trust_domain: &TrustDomain, serial: Serial) -> DistinguishedName {
     let domain: String = trust_domain.as_str().chars().take(40).collect();
     let serial: String = serial.to_string().chars().take(8).collect();

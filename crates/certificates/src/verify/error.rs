@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use crate::KeyError;
 
-/// The bundle fails verification.
+/// Reason why a bundle fails verification.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// A PEM text contains no certificate.
@@ -40,12 +40,12 @@ pub enum VerifyError {
     /// The certificate does not chain to a root of the trust bundle.
     #[error("the certificate does not chain to the trust bundle: {}; it has to be reissued", chain_fault(.0))]
     Untrusted(webpki::Error),
-    /// The SPIFFE id is not the expected one.
+    /// The SPIFFE ID is not the expected one.
     #[error("the certificate is for {found}, not for {expected}")]
     Identity {
-        /// Expected SPIFFE id, or only the path of the id.
+        /// Expected SPIFFE ID, or only the path of the ID.
         expected: String,
-        /// SPIFFE id in the certificate.
+        /// SPIFFE ID in the certificate.
         found: String,
     },
     /// The DNS names are not the expected ones.

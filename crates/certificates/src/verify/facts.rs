@@ -1,4 +1,4 @@
-//! The facts of a leaf.
+//! The fields of a leaf that Certmint reads: validity period, serial number, names and issuer.
 
 use certmint_contract::DnsName;
 use rustls_pki_types::CertificateDer;
@@ -21,14 +21,14 @@ pub struct LeafFacts {
     pub serial: String,
     /// DNS names, in the order of the certificate.
     pub dns_names: Vec<DnsName>,
-    /// SPIFFE id, the only URI of the certificate.
+    /// SPIFFE ID, the only URI of the certificate.
     pub spiffe_id: String,
     /// Authority key identifier, as lowercase hex. It identifies the CA that signed the leaf.
     pub issuer: String,
 }
 
 impl LeafFacts {
-    /// Returns the path of the SPIFFE id, which begins with `/`.
+    /// Returns the path of the SPIFFE ID, which begins with `/`.
     #[must_use]
     pub fn spiffe_path(&self) -> Option<&str> {
         let rest = self.spiffe_id.strip_prefix("spiffe://")?;

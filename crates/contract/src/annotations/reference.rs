@@ -12,7 +12,7 @@ pub struct ReferenceEntry {
     pub key: &'static str,
     /// The values that are allowed.
     pub values: &'static str,
-    /// The value in force when the annotation is missing.
+    /// The value that applies when the annotation is missing.
     pub default: &'static str,
     /// The object that the annotation concerns (pod, Secret or both), and its purpose.
     pub purpose: &'static str,

@@ -97,7 +97,7 @@ fn unknown(name: &str) -> String {
 
 fn parse_amount(name: &str, amount: &str) -> Result<Quantity, String> {
     let quantity: Quantity = amount.parse().map_err(|why| format!("{name}: {why}"))?;
-    // The suffix `m` means thousandths. For memory it is always a typing error for `Mi`.
+    // The suffix `m` means thousandths. A user who writes it for memory means `Mi`.
     if name.ends_with("memory") && amount.ends_with('m') {
         return Err(format!(
             "{name}: \"{}\" is in thousandths of a byte; write Mi, like 64Mi",

@@ -75,7 +75,8 @@ impl fmt::Display for MountPath {
 
 /// Parses the value of `certmint.dev/mode`.
 ///
-/// A mode that does not exist yet gets an error with its own code, so that no other code has to handle such modes.
+/// For a mode that does not exist yet, returns an error with its own error code. So the other modules handle only modes
+/// that exist.
 pub(super) fn parse_mode(text: &str) -> Result<Mode, AnnotationError> {
     match text {
         "secret" => Ok(Mode::Secret),
@@ -108,7 +109,7 @@ impl FromStr for Containers {
                 return Err(format!("more than {} names; write fewer", super::MAX_LIST_ENTRIES));
             }
         }
-        // The name of a container has the same syntax as that of a namespace: an RFC 1123 label.
+        // The name of a container has the same syntax as the name of a namespace: an RFC 1123 label.
         let is_name = |name: &str| name.parse::<crate::Namespace>().is_ok();
         match names.iter().find(|name| !is_name(name)) {
             Some(name) => {

@@ -20,7 +20,7 @@ fn a_serialized_policy_parses_to_the_same_value() {
     assert_eq!(Policy::from_json(&json).unwrap(), policy);
 }
 
-/// Returns a policy with `count` extra names, each of 30 characters.
+/// Returns a policy with `count` extra names, each of 30 characters. `rest` is appended to the JSON.
 fn with_names(count: usize, rest: &str) -> Result<Policy, PolicyError> {
     let names: Vec<_> = (0..count).map(|number| format!("\"{number:018}.example.com\"")).collect();
     Policy::from_json(format!("{{\"extraDnsNames\":{{\"shop\":[{}]}}{rest}}}", names.join(",")).as_bytes())

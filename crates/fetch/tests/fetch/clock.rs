@@ -7,7 +7,7 @@ use rustls::version::TLS13;
 use crate::fixtures::api::{Api, ok};
 use crate::fixtures::{Ca, Pod, wait_until};
 
-/// An hour in seconds. A certificate of a negative age was issued by a clock that is ahead of this node's.
+/// An hour in seconds. A negative age means that the clock of the issuer was ahead of this node's clock.
 const HOUR: i64 = 3600;
 
 /// Starts a pod that has only this Secret. Returns whether the pod published it, and the termination message.

@@ -90,8 +90,8 @@ impl App {
         let dir = tempfile::tempdir().unwrap();
         let name = format!("cm{}", std::process::id());
         fs::copy("/bin/sh", dir.path().join(&name)).unwrap();
-        // A shell in `wait` runs a trap at once, and several traps in the order of the signal numbers. The worker ends
-        // when its server has ended.
+        // While a shell is in `wait`, it runs a trap at once, and several traps in the order of the signal numbers. The
+        // worker ends when its server has ended.
         let script = format!(
             "trap ': > $1.hup' HUP; trap ': > $1.usr1' USR1; echo $$ > $1.pid\n\
              if [ $1 = server ]; then ./{name} ./app worker $$ & fi\n\

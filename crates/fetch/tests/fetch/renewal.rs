@@ -82,7 +82,7 @@ fn asks_the_api_after_an_unknown_root_in_the_secret() {
 #[test]
 fn asks_the_api_while_the_renewal_is_overdue() {
     let ca = Ca::new();
-    // Older than two thirds of its lifetime, with 15 seconds left.
+    // The certificate is older than two thirds of its lifetime, and expires in 15 seconds.
     let first = ca.bundle_of_age_and_lifetime(25, 40);
     let (same, renewed) = (first.clone(), ca.bundle());
     let given = renewed.clone();

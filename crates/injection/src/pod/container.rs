@@ -85,7 +85,7 @@ const PROBE_MARGIN_SECONDS: u32 = 10;
 fn startup_probe(deadline_seconds: u32) -> Probe<'static> {
     Probe {
         exec: Exec { command: &[FETCH_BINARY, "wait"] },
-        // The minimum in Kubernetes. The kubelet repeats a failed probe after this time.
+        // The kubelet repeats a failed probe after this time. The value is the minimum in Kubernetes.
         period_seconds: 1,
         timeout_seconds: deadline_seconds + PROBE_MARGIN_SECONDS,
         // After this many failures, the kubelet would restart the container, with longer and longer delays. The container

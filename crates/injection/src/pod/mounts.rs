@@ -83,8 +83,8 @@ fn add_to_container(
 
 /// Finds containers in which the container runtime cannot create the directory for the certificate's mount.
 ///
-/// The runtime creates that directory in the deepest mount above it. It fails if that mount is read-only and does not
-/// contain the directory.
+/// The runtime creates that directory in the deepest mount above it. The runtime fails if that mount is read-only and
+/// does not contain the directory.
 struct MountPointCheck<'a> {
     spec: &'a PodSpec<'a>,
     options: &'a WorkloadOptions,
@@ -157,8 +157,8 @@ impl<'a> MountPointCheck<'a> {
     }
 }
 
-/// Content of a volume when the container starts, as far as the pod's spec shows it. It decides whether the directory can
-/// be missing.
+/// Content of a volume when the container starts, as far as the pod's spec shows it. The content decides whether the
+/// directory can be missing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum VolumeContent {
     /// Only what the containers of the pod write.
@@ -198,8 +198,8 @@ const API_TOKEN_VOLUME: &str = "kube-api-access";
 /// Returns the mount of the service account token, which the API server adds to each pod without
 /// `automountServiceAccountToken: false`.
 ///
-/// A template does not contain this mount yet. With it, the webhook rejects a conflict when the user annotates the
-/// workload, and not only when the workload's controller creates the pods.
+/// A template does not contain this mount yet. The webhook includes this mount in its check. So the webhook rejects a
+/// conflict when the user annotates the workload, and not only when the workload's controller creates the pods.
 fn api_token_mount(spec: &PodSpec<'_>) -> Option<(&'static str, &'static str)> {
     let path = TOKEN_PATH.rsplit_once('/').map_or(TOKEN_PATH, |(dir, _)| dir);
     (spec.automount_service_account_token != Some(false)).then_some((API_TOKEN_VOLUME, path))

@@ -7,7 +7,7 @@ use certmint_contract::pod_layout::FETCH_CONTAINER;
 
 use crate::input::{Container, PodSpec, SecurityContext};
 
-/// User of the certmint-fetch container if the user of the app is unknown or root. Distroless images use the same one.
+/// User of the certmint-fetch container if the user of the app is unknown or root. Distroless images use the same user.
 pub(crate) const FETCH_USER: i64 = 65_532;
 
 /// Users of the containers that get the files, as far as the pod's spec shows them.
@@ -40,7 +40,7 @@ impl FileReaders {
         let all: Vec<_> =
             reading_containers(spec, which).map(|container| Credentials::of(container, spec)).collect();
         let restricted: Vec<_> = all.iter().copied().filter(|reader| !reader.reads_any_file).collect();
-        // If no file mode restricts any of them, it is enough to look at one.
+        // If no file mode restricts these containers, any one of them can represent all.
         let readers = if restricted.is_empty() { all.get(..1).unwrap_or_default() } else { &restricted };
         match common_value(readers.iter().map(|reader| reader.user)) {
             Some(user) if user != 0 => return Self::User(user),
@@ -55,8 +55,9 @@ impl FileReaders {
         }
     }
 
-    /// Adapts the readers to a certmint-fetch container whose user the platform chooses. `writer` is that user, if it is
-    /// known. Only the owner can read a file of mode 0400, so [`Self::User`] remains only if the owner is that user.
+    /// Adapts the readers to a certmint-fetch container whose user the platform chooses. `writer` is that user, if it
+    /// is known. Only the owner can read a file of mode 0400, so [`Self::User`] remains only if `writer` is the same
+    /// user.
     pub(crate) fn with_writer(self, writer: Option<i64>, spec: &PodSpec<'_>) -> Self {
         match self {
             Self::User(user) if writer == Some(user) => Self::User(user),

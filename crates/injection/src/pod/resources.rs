@@ -13,7 +13,8 @@ use crate::input::{Container, Metadata, PodSpec, Quantities};
 use crate::json::LIMIT_RANGER;
 use crate::output::{FetchAmounts, FetchResources};
 
-/// Request for ephemeral storage, set only if every other container has one. A quota requires that.
+/// Request for ephemeral storage. The certmint-fetch container gets it only if every other container has such a
+/// request, because a ResourceQuota may require one of every container.
 ///
 /// The container needs storage for its log only. The kubelet keeps up to 50 MiB of a container's log, and evicts the pod of
 /// a container that exceeds its limit.
@@ -116,8 +117,8 @@ pub(super) fn check(target: &InjectionTarget<'_>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Returns the maximum over time of what all containers request together, in thousandths, if the certmint-fetch container
-/// requests `own_request`.
+/// Returns the largest sum of the requests of containers that run at the same time, in thousandths. `own_request` is
+/// the request of the certmint-fetch container.
 ///
 /// Native sidecars keep running. Other init containers run one after the other. (`AggregateContainerRequests` of
 /// k8s.io/component-helpers computes the same.)
@@ -144,7 +145,7 @@ fn total_request(target: &InjectionTarget<'_>, resource: Resource, own_request: 
     peak.max(sidecars + apps)
 }
 
-/// Returns whether the pod has CPU or memory as a whole, which its containers share.
+/// Returns whether the spec sets CPU or memory for the pod as a whole. The containers share these resources.
 fn has_pod_resources(spec: &PodSpec<'_>) -> bool {
     let is_set = |quantities: &Option<Quantities<'_>>| {
         quantities.as_ref().is_some_and(|quantities| quantities.cpu.is_some() || quantities.memory.is_some())
@@ -201,7 +202,8 @@ struct RequestAndLimit<'a> {
 /// Note of the LimitRanger, a plugin of the API server, about the defaults that it gave to containers before the call of
 /// the webhook.
 ///
-/// The webhook sees neither the LimitRange nor its minimum or ratio. The defaults satisfy both.
+/// The webhook sees neither the LimitRange nor its minimum or ratio. The defaults of the LimitRange satisfy its minimum
+/// and its ratio.
 struct LimitRangeNote<'a> {
     note: &'a str,
 }
@@ -227,7 +229,8 @@ impl<'a> LimitRangeNote<'a> {
         let Some(receiver) = self.containers_with_default(resource, "request").next() else {
             return RequestAndLimit { request: Some(request), limit };
         };
-        // The LimitRange has no default limit. So the limit stays if it is not below the default request.
+        // The LimitRange has no default limit. So the webhook keeps its own limit, if that limit is not below the
+        // default request.
         let container = other_containers(spec).find(|other| &*other.name == receiver);
         let default_request = container.and_then(|container| resource.amount(container.requests()));
         let fits = |limit: &&str| {

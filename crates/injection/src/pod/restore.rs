@@ -21,8 +21,8 @@ const EXACT: [&str; 3] = ["command", "restartPolicy", "startupProbe"];
 
 /// Returns the restored container, or `None` if `found` needs no change.
 ///
-/// `is_reinvocation` is true if the same version of the webhook added the container, so that others may have changed it
-/// since.
+/// `is_reinvocation` is true if the same version of the webhook added the container, so that other admission
+/// controllers may have changed it in the meantime.
 pub(super) fn restored(
     found: Option<Value>,
     desired: &FetchContainer<'_>,
@@ -157,7 +157,7 @@ fn list_at(object: &JsonMap, outer: &str, field: &str) -> Vec<Value> {
     object.get(outer).and_then(Value::as_object).map(|outer| list(outer, field)).unwrap_or_default()
 }
 
-/// Removes and returns the object in a field. Returns an empty one if the field has none.
+/// Removes and returns the object in a field. Returns an empty object if the field contains no object.
 fn take_object(object: &mut JsonMap, field: &str) -> JsonMap {
     match object.remove(field) {
         Some(Value::Object(taken)) => taken,

@@ -1,4 +1,4 @@
-//! Pod or pod template that gets the fetch container, with the values that decide how.
+//! Pod or pod template that gets the certmint-fetch container, with the settings that the injection depends on.
 
 use certmint_contract::annotations::Renew;
 use certmint_contract::{DnsName, Namespace, Reload, WorkloadOptions, WorkloadRef, keys};
@@ -21,10 +21,10 @@ pub(crate) struct InjectionTarget<'a> {
 }
 
 impl InjectionTarget<'_> {
-    /// Returns whether the pod says that this version of the webhook has injected it already.
+    /// Returns whether the pod's label and annotation say that this version of the webhook has injected it already.
     ///
-    /// The API server calls the webhook again when other admission controllers have changed the pod after the first call. A
-    /// copy of an injected pod has the same marks.
+    /// The API server calls the webhook again when other admission controllers have changed the pod after the first
+    /// call. A copy of an injected pod has the same label and annotation.
     pub(super) fn is_reinvocation(&self) -> bool {
         self.metadata.is_some_and(|metadata| {
             metadata.label(keys::INJECTED) == Some(keys::TRUE)

@@ -6,7 +6,7 @@ use super::parsed::ParsedWorkload;
 use crate::json::OwnEntries;
 use crate::patch::KeyChange;
 
-/// Changes of the template's annotations that make it follow the annotations of the workload.
+/// Changes after which the template's annotations agree with the annotations of the workload.
 #[derive(Default)]
 pub(super) struct TemplateCopies<'a> {
     /// Changes of the user's keys.
@@ -18,8 +18,8 @@ pub(super) struct TemplateCopies<'a> {
 }
 
 impl<'a> TemplateCopies<'a> {
-    /// Determines the changes. The workload's annotations have priority over the template's. An annotation that the user
-    /// wrote on the template with the same value stays the user's own.
+    /// Determines the changes. The workload's annotations have priority over the template's. If the user wrote the same
+    /// value on the template, the annotation there is not a copy, and an opt-out does not remove it.
     pub(super) fn of(workload: &'a ParsedWorkload<'_>) -> Self {
         let copied_before = workload.copied_keys();
         let mut copies = Self::default();

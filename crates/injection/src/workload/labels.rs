@@ -7,7 +7,7 @@ use super::warnings;
 use crate::Rejection;
 use crate::labels::without_effect;
 
-/// Returns a warning about such labels that were there before this request.
+/// Returns a warning about such labels that the object or its template had before this request.
 ///
 /// # Errors
 /// When this request adds such a label.

@@ -1,4 +1,4 @@
-//! A workload as admission reads it, with its pod template.
+//! A workload under admission, parsed, with its pod template.
 
 use certmint_contract::{WorkloadKind, annotations, keys};
 use serde::Deserialize;
@@ -74,7 +74,7 @@ impl<'a> ParsedWorkload<'a> {
         [outer, &["spec", "template", field]].concat()
     }
 
-    /// Returns whether an earlier admission wrote to the template. It leaves its own annotations there.
+    /// Returns whether an earlier admission wrote to the template. The annotations `copied` and `workload` show that.
     pub(super) fn is_template_written(&self) -> bool {
         [keys::COPIED, keys::WORKLOAD].iter().any(|key| self.template_annotation(key).is_some())
     }

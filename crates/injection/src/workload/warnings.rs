@@ -50,7 +50,8 @@ pub(super) fn stays_out(
     })
 }
 
-/// Warns of annotations on the template that have no effect, or another effect than the object's.
+/// Warns of annotations on the template that the workload's annotations replace, and of an opt-in on the template that
+/// `inject: "false"` on the workload does not remove.
 pub(super) fn overridden(workload: &ParsedWorkload<'_>, copies: &TemplateCopies<'_>) -> Vec<String> {
     let kind = workload.kind;
     let lost = copies.overridden.iter().map(|key| {

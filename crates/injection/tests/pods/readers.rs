@@ -87,7 +87,8 @@ fn warns_of_an_app_that_may_drop_root() {
     assert_eq!(warnings(&with(json!({}), json!([root()]))), [message]);
     assert_eq!(warnings(&with(user(0), json!([app(json!({}))]))), [message]);
     assert_eq!(warnings(&with(json!({}), json!([root(), proxy(user(1000))]))), [message]);
-    // The group can read, every user can read, the app cannot become another user, or it does not get the key.
+    // There is no warning if the group or every user can read the files, if the app cannot become another user, or if
+    // the app does not get the key.
     let unable = |drop: &str| app(json!({"runAsUser": 0, "capabilities": {"drop": [drop]}}));
     for pod in [
         with(json!({"fsGroup": 999}), json!([root()])),

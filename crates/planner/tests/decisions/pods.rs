@@ -43,7 +43,7 @@ fn a_leader_service_gives_its_name_while_a_pod_leads() {
     assert_eq!(hosts(&world), [""; 0]);
     world.running = vec![pod(&[("role", "replica")]), pod(&[("role", "leader")])];
     assert_eq!(hosts(&world), ["leader"]);
-    // The labels of two pods together do not match.
+    // Each pod has one of the two labels, and no pod has both.
     world.services[0] = selecting("leader", &[("role", "leader"), ("zone", "a")]);
     world.running = vec![pod(&[("zone", "a")]), pod(&[("role", "leader")])];
     assert_eq!(hosts(&world), [""; 0]);
@@ -56,7 +56,7 @@ fn a_change_of_the_leader_pod_reissues_nothing() {
     let mut world = world.settled();
     let before = world.secrets.clone();
     for round in 0..10 {
-        // For a while no pod leads.
+        // For some time, no pod is the leader.
         world.running = vec![pod(&[("x", "0")]), pod(&[("x", "1")])];
         world = world.planned().later(GRACE_PERIOD - Duration::SECOND);
         let leader = if round % 2 == 0 { "1" } else { "0" };

@@ -4,7 +4,7 @@ use super::*;
 
 const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
-/// Longer than anything that a test waits for.
+/// Timeout that is longer than anything that a test waits for.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn limiter(
