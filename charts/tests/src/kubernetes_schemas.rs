@@ -20,7 +20,7 @@ const VERSIONS: [&str; 5] = ["1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0"];
 /// Python package with the OpenAPI definitions of all these versions, and its hash.
 const KUBERNETES: &str = "kubernetes-validate==1.37.0";
 const KUBERNETES_HASH: &str = "85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9";
-/// Path in the package of the definitions of one version. `{}` stands for the version.
+/// Path of the definitions of one version in the package. `{}` stands for the version.
 const DEFINITIONS: &str = "kubernetes_validate/kubernetes-json-schema/v{}-local/_definitions.json";
 /// Go module with the definitions of the Prometheus operator's objects, and its checksum as in go.sum.
 const PROMETHEUS_OPERATOR: &str = "github.com/prometheus-operator/prometheus-operator@v0.93.1";

@@ -47,7 +47,7 @@ pub(crate) fn rules_parse(cache: &Cache, manifest: &Manifest, set: &ValueSet) ->
     Ok(())
 }
 
-/// Replaces the runbook path of every alert with the URL under the `runbookUrl` of the value set.
+/// Replaces the runbook path of every alert with the URL that the chart derives from the `runbookUrl` of the value set.
 fn publish_runbooks(alerts: &mut Value) {
     let groups = alerts["groups"].as_array_mut().into_iter().flatten();
     for rule in groups.flat_map(|group| group["rules"].as_array_mut().into_iter().flatten()) {

@@ -97,7 +97,7 @@ fn check_role(role: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Checks that Secrets of the whole cluster are accessible only when the whole cluster is served.
+/// Checks that Secrets of the whole cluster are accessible only when the release serves the whole cluster.
 fn check_secrets(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let reaching = |kind, verbs: &[&str]| {
         let roles = manifest.of_kind(kind).filter(|role| {
@@ -116,7 +116,8 @@ fn check_secrets(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     Ok(())
 }
 
-/// Checks that only the controller's pods mount a token, and that no account mounts it by default.
+/// Checks that only the controller's pods mount a token, and that accounts mount it by default only if the values say
+/// so.
 fn check_tokens(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let automount = set.set.iter().any(|value| value.contains(r#""automount":true"#));
     for account in manifest.of_kind("ServiceAccount") {

@@ -39,7 +39,7 @@ const DUE: &str = "certmint_queue_depth";
 /// Duration without work after which the controller counts as idle.
 const QUIET: Duration = Duration::from_secs(1);
 /// Trust domain that the policy is changed to. The change gives every certificate a new SPIFFE ID, and the controller
-/// does not spread such changes over an hour.
+/// does not spread the reissues after such a change over an hour.
 const TRUST_DOMAIN: &str = "bench.example.org";
 
 /// A filled cluster, with the measurements made while it was filled.

@@ -49,7 +49,7 @@ impl Measurement {
         Self { row, what: what.into(), value, unit, baseline: None, target: None, met: None }
     }
 
-    /// Adds the baseline that the same run measured for `what`.
+    /// Adds a baseline that the same run measured. `what` describes the baseline.
     #[must_use]
     pub(crate) fn compared_with(self, what: impl Into<String>, value: f64) -> Self {
         Self { baseline: Some(Baseline { what: what.into(), value }), ..self }

@@ -125,7 +125,7 @@ pub fn rust_target(cache: &Cache, target: &str) -> Result<()> {
 /// Checks that the program `name` can be run, with the argument `probe`.
 ///
 /// # Errors
-/// When it cannot be run; `remedy` is the next step for the user.
+/// When the program cannot be run. The error contains `remedy`, the next step for the user.
 pub fn require_program(name: &str, probe: &str, remedy: &str) -> Result<()> {
     if command::output(Command::new(name).arg(probe)).is_err() {
         bail!("{name} is not on this machine: {remedy}");

@@ -109,8 +109,8 @@ pub fn is_injected(pod: &Value) -> bool {
     containers.is_some_and(|all| all.iter().any(|container| container["name"] == "certmint"))
 }
 
-/// Waits until pods with the label `app=NAME` exist, and all of them are healthy and injected (or all not injected).
-/// Returns the pods.
+/// Waits until pods with the label `app=NAME` exist, and all of them are healthy. All must be injected, or not injected
+/// if `injected` is false. Returns the pods.
 ///
 /// # Errors
 /// When this does not happen in time. The error describes each pod.

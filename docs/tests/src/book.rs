@@ -1,4 +1,4 @@
-//! Execution of the documentation. Every `sh` block of a page runs unchanged. A `text` block right after it
+//! Runs the commands of the documentation. Every `sh` block of a page runs unchanged. A `text` block right after it
 //! must match the output.
 //!
 //! A comment on the line before a block changes what is expected: `<!-- fails -->` when the last command must fail, and
@@ -29,9 +29,9 @@ pub fn run(page: &Page, shell: impl Fn() -> Command) -> Result<()> {
     progress::step(&page.name, || page.blocks.iter().try_for_each(|block| run_block(page, block, shell())))
 }
 
-/// Makes the images that the tutorial and the examples name available to a local cluster, so that their
-/// commands run unchanged. Certmint's images get the chart's default tag. Foreign images are replaced with
-/// images that are built here.
+/// Makes the images that the tutorial and the examples name available to a local cluster, so that their commands run
+/// unchanged. Certmint's images get the chart's default tag. Images built from Debian packages replace the images of
+/// other projects.
 ///
 /// # Errors
 /// When an image cannot be built or imported.

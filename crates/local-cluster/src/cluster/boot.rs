@@ -18,7 +18,7 @@ use crate::kubectl::is_true;
 use crate::progress::human;
 use crate::wait::{self, Check};
 
-/// Limit for the start of each service, for a loaded machine.
+/// Limit for the start of each service. It is long enough for a loaded machine.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Boots the cluster in `directory`, and runs until the cluster ends. When the cluster is ready, writes the duration of
@@ -131,7 +131,7 @@ fn import_images(count: usize, directory: &ClusterDirectory) -> mpsc::Receiver<R
                 command::output(&mut ctr).map(drop)
             })
         });
-        // The receiver is gone only when the boot has failed already.
+        // An error means that the receiver was dropped, because the boot has already failed.
         drop(done.send(result));
     });
     imported

@@ -35,7 +35,7 @@ pub fn unified() -> bool {
 /// Removes the group `name` and all groups in it. Their processes must have ended.
 ///
 /// # Errors
-/// When a group stays busy.
+/// When a group cannot be removed in time.
 pub fn remove(name: &str) -> Result<()> {
     for hierarchy in hierarchies()? {
         let group = hierarchy.join(name);

@@ -111,7 +111,7 @@ impl ClusterDirectory {
     /// Reads the description of the cluster.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the description cannot be read.
     pub fn spec(&self) -> Result<ClusterSpec> {
         let path = self.path("spec.json");
         let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -122,7 +122,7 @@ impl ClusterDirectory {
     /// Writes the description of the cluster.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the description cannot be written.
     pub fn write_spec(&self, spec: &ClusterSpec) -> Result<()> {
         let text = serde_json::to_vec_pretty(spec)?;
         fs::write(self.path("spec.json"), text).context("cannot write the description of the cluster")

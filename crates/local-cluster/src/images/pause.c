@@ -1,4 +1,4 @@
-/* Holds a pod's namespaces, and reaps what its containers leave when they share process ids. */
+/* Holds the namespaces of a pod. Reaps orphaned processes if the pod's containers share a process namespace. */
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>

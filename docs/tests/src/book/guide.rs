@@ -1,4 +1,4 @@
-//! A how-to page that a scenario runs step by step: `install`, `release` and `ca-accidents` do so.
+//! A how-to page that a scenario runs step by step. The scenarios `install`, `release` and `ca-accidents` use it.
 
 use std::path::PathBuf;
 

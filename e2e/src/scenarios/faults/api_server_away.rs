@@ -21,8 +21,8 @@ use crate::support::traffic::Traffic;
 
 const NAME: &str = "api-server-away";
 const API_SERVER: &str = "kube-apiserver";
-/// Lifetime of the certificates. The renewal is due at two thirds of it, or earlier by a random part of up to a tenth of
-/// it, so the renewal becomes due while the API server is stopped.
+/// Lifetime of the certificates. The renewal is due at two thirds of the lifetime, minus a random time of up to a tenth
+/// of the lifetime. So the renewal becomes due while the API server is stopped.
 const DURATION: &str = "2m";
 /// Number of failed Lease renewals to wait for. The leader tries every two seconds, so this takes about a minute.
 const FAILED_RENEWALS: usize = 28;

@@ -28,7 +28,7 @@ const MINIMAL: &str = "admission-minimal";
 const QUOTA: &str = "admission-quota";
 /// Namespace with its own range of users, as every namespace of OpenShift has.
 const OWN_USERS: &str = "admission-own-users";
-/// Namespace without its own users.
+/// Namespace without a range of users.
 const NO_USERS: &str = "admission-no-users";
 /// First user of the namespace [`OWN_USERS`].
 const FIRST_USER: i64 = 1_000_650_000;
