@@ -8,10 +8,11 @@ use kube::api::{ApiResource, PatchParams, PostParams};
 use kube::core::{GroupVersionKind, Status};
 use kube::{Client, Config};
 
-/// Field manager in `managedFields` of everything that the controller writes.
+/// Field manager in `managedFields` of the objects that the controller writes, except the Lease.
 pub(crate) const FIELD_MANAGER: &str = "certmint";
 
-/// Time limit for one call. It is short enough that the Lease can be renewed several times before it expires.
+/// Time limit for one call. It is shorter than the duration of the Lease, so a call without a response ends before the
+/// Lease expires.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Time limit for connecting to the API server.
@@ -26,7 +27,7 @@ pub(crate) struct ApiError {
     kind: ApiErrorKind,
 }
 
-/// Kind of an [`ApiError`], as far as callers distinguish them.
+/// Kind of an [`ApiError`]. Callers distinguish the errors by it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiErrorKind {
     /// Status 404.
@@ -68,7 +69,7 @@ pub(crate) enum ApiErrorKind {
     /// Status 429, 503 or 504: the API server is overloaded, or a proxy cannot reach it.
     #[error("the API server is busy; the controller retries")]
     Busy,
-    /// There was no response, or it cannot be read.
+    /// There was no response, or the response cannot be read.
     #[error("the API server cannot be reached: {0}; the controller retries")]
     Unreachable(String),
 }
@@ -103,7 +104,7 @@ impl ApiError {
 
 /// Creates a client that sends each request once.
 ///
-/// By default the library repeats a request after some seconds if the response has status 429, 503 or 504. The repeated
+/// By default kube repeats a request after some seconds if the response has status 429, 503 or 504. The repeated
 /// request would not pass through [`fenced`](crate::leadership::fenced), so it could be sent after the end of the
 /// leader's term. It would also come in addition to Certmint's own retries.
 ///
@@ -199,8 +200,8 @@ fn is_from_admission(message: &str) -> bool {
     webhook || message.contains(": ValidatingAdmissionPolicy ")
 }
 
-/// Returns the kind of an error with status 403. The API server uses one reason for all of them, so only the message
-/// distinguishes them.
+/// Returns the kind of an error with status 403. The API server uses one `reason` for all causes, so only the message
+/// distinguishes the causes.
 fn forbidden(message: String) -> ApiErrorKind {
     // An authorizer writes `secrets is forbidden: User "…" cannot create resource "secrets" in API group "" …` or
     // `forbidden: User "…" cannot get path "/…"`. An admission plugin writes `secrets "NAME" is forbidden: …`.

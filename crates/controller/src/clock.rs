@@ -1,8 +1,9 @@
 //! Clock from which the controller takes the dates of certificates: this machine's clock, while it agrees with the API
 //! server's clock.
 //!
-//! If a clock jumped by weeks for a few seconds, the controller would replace every certificate by one that is not
-//! valid yet. Each response of the API server has its time in the header `Date`, so the comparison costs no call.
+//! Without the comparison, a clock that jumps ahead by weeks for a few seconds would make the controller replace every
+//! certificate by one that is not valid yet. Each response contains the API server's time in the header `Date`, so the
+//! comparison costs no call.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,13 +37,14 @@ pub(crate) struct Clock {
 struct ServerTime {
     /// Header `Date`, rounded down to the second.
     date: OffsetDateTime,
-    /// Time of the request. The API server wrote the date between this and `answered`.
+    /// Time of the request. The API server wrote `date` between this time and `answered`.
     asked: Instant,
     /// Time of the response.
     answered: Instant,
 }
 
-/// Error: the two clocks differ by too much to sign. The value is how far this machine's clock is ahead.
+/// Error: the two clocks differ by too much to sign. The value is the time by which this machine's clock is ahead; it
+/// is negative if the clock is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this machine's clock is {} the API server's: nothing is signed while they differ by more than {} minutes; set the clock of this pod's node, or that of the API server's machine",
@@ -83,7 +85,8 @@ impl Clock {
 }
 
 impl ServerTime {
-    /// Returns how far `now` certainly differs from the API server's time at the instant `at`.
+    /// Returns how far `now` is ahead of the API server's time at the instant `at`, as far as that is certain. Negative
+    /// when `now` is behind.
     fn difference(&self, now: OffsetDateTime, at: Instant) -> Duration {
         let since = |instant: Instant| {
             Duration::try_from(at.saturating_duration_since(instant)).unwrap_or(Duration::MAX)
@@ -119,8 +122,8 @@ pub(crate) fn with_clock(client: Client, clock: Clock) -> Client {
     Client::new(service, namespace)
 }
 
-/// Returns the API server's time. A response that a load balancer may have sent instead, because the API server is busy
-/// or down, does not count.
+/// Returns the API server's time. Ignores a response that a load balancer may have sent because the API server is busy
+/// or not available.
 fn date_of<B>(response: &Response<B>) -> Option<OffsetDateTime> {
     if response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS {
         return None;
@@ -129,8 +132,8 @@ fn date_of<B>(response: &Response<B>) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(date, &Rfc2822).ok()
 }
 
-/// Displays a difference in its largest unit. Events and logs repeat a message that changes, so it must not change
-/// every second.
+/// Displays a difference in days, hours or minutes. The controller reports a changed message again, so the message must
+/// not change every second.
 struct DisplayedDifference(Duration);
 
 impl fmt::Display for DisplayedDifference {
@@ -158,7 +161,7 @@ impl Clock {
         clock
     }
 
-    /// Makes the clock be ahead of the API server's from now on.
+    /// Sets how far the clock is ahead of the API server's from now on.
     pub(crate) fn move_ahead(&self, difference: Duration) {
         let at = Instant::now();
         self.note(ServerTime { date: now() - difference, asked: at, answered: at });

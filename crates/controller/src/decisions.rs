@@ -1,5 +1,5 @@
-//! Collects the observed facts about a workload and calls the planner for a decision. The leader executes the decision;
-//! the other replicas use it to explain what is wrong.
+//! Collects the observed facts about a workload and calls the planner for a decision. The leader executes the decision.
+//! The issuance API of every replica uses it to explain why a pod gets no certificate.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub(crate) struct Decider {
     pub(crate) ca: watch::Receiver<Ca>,
     /// The policy in force.
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
-    /// The clock that certificates are dated by.
+    /// The clock from which the dates of certificates are taken.
     pub(crate) clock: Clock,
 }
 

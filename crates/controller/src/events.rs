@@ -62,7 +62,8 @@ const REPEAT_AFTER: Duration = Duration::from_secs(3600);
 /// Maximum number of objects whose last warning is remembered. At the limit all are forgotten. Without a limit, a user
 /// who creates many workloads that are refused could exhaust the memory.
 const MAX_RECENT: usize = 10_000;
-/// Waits between attempts while the API server is busy. After the last one, the Event is dropped.
+/// Wait times between attempts to write an Event while the API server is busy. If the attempt after the last wait
+/// fails, the Event is dropped.
 const BUSY_WAITS: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 /// Maximum length of a note that the API server accepts, in bytes.
@@ -81,14 +82,14 @@ impl Events {
         Self { dropped, ..self }
     }
 
-    /// Adds an Event that a certificate was issued.
+    /// Adds an Event about an issued certificate, and forgets the last warning on the object.
     pub(crate) fn issued(&self, object: &InvolvedObject, reason: &'static str, note: &str) {
         self.forget(object);
         self.push(object, "Normal", reason, "Issue", note);
     }
 
-    /// Adds a warning, unless the same warning was the last one on the object within [`REPEAT_AFTER`]. Returns whether
-    /// it was added.
+    /// Adds a warning, unless it repeats the last warning on the object within [`REPEAT_AFTER`]. Returns `false` for
+    /// such a repetition.
     pub(crate) fn warn(&self, object: &InvolvedObject, code: ErrorCode, note: &str) -> bool {
         let mut hasher = DefaultHasher::new();
         (code, note).hash(&mut hasher);
@@ -99,7 +100,7 @@ impl Events {
             if recent.get(object).is_some_and(|warning| warning.hash == hash && is_recent(warning)) {
                 return false;
             }
-            // The controller does not notice the end of every object, so old warnings are removed by their age.
+            // The controller does not notice the deletion of every object, so old warnings are removed by their age.
             recent.retain(|_, warning| is_recent(warning));
             if recent.len() >= MAX_RECENT {
                 recent.clear();

@@ -1,4 +1,4 @@
-//! Readiness and gauges of the controller.
+//! Checks whether the controller is ready, and sets the gauges in its metrics.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::observe::{Cache, WorkloadKey};
 use crate::queue::Queue;
 
-/// Sources of readiness and gauges.
+/// Values from which the readiness and the gauges are derived.
 pub(crate) struct Health {
     /// Cache of the observed objects.
     pub(crate) cache: Arc<Cache>,

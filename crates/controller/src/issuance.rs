@@ -1,10 +1,10 @@
 //! Issuance API: `POST /v1/bundle`, which every replica serves.
 //!
 //! Invariants: only the pod's token decides which bundle the pod gets, and the API server confirms the token for each
-//! request. The controller verifies a bundle immediately before it delivers it.
+//! request. The controller verifies each bundle immediately before the delivery.
 //!
 //! A request passes these steps: the claims of the token ([`claims`]), a free slot, which limits the concurrent
-//! requests ([`slots`]), the API server's review of the token ([`caller`]), the workload that serves the pod
+//! requests ([`slots`]), the API server's review of the token ([`caller`]), the workload whose certificate the pod gets
 //! ([`lookup`] and [`owner`]), and the content of the workload's Secret ([`bundle`]).
 
 mod bundle;
@@ -41,7 +41,7 @@ use crate::events::{Events, InvolvedObject};
 use crate::metrics::Metrics;
 use crate::observe::WorkloadKey;
 
-/// Address of a request without a peer. Only tests send such requests.
+/// Address that is used for a request whose peer is not known. Only tests send such requests.
 const UNKNOWN_ADDRESS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Handler of requests for bundles.

@@ -26,7 +26,7 @@ pub(crate) struct Issuer {
     pub(crate) ca: watch::Receiver<Ca>,
     /// The policy in force.
     pub(crate) policy: watch::Receiver<Arc<Policy>>,
-    /// The clock that certificates are dated by.
+    /// The clock from which the dates of certificates are taken.
     pub(crate) clock: Clock,
 }
 
@@ -92,7 +92,7 @@ impl Issuer {
     }
 }
 
-/// Generates a key. RSA keys take up to seconds, so they are generated on a thread of their own.
+/// Generates a key. The generation of an RSA key can take seconds, so it runs on a separate thread.
 async fn generate_key(algorithm: KeyAlgorithm) -> Result<PrivateKey, KeyError> {
     match algorithm {
         KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 | KeyAlgorithm::Ed25519 => {

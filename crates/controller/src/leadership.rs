@@ -105,7 +105,7 @@ pub(crate) fn leads(terms: &watch::Receiver<Term>) -> bool {
     is_current(&terms.borrow())
 }
 
-/// Waits until this replica becomes the leader or, if it was the leader before (`led`), until its term ends.
+/// Waits until this replica's term ends if it was the leader before (`led`), otherwise until it becomes the leader.
 pub(crate) async fn wait_for_change(terms: &mut watch::Receiver<Term>, led: bool) {
     if led {
         wait_for_end_of_term(terms).await;
@@ -129,7 +129,7 @@ async fn wait_for_end_of_term(terms: &mut watch::Receiver<Term>) {
     }
 }
 
-/// Returns the term after an attempt that was sent at `sent`.
+/// Returns the term after an attempt to renew or take the Lease. The attempt began at `sent`.
 fn term_after(attempt: Result<LeaseRole, ApiError>, sent: Instant, before: Term) -> Term {
     match attempt {
         Ok(LeaseRole::Holder) => Some(sent + RENEW_WITHIN),

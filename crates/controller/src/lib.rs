@@ -1,10 +1,11 @@
 //! The controller: watches workloads, issues certificates, and serves the issuance API.
 //!
 //! Every replica observes the cluster (`observe`), loads the CA (`ca`) and serves the issuance API (`issuance`). The
-//! replica that holds the Lease is the leader (`leadership`). Only the leader writes: Secrets as the planner decides
-//! (`reconcile`), the CA, and Certmint's own certificates (`own_certificates`). `issuer` signs all certificates.
-//! `missed_injection` reports missed injections. An injected pod is a workload of its own (`standalone`) if no other
-//! workload has a certificate for it.
+//! replica that holds the Lease is the leader (`leadership`). Only the leader writes the Secrets of workloads as the
+//! planner decides (`reconcile`), the CA, the webhook's certificate and `caBundle` (`own_certificates`), and the last
+//! valid policy (`policy_file`). Every replica writes Events. `issuer` signs all certificates. `missed_injection`
+//! reports missed injections. An injected pod is a workload of its own (`standalone`) if no other workload has a
+//! certificate for it.
 //!
 //! Invariants: the planner decides what to issue, not this crate. The controller keeps nothing on disk. After a restart
 //! it reads everything again, and the annotations of the Secrets are the only record of what was issued.

@@ -37,33 +37,33 @@ pub(crate) struct Metrics {
     pub(crate) events_dropped: Counter,
     /// 1 while the policy file is invalid and the last valid policy is in force.
     pub(crate) policy_rejected: Gauge,
-    /// Seconds by which this machine's clock is ahead of the API server's.
+    /// Seconds by which this machine's clock is ahead of the API server's; negative if it is behind.
     pub(crate) clock_difference: Gauge,
     /// 1 while this replica is the leader.
     pub(crate) leading: Gauge,
     /// 1 while there is a CA that can issue.
     pub(crate) ca_usable: Gauge,
-    /// Workloads that opted in.
+    /// Workloads in the cache, including pods that are workloads of their own.
     pub(crate) workloads: Gauge,
-    /// Secrets with a certificate that Certmint issued.
+    /// Secrets of Certmint in the cache.
     pub(crate) certificates: Gauge,
-    /// End of the certificate that expires first, in seconds since 1970.
+    /// End of the certificate in use that expires first, in seconds since 1970; 0 without a certificate.
     pub(crate) first_expiration: Gauge,
     /// Highest fraction of the lifetime that has passed, among the certificates in use.
     pub(crate) lifetime_elapsed: Gauge<f64, AtomicU64>,
-    /// Certificates whose renewal is overdue.
+    /// Certificates in use whose renewal is overdue.
     pub(crate) overdue: Gauge,
     /// Pods that opted in and were not injected.
     pub(crate) missed_pods: Gauge,
-    /// Workloads that opted in without the webhook being called.
+    /// Workloads that a user opted in while the API server could not call the webhook.
     pub(crate) missed_opt_ins: Gauge,
-    /// Workloads that opted out without the webhook being called.
+    /// Workloads that opted out, but whose pod template is still injected.
     pub(crate) missed_opt_outs: Gauge,
-    /// Injected pods that no supported workload controls or serves.
+    /// Standalone pods: injected pods that belong to a workload that has no certificate for them.
     pub(crate) standalone_pods: Gauge,
-    /// Objects that are left out because they exceed a limit.
+    /// Objects that the cache leaves out because of a limit, as far as it remembers them.
     pub(crate) left_out: Gauge,
-    /// Workloads that wait in the queue and are due.
+    /// Workloads that are due or in progress; 0 while this replica is not the leader.
     pub(crate) queue: Gauge,
 }
 
@@ -246,12 +246,12 @@ impl Metrics {
         self.certificates_issued.get_or_create(&ReasonLabel::from(reason)).inc();
     }
 
-    /// Counts a plan that is a refusal.
+    /// Counts a refusal: a plan of the planner, or the delay of a write because of the write limit.
     pub(crate) fn count_refusal(&self, code: ErrorCode) {
         self.refusals.get_or_create(&CodeLabel { code: code.as_str() }).inc();
     }
 
-    /// Counts a failed attempt.
+    /// Counts a failed attempt to bring a workload's Secret up to date.
     pub(crate) fn count_failure(&self) {
         self.reconcile_failures.inc();
     }

@@ -1,4 +1,4 @@
-//! Observes the cluster: watches that keep memory bounded, and the cache that they fill.
+//! Observes the cluster with watches and the cache that they fill. Both limit the memory that they use.
 //!
 //! A watch ([`watch()`]) reads objects through a [`Query`] as [`WatchedObject`]s and stores them in the [`Cache`]. The
 //! cache keeps only the fields that decisions need, gives each namespace a share of the memory, and adds the workloads

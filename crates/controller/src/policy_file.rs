@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, ApiError};
 
-/// Sends each valid policy of the file to `policy`, until shutdown. Calls `report` with the result of each read:
-/// `Ok`, or a message that the file is invalid.
+/// Sends each valid policy of the file to `policy`, until shutdown. Calls `report` now and after each change of the
+/// file: with `Ok`, or with a message that the policy is invalid.
 pub(crate) async fn follow(
     file: PolicyFile,
     policy: watch::Sender<Arc<Policy>>,

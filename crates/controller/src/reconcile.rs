@@ -1,4 +1,4 @@
-//! Executes the planner's plans. A certificate takes at most two writes: the Secret and an Event.
+//! Executes the planner's plans. A certificate usually takes two writes: the Secret and an Event.
 //!
 //! Invariant: the controller creates a Secret, or replaces the version of it that the plan was made for. When a write
 //! fails because the Secret has changed or exists already, the controller reads it and plans for the workload again.
@@ -42,7 +42,7 @@ const MAX_REST: Duration = Duration::from_secs(3600);
 /// that was being deleted exists again.
 const CONFLICT_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Time after which to plan again while this machine's clock differs from the API server's. By then, another replica
-/// leads.
+/// usually leads.
 const CLOCK_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Maximum number of rounds in one attempt. If each plan is outdated before it is executed, the attempt counts as
 /// failed.
@@ -71,7 +71,7 @@ pub(crate) struct Reconciler {
     reason = "a round returns one value, which the caller takes apart at once"
 )]
 enum RoundResult {
-    /// Nothing more to do for now.
+    /// There is nothing more to do for now.
     Done(WorkOutcome),
     /// Something has changed or was read, so the workload must be planned for again.
     PlanAgain {
@@ -255,7 +255,8 @@ impl Reconciler {
         Ok(RoundResult::PlanAgain { conflicting_secret })
     }
 
-    /// Returns the time of the next plan: `until`, or earlier if the content of a Secret is to be inspected.
+    /// Returns the time of the next plan: `until`, or the time of the next inspection of a Secret, or the end of the
+    /// maximum time between two plans; the earliest of them.
     fn rest_until(&self, until: OffsetDateTime, view: &WorkloadView, workload: &Workload) -> WorkOutcome {
         let rest = Duration::try_from(until - clock::now()).unwrap_or_default();
         let next_plan = Instant::now() + rest.min(MAX_REST);

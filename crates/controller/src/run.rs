@@ -50,10 +50,11 @@ impl RunError {
     }
 }
 
-/// Runs until SIGTERM or SIGINT, then ends the work in progress and gives up the lease.
+/// Runs until SIGTERM or SIGINT, then ends the work in progress and releases the Lease.
 ///
 /// # Errors
-/// When the API server cannot be reached, a listener cannot be opened, or a task ends that should not.
+/// When the configuration for the API server is missing or cannot be used, signals cannot be received, a listener cannot
+/// be opened, or a task ends that should not.
 pub async fn run(args: Args) -> Result<(), RunError> {
     let settings = ControllerSettings::from(args);
     let shutdown = shutdown::on_signal().map_err(RunError::Signals)?;

@@ -1,5 +1,5 @@
-//! Makes pods standalone, and reports them. Also reports workloads that a user opted out while the API server could not
-//! call the webhook. The cache decides which pods are standalone (`observe/standalone.rs`).
+//! Makes pods standalone, and reports them. It also reports workloads that a user opted out while the API server could
+//! not call the webhook. The cache decides which pods are standalone (`observe/standalone.rs`).
 //!
 //! An Event on the pod and on its workload says why no workload serves the pod, and which command corrects that.
 

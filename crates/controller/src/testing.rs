@@ -144,7 +144,7 @@ impl Call {
 
     fn send(self, code: u16, body: String) -> bool {
         let response = Response::builder().status(code).body(whole(body)).unwrap();
-        // In some tests the client has gone away.
+        // In some tests the client no longer waits.
         self.responder.send(response).is_ok()
     }
 }

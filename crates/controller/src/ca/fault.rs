@@ -44,7 +44,7 @@ impl CaFault {
         }
     }
 
-    /// Returns whether the fault is temporary. Then a CA that was loaded before stays in use.
+    /// Returns whether the fault is temporary. During a temporary fault, a CA that was loaded before stays in use.
     pub(super) fn is_transient(&self) -> bool {
         matches!(
             self,

@@ -21,8 +21,7 @@ use crate::leadership::{self, Term};
 
 /// Interval at which the CA is read. A CA that was deleted, replaced or restored is noticed within this time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Interval at which the CA is read while a temporary fault lasts: the CA is being created, or the API server cannot be
-/// reached.
+/// Interval at which the CA is read while a fault is temporary, for instance while the API server cannot be reached.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time between attempts to replace an issuing CA that still works.
 const MAX_ROTATION_WAIT: Duration = Duration::from_secs(600);
@@ -41,7 +40,8 @@ pub(crate) struct CaKeeper<F> {
     pub(crate) terms: watch::Receiver<Term>,
     /// The clock that determines the dates of certificates.
     pub(crate) clock: Clock,
-    /// Returns the description of an object that shows that an earlier CA of Certmint issued certificates.
+    /// Looks in the cluster for a trace of an earlier CA of Certmint. Returns a description of the trace, if there is
+    /// one.
     pub(crate) find_trace: F,
     /// Events that warn of faults.
     pub(crate) events: Events,
@@ -122,7 +122,7 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         }
     }
 
-    /// Creates the CA. If another replica has created it first, the next check reads that one.
+    /// Creates the CA. If another replica has created a CA first, the next check reads that CA.
     async fn create(&self, policy: &Policy, now: OffsetDateTime) -> Result<Authority, CaFault> {
         let authority = create_authority(policy, now)?;
         not_yet_on_conflict(self.store.create(&authority).await)?;
@@ -132,7 +132,8 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         Ok(authority)
     }
 
-    /// Replaces the issuing CA. If that fails, returns the current one as long as it can issue.
+    /// Replaces the issuing CA. If that fails, returns the CA that can still issue, if there is one. If another replica
+    /// has changed the Secret, returns [`CaFault::NotYet`], and the next check reads the Secret again.
     async fn rotate(
         &self,
         stored: &StoredCa,
@@ -174,8 +175,8 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         Ok(authority)
     }
 
-    /// Warns that the replaced issuing CA could not be used. There is no warning if it has expired, because that is not
-    /// damage, or if it is empty, because an operator may provide a root without an issuing CA.
+    /// Warns that the replaced issuing CA could not be used. There is no warning in two cases: it has expired, which is
+    /// not damage; or it is empty, because an operator may provide a root without an issuing CA.
     fn warn_of_damage(&self, issuing: &CaPem, why: &CaError) {
         let is_empty = issuing.certificate.is_empty() && issuing.private_key.is_empty();
         if is_empty || matches!(why, CaError::Expired { .. }) {
@@ -247,8 +248,8 @@ impl RotationBackoff {
     }
 }
 
-/// Returns a warning if the issuing CA ends together with the root. An issuing CA cannot end later than its root, so
-/// that happens in the root's last months.
+/// Returns a warning if the issuing CA ends together with the root. An issuing CA cannot end later than its root. So an
+/// issuing CA that is created near the end of the root ends together with the root.
 fn root_end_warning(authority: &Authority) -> Option<String> {
     let (root, issuing) = (authority.root().certificate(), authority.issuing().certificate());
     let end = rfc3339(root.not_after());

@@ -1,4 +1,4 @@
-//! The content of the CA's Secret, checked.
+//! Checks the content of the CA's Secret, for the CA's keeper.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use super::store::StoredCa;
 pub(super) enum LoadedCa {
     /// Root and issuing CA can be used.
     Usable(Authority),
-    /// The root can be used, and can sign a new issuing CA.
+    /// The issuing CA cannot be used. The root can be used, and can sign a new issuing CA.
     IssuingUnusable {
         root: Arc<RootCa>,
         why: CaError,
-        /// CA with the issuing CA that was replaced last, if that can still be used.
+        /// The root with the previous issuing CA, if that issuing CA can still be used.
         previous: Option<Authority>,
     },
 }

@@ -1,4 +1,4 @@
-//! The CA's Secret, and the public ConfigMap with the trusted roots.
+//! Reads and writes the CA's Secret, and the public ConfigMap with the trusted roots.
 
 use certmint_certificates::{Authority, AuthorityPem, CaPem};
 use certmint_contract::pod_layout::TRUST_BUNDLE_FILE;
@@ -18,7 +18,7 @@ pub(crate) struct CaNames {
     pub(crate) namespace: String,
     /// Secret with the keys.
     pub(crate) secret: String,
-    /// ConfigMap with the roots, the trust bundle.
+    /// ConfigMap with the trust bundle, which contains the roots.
     pub(crate) bundle: String,
 }
 
@@ -101,7 +101,8 @@ impl CaStore {
             let CaPem { certificate, private_key } = &stored.pem.issuing;
             data.extend([(PREVIOUS_CERTIFICATE, &**certificate), (PREVIOUS_KEY, private_key)]);
         }
-        // The type cannot be changed. A restored Secret may have another type than Certmint's.
+        // The API server rejects a change of the type. So the Secret keeps its type, even if a user restored it with
+        // another type than Certmint's.
         let content = NewContent { secret_type: &stored.secret_type, data };
         self.secrets.replace(&version_of(&stored.metadata), Metadata::new(), &content).await?;
         Ok(())

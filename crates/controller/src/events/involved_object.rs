@@ -1,4 +1,4 @@
-//! The object that an Event is about.
+//! Describes the object that an Event is about, for the parts of the controller that report in Events.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(crate) struct InvolvedObject {
 }
 
 impl InvolvedObject {
-    /// Returns the reference to a workload.
+    /// Returns a workload as the object of an Event.
     pub(crate) fn of(workload: &Workload) -> Self {
         let (kind, namespace): (_, &Namespace) = (workload.reference.kind, &workload.namespace);
         Self {
@@ -43,7 +43,7 @@ impl InvolvedObject {
         }
     }
 
-    /// Returns the reference to the workload with this key and uid.
+    /// Returns the workload with this key and uid as the object of an Event.
     pub(crate) fn of_key(key: &WorkloadKey, uid: &str) -> Self {
         let (kind, namespace) = (key.workload.kind, &key.namespace);
         Self {
@@ -55,14 +55,14 @@ impl InvolvedObject {
         }
     }
 
-    /// Returns the reference to a pod.
+    /// Returns a pod as the object of an Event.
     pub(crate) fn pod(namespace: &Namespace, name: &str, uid: &str) -> Self {
         let workload = WorkloadRef::new(WorkloadKind::Pod, name);
         Self::of_key(&WorkloadKey { namespace: namespace.clone(), workload }, uid)
     }
 
-    /// Returns the reference to a Secret. `kubectl events --for secret/NAME` shows its Events, `kubectl describe` does
-    /// not.
+    /// Returns a Secret as the object of an Event. `kubectl events --for secret/NAME` shows the Events on a Secret,
+    /// `kubectl describe` does not.
     pub(crate) fn secret(namespace: &Namespace, name: &str, uid: &str) -> Self {
         Self {
             api_version: "v1",
@@ -73,8 +73,8 @@ impl InvolvedObject {
         }
     }
 
-    /// Adds the uid to the reference to a Deployment. Without the uid, `kubectl describe` does not show its Events. If
-    /// the Deployment cannot be read, the reference is returned unchanged.
+    /// Adds the uid of a Deployment. Without the uid, `kubectl describe` does not show the Events on the Deployment. If
+    /// the Deployment cannot be read, returns the object unchanged.
     pub(crate) async fn with_uid(self, client: &Client) -> Self {
         let deployments = Api::<Deployment>::namespaced(client.clone(), &self.namespace);
         let call = format!("get {self}");
@@ -87,7 +87,7 @@ impl InvolvedObject {
         }
     }
 
-    /// Returns the prefix of the names of its Events. The API server adds random characters.
+    /// Returns the prefix for the names of the Events on this object. The API server adds random characters.
     pub(super) fn event_name_prefix(&self) -> String {
         let head: String = self.name.chars().take(MAX_NAME_PREFIX).collect();
         format!("{}-", head.trim_end_matches(['-', '.']))
@@ -114,7 +114,7 @@ impl std::fmt::Display for InvolvedObject {
 
 #[cfg(test)]
 impl InvolvedObject {
-    /// Returns the reference to a Deployment in the namespace `shop`.
+    /// Returns a Deployment in the namespace `shop`.
     pub(super) fn deployment(name: &str) -> Self {
         Self {
             api_version: "apps/v1",

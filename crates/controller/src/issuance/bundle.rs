@@ -52,7 +52,8 @@ impl IssuanceApi {
         content::verify_recorded_bundle(secret, record, &path, &roots, crate::clock::now())
     }
 
-    /// Explains why the pod gets no bundle: the planner refuses it, or the leader has not issued it yet.
+    /// Explains why the pod gets no bundle: the planner refuses the certificate, or the leader has not issued it yet.
+    /// `live` is the workload's Secret, if it was read.
     fn explain(
         &self,
         key: &WorkloadKey,

@@ -27,7 +27,7 @@ pub(super) struct Caller {
     pub(super) pod_uid: String,
 }
 
-/// Response to a TokenReview. The response contains the token again, which is not decoded.
+/// Response to a TokenReview. The API server repeats the token in the response, but this type leaves it out.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ReviewResponse {

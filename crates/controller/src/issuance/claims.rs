@@ -89,7 +89,7 @@ pub(super) fn claimed_pod(token: &str, now: OffsetDateTime) -> Result<ClaimedPod
     Ok(ClaimedPod { namespace, name: pod.name })
 }
 
-/// Returns the failure of a token that is bound to a service account only.
+/// Returns the failure for a token without a pod, for instance a token that is bound to a service account only.
 pub(super) fn not_bound_to_pod() -> Failure {
     unauthenticated("the token is not bound to a pod: use a projected token")
 }

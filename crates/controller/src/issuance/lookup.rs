@@ -14,7 +14,7 @@ use super::response::unavailable;
 use super::unserved::UnservedReason;
 use crate::observe::{StandaloneOutcome, WatchedObject, WorkloadKey, has_certificate_for};
 
-/// Workload that serves a pod.
+/// Workload that serves a pod: it has a certificate for the pod.
 enum ServingWorkload {
     /// The pod gets the certificate of this workload.
     Found(Workload),
@@ -68,8 +68,8 @@ impl IssuanceApi {
         }
     }
 
-    /// Makes the pod standalone, if it was injected and opted in. A standalone pod gets the same certificate as a pod
-    /// without an owner.
+    /// Makes the pod standalone, if it was injected and opted in; otherwise fails with `reason`. A standalone pod gets
+    /// the same certificate as a pod without an owner.
     fn make_standalone(
         &self,
         caller: &Caller,

@@ -32,18 +32,20 @@ pub(super) struct OwningWorkload {
 pub(super) enum OwnerChainEnd {
     /// The chain ends at a workload.
     Workload(OwningWorkload),
-    /// The chain ends at an object that no longer exists, as `ReplicaSet/payments-7c9f`.
+    /// The chain ends at an object that no longer exists. The value is its kind and name, as in
+    /// `ReplicaSet/payments-7c9f`.
     OwnerGone(String),
 }
 
-/// Finds the workloads of pods. It remembers the owners of ReplicaSets and Jobs by their uid, because they rarely
-/// change.
+/// Finds the workloads of pods. For the uid of each ReplicaSet and Job, it remembers the workload at the end of the
+/// chain, because that workload rarely changes.
 pub(super) struct OwnerResolver {
     client: Client,
     known: Mutex<HashMap<String, OwningWorkload>>,
 }
 
-/// Maximum number of remembered owners. A rollout in a large cluster has fewer. Beyond it all owners are forgotten.
+/// Maximum number of remembered owners. A rollout in a large cluster has fewer ReplicaSets and Jobs. At the limit all
+/// are forgotten.
 const MAX_REMEMBERED: usize = 10_000;
 
 impl OwnerResolver {
@@ -51,8 +53,8 @@ impl OwnerResolver {
         Self { client, known: Mutex::default() }
     }
 
-    /// Returns the workload of a pod. A remembered workload counts only if `is_confirmed` accepts it: a ReplicaSet that
-    /// outlives its Deployment is adopted by the next Deployment of that name.
+    /// Returns the workload of a pod. A remembered workload counts only if `is_confirmed` accepts it: another
+    /// Deployment can adopt a ReplicaSet whose Deployment was deleted.
     pub(super) async fn workload_of(
         &self,
         caller: &Caller,
@@ -107,7 +109,7 @@ impl OwnerResolver {
     }
 }
 
-/// Returns the owner as a workload, if its kind controls objects of `kind`.
+/// Returns the owner as a workload, if the owner is of a kind that controls objects of `kind`.
 fn owning_workload(kind: WorkloadKind, owner: &OwnerReference) -> Option<OwningWorkload> {
     let kind = controlling_workload(kind, &owner.api_version, &owner.kind)?;
     Some(OwningWorkload { workload: WorkloadRef::new(kind, &owner.name), uid: owner.uid.clone() })

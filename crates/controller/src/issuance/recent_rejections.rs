@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// Time for which a rejection is remembered. After that, a user may have corrected the cause.
 pub(super) const REMEMBER_FOR: Duration = Duration::from_secs(5);
-/// Maximum number of remembered rejections. Beyond it the oldest is forgotten.
+/// Maximum number of remembered rejections. At the limit the oldest rejection is forgotten.
 const MAX_REMEMBERED: usize = 1024;
 
 /// Recent rejections, by the hash of their tokens. The tokens themselves are not kept.

@@ -20,7 +20,8 @@ pub(super) fn unauthenticated(why: &str) -> Failure {
     Failure::new(ErrorCode::Unauthenticated, format!("the caller is not authenticated: {why}"))
 }
 
-/// Returns the HTTP status of an error code. Statuses other than 503 are final: `certmint-fetch` does not retry them.
+/// Returns the HTTP status of an error code. `certmint-fetch` retries after 503, and after 401 because the kubelet may
+/// replace the token. It treats every other failure of this API as final.
 pub(super) fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -45,7 +46,8 @@ pub(super) fn rejected(status: StatusCode, failure: Failure) -> Response<Bytes> 
 
 /// Returns the response with a JSON body.
 pub(super) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response<Bytes> {
-    // Bundles and failures always encode. The copy of the key in the response is freed with the connection's buffers.
+    // A bundle or a failure can always be encoded. The copy of the key in the response is freed with the connection's
+    // buffers.
     let body = Zeroizing::new(serde_json::to_vec(body).unwrap_or_default());
     let mut response = Response::new(Bytes::copy_from_slice(&body));
     *response.status_mut() = status;

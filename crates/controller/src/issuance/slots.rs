@@ -1,8 +1,8 @@
 //! Slots for requests that are being served.
 //!
 //! Each request costs calls to the API server. The Lease and the watches need the API server too, so there are few
-//! slots. Any client can send requests, so addresses share the slots fairly. The claimed pods of one address do the
-//! same.
+//! slots. Any client can send requests, so addresses share the slots fairly. Within one address, the pods that the
+//! tokens claim share the slots of the address fairly.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -20,7 +20,8 @@ pub(super) const MAX_SLOTS: usize = 32;
 const RESERVED_SLOTS: usize = 8;
 /// Maximum number of slots of one address.
 pub(super) const MAX_SLOTS_PER_ADDRESS: usize = 8;
-/// Maximum number of waiting requests of one address. The listener's connections limit the total number.
+/// Maximum number of waiting requests of one address. The listener limits the number of connections, and so the total
+/// number of waiting requests.
 pub(super) const MAX_WAITING_PER_ADDRESS: usize = 16;
 /// Maximum time that a request waits for its slot.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -103,7 +104,7 @@ impl RequestSlots {
         }
     }
 
-    /// Counts one slot less for an address, and gives slots to waiting requests.
+    /// Reduces the number of slots that an address holds by one, and gives slots to waiting requests.
     fn release(&self, address: IpAddr) {
         decrement(&mut self.state().held, &address);
         self.hand_out();

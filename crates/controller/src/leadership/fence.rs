@@ -12,8 +12,8 @@ use crate::api::NotLeading;
 ///
 /// Work is dropped at the end of a term. But a process that was paused can continue in the middle of its work, possibly
 /// after another replica has become the leader. The process may also be paused after this check and before the request
-/// is sent. Then the resource version protects Secrets: each replacement of a Secret names it, and the API server
-/// rejects the replacement if the Secret has changed.
+/// is sent. Then the resource version protects Secrets: each replacement of a Secret contains the resource version, and
+/// the API server rejects the replacement if the Secret has changed.
 pub(crate) fn fenced(client: Client, terms: watch::Receiver<Term>) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {

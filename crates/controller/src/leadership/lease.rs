@@ -1,4 +1,4 @@
-//! A Lease object, used as client-go's leader election uses it.
+//! Takes, renews and releases a Lease object in the same way as client-go's leader election.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) struct LeaseParams {
 pub(crate) enum LeaseRole {
     /// This replica holds the Lease and has just renewed it.
     Holder,
-    /// Another replica holds the Lease.
+    /// Another replica holds the Lease, or may still hold it.
     Follower,
 }
 
@@ -133,8 +133,9 @@ impl Lease {
 
     /// Returns whether this replica may create a Lease that does not exist.
     ///
-    /// A Lease that was deleted still belongs to its holder, who recreates it. This replica knows the holder only if it
-    /// was the holder itself, a short time ago. Otherwise it waits until the deleted Lease would have expired.
+    /// A deleted Lease still belongs to its holder, which recreates it. If this replica held the Lease a short time
+    /// ago, it is the holder, and may create the Lease at once. Otherwise it waits until the deleted Lease would have
+    /// expired. If it has never seen a Lease, it does not wait.
     fn may_create(&mut self) -> bool {
         let Some(seen) = &mut self.seen else { return true };
         let was_holder = holder(&seen.object) == Some(&*self.params.identity);

@@ -56,9 +56,9 @@ struct MissedPods {
 enum Added {
     /// The pod was added.
     Yes,
-    /// The namespace has too many missed pods, and this is the first one without room.
+    /// The namespace has too many missed pods, and this pod is the first one that is left out.
     JustFull,
-    /// The namespace has too many missed pods.
+    /// The namespace has too many missed pods, and another pod was left out before.
     Full,
 }
 

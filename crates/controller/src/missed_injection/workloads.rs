@@ -22,7 +22,7 @@ use crate::events::{Events, InvolvedObject};
 use crate::metrics::Metrics;
 use crate::observe::{Query, WatchBackoff, WatchedObject, WorkloadKey, is_controlled_by_workload};
 
-/// Watches for missed workloads, counts and reports them. Only the leader runs it.
+/// Watches for missed workloads, counts and reports them. Only the leader runs these watches.
 pub(crate) struct MissedWorkloadWatch {
     /// Client for the API server.
     pub(crate) client: Client,
@@ -40,8 +40,8 @@ struct MissedWorkloads {
     gauge: Gauge,
 }
 
-/// Watched kinds. ReplicaSets and pods are too many: there is one for each rollout and replica in the cluster. The API
-/// server rejects ReplicaSets and pods that opt in while it cannot call the webhook.
+/// Watched kinds. ReplicaSets and pods are too many: there is one for each rollout and replica in the cluster. With the
+/// chart's default failure policies, the API server rejects objects that opt in while it cannot call the webhook.
 const KINDS: [WorkloadKind; 5] = [
     WorkloadKind::Deployment,
     WorkloadKind::StatefulSet,

@@ -1,11 +1,11 @@
-//! Waits between failures of a watch.
+//! Wait times after failures of a watch.
 
 use std::time::{Duration, Instant};
 
 use kube::runtime::utils::Backoff;
 
-/// Waits between consecutive failures of a watch. After a watch has run for a while, the waits start again with the
-/// shortest.
+/// Wait times after consecutive failures of a watch. When a watch has had no failure for some time, the next wait is
+/// the shortest again.
 pub(crate) struct WatchBackoff {
     next: Duration,
     last_failure: Instant,
@@ -37,7 +37,7 @@ impl Iterator for WatchBackoff {
 }
 
 impl Backoff for WatchBackoff {
-    /// Does nothing. kube calls this after each success, but the first event of every list counts as a success, also
-    /// when the list then fails. So only the time without a failure resets the waits.
+    /// Does nothing. kube calls this after each success, but the first event of every list counts as a success, even if
+    /// the list then fails. So only the time without a failure resets the waits.
     fn reset(&mut self) {}
 }

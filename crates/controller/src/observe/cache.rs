@@ -31,8 +31,8 @@ pub(crate) struct Cache {
     came_into_use: Notify,
 }
 
-/// Maximum number of Secrets of one workload that a decision takes into account. A workload wants one Secret, and few
-/// others claim to belong to it, unless an attacker forges them.
+/// Maximum number of Secrets that a decision takes into account because they claim to belong to the workload. Usually
+/// there are few, unless an attacker forges them.
 const MAX_SECRETS: usize = 16;
 /// Part of a certificate's lifetime after which its renewal is late. Renewal is due after two thirds at the latest.
 const OVERDUE: f64 = 0.75;
@@ -40,7 +40,7 @@ const OVERDUE: f64 = 0.75;
 /// Everything that the cache knows about one workload.
 #[derive(Debug)]
 pub(crate) struct WorkloadView {
-    /// The workload, while it has Certmint's label.
+    /// The workload, if the cache has it: it has Certmint's label, or is a pod that is a workload of its own.
     pub(crate) workload: Option<Workload>,
     /// Hosts of the workload after its last plan: names under which the cluster's DNS leads to its pods.
     pub(crate) hosts: Hosts,
@@ -52,15 +52,15 @@ pub(crate) struct WorkloadView {
 
 /// Numbers about the whole cluster, for the metrics.
 pub(crate) struct Totals {
-    /// Number of workloads that opted in.
+    /// Number of workloads, including pods that are workloads of their own.
     pub(crate) workloads: usize,
-    /// Number of Secrets that Certmint created.
+    /// Number of Secrets of Certmint.
     pub(crate) certificates: usize,
-    /// Time when the first of their certificates expires.
+    /// Earliest end of a certificate in use.
     pub(crate) first_expiry: Option<OffsetDateTime>,
-    /// Highest elapsed part of a certificate's lifetime, from 0 to 1; 0 without a certificate.
+    /// Highest elapsed part of the lifetime of a certificate in use; 0 without a certificate.
     pub(crate) life_elapsed: f64,
-    /// Number of certificates whose renewal is late.
+    /// Number of certificates in use whose renewal is late.
     pub(crate) overdue: usize,
     /// Number of standalone pods.
     pub(crate) standalone_pods: usize,
@@ -94,7 +94,7 @@ impl Cache {
         }
     }
 
-    /// Returns the workload with that key, while it has Certmint's label.
+    /// Returns the workload with that key, if the cache has it.
     pub(crate) fn workload(&self, key: &WorkloadKey) -> Option<Workload> {
         self.read().workloads.get(key).map(|workload| Workload::clone(workload))
     }
@@ -173,8 +173,8 @@ impl Cache {
         }
     }
 
-    /// Stores a Secret that the controller has just verified or written. `damage` says what is wrong with its content,
-    /// if anything is.
+    /// Stores a Secret that the controller has just read or written. `damage` says what is wrong with its content, if
+    /// anything is.
     pub(crate) fn note_secret(&self, metadata: ObjectMeta, damage: Option<Box<str>>) {
         let object = WatchedObject::from_metadata(metadata);
         if let Ok((namespace, mut facts)) = object.secret() {

@@ -69,7 +69,8 @@ pub(super) fn claimed_workload(secret: &SecretFacts) -> Option<WorkloadRef> {
     }
 }
 
-/// Returns the name of the Secret that a workload wants. `None` when the workload's own name is too long to derive one.
+/// Returns the name of the Secret that a workload wants. `None` when the workload's own name is too long for the name
+/// of a Secret.
 pub(super) fn wanted_secret(workload: &Workload) -> Option<SecretName> {
     let name = match &workload.opt_in {
         Ok(OptIn::Yes(request)) => request.secret_name_for(&workload.reference),

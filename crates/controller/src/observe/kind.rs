@@ -16,7 +16,7 @@ pub(crate) enum WatchedKind {
 }
 
 impl WatchedKind {
-    /// Returns the watch that delivers workloads of a kind.
+    /// Returns the kind of the watch that delivers workloads of a kind.
     pub(super) fn of_workload(kind: WorkloadKind) -> Self {
         match kind {
             WorkloadKind::Pod => Self::Pod,

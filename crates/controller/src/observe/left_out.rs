@@ -1,4 +1,5 @@
-//! Objects that the cache leaves out because they, or all objects of their namespace, exceed a limit.
+//! Remembers the objects that the cache leaves out because they, or the objects of their namespace together, exceed a
+//! limit.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

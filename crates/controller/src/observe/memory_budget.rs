@@ -1,4 +1,4 @@
-//! Memory that the objects of each namespace take, so that one namespace leaves room for the others.
+//! Limits the memory that the objects of each namespace take, so that one namespace leaves room for the others.
 //!
 //! The state of the cache checks the budget before it stores a Service, workload or Secret. Pods have limits of their
 //! own, in `pod_index`.
@@ -9,12 +9,12 @@ use std::mem::size_of;
 use certmint_contract::{Namespace, OptIn};
 use certmint_planner::{Labels, SecretFacts, Service, Workload};
 
-/// Maximum memory of all objects when the process has no memory limit, and upper bound otherwise, in bytes.
+/// Maximum memory of all objects, in bytes. If the process has a memory limit, the maximum may be lower.
 const MAX_BYTES: usize = 512 * 1024 * 1024;
 /// Part of the process's memory limit that objects may take, in eighths. The rest is for pods, requests, Events and
 /// temporary data.
 const EIGHTHS_FOR_OBJECTS: usize = 4;
-/// A namespace may take the free memory divided by this.
+/// A namespace may take the free memory divided by this number.
 const FREE_MEMORY_DIVISOR: usize = 3;
 /// Memory of a table entry, and of an allocation in addition to its content, in bytes. Both are measured roughly.
 pub(super) const ENTRY_BYTES: usize = 160;

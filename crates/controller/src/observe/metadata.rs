@@ -1,5 +1,5 @@
-//! Reads the metadata of an object within bounds. The API server bounds the length of a label, but not the number of
-//! labels, so a tenant could fill the controller's memory with them.
+//! Reads the metadata of an object up to limits. The API server limits the length of a label, but not the number of
+//! labels, so a tenant could fill the controller's memory with labels.
 
 mod bounded_map;
 mod managed_fields;

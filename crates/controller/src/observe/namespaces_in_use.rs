@@ -1,11 +1,12 @@
-//! Namespaces that have something to issue for.
+//! Keeps the list of the namespaces in use: those that have a workload or a Secret of Certmint.
 //!
-//! The cache keeps the Services of these namespaces only. Users who never opted in may create Services too, in any
-//! number, which would take memory without need.
+//! The cache keeps the Services of these namespaces only. Users who never opted in may create any number of Services,
+//! which would take memory without need.
 //!
 //! A namespace can come into use while the watch of Services runs. The watch does not deliver the existing Services of
 //! that namespace again, so the controller lists them once. If the listing and the watch differ about a Service, the
-//! cache keeps what the watch delivered: that is newer than the listing, or the watch will deliver something newer.
+//! cache keeps the version that the watch delivered. It is newer than the listing, or the watch will deliver a newer
+//! version.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -56,7 +57,7 @@ enum KnownServices {
 struct NamespaceListing {
     /// Number of the listing; `None` before it begins.
     number: Option<u64>,
-    /// Services that the watch delivered or deleted since the listing began.
+    /// Services that the watch reported as changed or deleted since the listing began.
     watched: HashSet<Arc<str>>,
     /// Services in the listing.
     listed: HashSet<Arc<str>>,
@@ -96,7 +97,7 @@ impl NamespacesInUse {
         namespace_use.is_some_and(|namespace_use| matches!(namespace_use.services, KnownServices::All))
     }
 
-    /// Notes that the watch has delivered or deleted a Service.
+    /// Notes that the watch has reported a Service as changed or deleted.
     pub(super) fn note_watched(&mut self, namespace: &Namespace, name: &Arc<str>) {
         let services = self.uses.get_mut(namespace).map(|namespace_use| &mut namespace_use.services);
         if let Some(KnownServices::NeedListing(listing)) = services {
@@ -122,7 +123,7 @@ impl NamespacesInUse {
             .is_some_and(|namespace_use| !matches!(namespace_use.services, KnownServices::NeedListing(_)))
     }
 
-    /// Notes that the watch's full list is complete. Returns the namespaces whose Services are known since then.
+    /// Notes that the watch's full list is complete. Returns the namespaces whose Services became known through it.
     pub(super) fn full_list_ended(&mut self, scope: &WatchScope) -> Vec<Namespace> {
         self.listing.remove(scope);
         let mut known = Vec::new();
@@ -157,8 +158,8 @@ impl NamespacesInUse {
         Some(ListingId { namespace, number })
     }
 
-    /// Notes a Service of a listing. Returns whether to store it: if the watch has delivered or deleted the Service
-    /// since the listing began, the watch is newer.
+    /// Notes a Service of a listing. Returns whether to store it: if the watch has reported the Service since the
+    /// listing began, the watch is newer.
     pub(super) fn note_listed(&mut self, id: &ListingId, name: &Arc<str>) -> bool {
         self.listing(id).is_some_and(|listing| {
             listing.listed.insert(name.clone());
@@ -166,7 +167,7 @@ impl NamespacesInUse {
         })
     }
 
-    /// Notes that a listing is complete. Returns the Services that the listing or the watch has delivered, or `None` if
+    /// Notes that a listing is complete. Returns the Services that the listing or the watch has reported, or `None` if
     /// the listing was replaced.
     pub(super) fn listing_ended(&mut self, id: &ListingId) -> Option<HashSet<Arc<str>>> {
         let NamespaceListing { watched, mut listed, .. } = std::mem::take(self.listing(id)?);

@@ -26,7 +26,7 @@ use specs::Status;
 /// Object as its watch delivers it.
 ///
 /// The spec and the status stay text until the object's kind is known, so an object that cannot be read does not break
-/// the list or the watch that contains it. The metadata is bounded: see [`super::metadata`].
+/// the list or the watch that contains it. The metadata is limited: see [`super::metadata`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WatchedObject {
     /// Metadata with Certmint's annotations and the controlling owner only.

@@ -81,7 +81,7 @@ impl ObjectStream {
         }
     }
 
-    /// Returns the text of a list without its objects. It is complete after the last object.
+    /// Returns the text of a list without its objects. It is complete after [`Self::next`] has returned `None`.
     pub(super) fn remainder(&self) -> &[u8] {
         &self.splitter.remainder
     }
@@ -122,7 +122,7 @@ impl Splitter {
     }
 
     fn open(&mut self, byte: u8) {
-        // Only the `items` of the list itself begin the objects, not a key of that name deeper in it.
+        // Only the key `items` of the list itself begins the objects. The same key at a deeper level does not.
         let begins_items =
             self.object_depth.is_none() && byte == b'[' && self.depth == 1 && self.is_after_items_key();
         self.depth += 1;

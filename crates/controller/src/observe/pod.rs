@@ -31,7 +31,8 @@ pub(crate) struct InjectedPod {
 pub(crate) struct SharedPodFacts {
     /// Owner reference with `controller: true`.
     pub(crate) owner: Option<PodOwner>,
-    /// Workload that the pod belongs to, according to the pod itself. `None` when the pod is a workload of its own.
+    /// Workload that the pod belongs to, according to the pod itself. `None` when the pod belongs to no supported
+    /// workload, so that it is always a workload of its own.
     pub(crate) workload: Option<WorkloadRef>,
     /// `spec.serviceAccountName`
     pub(crate) service_account: Box<str>,

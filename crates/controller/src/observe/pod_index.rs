@@ -133,7 +133,8 @@ impl PodIndex {
     /// Stores a pod in place of the pod of the same name. Returns whether anything changed.
     ///
     /// # Errors
-    /// When the namespace is full. The pod that it replaces is removed nevertheless.
+    /// When the pod exceeds the memory for the pods of its namespace, or of all namespaces. The earlier pod of the same
+    /// name is removed nevertheless.
     pub(super) fn put(
         &mut self,
         namespace: &Namespace,

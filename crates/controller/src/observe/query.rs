@@ -1,6 +1,7 @@
 //! Lists objects and then follows their changes, with one object in memory at a time.
 //!
-//! kube's own watcher collects a whole page of a list before it decodes it, and some objects have a MiB or more.
+//! kube's own watcher collects a whole page of a list before it decodes the page, and one object can have a MiB or
+//! more.
 
 use std::io;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::object_stream::{ObjectStream, ResponseBody};
 /// Time after which the API server ends a watch. The controller then starts a new watch from the version that the old
 /// watch reached.
 const WATCH_TIMEOUT_SECONDS: u32 = 60;
-/// Time without data after which a response is given up, because its connection is dead.
+/// Time without data after which the controller stops waiting for a response, because the connection is probably dead.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(WATCH_TIMEOUT_SECONDS as u64 + 5);
 /// Objects in one page of a list. The API server has a whole page in memory, the controller does not.
 const PAGE_SIZE: u32 = 100;
@@ -53,7 +54,7 @@ struct ListMetadata {
 enum AfterPage {
     /// There is another page. A request with this token returns it.
     NextPage { continue_token: String },
-    /// There is no further page. The list has the state of this version.
+    /// There is no further page. The list shows the objects as they were at this version.
     Complete { version: String },
     /// The API server sent neither a token nor a version.
     NoVersion,

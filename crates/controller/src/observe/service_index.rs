@@ -10,9 +10,9 @@ use super::keys::ObjectKey;
 
 /// Services that the cache keeps.
 ///
-/// Each Service is indexed under one label of its selector: the label with the fewest Services when it is added. So a
-/// workload is compared with the few Services that share a rare label with it, and not with all Services of its
-/// namespace.
+/// Each Service is indexed under one label of its selector: the label that had the fewest Services when this Service
+/// was added. So a workload is compared with the few Services that share a rare label with it, and not with all
+/// Services of its namespace.
 #[derive(Default)]
 pub(super) struct ServiceIndex {
     by_key: BTreeMap<ObjectKey, Service>,
@@ -75,7 +75,8 @@ impl ServiceIndex {
         candidates.filter(|service| service.selects(workload)).take(MAX_NAMES + 1).cloned().collect()
     }
 
-    /// Returns the Services that may select a pod with some of these labels, each of them once.
+    /// Returns the Services that may select a pod with some of these labels. A Service is returned once, unless a label
+    /// is repeated.
     pub(super) fn candidates<'a>(
         &'a self,
         namespace: &'a Namespace,
@@ -134,7 +135,7 @@ mod tests {
         let mut services = ServiceIndex::default();
         for index in 0..10_000 {
             let app = format!("app-{index}");
-            // The label that all Services share sorts first, as those of charts often do.
+            // The label that all Services share sorts first, as shared labels of charts often do.
             let selector = pairs(&[("a/part-of", "shop"), ("app", &app), ("tier", "back")]);
             services.put(service(&app, selector));
         }

@@ -16,12 +16,12 @@ use super::namespaces_in_use::ListingId;
 use super::query::Query;
 use crate::metrics::Metrics;
 
-/// Wait after a listing that failed.
+/// Wait time after a listing that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Maximum number of namespaces whose Services are listed at one time.
 const MAX_CONCURRENT_LISTINGS: usize = 4;
 
-/// Waits for such namespaces, and lists the Services of each; never returns.
+/// Waits for namespaces whose Services must be listed, and lists the Services of each; never returns.
 pub(crate) async fn list_services(client: Client, cache: Arc<Cache>, metrics: Metrics) {
     let mut listings = JoinSet::new();
     loop {

@@ -1,4 +1,4 @@
-//! Watches that the controller runs, and what each of them asks the API server for.
+//! Describes the watches that fill the cache, and the query of each.
 
 use certmint_contract::{Namespace, WorkloadKind, keys};
 use k8s_openapi::api::core::v1::{Secret, Service};

@@ -1,9 +1,9 @@
-//! Standalone pods: injected pods that no workload serves.
+//! Standalone pods: injected pods that no workload serves. A workload serves a pod if it has a certificate for the pod.
 //!
 //! Each becomes a workload of its own and gets the certificate that a pod without an owner would get. No workload
 //! serves a pod when:
 //! - its workload opted out while the pod template stayed injected;
-//! - its workload is not known: it lacks Certmint's label, is gone, or is of a kind that cannot opt in;
+//! - its workload is not known: it lacks Certmint's label, is gone, or is left out because of a limit;
 //! - the pods of its workload run under another service account now.
 
 use std::sync::Arc;
@@ -33,14 +33,14 @@ pub(crate) struct StandalonePod {
 pub(crate) enum StandaloneOutcome {
     /// The pod is standalone, as this workload.
     Standalone(Box<Workload>),
-    /// No watch has delivered the pod yet.
+    /// The cache does not have the pod: no watch has delivered it yet, or there was no room for it.
     UnknownPod,
     /// The namespace has more injected pods than the cache keeps, and this pod is not among them.
     NamespaceFull,
 }
 
 /// Time that a pod without a certificate is unserved before it becomes standalone. The watches deliver a workload and
-/// its pods one after the other.
+/// its pods one after the other, so a new pod may be unserved for a moment.
 const WAITING_POD_GRACE: Duration = Duration::from_secs(5);
 /// Time that a pod with a certificate is unserved before it becomes standalone. Most such pods are unserved because
 /// their workload changed, and the rollout replaces them within this time. A pod that needs another certificate sooner
@@ -148,8 +148,8 @@ impl State {
         let Some(owner) = &pod.shared.owner else { return false };
         let direct_owner = controlling_workload(WorkloadKind::Pod, &owner.api_version, &owner.kind)
             .map(|kind| WorkloadRef::new(kind, &owner.name));
-        // The pod carries the uid of its owner, so the owner can be identified. The workload above the owner is known
-        // by name only.
+        // The pod carries the uid of its owner, so the owner can be identified. The pod contains only the name of the
+        // workload above the owner.
         [Some(workload), direct_owner.as_ref()].into_iter().flatten().any(|reference| {
             let key = WorkloadKey { namespace: namespace.clone(), workload: reference.clone() };
             self.workloads.get(&key).is_some_and(|known| {

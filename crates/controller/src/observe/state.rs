@@ -26,8 +26,8 @@ pub(crate) use secrets::TrackedSecret;
 /// Everything that the cache knows of the cluster.
 #[derive(Default)]
 pub(super) struct State {
-    /// Every watch has delivered its first list. Before that, no workload is planned, and afterwards all of them are.
-    /// So a Service that arrives before that is not compared with the workloads.
+    /// Every watch has delivered its first list. Before that, the controller plans for no workload, and afterwards for
+    /// all workloads. So a Service that arrives earlier is not compared with the workloads.
     pub(super) is_complete: bool,
     /// Namespaces that the configuration names and that cannot be read. Their objects are unknown.
     pub(super) unreadable_namespaces: BTreeSet<Namespace>,
@@ -55,7 +55,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Stores what a watch delivered. Returns `None` when the object is not to be kept.
+    /// Stores what a watch delivered. Returns `None` when the object is not a workload, or has finished.
     pub(super) fn apply(
         &mut self,
         kind: WatchedKind,
@@ -111,7 +111,7 @@ impl State {
         excess: Excess,
     ) -> Vec<WorkloadKey> {
         let affected = self.remove(kind, key);
-        // A Service is not reported where the cache does not keep Services.
+        // A Service is not reported if the cache does not keep the Services of its namespace.
         if kind != WatchedKind::Service || self.namespaces_in_use.keeps_services(&key.namespace) {
             self.left_out.put(kind, key, uid, excess);
         }
@@ -169,7 +169,8 @@ impl State {
         if kind != WorkloadKind::Pod {
             self.changed_namespaces.insert(key.namespace.clone());
         }
-        // A Job or pod that has finished was forgotten before. It can still have a Secret, and opt out.
+        // A finished Job or pod was forgotten before, but can still have a Secret. It may have opted out now, so it is
+        // affected too.
         let is_affected = self.forget_workload(&key) || self.claims.contains_key(&key);
         is_affected.then_some(key).into_iter().collect()
     }

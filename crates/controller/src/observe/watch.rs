@@ -20,8 +20,8 @@ use super::object::{Unreadable, WatchedObject};
 use super::source::WatchSource;
 use crate::metrics::Metrics;
 
-/// Time after which the controller continues without a namespace that it cannot read. When a namespace is deleted, the
-/// RoleBinding in it is deleted too, and the other namespaces must not wait for it.
+/// Time after which the controller continues without a namespace that it cannot read. When a namespace is deleted, its
+/// RoleBinding is deleted too, so the controller cannot read the namespace. The other namespaces must not wait.
 const UNREADABLE_AFTER: Duration = Duration::from_secs(30);
 /// Time after which a watch lists again because an object had no room: other objects may be gone since then.
 const RELIST_FOR_ROOM_INTERVAL: Duration = Duration::from_secs(300);
@@ -111,7 +111,7 @@ impl Watch<'_> {
         }
     }
 
-    /// Stores an object. Returns its key, or `None` when it is not kept.
+    /// Stores an object. Returns its key, or `None` when it is skipped, is not a workload, or has finished.
     fn upsert(&self, object: &WatchedObject) -> Option<ObjectKey> {
         match self.cache.upsert(self.source.kind, object) {
             Ok(key) => key,

@@ -1,4 +1,5 @@
-//! The issuance API's certificate. Each replica has its own, and its key is never written anywhere.
+//! Keeps the issuance API's certificate valid. Each replica has its own certificate and key, and keeps them in memory
+//! only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(crate) async fn keep_api_certificate(identity: Arc<ServingKeyPair>, service:
             policy.mark_unchanged();
             match renew(&identity, &service, &issuer).await {
                 Ok(next) => renewal = Some(next),
-                // The CA's keeper reports these two.
+                // The CA's keeper reports these two errors.
                 Err(OwnCertificateError::Issuer(IssuerError::NoCa | IssuerError::Clock(_))) => {}
                 Err(error) => {
                     tracing::error!(code = %error.code(), %error, "could not renew the certificate of the issuance API; the controller retries");

@@ -1,5 +1,5 @@
-//! The webhook's certificate. The leader writes it to its Secret, and writes the roots to `caBundle` in the webhook
-//! configuration, so that the API server trusts the webhook.
+//! Keeps the webhook's certificate valid. The leader writes the certificate to the webhook's Secret, and writes the
+//! roots to `caBundle` in the webhook configuration, so that the API server trusts the webhook.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use crate::secrets::{Metadata, Secret, Secrets, content};
 
 /// Lifetime of the certificate: 30 days. It is renewed at two thirds, so ten days remain to notice that renewal fails.
 const LIFETIME: Lifetime = Lifetime::from_seconds(30 * 86_400);
-/// Interval at which Secret and configuration are checked. An upgrade of the chart can add an entry without `caBundle`.
+/// Interval at which Secret and configuration are checked. An upgrade of the chart can add an entry without `caBundle`
+/// to the configuration.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Names of the webhook's objects.

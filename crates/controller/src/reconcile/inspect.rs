@@ -42,8 +42,8 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Reads a Secret after a write found it in an unexpected state, and updates the cache. Returns a Secret that lacks
-    /// Certmint's label, because no watch delivers it.
+    /// Reads a Secret that a write found in an unexpected state, or that was in conflict with the workload before, and
+    /// updates the cache. Returns a Secret that lacks Certmint's label, because no watch delivers it.
     pub(super) async fn reread_secret(
         &self,
         key: &WorkloadKey,
@@ -91,8 +91,8 @@ impl Reconciler {
         self.decider.cache.note_secret(secret.metadata, damage.map(Into::into));
     }
 
-    /// Compares the content of a Secret with the record in the annotations that were read with it. A watch that lags
-    /// may have delivered an earlier record.
+    /// Compares the content of a Secret with the record in the annotations that were read with it. The record in the
+    /// cache may be older.
     fn find_damage(&self, secret: &Secret, workload: &Workload) -> Option<String> {
         let (roots, now) = (self.decider.ca.borrow().roots.clone()?, clock::now());
         let path = SpiffeId::path(&workload.namespace, &workload.service_account);

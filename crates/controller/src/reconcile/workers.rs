@@ -14,7 +14,8 @@ use crate::queue::{Queue, WorkOutcome};
 
 /// Interval at which this machine's monotonic clock and its time of day are compared.
 const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// Maximum drift of the two clocks in one interval. Timers follow the monotonic clock, certificates the time of day.
+/// Maximum drift of the two clocks in one interval. Timers follow the monotonic clock, and the dates of certificates
+/// follow the time of day.
 const MAX_CLOCK_DRIFT: Duration = Duration::from_secs(5);
 
 /// Reconciles workloads until it is dropped. Then the work in progress is aborted, and the next leader plans for all

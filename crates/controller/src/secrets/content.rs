@@ -1,4 +1,4 @@
-//! The content of a Secret with a bundle: how it is composed, and how it is verified.
+//! Composes and verifies the content of Secrets with a bundle.
 
 use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, LeafFacts, verify};
 use certmint_contract::issuance::Bundle;

@@ -119,7 +119,8 @@ async fn the_replaced_issuing_ca_is_kept_as_the_previous_one() {
     call.written("2");
 }
 
-/// Returns the Secret and the trust bundle of a CA that was created this long ago. Its root lives for ten years.
+/// Returns the Secret and the trust bundle of a CA that was created this long ago. The lifetime of its root is ten
+/// years.
 fn created_ago(ago: time::Duration) -> (Value, Value) {
     let (policy, now) = (Policy::default(), crate::clock::now() - ago);
     let trust_domain = &policy.trust_domain;

@@ -1,4 +1,4 @@
-//! Changes of the cache by watches and by listings of Services.
+//! Changes the cache for the watches and the listings of Services.
 //!
 //! A full list is the list with which a watch begins. A listing is a separate request for the Services of one namespace
 //! (see [`namespaces_in_use`](crate::observe::namespaces_in_use)).
@@ -19,7 +19,7 @@ use crate::observe::state::State;
 struct Applied {
     /// Workloads that the change may affect.
     affected: Vec<WorkloadKey>,
-    /// Key of the object; `None` when the object is not kept.
+    /// Key of the object; `None` when the object is not a workload, or has finished.
     key: Result<Option<ObjectKey>, Unreadable>,
 }
 
@@ -92,7 +92,7 @@ impl Cache {
         self.came_into_use.notify_one();
     }
 
-    /// Stores an object that a watch delivered. Returns its key, or `None` when it is not kept.
+    /// Stores an object that a watch delivered. Returns its key, or `None` when it is not a workload, or has finished.
     pub(in crate::observe) fn upsert(
         &self,
         kind: WatchedKind,

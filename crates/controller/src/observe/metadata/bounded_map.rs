@@ -1,4 +1,4 @@
-//! Maps of labels and annotations, read up to a limit.
+//! Reads maps of labels and annotations up to limits.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +23,7 @@ const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
 /// Labels of an object, or a selector, up to the limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::observe) struct LabelMap {
-    /// Labels that were kept: the first ones in the text.
+    /// Labels that were kept: the first ones in the text, and the labels that the controller always needs.
     pub(in crate::observe) kept: BTreeMap<String, String>,
     /// There are more labels than were kept.
     pub(in crate::observe) is_cut: bool,

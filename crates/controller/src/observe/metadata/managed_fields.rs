@@ -12,13 +12,13 @@ use crate::api::FIELD_MANAGER;
 pub(super) struct ManagedFields {
     /// Fields that Certmint manages, of all its entries together.
     of_certmint: Fields,
-    /// Another client manages the Secret's key `workload`. Certmint need not manage it: an earlier version did not
-    /// write that key.
+    /// Another client manages the Secret's key `workload`. Certmint need not manage it, because an earlier version of
+    /// Certmint did not write that key.
     workload_is_foreign: bool,
 }
 
 impl ManagedFields {
-    /// Returns whether Certmint manages every field that its certificates are stored in.
+    /// Returns whether Certmint manages every field in which it stores a certificate.
     pub(super) fn written_by_certmint(&self) -> bool {
         self.of_certmint.is_complete() && !self.workload_is_foreign
     }

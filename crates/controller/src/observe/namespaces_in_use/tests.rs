@@ -81,7 +81,7 @@ enum Step {
     Delete(u8),
     /// The watch delivers the next change.
     Watch,
-    /// The watch broke off and lists all.
+    /// The watch was interrupted, and lists all Services again.
     Relist,
     AddMember,
     RemoveMember,

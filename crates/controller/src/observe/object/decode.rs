@@ -40,8 +40,8 @@ impl WatchedObject {
         object.check(text, result)
     }
 
-    /// Returns the object, or the error of decoding it. Where the text was cut an error is expected, so the object
-    /// notes its length instead.
+    /// Returns the object, or the error of decoding it. If the text was cut, an error is expected. So the error is
+    /// ignored, and the object stores the length of the text.
     fn check(
         mut self,
         text: &ObjectText<'_>,
@@ -84,7 +84,7 @@ impl<'de> Deserialize<'de> for WatchedObject {
     }
 }
 
-/// Fills in an object.
+/// Decodes JSON into an existing object, field by field.
 struct FillObject<'a>(&'a mut WatchedObject);
 
 impl<'de> DeserializeSeed<'de> for FillObject<'_> {
@@ -123,7 +123,7 @@ impl<'de> Visitor<'de> for FillObject<'_> {
     }
 }
 
-/// Fills in an event of a watch.
+/// Decodes an event of a watch into its type and its object.
 struct FillEvent<'a> {
     event_type: &'a mut String,
     object: &'a mut WatchedObject,

@@ -30,7 +30,7 @@ impl WatchedObject {
         };
         let selector = spec.selector.unwrap_or_default();
         if selector.is_cut {
-            // The part that was kept selects more pods than the whole selector does.
+            // The part that was kept may select more pods than the whole selector.
             return Err(Excess::Selector.into());
         }
         Ok(Service { name: name.into(), namespace, selector: selector.into(), kind })

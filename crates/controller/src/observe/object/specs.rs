@@ -103,7 +103,7 @@ impl PodSpec {
 }
 
 impl ReplicaSpec {
-    /// Returns the numbered pods of a StatefulSet.
+    /// Returns the numbered pods of a StatefulSet; `None` if it has no governing Service.
     pub(super) fn of_stateful_set(self) -> Option<Replicas> {
         let start = self.ordinals.map_or(0, |ordinals| ordinals.start).try_into().unwrap_or(0_u32);
         let count = self.replicas.unwrap_or(1).try_into().unwrap_or(0_u32);
@@ -111,7 +111,8 @@ impl ReplicaSpec {
         Some(Replicas { governing_service, ordinals: start..start.saturating_add(count) })
     }
 
-    /// Returns the numbered pods of an Indexed Job whose template has this subdomain.
+    /// Returns the numbered pods of a Job whose template has this subdomain; `None` without a subdomain, or if the Job
+    /// is not Indexed.
     pub(super) fn of_job(&self, subdomain: Option<&str>) -> Option<Replicas> {
         let is_indexed = self.completion_mode.as_deref() == Some("Indexed");
         let governing_service = subdomain.filter(|name| is_indexed && !name.is_empty())?.into();

@@ -28,7 +28,7 @@ struct NamesThroughPod {
 }
 
 impl State {
-    /// Stores a pod. A pod that no other workload controls becomes a workload of its own.
+    /// Stores a pod. A pod that belongs to no workload becomes a workload of its own.
     pub(super) fn put_pod(
         &mut self,
         namespace: &Namespace,
@@ -58,7 +58,8 @@ impl State {
         self.names_through(&key.namespace, &removed).map(|names| names.workload).into_iter().collect()
     }
 
-    /// Returns the names that a pod's workload gets through the pod; `None` if it gets no name.
+    /// Returns the names that a pod's workload gets through the pod; `None` if there are none, or if the workload is
+    /// not known.
     fn names_through(&self, namespace: &Namespace, pod: &InjectedPod) -> Option<NamesThroughPod> {
         let key = WorkloadKey { namespace: namespace.clone(), workload: pod.shared.workload.clone()? };
         let workload = self.workloads.get(&key)?;
@@ -75,7 +76,7 @@ impl State {
     /// Returns the Services and pods from which the planner derives a workload's DNS names.
     pub(in crate::observe) fn name_sources(&self, workload: &Workload) -> NameSources {
         let mut services = self.services.selecting(workload);
-        // A Service can select by labels that only some pods have: because a user or an operator added them to a
+        // A Service can select by labels that only some pods have: because a user or another program added them to a
         // running pod, or because Kubernetes numbers the replicas.
         let replica_labels = replica_labels(workload);
         let labels = self.pods.labels_of(workload);

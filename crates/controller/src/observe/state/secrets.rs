@@ -33,12 +33,12 @@ pub(in crate::observe) struct SecretKey {
     pub(in crate::observe) name: SecretName,
 }
 
-/// Time between two verifications of a Secret's content when its metadata shows that Certmint alone wrote it. A client
-/// can forge that, and a restored backup may contain anything.
+/// Maximum time between two verifications of a Secret's content when its metadata shows that Certmint alone wrote it. A
+/// client can forge the metadata, and a restored backup may contain anything.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(3600);
 
 impl TrackedSecret {
-    /// Creates a Secret whose content is known to be verified.
+    /// Creates a Secret whose content is not verified before the time of its next regular verification.
     pub(in crate::observe) fn verified(facts: SecretFacts, version: Box<str>) -> Self {
         let verify_at = next_verification(&facts.uid);
         Self { facts, version, verify_at }
@@ -90,8 +90,8 @@ impl State {
         self.put_secret(key, secret)
     }
 
-    /// Stores a Secret that the controller has written, or read for its workload. Without room for it the workload is
-    /// left out: the planner cannot decide about a Secret that is not known.
+    /// Stores a Secret that the controller has written, or read for its workload. If there is no room for the Secret,
+    /// the workload is left out, because the planner cannot decide without the Secret.
     pub(in crate::observe) fn put_own_secret(&mut self, namespace: Namespace, secret: TrackedSecret) {
         let key = SecretKey { namespace, name: secret.facts.name.clone() };
         let bytes_before = self.secrets.get(&key).map_or(0, |before| before.bytes());

@@ -1,4 +1,4 @@
-//! Watches that fail as API servers, networks and proxies do.
+//! Tests of watches that an API server, a network or a proxy interrupts.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn a_watch_that_ends_within_an_object_continues() {
     let half = format!("{}{}", added("payments", "4"), &half[..half.len() / 2]);
     server.expect("GET", DEPLOYMENTS).await.unfinished(&half, true);
     expect_next(&queue, "payments").await;
-    // The watch may list again or continue; either way it gets what it has missed.
+    // The watch may list again or continue; in both cases it gets the changes that it has missed.
     answer_with(&mut server, "orders", "5").await;
     expect_next(&queue, "orders").await;
 }

@@ -1,4 +1,4 @@
-//! Limits of the memory that a namespace takes.
+//! Tests of the limits of the memory that a namespace takes.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Pods, and the workloads that they affect.
+//! Tests of pods, and of the workloads that they affect.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Services, and the workloads that they affect.
+//! Tests of Services, and of the workloads that they affect.
 
 use super::*;
 

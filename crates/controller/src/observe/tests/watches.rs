@@ -1,4 +1,4 @@
-//! Watches that succeed, are rejected or list again.
+//! Tests of watches that succeed, are rejected or list again.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Reading of workloads and their pod templates.
+//! Tests of how workloads and their pod templates are read.
 
 use super::*;
 
