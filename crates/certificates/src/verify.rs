@@ -126,7 +126,7 @@ impl ExpectedIdentity<'_> {
     }
 }
 
-/// Checks that the names are exactly the expected ones, and that the verifier accepts each of them.
+/// Checks that the names are exactly the expected names, and that the verifier accepts each of them.
 fn check_names(
     certificate: &EndEntityCert<'_>,
     expected: &[DnsName],

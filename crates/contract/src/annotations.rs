@@ -32,7 +32,7 @@ pub struct WorkloadOptions {
     pub mode: Mode,
     /// Name of the Secret, instead of `<workload>-certmint-tls`.
     pub secret_name: Option<SecretName>,
-    /// DNS names in addition to those of the Services, each subject to the policy.
+    /// DNS names in addition to the names of Services, each subject to the policy.
     pub dns_names: Vec<DnsName>,
     /// Lifetime of the certificate, subject to the policy.
     pub duration: Option<Lifetime>,

@@ -22,8 +22,8 @@ pub const MAX_RESPONSE_BYTES: usize = 128 * 1024;
 /// fits into the head of a request.
 pub const MAX_TOKEN_BYTES: usize = 12 * 1024;
 
-/// Bundle of a pod: certificate, private key and roots, all PEM. It is zeroized when dropped, and its Debug output has
-/// no key.
+/// Bundle of a pod: certificate, private key and roots, all PEM. The memory of a bundle is wiped when it is dropped.
+/// The `Debug` output contains no key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(rename_all = "camelCase")]
 pub struct Bundle {

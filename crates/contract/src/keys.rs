@@ -9,7 +9,7 @@ pub const INJECT: &str = "certmint.dev/inject";
 pub const MODE: &str = "certmint.dev/mode";
 /// Name of the Secret that the controller writes.
 pub const SECRET_NAME: &str = "certmint.dev/secret-name";
-/// DNS names in addition to those of the Services. On a Secret: all DNS names in the certificate.
+/// DNS names in addition to the names of Services. On a Secret: all DNS names in the certificate.
 pub const DNS_NAMES: &str = "certmint.dev/dns-names";
 /// Lifetime of the certificate. On a Secret: the lifetime that its certificate was issued for.
 pub const DURATION: &str = "certmint.dev/duration";

@@ -12,7 +12,7 @@ use crate::spelling::{excerpt, hint};
 /// Time from `notBefore` to the issuance, for peers whose clocks are slow.
 pub const BACKDATE: Duration = Duration::minutes(5);
 
-/// Lifetime of a certificate from its issuance, in whole seconds, at least one.
+/// Lifetime of a certificate from its issuance, in whole seconds, at least one second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Lifetime(u32);
@@ -47,8 +47,8 @@ impl Lifetime {
     }
 }
 
-/// Returns the time of a certificate's renewal in whole seconds: two thirds of its lifetime after its issuance, which
-/// is `not_before` + [`BACKDATE`].
+/// Returns the time of a certificate's renewal, in whole seconds: two thirds of its lifetime after its issuance. The
+/// issuance is at `not_before` + [`BACKDATE`].
 ///
 /// `jitter` makes the renewal earlier: 0 does not change it, and 255 makes it earlier by a tenth of the lifetime. A
 /// certificate that is valid at its issuance is always renewed before it expires.

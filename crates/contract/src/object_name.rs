@@ -54,8 +54,8 @@ impl SecretName {
     }
 }
 
-/// Returns the 64-bit FNV-1a hash, which is stable across releases. It only has to distinguish the truncated names of
-/// one namespace.
+/// Returns the 64-bit FNV-1a hash, which is stable across releases. The hash only has to distinguish the truncated
+/// names of one namespace.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -7,9 +7,9 @@ use crate::{WorkloadKind, WorkloadRef};
 /// Returns the kind of the workload that an object of `kind` belongs to. `owner_api_version` and `owner_kind` are those
 /// of the object's controlling owner reference.
 ///
-/// Returns `None` when the object is a workload of its own. That includes an object whose owner cannot opt in. Such
-/// an owner is a custom resource of an operator, a ReplicationController, or a kind with the same name in another API
-/// group.
+/// Returns `None` when the object is a workload of its own. An object whose owner cannot opt in is a workload of its
+/// own too. Such an owner is a custom resource of an operator, a ReplicationController, or a kind with the same name in
+/// another API group.
 #[must_use]
 pub fn controlling_workload(
     kind: WorkloadKind,

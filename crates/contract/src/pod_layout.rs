@@ -43,7 +43,7 @@ pub const ENV_API: &str = "CERTMINT_API";
 pub const ENV_CLUSTER_DOMAIN: &str = "CERTMINT_CLUSTER_DOMAIN";
 /// Variable: roots (PEM) with which certmint-fetch verifies the issuance API.
 pub const ENV_TRUST_BUNDLE: &str = "CERTMINT_TRUST_BUNDLE";
-/// Variable: mode of the published files, octal.
+/// Variable: file mode (permissions) of the published files, octal.
 pub const ENV_FILE_MODE: &str = "CERTMINT_FILE_MODE";
 /// Variable: reload hook, as in the annotation.
 pub const ENV_RELOAD: &str = "CERTMINT_RELOAD";

@@ -15,15 +15,15 @@ pub struct Policy {
     pub cluster_domain: DnsName,
     /// Trust domain of every SPIFFE ID.
     pub trust_domain: TrustDomain,
-    /// Names that workloads of a namespace may have in addition to those of Services: each name with all its
-    /// subdomains.
+    /// DNS names that workloads of a namespace may have in addition to the names of Services. Each name also permits
+    /// all its subdomains.
     pub extra_dns_names: BTreeMap<Namespace, Vec<DnsName>>,
     /// True if certificates also contain the names `<service>` and `<service>.<namespace>`.
     pub short_names: bool,
     /// True if the issuing CA has name constraints for the names that the policy allows. Some verifiers reject every
     /// certificate of a CA with critical name constraints.
     pub name_constraints: bool,
-    /// Lifetime of a certificate whose workload does not set one.
+    /// Lifetime of a certificate whose workload sets no lifetime.
     pub default_duration: Lifetime,
     /// Minimum lifetime that a workload may set.
     pub shortest_duration: Lifetime,
@@ -47,11 +47,13 @@ pub struct LargestResources {
     pub memory: Quantity,
 }
 
-/// Maximum bytes of the name constraints. Every chain contains them, and Java accepts 32 KiB in a handshake.
+/// Maximum bytes of the name constraints. Every certificate chain contains the name constraints, and Java accepts at
+/// most 32 KiB in a handshake message.
 pub const MAX_NAME_CONSTRAINT_BYTES: usize = 8 * 1024;
 /// Bytes of a name constraint in DER, in addition to its name.
 const CONSTRAINT_OVERHEAD_BYTES: usize = 6;
-/// Maximum characters of the cluster domain. With `svc.` before it, it is a DNS name of at most 253 characters.
+/// Maximum characters of the cluster domain. The domain with the prefix `svc.` is then a DNS name of at most 253
+/// characters.
 const MAX_CLUSTER_DOMAIN_CHARS: usize = 249;
 
 /// Error for a policy that is not valid.

@@ -22,7 +22,7 @@ pub struct Quantity {
 #[error("\"{0}\" is not a quantity: write a number with a suffix, like 5m (CPU) or 32Mi (memory)")]
 pub struct QuantityError(String);
 
-/// Suffixes, with the thousandths of one unit.
+/// Suffixes, each with the number of thousandths that one unit of it has.
 const SUFFIXES: [(&str, u128); 14] = [
     ("", 1000),
     ("m", 1),

@@ -13,7 +13,7 @@ use crate::{Namespace, excerpt};
 pub struct TrustDomain(Box<str>);
 
 /// SPIFFE ID of a service account, `spiffe://<trust-domain>/ns/<namespace>/sa/<service-account>`. Every leaf
-/// certificate has one.
+/// certificate has one SPIFFE ID.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SpiffeId(Box<str>);
 
@@ -40,7 +40,7 @@ impl SpiffeId {
         namespace: &Namespace,
         service_account: &str,
     ) -> Result<Self, SpiffeError> {
-        // The name of a service account has the same syntax as that of a Secret: an RFC 1123 subdomain.
+        // The name of a service account has the same syntax as the name of a Secret: an RFC 1123 subdomain.
         if service_account.parse::<crate::SecretName>().is_err() {
             return Err(SpiffeError::ServiceAccount(excerpt(service_account)));
         }
@@ -67,7 +67,8 @@ impl TrustDomain {
         &self.0
     }
 
-    /// Returns the ID of the trust domain, which has no path. The certificates of its CAs carry it.
+    /// Returns the ID of the trust domain, which has no path. The certificates of the trust domain's CAs contain this
+    /// ID.
     #[must_use]
     pub fn uri(&self) -> String {
         format!("spiffe://{self}")

@@ -11,7 +11,7 @@ use crate::error::{FetchError, is_final};
 
 /// Shortest delay between two attempts, before jitter. The controller usually issues within milliseconds.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(50);
-/// Longest delay between two attempts, before jitter. It limits the request rate when many pods wait for the
+/// Longest delay between two attempts, before jitter. This delay limits the request rate when many pods wait for the
 /// controllers to start again. With jitter, such a pod waits for up to about twice this time after that start.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 /// Factor from one delay to the next. Jitter adds a random time to each delay, up to the length of the delay. So a

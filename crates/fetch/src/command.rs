@@ -182,8 +182,8 @@ fn read_settings(paths: Paths, exit_code: impl Fn(i32) -> i32) -> Result<FetchSe
     read().map_err(|error| FetchError::from(error).to_failure())
 }
 
-/// Lets signals end the process at once. Without a handler, the first process of a container ignores them. The next start
-/// removes what a sudden end leaves behind.
+/// Lets signals end the process at once. Without a handler, the kernel does not deliver these signals to the first
+/// process of a container. The next start removes what a sudden end leaves behind.
 fn exit_on_signals(exit_code: impl Fn(i32) -> i32) -> io::Result<()> {
     for signal in [SIGTERM, SIGINT] {
         register_conditional_shutdown(signal, exit_code(signal), Arc::new(AtomicBool::new(true)))?;

@@ -20,13 +20,13 @@ use crate::volume::{self, VolumeContent};
 pub enum DeliveryOutcome {
     /// The source has no bundle.
     Absent,
-    /// The source has no bundle that is newer than the published one.
+    /// The source has no bundle that is newer than the published bundle.
     Unchanged,
     /// The bundle of the source was newer and is published now.
     Published,
 }
 
-/// The published bundle, and the trust anchors for newer ones.
+/// The published bundle, and the trust anchors for newer bundles.
 #[derive(Debug)]
 pub struct Delivery<'a> {
     settings: &'a FetchSettings,
@@ -34,7 +34,7 @@ pub struct Delivery<'a> {
     published: Option<PublishedBundle>,
 }
 
-/// Facts of the published bundle that decide whether another one replaces it.
+/// Facts of the published bundle that decide whether another bundle replaces it.
 #[derive(Debug)]
 struct PublishedBundle {
     facts: LeafFacts,
@@ -185,8 +185,9 @@ impl PublishedBundle {
             || key_algorithm(bundle) != self.key_algorithm
     }
 
-    /// Returns whether `bundle` is newer than this one. A Secret volume lags behind the issuance API by a minute or more,
-    /// so it may show an older bundle. If this certificate has expired, every valid bundle replaces it.
+    /// Returns whether `bundle` is newer than this bundle. A Secret volume lags behind the issuance API by a minute or
+    /// more, so the volume may contain an older bundle. If this certificate has expired, every valid bundle replaces
+    /// it.
     fn is_replaced_by(&self, bundle: &Bundle, facts: &LeafFacts, now: OffsetDateTime) -> bool {
         let differs = self.facts.serial != facts.serial || self.trust_bundle != bundle.trust_bundle;
         differs && (self.facts.not_before <= facts.not_before || self.facts.not_after <= now)

@@ -6,8 +6,8 @@
 //! when it detects the restart. It detects the restart by the probe's command, which the container runtime kills when the
 //! kubelet is gone.
 //!
-//! While the command waits, it holds a lock on a file in the tmpfs volume. It removes the file when it ends normally. A
-//! file without a lock belongs to a command that was killed.
+//! While the command waits, it holds a lock on a file in the tmpfs volume. The command removes the file when it ends
+//! normally. A file without a lock belongs to a command that was killed.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -40,7 +40,7 @@ impl WaitMarker {
         Ok(Self { path, file })
     }
 
-    /// Returns whether the file in the volume is still that of this process.
+    /// Returns whether the file in the volume is still the file of this process.
     fn is_current(&self) -> bool {
         let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|metadata| metadata.ino()).ok();
         inode(self.file.metadata()) == inode(fs::metadata(&self.path))

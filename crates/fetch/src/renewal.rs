@@ -24,7 +24,7 @@ const LOOP_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_GRACE: Duration = Duration::from_secs(90);
 /// Shortest time of this wait, so that a very short lifetime does not cause a busy loop.
 const MIN_GRACE: Duration = Duration::from_millis(100);
-/// Delay after the first failure of the reload hook. It doubles with each failure.
+/// Delay after the first failure of the reload hook. The delay doubles with each failure.
 const MIN_RELOAD_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Longest delay between two runs of the reload hook. The loop retries until the hook succeeds or a newer certificate
 /// arrives, because an app that is never informed uses its certificate until it expires.
@@ -44,7 +44,7 @@ pub struct RenewalLoop<'a> {
     pending_reload: Option<PendingReload<'a>>,
 }
 
-/// Reissued certificate in the Secret, which is published after a delay (see [`crate::spread`]).
+/// Reissued certificate in the Secret. The loop publishes it after a delay (see [`crate::spread`]).
 #[derive(Debug)]
 struct PendingSecret {
     version: Option<PathBuf>,
@@ -135,7 +135,7 @@ impl<'a> RenewalLoop<'a> {
             None => {
                 let delay = self.delivery.spread_delay(now);
                 let publish_at = Instant::now() + delay;
-                // A further version does not extend the delay, and an urgent one ends it.
+                // A further version does not extend the delay, and an urgent version ends it.
                 let publish_at = pending.map_or(publish_at, |former| publish_at.min(former.publish_at));
                 if !delay.is_zero() {
                     let seconds = delay.as_secs() + 1;

@@ -13,7 +13,8 @@ use time::OffsetDateTime;
 
 /// Maximum length in bytes that the kubelet keeps of a termination message.
 const MAX_TERMINATION_MESSAGE_BYTES: usize = 4096;
-/// Time after the first log line of a failure in which the same failure is not logged. It doubles with each line.
+/// Time after the first log line of a failure in which the same failure is not logged. This time doubles with each
+/// line.
 const MIN_LOG_INTERVAL: Duration = Duration::from_secs(30);
 /// Longest time between two log lines of the same failure: a failure that lasts for days has one line per hour.
 const MAX_LOG_INTERVAL: Duration = Duration::from_secs(3600);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use certmint_contract::{DnsName, Reload, excerpt, pod_layout};
 use ureq::http::Uri;
 
-/// Variable: directory that contains all paths in [`Paths`]. It is `/` by default; tests run certmint-fetch in another one.
+/// Variable: directory that contains all paths in [`Paths`]. The default is `/`; tests use another directory.
 pub const ENV_ROOT: &str = "CERTMINT_ROOT";
 /// File whose content the kubelet reports as the termination message (the default of Kubernetes).
 const TERMINATION_LOG: &str = "/dev/termination-log";

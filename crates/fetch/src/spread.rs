@@ -32,7 +32,7 @@ pub fn delay(remaining: time::Duration, pod_hash: u32) -> Duration {
 }
 
 /// Returns a hash that differs from pod to pod: the hash of the projected token, which contains the uid of the pod. The
-/// host name is not suitable: it is cut after 63 characters, and with `hostNetwork` it is that of the node.
+/// host name is not suitable: it is cut after 63 characters, and with `hostNetwork` it is the host name of the node.
 #[must_use]
 pub fn pod_hash(token: &Path) -> u32 {
     let mut hasher = DefaultHasher::new();

@@ -1,14 +1,14 @@
 //! The trust anchors of this pod: the roots that certmint-fetch accepts.
 //!
-//! A user who may write Secrets in the pod's namespace could put the bundle of another CA into the workload's Secret, or add
-//! a root to the genuine ones. A verification against the roots in the bundle itself would accept both, and the added root
-//! would be enough to impersonate every peer. So certmint-fetch never takes a root from the Secret:
+//! A user who may write Secrets in the pod's namespace could put the bundle of another CA into the workload's Secret,
+//! or add a root to the genuine roots. A verification against the roots in the bundle itself would accept both, and the
+//! added root would be enough to impersonate every peer. So certmint-fetch never takes a root from the Secret:
 //!
 //! - At first start, the trust anchors are the roots that the webhook injected into the pod's environment.
 //! - A Secret is accepted if all its roots are trust anchors. That is the common case, and it needs no network.
 //! - An unknown root is accepted from the issuance API only, over TLS that is verified against the trust anchors. This is
 //!   how a pod gets a new root during a rotation, before the old root is removed.
-//! - The roots of a published bundle replace the injected ones, so that a retired root is not trusted any more. Only
+//! - The roots of a published bundle replace the injected roots, so that a retired root is not trusted any more. Only
 //!   certmint-fetch writes the volume of the published bundle, and that volume is never older than the pod.
 //!
 //! A pod loses the published files when its node reboots, and then starts with the injected roots. If all of them have

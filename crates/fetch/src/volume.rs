@@ -131,7 +131,7 @@ pub fn publish(dir: &Path, bundle: &Bundle, mode: u32) -> Result<(), PublishErro
     Ok(())
 }
 
-/// Removes the files that a crash between two steps of [`publish`] left in the volume. They occupy memory.
+/// Removes the files that a crash between two steps of [`publish`] left in the volume. These files occupy memory.
 pub fn remove_leftovers(dir: &Path) {
     let current = current_version(dir);
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -18,7 +18,7 @@ pub struct Subject<'a> {
 /// Changes and warnings for an object that is admitted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Injection {
-    /// Changes. Empty when the object needs none, or did not opt in.
+    /// Changes. Empty when the object needs none.
     pub patch: Patch,
     /// Sentences for the user, which `kubectl` prints.
     pub warnings: Vec<String>,

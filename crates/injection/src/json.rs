@@ -25,7 +25,7 @@ impl Deref for Text<'_> {
     }
 }
 
-/// Labels or annotations under Certmint's prefix, and the foreign ones in [`FOREIGN_KEYS`].
+/// Labels or annotations under Certmint's prefix, and the foreign keys in [`FOREIGN_KEYS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OwnEntries<'a>(Vec<(Text<'a>, Text<'a>)>);
 

@@ -7,8 +7,8 @@ use crate::input::Metadata;
 
 /// Returns the labels that have the key of an annotation, and therefore no effect.
 ///
-/// A label `inject` is accepted next to an annotation `inject`, because the annotation decides. It is also accepted with
-/// the value `false`.
+/// A label `inject` next to an annotation `inject` is not returned, because the annotation decides. A label `inject`
+/// with the value `false` is not returned either.
 pub(crate) fn without_effect(
     metadata: &Metadata<'_>,
     inject_is_annotated: bool,

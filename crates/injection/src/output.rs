@@ -1,7 +1,7 @@
 //! The Kubernetes objects that the webhook writes into pods.
 //!
-//! serde writes these types straight into the patch. To build a tree of JSON values first would take most of the time of a
-//! review (`cargo xtask bench review webhook`).
+//! serde writes these types straight into the patch. Building a tree of JSON values first would take most of the time
+//! of a review (`cargo xtask bench review webhook`).
 
 use std::borrow::Cow;
 

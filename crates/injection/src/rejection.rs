@@ -58,7 +58,7 @@ pub enum Rejection {
         "the pod template of {0} cannot change any more; delete the Job and create it with {key}=true (a CronJob can be annotated at any time)", key = keys::INJECT
     )]
     JobTooLate(WorkloadRef),
-    /// All pods of one owner name the same Secret, and each of them gets its own certificate.
+    /// The pods of one owner all name the same Secret, although each pod gets its own certificate.
     #[error(
         "annotation {key} is not allowed on the pods of {0}, because each of them gets its own certificate in its own Secret; remove it", key = keys::SECRET_NAME
     )]
@@ -86,7 +86,7 @@ pub enum Rejection {
         /// Amount of the pod, as in `requests.cpu=100m`.
         allowed: String,
     },
-    /// A foreign volume has the name of an injected one.
+    /// A foreign volume has the name of an injected volume.
     #[error("the pod has a volume named \"{0}\"; rename it: that name is reserved for a volume of Certmint")]
     VolumeName(&'static str),
     /// A mount of the pod conflicts with the mount of the certificate.

@@ -29,8 +29,8 @@ pub enum RunAsUser {
     /// The webhook sets the app's user if the pod's spec contains it, so that no other user can read the key.
     #[default]
     Set,
-    /// The webhook sets no user. The platform chooses one, as OpenShift does from the range of each namespace; otherwise
-    /// the pod or the image does.
+    /// The webhook sets no user. The platform chooses the user, as OpenShift does from the range of each namespace.
+    /// Without such a platform, the pod or the image decides.
     Unset,
 }
 

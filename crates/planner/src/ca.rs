@@ -133,8 +133,8 @@ fn plan_rotation(facts: &CaFacts, policy: &Policy, now: OffsetDateTime) -> CaPla
     if permitted != policy.permitted_dns().iter().collect() {
         return rotate(RotationReason::NamesChanged);
     }
-    // An issuing CA never ends later than its root. If the current one ends with the root, a new one would not end
-    // later, and rotations would only become more and more frequent.
+    // An issuing CA never ends later than its root. If the current issuing CA ends with the root, a new issuing CA
+    // would not end later, and rotations would only become more and more frequent.
     if facts.issuing_not_after >= facts.root_not_after {
         return CaPlan::Keep { until: facts.root_not_after };
     }

@@ -61,7 +61,7 @@ pub(crate) fn check_secret(
     if now < renewal { keep_until(renewal) } else { SecretCheck::Reissue(IssueReason::RenewalDue) }
 }
 
-/// Returns the first difference between the recorded certificate and the desired one.
+/// Returns the first difference between the recorded certificate and the desired certificate.
 fn find_change(
     desired: &DesiredCertificate,
     record: &Record,

@@ -51,9 +51,9 @@ pub struct LeftOutHosts {
 /// Settings that the workload's annotations set. A change of the policy's defaults does not affect them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExplicitSettings {
-    /// Whether the workload sets the key algorithm.
+    /// True if the workload sets the key algorithm.
     pub key_algorithm: bool,
-    /// Whether the workload sets the lifetime.
+    /// True if the workload sets the lifetime.
     pub lifetime: bool,
 }
 

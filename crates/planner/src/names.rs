@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use certmint_contract::{DnsName, Namespace, Policy};
 
 /// Maximum number of names in one certificate. Some verifiers and TLS libraries limit the size of a certificate or the
-/// work for checking its names, and annotations are limited too.
+/// work for checking its names. The API server limits the annotations, which also contain the names.
 pub const MAX_NAMES: usize = 500;
 
 /// Maximum size of all names together, in bytes. With the CA certificates, the names must fit into a TLS message of

@@ -22,7 +22,7 @@ pub struct Observed<'a> {
     pub hosts: &'a Hosts,
     /// The Secret with the desired name, if it exists, and every other Secret whose owner or record names the workload.
     pub secrets: &'a [SecretFacts],
-    /// The issuing CA, if a usable one exists.
+    /// The issuing CA, if there is a usable issuing CA.
     pub issuer: Option<&'a IssuerFacts>,
     /// The policy in force.
     pub policy: &'a Policy,
@@ -139,7 +139,7 @@ fn plan_secret(
         return (plan, Vec::new());
     };
     let plan = plan_existing_secret(observed, desired, secret, now);
-    // After the user chose another name for the Secret, the old Secret is removed only when the new one is complete.
+    // After the user chose another name for the Secret, the old Secret is removed only when the new Secret is complete.
     let remove = match plan {
         Plan::Keep { .. } => surplus_secrets(observed, Some(&name)),
         _ => Vec::new(),

@@ -13,7 +13,7 @@ pub struct SecretFacts {
     pub name: SecretName,
     /// `metadata.uid`, the precondition for a deletion.
     pub uid: Box<str>,
-    /// Whether the Secret has Certmint's label.
+    /// True if the Secret has Certmint's label.
     pub managed: bool,
     /// Owner reference with `controller: true`.
     pub owner: Option<Owner>,
@@ -26,7 +26,7 @@ pub struct SecretFacts {
 /// Owner reference that has `controller: true`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Kind and name as `Kind/name`. The kind may be one that Certmint does not support.
+    /// Kind and name as `Kind/name`. Certmint may not support the kind.
     pub reference: Box<str>,
     /// `uid`
     pub uid: Box<str>,

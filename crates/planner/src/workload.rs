@@ -64,7 +64,7 @@ pub struct RunningPod {
 /// Services that may select a workload's pods, and the workload's running pods.
 #[derive(Clone, Copy, Debug)]
 pub struct Pods<'a> {
-    /// Services. Those of other namespaces are ignored.
+    /// Services. Services of other namespaces are ignored.
     pub services: &'a [Service],
     /// Running pods: each pod that has a host name, and for each Service that selects running pods, at least one of
     /// them.

@@ -1,4 +1,4 @@
-//! Reading request bodies and holding response bodies within the limits.
+//! Reads request bodies, and holds response bodies until they are sent, both within the limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,7 +82,8 @@ pub(crate) async fn read(
         .unwrap_or(Err(BodyError::TooSlow(limits.body_timeout)))
 }
 
-/// Collects the body. It takes permits as bytes arrive, so a sender that only announces a long body occupies no memory.
+/// Collects the body. The function takes permits as bytes arrive, so a sender that only announces a long body occupies
+/// no memory.
 async fn collect(
     mut body: Incoming,
     capacity_limit: usize,

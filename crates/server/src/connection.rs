@@ -71,7 +71,8 @@ pub(crate) async fn serve<H: Handler>(
         return;
     }
     connection.as_mut().graceful_shutdown();
-    // A connection that drains for another reason may still be evicted, which ends it at once.
+    // The limiter may still evict a connection that drains for another reason. The eviction ends the connection at
+    // once.
     tokio::select! {
         result = timeout(drain, connection.as_mut()) => log_end(result.unwrap_or(Ok(()))),
         _ = permit.wait_for_eviction(), if !is_evicted => {}

@@ -18,7 +18,7 @@ use crate::Limits;
 
 /// Time that an evicted useful connection has to finish its request.
 const DRAIN_AFTER_EVICTION: Duration = Duration::from_secs(1);
-/// Maximum number of evicted connections that drain at the same time. They still hold their memory.
+/// Maximum number of evicted connections that drain at the same time. Draining connections still hold their memory.
 pub(crate) const MAX_DRAINING: usize = 8;
 /// One address may have `1 / FAIR_SHARE_DIVISOR` of the permits before its connections are evicted first.
 const FAIR_SHARE_DIVISOR: usize = 32;
@@ -86,7 +86,7 @@ enum ByteGrant {
     Granted(BytePermit),
     /// Another connection was evicted and gives its bytes back soon.
     WaitForEviction,
-    /// No other connection can be evicted for this one.
+    /// The limiter cannot evict another connection for this connection.
     Denied,
 }
 

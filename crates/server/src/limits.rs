@@ -58,7 +58,7 @@ impl Default for Limits {
             max_body_bytes: 3 * 1024 * 1024,
             max_total_body_bytes: 6 * 1024 * 1024,
             max_connections: 256,
-            // An API server needs one or two, the kubelet of a node one at a time.
+            // An API server needs one or two connections, and the kubelet of a node one at a time.
             max_connections_per_address: 64,
         }
     }

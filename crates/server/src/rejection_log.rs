@@ -1,4 +1,5 @@
-//! Log of rejected requests: the first of an address and code at once, then one line with the number of repeats.
+//! Log of rejected requests: one line at once for the first rejection of an address and code, and later one line with
+//! the number of repeats.
 
 use std::net::IpAddr;
 use std::time::Duration;

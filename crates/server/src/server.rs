@@ -36,7 +36,8 @@ pub struct Server<H> {
     pub handler: H,
     /// Limits of the listener.
     pub limits: Limits,
-    /// Stops the server. It then accepts no new connection, and open ones have [`Limits::drain_timeout`] to finish.
+    /// Stops the server. The server then accepts no new connection, and open connections have [`Limits::drain_timeout`]
+    /// to finish.
     pub shutdown: CancellationToken,
 }
 

@@ -133,7 +133,7 @@ impl CaCertificate {
         hex(digest(&SHA256, &self.der).as_ref())
     }
 
-    /// Returns the subject as DER. It is the issuer name in the certificates that this CA signs.
+    /// Returns the subject as DER. The certificates that this CA signs contain it as their issuer name.
     pub(crate) fn subject(&self) -> &[u8] {
         &self.subject
     }

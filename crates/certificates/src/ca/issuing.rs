@@ -68,8 +68,8 @@ impl<S: Signer> IssuingCa<S> {
     }
 }
 
-/// Returns the name constraints. They are on DNS names only, because webpki rejects every certificate with constraints on
-/// URIs.
+/// Returns the name constraints. The constraints are on DNS names only, because webpki rejects every certificate with
+/// constraints on URIs.
 pub(super) fn name_constraints(permitted_dns: &[DnsName]) -> Option<NameConstraints> {
     let subtree = |name: &DnsName| GeneralSubtree::DnsName(name.as_str().into());
     let permitted_subtrees: Vec<_> = permitted_dns.iter().map(subtree).collect();

@@ -40,7 +40,7 @@ pub enum VerifyError {
     /// The certificate does not chain to a root of the trust bundle.
     #[error("the certificate does not chain to the trust bundle: {}; it has to be reissued", chain_fault(.0))]
     Untrusted(webpki::Error),
-    /// The SPIFFE ID is not the expected one.
+    /// The SPIFFE ID is not the expected ID.
     #[error("the certificate is for {found}, not for {expected}")]
     Identity {
         /// Expected SPIFFE ID, or only the path of the ID.
@@ -48,7 +48,7 @@ pub enum VerifyError {
         /// SPIFFE ID in the certificate.
         found: String,
     },
-    /// The DNS names are not the expected ones.
+    /// The DNS names are not the expected names.
     #[error("the certificate names [{found}] instead of [{expected}]: it has to be reissued")]
     Names {
         /// Expected names, sorted and comma separated.

@@ -1,4 +1,5 @@
-//! The certmint-fetch container: an init container that keeps running as a native sidecar, or a plain one without renewal.
+//! The certmint-fetch container: an init container that keeps running as a native sidecar, or a plain init container
+//! without renewal.
 
 use std::borrow::Cow;
 
@@ -22,7 +23,8 @@ use crate::output::{
 use crate::patch::PatchBuilder;
 use crate::{Rejection, RunAsUser};
 
-/// Adds the certmint-fetch container, or restores the one at `index` of the init containers.
+/// Adds the certmint-fetch container. If the init container at `index` is a certmint-fetch container, restores it
+/// instead.
 ///
 /// An existing container stays at its position. Moving it could cause an endless conflict with other injectors.
 pub(super) fn add(

@@ -30,7 +30,7 @@ struct Credentials {
     user: Option<i64>,
     /// Primary group; `None` if the image decides.
     group: Option<i64>,
-    /// Whether the container runs as root and no file mode restricts it.
+    /// True if the container runs as root and no file mode restricts it.
     reads_any_file: bool,
 }
 
@@ -111,7 +111,8 @@ impl Credentials {
 
 /// Iterates over the containers whose users count as readers.
 ///
-/// An init container that ends may run as another user to prepare files. It counts only if the annotation names it.
+/// An init container that ends may run as another user to prepare files. Its user counts only if the annotation names
+/// the container.
 fn reading_containers<'a>(
     spec: &'a PodSpec<'_>,
     which: &'a Containers,
@@ -151,7 +152,7 @@ pub(crate) fn gets_files(which: &Containers, name: &str) -> bool {
     }
 }
 
-/// Returns the value that all items have, if they have the same one.
+/// Returns the value that all items have, if they all have the same value.
 fn common_value(mut ids: impl Iterator<Item = Option<i64>>) -> Option<i64> {
     let first = ids.next()??;
     ids.all(|id| id == Some(first)).then_some(first)

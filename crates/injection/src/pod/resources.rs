@@ -19,7 +19,7 @@ use crate::output::{FetchAmounts, FetchResources};
 /// The container needs storage for its log only. The kubelet keeps up to 50 MiB of a container's log, and evicts the pod of
 /// a container that exceeds its limit.
 const EPHEMERAL_STORAGE_REQUEST: &str = "8Mi";
-/// Limit for ephemeral storage, set only if every other container has one.
+/// Limit for ephemeral storage. The certmint-fetch container gets it only if every other container has such a limit.
 const EPHEMERAL_STORAGE_LIMIT: &str = "128Mi";
 /// Requests that add nothing to the resources of the pod as a whole, and that no LimitRange replaces.
 const ZERO: FetchAmounts<'_> = FetchAmounts { cpu: Some("0"), memory: Some("0"), ephemeral_storage: None };

@@ -102,7 +102,7 @@ fn restore_mounts(container: &mut JsonMap, desired: Vec<Value>) {
     container.insert("volumeMounts".into(), mounts.into());
 }
 
-/// Restores a security context that is weaker than the desired one.
+/// Restores a security context that is weaker than the desired security context.
 ///
 /// User and group decide which processes can read the key. Where the webhook leaves them to the platform, the choice of the
 /// platform stays, except root.

@@ -45,7 +45,8 @@ pub(super) fn add(
     Ok(())
 }
 
-/// Volume of the files. It is in memory, so that no key reaches a disk, and small, because it counts as memory of the pod.
+/// Volume of the files. The volume is in memory, so that no key reaches a disk. It is small, because its content counts
+/// as memory of the pod.
 fn tls_volume() -> InjectedVolume<'static> {
     let empty_dir = EmptyDir { medium: "Memory", size_limit: "1Mi" };
     InjectedVolume { name: TLS_VOLUME, empty_dir: Some(empty_dir), ..InjectedVolume::default() }

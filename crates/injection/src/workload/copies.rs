@@ -13,7 +13,7 @@ pub(super) struct TemplateCopies<'a> {
     pub(super) changes: Vec<KeyChange<'a>>,
     /// Copied keys, which an opt-out removes from the template.
     pub(super) copied: Vec<&'static str>,
-    /// Copied keys that replace another value, which the user wrote on the template.
+    /// Copied keys whose value replaces another value that the user wrote on the template.
     pub(super) overridden: Vec<&'static str>,
 }
 

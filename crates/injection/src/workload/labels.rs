@@ -1,4 +1,5 @@
-//! Labels that the user wrote instead of annotations. The webhook's own label on the template has the same key.
+//! Labels that the user wrote instead of annotations. The webhook's own label on the template has the same key as the
+//! annotation `inject`.
 
 use certmint_contract::{WorkloadKind, keys};
 

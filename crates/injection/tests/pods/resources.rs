@@ -108,7 +108,8 @@ fn leaves_out_what_a_limit_range_sets() {
         json!({"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}});
     let note = "cpu, memory request for container app; cpu, memory limit for container app";
     assert_eq!(resources(&given(note, both.clone())), json!({}));
-    // The app has its own requests, which satisfy the minimum. The requests of the certmint-fetch container may not.
+    // The app has its own requests, which satisfy the minimum. The requests of the certmint-fetch container may be
+    // below the minimum.
     assert_eq!(
         resources(&given("cpu limit for container app", both.clone())),
         json!({"requests": {"memory": "8Mi"}, "limits": {"memory": "32Mi"}})

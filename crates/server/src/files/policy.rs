@@ -46,8 +46,9 @@ pub enum PolicyFileError {
 }
 
 impl PolicyFile {
-    /// Waits for the policy that a server starts with: the one in the file or, when it is not valid, the last valid
-    /// one. While there is neither, `/readyz` on the address `health` reports the error. Returns `None` at a shutdown.
+    /// Waits for the policy that a server starts with: the policy in the file or, if that is not valid, the last valid
+    /// policy. While there is neither, `/readyz` on the address `health` reports the error. Returns `None` at a
+    /// shutdown.
     ///
     /// # Errors
     /// The server cannot listen on `health`.
