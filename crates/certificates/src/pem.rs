@@ -1,4 +1,5 @@
-//! PEM in the strict form of RFC 7468 section 3: lines of 64 characters, ended by LF.
+//! Encoder of certificates and keys as PEM in the strict form of RFC 7468 section 3: lines of 64 characters, ended by
+//! LF.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use zeroize::Zeroizing;

@@ -1,4 +1,4 @@
-//! Instants as text, in the format of RFC 3339.
+//! Instants as text in the format of RFC 3339, for messages, log lines and the annotations of Secrets.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

@@ -11,7 +11,7 @@ use crate::spelling::{excerpt, hint, nearest};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum KeyAlgorithm {
-    /// ECDSA on P-256 with SHA-256. Every TLS library supports it, and its signatures are the fastest.
+    /// ECDSA on P-256 with SHA-256. Every TLS library supports it, and its signatures are fast.
     #[default]
     EcdsaP256,
     /// ECDSA on P-384 with SHA-384.

@@ -1,4 +1,5 @@
-//! Suggestions for misspelt texts, and excerpts of texts for messages.
+//! Suggestions for misspelt texts, for the error messages of this crate's parsers, and excerpts of texts for any
+//! message.
 
 use std::fmt::Display;
 

@@ -1,4 +1,5 @@
-//! Reads JSON without copying it: strings are borrowed, and unknown fields are skipped.
+//! Types that read JSON without copying it: they borrow strings, and skip unknown fields. `input.rs` builds the views
+//! of objects from them.
 
 use std::borrow::Cow;
 use std::fmt;

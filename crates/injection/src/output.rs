@@ -1,4 +1,5 @@
-//! The Kubernetes objects that the webhook writes into pods.
+//! The Kubernetes objects that the webhook writes into pods. The files in `pod/` create them, and `patch.rs` encodes
+//! them.
 //!
 //! serde writes these types straight into the patch. Building a tree of JSON values first would take most of the time
 //! of a review (`cargo xtask bench review webhook`).

@@ -22,7 +22,7 @@ const DRAIN_AFTER_EVICTION: Duration = Duration::from_secs(1);
 pub(crate) const MAX_DRAINING: usize = 8;
 /// One address may have `1 / FAIR_SHARE_DIVISOR` of the permits before its connections are evicted first.
 const FAIR_SHARE_DIVISOR: usize = 32;
-/// Time that is added to the time for which bytes are held. Without it, new bytes would have no weight.
+/// Time that is added to the time since a connection was last active. Without it, new bytes would have no weight.
 const MIN_HOLDING_TIME: Duration = Duration::from_millis(10);
 
 /// Limiter for all connections of one listener.
@@ -225,9 +225,9 @@ impl OpenConnections {
         self.by_id.values().filter(|connection| !connection.evicted.is_cancelled())
     }
 
-    /// Returns the address with the most weight: the bytes that its connections hold, multiplied by the time for which
-    /// they hold them. An API server that sends a large body quickly has less weight than an attacker that withholds
-    /// the end of a small body for long.
+    /// Returns the address with the most weight. The weight of a connection is the bytes that it holds, multiplied by
+    /// the time since it was last active. The weight of an address is the sum over its connections. An API server that
+    /// sends a large body quickly has less weight than an attacker that withholds the end of a small body for long.
     fn heaviest_address(&self) -> Option<IpAddr> {
         let mut weights: HashMap<IpAddr, u128> = HashMap::new();
         for connection in self.live() {

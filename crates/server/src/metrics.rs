@@ -20,8 +20,8 @@ pub fn register(registry: &mut Registry, key_pair: Arc<ServingKeyPair>) {
     registry.register_collector(Box::new(Expiry(key_pair)));
 }
 
-/// Metric of the time at which the serving certificate expires, read at each scrape. The metric is missing while there
-/// is no certificate.
+/// Metric of the time at which the serving certificate expires, read at each scrape. The metric is missing while the
+/// server has no certificate.
 #[derive(Debug)]
 struct Expiry(Arc<ServingKeyPair>);
 

@@ -1,6 +1,7 @@
 //! Admission webhook: answers the AdmissionReviews of the API server over TLS. It does not call the API server itself.
 //!
-//! Invariant: a review has no side effect, and its answer contains no secret. The same review gets the same answer.
+//! Invariant: a review has no side effect in the cluster, and its answer contains no secret. With the same policy and
+//! settings, the same review gets the same answer.
 
 mod admission;
 mod args;

@@ -5,8 +5,8 @@
 
 /// Maximum characters of a rejection's message.
 const MAX_MESSAGE_CHARS: usize = 4096;
-/// Maximum characters of a warning. The API server truncates long warnings at 256 characters; this limit leaves room
-/// for the ellipsis.
+/// Maximum characters of a warning. The API server may truncate a warning of more than 256 characters. This limit
+/// leaves room for the ellipsis.
 const MAX_WARNING_CHARS: usize = 250;
 
 /// Returns the message of a rejection in printable form.

@@ -16,8 +16,8 @@ use crate::output::{FetchAmounts, FetchResources};
 /// Request for ephemeral storage. The certmint-fetch container gets it only if every other container has such a
 /// request, because a ResourceQuota may require one of every container.
 ///
-/// The container needs storage for its log only. The kubelet keeps up to 50 MiB of a container's log, and evicts the pod of
-/// a container that exceeds its limit.
+/// The container needs storage for its log only. By default, the kubelet keeps up to 50 MiB of a container's log, and
+/// evicts the pod of a container that exceeds its limit.
 const EPHEMERAL_STORAGE_REQUEST: &str = "8Mi";
 /// Limit for ephemeral storage. The certmint-fetch container gets it only if every other container has such a limit.
 const EPHEMERAL_STORAGE_LIMIT: &str = "128Mi";
