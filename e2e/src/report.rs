@@ -28,7 +28,7 @@ pub fn collect(cluster: &Cluster, namespaces: &[String]) -> String {
             &run(&kubectl, &["describe", "secrets", "--selector=certmint.dev/managed"]),
         );
         section("Events, warnings last", &events(&kubectl));
-        // Pods with a scheduling gate never run, and there may be thousands of them.
+        // The report leaves out pods with a scheduling gate. They never run, and there may be thousands of them.
         let is_gated = |pod: &Value| !pod["spec"]["schedulingGates"].is_null();
         for pod in kubectl.list(&["pods"]).unwrap_or_default().into_iter().filter(|pod| !is_gated(pod)) {
             let name = text(&pod["metadata"]["name"]);

@@ -1,4 +1,4 @@
-//! Tests of the chart's alerts and dashboard, with promtool.
+//! Tests of the chart's alerts and dashboard with promtool, and functions for the scenario `metrics`.
 
 use std::collections::BTreeSet;
 use std::fs;

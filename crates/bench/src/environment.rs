@@ -39,7 +39,7 @@ pub(crate) struct Environment {
     pub(crate) wrk: Option<String>,
     /// Build profile of the measured images, if it is not the release profile.
     pub(crate) image_profile: Option<String>,
-    /// Whether this program was built without optimizations.
+    /// Whether this program is a debug build.
     pub(crate) debug: bool,
     /// Whether the run is short. Its results are rough, and are not compared with targets.
     pub(crate) quick: bool,

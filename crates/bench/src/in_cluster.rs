@@ -131,7 +131,7 @@ pub(crate) struct MetricQuery {
     pub(crate) name: String,
 }
 
-/// A counter to watch from its first change until it has grown by `goal`.
+/// A counter to watch until it has grown by `goal`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CounterQuery {
     pub(crate) value: MetricQuery,

@@ -1,4 +1,4 @@
-//! A Deployment that opted in, its pod, and the certmint-fetch container of that pod.
+//! Sample Deployments and pods of the rows `install`, `fetch`, `sidecar` and `pods`.
 
 use anyhow::{Context as _, Result};
 use certmint_local_cluster::cluster::Cluster;

@@ -1,6 +1,6 @@
-//! Row `sidecar`: memory and processor time of an idle certmint-fetch container. Once a second the program
-//! reads the link that the kubelet swaps when the Secret's content changes, and it reads the clock. The
-//! baseline is the pod's pause process, which does nothing.
+//! Row `sidecar`: memory and processor time of an idle certmint-fetch container. Once a second, certmint-fetch reads
+//! the link that the kubelet swaps when the Secret's content changes, and it reads the clock. The baseline is the pod's
+//! pause process, which does nothing.
 
 use std::thread::sleep;
 use std::time::Duration;

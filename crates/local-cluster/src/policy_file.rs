@@ -104,7 +104,7 @@ impl<'a> PolicyFile<'a> {
         let patch = ["patch", CONFIG_MAP, "--type=merge", "--patch", &patch, version];
         let mark = format!("certmint-test/policy={}", self.kubectl.run(&patch)?);
         // The kubelet updates a mounted ConfigMap at the pod's next sync, within about a minute. A changed annotation
-        // makes it sync the pod at once.
+        // makes the kubelet sync the pod at once.
         let part_of = "--selector=app.kubernetes.io/name=certmint";
         self.kubectl.run(&["annotate", "pods", part_of, "--overwrite", &mark]).map(drop)
     }

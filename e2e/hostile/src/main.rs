@@ -93,7 +93,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Maximum number of times that an input is sent, when it does not arrive completely.
+/// Maximum number of times that an input is sent, if errors or timeouts occur.
 const MAX_TRIES: usize = 5;
 
 /// Sends an input to every server, and prints the response. Sends it again after an error, or when `is_retried`
@@ -116,8 +116,8 @@ async fn attack((name, send): &Input, targets: &[AttackTarget], is_retried: fn(&
     Ok(())
 }
 
-/// Returns whether the response says that the server stopped waiting. For an input that was sent without delay, this
-/// means that the machine is busy.
+/// Returns whether the server timed out or ended the connection without a response. For an input that was sent without
+/// delay, this means that the machine is busy.
 fn is_timeout(response: &str) -> bool {
     ["408 BadRequest", "ended"].contains(&response)
 }

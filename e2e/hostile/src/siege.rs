@@ -49,7 +49,8 @@ const ALL_KINDS: [HeldConnection; 5] = [
     HeldConnection::Idle,
 ];
 
-/// Holds connections to every server for this duration, and prints how many there were.
+/// Holds connections to every server for this duration. Prints how many connections the servers ended, and how many
+/// invented tokens were sent.
 pub(crate) async fn besiege(targets: &[AttackTarget], duration: Duration) {
     let end = Instant::now() + duration;
     let kinds = targets.iter().flat_map(|target| ALL_KINDS.map(|kind| (*target, kind)));

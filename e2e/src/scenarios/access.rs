@@ -1,9 +1,9 @@
 //! The permissions of Certmint's service accounts.
 //!
-//! The scenario `access` installs Certmint on a new cluster and makes the controller do everything that it can do.
-//! Then it compares the audit log of the API server with the RBAC rules of the release: the controller
-//! must have used each permission, the API server must have forbidden no request, and the webhook must have sent no
-//! request. Finally, the scenario asserts that the accounts do not have other permissions.
+//! The scenario `access` installs Certmint on a new cluster and makes the controller do everything that it can do. Then
+//! it compares the audit log of the API server with the RBAC rules of the release: the controller must have used each
+//! permission, each forbidden request must have been allowed later, and the webhook must have sent no request. Finally,
+//! the scenario asserts that the accounts do not have other permissions.
 
 mod denied_permissions;
 mod permissions;

@@ -48,11 +48,11 @@ pub fn start(directory: &ClusterDirectory) -> Result<ChildStdin> {
     Ok(lifeline)
 }
 
-/// Runs the cluster in `directory` until the cluster ends, or the command that started it ends. Then removes all files
-/// of the cluster.
+/// Runs the cluster in `directory` until the cluster ends. A cluster that is not kept ends with the command that
+/// started it. Then removes all files of such a cluster.
 ///
 /// # Errors
-/// When the namespaces cannot be created, or something cannot be removed.
+/// When the namespaces cannot be created, a kept cluster ends, or something cannot be removed.
 pub fn supervise(directory: &Path) -> Result<()> {
     let directory = ClusterDirectory::at(directory);
     fs::write(directory.path("supervisor.pid"), std::process::id().to_string())?;

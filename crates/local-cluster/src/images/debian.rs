@@ -30,7 +30,7 @@ struct Recipe {
     /// Other files of the packages. Modules (`*.so`) are copied with their libraries, and directories with
     /// their content.
     files: &'static [&'static str],
-    /// Files that no package contains: the path without the leading `/`, and the content.
+    /// Files that do not come from the packages: the path without the leading `/`, and the content.
     written: &'static [(&'static str, &'static str)],
     config: oci::Config<'static>,
 }
@@ -207,7 +207,7 @@ fn copy_as(packages: &Path, source: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Follows links below `root` as if it were the root directory.
+/// Follows links below `root` as if `root` were the root directory.
 fn resolve(root: &Path, path: &Path) -> Result<PathBuf> {
     let mut current = path.to_path_buf();
     for _ in 0..10 {

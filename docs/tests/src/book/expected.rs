@@ -1,6 +1,6 @@
 //! Comparison of a command's output with the output that a page shows.
 
-/// Returns whether `printed` matches `shown`. Spaces are compared loosely, and `…` stands for any text, also of
+/// Returns whether `printed` matches `shown`. Several spaces count as one space, and `…` stands for any text, also of
 /// several lines.
 pub(super) fn matches(shown: &str, printed: &str) -> bool {
     let (shown, printed) = (with_single_spaces(shown), with_single_spaces(printed));

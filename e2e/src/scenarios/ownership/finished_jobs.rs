@@ -49,7 +49,7 @@ pub(super) fn assert_finished_job_ignored(fixture: &OwnershipFixture<'_>) -> Res
         is_true(job, "Complete").then_some(())
     })?;
     kubectl.delete(&["secret", "ended-certmint-tls"])?;
-    // When a later workload has its Secret, the controller has also handled the deletion of the first one.
+    // When a later workload has its Secret, the controller has also handled the deletion of the Job's Secret.
     fixture.apply(&deployment_without_pods("later", &opt_in_annotations(&[])))?;
     fixture.wait_for_secret("later-certmint-tls")?;
     let secrets = kubectl.list(&["secrets", "--field-selector=metadata.name=ended-certmint-tls"])?;
