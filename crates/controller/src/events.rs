@@ -1,8 +1,8 @@
-//! Events on workloads and other objects, which `kubectl describe` shows.
+//! Collects Events on workloads and other objects, and writes them to the API server.
 //!
 //! A separate task writes the Events one after the other. So a slow API server does not delay certificates, and Events
-//! about many certificates follow later. If too many Events wait, new ones are dropped, because the log contains the
-//! same texts.
+//! about many certificates follow later. If too many Events wait, new Events are dropped. The log contains the same
+//! information.
 
 mod involved_object;
 

@@ -272,7 +272,7 @@ impl Metrics {
         drop(self.watch_failures.get_or_create(&WatchLabel { kind }));
     }
 
-    /// Counts an interruption of a watch.
+    /// Counts an interruption of a watch, or a failed listing of Services.
     pub(crate) fn count_watch_failure(&self, kind: &'static str) {
         self.watch_failures.get_or_create(&WatchLabel { kind }).inc();
     }

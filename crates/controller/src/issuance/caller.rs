@@ -61,7 +61,7 @@ pub(super) fn bearer_token(headers: &HeaderMap) -> Result<&str, Failure> {
 }
 
 impl Caller {
-    /// Lets the API server review a token for Certmint's audience.
+    /// Returns the pod that a token is bound to, after the API server has reviewed the token for Certmint's audience.
     pub(super) async fn of_token(client: &Client, token: &str) -> Result<Self, Failure> {
         let review = json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",

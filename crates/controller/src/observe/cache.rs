@@ -42,7 +42,7 @@ const OVERDUE: f64 = 0.75;
 pub(crate) struct WorkloadView {
     /// The workload, if the cache has it: it has Certmint's label, or is a pod that is a workload of its own.
     pub(crate) workload: Option<Workload>,
-    /// Hosts of the workload after its last plan: names under which the cluster's DNS leads to its pods.
+    /// Hosts of the workload after its last plan: DNS names of Services and pods, without the namespace.
     pub(crate) hosts: Hosts,
     /// Name of the Secret that the workload wants.
     pub(crate) wanted: Option<SecretName>,

@@ -21,7 +21,7 @@ const MAX_OWNER_TEXT_BYTES: usize = 320;
 /// Metadata of an object, as far as it is kept.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metadata {
-    /// Metadata with Certmint's annotations and the controlling owner only.
+    /// Metadata. Of the annotations, it contains only Certmint's; of the owner references, only the controlling one.
     pub(super) object: ObjectMeta,
     /// The object has more labels than are kept.
     pub(super) labels_cut: bool,

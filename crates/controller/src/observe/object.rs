@@ -29,7 +29,8 @@ use specs::Status;
 /// the list or the watch that contains it. The metadata is limited: see [`super::metadata`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct WatchedObject {
-    /// Metadata with Certmint's annotations and the controlling owner only.
+    /// Metadata. In an object that a watch delivered, the annotations are only Certmint's, and the owner references only
+    /// the controlling one.
     pub(crate) metadata: ObjectMeta,
     /// The object has more labels than `metadata` contains.
     labels_cut: bool,

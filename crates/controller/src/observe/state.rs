@@ -29,12 +29,12 @@ pub(super) struct State {
     /// Every watch has delivered its first list. Before that, the controller plans for no workload, and afterwards for
     /// all workloads. So a Service that arrives earlier is not compared with the workloads.
     pub(super) is_complete: bool,
-    /// Namespaces that the configuration names and that cannot be read. Their objects are unknown.
+    /// Namespaces that the settings name and that cannot be read. Their objects are unknown.
     pub(super) unreadable_namespaces: BTreeSet<Namespace>,
     /// Workloads with Certmint's label, and pods that are workloads of their own. The values are boxed to save memory:
     /// a node of the tree reserves space for eleven values, and about half of that space is empty.
     pub(super) workloads: BTreeMap<WorkloadKey, Box<Workload>>,
-    /// Hosts of each workload after its last plan: names under which the cluster's DNS leads to its pods.
+    /// Hosts of each workload after its last plan: DNS names of Services and pods, without the namespace.
     pub(super) hosts: HashMap<WorkloadKey, Hosts>,
     pub(super) services: ServiceIndex,
     pub(super) pods: PodIndex,

@@ -1,5 +1,5 @@
-//! Limits how often the same warning is logged. If a workload has a problem, the controller plans for it again every
-//! few seconds.
+//! Limits how often the same warning is logged. While a workload has a problem, the controller may plan for it again
+//! every few seconds.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};

@@ -76,7 +76,7 @@ impl Reconciler {
             write_limit::INTERVAL.as_secs(),
         );
         self.metrics.count_refusal(code);
-        // Every further change of the Secret leads here again, so only the first one is logged.
+        // Each further change of the Secret causes this report again, so only the first report is logged.
         if self.events.warn(&InvolvedObject::of(workload), code, &note) {
             tracing::warn!(%workload, %code, note, "the Secret is written too often");
         }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::observe::pod::INDIVIDUAL_LABELS;
 
-/// Maximum number of labels that are kept of one object, and that a selector may have.
+/// Maximum number of labels that are kept of one object, and that a selector may have. Labels that the controller
+/// always needs are kept in addition.
 pub(crate) const MAX_LABELS: usize = 64;
 /// Maximum length of the keys and values of these labels together, in bytes.
 pub(crate) const MAX_LABEL_BYTES: usize = 16 * 1024;

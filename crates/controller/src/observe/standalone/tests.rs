@@ -27,7 +27,7 @@ fn deployment(annotations: Value, account: &str) -> Value {
     })
 }
 
-/// Returns a pod of a ReplicaSet of that Deployment, as the webhook and the kubelet leave it.
+/// Returns a pod of a ReplicaSet of that Deployment, after the webhook and the kubelet have changed it.
 fn pod(name: &str, is_started: bool) -> Value {
     let started = if is_started { "True" } else { "False" };
     json!({
@@ -76,7 +76,7 @@ async fn unserved_pods_become_standalone_waiting_ones_sooner() {
     assert_eq!((&*workload.service_account, workload.template_labels.get("app")), ("web", Some("web")));
     assert!(matches!(workload.opt_in, Ok(OptIn::Yes(_))));
     assert_eq!(cache.standalone_pods().len(), 2);
-    // The workload opts in after all.
+    // The workload opts in now.
     cache.insert_workload(WorkloadKind::Deployment, &watched(&deployment(opted_in(), "web")));
     assert_eq!(standalone_within(&cache, 2).await, [] as [&str; 0]);
     assert!(cache.standalone_pods().is_empty());
