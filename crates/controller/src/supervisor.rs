@@ -1,4 +1,4 @@
-//! Supervises tasks that should never end.
+//! Supervises tasks that should never end, for `run`.
 
 use std::future::Future;
 

@@ -1,3 +1,5 @@
+//! Tests of the issuance API against the mock API server.
+
 use certmint_contract::WorkloadKind;
 use serde_json::{Value, json};
 

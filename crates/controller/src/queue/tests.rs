@@ -1,3 +1,5 @@
+//! Tests of the work queue.
+
 use super::*;
 
 fn ms(milliseconds: u64) -> Duration {

@@ -1,3 +1,5 @@
+//! Tests of the slots for requests, without an API server.
+
 use super::*;
 
 fn address(number: u8) -> IpAddr {

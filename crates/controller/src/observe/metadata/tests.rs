@@ -1,3 +1,5 @@
+//! Tests of how metadata is read, and of what is kept of it.
+
 use std::collections::BTreeMap;
 
 use certmint_contract::keys;

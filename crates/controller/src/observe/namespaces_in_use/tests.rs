@@ -1,3 +1,5 @@
+//! Tests of the namespaces in use, with a simulated watch and listing.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! Fields of specs and statuses that the controller reads.
+//! Fields of specs and statuses that the controller reads when it converts watched objects.
 
 use certmint_planner::{PodHost, Replicas};
 use serde::{Deserialize, Deserializer};

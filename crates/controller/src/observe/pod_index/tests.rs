@@ -1,3 +1,5 @@
+//! Tests of the index of pods and of its memory limits.
+
 use std::collections::BTreeMap;
 
 use certmint_contract::{Namespace, OptIn};

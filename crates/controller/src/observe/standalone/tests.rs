@@ -1,3 +1,5 @@
+//! Tests of when a pod becomes standalone, without an API server.
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Secrets in the state.
+//! Stores and removes Secrets in the state, for the watch of Secrets and for the controller's own reads and writes.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Services in the state.
+//! Stores and removes Services in the state, for the watch and the listings of Services.
 
 use std::collections::HashSet;
 
