@@ -23,8 +23,8 @@ pub(crate) fn run(cache: &Cache) -> Result<()> {
     let deny = tool(cache, "cargo-deny", CARGO_DENY, &[])?;
     progress::step("dependencies", || {
         let mut deny = Command::new(deny);
-        // Advisories are left out: they change from day to day and need the network, so they do not depend on
-        // the commit.
+        // Advisories are left out. They change from day to day and need the network, so the result would not depend on
+        // the commit alone.
         check(
             deny.args(["--log-level=error", "check", "bans", "licenses", "sources"])
                 .current_dir(repository::root()),

@@ -50,7 +50,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
 }
 
 /// Waits until the kubelet's Event says why the pod waits (`kubectl describe` shows it), and returns its message.
-/// Asserts that no container of the pod has started or restarted.
+/// Asserts that the container app has not started, and that the certmint-fetch container has not restarted.
 fn wait_for_reason(kubectl: &Kubectl<'_>, name: &str) -> Result<String> {
     let selector = format!("--selector=app={name}");
     let (status, message) =

@@ -87,7 +87,8 @@ fn assert_mirrored(cluster: &Cluster, image: &str) -> Result<()> {
     })
 }
 
-/// Asserts that injected pods satisfy a LimitRange with a minimum, a ratio and defaults.
+/// Asserts that injected pods satisfy a LimitRange with a minimum, a ratio and defaults. If the app sets resources, the
+/// pod needs the annotation `certmint.dev/resources`.
 fn assert_limited(cluster: &Cluster, image: &str) -> Result<()> {
     let kubectl = create_namespace(cluster, LIMITED, &[])?;
     kubectl.apply(&limit_range(&json!({

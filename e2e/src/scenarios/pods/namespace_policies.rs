@@ -4,8 +4,7 @@ use anyhow::Result;
 use certmint_local_cluster::kubectl::Kubectl;
 use serde_json::json;
 
-/// Key of the label of these policies. Policies are not in a namespace, so the deletion of a namespace does not delete
-/// them.
+/// Key of the label by which [`delete_policies`] selects the policies. They are not in the scenario's namespaces.
 const LABEL_KEY: &str = "certmint-e2e";
 /// Value of that label.
 const LABEL_VALUE: &str = "admission-controllers";

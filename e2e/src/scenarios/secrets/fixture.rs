@@ -53,8 +53,8 @@ impl SecretFixture<'_> {
         })
     }
 
-    /// Asserts with OpenSSL, independently of Certmint's code, that the key belongs to the certificate, and that
-    /// annotations, label and owner belong to them.
+    /// Asserts with OpenSSL, independently of Certmint's code, that key, certificate and serial number of the Secret
+    /// belong together. Also asserts its type, label and owner, and that its root is the one in the trust bundle.
     fn assert_valid(&self, name: &str, secret: &Value) -> Result<()> {
         let metadata = &secret["metadata"];
         ensure!(secret["type"] == "kubernetes.io/tls", "the Secret has the type {}", secret["type"]);
