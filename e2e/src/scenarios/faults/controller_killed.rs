@@ -1,5 +1,5 @@
-//! The scenario `controller-killed` applies 200 opted-in workloads, and kills the controllers at three random moments
-//! while they issue the certificates.
+//! The scenario `controller-killed` applies 200 opted-in workloads. While the controllers issue the certificates, the
+//! scenario kills both controllers, deletes the leader's pod, and kills both again, at three random moments.
 //!
 //! A watch records all changes of the Secrets. The scenario asserts that each workload has exactly one Secret, that
 //! the Secret was written once, and that OpenSSL accepts its key and chain.

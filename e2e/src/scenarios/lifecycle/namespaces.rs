@@ -1,7 +1,7 @@
 //! The scenario `namespaces` installs Certmint twice, each limited to one namespace.
 //!
-//! It asserts that each installation issues certificates from its own CA in its own namespace only, that a third
-//! installation for the same namespaces fails, and that one installation works when the other is uninstalled.
+//! It asserts that each installation issues certificates from its own CA and only in the namespace that it serves, that
+//! a third installation for a served namespace fails, and that one installation works when the other is uninstalled.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use certmint_docs_tests::book;
@@ -165,7 +165,8 @@ fn assert_not_served(unserved: &Kubectl<'_>, image: &str) -> Result<()> {
     Ok(())
 }
 
-/// Asserts that the controller has permissions on Secrets of its own namespace only.
+/// Asserts that the controller may read and create Secrets in the namespace that it serves, and not in other
+/// namespaces.
 fn assert_confined(cluster: &Cluster, release: &LimitedInstallation) -> Result<()> {
     let account = format!("--as=system:serviceaccount:{}:{}-controller", release.home, release.prefix);
     for place in [FIRST.serves, SECOND.serves, UNSERVED, "default", "kube-system"] {

@@ -125,8 +125,8 @@ fn pids() -> impl Iterator<Item = u32> {
 
 /// Returns a process and the number of its parent.
 ///
-/// See proc_pid_stat(5): the name is in parentheses and can contain any character. State and parent follow after it;
-/// the start time is the twentieth field.
+/// See proc_pid_stat(5): the name is in parentheses and can contain any character. Of the fields after the name, the
+/// first is the state, the second the parent, and the twentieth the start time.
 fn read_process(pid: u32) -> Option<(u32, RunningProcess)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (start, fields) = stat.rsplit_once(") ")?;

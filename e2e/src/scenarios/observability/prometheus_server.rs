@@ -23,7 +23,7 @@ pub(super) struct PrometheusServer<'a> {
 
 impl<'a> PrometheusServer<'a> {
     /// Starts the server with these `scrape_configs` and files of rules, and waits until it answers. It scrapes and
-    /// evaluates every second, instead of every minute as is usual.
+    /// evaluates every second, instead of every minute, which is the default.
     pub(super) fn start(cluster: &'a Cluster, scrape_configs: &Value, rules: &[Value]) -> Result<Self> {
         let directory = cluster.directory()?.path(DIRECTORY);
         fs::create_dir_all(&directory).context("cannot create a directory for Prometheus")?;
