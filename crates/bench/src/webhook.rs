@@ -24,7 +24,7 @@ const REVIEWS_BEFORE_PEAK: f64 = 1e6;
 
 /// A server with one or several processes.
 struct MeasuredServer<'a> {
-    /// Name and version that the server reports.
+    /// Name of the server. For nginx, it contains the version that nginx reports.
     name: String,
     processes: Vec<Process<'a>>,
 }

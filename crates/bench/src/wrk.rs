@@ -31,11 +31,11 @@ pub(crate) struct LoadResult {
 /// Sends `load` from the cluster's node. `directory` receives wrk's script.
 ///
 /// # Errors
-/// When a response has another status than 200.
+/// When a response has a status other than 2xx or 3xx, or a connection fails.
 pub(crate) fn run(cluster: &Cluster, directory: &Path, load: Load<'_>) -> Result<LoadResult> {
     let Load { url, body, clients, seconds } = load;
     let script = directory.join("request.lua");
-    // JSON cannot contain the brackets that end this long string of Lua, so the body needs no escaping.
+    // The bodies do not contain `]==]`, which would end this long string of Lua, so they need no escaping.
     fs::write(
         &script,
         format!(

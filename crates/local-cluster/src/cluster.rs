@@ -68,7 +68,7 @@ impl Cluster {
     /// Opens a local cluster that runs already.
     ///
     /// # Errors
-    /// When no cluster of that name runs.
+    /// When this process does not run as root, or no cluster of that name runs.
     pub fn running(cache: &Cache, name: &str) -> Result<Self> {
         machine::require_root()?;
         let directory = ClusterDirectory::of(cache, name);

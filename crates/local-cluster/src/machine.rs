@@ -47,7 +47,7 @@ pub const VERIFIERS: &[Requirement] = &[
 /// Checks that this process runs as root.
 ///
 /// # Errors
-/// When it runs as another user.
+/// When this process runs as another user.
 pub fn require_root() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!(
