@@ -1,7 +1,7 @@
-//! `cargo xtask bench`: performance of Certmint. A row is a group of measurements, such as `webhook` or `memory`.
-//! Most measurements are compared with a baseline of the same run: the least time that the work can take (a floor),
-//! the highest rate (a ceiling), or another program that does the same work. A baseline of another run would show
-//! little, because machines differ, and so does the load of one machine.
+//! `cargo xtask bench`: performance of Certmint. A row is a group of measurements, such as `webhook` or `memory`. Most
+//! measurements are compared with a baseline of the same run: the least time that the work can take (a floor), the
+//! highest rate (a ceiling), or another program that does the same work. Results of different runs are hard to compare,
+//! because machines differ, and the load of a machine changes.
 
 #![expect(clippy::indexing_slicing, reason = "serde_json answers null for a field that is not there")]
 

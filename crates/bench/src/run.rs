@@ -1,5 +1,5 @@
-//! A run, and the clusters that its rows share. One cluster runs at a time, because an idle one would disturb
-//! the measurements.
+//! A run, and the clusters that its rows share. One cluster runs at a time, because an idle cluster would disturb the
+//! measurements.
 
 use std::cell::OnceCell;
 

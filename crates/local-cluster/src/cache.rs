@@ -25,7 +25,7 @@ impl Cache {
     /// Opens the cache, and creates its directory if necessary.
     ///
     /// # Errors
-    /// When no directory is known, or it cannot be created.
+    /// When no directory is known, or the directory cannot be created.
     pub fn open() -> Result<Self> {
         let root = location(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
             .context("no directory for the cache is known: set CERTMINT_CACHE to a directory")?;
@@ -112,7 +112,7 @@ impl Key {
 /// Removes a directory with its content. A missing directory is not an error.
 ///
 /// # Errors
-/// When something in it cannot be removed.
+/// When the directory or a file in it cannot be removed.
 pub fn remove_dir(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

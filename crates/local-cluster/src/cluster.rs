@@ -1,4 +1,4 @@
-//! A Kubernetes cluster: a local one in its own Linux namespaces, or one that exists already.
+//! A Kubernetes cluster: a local cluster in its own Linux namespaces, or an existing cluster.
 
 pub mod addons;
 pub mod audit;

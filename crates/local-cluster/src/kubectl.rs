@@ -76,7 +76,7 @@ impl<'a> Kubectl<'a> {
     /// Applies a manifest in JSON or YAML.
     ///
     /// # Errors
-    /// When the API server rejects it.
+    /// When the API server rejects the manifest.
     pub fn apply(&self, manifest: &str) -> Result<String> {
         command::output_with_input(&mut self.command(&["apply", "--filename=-"]), manifest)
     }
@@ -109,7 +109,7 @@ impl<'a> Kubectl<'a> {
     /// Kubernetes that serves it.
     ///
     /// # Errors
-    /// When the API server does not serve it. The error names the required version.
+    /// When the API server does not serve `resource`. The error names the required version.
     pub fn require_resource(&self, api: &str, resource: &str, since: &str) -> Result<()> {
         let served = self.run(&["get", "--raw", &format!("/apis/{api}")]).unwrap_or_default();
         let served: Value = serde_json::from_str(&served).unwrap_or_default();

@@ -44,7 +44,7 @@ impl ErrorPage {
     /// Reads the page.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When the page cannot be read.
     pub fn read() -> Result<Self> {
         let path = repository::root().join(PATH);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

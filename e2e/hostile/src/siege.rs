@@ -1,4 +1,4 @@
-//! A siege: for a while, all connections that a server accepts from one address are held in different ways. Several
+//! A siege: the program holds all connections that a server accepts from one address, in different ways. Several
 //! instances of this program besiege a server together, each from its own address.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

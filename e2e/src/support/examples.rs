@@ -87,7 +87,7 @@ pub fn opt_in(kubectl: &Kubectl<'_>, workload: &str, annotations: &[&str]) -> Re
 /// Runs `kubectl annotate WORKLOAD certmint.dev/inject-`.
 ///
 /// # Errors
-/// When the API server rejects it.
+/// When the API server rejects the change.
 pub fn opt_out(kubectl: &Kubectl<'_>, workload: &str) -> Result<String> {
     kubectl.run(&["annotate", workload, "certmint.dev/inject-"])
 }

@@ -39,7 +39,7 @@ impl SecretFiles {
     /// Asserts with OpenSSL that the private key belongs to the certificate.
     ///
     /// # Errors
-    /// When it does not, or OpenSSL fails.
+    /// When the key does not belong to the certificate, or OpenSSL fails.
     pub fn assert_key_matches(&self) -> Result<()> {
         let of_key = openssl(&["pkey", "-pubout", "-in"], &self.path("tls.key"))?;
         let of_certificate = openssl(&["x509", "-noout", "-pubkey", "-in"], &self.path("tls.crt"))?;
@@ -50,7 +50,7 @@ impl SecretFiles {
     /// Returns the certificate as OpenSSL prints it.
     ///
     /// # Errors
-    /// When OpenSSL cannot read it.
+    /// When OpenSSL cannot read the certificate.
     pub fn certificate_text(&self) -> Result<String> {
         openssl(&["x509", "-noout", "-text", "-in"], &self.path("tls.crt"))
     }

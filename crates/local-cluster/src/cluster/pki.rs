@@ -17,7 +17,8 @@ pub(super) struct Pki {
     addresses: Addresses,
 }
 
-/// Lifetime of the certificates in days. Test clusters exist for minutes; a forgotten one can be inspected for a month.
+/// Lifetime of the certificates in days. Test clusters exist for minutes; a forgotten cluster can be inspected for a
+/// month.
 const DAYS: &str = "30";
 
 impl Pki {

@@ -79,7 +79,7 @@ impl Cluster {
     }
 }
 
-/// Prepares the machine for local clusters, and removes the remains of crashed ones.
+/// Prepares the machine for local clusters, and removes the remains of crashed clusters.
 ///
 /// # Errors
 /// When this process does not run as root, or a package cannot be installed.

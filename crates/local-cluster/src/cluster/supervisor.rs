@@ -69,8 +69,8 @@ pub fn supervise(directory: &Path) -> Result<()> {
         .spawn()
         .context("cannot start unshare")?;
     fs::write(directory.path("pid"), namespaces.id().to_string())?;
-    // When this pipe closes, init ends, and with it every process in its namespaces. That happens also when the
-    // supervisor is killed.
+    // When this pipe closes, init ends, and the kernel ends every process in its namespaces. The pipe also closes when
+    // the supervisor is killed.
     let lifeline = namespaces.stdin.take();
     // Standard input is the pipe from the command that started the cluster. A byte means that the cluster stays: the
     // thread then keeps init's pipe open. The end of the pipe means that the command has ended: the thread closes

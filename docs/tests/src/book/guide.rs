@@ -33,7 +33,7 @@ impl<'a> Guide<'a> {
     /// Runs the page up to and including the block that contains `command`.
     ///
     /// # Errors
-    /// When none of the remaining blocks contains it, or as [`run`].
+    /// When none of the remaining blocks contains `command`, or as [`run`].
     pub fn through(&mut self, command: &str) -> Result<()> {
         let found = self.page.blocks.iter().position(|block| block.commands.contains(command));
         ensure!(found.is_some(), "{} has no remaining command with {command:?}", self.page.name);

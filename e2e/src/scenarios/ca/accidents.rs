@@ -1,4 +1,4 @@
-//! The scenario `ca-accidents` deletes and damages the CA, and replaces it by a foreign one and by an expired one. It
+//! The scenario `ca-accidents` deletes and damages the CA, and replaces it by a foreign CA and by an expired CA. It
 //! recovers the CA after each accident.
 //!
 //! During an accident, it asserts that the controller issues nothing and says why in Events and metrics. After the

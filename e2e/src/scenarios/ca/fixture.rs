@@ -51,8 +51,8 @@ impl CaFixture<'_> {
         self.system.run(&["patch", "secret", "certmint-ca", "--patch", &patch]).map(drop)
     }
 
-    /// Replaces entries of the issuing CA in the CA's Secret by the `damaged` ones. Waits for an Event that contains
-    /// `cause`, and asserts that the same root has signed a new issuing CA.
+    /// Replaces entries of the issuing CA in the CA's Secret by the entries in `damaged`. Waits for an Event that
+    /// contains `cause`, and asserts that the same root has signed a new issuing CA.
     pub(super) fn damage_and_wait_for_repair(&self, damaged: &Value, cause: &str) -> Result<()> {
         let before = self.stored_ca()?;
         self.patch_ca(damaged)?;
@@ -110,8 +110,8 @@ impl CaFixture<'_> {
         Ok(())
     }
 
-    /// Waits until an Event on the controller's Deployment says that the CA cannot be used, with `cause`, and until
-    /// the metrics of all controllers say so too.
+    /// Waits until an Event on the controller's Deployment says that the CA cannot be used, with `cause`, and until the
+    /// metrics of all controllers report the same.
     pub(super) fn wait_for_refusal(&self, cause: &str) -> Result<()> {
         let event = wait_for_unavailable_ca(&self.system, "Deployment/certmint-controller", cause)?;
         note(&event);

@@ -19,7 +19,7 @@ pub(super) fn opt_in_before_installation(output: &KubectlOutput<'_>) -> Result<(
     kubectl.apply(&missed.to_string())?;
     workload::wait_for_pods(kubectl, "missed", false)?;
 
-    // This Deployment has the same content as one that was annotated while the policy allowed the name.
+    // This Deployment has the content of a Deployment that was annotated while the policy allowed the name.
     let annotations = json!({ "certmint.dev/inject": "true", "certmint.dev/dns-names": "pay.example.com" });
     let mut extra_name = output.deployment("extra-name", &annotations, &json!({}));
     extra_name["metadata"]["labels"]["certmint.dev/managed"] = "true".into();
@@ -49,7 +49,7 @@ pub(super) fn create_name_conflicts(output: &KubectlOutput<'_>) -> Result<()> {
     let shared = json!({ "certmint.dev/secret-name": "shared" });
     output.apply_opted_in("first", &shared)?;
     workload::wait_for_pods(kubectl, "first", true)?;
-    // The second workload has another service account, so it cannot use the first one's certificate.
+    // The second workload has another service account, so it cannot use the certificate of the first workload.
     kubectl.run(&["create", "serviceaccount", "other"])?;
     let annotations = json!({ "certmint.dev/inject": "true", "certmint.dev/secret-name": "shared" });
     let second = output.deployment("second", &annotations, &json!({ "serviceAccountName": "other" }));

@@ -1,8 +1,8 @@
 //! The scenario `controller-down` scales the controller to zero, restarts and scales out an opted-in workload, and
 //! opts another one in.
 //!
-//! It asserts that the existing workload keeps mutual TLS, that the new pod waits and reports why, and that it starts
-//! when the controller is back.
+//! It asserts that the existing workload keeps mutual TLS, that the new pod waits and reports why, and that the pod
+//! starts when the controller is back.
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::cluster::Cluster;

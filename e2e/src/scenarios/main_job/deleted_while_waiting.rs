@@ -1,5 +1,5 @@
 //! The scenario `deleted-while-waiting` creates a pod that cannot get its certificate, first because a quota forbids
-//! Secrets, then because the controller is down, and deletes it. It asserts that the pod is gone within seconds.
+//! Secrets, then because the controller is down, and deletes the pod. It asserts that the pod is gone within seconds.
 
 use std::time::{Duration, Instant};
 

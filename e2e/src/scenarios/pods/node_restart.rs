@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::certificate_volume;
 
 const NAME: &str = "node-restart";
-/// Deployments by name, and the value of their annotation `certmint.dev/renew`: one has a native sidecar, the other
-/// an init container that runs once.
+/// Deployments by name, and the value of their annotation `certmint.dev/renew`: the pods of the first have a native
+/// sidecar, and those of the second an init container that runs once.
 const DEPLOYMENTS: [(&str, &str); 2] = [("sidecar", "true"), ("once", "false")];
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {

@@ -30,7 +30,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
 
     let policy = PolicyFile::read(cluster)?;
     let result = change_policy(&fixture, &excluded, &policy);
-    // The policy is restored even after a failure, because other scenarios use the same installation.
+    // The scenario restores the policy even after a failure, because other scenarios use the same installation.
     let restored = step("the original policy is restored, and the servers are ready", || {
         policy.restore()?;
         workload::wait_for_rollout(&system(cluster), "certmint-controller").map(drop)

@@ -97,8 +97,8 @@ fn recreate_workload(fixture: &SecretFixture<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Recreates the Secret with another type. This needs a stopped controller: a running one would recreate the deleted
-/// Secret first.
+/// Recreates the Secret with another type. This needs a stopped controller: a running controller would recreate the
+/// deleted Secret first.
 fn recreate_with_other_type(fixture: &SecretFixture<'_>) -> Result<()> {
     let kubectl = &fixture.kubectl;
     let mut secret = kubectl.get(&["secret", SECRET])?;

@@ -42,8 +42,8 @@ pub(super) fn run(fixture: &SecretFixture<'_>) -> Result<()> {
     })
 }
 
-/// Creates the opted-in Deployment `bank`, waits for its ReplicaSet, and returns the ReplicaSet. The service account
-/// of the Deployment does not exist, so the ReplicaSet cannot create a pod, and can adopt a forged one.
+/// Creates the opted-in Deployment `bank`, waits for its ReplicaSet, and returns the ReplicaSet. The service account of
+/// the Deployment does not exist, so the ReplicaSet cannot create a pod, and can adopt a forged pod.
 fn create_bank(fixture: &SecretFixture<'_>, image: &str) -> Result<Value> {
     let kubectl = &fixture.kubectl;
     let annotations = json!({ "certmint.dev/inject": "true" });
