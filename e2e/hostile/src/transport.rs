@@ -120,7 +120,7 @@ pub(crate) const INPUTS: &[Input] = &[
     }),
 ];
 
-/// Inputs that are sent so slowly that the server times out.
+/// Inputs that are sent slowly or not completely.
 pub(crate) const SLOW: &[Input] = &[
     ("head a byte a second", |target| {
         Box::pin(async move {

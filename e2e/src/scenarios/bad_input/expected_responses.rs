@@ -33,11 +33,11 @@ pub(super) const WEBHOOK: &[ExpectedResponse] = &[
     ("unexpected body", "405 BadRequest"),
 ];
 
-/// Responses of the controller's issuance API, which checks the token first.
+/// Responses of the controller's issuance API. The requests have no token.
 pub(super) const CONTROLLER: &[ExpectedResponse] = &[
     ("1,000 connections without a handshake", "401 Unauthenticated"),
     ("100 requests that withhold their bodies", "401 Unauthenticated"),
-    // The issuance API does not accept a body, so it does not wait for one.
+    // The issuance API does not accept a body, so it does not wait for the body.
     ("body a byte a second", "413 BadRequest"),
     ("unexpected body", "413 BadRequest"),
 ];

@@ -122,8 +122,8 @@ fn wait_for_job(kubectl: &Kubectl<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Creates pods with generated names, which have no Secret volume and get their certificates from the issuance API.
-/// Waits until the pods have resolved the API's name without a search list.
+/// Creates pods with generated names, which have no Secret volume and get their certificates from the issuance API. One
+/// pod has a low `ndots`, the other no search list. Waits until both have resolved the API's name and are ready.
 fn assert_resolves_without_search_list(cluster: &Cluster, kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     let service = cluster.kubectl().namespace("kube-system").get(&["service", "kube-dns"])?;
     let server = service["spec"]["clusterIP"].as_str().context("the Service kube-dns has no address")?;
