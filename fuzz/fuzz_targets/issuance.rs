@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
     let api = "https://certmint-controller.certmint-system.svc:443".parse().expect("an origin");
     match parse_answer(&api, status, body) {
         Ok(bundle) => assert_eq!(status, 200, "{bundle:?}"),
-        Err(IssuanceError::Refused(failure)) => assert_ne!(status, 200, "{failure}"),
+        Err(IssuanceError::Rejected(failure)) => assert_ne!(status, 200, "{failure}"),
         Err(IssuanceError::NotUnderstood { .. }) => {}
         Err(other) => panic!("an error of a request, but there was none: {other}"),
     }

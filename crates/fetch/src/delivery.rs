@@ -10,8 +10,8 @@ use time::OffsetDateTime;
 use crate::error::FetchError;
 use crate::issuance::{self, IssuanceApi};
 use crate::reload;
+use crate::reload_delay;
 use crate::settings::FetchSettings;
-use crate::spread;
 use crate::trust::TrustAnchors;
 use crate::volume::{self, VolumeContent};
 
@@ -86,9 +86,9 @@ impl<'a> Delivery<'a> {
     }
 
     /// Returns the time to wait before [`Self::take_from_secret`], so that not all replicas of a workload reload at once.
-    /// The time is zero unless the Secret contains a routine replacement (see [`crate::spread`]).
+    /// The time is zero unless the Secret contains a routine replacement (see [`crate::reload_delay`]).
     #[must_use]
-    pub fn spread_delay(&self, now: OffsetDateTime) -> Duration {
+    pub fn reload_delay(&self, now: OffsetDateTime) -> Duration {
         let Some(published) = &self.published else { return Duration::ZERO };
         let Ok(Some((bundle, facts))) = self.read_secret(now) else { return Duration::ZERO };
         let is_newer = published.is_replaced_by(&bundle, &facts, now);
@@ -98,7 +98,10 @@ impl<'a> Delivery<'a> {
         {
             return Duration::ZERO;
         }
-        spread::delay(published.facts.not_after - now, spread::pod_hash(&self.settings.paths.token))
+        reload_delay::delay(
+            published.facts.not_after - now,
+            reload_delay::pod_hash(&self.settings.paths.token),
+        )
     }
 
     /// Returns whether peers or the app may need the new bundle at once, because names, identity or roots differ.

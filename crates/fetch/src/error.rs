@@ -121,7 +121,7 @@ impl FetchError {
             | Self::Answer(_)
             | Self::AnswerUntimely { .. } => ErrorCode::InvalidBundle,
             Self::OtherWorkload { .. } => ErrorCode::SecretClaimed,
-            Self::Issuance(IssuanceError::Refused(failure)) => failure.code,
+            Self::Issuance(IssuanceError::Rejected(failure)) => failure.code,
             Self::Issuance(IssuanceError::Token { .. }) => ErrorCode::Unauthenticated,
             Self::Issuance(_) => ErrorCode::Unreachable,
             Self::Overdue => ErrorCode::NotYetIssued,

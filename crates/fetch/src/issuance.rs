@@ -85,7 +85,7 @@ pub enum IssuanceError {
     },
     /// The issuance API rejected the request.
     #[error("{}", .0.message)]
-    Refused(Failure),
+    Rejected(Failure),
 }
 
 /// Address of the issuance API.
@@ -100,7 +100,7 @@ pub struct IssuanceApi<'a> {
 /// Requests the bundle of this pod once.
 ///
 /// # Errors
-/// When the API returns no bundle. [`IssuanceError::Refused`] contains the message of the API.
+/// When the API returns no bundle. [`IssuanceError::Rejected`] contains the message of the API.
 pub fn request_bundle(
     api: IssuanceApi<'_>,
     token: &Path,
@@ -146,7 +146,7 @@ pub fn parse_answer(api: &Uri, status: u16, body: &[u8]) -> Result<Bundle, Issua
     if status == 200 {
         return serde_json::from_slice(body).map_err(not_understood);
     }
-    Err(IssuanceError::Refused(serde_json::from_slice(body).map_err(not_understood)?))
+    Err(IssuanceError::Rejected(serde_json::from_slice(body).map_err(not_understood)?))
 }
 
 fn error_of(api: &Uri, cause: ureq::Error) -> IssuanceError {

@@ -44,7 +44,7 @@ pub struct RenewalLoop<'a> {
     pending_reload: Option<PendingReload<'a>>,
 }
 
-/// Reissued certificate in the Secret. The loop publishes it after a delay (see [`crate::spread`]).
+/// Reissued certificate in the Secret. The loop publishes it after a delay (see [`crate::reload_delay`]).
 #[derive(Debug)]
 struct PendingSecret {
     version: Option<PathBuf>,
@@ -133,7 +133,7 @@ impl<'a> RenewalLoop<'a> {
         let publish_at = match pending.filter(|pending| pending.version == *version) {
             Some(pending) => pending.publish_at,
             None => {
-                let delay = self.delivery.spread_delay(now);
+                let delay = self.delivery.reload_delay(now);
                 let publish_at = Instant::now() + delay;
                 // A further version does not extend the delay, and an urgent version ends it.
                 let publish_at = pending.map_or(publish_at, |former| publish_at.min(former.publish_at));
