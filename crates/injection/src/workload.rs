@@ -58,12 +58,12 @@ fn decide(
     settings: &InjectionSettings,
 ) -> Result<Injection, Rejection> {
     let copies = TemplateCopies::of(workload);
-    let annotations = copies.apply(workload);
+    let annotations = copies.resulting_annotations(workload);
     let OptIn::Yes(options) =
         annotations::parse(annotations.iter().copied()).map_err(Rejection::Annotations)?
     else {
-        let stays_out = warnings::stays_out(workload, before, subject.namespace);
-        let warnings = warnings::without_inject(workload).into_iter().chain(stays_out).collect();
+        let opt_out_stays = warnings::opt_out_stays(workload, before, subject.namespace);
+        let warnings = warnings::without_inject(workload).into_iter().chain(opt_out_stays).collect();
         return Ok(Injection { warnings, patch: undo(workload, before)? });
     };
     let namespace: Namespace = subject.namespace.parse()?;
@@ -86,7 +86,7 @@ fn decide(
     let mut warnings = check_pods(&spec, &options, &namespace, &policy.cluster_domain, settings)?;
     warnings.extend(warnings::overridden(workload, &copies));
     warnings.extend(warnings::never_renewed(workload.kind, &options));
-    warnings.extend(warnings::stays_in(workload, before, subject.namespace));
+    warnings.extend(warnings::opt_in_stays(workload, before, subject.namespace));
     if opts_in_now && before.is_some() {
         warnings.extend(warnings::keeps_running_pods(workload));
     }

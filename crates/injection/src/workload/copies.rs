@@ -46,7 +46,10 @@ impl<'a> TemplateCopies<'a> {
 
     /// Returns Certmint's annotations on the template as they are after these changes. Adds the workload's annotations with
     /// unknown keys, so that the parser reports them.
-    pub(super) fn apply<'b>(&'b self, workload: &'b ParsedWorkload<'_>) -> Vec<(&'b str, &'b str)> {
+    pub(super) fn resulting_annotations<'b>(
+        &'b self,
+        workload: &'b ParsedWorkload<'_>,
+    ) -> Vec<(&'b str, &'b str)> {
         let is_unchanged = |key: &str| self.changes.iter().all(|change| change.key != key);
         let template = workload.template_metadata().and_then(|metadata| metadata.annotations.as_ref());
         let unchanged = template.into_iter().flat_map(OwnEntries::iter).filter(|(key, _)| is_unchanged(key));

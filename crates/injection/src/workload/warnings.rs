@@ -16,7 +16,7 @@ pub(super) fn of(rejection: &Rejection) -> String {
 ///
 /// The command restores an earlier template of a StatefulSet or DaemonSet, but not the annotations of the object. Then the
 /// webhook copies the annotations to the template again.
-pub(super) fn stays_in(
+pub(super) fn opt_in_stays(
     workload: &ParsedWorkload<'_>,
     before: Option<&ParsedWorkload<'_>>,
     namespace: &str,
@@ -34,7 +34,7 @@ pub(super) fn stays_in(
 }
 
 /// Warns that a `kubectl rollout undo` did not undo the opt-out: the restored template had opted in.
-pub(super) fn stays_out(
+pub(super) fn opt_out_stays(
     workload: &ParsedWorkload<'_>,
     before: Option<&ParsedWorkload<'_>>,
     namespace: &str,

@@ -5,7 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod mounts;
-mod others;
+mod other_admission;
 mod readers;
 mod reference;
 mod resources;

@@ -40,7 +40,7 @@ fn rejects_a_mount_at_the_path_or_below() {
 
 /// Returns a pod whose app mounts volume `x` read-only at `/app`, above the certificate at `/app/tls`. `source` is the
 /// source of the volume, and `mount` overrides fields of the mount.
-fn below(source: Value, mount: Value) -> Object {
+fn pod_with_mount_above(source: Value, mount: Value) -> Object {
     let mut volume = source;
     volume["name"] = "x".into();
     let mut mounted = json!({"name": "x", "mountPath": "/app", "readOnly": true});
@@ -53,12 +53,15 @@ fn below(source: Value, mount: Value) -> Object {
 fn rejects_a_read_only_mount_without_the_directory() {
     let message = "PodConflict: container \"app\" mounts volume \"x\" at /app, read-only and above the path of the certificate, so that its directory cannot be created; choose another path with annotation certmint.dev/mount-path";
     let empty = || json!({"emptyDir": {}});
-    assert_eq!(rejection(&below(empty(), json!({}))), message);
-    assert_eq!(rejection(&below(empty(), json!({"mountPath": "/app/"}))), message);
-    assert_eq!(rejection(&below(empty(), json!({"subPath": "conf"}))), message);
-    assert_eq!(rejection(&below(empty(), json!({"readOnly": false}))), "admitted");
-    assert_eq!(rejection(&below(empty(), json!({"mountPath": "/ap"}))), "admitted");
-    assert_eq!(rejection(&below(empty(), json!({})).annotated("containers", "other")), "admitted");
+    assert_eq!(rejection(&pod_with_mount_above(empty(), json!({}))), message);
+    assert_eq!(rejection(&pod_with_mount_above(empty(), json!({"mountPath": "/app/"}))), message);
+    assert_eq!(rejection(&pod_with_mount_above(empty(), json!({"subPath": "conf"}))), message);
+    assert_eq!(rejection(&pod_with_mount_above(empty(), json!({"readOnly": false}))), "admitted");
+    assert_eq!(rejection(&pod_with_mount_above(empty(), json!({"mountPath": "/ap"}))), "admitted");
+    assert_eq!(
+        rejection(&pod_with_mount_above(empty(), json!({})).annotated("containers", "other")),
+        "admitted"
+    );
     let default =
         pod().annotated("inject", "true").with_spec("volumes", json!([{"name": "run", "emptyDir": {}}]));
     let mounts = json!([{"name": "run", "mountPath": "/var/run", "readOnly": true}]);
@@ -70,7 +73,7 @@ fn rejects_a_read_only_mount_without_the_directory() {
     let within = |deeper: Value| {
         let outer = json!({"name": "x", "mountPath": "/", "readOnly": true});
         let volumes = json!([{"name": "x", "emptyDir": {}}, {"name": "y", "emptyDir": {}}]);
-        rejection(&below(empty(), json!({})).with_spec("volumes", volumes).with(
+        rejection(&pod_with_mount_above(empty(), json!({})).with_spec("volumes", volumes).with(
             "/spec/containers/0",
             "volumeMounts",
             json!([outer, deeper]),
@@ -85,7 +88,7 @@ fn accepts_a_directory_of_an_earlier_container() {
     let prepared = |more: Value| {
         let mut mount = json!({"name": "x", "mountPath": "/app"});
         mount.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        below(json!({"emptyDir": {}}), json!({}))
+        pod_with_mount_above(json!({"emptyDir": {}}), json!({}))
             .with_spec("initContainers", json!([{"name": "render", "volumeMounts": [mount]}]))
     };
     assert_eq!(rejection(&prepared(json!({}))), "admitted");
@@ -102,24 +105,36 @@ fn warns_if_the_directory_may_be_missing() {
     let claim = || json!({"persistentVolumeClaim": {"claimName": "data"}});
     let unmarked = || json!({"readOnly": false});
     for doubtful in [
-        below(claim(), json!({})),
-        below(json!({"hostPath": {"path": "/etc"}}), json!({})),
-        below(json!({"persistentVolumeClaim": {"claimName": "data", "readOnly": true}}), unmarked()),
-        below(json!({"csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}}), unmarked()),
-        below(json!({"image": {"reference": "models:1"}}), unmarked()),
-        below(json!({"configMap": {"name": "conf"}}), json!({"subPath": "dir", "readOnly": false})),
+        pod_with_mount_above(claim(), json!({})),
+        pod_with_mount_above(json!({"hostPath": {"path": "/etc"}}), json!({})),
+        pod_with_mount_above(
+            json!({"persistentVolumeClaim": {"claimName": "data", "readOnly": true}}),
+            unmarked(),
+        ),
+        pod_with_mount_above(
+            json!({"csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}}),
+            unmarked(),
+        ),
+        pod_with_mount_above(json!({"image": {"reference": "models:1"}}), unmarked()),
+        pod_with_mount_above(
+            json!({"configMap": {"name": "conf"}}),
+            json!({"subPath": "dir", "readOnly": false}),
+        ),
     ] {
         assert_eq!(warnings(&doubtful), [message]);
     }
     for source in ["configMap", "secret", "projected", "downwardAPI"] {
-        assert!(warnings(&below(json!({source: {}}), json!({}))).is_empty(), "{source}");
+        assert!(warnings(&pod_with_mount_above(json!({source: {}}), json!({}))).is_empty(), "{source}");
     }
-    assert!(warnings(&below(claim(), unmarked())).is_empty());
+    assert!(warnings(&pod_with_mount_above(claim(), unmarked())).is_empty());
     let many: Vec<_> = (0..500)
         .map(|n| json!({"name": format!("{n}{}", "x".repeat(1000)), "volumeMounts": [{"name": "x", "mountPath": "/app", "readOnly": true}]}))
         .collect();
     assert!(
-        warnings(&below(claim(), json!({})).with_spec("containers", many.into())).concat().len() < 10_000
+        warnings(&pod_with_mount_above(claim(), json!({})).with_spec("containers", many.into()))
+            .concat()
+            .len()
+            < 10_000
     );
 }
 
