@@ -36,29 +36,30 @@ pub fn controlling_workload(
 /// workload of its own.
 ///
 /// The first three arguments are the pod's controlling owner reference. `template_hash` is the pod's label
-/// [`TEMPLATE_HASH_LABEL`]. `stamp` is the annotation [`crate::keys::WORKLOAD`], which the webhook wrote on the
-/// template. The result is not proven: a user who creates pods in the namespace can write all of this metadata.
+/// [`TEMPLATE_HASH_LABEL`]. `annotated` is the value of the annotation [`crate::keys::WORKLOAD`], which the webhook
+/// wrote on the template. The result is not proven: a user who creates pods in the namespace can write all of this
+/// metadata.
 #[must_use]
 pub fn workload_of_pod(
     owner_api_version: &str,
     owner_kind: &str,
     owner_name: &str,
     template_hash: Option<&str>,
-    stamp: Option<&WorkloadRef>,
+    annotated: Option<&WorkloadRef>,
 ) -> Option<WorkloadRef> {
     let kind = controlling_workload(WorkloadKind::Pod, owner_api_version, owner_kind)?;
     let direct = WorkloadRef::new(kind, owner_name);
     let controlling = match kind {
         // An orphaned ReplicaSet keeps the hash of its former Deployment. If a user then changes the annotations of the
-        // ReplicaSet, the webhook stamps the template with the ReplicaSet itself, which is a workload of its own.
-        _ if stamp == Some(&direct) => None,
+        // ReplicaSet, the webhook writes the ReplicaSet itself into that annotation: it is a workload of its own.
+        _ if annotated == Some(&direct) => None,
         // The Deployment controller names a ReplicaSet after the Deployment and the hash.
         WorkloadKind::ReplicaSet => template_hash
             .and_then(|hash| owner_name.strip_suffix(hash)?.strip_suffix('-'))
             .filter(|name| !name.is_empty())
             .map(|name| WorkloadRef::new(WorkloadKind::Deployment, name)),
         // The name of a Job that a user creates from a CronJob does not contain the name of the CronJob.
-        WorkloadKind::Job => stamp.filter(|stamp| stamp.kind == WorkloadKind::CronJob).cloned(),
+        WorkloadKind::Job => annotated.filter(|annotated| annotated.kind == WorkloadKind::CronJob).cloned(),
         _ => None,
     };
     Some(controlling.unwrap_or(direct))
@@ -100,23 +101,24 @@ mod tests {
 
     #[test]
     fn the_metadata_of_a_pod_names_its_workload() {
-        let of = |version, kind, name, hash, stamp: Option<&str>| {
-            let stamp = stamp.map(|stamp| stamp.parse().unwrap());
-            workload_of_pod(version, kind, name, hash, stamp.as_ref()).map(|workload| workload.to_string())
+        let of = |version, kind, name, hash, annotated: Option<&str>| {
+            let annotated = annotated.map(|annotated| annotated.parse().unwrap());
+            workload_of_pod(version, kind, name, hash, annotated.as_ref())
+                .map(|workload| workload.to_string())
         };
         let deployment = Some("Deployment/payments".to_owned());
         assert_eq!(of("apps/v1", "ReplicaSet", "payments-7c9f", Some("7c9f"), None), deployment);
-        let stamp = Some("Deployment/payments");
-        assert_eq!(of("apps/v1", "ReplicaSet", "payments-7c9f", Some("7c9f"), stamp), deployment);
+        let annotated = Some("Deployment/payments");
+        assert_eq!(of("apps/v1", "ReplicaSet", "payments-7c9f", Some("7c9f"), annotated), deployment);
         let own = Some("ReplicaSet/payments-7c9f");
         assert_eq!(of("apps/v1", "ReplicaSet", "payments-7c9f", Some("7c9f"), own).as_deref(), own);
         let bare = Some("ReplicaSet/payments".to_owned());
-        assert_eq!(of("apps/v1", "ReplicaSet", "payments", None, stamp), bare);
-        assert_eq!(of("apps/v1", "ReplicaSet", "payments", Some("7c9f"), stamp), bare);
+        assert_eq!(of("apps/v1", "ReplicaSet", "payments", None, annotated), bare);
+        assert_eq!(of("apps/v1", "ReplicaSet", "payments", Some("7c9f"), annotated), bare);
         assert_eq!(of("apps/v1", "ReplicaSet", "-7c9f", Some("7c9f"), None).unwrap(), "ReplicaSet/-7c9f");
         assert_eq!(of("batch/v1", "Job", "run", None, Some("CronJob/nightly")).unwrap(), "CronJob/nightly");
         assert_eq!(of("batch/v1", "Job", "run", None, Some("Deployment/x")).unwrap(), "Job/run");
         assert_eq!(of("apps/v1", "StatefulSet", "db", None, None).unwrap(), "StatefulSet/db");
-        assert_eq!(of("argoproj.io/v1alpha1", "Rollout", "web", Some("7c9f"), stamp), None);
+        assert_eq!(of("argoproj.io/v1alpha1", "Rollout", "web", Some("7c9f"), annotated), None);
     }
 }

@@ -1,6 +1,6 @@
 //! The installation's CA. It is loaded from its Secret, created exactly once, and never replaced silently.
 //!
-//! Invariant: only the leader of a cluster without any trace of an earlier CA creates a root. Where a root was trusted
+//! Invariant: only the leader of a cluster without evidence of an earlier CA creates a root. Where a root was trusted
 //! before, a missing or different root stops issuance. The controller reports that, and an operator decides.
 
 mod fault;

@@ -46,7 +46,7 @@ impl Decider {
             // Without the namespace's Services, a certificate would lack their names. The workload is queued again when
             // the Services are listed.
             let plan = Plan::Keep { until: now + SERVICES_RETRY_AFTER };
-            return Decision { plan, remove: Vec::new(), hosts: view.hosts.clone(), names_left_out: None };
+            return Decision { plan, remove: Vec::new(), hosts: view.hosts.clone(), left_out_warning: None };
         };
         let policy = self.policy.borrow().clone();
         let issuer = self.ca.borrow().authority.as_ref().ok().map(|authority| IssuerFacts {

@@ -78,7 +78,7 @@ impl Events {
     }
 
     /// Sets the counter of dropped Events.
-    pub(crate) fn counting(self, dropped: Counter) -> Self {
+    pub(crate) fn with_dropped_counter(self, dropped: Counter) -> Self {
         Self { dropped, ..self }
     }
 
@@ -232,7 +232,7 @@ mod tests {
     async fn a_full_queue_drops_events_and_counts_them() {
         let (events, _queue) = Events::new("controller-0");
         let dropped = Counter::default();
-        let events = events.counting(dropped.clone());
+        let events = events.with_dropped_counter(dropped.clone());
         for _ in 0..MAX_PENDING + 10 {
             events.issued(&InvolvedObject::deployment("payments"), "Issued", "note");
         }

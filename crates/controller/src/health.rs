@@ -24,7 +24,7 @@ pub(crate) struct Health {
     /// This replica's leadership term.
     pub(crate) terms: watch::Receiver<Term>,
     /// Key pair of the issuance API's server.
-    pub(crate) identity: Arc<ServingKeyPair>,
+    pub(crate) key_pair: Arc<ServingKeyPair>,
     /// This machine's clock, compared with the API server's.
     pub(crate) clock: Clock,
     /// Metrics whose gauges are set.
@@ -48,7 +48,7 @@ impl Health {
             let cause = ca.authority.err().map(|fault| fault.to_string()).unwrap_or_default();
             return Err(format!("the CA is not loaded: {cause}"));
         }
-        self.identity
+        self.key_pair
             .check_valid_at(SystemTime::now())
             .map_err(|missing| format!("the issuance API: {missing}"))
     }
@@ -67,8 +67,8 @@ impl Health {
         let totals = self.cache.totals(clock::now());
         metrics.workloads.set(count(totals.workloads));
         metrics.certificates.set(count(totals.certificates));
-        metrics.first_expiration.set(totals.first_expiry.map_or(0, |end| end.unix_timestamp()));
-        metrics.lifetime_elapsed.set(totals.life_elapsed);
+        metrics.first_expiration.set(totals.first_expiration.map_or(0, |end| end.unix_timestamp()));
+        metrics.lifetime_elapsed.set(totals.lifetime_elapsed);
         metrics.overdue.set(count(totals.overdue));
         metrics.standalone_pods.set(count(totals.standalone_pods));
         metrics.missed_opt_outs.set(count(totals.missed_opt_outs));

@@ -33,7 +33,7 @@ pub(crate) use object::{WatchedObject, controlling_owner, is_controlled_by_workl
 pub(crate) use query::Query;
 pub(crate) use service_lists::list_services;
 pub(crate) use source::{WatchSource, watch_sources};
-pub(crate) use standalone::{StandaloneOutcome, StandalonePod, has_certificate_for};
+pub(crate) use standalone::{StandaloneOutcome, StandalonePod, is_responsible_for};
 pub(crate) use state::{NameSources, TrackedSecret};
 pub(crate) use watch::watch;
 

@@ -37,7 +37,7 @@ use crate::secrets::Secrets;
 pub(crate) use workers::run_workers;
 
 /// Maximum time between two plans for a workload. Timers drift while a machine is suspended.
-const MAX_REST: Duration = Duration::from_secs(3600);
+const MAX_PLAN_INTERVAL: Duration = Duration::from_secs(3600);
 /// Time after which to plan again when no watch reports the change: a conflicting Secret was removed, or a namespace
 /// that was being deleted exists again.
 const CONFLICT_RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -191,7 +191,7 @@ impl Reconciler {
             return Ok(RoundResult::PlanAgain { conflicting_secret });
         }
         let conflict = ConflictingSecret::find(&view, conflicting_secret.as_ref());
-        let Decision { plan, remove, hosts, names_left_out } =
+        let Decision { plan, remove, hosts, left_out_warning } =
             self.decider.decide(workload, &view, conflicting_secret);
         self.decider.cache.remember_hosts(workload, hosts);
         match (&plan, next_write) {
@@ -202,7 +202,7 @@ impl Reconciler {
             // reported again. While writes are limited, warnings are not forgotten: the Secret changes so often that
             // they would be reported again at once.
             (Plan::Keep { .. }, None) => {
-                match &names_left_out {
+                match &left_out_warning {
                     Some(warning) => self.report_names_left_out(workload, warning),
                     None => self.events.forget(&InvolvedObject::of(workload)),
                 }
@@ -225,7 +225,7 @@ impl Reconciler {
         let (write, order) = match plan {
             Plan::Keep { until } => {
                 self.remove_secrets(workload, remove, secrets).await?;
-                return Ok(RoundResult::Done(self.rest_until(until, view, workload)));
+                return Ok(RoundResult::Done(self.next_check(until, view, workload)));
             }
             Plan::NotWanted => {
                 self.remove_secrets(workload, remove, secrets).await?;
@@ -257,9 +257,9 @@ impl Reconciler {
 
     /// Returns the time of the next plan: `until`, or the time of the next inspection of a Secret, or the end of the
     /// maximum time between two plans; the earliest of them.
-    fn rest_until(&self, until: OffsetDateTime, view: &WorkloadView, workload: &Workload) -> WorkOutcome {
-        let rest = Duration::try_from(until - clock::now()).unwrap_or_default();
-        let next_plan = Instant::now() + rest.min(MAX_REST);
+    fn next_check(&self, until: OffsetDateTime, view: &WorkloadView, workload: &Workload) -> WorkOutcome {
+        let wait = Duration::try_from(until - clock::now()).unwrap_or_default();
+        let next_plan = Instant::now() + wait.min(MAX_PLAN_INTERVAL);
         // Without roots no content can be verified. When roots are loaded, all workloads are planned for again.
         if self.decider.ca.borrow().roots.is_none() {
             return WorkOutcome::CheckAt(next_plan);

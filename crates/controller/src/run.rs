@@ -66,7 +66,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     let listener = bind(settings.listen)?;
     let health = bind(settings.health_listen)?;
     let (events, backlog) = Events::new(&settings.identity);
-    let events = events.counting(metrics.events_dropped.clone());
+    let events = events.with_dropped_counter(metrics.events_dropped.clone());
     let (ca, _) = Ca::unknown();
     let terms = watch::Sender::new(None);
     let sources = observe::watch_sources(&settings.watch_namespaces);

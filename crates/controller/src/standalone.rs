@@ -15,7 +15,7 @@ use crate::decisions::Decider;
 use crate::events::{Events, InvolvedObject};
 use crate::leadership::{self, Term};
 use crate::missed_injection::{opt_in_command, opt_out_command};
-use crate::observe::{Cache, StandalonePod, WatchedObject, WorkloadKey, has_certificate_for};
+use crate::observe::{Cache, StandalonePod, WatchedObject, WorkloadKey, is_responsible_for};
 
 /// Makes unserved pods standalone, and reports them while this replica leads.
 pub(crate) struct StandalonePodReporter {
@@ -148,7 +148,7 @@ fn reason_of_live_workload(
             let remedy = Some(opt_in_command(key));
             Some(StandaloneReason { remedy, ..reason(ErrorCode::OptInMissed, why) })
         }
-        Some(workload) if has_certificate_for(workload, service_account) => None,
+        Some(workload) if is_responsible_for(workload, service_account) => None,
         Some(Workload { reference, service_account: of_template, .. }) => {
             let why = format!(
                 "the pods of {reference} run as service account {of_template} now, and some still run as {service_account}"

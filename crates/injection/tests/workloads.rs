@@ -137,8 +137,8 @@ fn an_object_of_a_foreign_owner_is_a_workload() {
             let owned = workload(kind).annotated("inject", "true").controlled_by(version, owner, "web");
             let created = created(&owned);
             assert_eq!(managed(&created), "true", "{kind} of {owner}");
-            let stamp = &template(&created)["annotations"]["certmint.dev/workload"];
-            assert_eq!(stamp, &format!("{kind}/payments"), "{kind} of {owner}");
+            let workload_annotation = &template(&created)["annotations"]["certmint.dev/workload"];
+            assert_eq!(workload_annotation, &format!("{kind}/payments"), "{kind} of {owner}");
         }
     }
 }

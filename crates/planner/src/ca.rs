@@ -21,7 +21,7 @@ pub struct CaObserved {
     pub trust_bundle: TrustBundle,
     /// Description of an object, for instance a Secret, which shows that an earlier CA of Certmint issued certificates.
     /// `None` if there is no such object.
-    pub trace: Option<String>,
+    pub evidence_of_earlier_ca: Option<String>,
 }
 
 /// The CA's Secret, after its content was read and checked.
@@ -110,10 +110,10 @@ pub fn issuing_lifetime(policy: &Policy) -> Lifetime {
 /// Decides what to do with the CA at the time `now`.
 #[must_use]
 pub fn plan_ca(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> CaPlan {
-    match (&observed.secret, observed.trust_bundle, &observed.trace) {
-        // Only a cluster without any trace of an earlier CA gets a new root.
+    match (&observed.secret, observed.trust_bundle, &observed.evidence_of_earlier_ca) {
+        // Only a cluster without evidence of an earlier CA gets a new root.
         (CaSecret::Absent, TrustBundle::Absent, None) => CaPlan::CreateAll,
-        (CaSecret::Absent, TrustBundle::Absent, Some(trace)) => refuse(missing_secret(trace)),
+        (CaSecret::Absent, TrustBundle::Absent, Some(evidence)) => refuse(missing_secret(evidence)),
         (CaSecret::Absent, ..) => refuse(missing_secret("its trust bundle")),
         (CaSecret::Unusable(cause), ..) => refuse(format!("the CA's Secret cannot be used: {cause}")),
         (_, TrustBundle::Differs, _) => refuse(ROOT_NOT_PUBLISHED.into()),
@@ -146,9 +146,9 @@ fn plan_rotation(facts: &CaFacts, policy: &Policy, now: OffsetDateTime) -> CaPla
     if now < due { CaPlan::Keep { until: due } } else { rotate(RotationReason::Due) }
 }
 
-fn missing_secret(trace: &str) -> String {
+fn missing_secret(evidence: &str) -> String {
     format!(
-        "the CA's Secret is missing, but a CA existed before: {trace} still exists; restore the Secret from its backup, or, to start again with a new root that no client trusts yet, delete the trust bundle and every Secret with the label {}, and restart the controller",
+        "the CA's Secret is missing, but a CA existed before: {evidence} still exists; restore the Secret from its backup, or, to start again with a new root that no client trusts yet, delete the trust bundle and every Secret with the label {}, and restart the controller",
         keys::MANAGED
     )
 }

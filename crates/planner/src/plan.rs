@@ -48,7 +48,7 @@ pub struct Decision {
     pub hosts: Hosts,
     /// Warning that the certificate may lack names; `None` if it does not. The controller executes the plan in both
     /// cases.
-    pub names_left_out: Option<Refusal>,
+    pub left_out_warning: Option<Refusal>,
 }
 
 /// Action for a workload's Secret.
@@ -91,16 +91,16 @@ pub struct Removal {
 #[must_use]
 pub fn plan(observed: &Observed<'_>, now: OffsetDateTime) -> Decision {
     let hosts = observed.hosts.updated(observed.workload, &observed.pods, now);
-    let mut names_left_out = None;
+    let mut left_out_warning = None;
     let (plan, remove) = match desired_certificate(observed.workload, &hosts, observed.policy) {
         Ok(Some(desired)) => {
-            names_left_out = warn_of_left_out_names(observed.workload, &desired);
+            left_out_warning = warn_of_left_out_names(observed.workload, &desired);
             plan_secret(observed, desired, &hosts, now)
         }
         Ok(None) => (Plan::NotWanted, surplus_secrets(observed, None)),
         Err(refusal) => (Plan::Refuse(refusal), Vec::new()),
     };
-    Decision { plan, remove, hosts, names_left_out }
+    Decision { plan, remove, hosts, left_out_warning }
 }
 
 /// Returns a warning when not all names fit into one certificate, or when not all names are known.
@@ -186,7 +186,7 @@ fn plan_existing_secret(
     now: OffsetDateTime,
 ) -> Plan {
     let workload = observed.workload;
-    let (desired, until_names_end) = keep_gone_names(desired, secret);
+    let (desired, first_grace_end) = keep_gone_names(desired, secret);
     let check = match secret.ownership(workload) {
         SecretOwnership::Own => check_secret(observed, &desired, secret, now),
         SecretOwnership::Predecessor => SecretCheck::Reissue(IssueReason::OwnerChanged),
@@ -207,7 +207,7 @@ fn plan_existing_secret(
     };
     match (check, check_issuer(observed, now)) {
         (SecretCheck::Keep { until }, _) => {
-            Plan::Keep { until: until_names_end.map_or(until, |end| until.min(end)) }
+            Plan::Keep { until: first_grace_end.map_or(until, |end| until.min(end)) }
         }
         (SecretCheck::Reissue(_), Err(refusal)) => Plan::Refuse(refusal),
         (SecretCheck::Reissue(reason), Ok(())) => Plan::Reissue(desired.order(reason)),

@@ -25,7 +25,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time between attempts to replace an issuing CA that still works.
 const MAX_ROTATION_WAIT: Duration = Duration::from_secs(600);
-/// Text for [`CaObserved::trace`] if no object in the cluster shows an earlier CA, but this process has loaded one.
+/// Text for [`CaObserved::evidence_of_earlier_ca`] if no object in the cluster shows an earlier CA, but this process has
+/// loaded one.
 const USED_BY_THIS_PROCESS: &str = "the CA in the memory of this process";
 
 /// Keeps a [`Ca`] up to date.
@@ -40,9 +41,9 @@ pub(crate) struct CaKeeper<F> {
     pub(crate) terms: watch::Receiver<Term>,
     /// The clock that determines the dates of certificates.
     pub(crate) clock: Clock,
-    /// Looks in the cluster for a trace of an earlier CA of Certmint. Returns a description of the trace, if there is
+    /// Looks in the cluster for evidence of an earlier CA of Certmint. Returns a description of the evidence, if there is
     /// one.
-    pub(crate) find_trace: F,
+    pub(crate) find_evidence_of_earlier_ca: F,
     /// Events that warn of faults.
     pub(crate) events: Events,
     /// The controller's own Deployment, the object of these Events.
@@ -94,7 +95,8 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         let observed = CaObserved {
             secret: secret_facts(loaded.as_ref()),
             trust_bundle: compare_trust_bundle(loaded.as_ref(), published.as_deref(), used_roots.as_deref()),
-            trace: (self.find_trace)().or_else(|| used_roots.map(|_| USED_BY_THIS_PROCESS.into())),
+            evidence_of_earlier_ca: (self.find_evidence_of_earlier_ca)()
+                .or_else(|| used_roots.map(|_| USED_BY_THIS_PROCESS.into())),
         };
         let usable = stored.zip(loaded.and_then(Result::ok));
         match (plan_ca(&observed, policy, now), usable) {

@@ -28,7 +28,7 @@ struct Fixture {
     _terms: watch::Sender<Option<Instant>>,
 }
 
-/// Starts a keeper, as leader or follower, in a cluster with or without traces of an earlier CA.
+/// Starts a keeper, as leader or follower, in a cluster with or without evidence of an earlier CA.
 fn start_keeper(leading: bool, has_issued: bool) -> Fixture {
     start_keeper_with_clock(Clock::default(), leading, has_issued)
 }
@@ -54,14 +54,15 @@ fn start_keeper_with_clock(clock: Clock, leading: bool, has_issued: bool) -> Fix
         uid: None,
     };
     let store = CaStore::new(client, names);
-    let find_trace = move || has_issued.then(|| "Secret shop/payments-certmint-tls".to_owned());
+    let find_evidence_of_earlier_ca =
+        move || has_issued.then(|| "Secret shop/payments-certmint-tls".to_owned());
     let keeper = CaKeeper {
         store,
         ca: sender,
         policy,
         terms,
         clock: clock.clone(),
-        find_trace,
+        find_evidence_of_earlier_ca,
         events,
         own_deployment,
     };

@@ -12,7 +12,7 @@ use super::caller::Caller;
 use super::owner::{OwnerChainEnd, OwningWorkload};
 use super::response::unavailable;
 use super::unserved::UnservedReason;
-use crate::observe::{StandaloneOutcome, WatchedObject, WorkloadKey, has_certificate_for};
+use crate::observe::{StandaloneOutcome, WatchedObject, WorkloadKey, is_responsible_for};
 
 /// Workload that serves a pod: it has a certificate for the pod.
 enum ServingWorkload {
@@ -49,7 +49,7 @@ impl IssuanceApi {
                 return Ok(ServingWorkload::None(UnservedReason::owner_gone(&owner, caller)));
             }
         };
-        if let Some(workload) = cached(&owning).filter(|known| has_certificate_for(known, service_account)) {
+        if let Some(workload) = cached(&owning).filter(|known| is_responsible_for(known, service_account)) {
             return Ok(ServingWorkload::Found(workload));
         }
         if owning.workload.kind == WorkloadKind::Pod {
@@ -93,7 +93,7 @@ impl IssuanceApi {
                 );
                 Err(Failure::new(ErrorCode::NotYetIssued, message))
             }
-            StandaloneOutcome::NamespaceFull => {
+            StandaloneOutcome::TooManyPods => {
                 let message = format!(
                     "Pod {namespace}/{pod_name} gets no certificate of its own, because its namespace has more injected pods than a controller keeps; {}",
                     reason.message
@@ -114,7 +114,7 @@ fn reason_of_live_workload(
 ) -> Result<UnservedReason, Failure> {
     let workload = live.workload(key.workload.kind).ok().flatten();
     match workload.filter(|_| live.is_managed()) {
-        Some(workload) if has_certificate_for(&workload, &caller.service_account) => {
+        Some(workload) if is_responsible_for(&workload, &caller.service_account) => {
             let message = format!(
                 "{key} has just changed, and this replica's watch has not delivered that yet; retry in a moment"
             );

@@ -49,7 +49,7 @@ async fn creates_a_missing_lease() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_later_of_two_replicas_follows() {
+async fn a_replica_whose_lease_write_conflicts_is_a_follower() {
     let (client, mut server) = api_server();
     let mut lease = Lease::new(client, name());
     let (role, ()) = tokio::join!(lease.attempt(), async {

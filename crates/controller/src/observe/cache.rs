@@ -16,7 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::keys::{WorkloadKey, wanted_secret};
-use super::object::{Excess, WatchedObject};
+use super::object::{ExceededLimit, WatchedObject};
 use super::state::{NameSources, SecretKey, State, TrackedSecret};
 use crate::events::InvolvedObject;
 use crate::queue::Queue;
@@ -28,7 +28,7 @@ pub(crate) struct Cache {
     /// Number of watches that have not delivered their first list.
     unsynced: watch::Sender<usize>,
     /// Wakes the task that lists Services. A namespace may have come into use: it got its first workload or Secret.
-    came_into_use: Notify,
+    listing_may_be_needed: Notify,
 }
 
 /// Maximum number of Secrets that a decision takes into account because they claim to belong to the workload. Usually
@@ -57,9 +57,9 @@ pub(crate) struct Totals {
     /// Number of Secrets of Certmint.
     pub(crate) certificates: usize,
     /// Earliest end of a certificate in use.
-    pub(crate) first_expiry: Option<OffsetDateTime>,
+    pub(crate) first_expiration: Option<OffsetDateTime>,
     /// Highest elapsed part of the lifetime of a certificate in use; 0 without a certificate.
-    pub(crate) life_elapsed: f64,
+    pub(crate) lifetime_elapsed: f64,
     /// Number of certificates in use whose renewal is late.
     pub(crate) overdue: usize,
     /// Number of standalone pods.
@@ -71,8 +71,8 @@ pub(crate) struct Totals {
 impl Cache {
     /// Creates an empty cache that `watches` watches fill, and that adds changed workloads to the queue.
     pub(crate) fn new(queue: Arc<Queue<WorkloadKey>>, watches: usize) -> Arc<Self> {
-        let (unsynced, came_into_use) = (watch::Sender::new(watches), Notify::new());
-        Arc::new(Self { state: RwLock::default(), queue, unsynced, came_into_use })
+        let (unsynced, listing_may_be_needed) = (watch::Sender::new(watches), Notify::new());
+        Arc::new(Self { state: RwLock::default(), queue, unsynced, listing_may_be_needed })
     }
 
     /// Returns everything about one workload.
@@ -108,7 +108,7 @@ impl Cache {
     }
 
     /// Returns the objects that are left out, with the limits that they exceed.
-    pub(super) fn left_out(&self) -> Vec<(InvolvedObject, Excess)> {
+    pub(super) fn left_out(&self) -> Vec<(InvolvedObject, ExceededLimit)> {
         self.read().left_out.all()
     }
 
@@ -133,19 +133,20 @@ impl Cache {
         let mut totals = Totals {
             workloads: state.workloads.len(),
             certificates: state.secrets.len(),
-            first_expiry: None,
-            life_elapsed: 0.0,
+            first_expiration: None,
+            lifetime_elapsed: 0.0,
             overdue: 0,
-            standalone_pods: state.workloads.keys().filter(|key| state.is_standalone(key)).count(),
+            standalone_pods: state.workloads.keys().filter(|key| state.is_pod_of_workload(key)).count(),
             missed_opt_outs: state.missed_opt_outs.len(),
         };
         let used = state.secrets.iter().filter(|(key, secret)| state.is_used(&key.namespace, &secret.facts));
         for record in used.filter_map(|(_, secret)| secret.facts.record.as_ref().ok()) {
             let elapsed = elapsed_fraction(record.not_before, record.not_after, now);
-            totals.life_elapsed = totals.life_elapsed.max(elapsed);
+            totals.lifetime_elapsed = totals.lifetime_elapsed.max(elapsed);
             totals.overdue += usize::from(elapsed > OVERDUE);
-            let first_expiry = totals.first_expiry.map_or(record.not_after, |end| end.min(record.not_after));
-            totals.first_expiry = Some(first_expiry);
+            let first_expiration =
+                totals.first_expiration.map_or(record.not_after, |end| end.min(record.not_after));
+            totals.first_expiration = Some(first_expiration);
         }
         totals
     }
@@ -153,7 +154,7 @@ impl Cache {
     /// Returns the description of a Secret that shows that an earlier CA of Certmint has signed certificates, or of a
     /// namespace that cannot be read and may contain such a Secret. The Secret must have an owner and a complete
     /// record. Certmint's label is not enough, because any client can set it.
-    pub(crate) fn trace_of_ca(&self) -> Option<String> {
+    pub(crate) fn evidence_of_earlier_ca(&self) -> Option<String> {
         let state = self.read();
         if let Some(namespace) = state.unreadable_namespaces.first() {
             return Some(format!("namespace {namespace}, which cannot be read and may have a Secret of it,"));
@@ -181,7 +182,7 @@ impl Cache {
             facts.damage = damage;
             let version = object.metadata.resource_version.unwrap_or_default().into();
             self.write().put_own_secret(namespace, TrackedSecret::verified(facts, version));
-            self.came_into_use.notify_one();
+            self.listing_may_be_needed.notify_one();
         }
     }
 

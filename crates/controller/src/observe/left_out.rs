@@ -8,7 +8,7 @@ use certmint_contract::Namespace;
 
 use super::keys::ObjectKey;
 use super::kind::WatchedKind;
-use super::object::Excess;
+use super::object::ExceededLimit;
 use crate::events::InvolvedObject;
 
 /// Maximum number of left-out objects that are remembered of one namespace. Events on more objects would not help the
@@ -32,13 +32,13 @@ type KindAndName = (WatchedKind, Arc<str>);
 /// Object that is left out.
 struct LeftOutObject {
     uid: Box<str>,
-    excess: Excess,
+    exceeded: ExceededLimit,
 }
 
 impl LeftOutObjects {
     /// Remembers an object and the limit that it exceeds.
-    pub(super) fn put(&mut self, kind: WatchedKind, key: &ObjectKey, uid: &str, excess: Excess) {
-        if excess == Excess::Namespace {
+    pub(super) fn put(&mut self, kind: WatchedKind, key: &ObjectKey, uid: &str, exceeded: ExceededLimit) {
+        if exceeded == ExceededLimit::Namespace {
             self.kinds_without_room.insert(kind);
         }
         let has_room =
@@ -49,7 +49,7 @@ impl LeftOutObjects {
         let objects = self.by_namespace.entry(key.namespace.clone()).or_default();
         let name = (kind, key.name.clone());
         if objects.len() < MAX_OBJECTS_PER_NAMESPACE || objects.contains_key(&name) {
-            objects.insert(name, LeftOutObject { uid: uid.into(), excess });
+            objects.insert(name, LeftOutObject { uid: uid.into(), exceeded });
         }
     }
 
@@ -86,7 +86,7 @@ impl LeftOutObjects {
     }
 
     /// Returns all remembered objects and the limits that they exceed.
-    pub(super) fn all(&self) -> Vec<(InvolvedObject, Excess)> {
+    pub(super) fn all(&self) -> Vec<(InvolvedObject, ExceededLimit)> {
         let by_namespace = self.by_namespace.iter();
         by_namespace.flat_map(|(namespace, objects)| involved_objects(namespace, objects)).collect()
     }
@@ -95,8 +95,8 @@ impl LeftOutObjects {
 fn involved_objects(
     namespace: &Namespace,
     objects: &BTreeMap<KindAndName, LeftOutObject>,
-) -> Vec<(InvolvedObject, Excess)> {
-    let object = |((kind, name), LeftOutObject { uid, excess }): (&KindAndName, &LeftOutObject)| {
+) -> Vec<(InvolvedObject, ExceededLimit)> {
+    let object = |((kind, name), LeftOutObject { uid, exceeded }): (&KindAndName, &LeftOutObject)| {
         let object = InvolvedObject {
             api_version: kind.api_version(),
             kind: kind.as_str(),
@@ -104,7 +104,7 @@ fn involved_objects(
             name: name.clone(),
             uid: Some(uid.clone()),
         };
-        (object, *excess)
+        (object, *exceeded)
     };
     objects.iter().map(object).collect()
 }
@@ -121,10 +121,10 @@ mod tests {
     fn remembers_few_objects_of_many_namespaces() {
         let mut left_out = LeftOutObjects::default();
         for object in 0..1_000 {
-            left_out.put(WatchedKind::Service, &key(0, object), "u", Excess::Selector);
+            left_out.put(WatchedKind::Service, &key(0, object), "u", ExceededLimit::Selector);
         }
         for namespace in 1..1_000 {
-            left_out.put(WatchedKind::Service, &key(namespace, 0), "u", Excess::Selector);
+            left_out.put(WatchedKind::Service, &key(namespace, 0), "u", ExceededLimit::Selector);
         }
         assert_eq!(left_out.all().len(), MAX_OBJECTS_PER_NAMESPACE + MAX_NAMESPACES - 1);
         assert!(!left_out.lacks_room(WatchedKind::Service));
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_kind_lacks_room_until_its_next_list() {
         let mut left_out = LeftOutObjects::default();
-        left_out.put(WatchedKind::Secret, &key(0, 0), "u", Excess::Namespace);
+        left_out.put(WatchedKind::Secret, &key(0, 0), "u", ExceededLimit::Namespace);
         assert!(left_out.lacks_room(WatchedKind::Secret) && !left_out.lacks_room(WatchedKind::Service));
         left_out.full_list_begins(WatchedKind::Secret, None);
         assert!(!left_out.lacks_room(WatchedKind::Secret) && left_out.all().is_empty());

@@ -42,8 +42,8 @@ impl LeftOutReporter {
             return;
         }
         let code = ErrorCode::TooLarge;
-        for (object, excess) in left_out {
-            let note = format!("{object} is left out: {excess}");
+        for (object, exceeded) in left_out {
+            let note = format!("{object} is left out: {exceeded}");
             if self.events.warn(&object, code, &note) {
                 tracing::warn!(%code, "{note}");
             }

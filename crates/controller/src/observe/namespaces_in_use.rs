@@ -20,7 +20,7 @@ pub(super) struct NamespacesInUse {
     /// Watches of Services whose first list has begun.
     begun: HashSet<WatchScope>,
     /// Watches of Services with a list that has begun and is not complete.
-    listing: HashSet<WatchScope>,
+    lists_in_progress: HashSet<WatchScope>,
     last_number: u64,
 }
 
@@ -108,7 +108,7 @@ impl NamespacesInUse {
     /// Notes that the watch begins a full list.
     pub(super) fn full_list_begins(&mut self, scope: &WatchScope) {
         self.begun.insert(scope.clone());
-        self.listing.insert(scope.clone());
+        self.lists_in_progress.insert(scope.clone());
         for (_, namespace_use) in self.uses.iter_mut().filter(|(namespace, _)| covers(scope, namespace)) {
             if let KnownServices::NeedListing(_) = namespace_use.services {
                 namespace_use.services = KnownServices::InNextFullList;
@@ -125,7 +125,7 @@ impl NamespacesInUse {
 
     /// Notes that the watch's full list is complete. Returns the namespaces whose Services became known through it.
     pub(super) fn full_list_ended(&mut self, scope: &WatchScope) -> Vec<Namespace> {
-        self.listing.remove(scope);
+        self.lists_in_progress.remove(scope);
         let mut known = Vec::new();
         for (namespace, namespace_use) in
             self.uses.iter_mut().filter(|(namespace, _)| covers(scope, namespace))
@@ -148,7 +148,7 @@ impl NamespacesInUse {
     pub(super) fn begin_listing(&mut self) -> Option<ListingId> {
         let needs_listing = |namespace_use: &NamespaceUse| matches!(&namespace_use.services, KnownServices::NeedListing(listing) if listing.number.is_none());
         let (namespace, _) = self.uses.iter().find(|(namespace, namespace_use)| {
-            needs_listing(namespace_use) && !any_covers(&self.listing, namespace)
+            needs_listing(namespace_use) && !any_covers(&self.lists_in_progress, namespace)
         })?;
         let namespace = namespace.clone();
         self.last_number += 1;

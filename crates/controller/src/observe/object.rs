@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub(super) use decode::WatchEvent;
-pub(super) use error::{Excess, Unreadable};
+pub(super) use error::{ExceededLimit, Unreadable};
 use specs::Status;
 
 /// Object as its watch delivers it.
@@ -91,8 +91,8 @@ impl WatchedObject {
         labels.and_then(|labels| labels.get(keys::MANAGED)).is_some_and(|value| value == keys::TRUE)
     }
 
-    fn check_length(&self) -> Result<(), Excess> {
-        self.too_long.map_or(Ok(()), |length| Err(Excess::Object(length)))
+    fn check_length(&self) -> Result<(), ExceededLimit> {
+        self.too_long.map_or(Ok(()), |length| Err(ExceededLimit::Object(length)))
     }
 
     fn status(&self) -> Result<Status, Unreadable> {

@@ -29,7 +29,7 @@ struct NamespacePods {
 /// Error: the namespace has more injected pods than the controller keeps.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the namespace has more injected pods than a controller keeps")]
-pub(crate) struct NamespaceFull {
+pub(crate) struct TooManyPods {
     /// The namespace had room for the pod before this one. The watch logs a warning only for such a pod.
     pub(crate) is_first: bool,
 }
@@ -140,7 +140,7 @@ impl PodIndex {
         namespace: &Namespace,
         name: &str,
         mut pod: InjectedPod,
-    ) -> Result<bool, NamespaceFull> {
+    ) -> Result<bool, TooManyPods> {
         if self.get(namespace, name) == Some(&pod) {
             return Ok(false);
         }
@@ -155,7 +155,7 @@ impl PodIndex {
         };
         let bytes = pod.bytes(name) + shared_bytes;
         if pods.bytes + bytes > MAX_BYTES_PER_NAMESPACE || self.bytes + bytes > MAX_BYTES {
-            return Err(NamespaceFull { is_first: !std::mem::replace(&mut pods.is_full, true) });
+            return Err(TooManyPods { is_first: !std::mem::replace(&mut pods.is_full, true) });
         }
         pods.is_full = false;
         pods.bytes += bytes;

@@ -36,7 +36,7 @@ pub(crate) enum StandaloneOutcome {
     /// The cache does not have the pod: no watch has delivered it yet, or there was no room for it.
     UnknownPod,
     /// The namespace has more injected pods than the cache keeps, and this pod is not among them.
-    NamespaceFull,
+    TooManyPods,
 }
 
 /// Time that a pod without a certificate is unserved before it becomes standalone. The watches deliver a workload and
@@ -74,7 +74,7 @@ impl Cache {
         let mut state = self.write();
         match state.pods.get(namespace, name) {
             Some(pod) if *pod.uid == *uid => {}
-            _ if state.pods.is_full(namespace) => return StandaloneOutcome::NamespaceFull,
+            _ if state.pods.is_full(namespace) => return StandaloneOutcome::TooManyPods,
             _ => return StandaloneOutcome::UnknownPod,
         }
         self.enqueue(state.make_standalone(&ObjectKey::new(namespace, name)));
@@ -143,7 +143,7 @@ impl State {
         self.unserved_since.extend(unserved.into_iter().map(|key| (key, now)));
     }
 
-    /// Returns whether a workload that opted in has a certificate for the pod.
+    /// Returns whether a workload is responsible for the pod's certificate.
     fn is_served(&self, namespace: &Namespace, workload: &WorkloadRef, pod: &InjectedPod) -> bool {
         let Some(owner) = &pod.shared.owner else { return false };
         let direct_owner = controlling_workload(WorkloadKind::Pod, &owner.api_version, &owner.kind)
@@ -154,7 +154,7 @@ impl State {
             let key = WorkloadKey { namespace: namespace.clone(), workload: reference.clone() };
             self.workloads.get(&key).is_some_and(|known| {
                 let is_same_object = direct_owner.as_ref() != Some(reference) || known.uid == owner.uid;
-                is_same_object && has_certificate_for(known, &pod.shared.service_account)
+                is_same_object && is_responsible_for(known, &pod.shared.service_account)
             })
         })
     }
@@ -186,22 +186,23 @@ impl State {
 
     /// Returns whether the key is the key of a pod, and the pod belongs to a workload. Such a pod is standalone if its
     /// key is also in `workloads`.
-    pub(super) fn is_standalone(&self, key: &WorkloadKey) -> bool {
+    pub(super) fn is_pod_of_workload(&self, key: &WorkloadKey) -> bool {
         let pod = || self.pods.get(&key.namespace, &key.workload.name);
         key.workload.kind == WorkloadKind::Pod && pod().is_some_and(|pod| pod.shared.workload.is_some())
     }
 
     fn standalone_pod(&self, key: &WorkloadKey) -> Option<StandalonePod> {
-        let pod = self.workloads.get(key).filter(|_| self.is_standalone(key))?;
+        let pod = self.workloads.get(key).filter(|_| self.is_pod_of_workload(key))?;
         let workload = self.pods.get(&key.namespace, &key.workload.name)?.shared.workload.clone()?;
         let workload = WorkloadKey { namespace: key.namespace.clone(), workload };
         Some(StandalonePod { pod: Workload::clone(pod), workload })
     }
 }
 
-/// Returns whether the workload has a certificate for its pods that run as the service account. Also returns true if
-/// the workload has invalid annotations: it has no certificate then, but an Event on the workload says why.
-pub(crate) fn has_certificate_for(workload: &Workload, service_account: &str) -> bool {
+/// Returns whether the workload, not each pod, gets the certificate for its pods that run as the service account. Also
+/// returns true if the workload has invalid annotations: it has no certificate then, but an Event on the workload says
+/// why.
+pub(crate) fn is_responsible_for(workload: &Workload, service_account: &str) -> bool {
     !matches!(workload.opt_in, Ok(OptIn::No)) && *workload.service_account == *service_account
 }
 

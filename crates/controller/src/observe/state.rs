@@ -15,7 +15,7 @@ use super::kind::WatchedKind;
 use super::left_out::LeftOutObjects;
 use super::memory_budget::{MemoryBudget, MemorySize};
 use super::namespaces_in_use::NamespacesInUse;
-use super::object::{Excess, Unreadable, WatchedObject};
+use super::object::{ExceededLimit, Unreadable, WatchedObject};
 use super::pod_index::PodIndex;
 use super::service_index::ServiceIndex;
 
@@ -108,12 +108,12 @@ impl State {
         kind: WatchedKind,
         key: &ObjectKey,
         uid: &str,
-        excess: Excess,
+        exceeded: ExceededLimit,
     ) -> Vec<WorkloadKey> {
         let affected = self.remove(kind, key);
         // A Service is not reported if the cache does not keep the Services of its namespace.
         if kind != WatchedKind::Service || self.namespaces_in_use.keeps_services(&key.namespace) {
-            self.left_out.put(kind, key, uid, excess);
+            self.left_out.put(kind, key, uid, exceeded);
         }
         affected
     }
@@ -237,7 +237,7 @@ impl State {
             self.left_out.remove(kind, key);
         } else {
             self.memory.take(&key.namespace, bytes_before);
-            self.left_out.put(kind, key, uid, Excess::Namespace);
+            self.left_out.put(kind, key, uid, ExceededLimit::Namespace);
         }
         has_room
     }

@@ -115,7 +115,7 @@ impl Watch<'_> {
     fn upsert(&self, object: &WatchedObject) -> Option<ObjectKey> {
         match self.cache.upsert(self.source.kind, object) {
             Ok(key) => key,
-            Err(Unreadable::NamespaceFull(full)) => {
+            Err(Unreadable::TooManyPods(full)) => {
                 if full.is_first {
                     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
                     let code = ErrorCode::UnreadableObject;

@@ -19,14 +19,14 @@ const LIFETIME: Lifetime = Lifetime::from_seconds(86_400);
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Renews the certificate after two thirds of its lifetime, and when the CA or the policy changes. Never returns.
-pub(crate) async fn keep_api_certificate(identity: Arc<ServingKeyPair>, service: OwnService, issuer: Issuer) {
+pub(crate) async fn keep_api_certificate(key_pair: Arc<ServingKeyPair>, service: OwnService, issuer: Issuer) {
     let (mut ca, mut policy) = (issuer.ca.clone(), issuer.policy.clone());
     let mut renewal = None::<OffsetDateTime>;
     loop {
         if renewal.is_none_or(|renewal| clock::now() >= renewal) {
             ca.mark_unchanged();
             policy.mark_unchanged();
-            match renew(&identity, &service, &issuer).await {
+            match renew(&key_pair, &service, &issuer).await {
                 Ok(next) => renewal = Some(next),
                 // The CA's keeper reports these two errors.
                 Err(OwnCertificateError::Issuer(IssuerError::NoCa | IssuerError::Clock(_))) => {}
@@ -45,12 +45,12 @@ pub(crate) async fn keep_api_certificate(identity: Arc<ServingKeyPair>, service:
 
 /// Issues a certificate and passes it to the TLS server. Returns the time of the next renewal.
 async fn renew(
-    identity: &ServingKeyPair,
+    key_pair: &ServingKeyPair,
     service: &OwnService,
     issuer: &Issuer,
 ) -> Result<OffsetDateTime, OwnCertificateError> {
     let issued = service.issue(issuer, LIFETIME).await?;
-    identity.replace(issued.bundle.certificate.as_bytes(), issued.bundle.private_key.as_bytes())?;
+    key_pair.replace(issued.bundle.certificate.as_bytes(), issued.bundle.private_key.as_bytes())?;
     let facts = &issued.facts;
     tracing::info!(
         serial = facts.serial,

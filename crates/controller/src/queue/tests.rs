@@ -7,7 +7,7 @@ fn ms(milliseconds: u64) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hands_out_a_key_once_that_was_added_twice() {
+async fn returns_a_key_added_twice_only_once() {
     let queue = Queue::default();
     queue.add("a");
     queue.add("a");

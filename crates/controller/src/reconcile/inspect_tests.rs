@@ -88,7 +88,7 @@ async fn without_roots_no_secret_is_inspected() {
     });
     let before = Instant::now();
     let outcome = fixture.reconciler.reconcile(&fixture.key).await;
-    assert_eq!(outcome, WorkOutcome::CheckAt(before + MAX_REST));
+    assert_eq!(outcome, WorkOutcome::CheckAt(before + MAX_PLAN_INTERVAL));
 }
 
 #[tokio::test(start_paused = true)]

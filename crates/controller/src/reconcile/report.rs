@@ -6,7 +6,7 @@ use certmint_contract::{ErrorCode, SecretName};
 use certmint_planner::{Refusal, SecretFacts, Workload};
 use tokio::time::Instant;
 
-use super::{CONFLICT_RETRY_AFTER, MAX_REST, ReconcileError, Reconciler, write_limit};
+use super::{CONFLICT_RETRY_AFTER, MAX_PLAN_INTERVAL, ReconcileError, Reconciler, write_limit};
 use crate::api::ApiErrorKind;
 use crate::events::InvolvedObject;
 use crate::observe::{WorkloadKey, WorkloadView};
@@ -42,16 +42,16 @@ impl Reconciler {
             tracing::warn!(workload = %workload, %code, message, "refused");
         }
         self.events.warn(&InvolvedObject::of(workload), *code, message);
-        let rest = match (code, conflicting_secret) {
+        let wait = match (code, conflicting_secret) {
             (ErrorCode::ForeignSecret | ErrorCode::SecretClaimed, Some(ConflictingSecret { name, uid })) => {
                 let secret = InvolvedObject::secret(&key.namespace, name.as_str(), &uid);
                 self.events.warn(&secret, *code, message);
                 self.conflicts.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), name);
                 CONFLICT_RETRY_AFTER
             }
-            _ => MAX_REST,
+            _ => MAX_PLAN_INTERVAL,
         };
-        WorkOutcome::CheckAt(Instant::now() + rest)
+        WorkOutcome::CheckAt(Instant::now() + wait)
     }
 
     /// Reports that the certificate is as it should be, except for names that are left out.

@@ -120,9 +120,9 @@ impl TaskContext {
 
     /// Starts the task that creates, loads and rotates the CA.
     pub(super) fn start_ca(&self, tasks: &mut TaskSet) {
-        let find_trace = {
+        let find_evidence_of_earlier_ca = {
             let cache = Arc::clone(&self.cache);
-            move || cache.trace_of_ca()
+            move || cache.evidence_of_earlier_ca()
         };
         let mut keeper = CaKeeper {
             store: ca::CaStore::new(self.fenced.clone(), self.settings.ca.clone()),
@@ -130,7 +130,7 @@ impl TaskContext {
             policy: self.policy.subscribe(),
             terms: self.terms.subscribe(),
             clock: self.clock.clone(),
-            find_trace,
+            find_evidence_of_earlier_ca,
             events: self.events.clone(),
             own_deployment: self.settings.own_deployment.clone(),
         };
@@ -177,7 +177,7 @@ impl TaskContext {
             queue: Arc::clone(&self.queue),
             ca: self.ca.subscribe(),
             terms: self.terms.subscribe(),
-            identity: Arc::clone(key_pair),
+            key_pair: Arc::clone(key_pair),
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
         });

@@ -10,14 +10,18 @@ use time::{Duration, OffsetDateTime};
 use crate::fixtures::{NOW, texts};
 
 /// Returns a CA that was created at `now` under the policy. Its root ends at `root_not_after`.
-fn made(policy: &Policy, now: OffsetDateTime, root_not_after: OffsetDateTime) -> CaObserved {
+fn valid_ca(policy: &Policy, now: OffsetDateTime, root_not_after: OffsetDateTime) -> CaObserved {
     let facts = CaFacts {
         root_not_after,
         issuing_not_before: now - BACKDATE,
         issuing_not_after: (now + issuing_lifetime(policy).duration()).min(root_not_after),
         permitted_dns: policy.permitted_dns(),
     };
-    CaObserved { secret: CaSecret::Usable(facts), trust_bundle: TrustBundle::HasRoot, trace: None }
+    CaObserved {
+        secret: CaSecret::Usable(facts),
+        trust_bundle: TrustBundle::HasRoot,
+        evidence_of_earlier_ca: None,
+    }
 }
 
 fn in_ten_years() -> OffsetDateTime {
@@ -31,23 +35,28 @@ fn refusal(observed: &CaObserved) -> String {
 }
 
 #[test]
-fn creates_a_ca_only_without_traces_of_an_earlier_one() {
-    let nothing = CaObserved { secret: CaSecret::Absent, trust_bundle: TrustBundle::Absent, trace: None };
+fn creates_a_ca_only_without_evidence_of_an_earlier_one() {
+    let nothing = CaObserved {
+        secret: CaSecret::Absent,
+        trust_bundle: TrustBundle::Absent,
+        evidence_of_earlier_ca: None,
+    };
     assert_eq!(plan_ca(&nothing, &Policy::default(), NOW), CaPlan::CreateAll);
-    let trace = Some("Secret shop/payments-certmint-tls".to_owned());
-    for (trust_bundle, trace, named) in [
+    let evidence = Some("Secret shop/payments-certmint-tls".to_owned());
+    for (trust_bundle, evidence, named) in [
         (TrustBundle::Differs, None, "its trust bundle"),
-        (TrustBundle::Absent, trace.clone(), "Secret shop/payments-certmint-tls"),
-        (TrustBundle::Differs, trace, "its trust bundle"),
+        (TrustBundle::Absent, evidence.clone(), "Secret shop/payments-certmint-tls"),
+        (TrustBundle::Differs, evidence, "its trust bundle"),
     ] {
-        let message = refusal(&CaObserved { trust_bundle, trace, ..nothing.clone() });
+        let message =
+            refusal(&CaObserved { trust_bundle, evidence_of_earlier_ca: evidence, ..nothing.clone() });
         assert!(message.contains(&format!("{named} still exists; restore")), "{message}");
     }
 }
 
 #[test]
 fn refuses_a_damaged_or_replaced_ca() {
-    let ca = made(&Policy::default(), NOW, in_ten_years());
+    let ca = valid_ca(&Policy::default(), NOW, in_ten_years());
     let unusable = CaSecret::Unusable("the root CA's key does not fit".into());
     assert!(
         refusal(&CaObserved { secret: unusable, ..ca.clone() }).contains("the root CA's key does not fit")
@@ -61,7 +70,7 @@ fn refuses_a_damaged_or_replaced_ca() {
 #[test]
 fn rotates_the_issuing_ca_for_each_reason() {
     let policy = Policy::default();
-    let ca = made(&policy, NOW, in_ten_years());
+    let ca = valid_ca(&policy, NOW, in_ten_years());
     let rotated = |observed: &CaObserved, policy: &Policy, now| match plan_ca(observed, policy, now) {
         CaPlan::RotateIssuing { reason } => Some(reason),
         CaPlan::Keep { .. } => None,
@@ -96,7 +105,7 @@ proptest! {
         root_days in 1_i64..4_000,
     ) {
         let policy = Policy { longest_duration: Lifetime::from_seconds(longest), short_names, ..Policy::default() };
-        let ca = made(&policy, NOW, NOW + Duration::days(root_days));
+        let ca = valid_ca(&policy, NOW, NOW + Duration::days(root_days));
         let kept = matches!(plan_ca(&ca, &policy, NOW), CaPlan::Keep { until } if until > NOW);
         prop_assert!(kept);
     }
@@ -104,7 +113,7 @@ proptest! {
     #[test]
     fn until_rotation_no_certificate_has_to_be_shortened(longest in 86_400_u32..10_000_000) {
         let policy = Policy { longest_duration: Lifetime::from_seconds(longest), ..Policy::default() };
-        let ca = made(&policy, NOW, NOW + Duration::days(36_500));
+        let ca = valid_ca(&policy, NOW, NOW + Duration::days(36_500));
         let CaPlan::Keep { until } = plan_ca(&ca, &policy, NOW) else { panic!("{ca:?}") };
         let CaSecret::Usable(facts) = &ca.secret else { panic!("{ca:?}") };
         prop_assert!(until + policy.longest_duration.duration() <= facts.issuing_not_after);
@@ -116,7 +125,7 @@ proptest! {
         let end = NOW + Duration::days(root_days);
         let (mut now, mut rotations) = (NOW, 0);
         loop {
-            let CaPlan::Keep { until } = plan_ca(&made(&policy, now, end), &policy, now) else { panic!() };
+            let CaPlan::Keep { until } = plan_ca(&valid_ca(&policy, now, end), &policy, now) else { panic!() };
             prop_assert!(until > now);
             now = until;
             if now >= end {
@@ -132,9 +141,9 @@ proptest! {
         unusable: bool,
         bundle in prop::sample::select(vec![TrustBundle::Absent, TrustBundle::HasRoot, TrustBundle::Differs]),
     ) {
-        let ca = made(&Policy::default(), NOW, in_ten_years());
+        let ca = valid_ca(&Policy::default(), NOW, in_ten_years());
         let secret = if unusable { CaSecret::Unusable("broken".into()) } else { ca.secret };
-        let observed = CaObserved { secret, trust_bundle: bundle, trace: None };
+        let observed = CaObserved { secret, trust_bundle: bundle, evidence_of_earlier_ca: None };
         let plan = plan_ca(&observed, &Policy::default(), NOW);
         prop_assert_ne!(plan, CaPlan::CreateAll);
     }

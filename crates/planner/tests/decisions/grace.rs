@@ -12,7 +12,7 @@ use crate::fixtures::{NOW, World, deployment, service};
 const NAMES: [&str; 2] = ["payments.shop.svc", "payments.shop.svc.cluster.local"];
 
 /// Returns a settled world after a change and one more plan.
-fn changed(change: impl FnOnce(&mut World)) -> World {
+fn planned_after_change(change: impl FnOnce(&mut World)) -> World {
     let mut world = World::default().settled();
     change(&mut world);
     world.planned()
@@ -20,7 +20,7 @@ fn changed(change: impl FnOnce(&mut World)) -> World {
 
 #[test]
 fn a_service_recreated_within_the_grace_period_changes_nothing() {
-    let world = changed(|world| world.services.clear());
+    let world = planned_after_change(|world| world.services.clear());
     assert_eq!(world.issued_names(), NAMES);
     let Plan::Keep { until } = world.decide().plan else { panic!("{:?}", world.decide()) };
     assert_eq!(until, NOW + GRACE_PERIOD);
@@ -33,9 +33,9 @@ fn a_service_recreated_within_the_grace_period_changes_nothing() {
 
 #[test]
 fn a_name_is_removed_after_the_grace_period() {
-    let world = changed(|world| world.services.clear()).later(GRACE_PERIOD);
+    let world = planned_after_change(|world| world.services.clear()).later(GRACE_PERIOD);
     assert_eq!(world.issued_names(), [""; 0]);
-    let mut world = changed(|world| world.services.clear());
+    let mut world = planned_after_change(|world| world.services.clear());
     world.now += GRACE_PERIOD;
     let Plan::Reissue(order) = world.decide().plan else { panic!("{:?}", world.decide()) };
     assert_eq!(
@@ -60,7 +60,7 @@ fn each_name_has_its_own_grace_period() {
 
 #[test]
 fn a_certificate_issued_in_the_grace_period_keeps_the_name() {
-    let world = changed(|world| world.services[0].name = "pay".into());
+    let world = planned_after_change(|world| world.services[0].name = "pay".into());
     assert_eq!(
         world.issued_names(),
         [
@@ -101,7 +101,7 @@ fn an_extra_name_is_removed_at_once() {
 
 #[test]
 fn a_new_cluster_domain_takes_effect_at_once() {
-    let world = changed(|world| {
+    let world = planned_after_change(|world| {
         world.services.clear();
         *world = world.clone().with_policy(r#"{"clusterDomain":"k8s.example.org"}"#);
     });
@@ -142,7 +142,7 @@ fn the_number_of_remembered_hosts_is_limited() {
     for prefix in ["a", "b", "c"] {
         world.services = many(prefix);
         let decision = world.decide();
-        assert!(matches!(decision.plan, Plan::Issue(_)) && decision.names_left_out.is_some());
+        assert!(matches!(decision.plan, Plan::Issue(_)) && decision.left_out_warning.is_some());
         let debug = format!("{:?}", decision.hosts);
         assert!(debug.matches("name:").count() <= 2 * MAX_NAMES + 1);
         world.hosts = decision.hosts;
@@ -151,7 +151,7 @@ fn the_number_of_remembered_hosts_is_limited() {
 
 #[test]
 fn setting_the_clock_back_does_not_extend_the_grace_period() {
-    let world = changed(|world| world.services.clear()).later(-Duration::HOUR);
+    let world = planned_after_change(|world| world.services.clear()).later(-Duration::HOUR);
     assert!(world.issued_names().is_empty());
 }
 

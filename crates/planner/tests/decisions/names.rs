@@ -148,12 +148,12 @@ fn warns_of_names_that_do_not_fit() {
     let mut world = stateful_set();
     world.workload.replicas.as_mut().unwrap().ordinals = 0..u32::MAX;
     assert_eq!(names(&world).len(), MAX_NAMES);
-    let names_left_out = world.decide().names_left_out.unwrap();
-    assert_eq!(names_left_out.code, ErrorCode::NamesLeftOut);
+    let left_out_warning = world.decide().left_out_warning.unwrap();
+    assert_eq!(left_out_warning.code, ErrorCode::NamesLeftOut);
     assert!(
-        names_left_out.message.contains("beginning with payments-249.peers"),
+        left_out_warning.message.contains("beginning with payments-249.peers"),
         "{}",
-        names_left_out.message
+        left_out_warning.message
     );
     // Services come before replicas, and extra names before Services.
     let mut world = world
@@ -174,7 +174,7 @@ fn a_workload_with_too_many_hosts_is_still_renewed() {
     world.workload.replicas.as_mut().unwrap().ordinals = 0..400;
     let mut world = world.settled();
     let Plan::Keep { until } = world.decide().plan else { panic!("{:?}", world.decide().plan) };
-    assert!(world.decide().names_left_out.is_some());
+    assert!(world.decide().left_out_warning.is_some());
     world.now = until;
     assert!(matches!(world.decide().plan, Plan::Reissue(_)));
     world.workload.replicas.as_mut().unwrap().ordinals = 0..401;
@@ -192,7 +192,7 @@ fn all_names_fit_into_a_handshake() {
     world.services = (0..250).map(long).collect();
     let bytes: usize = names(&world).iter().map(String::len).sum();
     assert!((MAX_NAME_BYTES - 200..=MAX_NAME_BYTES).contains(&bytes), "{bytes}");
-    assert!(world.decide().names_left_out.is_some());
+    assert!(world.decide().left_out_warning.is_some());
     let settled = world.settled().decide().plan;
     assert!(matches!(settled, Plan::Keep { .. }), "{settled:?}");
 }
@@ -202,8 +202,12 @@ fn warns_of_truncated_labels() {
     let mut world = World::default();
     world.workload.template_labels = world.workload.template_labels.truncated();
     assert_eq!(names(&world).len(), 2);
-    let names_left_out = world.decide().names_left_out.unwrap();
-    assert!(names_left_out.message.contains("more labels than Certmint reads"), "{}", names_left_out.message);
+    let left_out_warning = world.decide().left_out_warning.unwrap();
+    assert!(
+        left_out_warning.message.contains("more labels than Certmint reads"),
+        "{}",
+        left_out_warning.message
+    );
     // A truncated selector selects nothing.
     let selector = world.services[0].selector.clone();
     world.services[0].selector = selector.truncated();
@@ -288,7 +292,7 @@ proptest! {
         let Plan::Issue(order) = decision.plan else { panic!("{:?}", decision.plan) };
         prop_assert!(order.dns_names.len() <= MAX_NAMES);
         let replicas = world.workload.replicas.as_ref().map_or(0, |replicas| replicas.ordinals.len());
-        if decision.names_left_out.is_some() {
+        if decision.left_out_warning.is_some() {
             prop_assert!(2 * (replicas + 1 + world.services.len()) > MAX_NAMES);
         }
         let settled = world.settled().decide();

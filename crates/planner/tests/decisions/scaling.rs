@@ -17,7 +17,7 @@ fn replicas(count: u32) -> World {
 }
 
 /// Scales the workload, and returns whether that caused a new certificate.
-fn scaled(world: &mut World, count: u32) -> bool {
+fn scale_and_detect_reissue(world: &mut World, count: u32) -> bool {
     world.workload.replicas.as_mut().unwrap().ordinals = 0..count;
     let before = world.secrets.clone();
     *world = world.clone().planned().later(GRACE_PERIOD).later(Duration::SECOND);
@@ -27,19 +27,20 @@ fn scaled(world: &mut World, count: u32) -> bool {
 #[test]
 fn scaling_up_reissues_at_each_power_of_two() {
     let mut world = replicas(1).settled();
-    let issued: Vec<u32> = (2..=64).filter(|count| scaled(&mut world, *count)).collect();
+    let issued: Vec<u32> = (2..=64).filter(|count| scale_and_detect_reissue(&mut world, *count)).collect();
     assert_eq!(issued, [2, 4, 8, 16, 32, 64]);
-    let issued: Vec<u32> = (1..64).rev().filter(|count| scaled(&mut world, *count)).collect();
+    let issued: Vec<u32> =
+        (1..64).rev().filter(|count| scale_and_detect_reissue(&mut world, *count)).collect();
     assert_eq!(issued.len(), 2, "{issued:?}");
 }
 
 #[test]
 fn repeated_scaling_up_and_down_reissues_nothing() {
     let mut world = replicas(4).settled();
-    assert!(!(0..20).any(|round| scaled(&mut world, if round % 2 == 0 { 3 } else { 4 })));
+    assert!(!(0..20).any(|round| scale_and_detect_reissue(&mut world, if round % 2 == 0 { 3 } else { 4 })));
     let mut world = replicas(7).settled();
-    scaled(&mut world, 8);
-    assert!(!(0..20).any(|round| scaled(&mut world, if round % 2 == 0 { 7 } else { 8 })));
+    scale_and_detect_reissue(&mut world, 8);
+    assert!(!(0..20).any(|round| scale_and_detect_reissue(&mut world, if round % 2 == 0 { 7 } else { 8 })));
 }
 
 proptest! {
@@ -52,7 +53,7 @@ proptest! {
     ) {
         let mut world = replicas(counts[0]).settled();
         for count in counts {
-            scaled(&mut world, count);
+            scale_and_detect_reissue(&mut world, count);
             let names = world.issued_names();
             for ordinal in 0..=count {
                 let name = format!("db-{ordinal}.peers.shop.svc");

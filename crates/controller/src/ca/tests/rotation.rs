@@ -82,7 +82,7 @@ async fn a_follower_uses_the_previous_issuing_ca() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_rotation_keeps_the_ca_and_is_retried_less_often() {
     let mut fixture = start_keeper(true, true);
-    let (secret, bundle) = created_ago(time::Duration::days(40));
+    let (secret, bundle) = ca_of_age(time::Duration::days(40));
     let mut attempts = Vec::new();
     while attempts.len() < 4 {
         // Between attempts the CA is only read.
@@ -107,7 +107,7 @@ async fn a_failed_rotation_keeps_the_ca_and_is_retried_less_often() {
 #[tokio::test(start_paused = true)]
 async fn the_replaced_issuing_ca_is_kept_as_the_previous_one() {
     let mut fixture = start_keeper(true, true);
-    let (secret, bundle) = created_ago(time::Duration::days(40));
+    let (secret, bundle) = ca_of_age(time::Duration::days(40));
     fixture.respond_to_check(&secret, &bundle).await;
     let call = fixture.server.expect("PATCH", SECRET).await;
     for part in ["crt", "key"] {
@@ -119,10 +119,10 @@ async fn the_replaced_issuing_ca_is_kept_as_the_previous_one() {
     call.written("2");
 }
 
-/// Returns the Secret and the trust bundle of a CA that was created this long ago. The lifetime of its root is ten
-/// years.
-fn created_ago(ago: time::Duration) -> (Value, Value) {
-    let (policy, now) = (Policy::default(), crate::clock::now() - ago);
+/// Returns the Secret and the trust bundle of a CA that was created at the time `age` before now. The lifetime
+/// of its root is ten years.
+fn ca_of_age(age: time::Duration) -> (Value, Value) {
+    let (policy, now) = (Policy::default(), crate::clock::now() - age);
     let trust_domain = &policy.trust_domain;
     let permitted = policy.permitted_dns();
     let key = || PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
@@ -146,7 +146,7 @@ fn created_ago(ago: time::Duration) -> (Value, Value) {
 #[tokio::test(start_paused = true)]
 async fn an_expired_issuing_ca_is_replaced_under_the_same_root() {
     let mut fixture = start_keeper(true, true);
-    let (secret, bundle) = created_ago(time::Duration::days(100));
+    let (secret, bundle) = ca_of_age(time::Duration::days(100));
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
     fixture.server.expect("GET", SECRET).await.ok(secret.clone());
     let call = fixture.server.expect("PATCH", SECRET).await;
@@ -160,7 +160,7 @@ async fn an_expired_issuing_ca_is_replaced_under_the_same_root() {
 #[tokio::test(start_paused = true)]
 async fn warns_of_a_root_in_its_last_months() {
     let mut fixture = start_keeper(true, true);
-    let (secret, bundle) = created_ago(time::Duration::days(3_600));
+    let (secret, bundle) = ca_of_age(time::Duration::days(3_600));
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
     fixture.server.expect("GET", SECRET).await.ok(secret);
     fixture.server.expect("PATCH", SECRET).await.written("2");
@@ -175,7 +175,7 @@ async fn warns_of_a_root_in_its_last_months() {
 #[tokio::test(start_paused = true)]
 async fn an_expired_root_stops_issuance() {
     let mut fixture = start_keeper(true, true);
-    let (secret, bundle) = created_ago(time::Duration::days(3_651));
+    let (secret, bundle) = ca_of_age(time::Duration::days(3_651));
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
     fixture.server.expect("GET", SECRET).await.ok(secret);
     let fault = fixture.wait_for_fault().await;

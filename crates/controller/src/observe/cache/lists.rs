@@ -89,7 +89,7 @@ impl Cache {
         let waiting: Vec<_> = waiting.collect();
         drop(state);
         self.enqueue(waiting);
-        self.came_into_use.notify_one();
+        self.listing_may_be_needed.notify_one();
     }
 
     /// Stores an object that a watch delivered. Returns its key, or `None` when it is not a workload, or has finished.
@@ -107,7 +107,7 @@ impl Cache {
         let Applied { affected, key } = apply(&mut state, kind, object);
         drop(state);
         self.enqueue(affected);
-        self.came_into_use.notify_one();
+        self.listing_may_be_needed.notify_one();
         key
     }
 
@@ -135,7 +135,7 @@ impl Cache {
             let listing = self.write().namespaces_in_use.begin_listing();
             match listing {
                 Some(listing) => return listing,
-                None => self.came_into_use.notified().await,
+                None => self.listing_may_be_needed.notified().await,
             }
         }
     }
@@ -162,7 +162,7 @@ impl Cache {
         };
         drop(state);
         self.enqueue(waiting.into_iter().flatten());
-        self.came_into_use.notify_one();
+        self.listing_may_be_needed.notify_one();
     }
 }
 
@@ -176,8 +176,8 @@ fn apply(state: &mut State, kind: WatchedKind, object: &WatchedObject) -> Applie
         Ok(Some(affected)) => Applied { affected, key: Ok(Some(key)) },
         // The object is not a workload now: another workload controls it, or it has finished.
         Ok(None) => Applied { affected: state.remove(kind, &key), key: Ok(None) },
-        Err(Unreadable::Excess(excess)) => {
-            let affected = state.leave_out(kind, &key, object.uid(), excess);
+        Err(Unreadable::ExceededLimit(exceeded)) => {
+            let affected = state.leave_out(kind, &key, object.uid(), exceeded);
             Applied { affected, key: Ok(Some(key)) }
         }
         // The new version cannot be read, and the earlier version in the cache is outdated.

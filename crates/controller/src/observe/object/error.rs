@@ -1,7 +1,7 @@
 //! Reasons why an object is skipped.
 
 use crate::observe::metadata::{MAX_LABEL_BYTES, MAX_LABELS};
-use crate::observe::pod_index::NamespaceFull;
+use crate::observe::pod_index::TooManyPods;
 
 /// Reason why an object is skipped.
 #[derive(Debug, thiserror::Error)]
@@ -17,15 +17,15 @@ pub(crate) enum Unreadable {
     Status(#[source] serde_json::Error),
     /// The namespace has too many injected pods.
     #[error(transparent)]
-    NamespaceFull(#[from] NamespaceFull),
+    TooManyPods(#[from] TooManyPods),
     /// The object exceeds a size limit.
     #[error(transparent)]
-    Excess(#[from] Excess),
+    ExceededLimit(#[from] ExceededLimit),
 }
 
 /// Size limit that an object, or all objects of its namespace, exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Excess {
+pub(crate) enum ExceededLimit {
     /// The object's text is too long. The value is its length in bytes.
     #[error("it has {0} bytes, which is more than Certmint reads of one object; make it smaller")]
     Object(usize),

@@ -20,10 +20,11 @@ impl WatchedObject {
         let owner = controlling_owner(&self.metadata);
         let labels = self.metadata.labels.clone().unwrap_or_default();
         let annotations = self.metadata.annotations.clone().unwrap_or_default();
-        let stamp: Option<WorkloadRef> = annotations.get(keys::WORKLOAD).and_then(|text| text.parse().ok());
+        let annotated_workload: Option<WorkloadRef> =
+            annotations.get(keys::WORKLOAD).and_then(|text| text.parse().ok());
         let hash = labels.get(TEMPLATE_HASH_LABEL).map(String::as_str);
         let workload = owner.and_then(|owner| {
-            workload_of_pod(&owner.api_version, &owner.kind, &owner.name, hash, stamp.as_ref())
+            workload_of_pod(&owner.api_version, &owner.kind, &owner.name, hash, annotated_workload.as_ref())
         });
         let is_user_annotation =
             |key: &str| key.starts_with(keys::PREFIX) && !keys::CERTMINT_KEYS.contains(&key);

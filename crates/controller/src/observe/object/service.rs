@@ -3,7 +3,7 @@
 use certmint_planner::{Labels, Service, ServiceKind};
 use serde::Deserialize;
 
-use super::{Excess, Unreadable, WatchedObject};
+use super::{ExceededLimit, Unreadable, WatchedObject};
 use crate::observe::metadata::LabelMap;
 
 /// Fields of a Service's spec that decide which pods get its names.
@@ -31,7 +31,7 @@ impl WatchedObject {
         let selector = spec.selector.unwrap_or_default();
         if selector.is_cut {
             // The part that was kept may select more pods than the whole selector.
-            return Err(Excess::Selector.into());
+            return Err(ExceededLimit::Selector.into());
         }
         Ok(Service { name: name.into(), namespace, selector: selector.into(), kind })
     }

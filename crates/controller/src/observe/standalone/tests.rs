@@ -66,7 +66,7 @@ async fn standalone_within(cache: &Cache, seconds: u64) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn unserved_pods_become_standalone_waiting_ones_sooner() {
+async fn pods_that_wait_become_standalone_sooner_than_started_ones() {
     let cache = new_cache();
     for object in [pod("waits", false), pod("runs", true)] {
         cache.insert_pod(&watched(&object));

@@ -11,7 +11,7 @@ use super::State;
 use crate::observe::keys::{ObjectKey, WorkloadKey, claimed_workload};
 use crate::observe::kind::WatchedKind;
 use crate::observe::memory_budget::{ENTRY_BYTES, MemorySize, text_bytes};
-use crate::observe::object::Excess;
+use crate::observe::object::ExceededLimit;
 
 /// Secret as its watch, or the controller's own request, last delivered it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl State {
         if let Some(workload) = self.workloads.get(&workload_key) {
             let uid = workload.uid.clone();
             self.forget_workload(&workload_key);
-            self.left_out.put(kind, &object_key, &uid, Excess::Namespace);
+            self.left_out.put(kind, &object_key, &uid, ExceededLimit::Namespace);
         }
     }
 

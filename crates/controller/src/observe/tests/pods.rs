@@ -67,7 +67,7 @@ async fn labels_of_running_pods_affect_the_workload() {
 }
 
 #[test]
-fn ignores_pods_of_an_earlier_workload_of_the_name() {
+fn ignores_pods_of_an_earlier_workload_with_the_same_name() {
     let (cache, _queue, mut workload) = stateful_set(&[service("leader", "1", json!({ "role": "leader" }))]);
     cache.upsert(WatchedKind::Pod, &replica(0, json!({ "role": "leader" }))).unwrap();
     assert_eq!(names(&services_of(&cache, &workload).unwrap()), ["leader"]);

@@ -78,7 +78,7 @@ async fn goes_on_without_an_unreadable_namespace() {
     let cache = Cache::new(Arc::default(), 1);
     let source = watch_sources(&["gone".parse().unwrap()]).swap_remove(0);
     tokio::spawn(watch(client, source, Arc::clone(&cache), Metrics::default()));
-    assert_eq!(cache.trace_of_ca(), None);
+    assert_eq!(cache.evidence_of_earlier_ca(), None);
     tokio::time::timeout(std::time::Duration::from_secs(300), async {
         while !cache.is_synced() {
             server.expect("GET", "/apis/apps/v1/namespaces/gone/deployments").await.fail(403, "Forbidden");
@@ -86,8 +86,8 @@ async fn goes_on_without_an_unreadable_namespace() {
     })
     .await
     .expect("the other namespaces wait for the deleted one");
-    let trace = cache.trace_of_ca().unwrap();
-    assert!(trace.contains("namespace gone, which cannot be read"), "{trace}");
+    let evidence = cache.evidence_of_earlier_ca().unwrap();
+    assert!(evidence.contains("namespace gone, which cannot be read"), "{evidence}");
 }
 
 #[tokio::test(start_paused = true)]
