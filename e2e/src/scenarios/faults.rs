@@ -4,7 +4,7 @@ mod api_server_away;
 mod bulk_workloads;
 mod controller_killed;
 mod controllers;
-mod known_failures_of_peers;
+mod known_failures_of_similar_products;
 mod secret_history;
 mod two_leaders;
 mod webhook_rollout;
@@ -33,8 +33,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         run: webhook_rollout::run,
     },
     Scenario {
-        name: "known-failures-of-peers",
+        name: "known-failures-of-similar-products",
         shows: "Failures that similar products do not report are rejected, repaired or reported.",
-        run: known_failures_of_peers::run,
+        run: known_failures_of_similar_products::run,
     },
 ];

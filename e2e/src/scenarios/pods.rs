@@ -7,10 +7,10 @@ mod full_volume;
 mod jobs_finish;
 mod namespace_policies;
 mod node_restart;
+mod other_mutation;
 mod pod_case;
 mod pod_cases;
 mod rejections_and_warnings;
-mod second_webhook;
 mod waiting;
 
 use anyhow::Result;
@@ -26,9 +26,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         run: any_pod::run,
     },
     Scenario {
-        name: "second-webhook",
+        name: "other-mutation",
         shows: "Containers that another admission controller adds after Certmint get the certificate too.",
-        run: second_webhook::run,
+        run: other_mutation::run,
     },
     Scenario {
         name: "admission-controllers",

@@ -1,4 +1,5 @@
-//! The scenario `known-failures-of-peers` repeats failures that were reported about similar products, one by one.
+//! The scenario `known-failures-of-similar-products` repeats failures that were reported about similar products, one by
+//! one.
 //!
 //! It opts workloads in with wrong annotations, without a webhook, with a wiped `caBundle` and without a webhook
 //! configuration. It asserts that each failure is rejected, repaired or reported, and that a certificate costs few
@@ -20,7 +21,7 @@ use super::secret_history::SecretHistory;
 use super::{bulk_workloads, controllers};
 use crate::support::metrics;
 
-const NAME: &str = "known-failures-of-peers";
+const NAME: &str = "known-failures-of-similar-products";
 const WEBHOOK: &str = "certmint-webhook";
 const CONFIGURATION: [&str; 2] = ["mutatingwebhookconfiguration", "certmint"];
 const WORKLOADS: usize = 20;

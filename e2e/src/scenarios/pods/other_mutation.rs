@@ -1,4 +1,4 @@
-//! The scenario `second-webhook` has a MutatingAdmissionPolicy that adds containers to a pod after Certmint has
+//! The scenario `other-mutation` has a MutatingAdmissionPolicy that adds containers to a pod after Certmint has
 //! injected it. The API server then calls Certmint's webhook again.
 //!
 //! It asserts that the added container can read the key, and that the pod has the certmint-fetch container once, in
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::create;
 use super::pod_case::{APP, pod_case};
 
-const NAME: &str = "second-webhook";
+const NAME: &str = "other-mutation";
 const KEY: &str = "/var/run/secrets/certmint.dev/tls.key";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
