@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::connection::{STEP_TIMEOUT, TlsConnection, connect, exchange, read_response, tcp};
 use crate::reviews::review;
 use crate::transport::request_head;
-use crate::{AttackTarget, Input, MAX_TRIES, ServerKind, is_timeout};
+use crate::{AttackTarget, Input, MAX_ATTEMPTS, ServerKind, is_timeout};
 
 /// Number of connections of a flood.
 const CONNECTIONS: usize = 1000;
@@ -61,7 +61,7 @@ async fn send_probe(target: AttackTarget) -> Result<String> {
 /// Sends a request again after a timeout or an error, as the API server and the kubelet do. On a busy machine, the
 /// server can time out, or it can end the connection of the request to accept a connection of the flood.
 async fn retry<A: Future<Output = Result<String>>>(send: impl Fn() -> A) -> Result<String> {
-    for _ in 1..MAX_TRIES {
+    for _ in 1..MAX_ATTEMPTS {
         match send().await {
             Ok(response) if !is_timeout(&response) => return Ok(response),
             _ => {}

@@ -94,14 +94,14 @@ async fn main() -> Result<()> {
 }
 
 /// Maximum number of times that an input is sent, if errors or timeouts occur.
-const MAX_TRIES: usize = 5;
+const MAX_ATTEMPTS: usize = 5;
 
 /// Sends an input to every server, and prints the response. Sends it again after an error, or when `is_retried`
 /// accepts the response.
 async fn attack((name, send): &Input, targets: &[AttackTarget], is_retried: fn(&str) -> bool) -> Result<()> {
     let responses = try_join_all(targets.iter().map(|target| async move {
         let mut response = send(*target).await;
-        for _ in 1..MAX_TRIES {
+        for _ in 1..MAX_ATTEMPTS {
             if response.as_ref().is_ok_and(|response| !is_retried(response)) {
                 break;
             }

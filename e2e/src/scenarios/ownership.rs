@@ -47,7 +47,9 @@ fn run(cluster: &Cluster) -> Result<()> {
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
     let fixture = OwnershipFixture { cluster, kubectl, image };
     step("a rollout to another service account starts and stalls", || stalled_rollout::start(&fixture))?;
-    step("a CronJob opts out between two tries of a Job", || finished_jobs::opt_out_between_tries(&fixture))?;
+    step("a CronJob opts out between two attempts of a Job", || {
+        finished_jobs::opt_out_between_attempts(&fixture)
+    })?;
     step("workloads that a custom resource controls get certificates", || {
         foreign_owners::assert_controlled_workloads_served(&fixture)
     })?;
@@ -57,7 +59,9 @@ fn run(cluster: &Cluster) -> Result<()> {
     step("a finished Job does not get a new Secret", || {
         finished_jobs::assert_finished_job_ignored(&fixture)
     })?;
-    step("the Job's second try had its certificate", || finished_jobs::assert_second_try_served(&fixture))?;
+    step("the Job's second attempt had its certificate", || {
+        finished_jobs::assert_second_attempt_served(&fixture)
+    })?;
     without_webhook::opt_in(&fixture)?;
     without_webhook::opt_out(&fixture)?;
     step("the pod of the stalled rollout has a certificate for its own account", || {

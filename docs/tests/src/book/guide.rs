@@ -34,7 +34,7 @@ impl<'a> Guide<'a> {
     ///
     /// # Errors
     /// When none of the remaining blocks contains `command`, or as [`run`].
-    pub fn through(&mut self, command: &str) -> Result<()> {
+    pub fn run_through(&mut self, command: &str) -> Result<()> {
         let found = self.page.blocks.iter().position(|block| block.commands.contains(command));
         ensure!(found.is_some(), "{} has no remaining command with {command:?}", self.page.name);
         let rest = self.page.blocks.split_off(found.map_or(0, |found| found + 1));

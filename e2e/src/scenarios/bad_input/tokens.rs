@@ -48,7 +48,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("some pods opt in, and others do not", || start_pods(&shop, &elsewhere, &image))?;
     let tokens = Tokens::create(&shop, &elsewhere)?;
     let attacker = Attacker { kubectl: &elsewhere };
-    let attempts = malformed(&tokens).into_iter().chain(foreign_or_forged(&tokens, &shop)?);
+    let attempts = valid_or_malformed(&tokens).into_iter().chain(foreign_or_forged(&tokens, &shop)?);
     for Attempt { description, headers, expected } in attempts {
         step(&format!("the response to {description} is {expected}"), || {
             let (found, _) = attacker.request_bundle(&headers)?;
@@ -105,7 +105,7 @@ impl Tokens {
 }
 
 /// Returns attempts with the valid token in well-formed and malformed headers, and with texts that are not tokens.
-fn malformed(Tokens { valid, not_opted_in, .. }: &Tokens) -> [Attempt; 11] {
+fn valid_or_malformed(Tokens { valid, not_opted_in, .. }: &Tokens) -> [Attempt; 11] {
     [
         attempt("the pod's own token", bearer(valid), "200"),
         attempt("the scheme in lower case", format!("authorization: bearer {valid}"), "200"),

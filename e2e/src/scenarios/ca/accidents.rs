@@ -31,26 +31,26 @@ fn run_accidents(cluster: &Cluster) -> Result<()> {
     fixture.opt_in("payments")?;
     let issued = fixture.wait_for_certificate("payments")?;
 
-    step("the CA is backed up as the documentation says", || guide.through("openssl x509"))?;
+    step("the CA is backed up as the documentation says", || guide.run_through("openssl x509"))?;
     step("the CA's Secret is deleted: the controller issues nothing and says why", || fixture.delete_ca())?;
     step("running controllers stay ready; restarted ones do not become ready and create no CA", || {
         fixture.restart_without_ca()
     })?;
     step("the CA is restored as the documentation says: waiting workloads get certificates", || {
-        guide.through("kubectl create --namespace certmint-system")?;
+        guide.run_through("kubectl create --namespace certmint-system")?;
         fixture.assert_recovered(&issued)
     })?;
     step("the issuing CA is damaged: the root signs a new one, and nothing is reissued", || {
         fixture.damage_issuing_ca(&issued)
     })?;
     step("the issuing CA is not valid yet: the root signs a new one, and nothing is reissued", || {
-        fixture.replace_issuing_ca_by_future_one(&issued)
+        fixture.store_issuing_ca_that_is_not_valid_yet(&issued)
     })?;
     step("the root's key is cut in half: the controller issues nothing and says why", || {
         fixture.damage_root()
     })?;
     step("the CA is replaced by the backup as the documentation says", || {
-        guide.through("kubectl replace --namespace certmint-system")?;
+        guide.run_through("kubectl replace --namespace certmint-system")?;
         fixture.wait_for_usable_ca()
     })?;
     step("the CA is replaced by a foreign one: the controller signs nothing with its root", || {
@@ -98,15 +98,15 @@ impl CaFixture<'_> {
 
     fn damage_issuing_ca(&self, issued: &Certificate) -> Result<()> {
         let stored = self.stored_ca()?;
-        let cut = crafted::cut(&stored["data"]["issuing.key"])?;
-        self.damage_and_wait_for_repair(&json!({ "issuing.key": cut }), "the issuing CA's key")?;
+        let half = crafted::first_half(&stored["data"]["issuing.key"])?;
+        self.damage_and_wait_for_repair(&json!({ "issuing.key": half }), "the issuing CA's key")?;
         self.opt_in("after-damage")?;
         self.assert_issuing_continues("after-damage", issued)
     }
 
     /// Stores the issuing CA that a leader would create if its clock were 40 days ahead for a moment.
-    fn replace_issuing_ca_by_future_one(&self, issued: &Certificate) -> Result<()> {
-        let future = crafted::issuing_signed_in(&self.stored_ca()?, Duration::days(40))?;
+    fn store_issuing_ca_that_is_not_valid_yet(&self, issued: &Certificate) -> Result<()> {
+        let future = crafted::future_issuing_ca(&self.stored_ca()?, Duration::days(40))?;
         self.damage_and_wait_for_repair(&future, "the issuing CA is valid from")?;
         self.opt_in("after-future")?;
         self.assert_issuing_continues("after-future", issued)
@@ -120,13 +120,13 @@ impl CaFixture<'_> {
     }
 
     fn damage_root(&self) -> Result<()> {
-        let cut = crafted::cut(&self.stored_ca()?["data"]["root.key"])?;
-        self.patch_ca(&json!({ "root.key": cut }))?;
+        let half = crafted::first_half(&self.stored_ca()?["data"]["root.key"])?;
+        self.patch_ca(&json!({ "root.key": half }))?;
         self.wait_for_refusal("the CA's Secret cannot be used: the root CA's key")
     }
 
     fn replace_by_foreign_ca(&self) -> Result<()> {
-        self.replace_ca(&crafted::created_ago(Duration::ZERO)?.to_string())?;
+        self.replace_ca(&crafted::ca_of_age(Duration::ZERO)?.to_string())?;
         self.wait_for_refusal("holds another root than the published trust bundle")?;
         self.opt_in("foreign-ca")?;
         self.wait_for_refused_workload("foreign-ca")?;
@@ -136,7 +136,7 @@ impl CaFixture<'_> {
     }
 
     fn replace_by_expired_ca(&self) -> Result<()> {
-        self.replace_ca(&crafted::created_ago(Duration::days(3_651))?.to_string())?;
+        self.replace_ca(&crafted::ca_of_age(Duration::days(3_651))?.to_string())?;
         self.wait_for_refusal("the root CA expired at ")?;
         self.restore_backup()
     }

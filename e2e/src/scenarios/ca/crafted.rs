@@ -11,9 +11,9 @@ use certmint_contract::{KeyAlgorithm, Policy};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
-/// Returns the Secret of a new CA with the dates of a CA that was created at the time `ago` before now. The root has a
+/// Returns the Secret of a new CA with the dates of a CA that was created at the time `age` before now. The root has a
 /// lifetime of ten years.
-pub(super) fn created_ago(ago: Duration) -> Result<Value> {
+pub(super) fn ca_of_age(age: Duration) -> Result<Value> {
     let policy = Policy::default();
     let trust_domain = &policy.trust_domain;
     let key = || PrivateKey::generate(KeyAlgorithm::EcdsaP256);
@@ -21,7 +21,7 @@ pub(super) fn created_ago(ago: Duration) -> Result<Value> {
     let issuing = IssuingProfile { trust_domain, lifetime: "90d".parse()?, permitted_dns: &[] };
     let root = (&root, key()?, Serial::from_random([1; 20]));
     let issuing = (&issuing, key()?, Serial::from_random([2; 20]));
-    let pem = Authority::create(root, issuing, OffsetDateTime::now_utc() - ago)?.to_pem()?;
+    let pem = Authority::create(root, issuing, OffsetDateTime::now_utc() - age)?.to_pem()?;
     Ok(secret(&json!({
         "root.crt": pem.root.certificate, "root.key": *pem.root.private_key,
         "issuing.crt": pem.issuing.certificate, "issuing.key": *pem.issuing.private_key,
@@ -30,7 +30,7 @@ pub(super) fn created_ago(ago: Duration) -> Result<Value> {
 
 /// Returns a new issuing CA that the root in the Secret `stored` has signed. It becomes valid at the time `ahead` after
 /// now, as if the clock of the leader were ahead. The result has the entries for the Secret's `data`.
-pub(super) fn issuing_signed_in(stored: &Value, ahead: Duration) -> Result<Value> {
+pub(super) fn future_issuing_ca(stored: &Value, ahead: Duration) -> Result<Value> {
     let text = |key: &str| -> Result<String> {
         let encoded = stored["data"][key].as_str().with_context(|| format!("the CA's Secret lacks {key}"))?;
         Ok(String::from_utf8(BASE64_STANDARD.decode(encoded)?)?)
@@ -58,7 +58,7 @@ fn secret(content: &Value) -> Value {
 }
 
 /// Returns the first half of a value in a Secret's `data`.
-pub(super) fn cut(encoded: &Value) -> Result<String> {
+pub(super) fn first_half(encoded: &Value) -> Result<String> {
     let text = encoded.as_str().context("the CA's Secret lacks a key")?;
     // A length that is a multiple of four keeps the Base64 valid.
     Ok(text.get(..text.len() / 8 * 4).unwrap_or_default().to_owned())

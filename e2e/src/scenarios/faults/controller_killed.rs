@@ -31,15 +31,15 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
     let kubectl = create_namespace(cluster, NAME, &[])?;
     let seed = seed()?;
-    let [first, second, third] = moments(seed);
+    let [first, second, third] = kill_thresholds(seed);
     note(&format!(
         "seed {seed}: kills at {first}, {second} and {third} Secrets ({SEED_VARIABLE}={seed} repeats this run)"
     ));
     let history = SecretHistory::start(&kubectl, NAME)?;
     thread::scope(|scope| {
         let creation = scope.spawn(|| bulk_workloads::create(&kubectl, "killed", WORKLOADS));
-        let kill_at = |moment: usize, what: &str, kill: &dyn Fn(&Cluster) -> Result<()>| {
-            history.wait_for_count(moment)?;
+        let kill_at = |threshold: usize, what: &str, kill: &dyn Fn(&Cluster) -> Result<()>| {
+            history.wait_for_count(threshold)?;
             step(&format!("{what} after {} Secrets", history.count()), || kill(cluster))
         };
         let killed = kill_at(first, "both controllers receive SIGKILL", &kill_controllers)
@@ -83,18 +83,18 @@ fn seed() -> Result<u64> {
     }
 }
 
-/// Returns the moments of the three kills: numbers of existing Secrets in rising order, between 1 and 180. The random
+/// Returns the thresholds of the three kills: numbers of existing Secrets in rising order, between 1 and 180. The random
 /// number generator is splitmix64.
-fn moments(seed: u64) -> [usize; 3] {
+fn kill_thresholds(seed: u64) -> [usize; 3] {
     let mut state = seed;
-    let mut moments = [0; 3].map(|_: usize| {
+    let mut thresholds = [0; 3].map(|_: usize| {
         state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         usize::try_from((mixed >> 31) % 180).unwrap_or_default() + 1
     });
-    moments.sort_unstable();
-    moments
+    thresholds.sort_unstable();
+    thresholds
 }
 
 #[cfg(test)]
@@ -102,9 +102,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_seed_determines_the_moments() {
-        assert_eq!(moments(7), moments(7));
-        assert_ne!(moments(7), moments(8));
-        assert!(moments(9).iter().all(|moment| (1..WORKLOADS).contains(moment)));
+    fn the_seed_determines_the_thresholds() {
+        assert_eq!(kill_thresholds(7), kill_thresholds(7));
+        assert_ne!(kill_thresholds(7), kill_thresholds(8));
+        assert!(kill_thresholds(9).iter().all(|threshold| (1..WORKLOADS).contains(threshold)));
     }
 }

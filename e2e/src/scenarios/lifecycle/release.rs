@@ -37,7 +37,7 @@ const KINDS: &str = "deployments,statefulsets,daemonsets,jobs,cronjobs,pods,secr
 pub(super) fn run(shared: &Cluster) -> Result<()> {
     own_cluster(shared, "release", &[SYSTEM_NAMESPACE, SHOP, "callers"], |cluster| {
         step("the cluster has the images that the documentation names", || provide_images(cluster))?;
-        Guide::open(cluster, "install")?.through("helm install")?;
+        Guide::open(cluster, "install")?.run_through("helm install")?;
         installation::wait_for_ready(cluster)?;
         let shop = create_namespace(cluster, SHOP, &[])?;
         step("payments and checkout opt in", || examples::deploy_and_wait(cluster, &shop, &[]))?;
@@ -72,7 +72,7 @@ fn upgrade(cluster: &Cluster, shop: &Kubectl<'_>, traffic: &Traffic<'_>) -> Resu
     ] {
         let before = revisions(cluster)?;
         step(what, || {
-            guide.through(command)?;
+            guide.run_through(command)?;
             traffic.assert_no_failures()?;
             admissions.wait_for_more(ADMISSIONS)?.assert_all_injected()
         })?;
@@ -121,7 +121,7 @@ fn uninstall_under_load(
     let kubectl = create_namespace(cluster, "admissions-uninstall", &[])?;
     let admissions = Admissions::start(cluster, &kubectl)?;
     step("Certmint is uninstalled: no pod is rejected, and no request fails", || {
-        guide.through("helm uninstall")?;
+        guide.run_through("helm uninstall")?;
         wait_for_removal(cluster)?;
         traffic.assert_no_failures()?;
         admissions.wait_for_more(ADMISSIONS)?.assert_none_rejected()
@@ -164,7 +164,7 @@ fn reinstall(cluster: &Cluster, guide: &mut Guide<'_>, shop: &Kubectl<'_>) -> Re
         })
     })?;
     step("the new installation has the same root and does not change a Secret", || {
-        guide.through("helm install")?;
+        guide.run_through("helm install")?;
         installation::wait_for_ready(cluster)?;
         workload::wait_for_rollout(shop, "checkout")?;
         workload::wait_for_pods(shop, "checkout", true)?;
@@ -190,7 +190,7 @@ fn remove_everything(cluster: &Cluster, mut guide: Guide<'_>, shop: &Kubectl<'_>
     shop.delete(&["deployment/payments", "configmap/payments-nginx"])?;
     cluster.kubectl().delete(&["namespace", "callers"])?;
     step("all workloads opt out, and run without certificates", || {
-        guide.through("certmint.dev/inject-")?;
+        guide.run_through("certmint.dev/inject-")?;
         workload::wait_for_pods(shop, "checkout", false).map(drop)
     })?;
     step("Certmint is removed, and no object has a key of Certmint", || {

@@ -183,11 +183,11 @@ fn wait_for_no_alert(server: &PrometheusServer<'_>) -> Result<()> {
     for rule in server.rules()? {
         ensure!(rule["health"] == "ok", "the rule {} has an error: {}", rule["name"], rule["lastError"]);
     }
-    wait_for_silence(server)
+    wait_for_resolved_alerts(server)
 }
 
 /// Waits until no alert fires. An alert that fires because there is no data yet ends after the first scrape.
-fn wait_for_silence(server: &PrometheusServer<'_>) -> Result<()> {
+fn wait_for_resolved_alerts(server: &PrometheusServer<'_>) -> Result<()> {
     wait::until("no alert to fire", SETTLE_TIMEOUT, || match firing(server)?.as_slice() {
         [] => Ok(Check::Passed(())),
         alerts => Ok(Check::NotYet(format!("these alerts fire: {}", alerts.join(", ")))),
@@ -207,7 +207,7 @@ fn assert_only_missed_alert(cluster: &Cluster, server: &PrometheusServer<'_>) ->
     // The scenario deletes the pod even if the wait failed.
     kubectl.delete(&["pod", MISSED_POD])?;
     fired?;
-    wait_for_silence(server)
+    wait_for_resolved_alerts(server)
 }
 
 /// Waits until an alert fires, and asserts that only `alert` fires.

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::OwnershipFixture;
 
-/// Starts a Job whose first try fails, and opts its CronJob out before the second try.
-pub(super) fn opt_out_between_tries(fixture: &OwnershipFixture<'_>) -> Result<()> {
+/// Starts a Job whose first attempt fails, and opts its CronJob out before the second attempt.
+pub(super) fn opt_out_between_attempts(fixture: &OwnershipFixture<'_>) -> Result<()> {
     let kubectl = &fixture.kubectl;
     let mut nightly = fixture.workload("cronjob", "nightly", &opt_in_annotations(&[]));
     let job = &mut nightly["spec"]["jobTemplate"]["spec"];
@@ -17,7 +17,7 @@ pub(super) fn opt_out_between_tries(fixture: &OwnershipFixture<'_>) -> Result<()
     job["template"]["spec"]["containers"][0]["command"] = json!(["sh", "-c", "exit 3"]);
     fixture.apply(&nightly)?;
     kubectl.run(&["create", "job", "run", "--from=cronjob/nightly"])?;
-    wait::until("the first try to fail", DEFAULT_TIMEOUT, || {
+    wait::until("the first attempt to fail", DEFAULT_TIMEOUT, || {
         let pods = kubectl.list(&["pods", "--selector=job-name=run"])?;
         let failed = pods.iter().any(|pod| pod["status"]["phase"] == "Failed");
         Ok(if failed { Check::Passed(()) } else { Check::NotYet(format!("{} pods", pods.len())) })
@@ -25,14 +25,14 @@ pub(super) fn opt_out_between_tries(fixture: &OwnershipFixture<'_>) -> Result<()
     kubectl.run(&["annotate", "cronjob/nightly", "certmint.dev/inject-"]).map(drop)
 }
 
-/// Asserts that the Job's second try was injected and ran its application like the first one.
-pub(super) fn assert_second_try_served(fixture: &OwnershipFixture<'_>) -> Result<()> {
+/// Asserts that the Job's second attempt was injected and ran its application like the first one.
+pub(super) fn assert_second_attempt_served(fixture: &OwnershipFixture<'_>) -> Result<()> {
     let kubectl = &fixture.kubectl;
     kubectl.wait_for("job/run", "to have failed twice", DEFAULT_TIMEOUT, |job| {
         is_true(job, "Failed").then_some(())
     })?;
     let pods = kubectl.list(&["pods", "--selector=job-name=run"])?;
-    ensure!(pods.len() == 2, "the Job had {} tries", pods.len());
+    ensure!(pods.len() == 2, "the Job had {} attempts", pods.len());
     for pod in pods {
         ensure!(is_injected(&pod), "a pod of the Job is not injected");
         let exit_code = &pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"];
