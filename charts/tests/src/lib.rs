@@ -55,11 +55,13 @@ pub fn run_offline(cache: &Cache) -> Result<usize> {
     test("the schema rejects unknown keys", &values::schema_is_closed)?;
     test("bad values are rejected by name", &|| values::bad_values_are_rejected(&chart))?;
     test("missing values are reported by name", &|| required_values::missing_values_are_reported(&chart))?;
-    test("chart and programs accept the same policies", &|| policies::agree(&chart))?;
+    test("chart and programs accept the same policies", &|| policies::chart_and_programs_agree(&chart))?;
     test("every value has an effect", &|| values::every_value_has_an_effect(&chart))?;
     test("every alert fires when it should, and only then", &|| prometheus::alerts_fire(cache))?;
     test("every expression of the dashboard is valid", &|| prometheus::dashboard_parses(cache))?;
-    test("a parent chart can switch it on and off", &|| parent_chart::switches_it_on_and_off(&chart))?;
+    test("a parent chart can switch it on and off", &|| {
+        parent_chart::condition_switches_chart_on_and_off(&chart)
+    })?;
     test("the default policy is that of the code", &|| rendering::policy_is_the_default(&chart))?;
     test("OpenShift chooses the user of the container", &|| rendering::openshift_chooses_the_user(&chart))?;
     for set in SETS {

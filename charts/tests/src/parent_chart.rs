@@ -18,7 +18,7 @@ const CONDITION: &str = "    condition: certmint.enabled\n";
 
 /// Checks that a parent chart renders the same objects as this chart alone, and no objects when its condition is false.
 /// Without a condition, helm would ignore the value `enabled`, so the chart rejects `false`.
-pub(crate) fn switches_it_on_and_off(chart: &Chart) -> Result<()> {
+pub(crate) fn condition_switches_chart_on_and_off(chart: &Chart) -> Result<()> {
     let directory = std::env::temp_dir().join(format!("certmint-parent-{}", std::process::id()));
     let result = in_a_parent(&directory, chart);
     remove_dir(&directory)?;

@@ -54,7 +54,7 @@ fn cases() -> Vec<(Value, bool)> {
 const RANDOM: usize = 60;
 
 /// Checks that the programs accept every policy that the chart stores, and that the chart rejects no valid policy.
-pub(crate) fn agree(chart: &Chart) -> Result<()> {
+pub(crate) fn chart_and_programs_agree(chart: &Chart) -> Result<()> {
     for (policy, good) in cases() {
         let stored = stored(chart, &policy)?;
         ensure!(

@@ -7,7 +7,7 @@ use crate::chart::{Chart, read};
 use crate::value_tables;
 
 /// An object in the values from which a test removes all members that the schema requires.
-struct Gap {
+struct IncompleteObject {
     /// JSON pointer of the object.
     pointer: String,
     /// Names of the missing members.
@@ -18,7 +18,7 @@ struct Gap {
 
 /// A step on the path from the root of the values to a value.
 #[derive(Clone)]
-enum Step {
+enum PathStep {
     Key(String),
     /// Step into the first element of a list.
     First,
@@ -36,21 +36,21 @@ pub(crate) fn missing_values_are_reported(chart: &Chart) -> Result<()> {
     let root =
         serde_json::from_str(&read("values.schema.json")?).context("values.schema.json is not JSON")?;
     let schema = Schema { root, defaults: value_tables::defaults()? };
-    let mut gaps = Vec::new();
-    schema.visit(&schema.root, &[], &mut gaps);
-    ensure!(gaps.len() > 1, "values.schema.json has no required values");
-    groups(gaps).iter().try_for_each(|group| {
-        let sets = group.iter().flat_map(|gap| &gap.sets);
+    let mut incomplete = Vec::new();
+    schema.visit(&schema.root, &[], &mut incomplete);
+    ensure!(incomplete.len() > 1, "values.schema.json has no required values");
+    groups(incomplete).iter().try_for_each(|group| {
+        let sets = group.iter().flat_map(|object| &object.sets);
         let sets: Vec<String> = sets.map(|(path, value)| format!("{path}={value}")).collect();
         let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
         let Err(error) = chart.template(&sets) else { bail!("the chart accepts --set-json {sets:?}") };
         let error = error.to_string();
-        group.iter().try_for_each(|gap| gap.expect_reported(&error))
+        group.iter().try_for_each(|object| object.expect_reported(&error))
     })
 }
 
 impl Schema {
-    fn visit(&self, schema: &Value, steps: &[Step], gaps: &mut Vec<Gap>) {
+    fn visit(&self, schema: &Value, steps: &[PathStep], incomplete: &mut Vec<IncompleteObject>) {
         let schema = match schema["$ref"].as_str() {
             Some(reference) => self.root.pointer(reference.trim_start_matches('#')).unwrap_or(&Value::Null),
             None => schema,
@@ -60,19 +60,19 @@ impl Schema {
         let names: Vec<String> = names.map(str::to_owned).collect();
         if !names.is_empty() {
             let sets = self.sets(steps, &names);
-            gaps.push(Gap { pointer: pointer(steps), names, sets });
+            incomplete.push(IncompleteObject { pointer: pointer(steps), names, sets });
         }
         for (key, property) in schema["properties"].as_object().into_iter().flatten() {
-            self.visit(property, &within(Step::Key(key.clone())), gaps);
+            self.visit(property, &within(PathStep::Key(key.clone())), incomplete);
         }
         if schema["items"].is_object() {
-            self.visit(&schema["items"], &within(Step::First), gaps);
+            self.visit(&schema["items"], &within(PathStep::First), incomplete);
         }
     }
 
     /// Returns arguments that remove the members `names` of an object. If `values.yaml` has the object, `null` removes
     /// each member. Otherwise the argument sets an empty object.
-    fn sets(&self, steps: &[Step], names: &[String]) -> Vec<(String, Value)> {
+    fn sets(&self, steps: &[PathStep], names: &[String]) -> Vec<(String, Value)> {
         let known = (0..=steps.len()).rev().find_map(|end| {
             let steps = steps.get(..end)?;
             self.defaults.pointer(&pointer(steps)).filter(|default| default.is_object())?;
@@ -82,13 +82,13 @@ impl Schema {
         let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         match steps.get(end..) {
             None | Some([]) => names.iter().map(|name| (below(name), Value::Null)).collect(),
-            Some([Step::Key(key), rest @ ..]) => vec![(below(key), built(rest))],
-            Some(rest) => vec![(path, built(rest))],
+            Some([PathStep::Key(key), rest @ ..]) => vec![(below(key), nested_object(rest))],
+            Some(rest) => vec![(path, nested_object(rest))],
         }
     }
 }
 
-impl Gap {
+impl IncompleteObject {
     fn expect_reported(&self, error: &str) -> Result<()> {
         let Self { pointer, names, .. } = self;
         let reported: Vec<&str> =
@@ -102,46 +102,46 @@ impl Gap {
         Ok(())
     }
 
-    /// Returns whether both gaps set the same value, or one gap sets a value inside a value of the other.
+    /// Returns whether both objects set the same value, or one object sets a value inside a value of the other.
     fn conflicts_with(&self, other: &Self) -> bool {
         let covers = |a: &str, b: &str| b == a || b.strip_prefix(a).is_some_and(|rest| rest.starts_with('.'));
         self.sets.iter().any(|(a, _)| other.sets.iter().any(|(b, _)| covers(a, b) || covers(b, a)))
     }
 }
 
-/// Groups the gaps that do not conflict. The test renders the chart once for each group, because rendering is slow.
-fn groups(gaps: Vec<Gap>) -> Vec<Vec<Gap>> {
-    let mut groups: Vec<Vec<Gap>> = Vec::new();
-    for gap in gaps {
-        match groups.iter_mut().find(|group| !group.iter().any(|other| gap.conflicts_with(other))) {
-            Some(group) => group.push(gap),
-            None => groups.push(vec![gap]),
+/// Groups the objects that do not conflict. The test renders the chart once for each group, because rendering is slow.
+fn groups(incomplete: Vec<IncompleteObject>) -> Vec<Vec<IncompleteObject>> {
+    let mut groups: Vec<Vec<IncompleteObject>> = Vec::new();
+    for object in incomplete {
+        match groups.iter_mut().find(|group| !group.iter().any(|other| object.conflicts_with(other))) {
+            Some(group) => group.push(object),
+            None => groups.push(vec![object]),
         }
     }
     groups
 }
 
 /// Returns the steps as a path for `--set-json`, or `None` when they lead into a list.
-fn path(steps: &[Step]) -> Option<String> {
+fn path(steps: &[PathStep]) -> Option<String> {
     let keys = steps.iter().map(|step| match step {
-        Step::Key(key) => Some(key.as_str()),
-        Step::First => None,
+        PathStep::Key(key) => Some(key.as_str()),
+        PathStep::First => None,
     });
     Some(keys.collect::<Option<Vec<_>>>()?.join("."))
 }
 
-fn pointer(steps: &[Step]) -> String {
+fn pointer(steps: &[PathStep]) -> String {
     let parts = steps.iter().map(|step| match step {
-        Step::Key(key) => format!("/{key}"),
-        Step::First => "/0".to_owned(),
+        PathStep::Key(key) => format!("/{key}"),
+        PathStep::First => "/0".to_owned(),
     });
     parts.collect()
 }
 
-/// Returns an empty object below these steps.
-fn built(steps: &[Step]) -> Value {
+/// Returns a value that has an empty object at the end of these steps.
+fn nested_object(steps: &[PathStep]) -> Value {
     steps.iter().rfold(json!({}), |value, step| match step {
-        Step::Key(key) => Map::from_iter([(key.clone(), value)]).into(),
-        Step::First => json!([value]),
+        PathStep::Key(key) => Map::from_iter([(key.clone(), value)]).into(),
+        PathStep::First => json!([value]),
     })
 }

@@ -52,7 +52,7 @@ pub(crate) fn read(repository: &Path) -> Sources {
             let tokens: TokenStream =
                 text.parse().unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             let place = file.strip_prefix(repository).unwrap().display().to_string();
-            Reader { place: &place, sources: &mut sources }.read(tokens, false);
+            MessageReader { place: &place, sources: &mut sources }.read(tokens, false);
         }
     }
     sources
@@ -73,12 +73,12 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-struct Reader<'a> {
+struct MessageReader<'a> {
     place: &'a str,
     sources: &'a mut Sources,
 }
 
-impl Reader<'_> {
+impl MessageReader<'_> {
     fn read(&mut self, tokens: TokenStream, in_error: bool) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let mut rest = tokens.as_slice();
