@@ -165,7 +165,7 @@ catalogue! {
     WrittenTooOften {
         channels: [Event, Log], transient: true,
         actors: [Developer, PlatformEngineer],
-        remedy: "Find out what writes to the Secret, with `--show-managed-fields`, or which Service is created and deleted again and again. The controller writes the Secret once more when that ends."
+        remedy: "Find out what writes to the Secret, with `--show-managed-fields`, or which Service is created and deleted again and again. After the changes have ended, the controller writes the Secret once more."
     }
     /// An object, or all objects of a namespace together, exceed what Certmint keeps. The controller ignores the excess.
     TooLarge {
@@ -177,7 +177,7 @@ catalogue! {
     NamesLeftOut {
         channels: [Event, Log], transient: false,
         actors: [Developer],
-        remedy: "Split the workload, or take it out of some Services. The page on names describes the order in which names are left out."
+        remedy: "Split the workload, or change the selectors of some Services so that they do not select its pods. The page on names describes the order in which names are left out."
     }
     /// The controller has no CA to issue with: the CA is missing, or its root is damaged, replaced or expired. Certificates that are already issued stay valid.
     CaUnavailable {

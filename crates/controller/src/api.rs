@@ -76,7 +76,7 @@ pub(crate) enum ApiErrorKind {
 
 /// Error of a write by a replica that is not the leader, or is no longer the leader.
 #[derive(Debug, thiserror::Error)]
-#[error("this replica does not lead; the leading replica does this")]
+#[error("this replica does not lead, so it does not write; the leader writes instead")]
 pub(crate) struct NotLeading;
 
 impl ApiError {

@@ -36,9 +36,9 @@ pub(crate) async fn follow(
                 tracing::info!("the policy changed; planning all workloads again");
             }
         }
-        Err(error) => {
-            report(Err(&format!("the new policy is not valid, the last valid one stays in force: {error}")))
-        }
+        Err(error) => report(Err(&format!(
+            "the new policy is not valid, so the last valid one stays in force: {error}"
+        ))),
     })
     .await;
 }
@@ -129,7 +129,7 @@ mod tests {
         };
         tokio::join!(following, test);
         let reports = reports.into_inner();
-        let message = "the new policy is not valid, the last valid one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
+        let message = "the new policy is not valid, so the last valid one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
         assert!(reports.contains(&Err(message.to_owned())), "{reports:?}");
         assert_eq!(reports.last(), Some(&Ok(())));
     }

@@ -53,7 +53,7 @@ pub enum FetchError {
     },
     /// The Secret contains a root that is not a trust anchor (see [`crate::trust`]).
     #[error(
-        "the workload's Secret was not used: its ca.crt contains a root that is not known in this pod; only the issuance API may introduce a root"
+        "the workload's Secret was not used: its ca.crt contains a root that is not known in this pod; only the issuance API may introduce a root, so certmint-fetch asks it now"
     )]
     UnknownRoot,
     /// The issuance API returned no bundle.

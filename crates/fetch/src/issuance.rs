@@ -75,7 +75,7 @@ pub enum IssuanceError {
     },
     /// The answer does not have the format of the issuance API.
     #[error(
-        "{api} answered {status} with something that is not an answer of the issuance API; check what CERTMINT_API points to"
+        "{api} answered {status}, but not in the format of the issuance API; check what CERTMINT_API points to"
     )]
     NotUnderstood {
         /// Origin of the API.

@@ -13,7 +13,7 @@ const CONFIG_MAP: &str = "configmap/certmint-policy";
 /// Log line of a server that has loaded a policy, by component.
 const POLICY_LOADED: [(&str, &str); 2] = [("webhook", "policy loaded"), ("controller", "the policy changed")];
 /// Log line of a server that has rejected a policy.
-const POLICY_REJECTED: &str = "the new policy is not valid, the last valid one stays in force";
+const POLICY_REJECTED: &str = "the new policy is not valid, so the last valid one stays in force";
 
 /// Policy of the installation, with the content that it had at first.
 #[derive(Debug)]

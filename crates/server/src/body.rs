@@ -35,7 +35,7 @@ pub(crate) enum BodyError {
     NotAllowed,
     #[error("the body did not arrive within {0:?}; send it faster")]
     TooSlow(Duration),
-    #[error("too many large requests at the same time; try again")]
+    #[error("too many large requests at the same time; retry after a second")]
     TooManyBytes,
     #[error("the body is incomplete: {0}; send it again")]
     Incomplete(#[from] hyper::Error),

@@ -57,7 +57,7 @@ impl WatchedObject {
         let namespace = text(&self.metadata.namespace).parse::<Namespace>();
         let namespace = namespace.map_err(|why| Unreadable::Name(why.to_string()))?;
         let name = self.metadata.name.as_deref().unwrap_or_default();
-        if name.is_empty() { Err(Unreadable::Name("it has none".into())) } else { Ok((namespace, name)) }
+        if name.is_empty() { Err(Unreadable::Name("it is missing".into())) } else { Ok((namespace, name)) }
     }
 
     /// Returns the object's uid, or an empty text.

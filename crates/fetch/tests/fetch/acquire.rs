@@ -240,8 +240,8 @@ fn explains_a_name_that_does_not_resolve() {
 fn rejects_invalid_answers() {
     let ca = Ca::new();
     for (answer, message) in [
-        ((200, b"{}".to_vec()), "answered 200 with something that is not an answer"),
-        ((502, b"<html>".to_vec()), "answered 502 with something that is not an answer"),
+        ((200, b"{}".to_vec()), "answered 200, but not in the format of the issuance API"),
+        ((502, b"<html>".to_vec()), "answered 502, but not in the format of the issuance API"),
         ((200, vec![b' '; MAX_RESPONSE_BYTES + 1]), "cannot be reached"),
         ((307, Vec::new()), "answered 307 with something"),
         (ok(&ca.bundle_of_another_account()), "answer was not used: the certificate is for"),

@@ -12,7 +12,7 @@ use super::target::InjectionTarget;
 pub(super) const WINDOWS: &str =
     "certmint: Ignored: this is a Windows pod; Certmint injects into Linux pods only and leaves it as it is";
 
-pub(super) const MIRROR: &str = "certmint: Ignored: this is the mirror of a static pod, which kubelet runs from a file; Certmint leaves it as it is, without a certificate";
+pub(super) const MIRROR: &str = "certmint: Ignored: this is the mirror of a static pod, which the kubelet runs from a file; Certmint leaves it as it is, without a certificate";
 
 /// Maximum number of containers in a warning, and of warnings about missing containers.
 const MAX_SHOWN_ENTRIES: usize = 10;
@@ -91,10 +91,10 @@ fn dns(target: &InjectionTarget<'_>) -> Option<&'static str> {
     let host = target.spec.host_network == Some(true);
     match policy {
         "Default" => Some(
-            "certmint: SuspiciousSetting: dnsPolicy Default does not resolve names of Services, which the issuance API has; use ClusterFirst",
+            "certmint: SuspiciousSetting: dnsPolicy Default does not resolve names of Services, such as the name of the issuance API; use ClusterFirst",
         ),
         "ClusterFirst" if host => Some(
-            "certmint: SuspiciousSetting: a hostNetwork pod does not resolve names of Services, which the issuance API has; use dnsPolicy ClusterFirstWithHostNet",
+            "certmint: SuspiciousSetting: a hostNetwork pod does not resolve names of Services, such as the name of the issuance API; use dnsPolicy ClusterFirstWithHostNet",
         ),
         _ => None,
     }

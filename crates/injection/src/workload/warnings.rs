@@ -26,7 +26,7 @@ pub(super) fn opt_in_stays(
     let asks = workload.metadata.annotation(keys::INJECT) == Some(keys::TRUE);
     (lost && asks).then(|| {
         format!(
-            "certmint: SuspiciousSetting: to undo the opt-in: kubectl -n {namespace} annotate {}/{name} {}-; the annotation on the {kind} has put Certmint's keys back on the pod template",
+            "certmint: SuspiciousSetting: to undo the opt-in: kubectl -n {namespace} annotate {}/{name} {}-; because of the annotation on the {kind}, Certmint has changed the pod template again",
             kind.as_str().to_lowercase(),
             keys::INJECT
         )

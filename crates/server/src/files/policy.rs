@@ -111,7 +111,7 @@ impl PolicyFile {
             let policy = Policy::from_json(&json);
             if let Err(error) = &policy {
                 let code = ErrorCode::InvalidPolicy;
-                tracing::error!(%code, %error, "the new policy is not valid, the last valid one stays in force");
+                tracing::error!(%code, %error, "the new policy is not valid, so the last valid one stays in force");
             }
             changed(policy);
         })

@@ -144,13 +144,13 @@ fn accepted_cases() -> Vec<(PodCase, Expected)> {
                 .foreign_annotation("kubernetes.io/config.mirror", "5d41402abc4b2a76b9719d911017c592")
                 .spec("nodeName", "somewhere".into())
                 .warned(
-                    "certmint: Ignored: this is the mirror of a static pod, which kubelet runs from a file; Certmint leaves it as it is, without a certificate",
+                    "certmint: Ignored: this is the mirror of a static pod, which the kubelet runs from a file; Certmint leaves it as it is, without a certificate",
                 ),
             Expected::Unchanged,
         ),
         (
             pod_case("host-network-without-dns").spec("hostNetwork", true.into()).warned(
-                "certmint: SuspiciousSetting: a hostNetwork pod does not resolve names of Services, which the issuance API has; use dnsPolicy ClusterFirstWithHostNet",
+                "certmint: SuspiciousSetting: a hostNetwork pod does not resolve names of Services, such as the name of the issuance API; use dnsPolicy ClusterFirstWithHostNet",
             ),
             Expected::Injected,
         ),

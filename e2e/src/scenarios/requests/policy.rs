@@ -217,7 +217,7 @@ fn assert_last_valid_policy(fixture: &CertificateFixture<'_>) -> Result<()> {
             );
         }
     }
-    let note = "the new policy is not valid, the last valid one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
+    let note = "the new policy is not valid, so the last valid one stays in force: the policy allows no key algorithm: list at least one under keyAlgorithms";
     wait_for_event(&system, "Deployment/certmint-controller", "InvalidPolicy", note)
 }
 
