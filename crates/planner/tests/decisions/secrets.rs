@@ -280,6 +280,14 @@ fn refuses_unsupported_modes() {
 }
 
 #[test]
+fn an_unsupported_mode_changes_no_secret() {
+    let secret_name = ("secret-name", "my-tls");
+    let world = World::default().annotated(&[secret_name]).settled();
+    let world = world.annotated(&[secret_name, ("mode", "pod")]);
+    assert_eq!(refusal(&world).code, ErrorCode::UnsupportedMode);
+}
+
+#[test]
 fn a_refusal_lists_every_annotation_error() {
     let refused = refusal(&World::default().annotated(&[("duration", "banana"), ("mdoe", "secret")]));
     assert_eq!(refused.code, ErrorCode::UnknownAnnotation);
