@@ -104,6 +104,12 @@ impl<'a> Delivery<'a> {
         )
     }
 
+    /// Returns whether the published certificate lasts long enough for a delay (see [`crate::reload_delay`]).
+    #[must_use]
+    pub fn allows_delay(&self, now: OffsetDateTime) -> bool {
+        self.facts().is_some_and(|published| reload_delay::allows_delay(published.not_after - now))
+    }
+
     /// Returns whether peers or the app may need the new bundle at once, because names, identity or roots differ.
     ///
     /// The root that issued the certificate is the same if the issuing CA is the same, or if there is only one root.

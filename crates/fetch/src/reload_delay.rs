@@ -4,7 +4,7 @@
 //! workload should not reload all at once. A replacement is routine if the renewal was due, or if only the lifetime or the
 //! key algorithm changed. Then the former certificate is still valid, and each pod waits for its own part of a short period
 //! before it publishes the new files. There is no delay if names, identity or roots differ, or if the Secret was deleted or
-//! damaged.
+//! damaged before the renewal was due. A later deletion cannot be distinguished from a renewal.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
@@ -23,12 +23,18 @@ const MIN_REMAINING_LIFETIME: Duration = Duration::from_secs(60);
 /// `pod_hash` decides which part of the longest delay this pod waits.
 #[must_use]
 pub fn delay(remaining: time::Duration, pod_hash: u32) -> Duration {
-    let remaining = Duration::try_from(remaining).unwrap_or_default();
-    if remaining < MIN_REMAINING_LIFETIME {
+    if !allows_delay(remaining) {
         return Duration::ZERO;
     }
+    let remaining = Duration::try_from(remaining).unwrap_or_default();
     let longest = (remaining / REMAINING_LIFETIME_DIVISOR).min(MAX_DELAY);
     longest.mul_f64(f64::from(pod_hash) / f64::from(u32::MAX))
+}
+
+/// Returns whether a certificate with that time until it expires lasts long enough for a delay.
+#[must_use]
+pub fn allows_delay(remaining: time::Duration) -> bool {
+    Duration::try_from(remaining).is_ok_and(|remaining| remaining >= MIN_REMAINING_LIFETIME)
 }
 
 /// Returns a hash that differs from pod to pod: the hash of the projected token, which contains the uid of the pod. The

@@ -129,32 +129,34 @@ impl<'a> RenewalLoop<'a> {
 
     /// Returns whether the publication of that version of the Secret has to wait, to spread the reloads of the replicas.
     fn is_delayed(&mut self, version: &Option<PathBuf>, now: OffsetDateTime) -> bool {
-        let pending = self.pending_secret.as_ref();
-        let publish_at = match pending.filter(|pending| pending.version == *version) {
-            Some(pending) => pending.publish_at,
-            None => {
-                let delay = self.delivery.reload_delay(now);
-                let publish_at = Instant::now() + delay;
-                // A further version does not extend the delay, and an urgent version ends it.
-                let publish_at = pending.map_or(publish_at, |former| publish_at.min(former.publish_at));
-                if !delay.is_zero() {
-                    let seconds = delay.as_secs() + 1;
-                    self.reporter.info(&format!(
-                        "the workload's Secret contains a newer certificate; it is put in place within {seconds} seconds"
-                    ));
-                }
-                self.pending_secret = Some(PendingSecret { version: version.clone(), publish_at });
-                publish_at
+        let is_pending = self.pending_secret.as_ref().is_some_and(|pending| pending.version == *version);
+        if !is_pending {
+            let delay = self.delivery.reload_delay(now);
+            let publish_at = Instant::now() + delay;
+            // A further version does not extend the delay, and an urgent version ends it.
+            let publish_at =
+                self.pending_secret.as_ref().map_or(publish_at, |former| publish_at.min(former.publish_at));
+            if !delay.is_zero() {
+                let seconds = delay.as_secs() + 1;
+                self.reporter.info(&format!(
+                    "the workload's Secret contains a newer certificate; it is put in place within {seconds} seconds"
+                ));
             }
-        };
-        Instant::now() < publish_at
+            self.pending_secret = Some(PendingSecret { version: version.clone(), publish_at });
+        }
+        self.is_delay_running(now)
+    }
+
+    /// Returns whether a version of the Secret waits for its publication. If the clock was set or the machine was suspended
+    /// in the meantime, the published certificate may be about to expire, which ends the delay.
+    fn is_delay_running(&self, now: OffsetDateTime) -> bool {
+        let publish_at = self.pending_secret.as_ref().map(|pending| pending.publish_at);
+        publish_at.is_some_and(|publish_at| Instant::now() < publish_at) && self.delivery.allows_delay(now)
     }
 
     fn ask_api_if_overdue(&mut self, now: OffsetDateTime) {
         // During the delay, the Secret contains the newer certificate already.
-        let is_delayed =
-            self.pending_secret.as_ref().is_some_and(|pending| Instant::now() < pending.publish_at);
-        if now < self.schedule.ask_at || is_delayed {
+        if now < self.schedule.ask_at || self.is_delay_running(now) {
             return;
         }
         self.schedule.postpone(now);
@@ -246,7 +248,81 @@ impl<'a> PendingReload<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use certmint_certificates::ca::{IssuingProfile, RootProfile};
+    use certmint_certificates::{Authority, LeafProfile, PrivateKey, Serial};
+    use certmint_contract::issuance::Bundle;
+    use certmint_contract::{KeyAlgorithm, Lifetime, SpiffeId, TrustDomain, pod_layout};
+
     use super::*;
+    use crate::settings::Paths;
+
+    const DAY: Lifetime = Lifetime::from_seconds(86_400);
+
+    fn key() -> PrivateKey {
+        PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap()
+    }
+
+    /// Creates a CA that is two days old.
+    fn authority(trust_domain: &TrustDomain) -> Authority {
+        let lifetime = Lifetime::from_seconds(90 * 86_400);
+        let root = RootProfile { trust_domain, lifetime };
+        let issuing = IssuingProfile { trust_domain, lifetime, permitted_dns: &[] };
+        let created = OffsetDateTime::now_utc() - time::Duration::days(2);
+        let [root_serial, issuing_serial] = [1, 2].map(|octet| Serial::from_random([octet; 20]));
+        Authority::create((&root, key(), root_serial), (&issuing, key(), issuing_serial), created).unwrap()
+    }
+
+    /// Creates the settings of a pod below `root`, and its files.
+    fn settings(root: &Path, trust_bundle: &str) -> FetchSettings {
+        let paths = Paths::below(root);
+        for dir in [&paths.tls_dir, &paths.secret_dir, paths.token.parent().unwrap()] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        // The delay of a pod with this token is two thirds of the longest delay.
+        fs::write(&paths.token, "a-token").unwrap();
+        FetchSettings::new(paths, |name| match name {
+            pod_layout::ENV_API => Some("https://localhost:1".into()),
+            pod_layout::ENV_TRUST_BUNDLE => Some(trust_bundle.into()),
+            pod_layout::ENV_IDENTITY => Some("/ns/shop/sa/payments".into()),
+            pod_layout::ENV_FILE_MODE => Some("0440".into()),
+            _ => None,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_certificate_that_is_about_to_expire_ends_the_delay() {
+        let now = OffsetDateTime::now_utc();
+        let trust_domain: TrustDomain = "cluster.local".parse().unwrap();
+        let authority = authority(&trust_domain);
+        let spiffe_id = SpiffeId::new(&trust_domain, &"shop".parse().unwrap(), "payments").unwrap();
+        let profile = LeafProfile { dns_names: &[], spiffe_id: &spiffe_id, lifetime: DAY };
+        let bundle = |octet: u8, at: OffsetDateTime| -> Bundle {
+            authority.issue(&profile, &key(), Serial::from_random([octet; 20]), at).unwrap().bundle
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path(), authority.trust_bundle());
+        let Paths { tls_dir, secret_dir, termination_log, .. } = &settings.paths;
+        let published = || volume::read(tls_dir).unwrap().map(|content| content.bundle);
+        // The renewal is due, and seven hours are left.
+        let first = bundle(3, now - time::Duration::hours(17));
+        volume::publish(tls_dir, &first, 0o440).unwrap();
+        let mut reporter = Reporter::new(termination_log);
+        let delivery = Delivery::open(&settings, now).unwrap();
+        let mut renewal = RenewalLoop::new(&settings, delivery, &mut reporter, now);
+
+        let renewed = bundle(4, now);
+        volume::publish(secret_dir, &renewed, 0o440).unwrap();
+        for time_set_ahead in [time::Duration::ZERO, time::Duration::hours(6)] {
+            renewal.check_secret(now + time_set_ahead);
+            assert_eq!(published().as_ref(), Some(&first), "{time_set_ahead}");
+        }
+        renewal.check_secret(now + time::Duration::hours(7));
+        assert_eq!(published(), Some(renewed));
+    }
 
     #[test]
     fn retries_a_reload_hook_forever_and_at_least_once_a_minute() {
