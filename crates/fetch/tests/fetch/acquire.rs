@@ -243,7 +243,7 @@ fn rejects_invalid_answers() {
         ((200, b"{}".to_vec()), "answered 200, but not in the format of the issuance API"),
         ((502, b"<html>".to_vec()), "answered 502, but not in the format of the issuance API"),
         ((200, vec![b' '; MAX_RESPONSE_BYTES + 1]), "cannot be reached"),
-        ((307, Vec::new()), "answered 307 with something"),
+        ((307, Vec::new()), "answered 307, but not in the format"),
         (ok(&ca.bundle_of_another_account()), "answer was not used: the certificate is for"),
     ] {
         let api = Api::start(&ca, move |_, _| answer.clone());
