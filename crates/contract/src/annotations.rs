@@ -108,7 +108,7 @@ pub fn parse<'a>(
             keys::RESOURCES => {
                 parse_value(key, value, str::parse).map(|resources| options.resources = Some(resources))
             }
-            key if keys::CERTMINT_KEYS.contains(&key) => Ok(()),
+            key if keys::KEYS_WRITTEN_BY_WEBHOOK.contains(&key) => Ok(()),
             // The search for the nearest known key is costly, so the number of unknown keys is limited.
             _ if errors.len() >= MAX_ERRORS => Ok(()),
             key => {

@@ -86,6 +86,6 @@ pub const RENEW_AT: &str = "certmint.dev/renew-at";
 pub const REASON: &str = "certmint.dev/reason";
 
 /// Annotations that the webhook writes on workloads, templates and pods, in addition to copies of [`USER_KEYS`].
-pub const CERTMINT_KEYS: [&str; 3] = [INJECTED_BY, COPIED, WORKLOAD];
+pub const KEYS_WRITTEN_BY_WEBHOOK: [&str; 3] = [INJECTED_BY, COPIED, WORKLOAD];
 /// Value of every label of Certmint.
 pub const TRUE: &str = "true";

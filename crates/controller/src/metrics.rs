@@ -36,7 +36,7 @@ pub(crate) struct Metrics {
     /// Events that were dropped because too many waited.
     pub(crate) events_dropped: Counter,
     /// 1 while the policy file is invalid and the last valid policy is in force.
-    pub(crate) policy_rejected: Gauge,
+    pub(crate) invalid_policy: Gauge,
     /// Seconds by which this machine's clock is ahead of the API server's; negative if it is behind.
     pub(crate) clock_difference: Gauge,
     /// 1 while this replica is the leader.
@@ -85,7 +85,7 @@ impl Default for Metrics {
             ca_not_before: Family::default(),
             ca_not_after: Family::default(),
             events_dropped: Counter::default(),
-            policy_rejected: Gauge::default(),
+            invalid_policy: Gauge::default(),
             clock_difference: Gauge::default(),
             leading: Gauge::default(),
             ca_usable: Gauge::default(),
@@ -220,7 +220,7 @@ impl Metrics {
         registry.add(
             "policy_rejected",
             "1 while the policy file is not valid and the last valid policy is in use",
-            &self.policy_rejected,
+            &self.invalid_policy,
         );
     }
 

@@ -109,7 +109,7 @@ pub fn request_bundle(
     let resolver = ServiceResolver { cluster_domain: api.cluster_domain.cloned() };
     let api = api.origin;
     // Each attempt reads the token, because the kubelet replaces it before it expires.
-    let authorization = read_token(token)?;
+    let authorization = read_authorization(token)?;
     let roots: Vec<_> = anchors.roots().map(|root| Certificate::from_der(root).to_owned()).collect();
     let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots)));
     let url = format!("{}{BUNDLE_PATH}", api.to_string().trim_end_matches('/'));
@@ -125,7 +125,7 @@ pub fn request_bundle(
 }
 
 /// Reads the projected token, as the value of the header `Authorization`.
-pub(crate) fn read_token(path: &Path) -> Result<Zeroizing<String>, IssuanceError> {
+pub(crate) fn read_authorization(path: &Path) -> Result<Zeroizing<String>, IssuanceError> {
     let read = || {
         let mut text = Zeroizing::new(String::new());
         io::Read::read_to_string(

@@ -42,7 +42,7 @@ pub fn allows_delay(remaining: time::Duration) -> bool {
 #[must_use]
 pub fn pod_hash(token: &Path) -> u32 {
     let mut hasher = DefaultHasher::new();
-    if let Ok(token) = issuance::read_token(token) {
+    if let Ok(token) = issuance::read_authorization(token) {
         token.hash(&mut hasher);
     }
     // The upper half of the hash.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::json::{List, OwnEntries, Text, WithSource};
+use crate::json::{List, RelevantEntries, Text, WithSource};
 
 /// Object of any kind, with its `spec` as text.
 #[derive(Debug, Deserialize)]
@@ -24,9 +24,9 @@ pub(crate) struct Metadata<'a> {
     #[serde(borrow)]
     pub(crate) name: Option<Text<'a>>,
     #[serde(borrow)]
-    pub(crate) labels: Option<OwnEntries<'a>>,
+    pub(crate) labels: Option<RelevantEntries<'a>>,
     #[serde(borrow)]
-    pub(crate) annotations: Option<OwnEntries<'a>>,
+    pub(crate) annotations: Option<RelevantEntries<'a>>,
     #[serde(borrow)]
     owner_references: Option<List<OwnerReference<'a>>>,
     deletion_timestamp: Option<IgnoredAny>,

@@ -28,9 +28,9 @@ impl Deref for Text<'_> {
 
 /// Labels or annotations under Certmint's prefix, and the foreign keys in [`FOREIGN_KEYS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct OwnEntries<'a>(Vec<(Text<'a>, Text<'a>)>);
+pub(crate) struct RelevantEntries<'a>(Vec<(Text<'a>, Text<'a>)>);
 
-impl OwnEntries<'_> {
+impl RelevantEntries<'_> {
     /// Returns the value of a key.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find_map(|(found, value)| (&**found == key).then_some(&**value))
@@ -54,18 +54,18 @@ fn is_own(key: &str) -> bool {
     key.starts_with(keys::PREFIX)
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for OwnEntries<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for RelevantEntries<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OwnEntriesVisitor<'a>(PhantomData<&'a ()>);
+        struct RelevantEntriesVisitor<'a>(PhantomData<&'a ()>);
 
-        impl<'de: 'a, 'a> Visitor<'de> for OwnEntriesVisitor<'a> {
-            type Value = OwnEntries<'a>;
+        impl<'de: 'a, 'a> Visitor<'de> for RelevantEntriesVisitor<'a> {
+            type Value = RelevantEntries<'a>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map of strings")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OwnEntries<'a>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RelevantEntries<'a>, A::Error> {
                 let mut entries = Vec::new();
                 while let Some(key) = map.next_key::<Text<'a>>()? {
                     if is_own(&key) || FOREIGN_KEYS.contains(&&*key) {
@@ -79,11 +79,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for OwnEntries<'a> {
                         map.next_value::<IgnoredAny>()?;
                     }
                 }
-                Ok(OwnEntries(entries))
+                Ok(RelevantEntries(entries))
             }
         }
 
-        deserializer.deserialize_map(OwnEntriesVisitor(PhantomData))
+        deserializer.deserialize_map(RelevantEntriesVisitor(PhantomData))
     }
 }
 
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn keeps_own_keys_only() {
-        let entries: OwnEntries<'_> =
+        let entries: RelevantEntries<'_> =
             serde_json::from_str(r#"{"a":"b","certmint.dev/x":"1","certmint.dev/y":"\u0041"}"#).unwrap();
         assert_eq!(entries.iter().collect::<Vec<_>>(), [("certmint.dev/x", "1"), ("certmint.dev/y", "A")]);
     }
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn finds_a_foreign_annotation_by_its_key_only() {
         let text = format!(r#"{{"certmint.dev/x":"1","{SAFE_TO_EVICT_VOLUMES}":"tmp,cache"}}"#);
-        let entries: OwnEntries<'_> = serde_json::from_str(&text).unwrap();
+        let entries: RelevantEntries<'_> = serde_json::from_str(&text).unwrap();
         assert_eq!(entries.get(SAFE_TO_EVICT_VOLUMES), Some("tmp,cache"));
         assert_eq!(entries.iter().collect::<Vec<_>>(), [("certmint.dev/x", "1")]);
     }
@@ -224,8 +224,8 @@ mod tests {
     #[test]
     fn rejects_too_many_own_keys() {
         let flood = |keys| format!("{{{}\"a\":\"\"}}", "\"certmint.dev/x\":\"\",".repeat(keys));
-        assert!(serde_json::from_str::<OwnEntries<'_>>(&flood(MAX_LIST_ENTRIES)).is_ok());
-        assert!(serde_json::from_str::<OwnEntries<'_>>(&flood(MAX_LIST_ENTRIES + 1)).is_err());
+        assert!(serde_json::from_str::<RelevantEntries<'_>>(&flood(MAX_LIST_ENTRIES)).is_ok());
+        assert!(serde_json::from_str::<RelevantEntries<'_>>(&flood(MAX_LIST_ENTRIES + 1)).is_err());
     }
 
     #[test]

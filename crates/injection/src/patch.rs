@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::Rejection;
 use crate::input::Metadata;
-use crate::json::OwnEntries;
+use crate::json::RelevantEntries;
 
 /// Initial size of the buffer in bytes. Most patches are shorter.
 const BUFFER_BYTES: usize = 4096;
@@ -129,7 +129,7 @@ impl PatchBuilder {
     fn change_map(
         &mut self,
         path: &[&str],
-        map: Option<&OwnEntries<'_>>,
+        map: Option<&RelevantEntries<'_>>,
         changes: &[KeyChange<'_>],
     ) -> Result<(), Rejection> {
         let Some(map) = map else {

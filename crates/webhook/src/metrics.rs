@@ -20,7 +20,7 @@ pub struct Metrics {
     reviews: Family<ReviewLabels, Counter>,
     rejections: Family<CodeLabel, Counter>,
     durations: Family<OutcomeLabel, Histogram, fn() -> Histogram>,
-    policy_rejected: Gauge,
+    invalid_policy: Gauge,
 }
 
 /// Outcome of a review, a value of the label `outcome`.
@@ -62,7 +62,7 @@ impl Metrics {
             reviews: Family::default(),
             rejections: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
-            policy_rejected: Gauge::default(),
+            invalid_policy: Gauge::default(),
         };
         // Every counter starts at 0, so that Prometheus sees the first rejection as an increase.
         for code in ErrorCode::ALL.iter().filter(|code| code.channels().contains(&Channel::Rejection)) {
@@ -87,7 +87,7 @@ impl Metrics {
         registry.register(
             "certmint_policy_rejected",
             "1 while the policy file is not valid and the last valid policy is in use",
-            metrics.policy_rejected.clone(),
+            metrics.invalid_policy.clone(),
         );
         metrics
     }
@@ -105,7 +105,7 @@ impl Metrics {
     }
 
     /// Records whether the policy file is not valid.
-    pub(crate) fn set_policy_rejected(&self, is_rejected: bool) {
-        self.policy_rejected.set(is_rejected.into());
+    pub(crate) fn set_invalid_policy(&self, is_invalid: bool) {
+        self.invalid_policy.set(is_invalid.into());
     }
 }

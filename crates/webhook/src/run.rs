@@ -119,7 +119,7 @@ async fn follow_policy(
     shutdown: CancellationToken,
 ) {
     file.follow(shutdown, |policy| {
-        metrics.set_policy_rejected(policy.is_err());
+        metrics.set_invalid_policy(policy.is_err());
         if let Ok(policy) = policy {
             admission.set_policy(policy);
             tracing::info!("policy loaded");

@@ -65,7 +65,7 @@ fn limits_of_https() {
 fn limits_of_the_issuance_api() {
     let issuance = Limits::issuance();
     assert_eq!(issuance.max_body_bytes, 0);
-    assert_row("HTTPS", "a request's body, issuance API", "none");
+    assert_row("HTTPS", "a request's body, issuance API", "0 bytes");
     let max_body_bytes = Limits::default().max_body_bytes;
     assert_eq!(
         Limits { max_body_bytes, ..issuance },

@@ -45,7 +45,7 @@ pub struct AuthorityPem {
 }
 
 /// Lifetime of the leaf with which a new issuing CA is tested. The test verifies that leaf at once.
-const PROOF_LIFETIME: Lifetime = Lifetime::from_seconds(60);
+const TEST_LEAF_LIFETIME: Lifetime = Lifetime::from_seconds(60);
 
 impl Authority {
     /// Combines a root CA and an issuing CA.
@@ -102,19 +102,19 @@ impl Authority {
     /// Issues a leaf that is not published, with every name that the issuing CA permits, and verifies its chain up to the
     /// root.
     fn test(&self, profile: &IssuingProfile<'_>, now: OffsetDateTime) -> Result<(), CaError> {
-        let unproven = |why: &dyn fmt::Display| CaError::Unproven(why.to_string());
-        let namespace: Namespace = "default".parse().map_err(|why| unproven(&why))?;
-        let spiffe_id =
-            SpiffeId::new(profile.trust_domain, &namespace, "proof").map_err(|why| unproven(&why))?;
+        let test_leaf_rejected = |why: &dyn fmt::Display| CaError::TestLeafRejected(why.to_string());
+        let namespace: Namespace = "default".parse().map_err(|why| test_leaf_rejected(&why))?;
+        let spiffe_id = SpiffeId::new(profile.trust_domain, &namespace, "proof")
+            .map_err(|why| test_leaf_rejected(&why))?;
         let dns_names = profile.permitted_dns;
-        let proof = LeafProfile { dns_names, spiffe_id: &spiffe_id, lifetime: PROOF_LIFETIME };
-        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).map_err(|why| unproven(&why))?;
+        let test_leaf = LeafProfile { dns_names, spiffe_id: &spiffe_id, lifetime: TEST_LEAF_LIFETIME };
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).map_err(|why| test_leaf_rejected(&why))?;
         // The leaf is not published, so its serial number need not be random.
         let serial = Serial::from_random([0; 20]);
-        let issued = self.issue(&proof, &key, serial, now).map_err(|why| unproven(&why))?;
+        let issued = self.issue(&test_leaf, &key, serial, now).map_err(|why| test_leaf_rejected(&why))?;
         let expected =
             ExpectedLeaf { dns_names: Some(dns_names), identity: ExpectedIdentity::Id(&spiffe_id) };
-        verify(&issued.bundle, &expected, now).map(drop).map_err(|why| unproven(&why))
+        verify(&issued.bundle, &expected, now).map(drop).map_err(|why| test_leaf_rejected(&why))
     }
 
     /// Parses and checks a root CA and an issuing CA: the keys belong to the certificates, both are CAs and valid at `now`,

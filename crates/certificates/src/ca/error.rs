@@ -85,7 +85,7 @@ pub enum CaError {
     #[error(
         "the certificates of a new issuing CA fail verification, so the CA was discarded: {0}; check whether the root's certificate has name constraints"
     )]
-    Unproven(String),
+    TestLeafRejected(String),
     /// The certificate could not be built or signed.
     #[error("the {tier}'s certificate could not be signed: {why}")]
     Sign {

@@ -13,7 +13,7 @@ fn without_inject_there_is_no_opt_in() {
 }
 
 #[test]
-fn inject_without_options_has_the_deerrors() {
+fn inject_without_options_has_the_defaults() {
     assert_eq!(parse([(keys::INJECT, "true")]), Ok(OptIn::Yes(Box::default())));
 }
 

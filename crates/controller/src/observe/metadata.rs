@@ -11,8 +11,8 @@ use kube::api::ObjectMeta;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use bounded_map::BoundedMap;
-pub(super) use bounded_map::{CertmintAnnotations, LabelMap, MAX_LABEL_BYTES, MAX_LABELS};
+use bounded_map::BoundedMapVisitor;
+pub(super) use bounded_map::{BoundedEntries, CertmintAnnotations, MAX_LABEL_BYTES, MAX_LABELS};
 use managed_fields::ManagedFields;
 
 /// Maximum length of a text in an owner reference, in bytes. A valid name has at most 253 characters.
@@ -59,12 +59,12 @@ impl<'de> Visitor<'de> for FillMetadata<'_> {
                 "creationTimestamp" => object.creation_timestamp = map.next_value::<Option<Time>>()?,
                 "deletionTimestamp" => object.deletion_timestamp = map.next_value::<Option<Time>>()?,
                 "labels" => {
-                    let labels = map.next_value_seed(BoundedMap::LABELS)?;
+                    let labels = map.next_value_seed(BoundedMapVisitor::LABELS)?;
                     *labels_cut = labels.is_cut;
                     object.labels = Some(labels.kept);
                 }
                 "annotations" => {
-                    object.annotations = Some(map.next_value_seed(BoundedMap::ANNOTATIONS)?.kept);
+                    object.annotations = Some(map.next_value_seed(BoundedMapVisitor::ANNOTATIONS)?.kept);
                 }
                 "ownerReferences" => object.owner_references = map.next_value::<ControllingOwner>()?.0,
                 "managedFields" => {

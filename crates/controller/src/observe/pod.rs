@@ -22,7 +22,7 @@ pub(crate) struct InjectedPod {
     pub(super) is_deleted: bool,
     /// Facts that the pod shares with the other pods of its template.
     pub(crate) shared: Arc<SharedPodFacts>,
-    /// Labels of [`INDIVIDUAL_LABELS`].
+    /// Labels of [`PER_POD_LABELS`].
     pub(super) individual_labels: Box<[(&'static str, Box<str>)]>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct SharedPodFacts {
     pub(crate) service_account: Box<str>,
     /// `spec.subdomain`
     pub(crate) subdomain: Option<Box<str>>,
-    /// Labels except [`INDIVIDUAL_LABELS`].
+    /// Labels except [`PER_POD_LABELS`].
     pub(super) labels: Labels,
     /// Certmint's annotations that users write.
     annotations: Labels,
@@ -73,7 +73,7 @@ pub(super) struct PodFacts {
 }
 
 /// Labels in which the pods of one workload differ. Kubernetes writes them.
-pub(super) const INDIVIDUAL_LABELS: [&str; 3] = [
+pub(super) const PER_POD_LABELS: [&str; 3] = [
     "statefulset.kubernetes.io/pod-name",
     "apps.kubernetes.io/pod-index",
     "batch.kubernetes.io/job-completion-index",
@@ -90,7 +90,7 @@ impl InjectedPod {
         let PodFacts { uid, is_started, is_deleted, hostname, .. } = facts;
         let PodFacts { subdomain, service_account, owner, workload, mut labels, annotations, .. } = facts;
         let individual_labels =
-            INDIVIDUAL_LABELS.into_iter().filter_map(|key| Some((key, labels.remove(key)?.into()))).collect();
+            PER_POD_LABELS.into_iter().filter_map(|key| Some((key, labels.remove(key)?.into()))).collect();
         let (labels, annotations) = (labels.into(), annotations.into());
         let shared = SharedPodFacts { owner, workload, service_account, subdomain, labels, annotations };
         Self { uid, hostname, is_started, is_deleted, shared: Arc::new(shared), individual_labels }
@@ -173,9 +173,9 @@ impl InjectedPod {
 }
 
 impl SharedPodFacts {
-    /// Returns whether a Service may select pods with these facts. [`INDIVIDUAL_LABELS`] are not compared.
+    /// Returns whether a Service may select pods with these facts. [`PER_POD_LABELS`] are not compared.
     pub(super) fn may_be_selected_by(&self, service: &Service) -> bool {
-        let mut shared = service.selector.iter().filter(|(key, _)| !INDIVIDUAL_LABELS.contains(key));
+        let mut shared = service.selector.iter().filter(|(key, _)| !PER_POD_LABELS.contains(key));
         shared.all(|(key, value)| self.labels.get(key) == Some(value))
     }
 

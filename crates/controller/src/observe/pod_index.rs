@@ -6,7 +6,7 @@ use std::sync::Arc;
 use certmint_contract::{Namespace, WorkloadRef};
 use certmint_planner::{PodHost, RunningPod, Service, Workload};
 
-use super::pod::{INDIVIDUAL_LABELS, InjectedPod, SharedPodFacts};
+use super::pod::{InjectedPod, PER_POD_LABELS, SharedPodFacts};
 
 /// Injected pods of all namespaces.
 #[derive(Default)]
@@ -77,7 +77,7 @@ impl PodIndex {
     }
 
     /// Returns pods of the workload: all of them if `each` is set, otherwise one for each [`SharedPodFacts`]. Pods with
-    /// the same shared facts have the same labels, except [`INDIVIDUAL_LABELS`].
+    /// the same shared facts have the same labels, except [`PER_POD_LABELS`].
     fn representatives<'a>(
         &'a self,
         workload: &'a Workload,
@@ -199,7 +199,7 @@ impl PodIndex {
 
 /// Returns whether the Service selects by a label in which the pods of one workload differ.
 fn selects_individuals(service: &Service) -> bool {
-    service.selector.iter().any(|(key, _)| INDIVIDUAL_LABELS.contains(&key))
+    service.selector.iter().any(|(key, _)| PER_POD_LABELS.contains(&key))
 }
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ impl TaskContext {
         async move {
             let own_deployment = own_deployment.with_uid(&client).await;
             let report = |outcome: Result<(), &str>| {
-                metrics.policy_rejected.set(outcome.is_err().into());
+                metrics.invalid_policy.set(outcome.is_err().into());
                 if let Err(why) = outcome {
                     events.warn(&own_deployment, ErrorCode::InvalidPolicy, why);
                 }

@@ -127,7 +127,10 @@ fn reading_containers<'a>(
 
 /// Returns the name of a container that starts as root and may become another user, as servers do that drop their
 /// privileges. The pod's spec does not contain that user.
-pub(crate) fn may_change_user<'a>(spec: &'a PodSpec<'_>, which: &'a Containers) -> Option<&'a str> {
+pub(crate) fn container_that_may_change_user<'a>(
+    spec: &'a PodSpec<'_>,
+    which: &'a Containers,
+) -> Option<&'a str> {
     let may_change = |container: &&Container<'_>| {
         Credentials::of(container, spec).user == Some(0)
             && !container.security_context.as_ref().is_some_and(SecurityContext::drops_setuid)

@@ -75,7 +75,7 @@ fn unreadable_later(target: &InjectionTarget<'_>, readers: &FileReaders) -> Opti
         FileReaders::User(_) | FileReaders::Group(_) => {}
         FileReaders::FsGroup | FileReaders::Anyone(_) => return None,
     }
-    let name = readers::may_change_user(target.spec, &target.options.containers)?;
+    let name = readers::container_that_may_change_user(target.spec, &target.options.containers)?;
     let name: String = name.chars().take(MAX_SHOWN_CHARS).collect();
     Some(format!(
         "certmint: SuspiciousSetting: container \"{name}\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group"

@@ -3,7 +3,7 @@
 use certmint_contract::keys;
 
 use super::parsed::ParsedWorkload;
-use crate::json::OwnEntries;
+use crate::json::RelevantEntries;
 use crate::patch::KeyChange;
 
 /// Changes after which the template's annotations agree with the annotations of the workload.
@@ -52,9 +52,10 @@ impl<'a> TemplateCopies<'a> {
     ) -> Vec<(&'b str, &'b str)> {
         let is_unchanged = |key: &str| self.changes.iter().all(|change| change.key != key);
         let template = workload.template_metadata().and_then(|metadata| metadata.annotations.as_ref());
-        let unchanged = template.into_iter().flat_map(OwnEntries::iter).filter(|(key, _)| is_unchanged(key));
+        let unchanged =
+            template.into_iter().flat_map(RelevantEntries::iter).filter(|(key, _)| is_unchanged(key));
         let changed = self.changes.iter().filter_map(|change| Some((change.key, change.value.as_deref()?)));
-        let object = workload.metadata.annotations.iter().flat_map(OwnEntries::iter);
+        let object = workload.metadata.annotations.iter().flat_map(RelevantEntries::iter);
         let unknown = object.filter(|(key, _)| !keys::USER_KEYS.contains(key));
         unchanged.chain(changed).chain(unknown).collect()
     }

@@ -6,7 +6,7 @@ use serde::de::Error as _;
 
 use crate::Rejection;
 use crate::input::{CronJobSpec, Metadata, Object, WorkloadSpec};
-use crate::json::OwnEntries;
+use crate::json::RelevantEntries;
 
 /// Fields of a workload of any kind that matter for its admission.
 pub(super) struct ParsedWorkload<'a> {
@@ -98,9 +98,9 @@ impl<'a> ParsedWorkload<'a> {
 
     /// Iterates over Certmint's annotations: those of the object (`false`), then those of the template (`true`).
     fn own_annotations(&self) -> impl Iterator<Item = (bool, (&str, &str))> {
-        let object = self.metadata.annotations.iter().flat_map(OwnEntries::iter);
+        let object = self.metadata.annotations.iter().flat_map(RelevantEntries::iter);
         let template = self.template_metadata().and_then(|metadata| metadata.annotations.as_ref());
-        let template = template.into_iter().flat_map(OwnEntries::iter);
+        let template = template.into_iter().flat_map(RelevantEntries::iter);
         object.map(|entry| (false, entry)).chain(template.map(|entry| (true, entry)))
     }
 

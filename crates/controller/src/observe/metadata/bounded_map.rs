@@ -8,7 +8,7 @@ use certmint_contract::ownership::TEMPLATE_HASH_LABEL;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::observe::pod::INDIVIDUAL_LABELS;
+use crate::observe::pod::PER_POD_LABELS;
 
 /// Maximum number of labels that are kept of one object, and that a selector may have. Labels that the controller
 /// always needs are kept in addition.
@@ -23,7 +23,7 @@ const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
 
 /// Labels of an object, or a selector, up to the limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::observe) struct LabelMap {
+pub(in crate::observe) struct BoundedEntries {
     /// Labels that were kept: the first ones in the text, and the labels that the controller always needs.
     pub(in crate::observe) kept: BTreeMap<String, String>,
     /// There are more labels than were kept.
@@ -35,32 +35,32 @@ pub(in crate::observe) struct LabelMap {
 pub(in crate::observe) struct CertmintAnnotations(pub(in crate::observe) BTreeMap<String, String>);
 
 /// Reads a map of texts up to a limit.
-pub(super) struct BoundedMap {
+pub(super) struct BoundedMapVisitor {
     max_entries: usize,
     max_bytes: usize,
     /// Entries whose key does not begin with this are skipped.
     prefix: &'static str,
 }
 
-impl BoundedMap {
+impl BoundedMapVisitor {
     pub(super) const LABELS: Self = Self { max_entries: MAX_LABELS, max_bytes: MAX_LABEL_BYTES, prefix: "" };
     pub(super) const ANNOTATIONS: Self =
         Self { max_entries: MAX_ANNOTATIONS, max_bytes: MAX_ANNOTATION_BYTES, prefix: keys::PREFIX };
 }
 
-impl<'de> Visitor<'de> for BoundedMap {
-    type Value = LabelMap;
+impl<'de> Visitor<'de> for BoundedMapVisitor {
+    type Value = BoundedEntries;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map of strings")
     }
 
-    fn visit_unit<E>(self) -> Result<LabelMap, E> {
-        Ok(LabelMap::default())
+    fn visit_unit<E>(self) -> Result<BoundedEntries, E> {
+        Ok(BoundedEntries::default())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LabelMap, A::Error> {
-        let (mut labels, mut bytes) = (LabelMap::default(), 0_usize);
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<BoundedEntries, A::Error> {
+        let (mut labels, mut bytes) = (BoundedEntries::default(), 0_usize);
         while let Some(key) = map.next_key::<String>()? {
             if !key.starts_with(self.prefix) {
                 map.next_value::<IgnoredAny>()?;
@@ -81,25 +81,25 @@ impl<'de> Visitor<'de> for BoundedMap {
 
 /// Returns whether the controller needs the label even when the object has more labels than are kept.
 fn is_always_kept(key: &str) -> bool {
-    key == keys::MANAGED || key == TEMPLATE_HASH_LABEL || INDIVIDUAL_LABELS.contains(&key)
+    key == keys::MANAGED || key == TEMPLATE_HASH_LABEL || PER_POD_LABELS.contains(&key)
 }
 
-impl<'de> DeserializeSeed<'de> for BoundedMap {
-    type Value = LabelMap;
+impl<'de> DeserializeSeed<'de> for BoundedMapVisitor {
+    type Value = BoundedEntries;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<LabelMap, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<BoundedEntries, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Deserialize<'de> for LabelMap {
+impl<'de> Deserialize<'de> for BoundedEntries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        BoundedMap::LABELS.deserialize(deserializer)
+        BoundedMapVisitor::LABELS.deserialize(deserializer)
     }
 }
 
 impl<'de> Deserialize<'de> for CertmintAnnotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        BoundedMap::ANNOTATIONS.deserialize(deserializer).map(|annotations| Self(annotations.kept))
+        BoundedMapVisitor::ANNOTATIONS.deserialize(deserializer).map(|annotations| Self(annotations.kept))
     }
 }

@@ -27,7 +27,7 @@ impl WatchedObject {
             workload_of_pod(&owner.api_version, &owner.kind, &owner.name, hash, annotated_workload.as_ref())
         });
         let is_user_annotation =
-            |key: &str| key.starts_with(keys::PREFIX) && !keys::CERTMINT_KEYS.contains(&key);
+            |key: &str| key.starts_with(keys::PREFIX) && !keys::KEYS_WRITTEN_BY_WEBHOOK.contains(&key);
         let facts = PodFacts {
             uid: self.uid().into(),
             is_started: self.status()?.has("Initialized"),

@@ -4,7 +4,7 @@ use certmint_planner::{Labels, Service, ServiceKind};
 use serde::Deserialize;
 
 use super::{ExceededLimit, Unreadable, WatchedObject};
-use crate::observe::metadata::LabelMap;
+use crate::observe::metadata::BoundedEntries;
 
 /// Fields of a Service's spec that decide which pods get its names.
 #[derive(Default, Deserialize)]
@@ -14,7 +14,7 @@ struct ServiceSpec {
     kind: Option<String>,
     #[serde(rename = "clusterIP")]
     cluster_ip: Option<String>,
-    selector: Option<LabelMap>,
+    selector: Option<BoundedEntries>,
 }
 
 impl WatchedObject {
@@ -37,8 +37,8 @@ impl WatchedObject {
     }
 }
 
-impl From<LabelMap> for Labels {
-    fn from(map: LabelMap) -> Self {
+impl From<BoundedEntries> for Labels {
+    fn from(map: BoundedEntries) -> Self {
         let labels = Self::from(map.kept);
         if map.is_cut { labels.truncated() } else { labels }
     }

@@ -3,7 +3,7 @@
 use certmint_planner::{PodHost, Replicas};
 use serde::{Deserialize, Deserializer};
 
-use crate::observe::metadata::{CertmintAnnotations, LabelMap};
+use crate::observe::metadata::{BoundedEntries, CertmintAnnotations};
 
 /// Status of a pod or a Job.
 #[derive(Default, Deserialize)]
@@ -53,7 +53,7 @@ pub(super) struct Template {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct TemplateMetadata {
-    pub(super) labels: LabelMap,
+    pub(super) labels: BoundedEntries,
     pub(super) annotations: CertmintAnnotations,
 }
 

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::specs::{CronJobSpec, ReplicaSpec, Template, TemplateMetadata, TemplateSpec};
 use super::{Unreadable, WatchedObject, is_controlled_by_workload};
-use crate::observe::metadata::{CertmintAnnotations, LabelMap};
+use crate::observe::metadata::{BoundedEntries, CertmintAnnotations};
 
 impl WatchedObject {
     /// Reads the object as a workload. Returns `None` for an object that another workload controls, and for one that
@@ -99,7 +99,7 @@ impl WatchedObject {
             // A pod has no template, so its own metadata and spec are used instead.
             WorkloadKind::Pod => {
                 let kept = self.metadata.labels.clone().unwrap_or_default();
-                let labels = LabelMap { kept, is_cut: self.labels_cut };
+                let labels = BoundedEntries { kept, is_cut: self.labels_cut };
                 let metadata = TemplateMetadata { labels, annotations: CertmintAnnotations::default() };
                 Ok(Template { metadata, spec: self.spec()? })
             }
