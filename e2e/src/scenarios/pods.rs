@@ -14,6 +14,7 @@ mod rejections_and_warnings;
 mod waiting;
 
 use anyhow::Result;
+use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::command;
 use certmint_local_cluster::kubectl::Kubectl;
 
@@ -57,6 +58,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// Path of the private key in a container.
+const KEY: &str = "/var/run/secrets/certmint.dev/tls.key";
+
 /// Result of a kubectl command that can fail.
 struct KubectlResult {
     /// Whether kubectl succeeded.
@@ -72,4 +76,10 @@ fn create(kubectl: &Kubectl<'_>, arguments: &[&str], manifest: &str) -> Result<K
     let stderr_lines = String::from_utf8_lossy(&output.stderr).lines().map(str::to_owned).collect();
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(KubectlResult { accepted: output.status.success(), stdout, stderr_lines })
+}
+
+/// Checks that the API server serves MutatingAdmissionPolicies, which take the part of other admission controllers.
+fn require_mutating_policies(cluster: &Cluster) -> Result<()> {
+    let api = "admissionregistration.k8s.io/v1";
+    cluster.kubectl().require_resource(api, "mutatingadmissionpolicies", "1.36")
 }

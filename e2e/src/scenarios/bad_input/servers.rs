@@ -245,43 +245,43 @@ fn assert_stayed_ready(cluster: &Cluster, server: &AttackedServer, before: &[Val
 
 /// Forgets the memory that the servers needed for other scenarios on the same cluster.
 fn reset_peak_memory(cluster: &Cluster, servers: &[AttackedServer]) -> Result<()> {
-    if !cluster.is_local() {
-        return Ok(());
-    }
-    for server in servers {
-        for pod in pods(cluster, server)? {
-            cluster.reset_peak_memory(&pod, server.component)?;
-        }
-    }
-    Ok(())
+    for_each_local_pod(cluster, servers, |server, pod| cluster.reset_peak_memory(pod, server.component))
 }
 
 fn print_memory(cluster: &Cluster, when: &str, servers: &[AttackedServer]) -> Result<()> {
-    if !cluster.is_local() {
-        return Ok(());
-    }
-    for server in servers {
-        for pod in pods(cluster, server)? {
-            let memory = cluster.memory(&pod, server.component)?;
-            note(&format!("{} {when}: {memory}", server.component));
-        }
-    }
-    Ok(())
+    for_each_local_pod(cluster, servers, |server, pod| {
+        let memory = cluster.memory(pod, server.component)?;
+        note(&format!("{} {when}: {memory}", server.component));
+        Ok(())
+    })
 }
 
 fn assert_memory_limits(cluster: &Cluster, servers: &[AttackedServer]) -> Result<()> {
+    for_each_local_pod(cluster, servers, |server, pod| {
+        let AttackedServer { component, max_kib, max_peak_kib, .. } = server;
+        let memory = cluster.memory(pod, component)?;
+        let within = memory.resident_kib <= *max_kib && memory.peak_kib <= *max_peak_kib;
+        ensure!(
+            within,
+            "the {component} uses {memory}; it may use {max_kib} KiB now, and {max_peak_kib} KiB at its peak"
+        );
+        Ok(())
+    })
+}
+
+/// Calls `action` for each pod of the servers. Does nothing on a cluster that is not local, where the memory of a process
+/// cannot be read.
+fn for_each_local_pod(
+    cluster: &Cluster,
+    servers: &[AttackedServer],
+    action: impl Fn(&AttackedServer, &Value) -> Result<()>,
+) -> Result<()> {
     if !cluster.is_local() {
         return Ok(());
     }
     for server in servers {
         for pod in pods(cluster, server)? {
-            let memory = cluster.memory(&pod, server.component)?;
-            let AttackedServer { component, max_kib, max_peak_kib, .. } = server;
-            let within = memory.resident_kib <= *max_kib && memory.peak_kib <= *max_peak_kib;
-            ensure!(
-                within,
-                "the {component} uses {memory}; it may use {max_kib} KiB now, and {max_peak_kib} KiB at its peak"
-            );
+            action(server, &pod)?;
         }
     }
     Ok(())

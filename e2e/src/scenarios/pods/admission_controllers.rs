@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::namespace_policies::{create_policy, delete_policies, each_container};
 use super::pod_case::{APP, PodCase, container, pod_case};
-use super::{KubectlResult, create};
+use super::{KEY, KubectlResult, create, require_mutating_policies};
 
 /// Namespace whose images come from a mirror and are always pulled.
 const MIRRORED: &str = "admission-mirrored";
@@ -34,14 +34,9 @@ const NO_USERS: &str = "admission-no-users";
 const FIRST_USER: i64 = 1_000_650_000;
 
 const MIRROR: &str = "mirror.example.com/";
-const KEY: &str = "/var/run/secrets/certmint.dev/tls.key";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    cluster.kubectl().require_resource(
-        "admissionregistration.k8s.io/v1",
-        "mutatingadmissionpolicies",
-        "1.36",
-    )?;
+    require_mutating_policies(cluster)?;
     installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
     let result = assert_mirrored(cluster, &image)

@@ -14,18 +14,13 @@ use certmint_local_cluster::workload::wait_for_pods;
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
-use super::create;
 use super::pod_case::{APP, pod_case};
+use super::{KEY, create, require_mutating_policies};
 
 const NAME: &str = "other-mutation";
-const KEY: &str = "/var/run/secrets/certmint.dev/tls.key";
 
 pub(super) fn run(cluster: &Cluster) -> Result<()> {
-    cluster.kubectl().require_resource(
-        "admissionregistration.k8s.io/v1",
-        "mutatingadmissionpolicies",
-        "1.36",
-    )?;
+    require_mutating_policies(cluster)?;
     installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
     let kubectl = create_namespace(cluster, NAME, &[])?;
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
