@@ -24,7 +24,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "api-server-away",
-        shows: "A minute without the API server fails no request and restarts no container; due certificates are renewed after it.",
+        shows: "During a minute without the API server, no request fails and no container restarts; due certificates are renewed after it.",
         run: api_server_away::run,
     },
     Scenario {

@@ -14,7 +14,7 @@ use super::Scenario;
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "release",
-        shows: "Upgrade, rollback and uninstallation as documented reject no pod and fail no request.",
+        shows: "During upgrade, rollback and uninstallation as documented, no pod is rejected and no request fails.",
         run: release::run,
     },
     Scenario {

@@ -26,12 +26,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "mutual-tls",
-        shows: "nginx answers callers with a certificate from Certmint under its Service's DNS names, and rejects others.",
+        shows: "nginx accepts callers that have a certificate from Certmint and use its Service's DNS names, and rejects all others.",
         run: mutual_tls::run,
     },
     Scenario {
         name: "no-request-lost",
-        shows: "An autoscaler's scale-out, a rolling update and 20 renewals fail no request.",
+        shows: "No request fails during an autoscaler's scale-out, a rolling update and 20 renewals.",
         run: no_request_lost::run,
     },
     Scenario {
