@@ -71,7 +71,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default .root.Chart.AppVersion .image.tag }}{{ end -}}
 {{- end }}
 
-{{/* Whether the webhook sets the user of the certmint-fetch container (set) or the platform does (unset). */}}
+{{/* Whether the webhook sets the user of the certmint-fetch container (set) or the cluster does (unset). */}}
 {{- define "certmint.fetchRunAsUser" -}}
 {{- $openshift := .Capabilities.APIVersions.Has "security.openshift.io/v1" -}}
 {{- if eq .Values.fetch.runAsUser "auto" }}{{ ternary "unset" "set" $openshift }}{{ else }}{{ .Values.fetch.runAsUser }}{{ end }}

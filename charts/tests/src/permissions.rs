@@ -53,7 +53,7 @@ fn section(document: &str) -> Result<String> {
         "a rule of {title} has no reason: write a comment above it"
     );
     let words = |value: &Value| match texts(value).as_slice() {
-        [] => "any".to_owned(),
+        [] => "all".to_owned(),
         texts => texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", "),
     };
     let rows = rules.iter().zip(reasons).map(|(rule, reason)| {
@@ -61,7 +61,7 @@ fn section(document: &str) -> Result<String> {
         let cells = [words(&rule["resources"]), words(&rule["resourceNames"]), words(&rule["verbs"])];
         format!("| {group} | {} | {reason} |\n", cells.join(" | "))
     });
-    let head = "| API group | resources | of the name | verbs | why |\n|---|---|---|---|---|\n";
+    let head = "| API group | resources | names of the objects | verbs | why |\n|---|---|---|---|---|\n";
     Ok(format!("### {title}\n\n{head}{}", rows.collect::<String>()))
 }
 

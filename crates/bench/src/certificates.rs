@@ -15,11 +15,11 @@ pub(crate) fn secrets(run: &Run) -> Result<Vec<Measurement>> {
     let loaded = run.loaded_cluster()?;
     let LoadedCluster { count, raw, first, from_scale_up, .. } = loaded;
     let rate =
-        Measurement::new(ROW, format!("{count} Secrets for as many workloads"), first.growth.rate(), "/s");
+        Measurement::new(ROW, format!("{count} Secrets for {count} workloads"), first.growth.rate(), "/s");
     let mut measurements = vec![
         rate.compared_with("equal Secrets, created by a plain client", raw.rate())
             .target(Target::MinTimes(0.5)),
-        Measurement::new(ROW, "from the Deployment scaled up to the last Secret", *from_scale_up, "s"),
+        Measurement::new(ROW, "from the start of the controller to the last Secret", *from_scale_up, "s"),
     ];
     measurements.extend(costs(ROW, *count, first, in_process::certificate(run.quick)?));
     Ok(measurements)
@@ -34,7 +34,7 @@ pub(crate) fn reissue(run: &Run) -> Result<Vec<Measurement>> {
     let reissued = loaded.reissue()?;
     let what = format!("{} Secrets replaced after a change of the policy", loaded.count);
     let mut measurements = vec![
-        Measurement::new(ROW, "all of them", reissued.growth.seconds, "s"),
+        Measurement::new(ROW, "time until all certificates are reissued", reissued.growth.seconds, "s"),
         Measurement::new(ROW, what, reissued.growth.rate(), "/s")
             .compared_with("equal Secrets, replaced by a plain client", raw.rate()),
     ];
@@ -51,13 +51,13 @@ fn costs(row: &'static str, count: usize, issuance: &Issuance, core: f64) -> [Me
     let each = |number: usize| number as f64 / count;
     let events = requests.events as f64 + dropped;
     [
-        Measurement::new(row, "API writes a certificate", each(requests.writes()), "")
+        Measurement::new(row, "API writes for each certificate", each(requests.writes()), "")
             .target(Target::Max(2.0)),
-        Measurement::new(row, "of them Events", each(requests.events), ""),
+        Measurement::new(row, "part of the writes: Events", each(requests.events), ""),
         Measurement::new(row, format!("Events dropped, of {events}"), *dropped, ""),
-        Measurement::new(row, "API reads a certificate", each(requests.reads), ""),
-        Measurement::new(row, "controller CPU a certificate", cpu / count * 1e3, "ms")
-            .compared_with("the certificate alone, in process", core * 1e3)
+        Measurement::new(row, "API reads for each certificate", each(requests.reads), ""),
+        Measurement::new(row, "controller CPU for each certificate", cpu / count * 1e3, "ms")
+            .compared_with("only the certificate, without a cluster", core * 1e3)
             .target(Target::Max(0.5)),
     ]
 }

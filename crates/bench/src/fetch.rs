@@ -36,12 +36,12 @@ fn measure(cluster: &Cluster, pod: &Pod, count: usize) -> Result<Vec<Measurement
     let secret = paced(vec![StartCase::Secret; count])?;
     let issuance = paced(tokens.into_iter().map(StartCase::Token).collect())?;
     let measurement = |what: &str, value, floor| {
-        Measurement::new(ROW, what, value, "ms").compared_with("started with nothing to do", floor)
+        Measurement::new(ROW, what, value, "ms").compared_with("start of the program without work", floor)
     };
     Ok(vec![
-        measurement("Secret present, p50", secret.p50, floor.p50),
-        measurement("Secret present, p99", secret.p99, floor.p99).target(Target::Max(20.0)),
-        measurement("through the issuance API, p50", issuance.p50, floor.p50),
-        measurement("through the issuance API, p99", issuance.p99, floor.p99).target(Target::Max(50.0)),
+        measurement("with the Secret in place, p50", secret.p50, floor.p50),
+        measurement("with the Secret in place, p99", secret.p99, floor.p99).target(Target::Max(20.0)),
+        measurement("with the issuance API, p50", issuance.p50, floor.p50),
+        measurement("with the issuance API, p99", issuance.p99, floor.p99).target(Target::Max(50.0)),
     ])
 }

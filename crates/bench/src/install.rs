@@ -49,11 +49,11 @@ fn measure(cluster: &Cluster) -> Result<Vec<Measurement>> {
     let certified = begun.elapsed().as_secs_f64();
     let measurement = |what: &str, seconds| {
         Measurement::new(ROW, what, seconds, "s")
-            .compared_with("as many plain pods, applied to available", plain)
+            .compared_with("the same number of plain pods, from kubectl apply until available", plain)
     };
     Ok(vec![
         measurement("helm install --wait", installed),
-        measurement("to the first certificate", certified).target(Target::Max(5.0)),
+        measurement("from helm install to the first certificate", certified).target(Target::Max(5.0)),
     ])
 }
 

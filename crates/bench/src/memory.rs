@@ -30,16 +30,16 @@ pub(crate) fn memory(run: &Run) -> Result<Vec<Measurement>> {
     let grown = loaded.controller()?.memory()?;
     let managing = |count: usize, memory: &Memory, most| {
         rss(&format!("with {count} Secrets issued"), memory)
-            .compared_with("with nothing to do", mib(idle.resident_kib))
+            .compared_with("without certificates", mib(idle.resident_kib))
             .target(Target::Max(most))
     };
     let mut measurements = vec![
-        rss("with nothing to do", idle).target(Target::Max(20.0)),
-        peak("the most until then", idle),
+        rss("without certificates", idle).target(Target::Max(20.0)),
+        peak("largest RSS until then", idle),
         managing(*count, managed, 64.0),
-        peak("the most until then", managed),
+        peak("largest RSS until then", managed),
         managing(most, &grown, 150.0),
-        peak("the most until then", &grown),
+        peak("largest RSS until then", &grown),
     ];
     measurements.extend(foreign_secrets(loaded, most, if run.quick { 0 } else { 3 })?);
     Ok(measurements)
@@ -53,12 +53,13 @@ fn foreign_secrets(loaded: &LoadedCluster, more: usize, starts: usize) -> Result
     loaded.add_foreign_secrets(more)?;
     let growing = loaded.controller()?.memory()?;
     let after = rss_after_starts(loaded, starts)?;
-    let what = format!("RSS after a start, with {more} Secrets of others more");
+    let what = format!("RSS after a start, with {more} more Secrets that Certmint did not create");
     Ok([
         Measurement::new(ROW, what, after, "MiB")
-            .compared_with("without them", before)
+            .compared_with("without these Secrets", before)
             .target(Target::MaxAbove(SLACK)),
-        peak("the most while they came", &growing).compared_with("before they came", mib(calm.peak_kib)),
+        peak("largest RSS while these Secrets were created", &growing)
+            .compared_with("before", mib(calm.peak_kib)),
     ])
 }
 

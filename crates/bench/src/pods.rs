@@ -42,9 +42,10 @@ pub(crate) fn pods(run: &Run) -> Result<Vec<Measurement>> {
             deploy(cluster, kubectl, name)?;
         }
         let one = measure(cluster, 1, singles)?;
-        let mut measurements = compare_with_plain("one", one.seconds, Target::MaxAbove(0.2)).to_vec();
+        let mut measurements = compare_with_plain("one pod", one.seconds, Target::MaxAbove(0.2)).to_vec();
         if crowds > 0 {
-            let (how_many, crowd) = (format!("{MANY} at once"), measure(cluster, MANY, crowds)?);
+            let (how_many, crowd) =
+                (format!("{MANY} pods at the same time"), measure(cluster, MANY, crowds)?);
             measurements.extend(compare_with_plain(&how_many, crowd.seconds, Target::MaxTimes(1.4)));
             measurements.extend(processor_times(&how_many, crowd.cpu));
         }
@@ -57,10 +58,10 @@ fn compare_with_plain(how_many: &str, seconds: Seconds, target: Target) -> [Meas
     let [plain, init, injected, plain_no_token, injected_no_token] = seconds;
     let measurement = |what: &str, value| Measurement::new(ROW, format!("{how_many}, {what}"), value, "s");
     [
-        measurement("with an init container", init).compared_with("plain", plain),
-        measurement("injected", injected).compared_with("plain", plain).target(target),
+        measurement("with an init container", init).compared_with("plain pods", plain),
+        measurement("injected", injected).compared_with("plain pods", plain).target(target),
         measurement("injected, without the token's volume", injected_no_token)
-            .compared_with("plain, without any volume", plain_no_token),
+            .compared_with("plain pods, without any volume", plain_no_token),
     ]
 }
 
@@ -68,7 +69,7 @@ fn compare_with_plain(how_many: &str, seconds: Seconds, target: Target) -> [Meas
 fn processor_times(how_many: &str, [plain, init, injected, ..]: Seconds) -> [Measurement; 2] {
     [("with an init container", init), ("injected", injected)].map(|(what, cpu)| {
         let what = format!("{how_many}, {what}, CPU of the machine");
-        Measurement::new(ROW, what, cpu, "s").compared_with("plain", plain)
+        Measurement::new(ROW, what, cpu, "s").compared_with("plain pods", plain)
     })
 }
 

@@ -104,7 +104,7 @@ impl TokenRounds {
         let measurement = |what: &str, value, unit| Measurement::new(ROW, what, value, unit);
         let timing = |what: &str, part: fn(&Timings) -> f64| {
             measurement(what, of(&self.bundles, part), "ms")
-                .compared_with("TokenReview", of(&self.reviews, part))
+                .compared_with("only a TokenReview", of(&self.reviews, part))
         };
         vec![
             measurement("bundles over new TLS connections", rate, "/s")
@@ -112,10 +112,10 @@ impl TokenRounds {
                 .target(Target::MinTimes(0.7)),
             measurement("bundles over new TLS connections", rate, "/s")
                 .compared_with("the same calls by a plain client", of(&self.same, Timings::rate)),
-            timing("p50", |timings| timings.p50),
-            timing("p99", |timings| timings.p99),
-            measurement("API calls a bundle", self.calls as f64 / count, ""),
-            measurement("controller CPU a bundle", self.cpu / count * 1e3, "ms"),
+            timing("time for a bundle, p50", |timings| timings.p50),
+            timing("time for a bundle, p99", |timings| timings.p99),
+            measurement("API calls for each bundle", self.calls as f64 / count, ""),
+            measurement("controller CPU for each bundle", self.cpu / count * 1e3, "ms"),
         ]
     }
 }

@@ -75,7 +75,7 @@ fn measure(cluster: &Cluster, kubectl: &Kubectl<'_>, quick: bool) -> Result<Vec<
         floor: format!("{floor}/{index}"),
     });
 
-    let mut measurements = vec![rig.rss("before the load")?];
+    let mut measurements = vec![rig.rss("before the first review")?];
     let mut reviews = 0.0;
     for case in cases {
         for clients in [1, 8] {
@@ -83,13 +83,13 @@ fn measure(cluster: &Cluster, kubectl: &Kubectl<'_>, quick: bool) -> Result<Vec<
             reviews += measured.webhook.requests();
             measurements.extend(measured.measurements(&rig, &case, clients));
         }
-        measurements.push(rig.rss(&format!("after those, {}", case.sample.what))?);
+        measurements.push(rig.rss(&format!("after the reviews, {}", case.sample.what))?);
         if case.sample.injected {
             reviews += rig.reach_peak(&case, reviews)?;
         }
     }
     let peak = mib(process.memory()?.peak_kib);
-    let peak = Measurement::new(ROW, format!("most RSS in {reviews:.0} reviews"), peak, "MiB");
+    let peak = Measurement::new(ROW, format!("largest RSS in {reviews:.0} reviews"), peak, "MiB");
     measurements.push(peak.target(Target::Max(16.0)));
     Ok(measurements)
 }
@@ -199,7 +199,7 @@ impl ReviewMeasurement {
         [
             latency("p50", |load| load.p50, times_p50),
             latency("p99", |load| load.p99, times_p99),
-            measurement("CPU for each", &ServerRounds::cpu_of_a_request).target(Target::Max(max_cpu)),
+            measurement("CPU for each review", &ServerRounds::cpu_of_a_request).target(Target::Max(max_cpu)),
         ]
     }
 }

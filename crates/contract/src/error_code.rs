@@ -95,7 +95,7 @@ catalogue! {
         actors: [Developer],
         remedy: "Write one of the values that the message lists, and annotate again."
     }
-    /// An annotation under `certmint.dev/` has a name that Certmint does not know.
+    /// The key of an annotation under `certmint.dev/` is not a key that Certmint knows.
     UnknownAnnotation {
         channels: [Rejection, Event, Response, Termination, Log], transient: false,
         actors: [Developer],
@@ -119,7 +119,7 @@ catalogue! {
         actors: [Developer],
         remedy: "Annotate the workload that creates the pods, or delete the object and create it with the annotation."
     }
-    /// The pod cannot be injected as it is: one of its containers, volumes or mounts conflicts with what Certmint adds.
+    /// Certmint cannot inject the pod: one of its containers, volumes or mounts conflicts with what Certmint adds.
     PodConflict {
         channels: [Rejection, Warning], transient: false,
         actors: [Developer],
@@ -161,13 +161,13 @@ catalogue! {
         actors: [],
         remedy: "No action is needed: the controller reissues the certificate at once. If it happens again, find out what writes to the Secret."
     }
-    /// A Secret, or something that its certificate depends on, changes again and again. The controller writes the Secret less often.
+    /// A Secret, or an object on which its certificate depends, changes again and again. The controller writes the Secret less often.
     WrittenTooOften {
         channels: [Event, Log], transient: true,
         actors: [Developer, PlatformEngineer],
         remedy: "Find out what writes to the Secret, with `--show-managed-fields`, or which Service is created and deleted again and again. After the changes have ended, the controller writes the Secret once more."
     }
-    /// An object, or all objects of a namespace together, exceed what Certmint keeps. The controller ignores the excess.
+    /// An object, or all objects of a namespace together, need more of the controller's memory than Certmint allows. The controller ignores the excess.
     TooLarge {
         channels: [Event, Log], transient: false,
         actors: [Developer],
@@ -275,7 +275,7 @@ catalogue! {
         actors: [],
         remedy: "Wait a moment. If it persists, run `kubectl describe` on the workload: its Events say why."
     }
-    /// The controller, the webhook or the API server behind it cannot answer at the moment.
+    /// The controller, the webhook or the API server cannot answer at the moment.
     Unavailable {
         channels: [Event, Response, Termination, Log], transient: true,
         actors: [PlatformEngineer],
@@ -285,9 +285,9 @@ catalogue! {
     Unreachable {
         channels: [Termination, Log], transient: true,
         actors: [Developer, PlatformEngineer],
-        remedy: "Follow the message. It distinguishes a name that the pod's DNS does not resolve from an address that does not answer."
+        remedy: "Follow the message. It says whether the pod's DNS does not resolve the name, or the address does not answer."
     }
-    /// The bundle that the pod received did not pass verification, so certmint-fetch did not use it.
+    /// The bundle (key, certificate and roots) that the pod received did not pass verification, so certmint-fetch did not use it.
     InvalidBundle {
         channels: [Termination, Log], transient: false,
         actors: [Developer],

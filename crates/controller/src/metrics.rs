@@ -124,7 +124,7 @@ impl Metrics {
             &self.refusals,
         );
         registry.add("workloads", "Workloads that opted in", &self.workloads);
-        registry.add("certificates", "Secrets with a certificate", &self.certificates);
+        registry.add("certificates", "Secrets with a certificate that Certmint issued", &self.certificates);
         registry.add(
             "certificates_soonest_expiration_timestamp_seconds",
             "Time at which the next certificate expires, in seconds since 1970; 0 without certificates",
@@ -163,43 +163,43 @@ impl Metrics {
         );
         registry.add(
             "reconcile_duration_seconds",
-            "Time to bring one workload's Secret up to date",
+            "Time of one attempt to bring a workload's Secret up to date",
             &self.reconcile_duration,
         );
         registry.add(
             "reconcile_failures",
-            "Failed attempts, which the controller retries",
+            "Failed attempts to bring a workload's Secret up to date, which the controller retries",
             &self.reconcile_failures,
         );
         registry.add(
             "issuance_requests",
-            "Answers of the issuance API, by error code (OK for a delivered bundle)",
+            "Answers of the issuance API, by error code; the code is OK for a delivered certificate",
             &self.issuance_requests,
         );
         registry.add(
             "api_requests",
-            "Requests to the API server, by verb, resource and HTTP status (error when there was no answer)",
+            "Requests to the API server, by verb, resource and HTTP status; the status is error if there was no answer",
             &self.api_requests,
         );
         registry.add("watch_failures", "Interrupted watches, by kind of object", &self.watch_failures);
         registry.add(
             "missed_pods",
-            "Pods that opted in but were created without the webhook",
+            "Pods that opted in and have no certificate, because the API server did not call the webhook when they were created",
             &self.missed_pods,
         );
         registry.add(
             "missed_opt_ins",
-            "Workloads that were annotated without the webhook, so that they are not opted in; 0 on replicas that do not lead",
+            "Workloads that are not opted in, because the API server did not call the webhook when they were annotated; 0 on replicas that do not lead",
             &self.missed_opt_ins,
         );
         registry.add(
             "missed_opt_outs",
-            "Workloads whose annotation was removed without the webhook, so that their pods are still injected",
+            "Workloads whose pods are still injected, because the API server did not call the webhook when the annotation was removed",
             &self.missed_opt_outs,
         );
         registry.add(
             "pods_alone",
-            "Injected pods that have certificates of their own, because no workload has one for them",
+            "Injected pods that have certificates of their own, because their workloads have none for them",
             &self.standalone_pods,
         );
         registry.add(

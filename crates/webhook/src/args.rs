@@ -61,8 +61,8 @@ pub struct PodArgs {
     /// CPU request and limit of the certmint-fetch container in pods of QoS class Guaranteed.
     #[arg(long, env = "CERTMINT_FETCH_GUARANTEED_CPU", default_value = "50m")]
     pub fetch_guaranteed_cpu: Quantity,
-    /// Whether the webhook sets runAsUser of the certmint-fetch container from the pod's spec (set), or leaves it to
-    /// the platform (unset), as OpenShift requires.
+    /// Whether the webhook sets runAsUser of the certmint-fetch container from the pod's spec (set), or lets the
+    /// cluster choose it (unset), as OpenShift requires.
     #[arg(long, env = "CERTMINT_FETCH_RUN_AS_USER", default_value = "set", value_parser = ["set", "unset"])]
     pub fetch_run_as_user: String,
     /// Seconds that a pod waits for its first certificate before an Event reports why there is none. The pod

@@ -44,28 +44,34 @@ fn limits_of_https() {
         max_connections_per_address,
     } = Limits::default();
     let assert_row = |limit, value: String| assert_row("HTTPS", limit, &value);
-    assert_row("from the connection to the end of the TLS handshake", seconds(handshake_timeout));
-    assert_row("from there to the end of the first request's head", seconds(head_timeout));
-    assert_row("from a request's head to the end of its body", seconds(body_timeout));
-    assert_row("between two requests", seconds(idle_timeout));
-    assert_row("requests in progress when a server stops", seconds(drain_timeout));
-    assert_row("a request's body, webhook", size(max_body_bytes));
-    assert_row("all bodies at one time", size(max_total_body_bytes));
+    assert_row(
+        "time from the start of the connection to the end of the TLS handshake",
+        seconds(handshake_timeout),
+    );
+    assert_row("time from the TLS handshake to the end of the first request's head", seconds(head_timeout));
+    assert_row("time from a request's head to the end of its body", seconds(body_timeout));
+    assert_row("time between two requests on a connection", seconds(idle_timeout));
+    assert_row("time to finish open requests when a server stops", seconds(drain_timeout));
+    assert_row("size of a request's body, webhook", size(max_body_bytes));
+    assert_row(
+        "size of all bodies that the server has in memory at the same time",
+        size(max_total_body_bytes),
+    );
     assert!(PAGE.contains(&format!("once in {} s", REJECTION_LOG_INTERVAL.as_secs())));
-    assert_row("connections", max_connections.to_string());
-    assert_row("connections from one address", max_connections_per_address.to_string());
-    assert_row("memory of a connection in addition to a body", size(MAX_CONNECTION_BYTES));
+    assert_row("number of connections", max_connections.to_string());
+    assert_row("number of connections from one address", max_connections_per_address.to_string());
+    assert_row("memory of a connection, without the body of its request", size(MAX_CONNECTION_BYTES));
     assert_row("memory that all callers together can occupy", size(Limits::default().max_bytes()));
     let socket = size(usize::try_from(MAX_SOCKET_BYTES).unwrap_or(usize::MAX));
     assert_row("kernel buffer of a connection, in each direction", socket);
-    assert_row("a request's head", format!("{} and 100 headers", size(MAX_HEAD_BYTES)));
+    assert_row("size of a request's head", format!("{} and 100 headers", size(MAX_HEAD_BYTES)));
 }
 
 #[test]
 fn limits_of_the_issuance_api() {
     let issuance = Limits::issuance();
     assert_eq!(issuance.max_body_bytes, 0);
-    assert_row("HTTPS", "a request's body, issuance API", "0 bytes");
+    assert_row("HTTPS", "size of a request's body, issuance API", "0 bytes");
     let max_body_bytes = Limits::default().max_body_bytes;
     assert_eq!(
         Limits { max_body_bytes, ..issuance },
@@ -79,20 +85,16 @@ fn limits_of_probes() {
     let Limits { max_body_bytes, max_connections, max_connections_per_address, .. } = Limits::probes();
     let assert_row = |limit, value: String| assert_row("Health", limit, &value);
     assert_eq!(max_body_bytes, 0);
-    assert_row("a request's body", "not read".to_owned());
-    assert_row("connections", max_connections.to_string());
-    assert_row("connections from one address", max_connections_per_address.to_string());
+    assert_row("size of a request's body", "not read".to_owned());
+    assert_row("number of connections", max_connections.to_string());
+    assert_row("number of connections from one address", max_connections_per_address.to_string());
 }
 
 #[test]
 fn limits_of_reviews_and_tokens() {
-    assert_row("Reviews", "value of one annotation", &format!("{MAX_VALUE_BYTES} bytes"));
-    assert_row("Reviews", "names in `dns-names`", &MAX_LIST_ENTRIES.to_string());
-    assert_row("Reviews", "faults in one message", &MAX_ERRORS.to_string());
-    assert_row("The issuance API", "a token", &format!("{MAX_TOKEN_BYTES} bytes"));
-    assert_row(
-        "The issuance API",
-        "an answer, as `certmint-fetch` reads it",
-        &format!("{MAX_RESPONSE_BYTES} bytes"),
-    );
+    assert_row("Reviews", "size of one annotation's value", &format!("{MAX_VALUE_BYTES} bytes"));
+    assert_row("Reviews", "number of names in `dns-names`", &MAX_LIST_ENTRIES.to_string());
+    assert_row("Reviews", "number of faults in one message", &MAX_ERRORS.to_string());
+    assert_row("The issuance API", "size of a token", &format!("{MAX_TOKEN_BYTES} bytes"));
+    assert_row("The issuance API", "size of the answer", &format!("{MAX_RESPONSE_BYTES} bytes"));
 }

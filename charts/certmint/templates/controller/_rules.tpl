@@ -1,7 +1,7 @@
 {{/* RBAC rules of the controller for workloads, either for the whole cluster or for each served namespace. */}}
 {{- define "certmint.workloadRules" -}}
 # The controller watches workloads that opted in. It watches the metadata of the other workloads to find annotations that the
-# webhook did not see. For a pod that calls the issuance API, it reads the chain of owners up to the workload.
+# webhook did not see. For a pod that calls the issuance API, it reads the pod's owners, such as a ReplicaSet, up to the workload.
 - apiGroups: [apps]
   resources: [deployments, statefulsets, daemonsets, replicasets]
   verbs: [get, list, watch]
@@ -16,8 +16,8 @@
 - apiGroups: [""]
   resources: [services]
   verbs: [list, watch]
-# Secrets deliver the certificates. The controller watches the metadata of those with Certmint's label, and reads and writes single
-# Secrets.
+# Secrets deliver the certificates. The controller watches the metadata of Secrets with Certmint's label, and reads and writes
+# individual Secrets by name.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch, delete]

@@ -30,7 +30,7 @@ pub const REFERENCE: [ReferenceEntry; keys::USER_KEYS.len()] = [
         key: keys::MODE,
         values: "`secret`; `pod` and `kubelet` are not supported yet",
         default: "`secret`",
-        purpose: "Pod and Secret: delivery of the certificate.",
+        purpose: "Pod and Secret: the way in which the pod gets its certificate.",
     },
     ReferenceEntry {
         key: keys::SECRET_NAME,
@@ -82,14 +82,14 @@ pub const REFERENCE: [ReferenceEntry; keys::USER_KEYS.len()] = [
     },
     ReferenceEntry {
         key: keys::ORDER,
-        values: "`first` or `last` among the pod's init containers",
+        values: "`first`, `last`: position among the pod's init containers",
         default: "`first`",
         purpose: "Pod: position of the certmint-fetch container.",
     },
     ReferenceEntry {
         key: keys::RESOURCES,
         values: "any of `requests.cpu=50m,requests.memory=64Mi,limits.cpu=100m,limits.memory=64Mi`, or `none`",
-        default: "those of the chart, [fitted to the pod](pods.md#requests-and-limits)",
-        purpose: "Pod: requests and limits of the certmint-fetch container. An amount that is not named is left out.",
+        default: "those of the chart, [adjusted to the pod](pods.md#requests-and-limits)",
+        purpose: "Pod: requests and limits of the certmint-fetch container. The container has only those that the annotation lists.",
     },
 ];

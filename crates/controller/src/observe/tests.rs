@@ -147,13 +147,14 @@ fn limits_page_has_the_limits_of_the_cache() {
     for row in [
         format!("| labels of a Service's selector | {labels}, and {bytes} bytes |"),
         format!("| labels of a pod template | {labels}, and {bytes} bytes |"),
+        format!("| size of one object, as JSON | {} MiB |", object_stream::MAX_OBJECT_BYTES >> 20),
         format!(
-            "| text of one object in memory while it is read | {} MiB |",
-            object_stream::MAX_OBJECT_BYTES >> 20
+            "| names in the annotation `dns-names` that Certmint writes on a Secret | {names}, and {name_bytes} bytes |"
         ),
-        format!("| names in the record on a Secret | {names}, and {name_bytes} bytes |"),
         format!("| names of one certificate | {names}, and {name_bytes} bytes |"),
-        format!("carried out for all workloads | within {spread} s |"),
+        format!(
+            "| time in which all workloads are reissued after `policy.defaultDuration` changed | {spread} s |"
+        ),
     ] {
         assert!(page.contains(&row), "{row}");
     }

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn the_page_of_limits_has_these_values() {
         let page = include_str!("../../../../docs/src/reference/limits.md");
-        let row = format!("at once | {BURST} | one every {} s;", INTERVAL.as_secs());
+        let row = format!("without a delay | {BURST} | one write every {} s;", INTERVAL.as_secs());
         assert!(page.contains(&row), "{row}");
     }
 

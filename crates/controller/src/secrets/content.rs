@@ -49,7 +49,7 @@ pub(crate) fn verify_bundle(
 }
 
 /// Returns the verified bundle of a workload's Secret. In addition to [`verify_bundle`], the certificate must be the
-/// one in the `record`, and its SPIFFE id must have the path `spiffe_path`.
+/// one in the `record`, and its SPIFFE ID must have the path `spiffe_path`.
 ///
 /// # Errors
 /// A description of the fault.

@@ -131,11 +131,11 @@ fn limits_page_has_the_slots() {
     let seconds = MAX_WAIT.as_secs();
     for row in [
         format!(
-            "| tokens under review at one time | {MAX_SLOTS} | the others wait; {RESERVED_SLOTS} are for"
+            "at the same time | {MAX_SLOTS} | further requests wait. The last {RESERVED_SLOTS} of the {MAX_SLOTS} are"
         ),
-        format!("| of those, from one address | {MAX_SLOTS_PER_ADDRESS} |"),
-        format!("| requests of one address that wait | {MAX_WAITING_PER_ADDRESS} |"),
-        format!("| how long a request waits | {seconds} s |"),
+        format!("| number of these requests from one address | {MAX_SLOTS_PER_ADDRESS} |"),
+        format!("| number of waiting requests of one address | {MAX_WAITING_PER_ADDRESS} |"),
+        format!("| time that a request waits | {seconds} s |"),
     ] {
         assert!(page.contains(&row), "{row}");
     }
