@@ -99,7 +99,7 @@ pub(crate) struct SeccompProfile<'a> {
     pub(crate) kind: &'a str,
 }
 
-/// Mount of an injected volume, in the certmint-fetch container or in a container of the app.
+/// Mount of an injected volume, in the certmint-fetch container or in a container of the application.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct InjectedVolumeMount<'a> {

@@ -1,4 +1,4 @@
-//! The injection into a pod at its creation: the certmint-fetch container, its volumes, and mounts for the app.
+//! The injection into a pod at its creation: the certmint-fetch container, its volumes, and mounts for the application.
 
 mod container;
 mod eviction;

@@ -26,7 +26,7 @@ pub struct InjectionSettings {
 /// Decision whether the webhook sets the user of the certmint-fetch container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RunAsUser {
-    /// The webhook sets the app's user if the pod's spec contains it, so that no other user can read the key.
+    /// The webhook sets the application's user if the pod's spec contains it, so that no other user can read the key.
     #[default]
     Set,
     /// The webhook sets no user. The platform chooses the user, as OpenShift does from the range of each namespace.

@@ -17,7 +17,7 @@ fn assert_snapshot(name: &str, pod: &Object) {
 #[test]
 fn injected_pods() {
     let opted_in = pod().annotated("inject", "true");
-    assert_snapshot("bare_pod", &opted_in);
+    assert_snapshot("standalone_pod", &opted_in);
     assert_snapshot("pod_of_a_deployment", &sample_review().object());
     let nginx = opted_in
         .clone()

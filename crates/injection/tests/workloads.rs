@@ -67,9 +67,9 @@ fn an_opt_out_restores_the_template() {
         let removed = opted_in.clone().without_annotation("inject").without_annotation("duration");
         assert_eq!(template(&updated(&opted_in, &removed)), template(&plain), "{kind}");
         assert!(managed(&updated(&opted_in, &removed)).is_null());
-        let denied = updated(&opted_in, &opted_in.clone().annotated("inject", "false"));
-        assert_eq!(template(&denied), template(&plain), "{kind}");
-        assert!(managed(&denied).is_null());
+        let opted_out = updated(&opted_in, &opted_in.clone().annotated("inject", "false"));
+        assert_eq!(template(&opted_out), template(&plain), "{kind}");
+        assert!(managed(&opted_out).is_null());
     }
 }
 
@@ -144,7 +144,7 @@ fn an_object_of_a_foreign_owner_is_a_workload() {
 }
 
 /// Returns a ReplicaSet or Job as the controller of its Deployment or CronJob creates it, without its owner reference.
-fn made_by(owner: &str, kind: &str, name: &str) -> Object {
+fn orphan_of(owner: &str, kind: &str, name: &str) -> Object {
     let owner_object = created(&workload(owner).annotated("inject", "true"));
     let metadata = template(&owner_object);
     workload(kind)
@@ -159,31 +159,31 @@ fn an_orphan_keeps_its_template() {
     for (owner, kind, name) in
         [("Deployment", "ReplicaSet", "payments-6c9f7d5b88"), ("CronJob", "Job", "payments-29000000")]
     {
-        let orphan = made_by(owner, kind, name);
+        let orphan = orphan_of(owner, kind, name);
         let owned = orphan.clone().owned_by(owner, "payments");
         for before in [&owned, &orphan] {
             assert_eq!(admit(&orphan, Some(before)).unwrap(), Default::default(), "{kind}");
         }
     }
-    let restored = made_by("Deployment", "ReplicaSet", "payments-6c9f7d5b88");
+    let restored = orphan_of("Deployment", "ReplicaSet", "payments-6c9f7d5b88");
     assert_eq!(admit(&restored, None).unwrap(), Default::default());
 }
 
 #[test]
 fn an_annotated_orphan_becomes_a_workload() {
-    let orphan = made_by("Deployment", "ReplicaSet", "payments-6c9f7d5b88");
-    let out = updated(&orphan, &orphan.clone().without_annotation("inject"));
-    assert!(template(&out)["annotations"]["certmint.dev/inject"].is_null());
+    let orphan = orphan_of("Deployment", "ReplicaSet", "payments-6c9f7d5b88");
+    let opted_out = updated(&orphan, &orphan.clone().without_annotation("inject"));
+    assert!(template(&opted_out)["annotations"]["certmint.dev/inject"].is_null());
     let other = updated(&orphan, &orphan.clone().annotated("duration", "12h"));
     let recorded = |object: &Object| template(object)["annotations"]["certmint.dev/workload"].clone();
     assert_eq!(recorded(&other), "ReplicaSet/payments-6c9f7d5b88");
     // No Deployment adopts a copy with another name. No CronJob adopts a Job.
     let copy = created(&orphan.with("/metadata", "name", "copy".into()));
     assert_eq!(recorded(&copy), "ReplicaSet/copy");
-    let job = created(&made_by("CronJob", "Job", "payments-29000000"));
+    let job = created(&orphan_of("CronJob", "Job", "payments-29000000"));
     assert_eq!(recorded(&job), "Job/payments-29000000");
     // A foreign owner may use the template of a Deployment (`workloadRef` of a Rollout).
-    let rollout = made_by("Deployment", "ReplicaSet", "payments-6c9f7d5b88").controlled_by(
+    let rollout = orphan_of("Deployment", "ReplicaSet", "payments-6c9f7d5b88").controlled_by(
         "argoproj.io/v1alpha1",
         "Rollout",
         "payments",
@@ -209,9 +209,9 @@ fn a_job_can_opt_in_only_at_its_creation() {
     assert!(
         operations(&injection.patch).iter().all(|operation| !operation.path().as_str().starts_with("/spec"))
     );
-    let out = updated(&stored, &stored.clone().without_annotation("inject"));
-    assert_eq!(template(&out), template(&stored));
-    assert!(managed(&out).is_null());
+    let opted_out = updated(&stored, &stored.clone().without_annotation("inject"));
+    assert_eq!(template(&opted_out), template(&stored));
+    assert!(managed(&opted_out).is_null());
 }
 
 #[test]
@@ -367,10 +367,11 @@ fn explains_how_to_undo_an_opt_in_after_a_rollback() {
         let [warning] = &*injection.warnings else { panic!("{:?}", injection.warnings) };
         assert!(warning.contains(&command) && warning.len() < 250, "{warning}");
 
-        let out = updated(&opted_in, &opted_in.clone().without_annotation("inject"));
-        let redone = out.clone().with("/spec", "template", opted_in.value()["spec"]["template"].clone());
-        let injection = admit(&redone, Some(&out)).unwrap();
-        assert_eq!(template(&patched(&redone, &injection)), template(&out), "{kind}");
+        let opted_out = updated(&opted_in, &opted_in.clone().without_annotation("inject"));
+        let redone =
+            opted_out.clone().with("/spec", "template", opted_in.value()["spec"]["template"].clone());
+        let injection = admit(&redone, Some(&opted_out)).unwrap();
+        assert_eq!(template(&patched(&redone, &injection)), template(&opted_out), "{kind}");
         let command =
             format!("kubectl -n shop annotate {}/payments certmint.dev/inject=true", kind.to_lowercase());
         let [warning] = &*injection.warnings else { panic!("{:?}", injection.warnings) };
@@ -381,17 +382,17 @@ fn explains_how_to_undo_an_opt_in_after_a_rollback() {
 #[test]
 fn a_later_update_repairs_a_missed_injection() {
     for kind in KINDS.into_iter().filter(|kind| *kind != "Job") {
-        let noted = |object: &Object| object.clone().with("/metadata/labels", "team", "shop".into());
+        let relabelled = |object: &Object| object.clone().with("/metadata/labels", "team", "shop".into());
         let plain = workload(kind);
         let opted_in = created(&plain.clone().annotated("inject", "true"));
         let missed = plain.clone().annotated("inject", "true");
-        assert_eq!(template(&updated(&missed, &noted(&missed))), template(&opted_in), "{kind}");
-        let left = opted_in.without_annotation("inject");
-        let mended = updated(&left, &noted(&left));
-        assert_eq!(template(&mended)["labels"], template(&plain)["labels"], "{kind}");
-        assert_eq!(template(&mended)["annotations"], json!({}), "{kind}");
-        assert!(managed(&mended).is_null());
+        assert_eq!(template(&updated(&missed, &relabelled(&missed))), template(&opted_in), "{kind}");
+        let stale = opted_in.without_annotation("inject");
+        let repaired = updated(&stale, &relabelled(&stale));
+        assert_eq!(template(&repaired)["labels"], template(&plain)["labels"], "{kind}");
+        assert_eq!(template(&repaired)["annotations"], json!({}), "{kind}");
+        assert!(managed(&repaired).is_null());
         let own = plain.template_annotated("inject", "true");
-        assert_eq!(updated(&own, &noted(&own)), noted(&created(&own)), "{kind}");
+        assert_eq!(updated(&own, &relabelled(&own)), relabelled(&created(&own)), "{kind}");
     }
 }

@@ -33,7 +33,7 @@ struct State {
     unanswered_bytes: usize,
     /// Time of the first of the `unanswered_bytes`.
     unanswered_since: Option<Instant>,
-    /// Time since which the peer has read nothing of what the server sends.
+    /// Time since which the peer has not read what the server sent; `None` while it reads.
     stalled_since: Option<Instant>,
     /// True once the server discards further input.
     is_closing: bool,
@@ -123,13 +123,13 @@ impl Activity {
         Ok(())
     }
 
-    /// Records whether a write was possible at once. If not, the peer has not read the bytes that the server sent
-    /// before.
-    fn record_sent(&self, is_read: bool) {
+    /// Records a write of the server. A write that is not possible at once means that the peer has not read the bytes
+    /// that the server sent before.
+    fn record_write(&self, was_possible: bool) {
         let stalls = self.with_state(|state| {
-            let stalls = !is_read && state.stalled_since.is_none();
+            let stalls = !was_possible && state.stalled_since.is_none();
             state.stalled_since =
-                if is_read { None } else { state.stalled_since.or_else(|| Some(Instant::now())) };
+                if was_possible { None } else { state.stalled_since.or_else(|| Some(Instant::now())) };
             stalls
         });
         if stalls {
@@ -208,7 +208,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for MonitoredStream<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = pin!(&mut self.stream).poll_write(cx, bytes);
-        self.activity.record_sent(written.is_ready());
+        self.activity.record_write(written.is_ready());
         written
     }
 
@@ -218,7 +218,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = pin!(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.activity.record_sent(written.is_ready());
+        self.activity.record_write(written.is_ready());
         written
     }
 

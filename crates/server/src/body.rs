@@ -31,7 +31,7 @@ struct ResponseBody {
 pub(crate) enum BodyError {
     #[error("the body is longer than {0} bytes; send a shorter one")]
     TooLong(usize),
-    #[error("this request takes no body; send none")]
+    #[error("this request must not have a body; send it without one")]
     NotAllowed,
     #[error("the body did not arrive within {0:?}; send it faster")]
     TooSlow(Duration),

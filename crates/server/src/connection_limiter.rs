@@ -20,7 +20,7 @@ use crate::Limits;
 const DRAIN_AFTER_EVICTION: Duration = Duration::from_secs(1);
 /// Maximum number of evicted connections that drain at the same time. Draining connections still hold their memory.
 pub(crate) const MAX_DRAINING: usize = 8;
-/// One address may have `1 / FAIR_SHARE_DIVISOR` of the permits before its connections are evicted first.
+/// If an address has more than `1 / FAIR_SHARE_DIVISOR` of the permits, its connections are evicted first.
 const FAIR_SHARE_DIVISOR: usize = 32;
 /// Time that is added to the time since a connection was last active. Without it, new bytes would have no weight.
 const MIN_HOLDING_TIME: Duration = Duration::from_millis(10);
@@ -86,8 +86,8 @@ enum ByteGrant {
     Granted(BytePermit),
     /// Another connection was evicted and gives its bytes back soon.
     WaitForEviction,
-    /// The limiter cannot evict another connection for this connection.
-    Denied,
+    /// The limiter has no other connection to evict.
+    Unavailable,
 }
 
 impl ConnectionLimiter {
@@ -174,15 +174,16 @@ impl ConnectionPermit {
         self.limiter.open().by_id.get_mut(&self.id).map(change);
     }
 
-    /// Waits for a permit for `bytes`. The limiter may evict another connection for it. Returns `None` when there is no
-    /// connection to evict: usually the caller's own address holds the most, and its other connections hold nothing.
+    /// Waits for a permit for `bytes`. The limiter may evict another connection to free bytes. Returns `None` when it
+    /// has no connection to evict: the caller's own address has the most weight, and the other connections of that
+    /// address hold no bytes.
     pub(crate) async fn wait_for_bytes(self: &Arc<Self>, bytes: usize) -> Option<BytePermit> {
         loop {
             let freed = self.limiter.0.freed.notified();
             match self.try_bytes(bytes) {
                 ByteGrant::Granted(permit) => return Some(permit),
                 ByteGrant::WaitForEviction => freed.await,
-                ByteGrant::Denied => return None,
+                ByteGrant::Unavailable => return None,
             }
         }
     }
@@ -192,7 +193,7 @@ impl ConnectionPermit {
         let mut open = self.limiter.open();
         let held: usize = open.by_id.values().map(|connection| connection.bytes).sum();
         if held + bytes <= max {
-            let Some(connection) = open.by_id.get_mut(&self.id) else { return ByteGrant::Denied };
+            let Some(connection) = open.by_id.get_mut(&self.id) else { return ByteGrant::Unavailable };
             connection.bytes += bytes;
             return ByteGrant::Granted(BytePermit { connection: Arc::clone(self), bytes });
         }
@@ -214,7 +215,7 @@ impl ConnectionPermit {
                 victim.evicted.cancel();
                 ByteGrant::WaitForEviction
             }
-            None => ByteGrant::Denied,
+            None => ByteGrant::Unavailable,
         }
     }
 }
@@ -238,7 +239,8 @@ impl OpenConnections {
         weights.into_iter().max_by_key(|(_, weight)| *weight).map(|(address, _)| address)
     }
 
-    /// Returns the connection to evict among those that match `filter`, which have `permits` permits in total.
+    /// Returns the connection to evict among those that match `filter`. Together, those connections may use `permits`
+    /// permits.
     ///
     /// Each stage has its own share of the permits, so that no stage crowds out another: see [`Self::stage_to_evict`].
     /// Within a stage, the connections of an address with many of them are evicted first, then the connection that was

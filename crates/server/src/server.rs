@@ -184,4 +184,4 @@ async fn speaks_plain_http(stream: &TcpStream) -> std::io::Result<bool> {
 /// Response to a request over plain HTTP.
 const PLAIN_HTTP_RESPONSE: &[u8] =
     b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n\
-    {\"code\":\"BadRequest\",\"message\":\"this port speaks HTTPS; ask again with https://\"}";
+    {\"code\":\"BadRequest\",\"message\":\"this port serves HTTPS only; use https://\"}";

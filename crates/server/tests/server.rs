@@ -179,7 +179,7 @@ async fn a_new_certificate_is_for_new_connections_only() {
 #[tokio::test]
 async fn files_are_followed_and_invalid_pairs_rejected() {
     let (first, second) = (generate(), generate());
-    let dir = std::env::temp_dir().join(format!("certmint-identity-{}", std::process::id()));
+    let dir = std::env::temp_dir().join(format!("certmint-key-pair-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let write = |certificate: &str, key: &str| {
         std::fs::write(dir.join("tls.key"), key).unwrap();
@@ -263,7 +263,7 @@ async fn a_withheld_body_is_evicted_for_another_body() {
 }
 
 #[tokio::test]
-async fn a_body_without_any_room_gets_503() {
+async fn a_body_over_the_total_limit_gets_503() {
     let pair = generate();
     let server = start(Limits { max_total_body_bytes: 1000, ..Limits::default() }, &pair).await;
     let mut stream = connect(server.address, &pair).await.unwrap();

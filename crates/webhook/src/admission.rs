@@ -94,7 +94,7 @@ impl Admission {
                 let (code, message) = (rejection.code(), printable_message(&rejection));
                 self.metrics.count_rejection(code);
                 let logged = LoggedRejection { code, why: format!("{}: {message}", object(&request)) };
-                (ReviewOutcome::Refused, ReviewAnswer::denied(&request.uid, code, &message), Some(logged))
+                (ReviewOutcome::Rejected, ReviewAnswer::rejected(&request.uid, code, &message), Some(logged))
             }
         };
         let json = answer.json();

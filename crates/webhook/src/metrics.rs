@@ -7,7 +7,7 @@ use std::time::Duration;
 use certmint_contract::error_code::Channel;
 use certmint_contract::{ErrorCode, WorkloadKind};
 use certmint_server::{ServingKeyPair, metrics};
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -23,28 +23,41 @@ pub struct Metrics {
     invalid_policy: Gauge,
 }
 
-/// Outcome of a review, a value of the label `outcome`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+/// Outcome of a review.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum ReviewOutcome {
     /// The webhook allowed the object with a patch.
     Patched,
     /// The webhook allowed the object without a patch.
     Unchanged,
     /// The webhook rejected the object.
-    Refused,
+    Rejected,
     /// The body was not a valid AdmissionReview.
     Invalid,
+}
+
+impl ReviewOutcome {
+    /// Returns the value of the label `outcome`.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Patched => "Patched",
+            Self::Unchanged => "Unchanged",
+            // Dashboards and alerts select this value. It stays, although the code says "rejected".
+            Self::Rejected => "Refused",
+            Self::Invalid => "Invalid",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReviewLabels {
     kind: &'static str,
-    outcome: ReviewOutcome,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
-    outcome: ReviewOutcome,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,6 +108,7 @@ impl Metrics {
     /// Counts a review of an object of that kind. `None` counts as the kind `other`.
     pub(crate) fn count_review(&self, kind: Option<WorkloadKind>, outcome: ReviewOutcome, took: Duration) {
         let kind = kind.map_or("other", WorkloadKind::as_str);
+        let outcome = outcome.label();
         self.reviews.get_or_create(&ReviewLabels { kind, outcome }).inc();
         self.durations.get_or_create(&OutcomeLabel { outcome }).observe(took.as_secs_f64());
     }

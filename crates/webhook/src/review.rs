@@ -85,7 +85,7 @@ impl<'a> ReviewAnswer<'a> {
         Self::new(response)
     }
 
-    pub(crate) fn denied(uid: &'a str, code: ErrorCode, message: &str) -> Self {
+    pub(crate) fn rejected(uid: &'a str, code: ErrorCode, message: &str) -> Self {
         let mut response = WireResponse::new(uid, false);
         response.status = Some(WireStatus {
             status: "Failure",
@@ -192,7 +192,7 @@ impl<'a> WireResponse<'a> {
     }
 }
 
-/// Fields of a `metav1.Status` that a denial needs.
+/// Fields of a `metav1.Status` that a rejection needs.
 #[derive(Debug, Serialize)]
 struct WireStatus {
     status: &'static str,

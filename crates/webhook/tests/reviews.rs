@@ -144,7 +144,7 @@ async fn an_object_of_a_foreign_kind_is_ignored() {
 }
 
 #[tokio::test]
-async fn a_malformed_object_is_denied() {
+async fn a_malformed_object_is_rejected() {
     for object in [
         Value::Null,
         json!([]),

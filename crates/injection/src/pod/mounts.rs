@@ -1,4 +1,4 @@
-//! The mounts of the certificate's volume in the containers of the app.
+//! The mounts of the certificate's volume in the containers of the application.
 
 use certmint_contract::pod_layout::{FETCH_CONTAINER, TLS_VOLUME, TOKEN_PATH};
 use certmint_contract::{WorkloadOptions, keys};

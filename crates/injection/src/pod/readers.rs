@@ -7,7 +7,8 @@ use certmint_contract::pod_layout::FETCH_CONTAINER;
 
 use crate::input::{Container, PodSpec, SecurityContext};
 
-/// User of the certmint-fetch container if the user of the app is unknown or root. Distroless images use the same user.
+/// User of the certmint-fetch container if the user of the application is unknown or root. Distroless images use the
+/// same user.
 pub(crate) const FETCH_USER: i64 = 65_532;
 
 /// Users of the containers that get the files, as far as the pod's spec shows them.

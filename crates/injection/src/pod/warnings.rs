@@ -69,7 +69,7 @@ fn readable_by_all(readers: &FileReaders) -> Option<String> {
     })
 }
 
-/// Warns of an app that starts as root and may become a user who cannot read the files.
+/// Warns of an application that starts as root and may become a user who cannot read the files.
 fn unreadable_later(target: &InjectionTarget<'_>, readers: &FileReaders) -> Option<String> {
     match readers {
         FileReaders::User(_) | FileReaders::Group(_) => {}

@@ -8,10 +8,10 @@ use super::warnings;
 use crate::Rejection;
 use crate::labels::without_effect;
 
-/// Returns a warning about such labels that the object or its template had before this request.
+/// Returns a warning about labels without effect that the object or its template had before this request.
 ///
 /// # Errors
-/// When this request adds such a label.
+/// When this request adds a label without effect.
 pub(super) fn check(
     workload: &ParsedWorkload<'_>,
     before: Option<&ParsedWorkload<'_>>,

@@ -93,20 +93,19 @@ impl<'a> ParsedWorkload<'a> {
 
     /// Returns whether Certmint's annotations, including unknown ones, and the pod spec are the same in both states.
     pub(super) fn has_same_options(&self, other: &ParsedWorkload<'_>) -> bool {
-        self.own_annotations().eq(other.own_annotations()) && self.pod_spec() == other.pod_spec()
-    }
-
-    /// Iterates over Certmint's annotations: those of the object (`false`), then those of the template (`true`).
-    fn own_annotations(&self) -> impl Iterator<Item = (bool, (&str, &str))> {
-        let object = self.metadata.annotations.iter().flat_map(RelevantEntries::iter);
-        let template = self.template_metadata().and_then(|metadata| metadata.annotations.as_ref());
-        let template = template.into_iter().flat_map(RelevantEntries::iter);
-        object.map(|entry| (false, entry)).chain(template.map(|entry| (true, entry)))
+        own_annotations(Some(&self.metadata)).eq(own_annotations(Some(&other.metadata)))
+            && own_annotations(self.template_metadata()).eq(own_annotations(other.template_metadata()))
+            && self.pod_spec() == other.pod_spec()
     }
 
     pub(super) fn pod_spec(&self) -> Option<&'a str> {
         Some(self.spec.template.as_ref()?.spec?.get())
     }
+}
+
+/// Iterates over Certmint's annotations.
+fn own_annotations<'a>(metadata: Option<&'a Metadata<'_>>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    metadata.and_then(|metadata| metadata.annotations.as_ref()).into_iter().flat_map(RelevantEntries::iter)
 }
 
 fn parse<'a, T: Deserialize<'a>>(kind: WorkloadKind, text: &'a str) -> Result<T, Rejection> {

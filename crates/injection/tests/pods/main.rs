@@ -111,7 +111,7 @@ fn without_renewal_there_is_a_plain_init_container() {
 }
 
 #[test]
-fn the_probe_holds_back_the_pod_and_restarts_nothing() {
+fn the_startup_probe_delays_the_pod_and_restarts_nothing() {
     let container = fetch_container(&opted_in());
     let probe = json!({
         "exec": {"command": ["/certmint-fetch", "wait"]},
@@ -203,7 +203,7 @@ fn sets_the_workload_if_the_secret_is_mounted() {
         let env = fetch_container(pod)["env"].as_array().unwrap().clone();
         env.into_iter()
             .find(|variable| variable["name"] == "CERTMINT_WORKLOAD")
-            .map(|one| one["value"].clone())
+            .map(|variable| variable["value"].clone())
     };
     let of_deployment = opted_in().owned_by("ReplicaSet", "web-abc").with(
         "/metadata/labels",

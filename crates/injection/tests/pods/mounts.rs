@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::common::admit;
 use crate::rejection;
 
-/// Returns a pod whose app mounts volume `x` at that path, with the certificate at `/app/tls`.
-fn mounting(path: &str, source: &str) -> Object {
+/// Returns a pod with the certificate at `/app/tls`. Its container `app` mounts volume `x` at `path`.
+fn pod_with_mount(path: &str, source: &str) -> Object {
     pod()
         .annotated("inject", "true")
         .annotated("mount-path", "/app/tls")
@@ -25,7 +25,7 @@ fn rejects_a_mount_at_the_path_or_below() {
     ];
     for (path, source, what) in cases {
         let expected = format!("PodConflict: container \"app\" mounts volume \"x\" at {what}; {choose}");
-        assert_eq!(rejection(&mounting(path, source)), expected);
+        assert_eq!(rejection(&pod_with_mount(path, source)), expected);
     }
     for (path, source) in [
         ("/app", "emptyDir"),
@@ -34,12 +34,12 @@ fn rejects_a_mount_at_the_path_or_below() {
         ("/ap", "secret"),
         ("/", "emptyDir"),
     ] {
-        assert_eq!(rejection(&mounting(path, source)), "admitted", "{path} {source}");
+        assert_eq!(rejection(&pod_with_mount(path, source)), "admitted", "{path} {source}");
     }
 }
 
-/// Returns a pod whose app mounts volume `x` read-only at `/app`, above the certificate at `/app/tls`. `source` is the
-/// source of the volume, and `mount` overrides fields of the mount.
+/// Returns a pod with the certificate at `/app/tls`. Its container `app` mounts volume `x` read-only above, at `/app`.
+/// `source` is the source of the volume, and `mount` overrides fields of the mount.
 fn pod_with_mount_above(source: Value, mount: Value) -> Object {
     let mut volume = source;
     volume["name"] = "x".into();
@@ -103,30 +103,30 @@ fn warns_if_the_directory_may_be_missing() {
     let warnings = |pod: &Object| admit(pod, None).unwrap().warnings;
     let message = "certmint: SuspiciousSetting: container \"app\" mounts volume \"x\" read-only at /app, above the certificate's path /app/tls; without that directory in the volume it cannot start: choose another path with annotation certmint.dev/mount-path";
     let claim = || json!({"persistentVolumeClaim": {"claimName": "data"}});
-    let unmarked = || json!({"readOnly": false});
-    for doubtful in [
+    let writable_mount = || json!({"readOnly": false});
+    for suspicious in [
         pod_with_mount_above(claim(), json!({})),
         pod_with_mount_above(json!({"hostPath": {"path": "/etc"}}), json!({})),
         pod_with_mount_above(
             json!({"persistentVolumeClaim": {"claimName": "data", "readOnly": true}}),
-            unmarked(),
+            writable_mount(),
         ),
         pod_with_mount_above(
             json!({"csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}}),
-            unmarked(),
+            writable_mount(),
         ),
-        pod_with_mount_above(json!({"image": {"reference": "models:1"}}), unmarked()),
+        pod_with_mount_above(json!({"image": {"reference": "models:1"}}), writable_mount()),
         pod_with_mount_above(
             json!({"configMap": {"name": "conf"}}),
             json!({"subPath": "dir", "readOnly": false}),
         ),
     ] {
-        assert_eq!(warnings(&doubtful), [message]);
+        assert_eq!(warnings(&suspicious), [message]);
     }
     for source in ["configMap", "secret", "projected", "downwardAPI"] {
         assert!(warnings(&pod_with_mount_above(json!({source: {}}), json!({}))).is_empty(), "{source}");
     }
-    assert!(warnings(&pod_with_mount_above(claim(), unmarked())).is_empty());
+    assert!(warnings(&pod_with_mount_above(claim(), writable_mount())).is_empty());
     let many: Vec<_> = (0..500)
         .map(|n| json!({"name": format!("{n}{}", "x".repeat(1000)), "volumeMounts": [{"name": "x", "mountPath": "/app", "readOnly": true}]}))
         .collect();
@@ -141,7 +141,7 @@ fn warns_if_the_directory_may_be_missing() {
 #[test]
 fn rejects_a_writable_mount_of_the_certificates_volume() {
     let message = "PodConflict: container \"app\" mounts volume \"certmint-tls\" at /rw without readOnly: true; add that, or remove the mount, because Certmint adds its own";
-    let with = |list: &str, mount: Value| {
+    let rejection_with = |list: &str, mount: Value| {
         let container = json!([{"name": "app", "volumeMounts": [{"name": "x", "mountPath": "/x"}, mount]}]);
         rejection(
             &pod().annotated("inject", "true").annotated("containers", "other").with_spec(list, container),
@@ -152,24 +152,24 @@ fn rejects_a_writable_mount_of_the_certificates_volume() {
             json!({"name": "certmint-tls", "mountPath": "/rw"}),
             json!({"name": "certmint-tls", "mountPath": "/rw", "readOnly": false}),
         ] {
-            assert_eq!(with(list, mount), message);
+            assert_eq!(rejection_with(list, mount), message);
         }
-        let reads = json!({"name": "certmint-tls", "mountPath": "/ro", "readOnly": true});
-        assert_eq!(with(list, reads), "admitted");
+        let read_only = json!({"name": "certmint-tls", "mountPath": "/ro", "readOnly": true});
+        assert_eq!(rejection_with(list, read_only), "admitted");
     }
 }
 
 #[test]
 fn rejects_a_conflict_with_the_service_account_token() {
-    let at = |path: &str| pod().annotated("inject", "true").annotated("mount-path", path);
-    let around = at("/var/run/secrets");
+    let pod_with_path = |path: &str| pod().annotated("inject", "true").annotated("mount-path", path);
+    let parent = pod_with_path("/var/run/secrets");
     assert_eq!(
-        rejection(&around),
+        rejection(&parent),
         "PodConflict: container \"app\" mounts volume \"kube-api-access\" at /var/run/secrets/kubernetes.io/serviceaccount, below the path of the certificate; choose another path with annotation certmint.dev/mount-path"
     );
     assert!(
-        rejection(&at("/var/run/secrets/kubernetes.io/serviceaccount"))
+        rejection(&pod_with_path("/var/run/secrets/kubernetes.io/serviceaccount"))
             .contains("the path of the certificate")
     );
-    assert_eq!(rejection(&around.with_spec("automountServiceAccountToken", Value::from(false))), "admitted");
+    assert_eq!(rejection(&parent.with_spec("automountServiceAccountToken", Value::from(false))), "admitted");
 }

@@ -10,7 +10,7 @@ use crate::common::{admit, created, patched};
 /// Page of the reference with the table of modes.
 const REFERENCE: &str = include_str!("../../../../docs/src/reference/pods.md");
 
-fn with(security: Value, containers: Value) -> Object {
+fn pod_with(security: Value, containers: Value) -> Object {
     let pod = pod().annotated("inject", "true");
     pod.with_spec("securityContext", security).with_spec("containers", containers)
 }
@@ -46,30 +46,33 @@ fn the_reference_has_every_case_with_its_mode() {
     let none = || json!({});
     let bare_root = json!({"runAsUser": 0, "capabilities": {"drop": ["ALL"]}});
     let cases = [
-        ("`runAsUser: 1000` in the pod", with(user(1000), json!([app(none())]))),
-        ("`runAsUser: 1000` in the container", with(none(), json!([app(user(1000))]))),
+        ("`runAsUser: 1000` in the pod", pod_with(user(1000), json!([app(none())]))),
+        ("`runAsUser: 1000` in the container", pod_with(none(), json!([app(user(1000))]))),
         (
             "`runAsUser: 1000`, and `fsGroup: 3000`",
-            with(json!({"runAsUser": 1000, "fsGroup": 3000}), json!([app(none())])),
+            pod_with(json!({"runAsUser": 1000, "fsGroup": 3000}), json!([app(none())])),
         ),
-        ("user 1000 and root", with(none(), json!([app(user(1000)), proxy(user(0))]))),
+        ("user 1000 and root", pod_with(none(), json!([app(user(1000)), proxy(user(0))]))),
         (
             "users 1000 and 2000, `fsGroup: 3000`",
-            with(json!({"fsGroup": 3000}), json!([app(user(1000)), proxy(user(2000))])),
+            pod_with(json!({"fsGroup": 3000}), json!([app(user(1000)), proxy(user(2000))])),
         ),
         (
             "users 1000 and 2000, both with `runAsGroup: 3000`",
-            with(none(), json!([app(grouped(1000)), proxy(grouped(2000))])),
+            pod_with(none(), json!([app(grouped(1000)), proxy(grouped(2000))])),
         ),
-        ("users 1000 and 2000, nothing shared", with(none(), json!([app(user(1000)), proxy(user(2000))]))),
-        ("user of the image, `fsGroup: 3000`", with(json!({"fsGroup": 3000}), json!([app(none())]))),
-        ("user of the image", with(none(), json!([app(none())]))),
+        (
+            "users 1000 and 2000, nothing shared",
+            pod_with(none(), json!([app(user(1000)), proxy(user(2000))])),
+        ),
+        ("user of the image, `fsGroup: 3000`", pod_with(json!({"fsGroup": 3000}), json!([app(none())]))),
+        ("user of the image", pod_with(none(), json!([app(none())]))),
         (
             "user of the image, `runAsNonRoot: true`",
-            with(json!({"runAsNonRoot": true}), json!([app(none())])),
+            pod_with(json!({"runAsNonRoot": true}), json!([app(none())])),
         ),
-        ("`runAsUser: 0`", with(user(0), json!([app(none())]))),
-        ("`runAsUser: 0` without capabilities", with(none(), json!([app(bare_root)]))),
+        ("`runAsUser: 0`", pod_with(user(0), json!([app(none())]))),
+        ("`runAsUser: 0` without capabilities", pod_with(none(), json!([app(bare_root)]))),
     ];
     let rows: Vec<_> = cases.iter().map(|(case, pod)| format!("| {case} | {} |", row(pod))).collect();
     for row in &rows {
@@ -80,22 +83,22 @@ fn the_reference_has_every_case_with_its_mode() {
 }
 
 #[test]
-fn warns_of_an_app_that_may_drop_root() {
+fn warns_of_root_that_may_become_another_user() {
     let warnings = |pod: &Object| admit(pod, None).unwrap().warnings;
     let message = "certmint: SuspiciousSetting: container \"app\" runs as root; if its application becomes another user, that user cannot read the key: set runAsUser in the pod's securityContext to that user, or fsGroup to its group";
     let root = || app(user(0));
-    assert_eq!(warnings(&with(json!({}), json!([root()]))), [message]);
-    assert_eq!(warnings(&with(user(0), json!([app(json!({}))]))), [message]);
-    assert_eq!(warnings(&with(json!({}), json!([root(), proxy(user(1000))]))), [message]);
-    // There is no warning if the group or every user can read the files, if the app cannot become another user, or if
-    // the app does not get the key.
+    assert_eq!(warnings(&pod_with(json!({}), json!([root()]))), [message]);
+    assert_eq!(warnings(&pod_with(user(0), json!([app(json!({}))]))), [message]);
+    assert_eq!(warnings(&pod_with(json!({}), json!([root(), proxy(user(1000))]))), [message]);
+    // There is no warning if the group or every user can read the files, if the application cannot become another
+    // user, or if it does not get the key.
     let unable = |drop: &str| app(json!({"runAsUser": 0, "capabilities": {"drop": [drop]}}));
     for pod in [
-        with(json!({"fsGroup": 999}), json!([root()])),
-        with(json!({}), json!([app(json!({}))])),
-        with(json!({}), json!([unable("ALL")])),
-        with(json!({}), json!([unable("SETUID")])),
-        with(json!({}), json!([root(), proxy(user(1000))])).annotated("containers", "proxy"),
+        pod_with(json!({"fsGroup": 999}), json!([root()])),
+        pod_with(json!({}), json!([app(json!({}))])),
+        pod_with(json!({}), json!([unable("ALL")])),
+        pod_with(json!({}), json!([unable("SETUID")])),
+        pod_with(json!({}), json!([root(), proxy(user(1000))])).annotated("containers", "proxy"),
     ] {
         assert!(warnings(&pod).is_empty(), "{:?}", warnings(&pod));
     }
@@ -121,15 +124,18 @@ fn the_mode_follows_the_user_of_the_platform() {
         assert_eq!(user, Value::Null);
         mode
     };
-    // The certmint-fetch container runs as the user of the pod, who is the user of the app.
-    assert_eq!(mode(&with(user(1000), json!([app(json!({}))]))), "0400");
-    // The certmint-fetch container cannot run as the user of the app's container.
-    assert_eq!(mode(&with(json!({}), json!([app(user(1000))]))), "0444");
-    assert_eq!(mode(&with(json!({"fsGroup": 5}), json!([app(user(1000))]))), "0440");
-    assert_eq!(mode(&with(json!({}), json!([app(json!({}))]))), "0444");
-    assert_eq!(mode(&with(json!({"fsGroup": 5}), json!([app(json!({}))]))), "0440");
+    // The certmint-fetch container runs as the user of the pod, who is the user of the application.
+    assert_eq!(mode(&pod_with(user(1000), json!([app(json!({}))]))), "0400");
+    // The certmint-fetch container cannot run as the user of the application's container.
+    assert_eq!(mode(&pod_with(json!({}), json!([app(user(1000))]))), "0444");
+    assert_eq!(mode(&pod_with(json!({"fsGroup": 5}), json!([app(user(1000))]))), "0440");
+    assert_eq!(mode(&pod_with(json!({}), json!([app(json!({}))]))), "0444");
+    assert_eq!(mode(&pod_with(json!({"fsGroup": 5}), json!([app(json!({}))]))), "0440");
     // The certmint-fetch container would inherit root from the pod.
-    assert_eq!(with_user_of_platform(&with(user(0), json!([app(json!({}))]))), ("0440".into(), json!(65532)));
+    assert_eq!(
+        with_user_of_platform(&pod_with(user(0), json!([app(json!({}))]))),
+        ("0440".into(), json!(65532))
+    );
 }
 
 #[test]
@@ -143,7 +149,7 @@ fn keeps_the_user_of_the_platform() {
         }
         pod.into()
     };
-    let pod = with(json!({}), json!([app(json!({}))]));
+    let pod = pod_with(json!({}), json!([app(json!({}))]));
     let first = created(&pod);
     assert_eq!(
         with_user_of_platform(&platform(first.value().clone(), chosen)),
@@ -157,12 +163,12 @@ fn warns_of_users_without_a_common_group() {
     let warnings = |pod: &Object| admit(pod, None).unwrap().warnings;
     let apart = || json!([app(user(2000)), proxy(user(1000))]);
     assert_eq!(
-        warnings(&with(json!({}), apart())),
+        warnings(&pod_with(json!({}), apart())),
         [
             "certmint: SuspiciousSetting: users 1000, 2000 get the key and share no group, so everyone in their containers can read it; set fsGroup in the pod's securityContext, or name the containers that need it in annotation certmint.dev/containers"
         ]
     );
-    assert!(warnings(&with(json!({"fsGroup": 1}), apart())).is_empty());
-    assert!(warnings(&with(json!({}), apart()).annotated("containers", "app")).is_empty());
-    assert!(warnings(&with(json!({}), json!([app(json!({}))]))).is_empty());
+    assert!(warnings(&pod_with(json!({"fsGroup": 1}), apart())).is_empty());
+    assert!(warnings(&pod_with(json!({}), apart()).annotated("containers", "app")).is_empty());
+    assert!(warnings(&pod_with(json!({}), json!([app(json!({}))]))).is_empty());
 }

@@ -7,14 +7,20 @@ const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 /// Timeout that is longer than anything that a test waits for.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-fn limiter(
-    max_connections: usize,
-    max_connections_per_address: usize,
-    max_total_body_bytes: usize,
-) -> ConnectionLimiter {
-    let limits =
-        Limits { max_connections, max_connections_per_address, max_total_body_bytes, ..Limits::default() };
+/// Returns a limiter for `max` connections, which may all come from one address.
+fn limiter_for_connections(max: usize) -> ConnectionLimiter {
+    let limits = Limits { max_connections: max, max_connections_per_address: max, ..Limits::default() };
     ConnectionLimiter::new(limits)
+}
+
+/// Returns a limiter for `max` connections from one address.
+fn limiter_for_connections_per_address(max: usize) -> ConnectionLimiter {
+    ConnectionLimiter::new(Limits { max_connections_per_address: max, ..Limits::default() })
+}
+
+/// Returns a limiter for `max` bytes of all bodies.
+fn limiter_for_bytes(max: usize) -> ConnectionLimiter {
+    ConnectionLimiter::new(Limits { max_total_body_bytes: max, ..Limits::default() })
 }
 
 /// Opens a connection, a moment after the previous one.
@@ -34,7 +40,7 @@ fn address(number: u8) -> IpAddr {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_over_its_limit_loses_its_quietest_connection() {
-    let limiter = limiter(9, 2, 9);
+    let limiter = limiter_for_connections_per_address(2);
     let (first, second) = (connect(&limiter, ONE).await, connect(&limiter, ONE).await);
     let other = connect(&limiter, OTHER).await;
     tokio::time::advance(Duration::from_millis(1)).await;
@@ -46,7 +52,7 @@ async fn an_address_over_its_limit_loses_its_quietest_connection() {
 
 #[tokio::test(start_paused = true)]
 async fn a_useful_connection_is_evicted_last_and_may_drain() {
-    let limiter = limiter(9, 2, 9);
+    let limiter = limiter_for_connections_per_address(2);
     let useful = connect(&limiter, ONE).await;
     useful.record_response(true);
     for _ in 0..9 {
@@ -62,8 +68,8 @@ async fn a_useful_connection_is_evicted_last_and_may_drain() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn few_evicted_connections_may_drain_at_once() {
-    let limiter = limiter(99, 1, 9);
+async fn only_a_few_evicted_connections_may_drain() {
+    let limiter = limiter_for_connections_per_address(1);
     let mut evicted = Vec::new();
     for _ in 0..MAX_DRAINING + 2 {
         let useful = connect(&limiter, ONE).await;
@@ -78,7 +84,7 @@ async fn few_evicted_connections_may_drain_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_permit_is_free_again() {
-    let limiter = limiter(9, 1, 9);
+    let limiter = limiter_for_connections_per_address(1);
     drop(connect(&limiter, ONE).await);
     let second = connect(&limiter, ONE).await;
     assert!(!is_evicted(&second));
@@ -88,7 +94,7 @@ async fn a_dropped_permit_is_free_again() {
 
 #[tokio::test(start_paused = true)]
 async fn an_ipv4_address_in_ipv6_form_is_the_same_caller() {
-    let limiter = limiter(9, 1, 9);
+    let limiter = limiter_for_connections_per_address(1);
     let first = connect(&limiter, "::ffff:10.0.0.1".parse().unwrap()).await;
     let _second = connect(&limiter, ONE).await;
     assert!(is_evicted(&first));
@@ -96,7 +102,7 @@ async fn an_ipv4_address_in_ipv6_form_is_the_same_caller() {
 
 #[tokio::test(start_paused = true)]
 async fn bytes_are_held_until_the_permit_is_dropped() {
-    let limiter = limiter(9, 9, 10);
+    let limiter = limiter_for_bytes(10);
     let connection = connect(&limiter, ONE).await;
     let held = connection.wait_for_bytes(10).await.unwrap();
     assert!(connection.wait_for_bytes(1).await.is_none());
@@ -107,21 +113,21 @@ async fn bytes_are_held_until_the_permit_is_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn the_heaviest_address_is_evicted_and_waited_for() {
-    let limiter = limiter(9, 9, 10);
+    let limiter = limiter_for_bytes(10);
     let (heavy, light) = (connect(&limiter, ONE).await, connect(&limiter, OTHER).await);
     let held = heavy.wait_for_bytes(8).await.unwrap();
     let held_by_light = light.wait_for_bytes(1).await.unwrap();
-    let asking = tokio::spawn(async move { light.wait_for_bytes(4).await.is_some() });
+    let waiting = tokio::spawn(async move { light.wait_for_bytes(4).await.is_some() });
     tokio::time::timeout(TIMEOUT, heavy.wait_for_eviction()).await.unwrap();
-    assert!(!asking.is_finished());
+    assert!(!waiting.is_finished());
     drop(held);
-    assert!(asking.await.unwrap());
+    assert!(waiting.await.unwrap());
     drop(held_by_light);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_heaviest_address_evicts_no_lighter_one() {
-    let limiter = limiter(9, 9, 10);
+    let limiter = limiter_for_bytes(10);
     let (heavy, light) = (connect(&limiter, ONE).await, connect(&limiter, OTHER).await);
     let _light = light.wait_for_bytes(2).await.unwrap();
     let _heavy = heavy.wait_for_bytes(8).await.unwrap();
@@ -131,7 +137,7 @@ async fn the_heaviest_address_evicts_no_lighter_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_new_address_outlives_many_addresses_with_all_permits() {
-    let limiter = limiter(64, 64, 9);
+    let limiter = limiter_for_connections(64);
     let mut attack = Vec::new();
     for number in 0..64 {
         let connection = connect(&limiter, address(number)).await;
@@ -150,7 +156,7 @@ async fn a_new_address_outlives_many_addresses_with_all_permits() {
 
 #[tokio::test(start_paused = true)]
 async fn silent_connections_do_not_evict_a_useful_one() {
-    let limiter = limiter(16, 16, 9);
+    let limiter = limiter_for_connections(16);
     let useful = connect(&limiter, ONE).await;
     useful.record_response(true);
     let mut attack = Vec::new();
@@ -162,7 +168,7 @@ async fn silent_connections_do_not_evict_a_useful_one() {
 
 #[tokio::test(start_paused = true)]
 async fn useful_connections_leave_permits_to_new_ones() {
-    let limiter = limiter(16, 16, 9);
+    let limiter = limiter_for_connections(16);
     let mut attack = Vec::new();
     for number in 0..100 {
         let connection = connect(&limiter, address(number)).await;
@@ -178,7 +184,7 @@ async fn useful_connections_leave_permits_to_new_ones() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_with_rejections_only_is_not_useful() {
-    let limiter = limiter(2, 2, 9);
+    let limiter = limiter_for_connections(2);
     let rejected = connect(&limiter, OTHER).await;
     rejected.record_response(false);
     let useful = connect(&limiter, ONE).await;
@@ -189,7 +195,7 @@ async fn a_connection_with_rejections_only_is_not_useful() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_connection_is_evicted_before_one_that_sends() {
-    let limiter = limiter(2, 2, 9);
+    let limiter = limiter_for_connections(2);
     let begun = connect(&limiter, ONE).await;
     begun.record_stage(Stage::Begun);
     let silent = connect(&limiter, OTHER).await;
@@ -199,7 +205,7 @@ async fn a_silent_connection_is_evicted_before_one_that_sends() {
 
 #[tokio::test(start_paused = true)]
 async fn withheld_bytes_are_evicted_for_a_fast_large_body() {
-    let limiter = limiter(99, 99, 100);
+    let limiter = limiter_for_bytes(100);
     let mut withheld = Vec::new();
     for number in 0..9 {
         let connection = connect(&limiter, address(number)).await;
@@ -209,9 +215,9 @@ async fn withheld_bytes_are_evicted_for_a_fast_large_body() {
     let fast = connect(&limiter, ONE).await;
     fast.record_request();
     let first = fast.wait_for_bytes(10).await.unwrap();
-    let asking = tokio::spawn(async move { (first, fast.wait_for_bytes(10).await.is_some()) });
+    let waiting = tokio::spawn(async move { (first, fast.wait_for_bytes(10).await.is_some()) });
     let (bytes, connection) = withheld.remove(0);
     tokio::time::timeout(TIMEOUT, connection.wait_for_eviction()).await.unwrap();
     drop((bytes, connection));
-    assert!(asking.await.unwrap().1);
+    assert!(waiting.await.unwrap().1);
 }
