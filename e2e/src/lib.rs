@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask test` runs the scenarios, and `cargo xtask demo` the demo, on a cluster of [`certmint_local_cluster`].
 
-#![expect(clippy::indexing_slicing, reason = "serde_json answers null for a field that is not there")]
+#![expect(clippy::indexing_slicing, reason = "serde_json returns null for a field that does not exist")]
 
 pub mod demo;
 pub mod report;

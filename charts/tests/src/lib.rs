@@ -1,6 +1,6 @@
 //! Tests of the Helm chart. Some tests render it without a cluster, and others install it on a real API server.
 
-#![expect(clippy::indexing_slicing, reason = "serde_json answers null for a field that is not there")]
+#![expect(clippy::indexing_slicing, reason = "serde_json returns null for a field that does not exist")]
 
 mod admission;
 mod chart;

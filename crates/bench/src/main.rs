@@ -3,7 +3,7 @@
 //! highest rate (a ceiling), or another program that does the same work. Results of different runs are hard to compare,
 //! because machines differ, and the load of a machine changes.
 
-#![expect(clippy::indexing_slicing, reason = "serde_json answers null for a field that is not there")]
+#![expect(clippy::indexing_slicing, reason = "serde_json returns null for a field that does not exist")]
 
 mod audit;
 mod certificates;

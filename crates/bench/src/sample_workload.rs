@@ -31,7 +31,7 @@ pub(crate) fn pod(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Resul
     kubectl.apply(&deployment(cluster, name, true)?.to_string())?;
     wait_for_secret(kubectl, name)?;
     kubectl.run(&["scale", "deployment", name, "--replicas=1"])?;
-    let pods = workload::wait_for_pods(kubectl, name, true)?;
+    let pods = workload::wait_for_injected_pods(kubectl, name)?;
     Pod::of(pods.first().context("no pod")?)
 }
 

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 /// A directory of finished build results. Several processes can use it at the same time.
 ///
-/// It is `$CERTMINT_CACHE`, else `$XDG_CACHE_HOME/certmint`, else `~/.cache/certmint`. It may be deleted at any
+/// Its path is `$CERTMINT_CACHE`, else `$XDG_CACHE_HOME/certmint`, else `~/.cache/certmint`. You may delete it at any
 /// time; everything in it can be built again.
 #[derive(Debug, Clone)]
 pub struct Cache {

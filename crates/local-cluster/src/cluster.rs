@@ -56,11 +56,11 @@ pub struct ClusterOptions {
     pub control_plane_only: bool,
 }
 
-/// Access to a cluster. For a local one, `namespaces` is the pid of its `unshare` process, whose namespaces `nsenter`
+/// Access to a cluster. For a local one, `unshare_pid` is the pid of its `unshare` process, whose namespaces `nsenter`
 /// enters. A cluster that this process started ends when the pipe `lifeline` is closed.
 #[derive(Debug)]
 enum Access {
-    Local { directory: ClusterDirectory, namespaces: u32, lifeline: Mutex<Option<ChildStdin>> },
+    Local { directory: ClusterDirectory, unshare_pid: u32, lifeline: Mutex<Option<ChildStdin>> },
     Existing { context: Option<String>, registry: Option<String> },
 }
 
@@ -72,10 +72,10 @@ impl Cluster {
     pub fn running(cache: &Cache, name: &str) -> Result<Self> {
         machine::require_root()?;
         let directory = ClusterDirectory::of(cache, name);
-        let namespaces = directory.namespaces_of()?;
+        let unshare_pid = directory.unshare_pid()?;
         Ok(Self {
             cache: cache.clone(),
-            access: Access::Local { directory, namespaces, lifeline: Mutex::new(None) },
+            access: Access::Local { directory, unshare_pid, lifeline: Mutex::new(None) },
         })
     }
 
@@ -99,8 +99,8 @@ impl Cluster {
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         match &self.access {
-            Access::Local { directory, namespaces, .. } => {
-                let of = |namespace: &str| format!("/proc/{namespaces}/ns/{namespace}");
+            Access::Local { directory, unshare_pid, .. } => {
+                let of = |namespace: &str| format!("/proc/{unshare_pid}/ns/{namespace}");
                 let programs = directory.spec().map(|spec| spec.programs).unwrap_or_default();
                 let mut command = Command::new("nsenter");
                 command

@@ -130,15 +130,15 @@ impl<'a> Kubectl<'a> {
     /// Reads `object` (`pod/name`) until `condition` returns a value.
     ///
     /// # Errors
-    /// When `deadline` passes first. The error contains the object's last status.
+    /// When that takes longer than `timeout`. The error contains the object's last status.
     pub fn wait_for<T>(
         &self,
         object: &str,
         what: &str,
-        deadline: Duration,
+        timeout: Duration,
         mut condition: impl FnMut(&Value) -> Option<T>,
     ) -> Result<T> {
-        wait::until(&format!("{object} {what}"), deadline, || {
+        wait::until(&format!("{object} {what}"), timeout, || {
             let current = self.get(&[object])?;
             Ok(match condition(&current) {
                 Some(found) => Check::Passed(found),
@@ -150,9 +150,9 @@ impl<'a> Kubectl<'a> {
     /// Waits until every replica of a workload (`deployment/name`) is updated and ready.
     ///
     /// # Errors
-    /// When `deadline` passes first.
-    pub fn wait_for_rollout(&self, workload: &str, deadline: Duration) -> Result<()> {
-        let timeout = format!("--timeout={}s", deadline.as_secs());
+    /// When that takes longer than `timeout`.
+    pub fn wait_for_rollout(&self, workload: &str, timeout: Duration) -> Result<()> {
+        let timeout = format!("--timeout={}s", timeout.as_secs());
         self.run(&["rollout", "status", workload, &timeout]).map(drop)
     }
 }

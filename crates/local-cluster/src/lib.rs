@@ -4,7 +4,7 @@
 //! [`Cluster`](cluster::Cluster) is either a local cluster, which is built from the pinned Go modules in `components/` and
 //! runs in Linux namespaces of its own, or a cluster that exists already.
 
-#![expect(clippy::indexing_slicing, reason = "serde_json answers null for a field that is not there")]
+#![expect(clippy::indexing_slicing, reason = "serde_json returns null for a field that does not exist")]
 
 pub mod cache;
 pub mod cluster;

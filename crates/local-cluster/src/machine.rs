@@ -135,7 +135,7 @@ pub fn require_program(name: &str, probe: &str, remedy: &str) -> Result<()> {
 
 /// Returns the first path of the required `package` that exists on this machine.
 #[must_use]
-pub fn located(package: &str) -> Option<&'static Path> {
+pub fn installed_path(package: &str) -> Option<&'static Path> {
     let requirement = CLUSTER.iter().chain(IMAGES).find(|requirement| requirement.package == package)?;
     requirement.paths.iter().map(Path::new).find(|path| path.exists())
 }

@@ -23,12 +23,8 @@ pub enum Check<T> {
 /// Checks `condition` until it holds, and returns its value. Errors of `condition` are retried.
 ///
 /// # Errors
-/// When `deadline` passes first. The error contains `what`, and the last state or error.
-pub fn until<T>(
-    what: &str,
-    deadline: Duration,
-    mut condition: impl FnMut() -> Result<Check<T>>,
-) -> Result<T> {
+/// When that takes longer than `timeout`. The error contains `what`, and the last state or error.
+pub fn until<T>(what: &str, timeout: Duration, mut condition: impl FnMut() -> Result<Check<T>>) -> Result<T> {
     let start = Instant::now();
     loop {
         let state = match condition() {
@@ -36,8 +32,8 @@ pub fn until<T>(
             Ok(Check::NotYet(state)) => state,
             Err(error) => format!("{error:#}"),
         };
-        if start.elapsed() > deadline {
-            bail!("waited {} s for {what}; last state: {state}", deadline.as_secs());
+        if start.elapsed() > timeout {
+            bail!("waited {} s for {what}; last state: {state}", timeout.as_secs());
         }
         thread::sleep(INTERVAL);
     }
@@ -49,10 +45,10 @@ mod tests {
 
     #[test]
     fn returns_the_value_of_the_condition() {
-        let mut asked = 0;
+        let mut calls = 0;
         let seen = until("three", Duration::from_secs(5), || {
-            asked += 1;
-            Ok(if asked == 3 { Check::Passed(asked) } else { Check::NotYet(asked.to_string()) })
+            calls += 1;
+            Ok(if calls == 3 { Check::Passed(calls) } else { Check::NotYet(calls.to_string()) })
         });
         assert_eq!(seen.unwrap(), 3);
     }

@@ -109,21 +109,32 @@ pub fn is_injected(pod: &Value) -> bool {
     containers.is_some_and(|all| all.iter().any(|container| container["name"] == "certmint"))
 }
 
-/// Waits until pods with the label `app=NAME` exist, and all of them are healthy. All must be injected, or not injected
-/// if `injected` is false. Returns the pods.
+/// Waits until pods with the label `app=NAME` exist, and all of them are healthy and injected. Returns the pods.
 ///
 /// # Errors
 /// When this does not happen in time. The error describes each pod.
-pub fn wait_for_pods(kubectl: &Kubectl<'_>, name: &str, injected: bool) -> Result<Vec<Value>> {
+pub fn wait_for_injected_pods(kubectl: &Kubectl<'_>, name: &str) -> Result<Vec<Value>> {
+    wait_for_healthy_pods(kubectl, name, "ready and injected", is_injected)
+}
+
+/// Waits until pods with the label `app=NAME` exist, and all of them are healthy and not injected. Returns the pods.
+///
+/// # Errors
+/// When this does not happen in time. The error describes each pod.
+pub fn wait_for_pods_without_injection(kubectl: &Kubectl<'_>, name: &str) -> Result<Vec<Value>> {
+    wait_for_healthy_pods(kubectl, name, "ready without injection", |pod| !is_injected(pod))
+}
+
+fn wait_for_healthy_pods(
+    kubectl: &Kubectl<'_>,
+    name: &str,
+    expected: &str,
+    is_expected: impl Fn(&Value) -> bool,
+) -> Result<Vec<Value>> {
     let selector = format!("--selector=app={name}");
-    let what = format!(
-        "the pods of {name} to be ready {}",
-        if injected { "and injected" } else { "without injection" }
-    );
-    wait::until(&what, DEFAULT_TIMEOUT, || {
+    wait::until(&format!("the pods of {name} to be {expected}"), DEFAULT_TIMEOUT, || {
         let pods = kubectl.list(&["pods", &selector])?;
-        let is_expected = |pod: &Value| is_healthy(pod) && is_injected(pod) == injected;
-        Ok(if !pods.is_empty() && pods.iter().all(is_expected) {
+        Ok(if !pods.is_empty() && pods.iter().all(|pod| is_healthy(pod) && is_expected(pod)) {
             Check::Passed(pods)
         } else {
             Check::NotYet(describe_pods(&pods))

@@ -44,7 +44,7 @@ pub(super) fn start(cluster: &Cluster, kubectl: &Kubectl<'_>, sizes: &[usize]) -
     ]);
     spec["containers"][0]["readinessProbe"] = json!({ "tcpSocket": { "port": PORT }, "periodSeconds": 1 });
     kubectl.apply(&pod.to_string())?;
-    workload::wait_for_pods(kubectl, NAME, true)?;
+    workload::wait_for_injected_pods(kubectl, NAME)?;
     Ok(format!("https://{}", address(kubectl, &format!("app={NAME}"))?))
 }
 

@@ -146,5 +146,5 @@ fn kubectl(directory: &ClusterDirectory, arguments: &[&str]) -> Result<String> {
 fn publish(directory: &ClusterDirectory, name: &str, text: &str) -> Result<()> {
     let unfinished = directory.path(format!("{name}.unfinished"));
     fs::write(&unfinished, text)?;
-    fs::rename(&unfinished, directory.path(name)).context("cannot publish the directory of the boot")
+    fs::rename(&unfinished, directory.path(name)).context("cannot publish the result of the boot")
 }

@@ -15,7 +15,7 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// # Errors
 /// When a directory cannot be created.
 pub fn make(name: &str) -> Result<()> {
-    if unified() {
+    if is_v2() {
         delegate_controllers()?;
     }
     for hierarchy in hierarchies()? {
@@ -28,7 +28,7 @@ pub fn make(name: &str) -> Result<()> {
 
 /// Returns whether the machine has cgroup v2.
 #[must_use]
-pub fn unified() -> bool {
+pub fn is_v2() -> bool {
     Path::new(ROOT).join("cgroup.controllers").exists()
 }
 
@@ -52,13 +52,13 @@ pub fn remove(name: &str) -> Result<()> {
 ///
 /// # Errors
 /// When the hierarchies cannot be listed.
-pub fn below(name: &str) -> Result<Vec<PathBuf>> {
+pub fn groups(name: &str) -> Result<Vec<PathBuf>> {
     Ok(hierarchies()?.iter().map(|hierarchy| hierarchy.join(name)).filter(|group| group.exists()).collect())
 }
 
 /// Returns every mounted hierarchy. With cgroup v2 there is one.
 fn hierarchies() -> Result<Vec<PathBuf>> {
-    if unified() {
+    if is_v2() {
         return Ok(vec![PathBuf::from(ROOT)]);
     }
     let entries = fs::read_dir(ROOT).with_context(|| format!("cannot read {ROOT}"))?;

@@ -99,13 +99,13 @@ impl ClusterDirectory {
     /// Returns whether the supervisor runs.
     #[must_use]
     pub fn is_supervised(&self) -> bool {
-        locked(&self.path("supervisor.log"))
+        is_locked(&self.path("supervisor.log"))
     }
 
     /// Returns whether a process runs in the cluster's namespaces.
     #[must_use]
     pub fn has_processes(&self) -> bool {
-        locked(&self.path("init.log"))
+        is_locked(&self.path("init.log"))
     }
 
     /// Reads the description of the cluster.
@@ -132,7 +132,7 @@ impl ClusterDirectory {
     ///
     /// # Errors
     /// When the cluster does not run.
-    pub fn namespaces_of(&self) -> Result<u32> {
+    pub fn unshare_pid(&self) -> Result<u32> {
         if !self.is_supervised() {
             bail!("cluster {} does not run: start it with `cargo xtask cluster up --name {0}`", self.name());
         }
@@ -152,7 +152,7 @@ pub fn locked_log(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn locked(path: &Path) -> bool {
+fn is_locked(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| file.try_lock().is_err())
 }
 

@@ -23,9 +23,9 @@ pub(super) const RUNTIME_SOCKET: &str = "/run/containerd/containerd.sock";
 pub(super) fn containerd(directory: &Path, pause_image: &str, addresses: Addresses) -> Result<Service> {
     let pod_network = directory.join("pod-network");
     network::write_pod_network(&pod_network, addresses)?;
-    let plugins = machine::located("containernetworking-plugins").and_then(Path::parent);
+    let plugins = machine::installed_path("containernetworking-plugins").and_then(Path::parent);
     let plugins = plugins.context("the Debian package containernetworking-plugins is not installed")?;
-    let runc = machine::located("runc").context("the Debian package runc is not installed")?;
+    let runc = machine::installed_path("runc").context("the Debian package runc is not installed")?;
     // restrict_oom_score_adj: the kernel does not let a process without CAP_SYS_RESOURCE lower an OOM score.
     let config = format!(
         r#"version = 3

@@ -127,9 +127,9 @@ impl Cluster {
         let tasks = command::output(&mut ctr)?;
         // The columns are TASK, PID and STATUS.
         let running = tasks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let mut of_it =
+        let mut tasks_of_container =
             running.filter(|task| matches!(task[..], [task, _, status] if task == id && status != "STOPPED"));
-        let pid = of_it.find_map(|task| task.get(1).map(|pid| (*pid).to_owned()));
+        let pid = tasks_of_container.find_map(|task| task.get(1).map(|pid| (*pid).to_owned()));
         pid.with_context(|| format!("container {container} of {} does not run", pod["metadata"]["name"]))
     }
 }

@@ -109,7 +109,7 @@ impl Service {
     }
 }
 
-/// Returns the path of a file that keeps the service down while it exists.
+/// Returns the path of the stop file. While that file exists, the service does not run.
 #[must_use]
 pub(super) fn stop_file(directory: &ClusterDirectory, service: &str) -> PathBuf {
     directory.path(format!("{service}.stopped"))

@@ -67,10 +67,10 @@ impl Cluster {
         };
         let took = wait_for_boot(&directory)?;
         progress::note(&format!("cluster {}: node ready {took} after start", options.name));
-        let namespaces = directory.namespaces_of()?;
+        let unshare_pid = directory.unshare_pid()?;
         let cluster = Self {
             cache: cache.clone(),
-            access: Access::Local { directory, namespaces, lifeline: Mutex::new(Some(lifeline)) },
+            access: Access::Local { directory, unshare_pid, lifeline: Mutex::new(Some(lifeline)) },
         };
         if !options.control_plane_only {
             progress::step("CoreDNS is ready", || addons::install_dns(&cluster, &images, addresses))?;
@@ -101,7 +101,7 @@ fn check_name(name: &str) -> Result<()> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() || name.len() > 40 || !name.bytes().all(fits) || name.starts_with('-') {
         bail!(
-            "{name:?} is not a valid name for a cluster: use up to 40 of a-z, 0-9 and -, for example `test-2`"
+            "{name:?} is not a valid name for a cluster: use up to 40 characters of a-z, 0-9 and -, for example `test-2`"
         );
     }
     Ok(())

@@ -143,8 +143,9 @@ fn expand(packages: &Path, path: &str) -> Result<PathBuf> {
     let Some((before, after)) = path.split_once("/*/") else {
         return Ok(path.into());
     };
-    let there = within(packages, Path::new(before));
-    let entries = fs::read_dir(&there).with_context(|| format!("cannot list {}", there.display()))?;
+    let path_on_disk = within(packages, Path::new(before));
+    let entries =
+        fs::read_dir(&path_on_disk).with_context(|| format!("cannot list {}", path_on_disk.display()))?;
     let names = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
     match names.as_slice() {
         [name] => Ok(Path::new(before).join(name).join(after)),
@@ -211,10 +212,10 @@ fn copy_as(packages: &Path, source: &Path, target: &Path) -> Result<()> {
 fn resolve(root: &Path, path: &Path) -> Result<PathBuf> {
     let mut current = path.to_path_buf();
     for _ in 0..10 {
-        let there = within(root, &current);
-        match fs::read_link(&there) {
+        let path_on_disk = within(root, &current);
+        match fs::read_link(&path_on_disk) {
             Ok(link) => current = current.parent().unwrap_or(Path::new("/")).join(link),
-            Err(_) if there.exists() => return Ok(there),
+            Err(_) if path_on_disk.exists() => return Ok(path_on_disk),
             Err(_) => bail!("none of the packages contains {}", path.display()),
         }
     }

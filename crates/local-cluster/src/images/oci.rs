@@ -123,11 +123,11 @@ mod tests {
     fn equal_files_give_equal_images() {
         let base = std::env::temp_dir().join(format!("certmint-oci-{}", std::process::id()));
         let config = Config { entrypoint: &["/hello"], stop_signal: "SIGTERM" };
-        let tags = ["one", "two"].map(|making| {
-            let root = base.join(making).join("root");
+        let tags = ["one", "two"].map(|name| {
+            let root = base.join(name).join("root");
             fs::create_dir_all(&root).unwrap();
             fs::write(root.join("hello"), "hi").unwrap();
-            let directory = base.join(making);
+            let directory = base.join(name);
             write("hello", &root, &config, &directory).unwrap();
             assert!(directory.join("image.tar").exists());
             fs::read_to_string(directory.join("tag")).unwrap()

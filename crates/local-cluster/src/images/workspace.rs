@@ -31,7 +31,7 @@ pub const HOSTILE: WorkspaceProgram = WorkspaceProgram { package: "certmint-host
 
 /// Build target of the static programs.
 const TARGET: &str = "x86_64-unknown-linux-musl";
-/// Environment variable with a profile that replaces those of all programs, such as `trial` while you change a program.
+/// Environment variable with a Cargo profile that replaces the profile of every program. `trial` builds in seconds.
 pub const PROFILE: &str = "CERTMINT_IMAGE_PROFILE";
 
 /// Builds the images that are released: `certmint` and `certmint-fetch`.

@@ -15,7 +15,7 @@ use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
 use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
-use certmint_local_cluster::workload::{manifest, wait_for_pods};
+use certmint_local_cluster::workload::{manifest, wait_for_injected_pods};
 use serde_json::{Value, json};
 
 use super::expected_responses::{BOTH, CONTROLLER, WEBHOOK};
@@ -118,7 +118,7 @@ fn opt_in_during_siege(
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
     let opted_in = json!({ "certmint.dev/inject": "true" });
     kubectl.apply(&manifest("pod", "payments", &image, &opted_in).to_string())?;
-    wait_for_pods(kubectl, "payments", true)?;
+    wait_for_injected_pods(kubectl, "payments")?;
     for name in &besiegers {
         let phase = phase(&kubectl.get(&["pod", name])?).unwrap_or_default();
         ensure!(phase == "Running", "the siege of {name} ended before the pod was ready: {phase}");

@@ -11,7 +11,7 @@ use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
 use certmint_local_cluster::wait::DEFAULT_TIMEOUT;
-use certmint_local_cluster::workload::{manifest, wait_for_pods};
+use certmint_local_cluster::workload::{manifest, wait_for_injected_pods, wait_for_pods_without_injection};
 use certmint_local_cluster::{command, images};
 use serde_json::{Value, json};
 
@@ -73,9 +73,9 @@ fn start_pods(shop: &Kubectl<'_>, elsewhere: &Kubectl<'_>, image: &str) -> Resul
     for namespace in [shop, elsewhere] {
         namespace.apply(&manifest("pod", "plain", image, &json!({})).to_string())?;
     }
-    wait_for_pods(shop, "payments", true)?;
+    wait_for_injected_pods(shop, "payments")?;
     for (namespace, name) in [(shop, "brief"), (shop, "plain"), (elsewhere, "plain")] {
-        wait_for_pods(namespace, name, false)?;
+        wait_for_pods_without_injection(namespace, name)?;
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ pub(super) fn opt_in_before_installation(output: &KubectlOutput<'_>) -> Result<(
     missed["spec"]["template"]["metadata"]["annotations"] = opted_in.clone();
     missed["spec"]["template"]["metadata"]["labels"]["certmint.dev/inject"] = "true".into();
     kubectl.apply(&missed.to_string())?;
-    workload::wait_for_pods(kubectl, "missed", false)?;
+    workload::wait_for_pods_without_injection(kubectl, "missed")?;
 
     // This Deployment has the content of a Deployment that was annotated while the policy allowed the name.
     let annotations = json!({ "certmint.dev/inject": "true", "certmint.dev/dns-names": "pay.example.com" });
@@ -38,7 +38,7 @@ pub(super) fn wait_for_missed_opt_ins(output: &KubectlOutput<'_>) -> Result<()> 
     // These are the commands that the Event OptInMissed names.
     output.kubectl.run(&["annotate", "deployment/early", "certmint.dev/inject-"])?;
     output.kubectl.run(&["annotate", "deployment/early", "certmint.dev/inject=true"])?;
-    workload::wait_for_pods(&output.kubectl, "early", true).map(drop)
+    workload::wait_for_injected_pods(&output.kubectl, "early").map(drop)
 }
 
 /// Creates a foreign Secret that has the name of a workload's Secret, and two workloads that name the same Secret.
@@ -48,7 +48,7 @@ pub(super) fn create_name_conflicts(output: &KubectlOutput<'_>) -> Result<()> {
     output.apply_opted_in("foreign", &json!({}))?;
     let shared = json!({ "certmint.dev/secret-name": "shared" });
     output.apply_opted_in("first", &shared)?;
-    workload::wait_for_pods(kubectl, "first", true)?;
+    workload::wait_for_injected_pods(kubectl, "first")?;
     // The second workload has another service account, so it cannot use the certificate of the first workload.
     kubectl.run(&["create", "serviceaccount", "other"])?;
     let annotations = json!({ "certmint.dev/inject": "true", "certmint.dev/secret-name": "shared" });

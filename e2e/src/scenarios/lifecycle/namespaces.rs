@@ -89,7 +89,7 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
             ]))?;
             other.run(&["rollout", "restart", "deployment/app"])?;
             workload::wait_for_rollout(&other, "app")?;
-            workload::wait_for_pods(&other, "app", true).map(drop)
+            workload::wait_for_injected_pods(&other, "app").map(drop)
         })
     })
 }
@@ -136,7 +136,7 @@ fn assert_issues(
     team.apply(&manifest("deployment", "app", image, &json!({})).to_string())?;
     examples::opt_in(team, "deployment/app", &[])?;
     workload::wait_for_rollout(team, "app")?;
-    workload::wait_for_pods(team, "app", true)?;
+    workload::wait_for_injected_pods(team, "app")?;
     let file =
         ["exec", "deployment/app", "--container=app", "--", "cat", "/var/run/secrets/certmint.dev/ca.crt"];
     let root = team.run(&file)?;
@@ -155,7 +155,7 @@ fn assert_issues(
 fn assert_not_served(unserved: &Kubectl<'_>, image: &str) -> Result<()> {
     let annotations = json!({ "certmint.dev/inject": "true" });
     unserved.apply(&manifest("deployment", "app", image, &annotations).to_string())?;
-    workload::wait_for_pods(unserved, "app", false)?;
+    workload::wait_for_pods_without_injection(unserved, "app")?;
     let deployment = unserved.get(&["deployment", "app"])?;
     let managed = &deployment["metadata"]["labels"]["certmint.dev/managed"];
     ensure!(

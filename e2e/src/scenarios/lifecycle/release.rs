@@ -167,7 +167,7 @@ fn reinstall(cluster: &Cluster, guide: &mut Guide<'_>, shop: &Kubectl<'_>) -> Re
         guide.run_through("helm install")?;
         installation::wait_for_ready(cluster)?;
         workload::wait_for_rollout(shop, "checkout")?;
-        workload::wait_for_pods(shop, "checkout", true)?;
+        workload::wait_for_injected_pods(shop, "checkout")?;
         let after = (root(cluster)?, secret_version(shop)?);
         ensure!(before == after, "root and resourceVersion of the Secret were {before:?} and are {after:?}");
         Ok(())
@@ -191,7 +191,7 @@ fn remove_everything(cluster: &Cluster, mut guide: Guide<'_>, shop: &Kubectl<'_>
     cluster.kubectl().delete(&["namespace", "callers"])?;
     step("all workloads opt out, and run without certificates", || {
         guide.run_through("certmint.dev/inject-")?;
-        workload::wait_for_pods(shop, "checkout", false).map(drop)
+        workload::wait_for_pods_without_injection(shop, "checkout").map(drop)
     })?;
     step("Certmint is removed, and no object has a key of Certmint", || {
         guide.finish()?;

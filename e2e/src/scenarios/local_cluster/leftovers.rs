@@ -27,7 +27,7 @@ const DIRECTORIES: [&str; 12] = [
 ];
 
 /// Returns everything that clusters could have left on the machine, as far as it is visible outside their namespaces.
-pub(super) fn machine(clusters: &[ClusterDirectory]) -> Result<BTreeSet<String>> {
+pub(super) fn visible_on_machine(clusters: &[ClusterDirectory]) -> Result<BTreeSet<String>> {
     let mut seen: BTreeSet<String> =
         names("/sys/class/net").map(|name| format!("interface {name}")).collect();
     for directory in DIRECTORIES.iter().filter(|directory| Path::new(directory).exists()) {
@@ -36,7 +36,7 @@ pub(super) fn machine(clusters: &[ClusterDirectory]) -> Result<BTreeSet<String>>
     }
     for directory in clusters {
         seen.extend(
-            cgroups::below(&directory.cgroup())?.iter().map(|group| format!("cgroup {}", group.display())),
+            cgroups::groups(&directory.cgroup())?.iter().map(|group| format!("cgroup {}", group.display())),
         );
         if directory.root().exists() {
             seen.insert(format!("file {}", directory.root().display()));
@@ -95,19 +95,24 @@ impl ClusterTraces {
 /// Returns the supervisor of `cluster` and all its descendants, including those in pods.
 fn processes(cluster: &ClusterDirectory) -> Result<BTreeSet<RunningProcess>> {
     let all: Vec<(u32, RunningProcess)> = pids().filter_map(read_process).collect();
-    let namespaces = cluster.namespaces_of()?;
-    let supervisor = all.iter().find(|(_, process)| process.pid == namespaces).map(|(parent, _)| *parent);
-    let mut family: BTreeSet<u32> = supervisor.into_iter().collect();
+    let unshare_pid = cluster.unshare_pid()?;
+    let supervisor = all.iter().find(|(_, process)| process.pid == unshare_pid).map(|(parent, _)| *parent);
+    let mut descendants: BTreeSet<u32> = supervisor.into_iter().collect();
     // Each round adds the children of the known processes, until there are no more.
     loop {
-        let before = family.len();
-        let children = all.iter().filter(|(parent, _)| family.contains(parent)).map(|(_, child)| child.pid);
-        family.extend(children.collect::<Vec<_>>());
-        if family.len() == before {
+        let before = descendants.len();
+        let children =
+            all.iter().filter(|(parent, _)| descendants.contains(parent)).map(|(_, child)| child.pid);
+        descendants.extend(children.collect::<Vec<_>>());
+        if descendants.len() == before {
             break;
         }
     }
-    Ok(all.into_iter().map(|(_, process)| process).filter(|process| family.contains(&process.pid)).collect())
+    Ok(all
+        .into_iter()
+        .map(|(_, process)| process)
+        .filter(|process| descendants.contains(&process.pid))
+        .collect())
 }
 
 /// Returns those of `processes` that still run.
@@ -150,10 +155,10 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let (parent, process) = read_process(child.id()).unwrap();
         assert_eq!(parent, std::process::id());
-        let family = BTreeSet::from([process]);
-        assert_eq!(still_running(&family).len(), 1);
+        let descendants = BTreeSet::from([process]);
+        assert_eq!(still_running(&descendants).len(), 1);
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(still_running(&family), BTreeSet::new());
+        assert_eq!(still_running(&descendants), BTreeSet::new());
     }
 }

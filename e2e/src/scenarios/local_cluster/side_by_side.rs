@@ -34,7 +34,7 @@ pub(super) fn run(shared: &Cluster) -> Result<()> {
     // The names contain the process number, because another run on this machine may use the same cache.
     let names = ["left", "right"].map(|side| format!("{side}-{}", std::process::id()));
     let directories = names.each_ref().map(|name| ClusterDirectory::of(cache, name));
-    let before = leftovers::machine(&directories)?;
+    let before = leftovers::visible_on_machine(&directories)?;
 
     let clusters = step("two clusters start side by side", || {
         names.iter().map(|name| Cluster::start(cache, &options(name))).collect::<Result<Vec<_>>>()
@@ -127,7 +127,7 @@ fn wait_for_removal(
 ) -> Result<()> {
     wait::until("everything of the clusters to be gone", REMOVAL_TIMEOUT, || {
         let mut left: BTreeSet<String> =
-            leftovers::machine(directories)?.difference(before).cloned().collect();
+            leftovers::visible_on_machine(directories)?.difference(before).cloned().collect();
         left.extend(traces.remaining());
         Ok(if left.is_empty() {
             Check::Passed(())

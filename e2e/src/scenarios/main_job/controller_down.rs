@@ -10,7 +10,7 @@ use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
 use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
-use certmint_local_cluster::workload::{self, manifest, wait_for_pods};
+use certmint_local_cluster::workload::{self, manifest, wait_for_injected_pods};
 use certmint_local_cluster::{images, installation};
 use serde_json::json;
 
@@ -46,7 +46,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         Ok(())
     })?;
     step("the controller is scaled up", || installation::scale_controller_and_wait(cluster, 2))?;
-    step("the waiting pod starts with its certificate", || wait_for_pods(&kubectl, "late", true)).map(drop)
+    step("the waiting pod starts with its certificate", || wait_for_injected_pods(&kubectl, "late")).map(drop)
 }
 
 /// Waits until the kubelet's Event says why the pod waits (`kubectl describe` shows it), and returns its message.

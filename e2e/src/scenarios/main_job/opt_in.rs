@@ -13,7 +13,8 @@ use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
 use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload::{
-    self, assert_sees_certificate, manifest, pod_template, wait_for_pods,
+    self, assert_sees_certificate, manifest, pod_template, wait_for_injected_pods,
+    wait_for_pods_without_injection,
 };
 use certmint_local_cluster::{command, images, installation};
 use serde_json::{Value, json};
@@ -58,11 +59,11 @@ fn opt_rolling_kind_in_and_out(kubectl: &Kubectl<'_>, kind: &str, image: &str) -
     let object = format!("{kind}/{kind}");
     kubectl.apply(&workload::service(kind).to_string())?;
     kubectl.apply(&manifest(kind, kind, image, &json!({})).to_string())?;
-    wait_for_pods(kubectl, kind, false)?;
+    wait_for_pods_without_injection(kubectl, kind)?;
     let before = kubectl.get(&[&object])?;
 
     examples::opt_in(kubectl, &object, &[])?;
-    for pod in wait_for_pods(kubectl, kind, true)? {
+    for pod in wait_for_injected_pods(kubectl, kind)? {
         assert_sees_certificate(kubectl, &pod)?;
     }
     assert_owned_secret(kubectl, kind)?;
@@ -73,14 +74,14 @@ fn opt_rolling_kind_in_and_out(kubectl: &Kubectl<'_>, kind: &str, image: &str) -
 
     examples::opt_out(kubectl, &object)?;
     assert_same_as_before(&before, &kubectl.get(&[&object])?)?;
-    wait_for_pods(kubectl, kind, false)?;
+    wait_for_pods_without_injection(kubectl, kind)?;
     wait_for_secret_removal(kubectl, kind)
 }
 
 /// Deletes a workload but not its pods, and creates the workload again. Asserts that the new workload adopts the pods.
 fn recreate_without_pods(kubectl: &Kubectl<'_>, kind: &str, image: &str) -> Result<()> {
     let object = format!("{kind}/{kind}");
-    let before = uids(&wait_for_pods(kubectl, kind, true)?);
+    let before = uids(&wait_for_injected_pods(kubectl, kind)?);
     kubectl.run(&["delete", &object, "--cascade=orphan"])?;
     kubectl.apply(&manifest(kind, kind, image, &workload::opt_in_annotations(&[])).to_string())?;
     kubectl.wait_for_rollout(&object, DEFAULT_TIMEOUT)?;
@@ -119,18 +120,18 @@ fn undo_rollout(kubectl: &Kubectl<'_>, object: &str) -> Result<()> {
 
 fn opt_replicaset_in_and_out(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     kubectl.apply(&manifest("replicaset", "replicaset", image, &json!({})).to_string())?;
-    wait_for_pods(kubectl, "replicaset", false)?;
+    wait_for_pods_without_injection(kubectl, "replicaset")?;
     let before = kubectl.get(&["replicaset/replicaset"])?;
     examples::opt_in(kubectl, "replicaset/replicaset", &[])?;
     kubectl.delete(&["pods", "--selector=app=replicaset"])?;
-    for pod in wait_for_pods(kubectl, "replicaset", true)? {
+    for pod in wait_for_injected_pods(kubectl, "replicaset")? {
         assert_sees_certificate(kubectl, &pod)?;
     }
     assert_owned_secret(kubectl, "replicaset")?;
     examples::opt_out(kubectl, "replicaset/replicaset")?;
     assert_same_as_before(&before, &kubectl.get(&["replicaset/replicaset"])?)?;
     kubectl.delete(&["pods", "--selector=app=replicaset"])?;
-    wait_for_pods(kubectl, "replicaset", false)?;
+    wait_for_pods_without_injection(kubectl, "replicaset")?;
     wait_for_secret_removal(kubectl, "replicaset")
 }
 
@@ -139,7 +140,7 @@ fn opt_cronjob_in_and_out(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     let before = kubectl.get(&["cronjob/cronjob"])?;
     examples::opt_in(kubectl, "cronjob/cronjob", &[])?;
     kubectl.run(&["create", "job", "cronjob-now", "--from=cronjob/cronjob"])?;
-    for pod in wait_for_pods(kubectl, "cronjob", true)? {
+    for pod in wait_for_injected_pods(kubectl, "cronjob")? {
         wait_for_completion(kubectl, "job/cronjob-now")?;
         let finished = kubectl.get(&["pod", pod["metadata"]["name"].as_str().unwrap_or_default()])?;
         assert_sees_certificate(kubectl, &finished)?;
@@ -153,7 +154,7 @@ fn opt_cronjob_in_and_out(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
 fn opt_job_in_and_out(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     kubectl.apply(&manifest("job", "job", image, &json!({ "certmint.dev/inject": "true" })).to_string())?;
     wait_for_completion(kubectl, "job/job")?;
-    let pods = wait_for_pods(kubectl, "job", true)?;
+    let pods = wait_for_injected_pods(kubectl, "job")?;
     pods.iter().try_for_each(|pod| assert_sees_certificate(kubectl, pod))?;
     assert_owned_secret(kubectl, "job")?;
     examples::opt_out(kubectl, "job/job")?;
@@ -165,7 +166,7 @@ fn opt_job_in_and_out(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
 
 fn opt_pod_in_and_out(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     kubectl.apply(&manifest("pod", "pod", image, &json!({ "certmint.dev/inject": "true" })).to_string())?;
-    let pods = wait_for_pods(kubectl, "pod", true)?;
+    let pods = wait_for_injected_pods(kubectl, "pod")?;
     pods.iter().try_for_each(|pod| assert_sees_certificate(kubectl, pod))?;
     assert_owned_secret(kubectl, "pod")?;
     examples::opt_out(kubectl, "pod/pod")?;
@@ -179,7 +180,7 @@ fn apply_not_opted_in(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     for (name, annotations) in NOT_OPTED_IN {
         let annotations: Value = serde_json::from_str(annotations)?;
         kubectl.apply(&manifest("deployment", name, image, &annotations).to_string())?;
-        wait_for_pods(kubectl, name, false)?;
+        wait_for_pods_without_injection(kubectl, name)?;
     }
     Ok(())
 }
@@ -196,7 +197,7 @@ fn assert_not_opted_in_unchanged(kubectl: &Kubectl<'_>) -> Result<()> {
             on_object.len() == written && on_template.is_empty() && deployment["metadata"]["generation"] == 1,
             "the scenario wrote {annotations} on {name}, but it has the keys {on_object:?}, and its template {on_template:?}"
         );
-        for pod in wait_for_pods(kubectl, name, false)? {
+        for pod in wait_for_pods_without_injection(kubectl, name)? {
             let keys = certmint_keys(&pod["metadata"]);
             ensure!(keys.is_empty(), "a pod of {name} has the keys {keys:?}");
         }

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use certmint_local_cluster::kubectl::is_true;
 use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
-use certmint_local_cluster::workload::{self, opt_in_annotations, wait_for_pods};
+use certmint_local_cluster::workload::{self, opt_in_annotations, wait_for_injected_pods};
 use serde_json::json;
 
 use super::{OwnershipFixture, first_name, with_template_annotations};
@@ -16,7 +16,7 @@ pub(super) fn assert_controlled_workloads_served(fixture: &OwnershipFixture<'_>)
     controlled["metadata"]["ownerReferences"] = fixture.custom_resource_reference()?;
     fixture.apply(&controlled)?;
     fixture.apply(&fixture.workload("deployment", "adopted", &opt_in_annotations(&[])))?;
-    wait_for_pods(kubectl, "controlled", true)?;
+    wait_for_injected_pods(kubectl, "controlled")?;
     fixture.wait_for_secret("controlled-certmint-tls")?;
 
     let before = fixture.wait_for_secret("adopted-certmint-tls")?;
@@ -48,7 +48,7 @@ pub(super) fn assert_standalone_pods_served(fixture: &OwnershipFixture<'_>) -> R
     job["metadata"]["ownerReferences"] = fixture.custom_resource_reference()?;
     fixture.apply(&job)?;
 
-    let pods = wait_for_pods(&fixture.kubectl, "rc", true)?;
+    let pods = wait_for_injected_pods(&fixture.kubectl, "rc")?;
     let name = first_name(&pods)?;
     let secret = fixture.wait_for_secret(&format!("{name}-certmint-tls"))?;
     let names = &secret["metadata"]["annotations"]["certmint.dev/dns-names"];
@@ -60,6 +60,6 @@ pub(super) fn assert_standalone_pods_served(fixture: &OwnershipFixture<'_>) -> R
     kubectl.wait_for("job/child", "to be complete", DEFAULT_TIMEOUT, |job| {
         is_true(job, "Complete").then_some(())
     })?;
-    let children = wait_for_pods(kubectl, "child", true)?;
+    let children = wait_for_injected_pods(kubectl, "child")?;
     children.iter().try_for_each(|pod| workload::assert_sees_certificate(kubectl, pod))
 }

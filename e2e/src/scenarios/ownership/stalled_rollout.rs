@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
-use certmint_local_cluster::workload::{opt_in_annotations, wait_for_pods};
+use certmint_local_cluster::workload::{opt_in_annotations, wait_for_injected_pods};
 use serde_json::json;
 
 use super::{OwnershipFixture, first_name};
@@ -11,7 +11,7 @@ use super::{OwnershipFixture, first_name};
 /// old pod keeps running.
 pub(super) fn start(fixture: &OwnershipFixture<'_>) -> Result<()> {
     fixture.apply(&fixture.workload("deployment", "stalls", &opt_in_annotations(&[("duration", "30s")])))?;
-    wait_for_pods(&fixture.kubectl, "stalls", true)?;
+    wait_for_injected_pods(&fixture.kubectl, "stalls")?;
     let patch = json!({ "spec": { "template": { "spec": { "serviceAccountName": "missing" } } } });
     fixture.kubectl.run(&["patch", "deployment", "stalls", "-p", &patch.to_string()]).map(drop)
 }
@@ -19,7 +19,7 @@ pub(super) fn start(fixture: &OwnershipFixture<'_>) -> Result<()> {
 /// Waits until the old pod uses the certificate in a separate Secret. This certificate is for the pod's service
 /// account.
 pub(super) fn wait_for_own_certificate(fixture: &OwnershipFixture<'_>) -> Result<()> {
-    let pods = wait_for_pods(&fixture.kubectl, "stalls", true)?;
+    let pods = wait_for_injected_pods(&fixture.kubectl, "stalls")?;
     let name = first_name(&pods)?;
     fixture.wait_for_event("Pod", name, "StandalonePod")?;
     let message = fixture.wait_for_event("Deployment", "stalls", "StandalonePod")?;

@@ -3,7 +3,9 @@
 
 use anyhow::{Result, ensure};
 use certmint_local_cluster::progress::{note, step};
-use certmint_local_cluster::workload::{opt_in_annotations, wait_for_pods, wait_for_rollout};
+use certmint_local_cluster::workload::{
+    opt_in_annotations, wait_for_injected_pods, wait_for_pods_without_injection, wait_for_rollout,
+};
 use certmint_local_cluster::{command, installation};
 use serde_json::{Value, json};
 
@@ -36,13 +38,13 @@ pub(super) fn opt_in(fixture: &OwnershipFixture<'_>) -> Result<()> {
         follow_event("Deployment", "early", "OptInMissed")?;
         follow_event("CronJob", "early-cronjob", "OptInMissed")?;
         wait_for_rollout(kubectl, "early")?;
-        wait_for_pods(kubectl, "early", true)?;
+        wait_for_injected_pods(kubectl, "early")?;
         fixture.wait_for_secret("early-cronjob-certmint-tls").map(drop)
     })?;
     step("a pod of an annotated template gets a certificate before its workload opts in", || {
         // `kubectl scale` uses the subresource `scale`, for which the API server does not call the webhook.
         kubectl.run(&["scale", "deployment/templated", "--replicas=1"])?;
-        let pods = wait_for_pods(kubectl, "templated", true)?;
+        let pods = wait_for_injected_pods(kubectl, "templated")?;
         let name = first_name(&pods)?;
         fixture.wait_for_secret(&format!("{name}-certmint-tls"))?;
         fixture.wait_for_event("Pod", name, "OptInMissed")?;
@@ -61,7 +63,7 @@ pub(super) fn opt_out(fixture: &OwnershipFixture<'_>) -> Result<()> {
             fixture.apply(&fixture.workload(kind, name, &opt_in_annotations(&[])))?;
             fixture.wait_for_secret(&format!("{name}-certmint-tls"))?;
         }
-        wait_for_pods(kubectl, "leaves", true)?;
+        wait_for_injected_pods(kubectl, "leaves")?;
         without_webhook_configuration(fixture, || {
             opted_in.into_iter().try_for_each(|(kind, name)| {
                 kubectl.run(&["annotate", kind, name, "certmint.dev/inject-"]).map(drop)
@@ -70,7 +72,7 @@ pub(super) fn opt_out(fixture: &OwnershipFixture<'_>) -> Result<()> {
     })?;
     step("a new pod of such a workload still gets a certificate", || {
         kubectl.delete(&["pods", "--selector=app=leaves", "--now"])?;
-        let pods = wait_for_pods(kubectl, "leaves", true)?;
+        let pods = wait_for_injected_pods(kubectl, "leaves")?;
         let name = first_name(&pods)?;
         fixture.wait_for_secret(&format!("{name}-certmint-tls")).map(drop)
     })?;
@@ -81,7 +83,7 @@ pub(super) fn opt_out(fixture: &OwnershipFixture<'_>) -> Result<()> {
             fixture.run_command_of(&message)?;
         }
         wait_for_rollout(kubectl, "leaves")?;
-        wait_for_pods(kubectl, "leaves", false)?;
+        wait_for_pods_without_injection(kubectl, "leaves")?;
         let labels = kubectl.get(&["cronjob", "leaves-job"])?["metadata"]["labels"].clone();
         ensure!(labels["certmint.dev/managed"].is_null(), "the CronJob still has the labels {labels}");
         Ok(())

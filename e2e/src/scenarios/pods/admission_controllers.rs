@@ -10,7 +10,7 @@ use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
 use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
-use certmint_local_cluster::workload::wait_for_pods;
+use certmint_local_cluster::workload::wait_for_injected_pods;
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
@@ -185,7 +185,7 @@ fn assert_users(cluster: &Cluster, image: &str) -> Result<()> {
     })?;
     step("all containers run as the assigned user, and only this user can read the key", || {
         kubectl.apply(&restricted_pod(OWN_USERS, image).to_string())?;
-        let pods = wait_for_pods(&kubectl, APP, true)?;
+        let pods = wait_for_injected_pods(&kubectl, APP)?;
         let pod = pods.first().context("there is no pod")?;
         let users: Vec<&Value> =
             containers(pod).map(|container| &container["securityContext"]["runAsUser"]).collect();
@@ -194,7 +194,7 @@ fn assert_users(cluster: &Cluster, image: &str) -> Result<()> {
     })?;
     step("without an assigned user, the certmint-fetch container runs as the user of its image", || {
         elsewhere.apply(&restricted_pod(NO_USERS, image).to_string())?;
-        wait_for_pods(&elsewhere, APP, true)?;
+        wait_for_injected_pods(&elsewhere, APP)?;
         assert_key_mode(&elsewhere, NO_USERS, "444 65532")
     })
 }

@@ -11,7 +11,7 @@ use certmint_local_cluster::kubectl::{Kubectl, is_true};
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
 use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
-use certmint_local_cluster::workload::wait_for_pods;
+use certmint_local_cluster::workload::wait_for_injected_pods;
 use certmint_local_cluster::{images, installation};
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         create_with_generated_name(&kubectl, &image)?;
         create_without_namespace(&kubectl, &image)
     })?;
-    let pods = step("all pods start", || wait_for_pods(&kubectl, APP, true))?;
+    let pods = step("all pods start", || wait_for_injected_pods(&kubectl, APP))?;
     step("the containers of each pod can or cannot read the key as expected", || {
         for_each_case(&cases, |case| assert_case(&kubectl, case, &pods))
     })?;

@@ -9,7 +9,7 @@ use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
 use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
-use certmint_local_cluster::workload::{manifest, wait_for_pods};
+use certmint_local_cluster::workload::{manifest, wait_for_injected_pods};
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     let annotations = json!({ "certmint.dev/inject": "true", "certmint.dev/duration": "15s" });
     let pod = step("a pod runs with a certificate that has a lifetime of seconds", || {
         kubectl.apply(&manifest("pod", NAME, &image, &annotations).to_string())?;
-        wait_for_pods(&kubectl, NAME, true)?.into_iter().next().context("there is no pod")
+        wait_for_injected_pods(&kubectl, NAME)?.into_iter().next().context("there is no pod")
     })?;
     let filler = format!("{}/filler", certificate_volume::path(&pod)?);
     step("the pod's volume is filled", || fill(cluster, &filler))?;

@@ -8,7 +8,7 @@ use certmint_local_cluster::kubectl::{Kubectl, is_true};
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
 use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
-use certmint_local_cluster::workload::{manifest, wait_for_pods};
+use certmint_local_cluster::workload::{manifest, wait_for_injected_pods};
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ fn start_pods_and_wait(kubectl: &Kubectl<'_>, image: &str) -> Result<Vec<Value>>
         kubectl.apply(&manifest("deployment", name, image, &annotations).to_string())?;
     }
     for (name, _) in DEPLOYMENTS {
-        pods.extend(wait_for_pods(kubectl, name, true)?);
+        pods.extend(wait_for_injected_pods(kubectl, name)?);
     }
     Ok(pods)
 }

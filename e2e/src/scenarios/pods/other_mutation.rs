@@ -10,7 +10,7 @@ use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
 use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
-use certmint_local_cluster::workload::wait_for_pods;
+use certmint_local_cluster::workload::wait_for_injected_pods;
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ fn assert_added_container(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     })?;
     let pod = step("a pod with the added containers starts", || {
         kubectl.apply(&pod_case(NAME).manifest(image).to_string())?;
-        let pods = wait_for_pods(kubectl, APP, true)?;
+        let pods = wait_for_injected_pods(kubectl, APP)?;
         pods.into_iter().next().context("there is no pod")
     })?;
     step("the pod has the certmint-fetch container once, after the added init container", || {

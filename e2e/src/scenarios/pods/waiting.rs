@@ -10,7 +10,9 @@ use certmint_local_cluster::kubectl::Kubectl;
 use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::step;
 use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
-use certmint_local_cluster::workload::{self, manifest, wait_for_pods};
+use certmint_local_cluster::workload::{
+    self, manifest, wait_for_injected_pods, wait_for_pods_without_injection,
+};
 use certmint_local_cluster::{images, installation};
 use serde_json::{Value, json};
 
@@ -53,7 +55,7 @@ fn wait_through_restarts(cluster: &Cluster, kubectl: &Kubectl<'_>, image: &str) 
             // When a new pod runs, the kubelet has also handled the waiting pods again.
             let other = format!("after-{service}");
             kubectl.apply(&manifest("pod", &other, image, &json!({})).to_string())?;
-            wait_for_pods(kubectl, &other, false).map(drop)
+            wait_for_pods_without_injection(kubectl, &other).map(drop)
         })?;
         step("the pod still waits", || assert_still_waits(kubectl))?;
     }
@@ -104,7 +106,7 @@ fn assert_still_waits(kubectl: &Kubectl<'_>) -> Result<()> {
 }
 
 fn assert_started_with_key(kubectl: &Kubectl<'_>) -> Result<()> {
-    let pods = wait_for_pods(kubectl, "waits", true)?;
+    let pods = wait_for_injected_pods(kubectl, "waits")?;
     let app = &pods.first().context("there is no pod")?["status"]["containerStatuses"][0];
     ensure!(app["restartCount"] == 0, "the container app was restarted: {app}");
     let log = kubectl.logs("waits", "app")?;
@@ -144,7 +146,7 @@ fn assert_resolves_without_search_list(cluster: &Cluster, kubectl: &Kubectl<'_>,
         );
     }
     for name in ["few-dots", "own-server"] {
-        wait_for_pods(kubectl, name, true)?;
+        wait_for_injected_pods(kubectl, name)?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ pub(super) fn run(fixture: &CertificateFixture<'_>) -> Result<()> {
         fixture.wait_for_names("broker", &replicas).map(drop)
     })?;
     step("a Service for the leader adds its name when a pod becomes the leader", || {
-        workload::wait_for_pods(&fixture.kubectl, "broker", true)?;
+        workload::wait_for_injected_pods(&fixture.kubectl, "broker")?;
         set_leader_label(fixture, true)?;
         let all: Vec<&str> = replicas.into_iter().chain([LEADER]).collect();
         let found = fixture.wait_for_names("broker", &all)?;

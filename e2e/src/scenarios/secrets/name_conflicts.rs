@@ -45,7 +45,7 @@ fn conflict_with_foreign_secret(fixture: &SecretFixture<'_>, image: &str) -> Res
     step("the pod starts after the foreign Secret is deleted", || {
         kubectl.delete(&["secret", secret])?;
         fixture.wait_for_valid_secret(secret, |_| true)?;
-        workload::wait_for_pods(kubectl, "shop", true).map(drop)
+        workload::wait_for_injected_pods(kubectl, "shop").map(drop)
     })
 }
 
@@ -75,7 +75,7 @@ fn conflict_between_workloads(fixture: &SecretFixture<'_>, image: &str) -> Resul
     step("when the owner opts out, the other workload gets the Secret", || {
         kubectl.run(&["annotate", "deployment", "first", "certmint.dev/inject-"])?;
         fixture.wait_for_valid_secret("shared-tls", belongs_to("Deployment/second"))?;
-        workload::wait_for_pods(kubectl, "second", true).map(drop)
+        workload::wait_for_injected_pods(kubectl, "second").map(drop)
     })
 }
 
