@@ -13,11 +13,11 @@ use crate::run::Run;
 pub(crate) fn secrets(run: &Run) -> Result<Vec<Measurement>> {
     const ROW: &str = "secrets";
     let loaded = run.loaded_cluster()?;
-    let LoadedCluster { count, raw, first, from_scale_up, .. } = loaded;
+    let LoadedCluster { count, plain_writes, first, from_scale_up, .. } = loaded;
     let rate =
         Measurement::new(ROW, format!("{count} Secrets for {count} workloads"), first.growth.rate(), "/s");
     let mut measurements = vec![
-        rate.compared_with("equal Secrets, created by a plain client", raw.rate())
+        rate.compared_with("equal Secrets, created by a plain client", plain_writes.rate())
             .target(Target::MinTimes(0.5)),
         Measurement::new(ROW, "from the start of the controller to the last Secret", *from_scale_up, "s"),
     ];
@@ -30,13 +30,13 @@ pub(crate) fn secrets(run: &Run) -> Result<Vec<Measurement>> {
 pub(crate) fn reissue(run: &Run) -> Result<Vec<Measurement>> {
     const ROW: &str = "reissue";
     let loaded = run.loaded_cluster()?;
-    let raw = loaded.replace()?;
+    let plain_writes = loaded.replace()?;
     let reissued = loaded.reissue()?;
     let what = format!("{} Secrets replaced after a change of the policy", loaded.count);
     let mut measurements = vec![
         Measurement::new(ROW, "time until all certificates are reissued", reissued.growth.seconds, "s"),
         Measurement::new(ROW, what, reissued.growth.rate(), "/s")
-            .compared_with("equal Secrets, replaced by a plain client", raw.rate()),
+            .compared_with("equal Secrets, replaced by a plain client", plain_writes.rate()),
     ];
     // The certificate of the pattern workload, whose Secret the plain client copies, is reissued too.
     measurements.extend(costs(ROW, loaded.count + 1, &reissued, in_process::certificate(run.quick)?));

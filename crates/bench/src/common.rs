@@ -20,7 +20,7 @@ pub(crate) const PORT: u16 = 8443;
 
 /// Starts a cluster and runs `prepare` on it. The cluster ends when `prepare` fails, when the caller stops it, or when
 /// this process ends.
-pub(crate) fn start<T>(
+pub(crate) fn start_cluster<T>(
     cache: &Cache,
     purpose: &str,
     prepare: impl FnOnce(&Cluster) -> Result<T>,
@@ -36,7 +36,7 @@ pub(crate) fn start<T>(
 
 /// Runs `work` in a new namespace, and then deletes its pods, so that they do not disturb the next row.
 /// Kubernetes deletes the namespace itself within seconds.
-pub(crate) fn within<T>(
+pub(crate) fn in_namespace<T>(
     cluster: &Cluster,
     name: &str,
     work: impl FnOnce(&Kubectl<'_>) -> Result<T>,

@@ -22,19 +22,19 @@ const CLIENTS: usize = 8;
 pub(crate) fn fetch(run: &Run) -> Result<Vec<Measurement>> {
     let cluster = run.installation()?;
     let count = if run.quick { 20 } else { 300 };
-    common::within(cluster, NAMESPACE, |kubectl| {
-        measure(cluster, &sample_workload::pod(cluster, kubectl, NAMESPACE)?, count)
+    common::in_namespace(cluster, NAMESPACE, |kubectl| {
+        measure(cluster, &sample_workload::create_pod(cluster, kubectl, NAMESPACE)?, count)
     })
 }
 
 fn measure(cluster: &Cluster, pod: &Pod, count: usize) -> Result<Vec<Measurement>> {
     let pid = sample_workload::fetch_process(cluster, pod)?.pid();
-    let paced = |starts: Vec<StartCase>| Task::Starts(FetchStarts { pid, starts }).run::<Timings>(cluster);
+    let measured = |starts: Vec<StartCase>| Task::Starts(FetchStarts { pid, starts }).run::<Timings>(cluster);
     let tokens = TokenRequests { pods: vec![pod.clone()], count, clients: CLIENTS };
     let tokens: Vec<String> = Task::Tokens(tokens).run(cluster)?;
-    let floor = paced(vec![StartCase::Files; count])?;
-    let secret = paced(vec![StartCase::Secret; count])?;
-    let issuance = paced(tokens.into_iter().map(StartCase::Token).collect())?;
+    let floor = measured(vec![StartCase::Files; count])?;
+    let secret = measured(vec![StartCase::Secret; count])?;
+    let issuance = measured(tokens.into_iter().map(StartCase::Token).collect())?;
     let measurement = |what: &str, value, floor| {
         Measurement::new(ROW, what, value, "ms").compared_with("start of the program without work", floor)
     };

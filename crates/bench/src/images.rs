@@ -10,8 +10,8 @@ const MIB: f64 = 1_048_576.0;
 
 pub(crate) fn images(run: &Run) -> Result<Vec<Measurement>> {
     let [certmint, fetch] = images::release_images(&run.cache)?;
-    let measurement = |what, bytes: u64, most| {
-        Measurement::new("images", what, bytes as f64 / MIB, "MiB").target(Target::Max(most))
+    let measurement = |what, bytes: u64, max| {
+        Measurement::new("images", what, bytes as f64 / MIB, "MiB").target(Target::Max(max))
     };
     Ok(vec![
         measurement("certmint-fetch", fetch.size()?, 5.0),

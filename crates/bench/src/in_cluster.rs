@@ -260,7 +260,7 @@ impl Task {
             Self::Write(write) => serde_json::to_string(&api::write(write).await?)?,
             Self::Rounds(rounds) => serde_json::to_string(&api::rounds(rounds).await?)?,
             Self::Tokens(tokens) => serde_json::to_string(&api::tokens(&tokens).await?)?,
-            Self::Bundles(bundles) => serde_json::to_string(&bundles::ask(bundles).await?)?,
+            Self::Bundles(bundles) => serde_json::to_string(&bundles::request_bundles(bundles).await?)?,
             Self::Value(value) => serde_json::to_string(&probe::read_metric(&value).await?)?,
             Self::Growth(counter) => serde_json::to_string(&probe::measure_growth(&counter).await?)?,
             Self::Ready(ready) => serde_json::to_string(&probe::measure_readiness(&ready).await?)?,

@@ -26,15 +26,15 @@ const PLAIN: [&str; 2] = ["plain-1", "plain-2"];
 const REPLICAS: usize = 2;
 
 pub(crate) fn install(run: &Run) -> Result<Vec<Measurement>> {
-    let (cluster, measurements) = common::start(&run.cache, "empty", measure)?;
+    let (cluster, measurements) = common::start_cluster(&run.cache, "empty", measure)?;
     cluster.stop()?;
     Ok(measurements)
 }
 
 fn measure(cluster: &Cluster) -> Result<Vec<Measurement>> {
-    let plain = plain(cluster)?;
+    let plain = time_plain_pods(cluster)?;
     let kubectl = create_namespace(cluster, NAME, &[])?;
-    kubectl.apply(&sample_workload::deployment(cluster, NAME, false)?.to_string())?;
+    kubectl.apply(&sample_workload::plain_deployment(cluster, NAME)?.to_string())?;
     let values = installation::image_values(&images::release_images(cluster.cache())?, |image| {
         cluster.provide(image)
     })?;
@@ -58,9 +58,9 @@ fn measure(cluster: &Cluster) -> Result<Vec<Measurement>> {
 }
 
 /// Returns the seconds from the start of `kubectl apply` until all plain pods are available.
-fn plain(cluster: &Cluster) -> Result<f64> {
+fn time_plain_pods(cluster: &Cluster) -> Result<f64> {
     let deployment = |name| -> Result<Value> {
-        let mut deployment = sample_workload::deployment(cluster, name, false)?;
+        let mut deployment = sample_workload::plain_deployment(cluster, name)?;
         deployment["spec"]["replicas"] = REPLICAS.into();
         Ok(deployment)
     };
@@ -68,7 +68,7 @@ fn plain(cluster: &Cluster) -> Result<f64> {
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
     let [one, other] = PLAIN;
     let timeout = format!("--timeout={}s", DEFAULT_TIMEOUT.as_secs());
-    common::within(cluster, PLAIN_NAMESPACE, |kubectl| {
+    common::in_namespace(cluster, PLAIN_NAMESPACE, |kubectl| {
         let begun = Instant::now();
         kubectl.apply(&list)?;
         kubectl.run(&["wait", "--for=condition=Available", "deployment", one, other, &timeout])?;

@@ -51,7 +51,7 @@ pub(crate) struct LoadedCluster {
     /// Memory of the controller in a cluster without workloads.
     pub(crate) idle: Memory,
     /// Timings of the Secrets that the plain client created.
-    pub(crate) raw: Timings,
+    pub(crate) plain_writes: Timings,
     /// Costs of the first issuance for all workloads.
     pub(crate) first: Issuance,
     /// Seconds from the scale-up of the controller's Deployment to the last Secret.
@@ -78,9 +78,9 @@ impl LoadedCluster {
     pub(crate) fn start(cache: &Cache, quick: bool) -> Result<Self> {
         let count = if quick { 200 } else { 10_000 };
         let (cluster, figures) =
-            common::start(cache, "loaded", |cluster| FillingFigures::of(cluster, count))?;
-        let FillingFigures { idle, raw, first, from_scale_up, managed } = figures;
-        Ok(Self { cluster, count, idle, raw, first, from_scale_up, managed })
+            common::start_cluster(cache, "loaded", |cluster| FillingFigures::of(cluster, count))?;
+        let FillingFigures { idle, plain_writes, first, from_scale_up, managed } = figures;
+        Ok(Self { cluster, count, idle, plain_writes, first, from_scale_up, managed })
     }
 
     /// Returns the controller's process.
@@ -90,7 +90,7 @@ impl LoadedCluster {
 
     /// Lets the plain client replace as many Secrets as there are workloads.
     pub(crate) fn replace(&self) -> Result<Timings> {
-        objects::copies(&self.cluster, &pattern(&self.cluster)?, Verb::Update, 0..self.count)
+        objects::write_copies(&self.cluster, &pattern(&self.cluster)?, Verb::Update, 0..self.count)
     }
 
     /// Changes the policy so that every certificate is reissued. A second call would change nothing.
@@ -145,7 +145,7 @@ impl LoadedCluster {
         let (mark, issued) = (Mark::now(&self.cluster)?, metric_value(&self.cluster, ISSUED)?);
         thread::scope(|scope| {
             let growth = scope.spawn(|| wait_for_certificates(&self.cluster, issued, more));
-            objects::workloads(&self.cluster, self.count..self.count + more)?;
+            objects::create_workloads(&self.cluster, self.count..self.count + more)?;
             joined(growth)
         })?;
         wait_for_last_write(&self.cluster, mark).map(drop)
@@ -155,14 +155,14 @@ impl LoadedCluster {
     pub(crate) fn add_foreign_secrets(&self, more: usize) -> Result<()> {
         // The copies with lower numbers exist already: the plain client created them while no controller ran.
         let numbers = self.count..self.count + more;
-        objects::copies(&self.cluster, &pattern(&self.cluster)?, Verb::Create, numbers).map(drop)
+        objects::write_copies(&self.cluster, &pattern(&self.cluster)?, Verb::Create, numbers).map(drop)
     }
 }
 
 /// Measurements made while the cluster was filled.
 struct FillingFigures {
     idle: Memory,
-    raw: Timings,
+    plain_writes: Timings,
     first: Issuance,
     from_scale_up: f64,
     managed: Memory,
@@ -175,14 +175,14 @@ impl FillingFigures {
         create_pattern_workload(cluster)?;
         let pattern = pattern(cluster)?;
         installation::scale_controller_and_wait(cluster, 0)?;
-        progress::step(&format!("{count} workloads"), || objects::workloads(cluster, 0..count))?;
-        let raw = progress::step("as many Secrets, by a plain client", || {
-            objects::copies(cluster, &pattern, Verb::Create, 0..count)
+        progress::step(&format!("{count} workloads"), || objects::create_workloads(cluster, 0..count))?;
+        let plain_writes = progress::step("as many Secrets, by a plain client", || {
+            objects::write_copies(cluster, &pattern, Verb::Create, 0..count)
         })?;
         let (first, from_scale_up) =
             progress::step("a certificate for each, by the controller", || first_issuance(cluster, count))?;
         let managed = controller(cluster)?.memory()?;
-        Ok(Self { idle, raw, first, from_scale_up, managed })
+        Ok(Self { idle, plain_writes, first, from_scale_up, managed })
     }
 }
 

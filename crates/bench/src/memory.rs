@@ -11,9 +11,8 @@ use crate::run::Run;
 use crate::statistics::median;
 
 const ROW: &str = "memory";
-/// Maximum difference in MiB between controllers with and without foreign Secrets. Short-lived allocations cause a
-/// small difference.
-const SLACK: f64 = 1.0;
+/// Maximum growth of the controller by foreign Secrets, in MiB. Short-lived allocations cause a small growth.
+const MAX_FOREIGN_GROWTH_MIB: f64 = 1.0;
 
 /// Measures the resident memory (RSS) of the controller for several numbers of workloads, each time after the
 /// controller has issued all certificates.
@@ -21,27 +20,27 @@ pub(crate) fn memory(run: &Run) -> Result<Vec<Measurement>> {
     let loaded = run.loaded_cluster()?;
     let LoadedCluster { count, idle, managed, .. } = loaded;
     let more = if run.quick { *count } else { 40_000 };
-    let most = count + more;
+    let total = count + more;
     if !run.quick {
         // A new process does not have the memory that the controller allocated during earlier rows.
         loaded.restart()?;
     }
     loaded.add_workloads(more)?;
     let grown = loaded.controller()?.memory()?;
-    let managing = |count: usize, memory: &Memory, most| {
+    let managing = |count: usize, memory: &Memory, max| {
         rss(&format!("with {count} Secrets issued"), memory)
             .compared_with("without certificates", mib(idle.resident_kib))
-            .target(Target::Max(most))
+            .target(Target::Max(max))
     };
     let mut measurements = vec![
         rss("without certificates", idle).target(Target::Max(20.0)),
         peak("largest RSS until then", idle),
         managing(*count, managed, 64.0),
         peak("largest RSS until then", managed),
-        managing(most, &grown, 150.0),
+        managing(total, &grown, 150.0),
         peak("largest RSS until then", &grown),
     ];
-    measurements.extend(foreign_secrets(loaded, most, if run.quick { 0 } else { 3 })?);
+    measurements.extend(foreign_secrets(loaded, total, if run.quick { 0 } else { 3 })?);
     Ok(measurements)
 }
 
@@ -49,17 +48,17 @@ pub(crate) fn memory(run: &Run) -> Result<Vec<Measurement>> {
 /// freed memory before could reuse that memory, so its RSS would not show the growth.
 fn foreign_secrets(loaded: &LoadedCluster, more: usize, starts: usize) -> Result<[Measurement; 2]> {
     let before = rss_after_starts(loaded, starts)?;
-    let calm = loaded.controller()?.memory()?;
+    let before_creation = loaded.controller()?.memory()?;
     loaded.add_foreign_secrets(more)?;
-    let growing = loaded.controller()?.memory()?;
+    let after_creation = loaded.controller()?.memory()?;
     let after = rss_after_starts(loaded, starts)?;
     let what = format!("RSS after a start, with {more} more Secrets that Certmint did not create");
     Ok([
         Measurement::new(ROW, what, after, "MiB")
             .compared_with("without these Secrets", before)
-            .target(Target::MaxAbove(SLACK)),
-        peak("largest RSS while these Secrets were created", &growing)
-            .compared_with("before", mib(calm.peak_kib)),
+            .target(Target::MaxAbove(MAX_FOREIGN_GROWTH_MIB)),
+        peak("largest RSS while these Secrets were created", &after_creation)
+            .compared_with("before", mib(before_creation.peak_kib)),
     ])
 }
 

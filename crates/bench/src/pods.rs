@@ -23,7 +23,7 @@ const NAMESPACE: &str = "bench-pods";
 /// Names of the kinds of pods. The last two do not mount the service account's token.
 const NAMES: [&str; 5] = ["plain", "init", "injected", "plain-no-token", "injected-no-token"];
 /// Number of pods that a rollout of a large Deployment may start at the same time.
-const MANY: usize = 20;
+const PODS_AT_ONCE: usize = 20;
 /// Seconds for each of [`NAMES`].
 type Seconds = [f64; NAMES.len()];
 
@@ -36,18 +36,18 @@ struct PodTimes {
 
 pub(crate) fn pods(run: &Run) -> Result<Vec<Measurement>> {
     let cluster = run.installation()?;
-    let (singles, crowds) = if run.quick { (1, 0) } else { (10, 3) };
-    common::within(cluster, NAMESPACE, |kubectl| {
+    let (rounds_of_one, rounds_of_many) = if run.quick { (1, 0) } else { (10, 3) };
+    common::in_namespace(cluster, NAMESPACE, |kubectl| {
         for name in NAMES {
             deploy(cluster, kubectl, name)?;
         }
-        let one = measure(cluster, 1, singles)?;
+        let one = measure(cluster, 1, rounds_of_one)?;
         let mut measurements = compare_with_plain("one pod", one.seconds, Target::MaxAbove(0.2)).to_vec();
-        if crowds > 0 {
-            let (how_many, crowd) =
-                (format!("{MANY} pods at the same time"), measure(cluster, MANY, crowds)?);
-            measurements.extend(compare_with_plain(&how_many, crowd.seconds, Target::MaxTimes(1.4)));
-            measurements.extend(processor_times(&how_many, crowd.cpu));
+        if rounds_of_many > 0 {
+            let how_many = format!("{PODS_AT_ONCE} pods at the same time");
+            let many = measure(cluster, PODS_AT_ONCE, rounds_of_many)?;
+            measurements.extend(compare_with_plain(&how_many, many.seconds, Target::MaxTimes(1.4)));
+            measurements.extend(processor_times(&how_many, many.cpu));
         }
         Ok(measurements)
     })
@@ -97,18 +97,22 @@ fn order(round: usize) -> impl Iterator<Item = usize> {
 }
 
 fn deploy(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Result<()> {
-    let inject = name.starts_with("injected");
-    let mut deployment = sample_workload::deployment(cluster, name, inject)?;
+    let is_injected = name.starts_with("injected");
+    let mut deployment = if is_injected {
+        sample_workload::injected_deployment(cluster, name)?
+    } else {
+        sample_workload::plain_deployment(cluster, name)?
+    };
     let spec = &mut deployment["spec"]["template"]["spec"];
     spec["automountServiceAccountToken"] = (!name.ends_with("-no-token")).into();
     if name == "init" {
-        let app = &spec["containers"][0];
-        let (image, context) = (app["image"].clone(), app["securityContext"].clone());
+        let container = &spec["containers"][0];
+        let (image, context) = (container["image"].clone(), container["securityContext"].clone());
         spec["initContainers"] =
             json!([{ "name": "init", "image": image, "securityContext": context, "command": ["true"] }]);
     }
     kubectl.apply(&deployment.to_string())?;
-    if inject { sample_workload::wait_for_secret(kubectl, name) } else { Ok(()) }
+    if is_injected { sample_workload::wait_for_secret(kubectl, name) } else { Ok(()) }
 }
 
 #[cfg(test)]

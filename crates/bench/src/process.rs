@@ -12,7 +12,7 @@ pub(crate) const WEBHOOK: &str = "^/certmint webhook";
 /// Positions of user time and kernel time in `/proc/PID/stat`, counted from the field after the name.
 const CPU_TIMES: [usize; 2] = [11, 12];
 /// Position of the start time, counted in the same way.
-const START: usize = 19;
+const START_TIME: usize = 19;
 
 /// A process, identified by its number within the cluster.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +110,7 @@ pub(crate) fn mib(kib: u64) -> f64 {
 
 /// Returns the seconds from the machine's start to the start of the process, from `/proc/PID/stat`.
 pub(crate) fn started(stat: &str) -> Result<f64> {
-    seconds(stat, START)
+    seconds(stat, START_TIME)
 }
 
 /// Converts a field that counts clock ticks to seconds.
@@ -145,6 +145,6 @@ mod tests {
         assert_eq!(seconds(&stat, CPU_TIMES[0]).unwrap(), 2.0);
         assert_eq!(seconds(&stat, CPU_TIMES[1]).unwrap(), 1.0);
         assert_eq!(started(&stat).unwrap(), 50.0);
-        assert!(seconds("7 (a) S 1", START).is_err());
+        assert!(seconds("7 (a) S 1", START_TIME).is_err());
     }
 }

@@ -45,7 +45,7 @@ impl Run {
         if let Some(cluster) = self.installation.get() {
             return Ok(cluster);
         }
-        let (cluster, ()) = common::start(&self.cache, "installed", |cluster| {
+        let (cluster, ()) = common::start_cluster(&self.cache, "installed", |cluster| {
             progress::step("Certmint is installed", || {
                 installation::install_and_wait(cluster, common::VALUES)
             })

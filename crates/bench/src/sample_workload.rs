@@ -10,11 +10,19 @@ use serde_json::{Value, json};
 use crate::in_cluster::Pod;
 use crate::process::Process;
 
-/// Returns a Deployment without pods, which opted in if `inject` is set.
-pub(crate) fn deployment(cluster: &Cluster, name: &str, inject: bool) -> Result<Value> {
+/// Returns a Deployment without pods that opted in.
+pub(crate) fn injected_deployment(cluster: &Cluster, name: &str) -> Result<Value> {
+    deployment(cluster, name, &json!({ "certmint.dev/inject": "true" }))
+}
+
+/// Returns a Deployment without pods that did not opt in.
+pub(crate) fn plain_deployment(cluster: &Cluster, name: &str) -> Result<Value> {
+    deployment(cluster, name, &json!({}))
+}
+
+fn deployment(cluster: &Cluster, name: &str, annotations: &Value) -> Result<Value> {
     let image = cluster.provide(&images::tools(cluster.cache())?)?;
-    let annotations = if inject { json!({ "certmint.dev/inject": "true" }) } else { json!({}) };
-    let mut deployment = workload::manifest("deployment", name, &image, &annotations);
+    let mut deployment = workload::manifest("deployment", name, &image, annotations);
     let spec = deployment.get_mut("spec").context("a Deployment has a spec")?;
     spec["replicas"] = 0.into();
     Ok(deployment)
@@ -26,9 +34,9 @@ pub(crate) fn wait_for_secret(kubectl: &Kubectl<'_>, deployment: &str) -> Result
     kubectl.run(&["wait", "--for=create", &format!("secret/{deployment}-certmint-tls"), &timeout]).map(drop)
 }
 
-/// Creates a pod, and waits for its certificate.
-pub(crate) fn pod(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Result<Pod> {
-    kubectl.apply(&deployment(cluster, name, true)?.to_string())?;
+/// Creates a Deployment with one injected pod, waits until the pod is ready, and returns it.
+pub(crate) fn create_pod(cluster: &Cluster, kubectl: &Kubectl<'_>, name: &str) -> Result<Pod> {
+    kubectl.apply(&injected_deployment(cluster, name)?.to_string())?;
     wait_for_secret(kubectl, name)?;
     kubectl.run(&["scale", "deployment", name, "--replicas=1"])?;
     let pods = workload::wait_for_injected_pods(kubectl, name)?;

@@ -20,8 +20,8 @@ const NAMESPACE: &str = "bench-sidecar";
 pub(crate) fn sidecar(run: &Run) -> Result<Vec<Measurement>> {
     let cluster = run.installation()?;
     let seconds = if run.quick { 1 } else { 60 };
-    common::within(cluster, NAMESPACE, |kubectl| {
-        measure(cluster, &sample_workload::pod(cluster, kubectl, NAMESPACE)?, seconds)
+    common::in_namespace(cluster, NAMESPACE, |kubectl| {
+        measure(cluster, &sample_workload::create_pod(cluster, kubectl, NAMESPACE)?, seconds)
     })
 }
 
@@ -37,6 +37,7 @@ fn measure(cluster: &Cluster, pod: &Pod, seconds: u64) -> Result<Vec<Measurement
             .compared_with("the pod's pause process", pause.rss()?)
             .target(Target::Max(3.0)),
         // The target is a ten-thousandth of a core, which counts as idle.
-        Measurement::new(ROW, "idle, CPU in a minute", each_minute * 1e3, "ms").target(Target::Max(6.0)),
+        Measurement::new(ROW, "CPU for each minute without work", each_minute * 1e3, "ms")
+            .target(Target::Max(6.0)),
     ])
 }

@@ -48,7 +48,7 @@ struct TokenRounds {
     /// Timings of requests to the issuance API.
     bundles: Vec<Timings>,
     /// Timings of the API calls that a bundle needs, made by the plain client.
-    same: Vec<Timings>,
+    same_calls: Vec<Timings>,
     /// Number of the controller's API requests for the bundles.
     calls: usize,
     /// Processor time of the controller for the bundles, in seconds.
@@ -59,7 +59,7 @@ struct TokenRounds {
 pub(crate) fn tokens(run: &Run) -> Result<Vec<Measurement>> {
     let cluster = run.installation()?;
     let (rounds, count) = if run.quick { (1, 40) } else { (3, 2_000) };
-    common::within(cluster, NAMESPACE, |kubectl| {
+    common::in_namespace(cluster, NAMESPACE, |kubectl| {
         let pods = pods(kubectl)?;
         let tokens = new_tokens(cluster, &pods, rounds * SIDES * count)?;
         let requesters: Vec<Requester<'_>> =
@@ -93,7 +93,7 @@ impl TokenRounds {
         self.cpu += process.cpu()? - before;
         let calls = mark.since(cluster)?;
         self.calls += calls.reads + calls.reviews;
-        self.same.push(plain(for_same.iter().map(calls_of_a_bundle).collect())?);
+        self.same_calls.push(plain(for_same.iter().map(calls_of_a_bundle).collect())?);
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl TokenRounds {
                 .compared_with("TokenReviews by a plain client", of(&self.reviews, Timings::rate))
                 .target(Target::MinTimes(0.7)),
             measurement("bundles over new TLS connections", rate, "/s")
-                .compared_with("the same calls by a plain client", of(&self.same, Timings::rate)),
+                .compared_with("the same calls by a plain client", of(&self.same_calls, Timings::rate)),
             timing("time for a bundle, p50", |timings| timings.p50),
             timing("time for a bundle, p99", |timings| timings.p99),
             measurement("API calls for each bundle", self.calls as f64 / count, ""),

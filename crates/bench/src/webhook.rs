@@ -30,7 +30,7 @@ struct MeasuredServer<'a> {
 }
 
 /// Servers under load, and the length of the run.
-struct Rig<'a> {
+struct LoadTest<'a> {
     cluster: &'a Cluster,
     webhook: MeasuredServer<'a>,
     nginx: MeasuredServer<'a>,
@@ -48,7 +48,7 @@ struct LoadCase<'a> {
 
 pub(crate) fn webhook(run: &Run) -> Result<Vec<Measurement>> {
     let cluster = run.installation()?;
-    common::within(cluster, NAMESPACE, |kubectl| measure(cluster, kubectl, run.quick))
+    common::in_namespace(cluster, NAMESPACE, |kubectl| measure(cluster, kubectl, run.quick))
 }
 
 fn measure(cluster: &Cluster, kubectl: &Kubectl<'_>, quick: bool) -> Result<Vec<Measurement>> {
@@ -60,7 +60,7 @@ fn measure(cluster: &Cluster, kubectl: &Kubectl<'_>, quick: bool) -> Result<Vec<
         samples.iter().map(|sample| answer_bytes(cluster, &url, sample)).collect::<Result<Vec<_>>>()?;
     let floor = floor::start(cluster, kubectl, &sizes)?;
     let process = Process::only(cluster, WEBHOOK)?;
-    let rig = Rig {
+    let test = LoadTest {
         cluster,
         webhook: MeasuredServer { name: "webhook".to_owned(), processes: vec![process] },
         nginx: MeasuredServer {
@@ -75,17 +75,17 @@ fn measure(cluster: &Cluster, kubectl: &Kubectl<'_>, quick: bool) -> Result<Vec<
         floor: format!("{floor}/{index}"),
     });
 
-    let mut measurements = vec![rig.rss("before the first review")?];
+    let mut measurements = vec![test.rss("before the first review")?];
     let mut reviews = 0.0;
     for case in cases {
         for clients in [1, 8] {
-            let measured = ReviewMeasurement::of(&rig, &case, clients)?;
+            let measured = ReviewMeasurement::of(&test, &case, clients)?;
             reviews += measured.webhook.requests();
-            measurements.extend(measured.measurements(&rig, &case, clients));
+            measurements.extend(measured.measurements(&test, &case, clients));
         }
-        measurements.push(rig.rss(&format!("after the reviews, {}", case.sample.what))?);
+        measurements.push(test.rss(&format!("after the reviews, {}", case.sample.what))?);
         if case.sample.injected {
-            reviews += rig.reach_peak(&case, reviews)?;
+            reviews += test.reach_peak(&case, reviews)?;
         }
     }
     let peak = mib(process.memory()?.peak_kib);
@@ -106,7 +106,7 @@ impl MeasuredServer<'_> {
     }
 }
 
-impl Rig<'_> {
+impl LoadTest<'_> {
     fn rss(&self, when: &str) -> Result<Measurement> {
         let MeasuredServer { name, processes } = &self.nginx;
         let baseline = format!("{name}, {} processes", processes.len());
@@ -115,7 +115,7 @@ impl Rig<'_> {
     }
 
     /// Sends `load` to `server`, and returns the result with the server's processor time in seconds.
-    fn put(&self, load: Load<'_>, server: &MeasuredServer<'_>) -> Result<(LoadResult, f64)> {
+    fn send(&self, load: Load<'_>, server: &MeasuredServer<'_>) -> Result<(LoadResult, f64)> {
         let before = server.cpu()?;
         let result = wrk::run(self.cluster, self.cluster.directory()?.root(), load)?;
         Ok((result, server.cpu()? - before))
@@ -128,7 +128,7 @@ impl Rig<'_> {
         let load = Load { url: case.url, body: &case.sample.body, clients: 8, seconds };
         let mut reviews = 0.0;
         while before + reviews < goal {
-            reviews += self.put(load, &self.webhook)?.0.requests;
+            reviews += self.send(load, &self.webhook)?.0.requests;
         }
         Ok(reviews)
     }
@@ -170,25 +170,25 @@ impl ServerRounds {
 }
 
 impl ReviewMeasurement {
-    fn of(rig: &Rig<'_>, case: &LoadCase<'_>, clients: u32) -> Result<Self> {
-        let (rounds, seconds) = if rig.quick { (1, 1) } else { (5, 4) };
+    fn of(test: &LoadTest<'_>, case: &LoadCase<'_>, clients: u32) -> Result<Self> {
+        let (rounds, seconds) = if test.quick { (1, 1) } else { (5, 4) };
         let to_webhook = Load { url: case.url, body: &case.sample.body, clients, seconds };
         let to_nginx = Load { url: &case.floor, ..to_webhook };
         let (mut webhook, mut nginx) = (ServerRounds::default(), ServerRounds::default());
         // The servers take turns, so that other work on the machine affects both.
         for _ in 0..rounds {
-            webhook.add(rig.put(to_webhook, &rig.webhook)?);
-            nginx.add(rig.put(to_nginx, &rig.nginx)?);
+            webhook.add(test.send(to_webhook, &test.webhook)?);
+            nginx.add(test.send(to_nginx, &test.nginx)?);
         }
         Ok(Self { webhook, nginx })
     }
 
-    fn measurements(&self, rig: &Rig<'_>, case: &LoadCase<'_>, clients: u32) -> [Measurement; 3] {
+    fn measurements(&self, test: &LoadTest<'_>, case: &LoadCase<'_>, clients: u32) -> [Measurement; 3] {
         let Sample { what, injected, .. } = case.sample;
         let who = format!("{what}, {clients} {}", if clients == 1 { "client" } else { "clients" });
         let measurement = |name: &str, part: &dyn Fn(&ServerRounds) -> f64| {
             Measurement::new(ROW, format!("{who}, {name}"), part(&self.webhook), "ms")
-                .compared_with(&*rig.nginx.name, part(&self.nginx))
+                .compared_with(&*test.nginx.name, part(&self.nginx))
         };
         let latency = |name: &str, part: fn(&LoadResult) -> f64, times: f64| {
             let latency = measurement(name, &|rounds| rounds.median(part));

@@ -9,7 +9,7 @@ use http::{Method, Request, header};
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::connection::in_time;
+use super::connection::with_timeout;
 use super::{ApiCall, CallRounds, ObjectWrites, Pod, ResponseForm, Timings, TokenRequests, Verb};
 
 /// Writes objects. The responses contain only metadata, as in the controller.
@@ -81,7 +81,7 @@ async fn make_call(client: &Client, call: ApiCall) -> Result<String> {
     let ApiCall { verb, path, body, answer } = call;
     let request = Request::builder().method(verb.method()).uri(&path).header(header::ACCEPT, answer.accept());
     let request = request.header(header::CONTENT_TYPE, "application/json").body(body.into_bytes())?;
-    in_time(&path, async {
+    with_timeout(&path, async {
         client.request_text(request).await.with_context(|| format!("the API server rejected {path}"))
     })
     .await

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
-use super::connection::{answer, connect, in_time};
+use super::connection::{connect, send, with_timeout};
 use super::{BundleRequests, Timings};
 
 /// The issuance API's address, its expected name, and the client's TLS settings.
@@ -23,14 +23,14 @@ struct IssuanceServer {
 }
 
 /// Sends one request with each token.
-pub(super) async fn ask(bundles: BundleRequests) -> Result<Timings> {
+pub(super) async fn request_bundles(bundles: BundleRequests) -> Result<Timings> {
     let BundleRequests { address, host, roots, tokens, clients } = bundles;
     let server = IssuanceServer { address, host, tls: connector(&roots)? };
     let begun = Instant::now();
     let took: Vec<f64> = stream::iter(&tokens)
         .map(async |token| {
             let begun = Instant::now();
-            in_time(BUNDLE_PATH, server.ask(token)).await?;
+            with_timeout(BUNDLE_PATH, server.request_bundle(token)).await?;
             anyhow::Ok(begun.elapsed().as_secs_f64() * 1e3)
         })
         .buffer_unordered(clients)
@@ -41,14 +41,14 @@ pub(super) async fn ask(bundles: BundleRequests) -> Result<Timings> {
 
 impl IssuanceServer {
     /// Makes one request on a new connection, and expects a bundle in the response.
-    async fn ask(&self, token: &str) -> Result<()> {
+    async fn request_bundle(&self, token: &str) -> Result<()> {
         let stream = connect(&self.address).await?;
         let stream = self.tls.connect(ServerName::try_from(self.host.clone())?, stream).await?;
         let request = Request::post(BUNDLE_PATH)
             .header(header::HOST, &self.host)
             .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .header(header::CONNECTION, "close");
-        let answer = answer(stream, request.body(String::new())?).await?;
+        let answer = send(stream, request.body(String::new())?).await?;
         ensure!(
             answer.status() == StatusCode::OK,
             "the issuance API answered {}: {}",

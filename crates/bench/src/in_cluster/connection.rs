@@ -22,7 +22,7 @@ pub(super) async fn connect(address: &str) -> Result<TcpStream> {
 }
 
 /// Sends `request`, and returns the response with its whole body.
-pub(super) async fn answer<S>(stream: S, request: Request<String>) -> Result<Response<String>>
+pub(super) async fn send<S>(stream: S, request: Request<String>) -> Result<Response<String>>
 where
     TokioIo<S>: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
@@ -35,7 +35,7 @@ where
 }
 
 /// Runs `work` with a limit of [`REQUEST_TIMEOUT`].
-pub(super) async fn in_time<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn with_timeout<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     let ended = timeout(REQUEST_TIMEOUT, work).await;
     ended.with_context(|| format!("{what}: no answer within {} s", REQUEST_TIMEOUT.as_secs()))?
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use http::{Request, Response, StatusCode, header};
 
-use super::connection::{answer, connect, in_time};
+use super::connection::{connect, send, with_timeout};
 use super::{CounterGrowth, CounterQuery, MetricQuery, ReadinessQuery};
 use crate::process;
 
@@ -77,7 +77,7 @@ fn sum(shown: &str, name: &str) -> Option<f64> {
 async fn get(address: &str, path: &str) -> Result<Response<String>> {
     let request = Request::get(path).header(header::HOST, address).header(header::CONNECTION, "close");
     let request = request.body(String::new())?;
-    in_time(path, async { answer(connect(address).await?, request).await }).await
+    with_timeout(path, async { send(connect(address).await?, request).await }).await
 }
 
 /// Returns the seconds since the machine started.

@@ -23,6 +23,7 @@ struct PlannedWorkload {
     workload: Workload,
     /// Services of the workload's namespace that may select it.
     services: Vec<Service>,
+    /// Names by which clients reach the pods, from the previous decision.
     hosts: Hosts,
     secrets: Vec<SecretFacts>,
 }

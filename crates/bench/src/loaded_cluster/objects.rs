@@ -16,7 +16,7 @@ pub(super) const PATTERN_SECRET: &str = "payments-certmint-tls";
 /// Name of each copy of the Secret.
 const COPY: &str = "payments-copy-{index}";
 
-/// Returns the workload whose Secret is the pattern for [`copies`], and its Service.
+/// Returns the workload whose Secret is the pattern for [`write_copies`], and its Service.
 pub(super) fn pattern() -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": [workload::service("payments"), cron_job("payments", "payments")] })
 }
@@ -24,7 +24,7 @@ pub(super) fn pattern() -> Value {
 /// Creates workloads, a hundred in each namespace. Each group of ten has a headless Service, so that all certificates
 /// have DNS names. The workloads are CronJobs that never run, so that no other controller has work with them. For
 /// `{index}`, `{ten}` and `{hundred}`, see [`ObjectWrites`].
-pub(super) fn workloads(cluster: &Cluster, numbers: Range<usize>) -> Result<Timings> {
+pub(super) fn create_workloads(cluster: &Cluster, numbers: Range<usize>) -> Result<Timings> {
     let create = |path: &str, body: &Value, step| {
         let (path, body) = (path.to_owned(), body.to_string());
         let numbers = numbers.clone();
@@ -41,7 +41,7 @@ pub(super) fn workloads(cluster: &Cluster, numbers: Range<usize>) -> Result<Timi
 
 /// Creates or replaces copies of the Secret `pattern`, which the controller wrote. The controller does not
 /// manage the copies.
-pub(super) fn copies(
+pub(super) fn write_copies(
     cluster: &Cluster,
     pattern: &Value,
     verb: Verb,
