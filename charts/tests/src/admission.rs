@@ -69,7 +69,7 @@ fn prepare(cluster: &Cluster) -> Result<()> {
     kubectl.run(&["create", "serviceaccount", "app"])?;
     let managed = json!({ "name": "managed", "labels": { "certmint.dev/managed": "true" } });
     for object in [
-        pod(SHOP, json!({ "name": "bare" })),
+        pod(SHOP, json!({ "name": "standalone" })),
         deployment(SHOP, json!({ "name": "plain" }), json!({})),
         deployment(SHOP, managed, json!({})),
         deployment(SHOP, json!({ "name": "missed", "annotations": { OPT_IN: "true" } }), json!({})),
@@ -153,7 +153,7 @@ fn creations() -> Vec<Creation> {
     let owned = |owner: Value| json!({ "name": "new", "annotations": { OPT_IN: "true" }, "ownerReferences": [owner] });
     let of_operator = || owned(owned_by("example.com/v1", "Platform"));
     let of_workload = |kind: WorkloadKind| owned(owned_by(kind.api_version(), kind.as_str()));
-    let mentioned = || {
+    let with_owner_that_does_not_control = || {
         let mut owner = owned_by("apps/v1", "Deployment");
         owner["controller"] = json!(false);
         owned(owner)
@@ -209,7 +209,7 @@ fn creations() -> Vec<Creation> {
         ),
         case(
             "a ReplicaSet with a Deployment among its owners that does not control it",
-            replica_set(mentioned()),
+            replica_set(with_owner_that_does_not_control()),
             WORKLOADS,
         ),
         case("a Job", job(named()), NOT_SENT),
@@ -235,25 +235,30 @@ fn changes() -> Vec<Change> {
     let restart = || json!({ "spec": { "template": { "metadata": { "annotations": { "kubectl.kubernetes.io/restartedAt": "2026-11-28T16:00:00Z" } } } } });
     let other = || json!({ "metadata": { "annotations": { "example.com/other": "x" } } });
     vec![
-        case("a bare pod", "pod/bare", other(), NOT_SENT),
-        case("a bare pod so that it opts in", "pod/bare", annotate(), RUNNING_PODS),
+        case("a standalone pod", "pod/standalone", other(), NOT_SENT),
+        case("a standalone pod so that it opts in", "pod/standalone", annotate(), RUNNING_PODS),
         case(
             "a pod of a workload so that it opts in",
-            "pod/bare",
+            "pod/standalone",
             annotate_owned("apps/v1", "ReplicaSet"),
             NOT_SENT,
         ),
         case(
             "a pod of an operator's object so that it opts in",
-            "pod/bare",
+            "pod/standalone",
             annotate_owned("example.com/v1", "Platform"),
             RUNNING_PODS,
         ),
         case("a Deployment", "deployment/plain", other(), NOT_SENT),
         case("a Deployment so that it opts in", "deployment/plain", annotate(), WORKLOADS),
         case("a Deployment that is managed but opted out", "deployment/managed", other(), CHANGES),
-        case("a Deployment that missed its opt-in", "deployment/missed", other(), CHANGES),
-        case("a Deployment whose template missed its opt-in", "deployment/template-missed", other(), CHANGES),
+        case("a Deployment whose opt-in the webhook missed", "deployment/missed", other(), CHANGES),
+        case(
+            "a Deployment with an opt-in in its template that the webhook missed",
+            "deployment/template-missed",
+            other(),
+            CHANGES,
+        ),
         case("a Deployment that opted in", "deployment/opted-in", other(), NOT_SENT),
         case("a CronJob that opted in", "cronjob/opted-in", other(), NOT_SENT),
         case("a Deployment whose template opted in", "deployment/template-opted-in", other(), NOT_SENT),
@@ -279,19 +284,19 @@ fn changes() -> Vec<Change> {
         case("a Deployment so that it opts out", "deployment/opted-in", opt_out(), WORKLOADS),
         case("a CronJob so that it opts out", "cronjob/opted-in", opt_out(), WORKLOADS),
         case(
-            "a Deployment so that it asks for more",
+            "a Deployment with another annotation of Certmint",
             "deployment/opted-in",
             json!({ "metadata": { "annotations": { "certmint.dev/duration": "1h" } } }),
             WORKLOADS,
         ),
         case(
-            "the template of a Deployment so that it loses its marks",
+            "the template of a Deployment so that it loses the annotations of the webhook",
             "deployment/opted-in",
             json!({ "spec": { "template": { "metadata": { "annotations": null } } } }),
             WORKLOADS,
         ),
         case(
-            "the last trace on a Deployment",
+            "a Deployment so that it loses the label managed",
             "deployment/managed",
             json!({ "metadata": { "labels": null } }),
             NOT_SENT,

@@ -55,23 +55,27 @@ pub fn run_offline(cache: &Cache) -> Result<usize> {
     test("the schema rejects unknown keys", &values::schema_is_closed)?;
     test("bad values are rejected by name", &|| values::bad_values_are_rejected(&chart))?;
     test("missing values are reported by name", &|| required_values::missing_values_are_reported(&chart))?;
-    test("chart and programs accept the same policies", &|| policies::chart_and_programs_agree(&chart))?;
+    test("the chart and the programs accept the same policies", &|| {
+        policies::chart_and_programs_agree(&chart)
+    })?;
     test("every value has an effect", &|| values::every_value_has_an_effect(&chart))?;
     test("every alert fires when it should, and only then", &|| prometheus::alerts_fire(cache))?;
     test("every expression of the dashboard is valid", &|| prometheus::dashboard_parses(cache))?;
-    test("a parent chart can switch it on and off", &|| {
+    test("a parent chart can switch the chart on and off", &|| {
         parent_chart::condition_switches_chart_on_and_off(&chart)
     })?;
-    test("the default policy is that of the code", &|| rendering::policy_is_the_default(&chart))?;
+    test("the default policy of the chart is the default of the programs", &|| {
+        rendering::policy_is_the_default(&chart)
+    })?;
     test("OpenShift chooses the user of the container", &|| rendering::openshift_chooses_the_user(&chart))?;
     for set in SETS {
-        let manifest = chart.render(set.set)?;
-        test(&format!("rendered with {}: objects are right", set.name), &|| {
+        let manifest = chart.render(set.arguments)?;
+        test(&format!("rendered with {}: the objects are as expected", set.name), &|| {
             rendering::check(&manifest, set)
         })?;
         test("  Prometheus accepts the rules", &|| monitoring::rules_parse(cache, &manifest, set))?;
-        test("  objects are valid in every Kubernetes since 1.33", &|| schemas.check(&manifest))?;
-        test("  notes have the right warnings", &|| notes::check(&chart, set))?;
+        test("  the objects are valid in every Kubernetes since 1.33", &|| schemas.check(&manifest))?;
+        test("  the notes have the expected warnings", &|| notes::check(&chart, set))?;
     }
     Ok(passed)
 }
@@ -88,14 +92,16 @@ pub fn run_on(cluster: &Cluster) -> Result<()> {
     }
     progress::step("the chart is installed", || release::install(cluster))?;
     progress::step("Services can be switched to both address families and back", || {
-        release::dual_stack(cluster)
+        release::switch_address_families(cluster)
     })?;
     progress::step("only Certmint's objects are sent to the webhook", || {
         admission::expect_selected_objects(cluster)
     })?;
     progress::step("an upgrade keeps the caBundle", || release::upgrade_keeps_ca_bundle(cluster))?;
-    progress::step("uninstalling leaves no objects outside its namespace", || release::uninstall(cluster))?;
+    progress::step("helm uninstall leaves no objects outside the release's namespace", || {
+        release::uninstall(cluster)
+    })?;
     progress::step("a second release for the same namespaces is rejected", || {
-        release::second_release(cluster)
+        release::expect_second_release_rejected(cluster)
     })
 }

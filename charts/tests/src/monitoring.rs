@@ -13,23 +13,23 @@ use crate::value_sets::ValueSet;
 
 pub(crate) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let policies: Vec<_> = manifest.of_kind("NetworkPolicy").collect();
-    let on = set.set.iter().any(|value| value.starts_with("networkPolicy"));
-    ensure!(policies.len() == if on { 2 } else { 0 }, "there are {} NetworkPolicies", policies.len());
+    let is_enabled = set.arguments.iter().any(|value| value.starts_with("networkPolicy"));
+    ensure!(policies.len() == if is_enabled { 2 } else { 0 }, "there are {} NetworkPolicies", policies.len());
     for policy in policies {
         check_network_policy(manifest, policy, set).with_context(|| title(policy))?;
     }
-    let on = set.set.iter().any(|value| value.starts_with("serviceMonitor"));
+    let is_enabled = set.arguments.iter().any(|value| value.starts_with("serviceMonitor"));
     let monitors: Vec<_> = manifest.of_kind("ServiceMonitor").collect();
-    ensure!(monitors.len() == usize::from(on), "there are {} ServiceMonitors", monitors.len());
+    ensure!(monitors.len() == usize::from(is_enabled), "there are {} ServiceMonitors", monitors.len());
     monitors
         .into_iter()
         .try_for_each(|monitor| check_monitor(manifest, monitor).with_context(|| title(monitor)))?;
-    let on = set.set.iter().any(|value| value.starts_with("prometheusRule"));
+    let is_enabled = set.arguments.iter().any(|value| value.starts_with("prometheusRule"));
     let rules = manifest.of_kind("PrometheusRule").count();
-    ensure!(rules == usize::from(on), "there are {rules} PrometheusRules");
-    let on = set.set.iter().any(|value| value.starts_with("grafanaDashboard"));
+    ensure!(rules == usize::from(is_enabled), "there are {rules} PrometheusRules");
+    let is_enabled = set.arguments.iter().any(|value| value.starts_with("grafanaDashboard"));
     let dashboards: Vec<_> = manifest.of_kind("ConfigMap").filter(|map| is_dashboard(map)).collect();
-    ensure!(dashboards.len() == usize::from(on), "there are {} dashboards", dashboards.len());
+    ensure!(dashboards.len() == usize::from(is_enabled), "there are {} dashboards", dashboards.len());
     dashboards.into_iter().try_for_each(|map| check_dashboard(map).with_context(|| title(map)))
 }
 
@@ -79,21 +79,23 @@ fn check_network_policy(manifest: &Manifest, policy: &Value, set: &ValueSet) -> 
         anyhow::bail!("it selects {} Deployments", selected.len())
     };
     ensure!(spec["policyTypes"] == json!(["Ingress", "Egress"]), "it does not restrict both directions");
-    let open: Vec<_> = items(&deployment["spec"]["template"]["spec"]["containers"])
+    let container_ports: Vec<_> = items(&deployment["spec"]["template"]["spec"]["containers"])
         .iter()
         .flat_map(|container| items(&container["ports"]))
         .collect();
-    let open_by_name =
-        |name: &str| open.iter().find(|port| port["name"] == name).map(|port| &port["containerPort"]);
+    let port_by_name = |name: &str| {
+        container_ports.iter().find(|port| port["name"] == name).map(|port| &port["containerPort"])
+    };
     let ingress = items(&spec["ingress"]);
     for rule in ingress {
         for port in items(&rule["ports"]) {
-            let found = open.iter().any(|open| open["containerPort"] == port["port"]);
+            let found =
+                container_ports.iter().any(|container_port| container_port["containerPort"] == port["port"]);
             ensure!(found, "no container has the port {port}");
         }
     }
     let peers = |port: &str| {
-        let port = open_by_name(port)?;
+        let port = port_by_name(port)?;
         ingress
             .iter()
             .find(|rule| items(&rule["ports"]).iter().any(|one| one["port"] == *port))
@@ -102,9 +104,9 @@ fn check_network_policy(manifest: &Manifest, policy: &Value, set: &ValueSet) -> 
     let serves = peers("https").context("no peer may reach the served port")?;
     let metrics = peers("metrics");
     ensure!(metrics.is_none_or(|from| !items(from).is_empty()), "every peer may read the metrics");
-    let closed = set.mentions(r#""metricsFrom":[]"#);
+    let allows_no_readers = set.mentions(r#""metricsFrom":[]"#);
     ensure!(
-        metrics.is_none() == closed,
+        metrics.is_none() == allows_no_readers,
         "the rules do not allow exactly the configured readers of metrics: {ingress:?}"
     );
     if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook" {
@@ -119,12 +121,12 @@ fn check_network_policy(manifest: &Manifest, policy: &Value, set: &ValueSet) -> 
         ] } }),
     };
     ensure!(items(serves).first() == Some(&callers), "served pods may not reach the issuance API: {serves}");
-    let out: Vec<_> = items(&spec["egress"])
+    let egress_ports: Vec<_> = items(&spec["egress"])
         .iter()
         .flat_map(|rule| items(&rule["ports"]))
         .map(|port| &port["port"])
         .collect();
-    ensure!(out == [443, 6443, 53, 53], "the controller may connect to the ports {out:?}");
+    ensure!(egress_ports == [443, 6443, 53, 53], "the controller may connect to the ports {egress_ports:?}");
     Ok(())
 }
 

@@ -18,8 +18,8 @@ const WARNINGS: [(&str, &str); 8] = [
 ];
 
 pub(crate) fn check(chart: &Chart, set: &ValueSet) -> Result<()> {
-    let notes = chart.notes(set.set)?;
-    let name = if set.gives(r#"fullnameOverride="pki""#) { "pki" } else { "certmint" };
+    let notes = chart.notes(set.arguments)?;
+    let name = if set.has_argument(r#"fullnameOverride="pki""#) { "pki" } else { "certmint" };
     let mut expected = vec![
         format!("helm test certmint -n {NAMESPACE}"),
         "helm uninstall keeps the CA".to_owned(),
@@ -38,9 +38,9 @@ pub(crate) fn check(chart: &Chart, set: &ValueSet) -> Result<()> {
         ensure!(notes.contains(&words), "the notes do not contain \"{words}\":\n{notes}");
     }
     for (warning, cause) in WARNINGS {
-        let due = set.mentions(cause);
+        let is_expected = set.mentions(cause);
         ensure!(
-            notes.contains(warning) == due,
+            notes.contains(warning) == is_expected,
             "the notes must contain \"{warning}\" exactly with {cause}:\n{notes}"
         );
     }

@@ -18,46 +18,46 @@ impl<'a> Schema<'a> {
         errors
     }
 
-    fn visit(self, value: &Value, place: &str, errors: &mut Vec<String>) {
+    fn visit(self, value: &Value, path: &str, errors: &mut Vec<String>) {
         let schema = self.resolved();
-        let here = if place.is_empty() { "the object" } else { place };
+        let name = if path.is_empty() { "the object" } else { path };
         if !self.admits_type(value) {
-            errors.push(format!("{here} is {value}, which is not of type {}", kinds(schema).join(" or ")));
+            errors.push(format!("{name} is {value}, which is not of type {}", kinds(schema).join(" or ")));
             return;
         }
         let allowed = schema["enum"].as_array();
         if allowed.is_some_and(|allowed| !allowed.contains(value)) {
-            errors.push(format!("{here} is {value}, but must be one of {}", schema["enum"]));
+            errors.push(format!("{name} is {value}, but must be one of {}", schema["enum"]));
         }
         match value {
-            Value::Object(fields) => self.visit_fields(fields, place, errors),
+            Value::Object(fields) => self.visit_fields(fields, path, errors),
             Value::Array(elements) if schema["items"].is_object() => {
                 for (index, element) in elements.iter().enumerate() {
-                    self.at(&schema["items"]).visit(element, &format!("{place}[{index}]"), errors);
+                    self.at(&schema["items"]).visit(element, &format!("{path}[{index}]"), errors);
                 }
             }
             _ => {}
         }
     }
 
-    fn visit_fields(self, fields: &Map<String, Value>, place: &str, errors: &mut Vec<String>) {
+    fn visit_fields(self, fields: &Map<String, Value>, path: &str, errors: &mut Vec<String>) {
         let schema = self.resolved();
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             if fields.get(name).is_none_or(Value::is_null) {
-                errors.push(format!("{place}.{name} is missing"));
+                errors.push(format!("{path}.{name} is missing"));
             }
         }
         for (name, value) in fields {
-            let place = format!("{place}.{name}");
+            let path = format!("{path}.{name}");
             match (schema["properties"].get(name), &schema["additionalProperties"]) {
-                (Some(property), _) => self.at(property).visit(value, &place, errors),
-                (None, any @ Value::Object(_)) => self.at(any).visit(value, &place, errors),
+                (Some(property), _) => self.at(property).visit(value, &path, errors),
+                (None, any @ Value::Object(_)) => self.at(any).visit(value, &path, errors),
                 (None, Value::Bool(true)) => {}
                 // A schema without properties accepts all fields. CustomResourceDefinitions have such a schema for
                 // `metadata`.
                 (None, _) if schema["properties"].is_null() => {}
                 (None, _) if schema["x-kubernetes-preserve-unknown-fields"] == true => {}
-                (None, _) => errors.push(format!("{place} is an unknown field")),
+                (None, _) => errors.push(format!("{path} is an unknown field")),
             }
         }
     }

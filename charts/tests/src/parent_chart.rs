@@ -16,22 +16,22 @@ const PARENT: &str = "apiVersion: v2\nname: platform\nversion: 1.0.0\n\
                       dependencies:\n  - name: certmint\n    version: '*'\n    repository: ''\n";
 const CONDITION: &str = "    condition: certmint.enabled\n";
 
-/// Checks that a parent chart renders the same objects as this chart alone, and no objects when its condition is false.
+/// Checks that a parent chart renders the same objects as this chart without_parent, and no objects when its condition is false.
 /// Without a condition, helm would ignore the value `enabled`, so the chart rejects `false`.
 pub(crate) fn condition_switches_chart_on_and_off(chart: &Chart) -> Result<()> {
     let directory = std::env::temp_dir().join(format!("certmint-parent-{}", std::process::id()));
-    let result = in_a_parent(&directory, chart);
+    let result = check_in_parent(&directory, chart);
     remove_dir(&directory)?;
     result
 }
 
-fn in_a_parent(directory: &Path, chart: &Chart) -> Result<()> {
+fn check_in_parent(directory: &Path, chart: &Chart) -> Result<()> {
     let parent = parent(directory)?;
     let domain = r#"policy.trustDomain="prod.example""#;
     let switched_on =
         rendered(chart, &parent, &[&format!("certmint.{domain}"), r#"global={"region":"north"}"#])?;
-    let alone = chart.render(&[domain])?;
-    ensure!(switched_on.objects() == alone.objects(), "a parent chart renders other objects");
+    let without_parent = chart.render(&[domain])?;
+    ensure!(switched_on.objects() == without_parent.objects(), "a parent chart renders other objects");
     let switched_off = rendered(chart, &parent, &["certmint.enabled=false"])?;
     ensure!(
         switched_off.objects().is_empty(),

@@ -16,7 +16,7 @@ pub(crate) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let roles = || manifest.of_kind("ClusterRole").chain(manifest.of_kind("Role"));
     let bindings = || manifest.of_kind("ClusterRoleBinding").chain(manifest.of_kind("RoleBinding"));
     ensure!(
-        set.gives("rbac.create=false") == (roles().chain(bindings()).count() == 0),
+        set.has_argument("rbac.create=false") == (roles().chain(bindings()).count() == 0),
         "rbac.create has no effect"
     );
     roles().try_for_each(|role| check_role(role).with_context(|| title(role)))?;
@@ -108,7 +108,7 @@ fn check_secrets(manifest: &Manifest, set: &ValueSet) -> Result<()> {
         });
         roles.map(|role| role["metadata"]["namespace"].as_str().unwrap_or("").to_owned()).collect::<Vec<_>>()
     };
-    let everywhere = set.namespaces.is_empty() && !set.gives("rbac.create=false");
+    let everywhere = set.namespaces.is_empty() && !set.has_argument("rbac.create=false");
     let cluster_wide = reaching("ClusterRole", &[]);
     ensure!(cluster_wide.len() == usize::from(everywhere), "ClusterRoles reach Secrets: {cluster_wide:?}");
     let listed = reaching("Role", &["list", "watch", "deletecollection"]);
@@ -119,7 +119,7 @@ fn check_secrets(manifest: &Manifest, set: &ValueSet) -> Result<()> {
 /// Checks that only the controller's pods mount a token, and that accounts mount it by default only if the values say
 /// so.
 fn check_tokens(manifest: &Manifest, set: &ValueSet) -> Result<()> {
-    let automount = set.set.iter().any(|value| value.contains(r#""automount":true"#));
+    let automount = set.arguments.iter().any(|value| value.contains(r#""automount":true"#));
     for account in manifest.of_kind("ServiceAccount") {
         ensure!(
             account["automountServiceAccountToken"] == automount,

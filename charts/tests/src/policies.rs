@@ -51,29 +51,29 @@ fn cases() -> Vec<(Value, bool)> {
 }
 
 /// Number of random policies.
-const RANDOM: usize = 60;
+const RANDOM_POLICIES: usize = 60;
 
 /// Checks that the programs accept every policy that the chart stores, and that the chart rejects no valid policy.
 pub(crate) fn chart_and_programs_agree(chart: &Chart) -> Result<()> {
-    for (policy, good) in cases() {
+    for (policy, is_valid) in cases() {
         let stored = stored(chart, &policy)?;
         ensure!(
-            stored.is_some() == good,
+            stored.is_some() == is_valid,
             "the chart {} the policy {policy}",
-            if good { "rejects" } else { "accepts" }
+            if is_valid { "rejects" } else { "accepts" }
         );
     }
-    let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
-    for _ in 0..RANDOM {
+    let mut random = RandomNumbers(0x9E37_79B9_7F4A_7C15);
+    for _ in 0..RANDOM_POLICIES {
         let policy = json!({
-            "shortestDuration": dice.one_of(&["0s", "1s", "59m60s", "1h", "23h", "2d"]),
-            "defaultDuration": dice.one_of(&["1h", "60m", "3600s", "24h", "1d", "99999d"]),
-            "longestDuration": dice.one_of(&["1s", "59m", "1h0m1s", "24h", "1440m", "30d", "5000000000s"]),
-            "clusterDomain": dice.one_of(&["cluster.local", "a", "7", "a.7", "a..b", "a-.b", "x7"]),
+            "shortestDuration": random.one_of(&["0s", "1s", "59m60s", "1h", "23h", "2d"]),
+            "defaultDuration": random.one_of(&["1h", "60m", "3600s", "24h", "1d", "99999d"]),
+            "longestDuration": random.one_of(&["1s", "59m", "1h0m1s", "24h", "1440m", "30d", "5000000000s"]),
+            "clusterDomain": random.one_of(&["cluster.local", "a", "7", "a.7", "a..b", "a-.b", "x7"]),
         });
-        let taken = stored(chart, &policy)?.is_some();
+        let is_accepted = stored(chart, &policy)?.is_some();
         let read = Policy::from_json(policy.to_string().as_bytes());
-        ensure!(taken == read.is_ok(), "the chart and the programs differ about {policy}: {read:?}");
+        ensure!(is_accepted == read.is_ok(), "the chart and the programs differ about {policy}: {read:?}");
     }
     Ok(())
 }
@@ -87,9 +87,9 @@ fn stored(chart: &Chart, policy: &Value) -> Result<Option<Policy>> {
 }
 
 /// Pseudo-random numbers from a seed (xorshift64).
-struct Dice(u64);
+struct RandomNumbers(u64);
 
-impl Dice {
+impl RandomNumbers {
     fn one_of<'a>(&mut self, texts: &[&'a str]) -> &'a str {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -72,8 +72,8 @@ fn check_texts(rule: &Value) -> Result<()> {
         ensure!(words.ends_with('.'), "its {text} is not a sentence: {words:?}");
     }
     let runbook = rule["annotations"]["runbook_url"].as_str().unwrap_or_default();
-    let own = format!("{RUNBOOKS}#{}", rule["alert"].as_str().unwrap_or_default().to_lowercase());
-    ensure!(runbook == own, "its runbook_url is {runbook:?} instead of {own}");
+    let expected = format!("{RUNBOOKS}#{}", rule["alert"].as_str().unwrap_or_default().to_lowercase());
+    ensure!(runbook == expected, "its runbook_url is {runbook:?} instead of {expected}");
     Ok(())
 }
 
@@ -102,7 +102,7 @@ pub fn dashboard_expressions() -> Result<Vec<String>> {
 
 /// Returns the names of Certmint's metrics in `text`, without the suffixes of a histogram's series.
 #[must_use]
-pub fn names(text: &str) -> BTreeSet<String> {
+pub fn metric_names(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let names = words.filter(|word| word.starts_with("certmint_"));
     names
@@ -117,9 +117,9 @@ pub fn names(text: &str) -> BTreeSet<String> {
 ///
 /// # Errors
 /// When the page cannot be read.
-pub fn documented() -> Result<BTreeSet<String>> {
+pub fn documented_metrics() -> Result<BTreeSet<String>> {
     let path = repository::root().join(PAGE);
-    Ok(names(&fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?))
+    Ok(metric_names(&fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?))
 }
 
 /// Returns the file with series that fire the alerts, and healthy series that must not.
@@ -133,9 +133,9 @@ mod tests {
 
     #[test]
     fn the_reference_page_has_every_used_metric() {
-        let documented = documented().unwrap();
+        let documented = documented_metrics().unwrap();
         let alerts = fs::read_to_string(repository::chart().join(ALERTS)).unwrap();
-        let used = names(&[alerts, dashboard_expressions().unwrap().join("\n")].join("\n"));
+        let used = metric_names(&[alerts, dashboard_expressions().unwrap().join("\n")].join("\n"));
         let unknown: Vec<_> = used.difference(&documented).collect();
         assert!(unknown.is_empty(), "{PAGE} does not have {unknown:?}");
     }

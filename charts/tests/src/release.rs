@@ -28,7 +28,7 @@ pub(crate) fn expect_accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
     // The release's namespace does not exist yet, and a dry run does not create it. So the objects are rendered for a
     // namespace that always exists.
     helm.args(["template", RELEASE]).arg(chart()).args(["--namespace", "kube-node-lease"]);
-    let rendered = command::output(with_values(&mut helm, set.set))?;
+    let rendered = command::output(with_values(&mut helm, set.arguments))?;
     let mut kubectl =
         cluster.kubectl().command(&["create", "--dry-run=server", "--validate=strict", "-f", "-"]);
     command::output_with_input(&mut kubectl, &rendered).map(drop)
@@ -53,7 +53,7 @@ pub(crate) fn install(cluster: &Cluster) -> Result<()> {
 }
 
 /// Upgrades the Services to addresses of both families, and back to one.
-pub(crate) fn dual_stack(cluster: &Cluster) -> Result<()> {
+pub(crate) fn switch_address_families(cluster: &Cluster) -> Result<()> {
     for (values, count) in [
         (&[r#"service.ipFamilyPolicy="RequireDualStack""#][..], 2),
         (&[], 2),
@@ -101,7 +101,7 @@ pub(crate) fn uninstall(cluster: &Cluster) -> Result<()> {
 }
 
 /// Checks that a second release is rejected for every namespace that the first one serves, and accepted for others.
-pub(crate) fn second_release(cluster: &Cluster) -> Result<()> {
+pub(crate) fn expect_second_release_rejected(cluster: &Cluster) -> Result<()> {
     for namespace in ["shop", "bank"] {
         let _may_exist = cluster.kubectl().run(&["create", "namespace", namespace]);
     }
@@ -117,9 +117,10 @@ pub(crate) fn second_release(cluster: &Cluster) -> Result<()> {
         }
     };
     upgrade(cluster, RELEASE, &[])?;
-    let whole = "the release certmint-system/certmint already serves the whole cluster; upgrade or uninstall";
-    expect_rejected("other", &[], whole)?;
-    expect_rejected("other", &[r#"namespaces=["bank"]"#], whole)?;
+    let serves_whole_cluster =
+        "the release certmint-system/certmint already serves the whole cluster; upgrade or uninstall";
+    expect_rejected("other", &[], serves_whole_cluster)?;
+    expect_rejected("other", &[r#"namespaces=["bank"]"#], serves_whole_cluster)?;
     upgrade(cluster, RELEASE, &[r#"namespaces=["shop"]"#])?;
     expect_rejected(
         "other",

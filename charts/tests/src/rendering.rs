@@ -219,11 +219,14 @@ fn check_selectors(manifest: &Manifest, deployment: &Value, set: &ValueSet) -> R
         .of_kind("PodDisruptionBudget")
         .filter(|b| selects(&b["spec"]["selector"]["matchLabels"], labels));
     let component = deployment["metadata"]["labels"]["app.kubernetes.io/component"].as_str().unwrap_or("?");
-    let budgeted = !set.set.iter().any(|value| {
+    let has_budget = !set.arguments.iter().any(|value| {
         value.starts_with(&format!("{component}="))
             && value.contains(r#""podDisruptionBudget":{"enabled":false}"#)
     });
-    ensure!(budgets.count() == usize::from(budgeted), "not exactly one PodDisruptionBudget selects its pods");
+    ensure!(
+        budgets.count() == usize::from(has_budget),
+        "not exactly one PodDisruptionBudget selects its pods"
+    );
     let services: Vec<_> =
         manifest.of_kind("Service").filter(|s| selects(&s["spec"]["selector"], labels)).collect();
     let [service] = services.as_slice() else { bail!("not exactly one Service selects its pods") };
@@ -231,7 +234,7 @@ fn check_selectors(manifest: &Manifest, deployment: &Value, set: &ValueSet) -> R
         let found = items(&template["spec"]["containers"])
             .iter()
             .flat_map(|container| items(&container["ports"]))
-            .any(|open| open["name"] == port["targetPort"]);
+            .any(|container_port| container_port["name"] == port["targetPort"]);
         ensure!(found, "{} has a port that is open in none of the containers: {port}", title(service));
     }
     Ok(())
@@ -239,8 +242,7 @@ fn check_selectors(manifest: &Manifest, deployment: &Value, set: &ValueSet) -> R
 
 fn check_webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) -> Result<()> {
     let policy = |value: &str| {
-        let open = set.set.iter().any(|set| set.contains(&format!(r#""{value}":"Ignore""#)));
-        if open { "Ignore" } else { "Fail" }
+        if set.mentions(&format!(r#""{value}":"Ignore""#)) { "Ignore" } else { "Fail" }
     };
     let policies = [
         ("pods.certmint.dev", policy("failurePolicy")),
@@ -260,9 +262,9 @@ fn check_webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) ->
         ensure!(client["caBundle"].is_null(), "only the controller may set the caBundle: {client}");
         let service = client["service"]["name"].as_str().unwrap_or("?");
         let service = manifest.object("Service", service)?;
-        let open =
+        let has_port =
             items(&service["spec"]["ports"]).iter().any(|port| port["port"] == client["service"]["port"]);
-        ensure!(open, "{} has no port {}", title(service), client["service"]["port"]);
+        ensure!(has_port, "{} has no port {}", title(service), client["service"]["port"]);
         ensure!(webhook["sideEffects"] == "None", "{webhook} has side effects");
         ensure!(
             webhook["timeoutSeconds"].as_u64().is_some_and(|seconds| seconds <= 5),
@@ -282,14 +284,14 @@ fn check_webhooks(manifest: &Manifest, configuration: &Value, set: &ValueSet) ->
             *first == "certmint-keys",
             "{webhook} matches foreign objects: its first condition is {first}"
         );
-        let own =
+        let owner_condition =
             items(&webhook["matchConditions"]).iter().find(|condition| condition["name"] == "not-controlled");
         // The entry for created pods has no condition on owners, because it also matches pods that an object controls.
         ensure!(
-            own.is_some() == (webhook["name"] != "pods.certmint.dev"),
+            owner_condition.is_some() == (webhook["name"] != "pods.certmint.dev"),
             "{webhook} has the wrong condition on owners"
         );
-        own.map_or(Ok(()), |condition| check_owner_condition(&condition["expression"]))?;
+        owner_condition.map_or(Ok(()), |condition| check_owner_condition(&condition["expression"]))?;
     }
     Ok(())
 }

@@ -4,20 +4,20 @@
 pub(crate) struct ValueSet {
     pub(crate) name: &'static str,
     /// Arguments of `--set-json`: `path=JSON`.
-    pub(crate) set: &'static [&'static str],
+    pub(crate) arguments: &'static [&'static str],
     /// Content of the value `namespaces`; empty for the whole cluster.
     pub(crate) namespaces: &'static [&'static str],
 }
 
 impl ValueSet {
-    /// Returns whether the set contains exactly this `path=JSON`.
-    pub(crate) fn gives(&self, value: &str) -> bool {
-        self.set.contains(&value)
+    /// Returns whether the set contains exactly this argument.
+    pub(crate) fn has_argument(&self, argument: &str) -> bool {
+        self.arguments.contains(&argument)
     }
 
-    /// Returns whether any value contains this text.
+    /// Returns whether one of the arguments contains this text.
     pub(crate) fn mentions(&self, text: &str) -> bool {
-        self.set.iter().any(|value| value.contains(text))
+        self.arguments.iter().any(|value| value.contains(text))
     }
 }
 
@@ -64,14 +64,14 @@ const ALL_OF_WEBHOOK: &str = all_of!("webhook");
 const ALL_OF_CONTROLLER: &str = all_of!("controller");
 
 /// The set without values.
-pub(crate) const DEFAULTS: ValueSet = ValueSet { name: "the defaults", set: &[], namespaces: &[] };
+pub(crate) const DEFAULTS: ValueSet = ValueSet { name: "the defaults", arguments: &[], namespaces: &[] };
 
 /// All sets. Together they use every branch of every template.
 pub(crate) const SETS: &[ValueSet] = &[
     DEFAULTS,
     ValueSet {
         name: "everything switched on",
-        set: &[
+        arguments: &[
             r#"commonLabels={"team":"pki"}"#,
             r#"image={"registry":"registry.example:5000/pki","digest":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}"#,
             r#"fetch.image={"registry":"registry.example:5000/pki","tag":"1.2.3","pullPolicy":"Always"}"#,
@@ -91,7 +91,7 @@ pub(crate) const SETS: &[ValueSet] = &[
     },
     ValueSet {
         name: "one replica under another name",
-        set: &[
+        arguments: &[
             r#"fullnameOverride="pki""#,
             r#"webhook={"replicas":1,"affinity":{"podAntiAffinity":{}},"podDisruptionBudget":{"enabled":false}}"#,
             r#"controller={"replicas":1,"affinity":{"podAntiAffinity":{}},"podDisruptionBudget":{"minAvailable":"50%"}}"#,
@@ -100,7 +100,7 @@ pub(crate) const SETS: &[ValueSet] = &[
     },
     ValueSet {
         name: "two namespaces",
-        set: &[
+        arguments: &[
             r#"namespaces=["default","kube-public"]"#,
             r#"networkPolicy={"enabled":true,"metricsFrom":[]}"#,
         ],
@@ -108,7 +108,7 @@ pub(crate) const SETS: &[ValueSet] = &[
     },
     ValueSet {
         name: "the webhook on its host's network",
-        set: &[
+        arguments: &[
             r#"webhook={"hostNetwork":true,"port":10250,"metricsPort":10251}"#,
             "networkPolicy.enabled=true",
             "prometheusRule.enabled=true",
@@ -117,7 +117,7 @@ pub(crate) const SETS: &[ValueSet] = &[
     },
     ValueSet {
         name: "accounts and permissions created elsewhere",
-        set: &[
+        arguments: &[
             "rbac.create=false",
             r#"webhook.serviceAccount={"create":false,"name":"admission"}"#,
             r#"controller.serviceAccount={"create":false,"name":"issuer"}"#,

@@ -166,10 +166,10 @@ fn percent_encoded(text: &str) -> String {
 fn assert_metrics_documented(server: &PrometheusServer<'_>) -> Result<()> {
     let found = server.query("label/__name__/values")?;
     let found: Vec<_> = found.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let scraped = prometheus::names(&found.join(" "));
+    let scraped = prometheus::metric_names(&found.join(" "));
     let alerts = fs::read_to_string(repository::chart().join(prometheus::ALERTS))?;
-    let used = prometheus::names(&[alerts, prometheus::dashboard_expressions()?.join(" ")].join(" "));
-    let documented = prometheus::documented()?;
+    let used = prometheus::metric_names(&[alerts, prometheus::dashboard_expressions()?.join(" ")].join(" "));
+    let documented = prometheus::documented_metrics()?;
     let named: BTreeSet<_> = used.union(&documented).collect();
     let absent: Vec<_> = named.into_iter().filter(|name| !scraped.contains(*name)).collect();
     ensure!(absent.is_empty(), "no pod exposes the metrics {absent:?}");
