@@ -20,35 +20,36 @@ impl GeneratedSection {
     /// Rewrites the section in the file.
     pub(crate) fn write(&self) -> Result<()> {
         let path = repository::root().join(self.path);
-        fs::write(&path, self.fresh(&self.found()?)?)
+        fs::write(&path, self.updated(&self.current()?)?)
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Checks that the section has the generated content. The error contains the first different line.
     pub(crate) fn expect_up_to_date(&self) -> Result<()> {
-        let found = self.found()?;
-        let fresh = self.fresh(&found)?;
-        let differs = fresh.lines().zip(found.lines()).find(|(fresh, found)| fresh != found);
-        let should = differs
-            .map_or("its end is different".to_owned(), |(fresh, _)| format!("it should contain\n{fresh}"));
+        let current = self.current()?;
+        let updated = self.updated(&current)?;
+        let first = updated.lines().zip(current.lines()).find(|(updated, current)| updated != current);
+        let difference = first.map_or("its end is different".to_owned(), |(updated, _)| {
+            format!("it should contain\n{updated}")
+        });
         ensure!(
-            found == fresh,
-            "{} is not up to date: {should}\nrun `cargo xtask reference --write`",
+            current == updated,
+            "{} is not up to date: {difference}\nrun `cargo xtask reference --write`",
             self.path
         );
         Ok(())
     }
 
-    fn found(&self) -> Result<String> {
+    fn current(&self) -> Result<String> {
         let path = repository::root().join(self.path);
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 
-    fn fresh(&self, found: &str) -> Result<String> {
+    fn updated(&self, current: &str) -> Result<String> {
         let Self { path, heading, text } = self;
         let heading = format!("\n## {heading}\n\n");
         let (before, rest) =
-            found.split_once(&heading).with_context(|| format!("{path} has no heading{heading}"))?;
+            current.split_once(&heading).with_context(|| format!("{path} has no heading{heading}"))?;
         let after = rest.split_once("\n## ").map(|(_, after)| format!("\n## {after}")).unwrap_or_default();
         Ok(format!("{before}{heading}{text}{after}"))
     }
@@ -58,20 +59,22 @@ impl GeneratedSection {
 mod tests {
     use super::*;
 
-    fn fresh(found: &str) -> Result<String> {
-        GeneratedSection { path: "page.md", heading: "Generated", text: "new\n".to_owned() }.fresh(found)
+    fn updated(current: &str) -> Result<String> {
+        GeneratedSection { path: "page.md", heading: "Generated", text: "new\n".to_owned() }.updated(current)
     }
 
     #[test]
     fn other_sections_are_kept() {
-        let found = "# Page\n\n## Generated\n\n### Old\n\nold\n\n## Other\n\ntext\n\n## More\n";
+        let current = "# Page\n\n## Generated\n\n### Old\n\nold\n\n## Other\n\ntext\n\n## More\n";
         let expected = "# Page\n\n## Generated\n\nnew\n\n## Other\n\ntext\n\n## More\n";
-        assert_eq!(fresh(found).unwrap(), expected);
-        assert_eq!(fresh("# Page\n\n## Generated\n\nold\n").unwrap(), "# Page\n\n## Generated\n\nnew\n");
+        assert_eq!(updated(current).unwrap(), expected);
+        assert_eq!(updated("# Page\n\n## Generated\n\nold\n").unwrap(), "# Page\n\n## Generated\n\nnew\n");
     }
 
     #[test]
     fn rejects_files_without_the_section() {
-        assert!(fresh("# Page\n").unwrap_err().to_string().contains("page.md has no heading\n## Generated"));
+        assert!(
+            updated("# Page\n").unwrap_err().to_string().contains("page.md has no heading\n## Generated")
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The programs in `docs/src/examples/how-to` are formatted and compile without warnings.
 
-#![expect(clippy::unwrap_used, reason = "tests fail that way")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::Command;
 

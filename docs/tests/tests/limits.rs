@@ -94,7 +94,7 @@ fn limits_of_probes() {
 fn limits_of_reviews_and_tokens() {
     assert_row("Reviews", "size of one annotation's value", &format!("{MAX_VALUE_BYTES} bytes"));
     assert_row("Reviews", "number of names in `dns-names`", &MAX_LIST_ENTRIES.to_string());
-    assert_row("Reviews", "number of faults in one message", &MAX_ERRORS.to_string());
+    assert_row("Reviews", "number of errors in one message", &MAX_ERRORS.to_string());
     assert_row("The issuance API", "size of a token", &format!("{MAX_TOKEN_BYTES} bytes"));
     assert_row("The issuance API", "size of the answer", &format!("{MAX_RESPONSE_BYTES} bytes"));
 }

@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn failing_commands_need_output() {
-        let error = blocks("<!-- fails -->\n```sh\nfalse\n```\n\nIt is refused.\n").unwrap_err();
+        let error = blocks("<!-- fails -->\n```sh\nfalse\n```\n\nIt is rejected.\n").unwrap_err();
         assert!(error.to_string().starts_with("line 2: "), "{error}");
     }
 

@@ -1,6 +1,6 @@
 //! Checks that the errors page and the programs have the same messages, in both directions.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail that way")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod sources;
 

@@ -52,7 +52,7 @@ pub(crate) fn read(repository: &Path) -> Sources {
             let tokens: TokenStream =
                 text.parse().unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             let place = file.strip_prefix(repository).unwrap().display().to_string();
-            MessageReader { place: &place, sources: &mut sources }.read(tokens, false);
+            MessageReader { place: &place, sources: &mut sources }.read(tokens, TextContext::Code);
         }
     }
     sources
@@ -73,13 +73,33 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Where a text is in the source.
+#[derive(Clone, Copy)]
+enum TextContext {
+    /// In an attribute `#[error]`.
+    ErrorAttribute,
+    /// In other code.
+    Code,
+}
+
+impl TextContext {
+    /// Returns the number of words from which a text counts as a message. In other code than `#[error]`, texts of fewer
+    /// than four words are parts of other messages, or names such as JSON keys.
+    fn min_words(self) -> usize {
+        match self {
+            Self::ErrorAttribute => 1,
+            Self::Code => 4,
+        }
+    }
+}
+
 struct MessageReader<'a> {
     place: &'a str,
     sources: &'a mut Sources,
 }
 
 impl MessageReader<'_> {
-    fn read(&mut self, tokens: TokenStream, in_error: bool) {
+    fn read(&mut self, tokens: TokenStream, context: TextContext) {
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
         let mut rest = tokens.as_slice();
         while let [token, after @ ..] = rest {
@@ -91,7 +111,7 @@ impl MessageReader<'_> {
                     let inner: Vec<TokenTree> = attribute.stream().into_iter().collect();
                     rest = match inner.first() {
                         Some(TokenTree::Ident(name)) if name == "error" => {
-                            self.read(attribute.stream(), true);
+                            self.read(attribute.stream(), TextContext::ErrorAttribute);
                             item
                         }
                         Some(TokenTree::Ident(name))
@@ -131,10 +151,11 @@ impl MessageReader<'_> {
                     self.code(code);
                 }
                 (TokenTree::Group(group), _) => {
-                    self.read(group.stream(), in_error && group.delimiter() != Delimiter::Brace);
+                    let is_block = group.delimiter() == Delimiter::Brace;
+                    self.read(group.stream(), if is_block { TextContext::Code } else { context });
                 }
                 (TokenTree::Literal(literal), _) => {
-                    self.literal(&literal.to_string(), literal.span(), in_error)
+                    self.literal(&literal.to_string(), literal.span(), context)
                 }
                 _ => {}
             }
@@ -145,12 +166,11 @@ impl MessageReader<'_> {
         self.sources.codes.push(code.to_string());
     }
 
-    fn literal(&mut self, source: &str, span: Span, in_error: bool) {
+    fn literal(&mut self, source: &str, span: Span, context: TextContext) {
         let Some(text) = value(source) else { return };
         let text = with_placeholders(&text);
         let words = text.split_whitespace().filter(|word| word.chars().any(char::is_alphabetic)).count();
-        // Outside `#[error]`, texts of fewer than four words are parts of other messages, or names such as JSON keys.
-        if words >= if in_error { 1 } else { 4 } {
+        if words >= context.min_words() {
             let place = format!("{}:{}", self.place, span.start().line);
             self.sources.messages.push(Message { text, place });
         }
