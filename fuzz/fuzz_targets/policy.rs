@@ -13,6 +13,8 @@ fuzz_target!(|json: &[u8]| match Policy::from_json(json) {
     Ok(policy) => {
         assert!(policy.shortest_duration <= policy.default_duration);
         assert!(policy.default_duration <= policy.longest_duration);
+        assert!(policy.min_issuing_lifetime() <= policy.ca.issuing_lifetime.duration());
+        assert!(policy.ca.issuing_lifetime <= policy.ca.root_lifetime);
         assert!(!policy.key_algorithms.is_empty());
         let bytes: usize = policy.permitted_dns().iter().map(|name| name.as_str().len()).sum();
         assert!(bytes <= MAX_NAME_CONSTRAINT_BYTES);

@@ -6,7 +6,13 @@ use serde_json::{Value, json};
 
 use crate::chart::Chart;
 
-/// Returns changes of the default policy, each with whether the changed policy is valid.
+/// Returns a policy with this longest duration and these lifetimes of the CA's certificates.
+fn with_ca(longest: &str, issuing: &str, root: &str) -> Value {
+    json!({ "longestDuration": longest, "ca": { "issuingLifetime": issuing, "rootLifetime": root } })
+}
+
+/// Returns changes of the default policy, each with whether the changed policy is valid. The chart has the values of
+/// `ca` in a group of their own.
 fn cases() -> Vec<(Value, bool)> {
     let label = "a".repeat(63);
     let names = |count: usize| -> Vec<String> {
@@ -22,8 +28,25 @@ fn cases() -> Vec<(Value, bool)> {
         (json!({ "defaultDuration": "9m59s" }), false),
         (json!({ "defaultDuration": "0s", "shortestDuration": "0s" }), false),
         (json!({ "shortestDuration": "0d1s" }), true),
-        (json!({ "longestDuration": "49711d" }), false),
-        (json!({ "longestDuration": "49710d" }), true),
+        (with_ca("49711d", "49710d", "49710d"), false),
+        (with_ca("16571d", "49710d", "49710d"), false),
+        (with_ca("16570d", "49710d", "49710d"), true),
+        (with_ca("30d", "90d", "90d"), true),
+        (with_ca("30d", "90d", "89d23h59m59s"), false),
+        (with_ca("30d", "89d23h59m59s", "90d"), false),
+        (with_ca("30d1s", "90d3s", "49710d"), true),
+        (with_ca("30d1s", "90d2s", "49710d"), false),
+        (with_ca("30d", "90d", "49711d"), false),
+        (json!({ "ca": { "rootLifetime": "10y" } }), false),
+        (json!({ "ca": { "issuingLifetime": null } }), false),
+        (
+            json!({ "shortestDuration": "1s", "defaultDuration": "1s", "longestDuration": "1s", "ca": { "issuingLifetime": "1h" } }),
+            true,
+        ),
+        (
+            json!({ "shortestDuration": "1s", "defaultDuration": "1s", "longestDuration": "1s", "ca": { "issuingLifetime": "59m59s" } }),
+            false,
+        ),
         (json!({ "longestDuration": "9999999999d9999999999d" }), false),
         (json!({ "clusterDomain": domain(249) }), true),
         (json!({ "clusterDomain": domain(251) }), false),
@@ -70,6 +93,10 @@ pub(crate) fn chart_and_programs_agree(chart: &Chart) -> Result<()> {
             "defaultDuration": random.one_of(&["1h", "60m", "3600s", "24h", "1d", "99999d"]),
             "longestDuration": random.one_of(&["1s", "59m", "1h0m1s", "24h", "1440m", "30d", "5000000000s"]),
             "clusterDomain": random.one_of(&["cluster.local", "a", "7", "a.7", "a..b", "a-.b", "x7"]),
+            "ca": {
+                "issuingLifetime": random.one_of(&["59m", "1h", "3h", "72h", "3d", "90d", "2160h", "9999999999d"]),
+                "rootLifetime": random.one_of(&["0s", "1h", "90d", "2160h1s", "3650d", "49710d"]),
+            },
         });
         let is_accepted = stored(chart, &policy)?.is_some();
         let read = Policy::from_json(policy.to_string().as_bytes());
@@ -80,7 +107,10 @@ pub(crate) fn chart_and_programs_agree(chart: &Chart) -> Result<()> {
 
 /// Returns the policy that the chart stores with these values, or `None` when the chart rejects them.
 fn stored(chart: &Chart, policy: &Value) -> Result<Option<Policy>> {
-    let Ok(manifest) = chart.render(&[&format!("policy={policy}")]) else { return Ok(None) };
+    let mut values = policy.clone();
+    let ca = values.as_object_mut().and_then(|values| values.remove("ca")).unwrap_or_else(|| json!({}));
+    let (values, ca) = (format!("policy={values}"), format!("ca={ca}"));
+    let Ok(manifest) = chart.render(&[&values, &ca]) else { return Ok(None) };
     let text = &manifest.object("ConfigMap", "certmint-policy")?["data"]["policy.json"];
     let read = Policy::from_json(text.as_str().unwrap_or_default().as_bytes());
     read.map(Some).with_context(|| format!("the chart accepts {policy}, but the programs reject it"))

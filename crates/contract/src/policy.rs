@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use time::Duration;
 
 use crate::{DnsName, KeyAlgorithm, Lifetime, Namespace, Quantity, TrustDomain, WorkloadOptions, keys};
 
@@ -35,6 +36,18 @@ pub struct Policy {
     pub excluded_namespaces: BTreeSet<Namespace>,
     /// Maximum resources that a workload may set for the certmint-fetch container.
     pub largest_resources: LargestResources,
+    /// Lifetimes of the CA's certificates.
+    pub ca: CaLifetimes,
+}
+
+/// Lifetimes of the CA's certificates. A changed lifetime applies to the next certificate. It replaces no certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CaLifetimes {
+    /// Lifetime of a new root.
+    pub root_lifetime: Lifetime,
+    /// Lifetime of a new issuing CA. The issuing CA ends earlier if its root does.
+    pub issuing_lifetime: Lifetime,
 }
 
 /// Maximum amounts in the annotation `resources`, for requests and limits.
@@ -52,6 +65,11 @@ pub struct LargestResources {
 pub const MAX_NAME_CONSTRAINT_BYTES: usize = 8 * 1024;
 /// Bytes of a name constraint in DER, in addition to its name.
 const CONSTRAINT_OVERHEAD_BYTES: usize = 6;
+/// Minimum lifetime of an issuing CA, as a multiple of the longest certificate lifetime that the policy allows. The
+/// issuing CA is replaced after a third of its lifetime, so no certificate that it signs has to be shortened.
+const MIN_LEAF_LIFETIMES: i32 = 3;
+/// Minimum lifetime of an issuing CA. It limits the writes of the CA's Secret to three in an hour.
+const MIN_ISSUING_LIFETIME: Lifetime = Lifetime::from_seconds(3_600);
 /// Maximum characters of the cluster domain. The domain with the prefix `svc.` is then a DNS name of at most 253
 /// characters.
 const MAX_CLUSTER_DOMAIN_CHARS: usize = 249;
@@ -73,6 +91,34 @@ pub enum PolicyError {
         default: Lifetime,
         /// The value `longestDuration`.
         longest: Lifetime,
+    },
+    /// The lifetime of the issuing CA is too short to replace it in time.
+    #[error(
+        "the policy's ca.issuingLifetime {issuing} is shorter than the minimum of {MIN_ISSUING_LIFETIME}: set a longer one"
+    )]
+    IssuingLifetime {
+        /// The value `ca.issuingLifetime`.
+        issuing: Lifetime,
+    },
+    /// The lifetime of the issuing CA is too short for the longest certificate lifetime.
+    #[error(
+        "the policy contradicts itself: ca.issuingLifetime {issuing} is shorter than three times longestDuration {longest}, so certificates would have to be shortened; raise ca.issuingLifetime or lower longestDuration"
+    )]
+    LongestDuration {
+        /// The value `ca.issuingLifetime`.
+        issuing: Lifetime,
+        /// The value `longestDuration`.
+        longest: Lifetime,
+    },
+    /// The lifetime of the root is shorter than that of the issuing CA.
+    #[error(
+        "the policy contradicts itself: ca.rootLifetime {root} is shorter than ca.issuingLifetime {issuing}, and no certificate outlives its issuer; raise ca.rootLifetime or lower ca.issuingLifetime"
+    )]
+    RootLifetime {
+        /// The value `ca.rootLifetime`.
+        root: Lifetime,
+        /// The value `ca.issuingLifetime`.
+        issuing: Lifetime,
     },
     /// The cluster domain is too long for names of Services.
     #[error(
@@ -150,6 +196,7 @@ impl Policy {
         if shortest > default || default > longest {
             return Err(PolicyError::Durations { shortest, default, longest });
         }
+        policy.check_ca_lifetimes()?;
         if policy.key_algorithms.is_empty() {
             return Err(PolicyError::NoKeyAlgorithm);
         }
@@ -162,6 +209,27 @@ impl Policy {
             return Err(PolicyError::Constraints { bytes });
         }
         Ok(policy)
+    }
+
+    fn check_ca_lifetimes(&self) -> Result<(), PolicyError> {
+        let CaLifetimes { root_lifetime: root, issuing_lifetime: issuing } = self.ca;
+        let longest = self.longest_duration;
+        if issuing < MIN_ISSUING_LIFETIME {
+            return Err(PolicyError::IssuingLifetime { issuing });
+        }
+        if issuing.duration() < self.min_issuing_lifetime() {
+            return Err(PolicyError::LongestDuration { issuing, longest });
+        }
+        if root < issuing {
+            return Err(PolicyError::RootLifetime { root, issuing });
+        }
+        Ok(())
+    }
+
+    /// Returns the minimum lifetime that an issuing CA must have for the longest certificate lifetime of the policy.
+    #[must_use]
+    pub fn min_issuing_lifetime(&self) -> Duration {
+        self.longest_duration.duration() * MIN_LEAF_LIFETIMES
     }
 
     /// Returns the DNS names in the name constraints of an issuing CA, sorted: the parent domains of the names of
@@ -262,6 +330,16 @@ impl Default for Policy {
             key_algorithms: KeyAlgorithm::ALL.into(),
             excluded_namespaces: BTreeSet::new(),
             largest_resources: LargestResources::default(),
+            ca: CaLifetimes::default(),
+        }
+    }
+}
+
+impl Default for CaLifetimes {
+    fn default() -> Self {
+        Self {
+            root_lifetime: Lifetime::from_seconds(10 * 365 * 86_400),
+            issuing_lifetime: Lifetime::from_seconds(90 * 86_400),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use certmint_contract::lifetime::BACKDATE;
-use certmint_contract::{DnsName, ErrorCode, Lifetime, Policy, keys};
+use certmint_contract::{DnsName, ErrorCode, Policy, keys};
 use time::OffsetDateTime;
 
 use crate::Refusal;
@@ -94,19 +94,6 @@ pub enum RotationReason {
     TooShort,
 }
 
-/// Default lifetime of an issuing CA. The lifetime is longer if the policy's longest duration requires that.
-const ISSUING_LIFETIME: Lifetime = Lifetime::from_seconds(90 * 86_400);
-/// Minimum lifetime of an issuing CA, as a multiple of the longest certificate lifetime that the policy allows. The
-/// issuing CA is replaced after a third of its lifetime, so no certificate that it signs has to be shortened.
-const MIN_LEAF_LIFETIMES: u32 = 3;
-
-/// Returns the lifetime of a new issuing CA.
-#[must_use]
-pub fn issuing_lifetime(policy: &Policy) -> Lifetime {
-    let minimum = policy.longest_duration.seconds().saturating_mul(MIN_LEAF_LIFETIMES);
-    ISSUING_LIFETIME.max(Lifetime::from_seconds(minimum))
-}
-
 /// Decides what to do with the CA at the time `now`.
 #[must_use]
 pub fn plan_ca(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> CaPlan {
@@ -139,7 +126,7 @@ fn plan_rotation(facts: &CaFacts, policy: &Policy, now: OffsetDateTime) -> CaPla
         return CaPlan::Keep { until: facts.root_not_after };
     }
     let lifetime = facts.issuing_not_after - facts.issuing_not_before;
-    if lifetime < issuing_lifetime(policy).duration() {
+    if lifetime < policy.min_issuing_lifetime() {
         return rotate(RotationReason::TooShort);
     }
     let due = facts.issuing_not_before + BACKDATE + (lifetime - BACKDATE) / 3;

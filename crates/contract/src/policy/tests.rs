@@ -14,6 +14,39 @@ fn errors_name_the_wrong_value() {
 }
 
 #[test]
+fn lifetimes_of_the_ca_have_limits() {
+    let error = |json: &str| Policy::from_json(json.as_bytes()).err().map(|error| error.to_string());
+    for valid in [
+        r#"{"longestDuration":"60d","ca":{"issuingLifetime":"180d"}}"#,
+        r#"{"defaultDuration":"10m","longestDuration":"20m","ca":{"issuingLifetime":"1h","rootLifetime":"1h"}}"#,
+        r#"{"longestDuration":"16570d","ca":{"issuingLifetime":"49710d","rootLifetime":"49710d"}}"#,
+    ] {
+        assert_eq!(error(valid), None, "{valid}");
+    }
+    for (invalid, message) in [
+        (
+            r#"{"longestDuration":"2592001s"}"#,
+            "the policy contradicts itself: ca.issuingLifetime 2160h is shorter than three times longestDuration 720h1s, so certificates would have to be shortened; raise ca.issuingLifetime or lower longestDuration",
+        ),
+        (
+            r#"{"longestDuration":"49710d","ca":{"issuingLifetime":"49710d","rootLifetime":"49710d"}}"#,
+            "the policy contradicts itself: ca.issuingLifetime 1193040h is shorter than three times longestDuration 1193040h, so certificates would have to be shortened; raise ca.issuingLifetime or lower longestDuration",
+        ),
+        (
+            r#"{"ca":{"rootLifetime":"89d"}}"#,
+            "the policy contradicts itself: ca.rootLifetime 2136h is shorter than ca.issuingLifetime 2160h, and no certificate outlives its issuer; raise ca.rootLifetime or lower ca.issuingLifetime",
+        ),
+        (
+            r#"{"defaultDuration":"10m","longestDuration":"10m","ca":{"issuingLifetime":"59m"}}"#,
+            "the policy's ca.issuingLifetime 59m is shorter than the minimum of 1h: set a longer one",
+        ),
+    ] {
+        assert_eq!(error(invalid).as_deref(), Some(message), "{invalid}");
+    }
+    assert!(error(r#"{"ca":{"mode":"x"}}"#).unwrap().contains("unknown field `mode`"));
+}
+
+#[test]
 fn a_serialized_policy_parses_to_the_same_value() {
     let policy = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]},"shortestDuration":"1h30m","keyAlgorithms":["rsa-2048"]}"#).unwrap();
     let json = serde_json::to_vec(&policy).unwrap();

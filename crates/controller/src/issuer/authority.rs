@@ -4,20 +4,16 @@ use std::sync::Arc;
 
 use certmint_certificates::ca::{IssuingProfile, RootProfile};
 use certmint_certificates::{Authority, PrivateKey, RootCa};
-use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, Policy};
-use certmint_planner::ca::issuing_lifetime;
+use certmint_contract::{DnsName, KeyAlgorithm, Policy};
 use time::OffsetDateTime;
 
 use crate::random;
 use crate::signing_error::SigningError;
 
-/// Lifetime of a root: ten years. A root is replaced by a decision of its operator, not because it expires.
-const ROOT_LIFETIME: Lifetime = Lifetime::from_seconds(10 * 365 * 86_400);
-
 /// Creates a root and an issuing CA.
 pub(crate) fn create_authority(policy: &Policy, now: OffsetDateTime) -> Result<Authority, SigningError> {
     let permitted_dns = policy.permitted_dns();
-    let root_profile = RootProfile { trust_domain: &policy.trust_domain, lifetime: ROOT_LIFETIME };
+    let root_profile = RootProfile { trust_domain: &policy.trust_domain, lifetime: policy.ca.root_lifetime };
     let root = (&root_profile, new_key()?, random::serial()?);
     let issuing_profile = issuing_profile(policy, &permitted_dns);
     let issuing = (&issuing_profile, new_key()?, random::serial()?);
@@ -37,7 +33,7 @@ pub(crate) fn replace_issuing_ca(
 }
 
 fn issuing_profile<'a>(policy: &'a Policy, permitted_dns: &'a [DnsName]) -> IssuingProfile<'a> {
-    IssuingProfile { trust_domain: &policy.trust_domain, lifetime: issuing_lifetime(policy), permitted_dns }
+    IssuingProfile { trust_domain: &policy.trust_domain, lifetime: policy.ca.issuing_lifetime, permitted_dns }
 }
 
 fn new_key() -> Result<PrivateKey, SigningError> {

@@ -1,8 +1,8 @@
 //! Tests of the plan for the CA.
 
 use certmint_contract::lifetime::BACKDATE;
+use certmint_contract::policy::CaLifetimes;
 use certmint_contract::{ErrorCode, Lifetime, Policy};
-use certmint_planner::ca::issuing_lifetime;
 use certmint_planner::{CaFacts, CaObserved, CaPlan, CaSecret, RotationReason, TrustBundle, plan_ca};
 use proptest::prelude::*;
 use time::{Duration, OffsetDateTime};
@@ -14,7 +14,7 @@ fn valid_ca(policy: &Policy, now: OffsetDateTime, root_not_after: OffsetDateTime
     let facts = CaFacts {
         root_not_after,
         issuing_not_before: now - BACKDATE,
-        issuing_not_after: (now + issuing_lifetime(policy).duration()).min(root_not_after),
+        issuing_not_after: (now + policy.ca.issuing_lifetime.duration()).min(root_not_after),
         permitted_dns: policy.permitted_dns(),
     };
     CaObserved {
@@ -22,6 +22,13 @@ fn valid_ca(policy: &Policy, now: OffsetDateTime, root_not_after: OffsetDateTime
         trust_bundle: TrustBundle::HasRoot,
         evidence_of_earlier_ca: None,
     }
+}
+
+/// Returns a policy with this longest duration, and with the shortest lifetime of the issuing CA that it permits.
+fn with_longest_duration(seconds: u32) -> Policy {
+    let issuing_lifetime = Lifetime::from_seconds(3 * seconds);
+    let ca = CaLifetimes { root_lifetime: issuing_lifetime, issuing_lifetime };
+    Policy { longest_duration: Lifetime::from_seconds(seconds), ca, ..Policy::default() }
 }
 
 fn in_ten_years() -> OffsetDateTime {
@@ -83,8 +90,26 @@ fn rotates_the_issuing_ca_for_each_reason() {
     assert_eq!(rotated(&unusable, &policy, NOW), Some(RotationReason::Unusable(future.into())));
     let named = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]}}"#).unwrap();
     assert_eq!(rotated(&ca, &named, NOW), Some(RotationReason::NamesChanged));
-    let longer = Policy { longest_duration: "60d".parse().unwrap(), ..Policy::default() };
+    let longer = Policy::from_json(br#"{"longestDuration":"60d","ca":{"issuingLifetime":"180d"}}"#).unwrap();
     assert_eq!(rotated(&ca, &longer, NOW), Some(RotationReason::TooShort));
+}
+
+#[test]
+fn a_changed_lifetime_alone_replaces_no_ca() {
+    let ca = valid_ca(&Policy::default(), NOW, in_ten_years());
+    let before = plan_ca(&ca, &Policy::default(), NOW);
+    for changed in [
+        r#"{"issuingLifetime":"180d"}"#,
+        r#"{"issuingLifetime":"91d"}"#,
+        r#"{"rootLifetime":"90d"}"#,
+        r#"{"rootLifetime":"7300d"}"#,
+    ] {
+        let policy = Policy::from_json(format!(r#"{{"ca":{changed}}}"#).as_bytes()).unwrap();
+        assert_eq!(plan_ca(&ca, &policy, NOW), before, "{changed}");
+    }
+    // A shorter lifetime is valid only with a shorter longest duration.
+    let shorter = Policy::from_json(br#"{"longestDuration":"10d","ca":{"issuingLifetime":"30d"}}"#).unwrap();
+    assert_eq!(plan_ca(&ca, &shorter, NOW), before);
 }
 
 #[test]
@@ -104,7 +129,7 @@ proptest! {
         short_names: bool,
         root_days in 1_i64..4_000,
     ) {
-        let policy = Policy { longest_duration: Lifetime::from_seconds(longest), short_names, ..Policy::default() };
+        let policy = Policy { short_names, ..with_longest_duration(longest) };
         let ca = valid_ca(&policy, NOW, NOW + Duration::days(root_days));
         let kept = matches!(plan_ca(&ca, &policy, NOW), CaPlan::Keep { until } if until > NOW);
         prop_assert!(kept);
@@ -112,7 +137,7 @@ proptest! {
 
     #[test]
     fn until_rotation_no_certificate_has_to_be_shortened(longest in 86_400_u32..10_000_000) {
-        let policy = Policy { longest_duration: Lifetime::from_seconds(longest), ..Policy::default() };
+        let policy = with_longest_duration(longest);
         let ca = valid_ca(&policy, NOW, NOW + Duration::days(36_500));
         let CaPlan::Keep { until } = plan_ca(&ca, &policy, NOW) else { panic!("{ca:?}") };
         let CaSecret::Usable(facts) = &ca.secret else { panic!("{ca:?}") };

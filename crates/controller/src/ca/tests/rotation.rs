@@ -19,7 +19,7 @@ fn signed_at(secret: &Value, at: time::OffsetDateTime) -> Value {
         certmint_certificates::RootCa::from_pem(&text("root.crt"), &text("root.key"), crate::clock::now());
     let profile = IssuingProfile {
         trust_domain: &policy.trust_domain,
-        lifetime: certmint_planner::ca::issuing_lifetime(&policy),
+        lifetime: policy.ca.issuing_lifetime,
         permitted_dns: &policy.permitted_dns(),
     };
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
@@ -128,7 +128,7 @@ fn ca_of_age(age: time::Duration) -> (Value, Value) {
     let key = || PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     let serial = || crate::random::serial().unwrap();
     let root = RootProfile { trust_domain, lifetime: "3650d".parse().unwrap() };
-    let lifetime = certmint_planner::ca::issuing_lifetime(&policy);
+    let lifetime = policy.ca.issuing_lifetime;
     let issuing = IssuingProfile { trust_domain, lifetime, permitted_dns: &permitted };
     let authority = Authority::create((&root, key(), serial()), (&issuing, key(), serial()), now).unwrap();
     let pem = authority.to_pem().unwrap();
