@@ -99,7 +99,7 @@ fn summary(read: &[u8]) -> String {
     describe(status, body)
 }
 
-/// Returns `STATUS CODE`, or for an AdmissionReview `STATUS allowed`, `STATUS patched` or `STATUS denied CODE`.
+/// Returns `STATUS CODE`, or for an AdmissionReview `STATUS allowed`, `STATUS patched` or `STATUS rejected CODE`.
 pub(crate) fn describe(status: &str, body: &str) -> String {
     let body: Value = serde_json::from_str(body).unwrap_or_default();
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
@@ -108,7 +108,7 @@ pub(crate) fn describe(status: &str, body: &str) -> String {
         Some(true) => "allowed".to_owned(),
         Some(false) => {
             let message = text("/response/status/message").unwrap_or_default();
-            format!("denied {}", message.split(':').next().unwrap_or_default())
+            format!("rejected {}", message.split(':').next().unwrap_or_default())
         }
         None => text("/code").unwrap_or_default().to_owned(),
     };

@@ -56,21 +56,21 @@ pub(crate) async fn besiege(targets: &[AttackTarget], duration: Duration) {
     let kinds = targets.iter().flat_map(|target| ALL_KINDS.map(|kind| (*target, kind)));
     let all = kinds.flat_map(|(target, kind)| (0..CONNECTIONS).map(move |_| hold_until(target, kind, end)));
     let tokens = targets.iter().map(|target| send_invented_tokens(*target, end));
-    let (held, sent) = tokio::join!(join_all(all), join_all(tokens));
-    let (held, sent): (usize, usize) = (held.iter().sum(), sent.iter().sum());
-    println!("siege\t{held} connections, {sent} invented tokens");
+    let (ended, sent) = tokio::join!(join_all(all), join_all(tokens));
+    let (ended, sent): (usize, usize) = (ended.iter().sum(), sent.iter().sum());
+    println!("siege\tthe servers ended {ended} connections, and got {sent} invented tokens");
 }
 
 /// Holds one connection at a time until `end`, and returns how many the server has ended.
 async fn hold_until(target: AttackTarget, kind: HeldConnection, end: Instant) -> usize {
-    let mut held = 0;
+    let mut ended = 0;
     while let Some(rest) = end.checked_duration_since(Instant::now()) {
         if matches!(timeout(rest, hold(target, kind)).await, Ok(Ok(()))) {
-            held += 1;
+            ended += 1;
         }
         sleep(RECONNECT_AFTER).await;
     }
-    held
+    ended
 }
 
 /// Holds a connection, and returns when the server has ended it.

@@ -108,7 +108,7 @@ pub(crate) const INPUTS: &[Input] = &[
             })
         })
     }),
-    ("HTTP/2 that was not agreed upon", |target| {
+    ("HTTP/2 without negotiation", |target| {
         Box::pin(async move {
             let mut stream = connect(target, &[]).await?;
             let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -122,14 +122,14 @@ pub(crate) const INPUTS: &[Input] = &[
 
 /// Inputs that are sent slowly or not completely.
 pub(crate) const SLOW: &[Input] = &[
-    ("head a byte a second", |target| {
+    ("head at one byte per second", |target| {
         Box::pin(async move {
             let request = request_head(target, "POST", "Content-Length: 0\r\n");
             let mut stream = connect(target, &["http/1.1"]).await?;
             send_slowly(&mut stream, &request).await
         })
     }),
-    ("body a byte a second", |target| {
+    ("body at one byte per second", |target| {
         Box::pin(async move {
             let mut stream = connect(target, &["http/1.1"]).await?;
             stream.write_all(&request_head(target, "POST", "Content-Length: 1000\r\n")).await?;
@@ -140,7 +140,7 @@ pub(crate) const SLOW: &[Input] = &[
         Box::pin(async move { read_response(&mut connect(target, &["http/1.1"]).await?).await })
     }),
     ("no handshake", |target| Box::pin(async move { read_response(&mut tcp(target.tls).await?).await })),
-    ("handshake a byte a second", |target| {
+    ("handshake at one byte per second", |target| {
         Box::pin(async move {
             send_slowly(&mut tcp(target.tls).await?, &[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]).await
         })

@@ -8,7 +8,7 @@ use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
 use certmint_local_cluster::progress::step;
 
 use super::Scenario;
-use super::own_cluster::own_cluster;
+use super::own_cluster::run_on_own_cluster;
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "book",
@@ -22,7 +22,7 @@ const PAGES: &[&str] =
 
 /// Runs on a cluster of its own, because the tutorial begins on an empty cluster.
 fn run(shared: &Cluster) -> Result<()> {
-    own_cluster(shared, "book", &["shop", SYSTEM_NAMESPACE], read)
+    run_on_own_cluster(shared, "book", &["shop", SYSTEM_NAMESPACE], read)
 }
 
 fn read(cluster: &Cluster) -> Result<()> {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use certmint_local_cluster::cluster::Cluster;
 
 use super::Scenario;
-use super::own_cluster::own_control_plane;
+use super::own_cluster::run_on_own_control_plane;
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "chart",
@@ -17,5 +17,5 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 /// Runs on a cluster of its own without a webhook: the API server rejects exactly the objects that it would send to
 /// the webhook.
 fn run(shared: &Cluster) -> Result<()> {
-    own_control_plane(shared, "chart", certmint_chart_tests::run_on)
+    run_on_own_control_plane(shared, "chart", certmint_chart_tests::run_on)
 }

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use self::kubectl_output::KubectlOutput;
 use super::Scenario;
-use super::own_cluster::own_cluster;
+use super::own_cluster::run_on_own_cluster;
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "explained",
@@ -34,7 +34,7 @@ const VALUES: &[&str] = &["fetch.deadlineSeconds=5", "policy.excludedNamespaces[
 /// Runs on a cluster of its own, because it removes the CA, stops the controller, and needs a cluster without
 /// Certmint first.
 fn run(shared: &Cluster) -> Result<()> {
-    own_cluster(shared, NAMESPACE, &[NAMESPACE, SYSTEM_NAMESPACE], run_causes)
+    run_on_own_cluster(shared, NAMESPACE, &[NAMESPACE, SYSTEM_NAMESPACE], run_causes)
 }
 
 fn run_causes(cluster: &Cluster) -> Result<()> {
@@ -72,7 +72,7 @@ fn run_causes(cluster: &Cluster) -> Result<()> {
     })?;
     step("a pod reports that the controller is down", || {
         installation::scale_controller_and_wait(cluster, 0)?;
-        output.apply_opted_in("alone", &json!({}))?;
-        output.wait_for_pod_code("alone", "Unreachable")
+        output.apply_opted_in("without-controller", &json!({}))?;
+        output.wait_for_pod_code("without-controller", "Unreachable")
     })
 }

@@ -11,7 +11,7 @@ use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
 use certmint_local_cluster::progress::{self, step};
 
 use super::Scenario;
-use super::own_cluster::own_cluster;
+use super::own_cluster::run_on_own_cluster;
 use crate::report;
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
@@ -23,7 +23,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 /// Runs on a cluster of its own, because the pages use namespaces with fixed names.
 fn run(shared: &Cluster) -> Result<()> {
     // Each page that fails prints its own report.
-    own_cluster(shared, "how-to", &[], run_all)
+    run_on_own_cluster(shared, "how-to", &[], run_all)
 }
 
 /// Runs every page. A page that fails does not stop the others.

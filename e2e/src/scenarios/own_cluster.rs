@@ -7,17 +7,17 @@ use certmint_local_cluster::progress;
 use crate::report;
 
 /// Runs `scenario` on a new cluster `name`. When it fails, prints a report about `namespaces`.
-pub(super) fn own_cluster(
+pub(super) fn run_on_own_cluster(
     shared: &Cluster,
     name: &str,
     namespaces: &[&str],
     scenario: impl FnOnce(&Cluster) -> Result<()>,
 ) -> Result<()> {
-    own_cluster_with(shared, name, Addresses::default(), namespaces, scenario)
+    run_on_own_cluster_with(shared, name, Addresses::default(), namespaces, scenario)
 }
 
-/// Like [`own_cluster`], on a cluster with addresses of these families.
-pub(super) fn own_cluster_with(
+/// Like [`run_on_own_cluster`], on a cluster with addresses of these families.
+pub(super) fn run_on_own_cluster_with(
     shared: &Cluster,
     name: &str,
     addresses: Addresses,
@@ -29,7 +29,7 @@ pub(super) fn own_cluster_with(
 }
 
 /// Runs `scenario` on a new cluster `name` without a node. Its Services can have IPv4 and IPv6 addresses.
-pub(super) fn own_control_plane(
+pub(super) fn run_on_own_control_plane(
     shared: &Cluster,
     name: &str,
     scenario: impl FnOnce(&Cluster) -> Result<()>,

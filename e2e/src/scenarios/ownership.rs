@@ -51,16 +51,16 @@ fn run(cluster: &Cluster) -> Result<()> {
         finished_jobs::opt_out_between_attempts(&fixture)
     })?;
     step("workloads that a custom resource controls get certificates", || {
-        foreign_owners::assert_controlled_workloads_served(&fixture)
+        foreign_owners::assert_controlled_workloads_have_certificates(&fixture)
     })?;
     step("pods whose owner cannot opt in get certificates", || {
-        foreign_owners::assert_standalone_pods_served(&fixture)
+        foreign_owners::assert_standalone_pods_have_certificates(&fixture)
     })?;
     step("a finished Job does not get a new Secret", || {
         finished_jobs::assert_finished_job_ignored(&fixture)
     })?;
     step("the Job's second attempt had its certificate", || {
-        finished_jobs::assert_second_attempt_served(&fixture)
+        finished_jobs::assert_second_attempt_had_certificate(&fixture)
     })?;
     without_webhook::opt_in(&fixture)?;
     without_webhook::opt_out(&fixture)?;

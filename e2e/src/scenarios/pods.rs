@@ -78,7 +78,7 @@ fn create(kubectl: &Kubectl<'_>, arguments: &[&str], manifest: &str) -> Result<K
     Ok(KubectlResult { accepted: output.status.success(), stdout, stderr_lines })
 }
 
-/// Checks that the API server serves MutatingAdmissionPolicies, which take the part of other admission controllers.
+/// Checks that the API server serves MutatingAdmissionPolicies, which the scenarios use as other admission controllers.
 fn require_mutating_policies(cluster: &Cluster) -> Result<()> {
     let api = "admissionregistration.k8s.io/v1";
     cluster.kubectl().require_resource(api, "mutatingadmissionpolicies", "1.36")

@@ -21,7 +21,7 @@ pub(crate) struct TargetService {
     host: String,
     port: u16,
     name: ServerName<'static>,
-    deadline: Duration,
+    timeout: Duration,
 }
 
 /// Serial numbers of the certificates that a successful request used.
@@ -33,10 +33,10 @@ pub(crate) struct CertificateSerials {
 }
 
 impl TargetService {
-    /// Returns the service with this host and port. A request without a response after `deadline` fails.
-    pub(crate) fn new(host: &str, port: u16, deadline: Duration) -> Result<Self> {
+    /// Returns the service with this host and port. A request without a response after `timeout` fails.
+    pub(crate) fn new(host: &str, port: u16, timeout: Duration) -> Result<Self> {
         let name = ServerName::try_from(host.to_owned()).with_context(|| format!("--host {host}"))?;
-        Ok(Self { host: host.to_owned(), port, name, deadline })
+        Ok(Self { host: host.to_owned(), port, name, timeout })
     }
 }
 
@@ -45,9 +45,9 @@ pub(crate) async fn send(
     target: &TargetService,
     key_pair: &Mutex<ClientKeyPair>,
 ) -> Result<CertificateSerials> {
-    match timeout(target.deadline, exchange(target, key_pair)).await {
+    match timeout(target.timeout, exchange(target, key_pair)).await {
         Ok(result) => result,
-        Err(_) => bail!("no response within {} s", target.deadline.as_secs()),
+        Err(_) => bail!("no response within {} s", target.timeout.as_secs()),
     }
 }
 

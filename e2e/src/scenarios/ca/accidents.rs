@@ -13,7 +13,7 @@ use certmint_local_cluster::progress::step;
 use serde_json::json;
 use time::Duration;
 
-use super::super::own_cluster::own_cluster;
+use super::super::own_cluster::run_on_own_cluster;
 use super::crafted;
 use super::fixture::{CONTROLLERS, CaFixture, Certificate, backup_directory};
 
@@ -21,7 +21,7 @@ const NAMESPACE: &str = "ca-accidents";
 
 /// Runs on a cluster of its own, because no other scenario works while the CA is damaged.
 pub(super) fn run(shared: &Cluster) -> Result<()> {
-    own_cluster(shared, NAMESPACE, &[NAMESPACE, SYSTEM_NAMESPACE], run_accidents)
+    run_on_own_cluster(shared, NAMESPACE, &[NAMESPACE, SYSTEM_NAMESPACE], run_accidents)
 }
 
 fn run_accidents(cluster: &Cluster) -> Result<()> {
@@ -83,10 +83,10 @@ impl CaFixture<'_> {
     }
 
     fn restart_without_ca(&self) -> Result<()> {
-        self.wait_for_controllers(true)?;
+        self.wait_for_ready_controllers()?;
         self.system.delete(&["pods", CONTROLLERS])?;
         self.wait_for_refusal("the CA's Secret is missing")?;
-        self.wait_for_controllers(false)?;
+        self.wait_for_unready_controllers()?;
         self.assert_no_ca()
     }
 

@@ -153,16 +153,25 @@ impl CaFixture<'_> {
         wait_for_unavailable_ca(&self.kubectl, &deployment, "no usable CA").map(drop)
     }
 
-    /// Waits until exactly two controllers run, and both are ready or both are not.
-    pub(super) fn wait_for_controllers(&self, ready: bool) -> Result<()> {
-        wait::until(&format!("two running controllers, ready: {ready}"), DEFAULT_TIMEOUT, || {
+    /// Waits until exactly two controllers run, and both are ready.
+    pub(super) fn wait_for_ready_controllers(&self) -> Result<()> {
+        self.wait_for_controllers("two running and ready controllers", |pod| is_true(pod, "Ready"))
+    }
+
+    /// Waits until exactly two controllers run, and neither is ready.
+    pub(super) fn wait_for_unready_controllers(&self) -> Result<()> {
+        self.wait_for_controllers("two running controllers, neither ready", |pod| !is_true(pod, "Ready"))
+    }
+
+    fn wait_for_controllers(&self, what: &str, is_expected: fn(&Value) -> bool) -> Result<()> {
+        wait::until(what, DEFAULT_TIMEOUT, || {
             let pods = self.system.list(&["pods", CONTROLLERS])?;
             let running = pods.iter().filter(|pod| pod["status"]["phase"] == "Running");
-            let good = running.filter(|pod| is_true(pod, "Ready") == ready).count();
-            Ok(if good == 2 && pods.len() == 2 {
+            let expected = running.filter(|pod| is_expected(pod)).count();
+            Ok(if expected == 2 && pods.len() == 2 {
                 Check::Passed(())
             } else {
-                Check::NotYet(format!("{good} of {}", pods.len()))
+                Check::NotYet(format!("{expected} of {}", pods.len()))
             })
         })
     }

@@ -18,7 +18,7 @@ use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{command, repository, workload};
 use serde_json::json;
 
-use super::super::own_cluster::own_cluster;
+use super::super::own_cluster::run_on_own_cluster;
 use super::wait_for_removal;
 use crate::support::examples;
 
@@ -28,7 +28,7 @@ const HELM_TIMEOUT: &str = "--timeout=15s";
 const DEADLINE: &str = "fetch.deadlineSeconds=5";
 
 pub(super) fn run(shared: &Cluster) -> Result<()> {
-    own_cluster(shared, "install", &[SYSTEM_NAMESPACE, "shop", "default"], |cluster| {
+    run_on_own_cluster(shared, "install", &[SYSTEM_NAMESPACE, "shop", "default"], |cluster| {
         let shop = create_namespace(cluster, "shop", &[])?;
         examples::apply_checkout(cluster, &shop)?;
         workload::wait_for_rollout(&shop, "checkout")?;

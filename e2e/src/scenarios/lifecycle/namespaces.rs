@@ -14,7 +14,7 @@ use certmint_local_cluster::workload::{self, manifest};
 use certmint_local_cluster::{command, images, repository};
 use serde_json::{Value, json};
 
-use super::super::own_cluster::own_cluster;
+use super::super::own_cluster::run_on_own_cluster;
 use crate::support::examples;
 
 /// An installation that is limited to one namespace.
@@ -46,7 +46,7 @@ const UNSERVED: &str = "team-c";
 
 pub(super) fn run(shared: &Cluster) -> Result<()> {
     let reported = [FIRST.home, SECOND.home, FIRST.serves, SECOND.serves, UNSERVED];
-    own_cluster(shared, "namespaces", &reported, |cluster| {
+    run_on_own_cluster(shared, "namespaces", &reported, |cluster| {
         book::provide_images(cluster)?;
         let image = cluster.provide(&images::tools(cluster.cache())?)?;
         let [one, other, unserved] =
@@ -145,7 +145,7 @@ fn assert_issues(
     let bundle = bundle["data"]["ca.crt"].as_str().context("the trust bundle is empty")?;
     ensure!(
         root.trim() == bundle.trim(),
-        "the app in {} does not trust the CA of {}",
+        "the application in {} does not trust the CA of {}",
         release.serves,
         release.home
     );

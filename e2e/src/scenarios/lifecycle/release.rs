@@ -15,7 +15,7 @@ use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::{images, workload};
 use serde_json::Value;
 
-use super::super::own_cluster::own_cluster;
+use super::super::own_cluster::run_on_own_cluster;
 use super::wait_for_removal;
 use crate::support::admissions::{AdmissionResults, Admissions};
 use crate::support::examples;
@@ -35,7 +35,7 @@ const ADMISSIONS: usize = 10;
 const KINDS: &str = "deployments,statefulsets,daemonsets,jobs,cronjobs,pods,secrets,configmaps,services";
 
 pub(super) fn run(shared: &Cluster) -> Result<()> {
-    own_cluster(shared, "release", &[SYSTEM_NAMESPACE, SHOP, "callers"], |cluster| {
+    run_on_own_cluster(shared, "release", &[SYSTEM_NAMESPACE, SHOP, "callers"], |cluster| {
         step("the cluster has the images that the documentation names", || provide_images(cluster))?;
         Guide::open(cluster, "install")?.run_through("helm install")?;
         installation::wait_for_ready(cluster)?;

@@ -14,7 +14,7 @@ use certmint_local_cluster::namespaces::create_namespace;
 use certmint_local_cluster::progress::{note, step};
 use serde_json::Value;
 
-use super::super::own_cluster::own_cluster_with;
+use super::super::own_cluster::run_on_own_cluster_with;
 use crate::support::call::{self, ClientCertificate};
 use crate::support::examples;
 
@@ -23,7 +23,7 @@ const HOST: &str = "payments.ipv6.svc";
 /// Runs on a cluster of its own, because the address families of a cluster cannot change.
 pub(super) fn run(shared: &Cluster) -> Result<()> {
     let namespaces = ["ipv6", SYSTEM_NAMESPACE, "kube-system"];
-    own_cluster_with(shared, "ipv6", Addresses::Ipv6, &namespaces, run_steps)
+    run_on_own_cluster_with(shared, "ipv6", Addresses::Ipv6, &namespaces, run_steps)
 }
 
 fn run_steps(cluster: &Cluster) -> Result<()> {
@@ -81,7 +81,7 @@ fn assert_addresses(cluster: &Cluster) -> Result<()> {
         .chain(
             pods.iter()
                 .flat_map(|pod| pod["status"]["podIPs"].as_array().into_iter().flatten())
-                .map(|one| &one["ip"]),
+                .map(|address| &address["ip"]),
         )
         .collect();
     ensure!(

@@ -33,7 +33,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     })?;
     step("a call over mutual TLS succeeds", || call::assert_succeeds(&kubectl, "payments.restricted.svc"))?;
     step("the API server has no warning about Certmint's own pods", || {
-        let ask = [
+        let label = [
             "label",
             "namespace",
             installation::SYSTEM_NAMESPACE,
@@ -41,7 +41,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
             "--overwrite",
             "--warnings-as-errors",
         ];
-        cluster.kubectl().run(&[&ask[..], &labels[..]].concat())
+        cluster.kubectl().run(&[&label[..], &labels[..]].concat())
     })
     .map(drop)
 }

@@ -77,18 +77,18 @@ fn rules() -> Result<Vec<Value>> {
     let path = repository::chart().join(prometheus::ALERTS);
     let alerts = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let alerts: Value = serde_saphyr::from_str(&alerts).context("the alerts are not YAML")?;
-    let mut hasty = alerts.clone();
-    hasty["groups"][0]["name"] = "hasty".into();
-    for rule in hasty["groups"][0]["rules"].as_array_mut().into_iter().flatten() {
+    let mut with_short_delay = alerts.clone();
+    with_short_delay["groups"][0]["name"] = "short-delay".into();
+    for rule in with_short_delay["groups"][0]["rules"].as_array_mut().into_iter().flatten() {
         rule["for"] = "1s".into();
-        rule["labels"]["hasty"] = "yes".into();
+        rule["labels"]["short_delay"] = "yes".into();
     }
     let panels: Vec<_> = prometheus::dashboard_expressions()?
         .into_iter()
         .enumerate()
         .map(|(index, expression)| json!({ "record": format!("panel:{index}"), "expr": expression }))
         .collect();
-    Ok(vec![alerts, hasty, json!({ "groups": [{ "name": "dashboard", "rules": panels }] })])
+    Ok(vec![alerts, with_short_delay, json!({ "groups": [{ "name": "dashboard", "rules": panels }] })])
 }
 
 /// Asserts that `promtool check metrics` accepts a pod's metrics.

@@ -26,7 +26,7 @@ pub(super) fn opt_out_between_attempts(fixture: &OwnershipFixture<'_>) -> Result
 }
 
 /// Asserts that the Job's second attempt was injected and ran its application like the first one.
-pub(super) fn assert_second_attempt_served(fixture: &OwnershipFixture<'_>) -> Result<()> {
+pub(super) fn assert_second_attempt_had_certificate(fixture: &OwnershipFixture<'_>) -> Result<()> {
     let kubectl = &fixture.kubectl;
     kubectl.wait_for("job/run", "to have failed twice", DEFAULT_TIMEOUT, |job| {
         is_true(job, "Failed").then_some(())

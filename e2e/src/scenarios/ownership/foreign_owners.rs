@@ -10,7 +10,7 @@ use super::{OwnershipFixture, first_name, with_template_annotations};
 
 /// Asserts that opted-in Deployments get certificates although a custom resource controls them, from the start or
 /// later.
-pub(super) fn assert_controlled_workloads_served(fixture: &OwnershipFixture<'_>) -> Result<()> {
+pub(super) fn assert_controlled_workloads_have_certificates(fixture: &OwnershipFixture<'_>) -> Result<()> {
     let kubectl = &fixture.kubectl;
     let mut controlled = fixture.workload("deployment", "controlled", &opt_in_annotations(&[]));
     controlled["metadata"]["ownerReferences"] = fixture.custom_resource_reference()?;
@@ -35,7 +35,7 @@ pub(super) fn assert_controlled_workloads_served(fixture: &OwnershipFixture<'_>)
 
 /// Asserts that injected pods of a ReplicationController, and of a Job that a custom resource controls, get
 /// certificates.
-pub(super) fn assert_standalone_pods_served(fixture: &OwnershipFixture<'_>) -> Result<()> {
+pub(super) fn assert_standalone_pods_have_certificates(fixture: &OwnershipFixture<'_>) -> Result<()> {
     let mut controller =
         with_template_annotations(fixture.workload("replicaset", "rc", &json!({})), &opt_in_annotations(&[]));
     controller["apiVersion"] = "v1".into();

@@ -34,8 +34,8 @@ pub(super) fn wait_for_own_certificate(fixture: &OwnershipFixture<'_>) -> Result
             let value = secret["metadata"]["annotations"][format!("certmint.dev/{key}")].as_str();
             value.unwrap_or_default().to_lowercase()
         };
-        let (serial, identity) = (annotation("serial"), annotation("spiffe-id"));
-        ensure!(identity.ends_with("/ns/ownership/sa/default"), "the certificate is for {identity}");
+        let (serial, spiffe_id) = (annotation("serial"), annotation("spiffe-id"));
+        ensure!(spiffe_id.ends_with("/ns/ownership/sa/default"), "the certificate is for {spiffe_id}");
         let printed = fixture.kubectl.exec(name, "app", &program)?.trim().to_lowercase();
         let used = printed.trim_start_matches("serial=").trim_start_matches('0');
         Ok(if used == serial.trim_start_matches('0') {

@@ -82,8 +82,8 @@ fn assert_mirrored(cluster: &Cluster, image: &str) -> Result<()> {
     })
 }
 
-/// Asserts that injected pods satisfy a LimitRange with a minimum, a ratio and defaults. If the app sets resources, the
-/// pod needs the annotation `certmint.dev/resources`.
+/// Asserts that injected pods satisfy a LimitRange with a minimum, a ratio and defaults. If the
+/// container `app` sets resources, the pod needs the annotation `certmint.dev/resources`.
 fn assert_limited(cluster: &Cluster, image: &str) -> Result<()> {
     let kubectl = create_namespace(cluster, LIMITED, &[])?;
     kubectl.apply(&limit_range(&json!({
@@ -96,8 +96,8 @@ fn assert_limited(cluster: &Cluster, image: &str) -> Result<()> {
     step(
         "the certmint-fetch container gets the resources that a LimitRange gives the container app",
         || {
-            wait_for_limit_range(&kubectl, &pod_case("given"), image)?;
-            let pod = create_accepted(&kubectl, &pod_case("given"), image)?;
+            wait_for_limit_range(&kubectl, &pod_case("resources-from-limit-range"), image)?;
+            let pod = create_accepted(&kubectl, &pod_case("resources-from-limit-range"), image)?;
             let fetch_resources = &fetch_container(&pod)?["resources"];
             let app_resources = &pod["spec"]["containers"][0]["resources"];
             ensure!(
@@ -111,15 +111,18 @@ fn assert_limited(cluster: &Cluster, image: &str) -> Result<()> {
         let resources = json!({
             "requests": { "cpu": "100m", "memory": "128Mi" }, "limits": { "cpu": "200m", "memory": "128Mi" },
         });
-        pod_case("asking").containers(&[container("app", json!({ "resources": resources }))])
+        pod_case("own-resources").containers(&[container("app", json!({ "resources": resources }))])
     };
-    step("when the app sets its own resources, the API server says what is below the minimum", || {
-        let result = dry_run(&kubectl, &with_resources(), image)?;
-        let printed = result.stderr_lines.join("\n");
-        let expected = "minimum cpu usage per Container is 50m, but request is 5m";
-        ensure!(!result.accepted && printed.contains(expected), "kubectl printed {printed:?}");
-        Ok(())
-    })?;
+    step(
+        "when the container app sets its own resources, the API server says what is below the minimum",
+        || {
+            let result = dry_run(&kubectl, &with_resources(), image)?;
+            let printed = result.stderr_lines.join("\n");
+            let expected = "minimum cpu usage per Container is 50m, but request is 5m";
+            ensure!(!result.accepted && printed.contains(expected), "kubectl printed {printed:?}");
+            Ok(())
+        },
+    )?;
     step("the annotation certmint.dev/resources sets enough resources, or none", || {
         let enough = "requests.cpu=50m,requests.memory=64Mi,limits.cpu=100m,limits.memory=64Mi";
         create_accepted(&kubectl, &with_resources().annotated("resources", enough), image)?;
@@ -131,14 +134,17 @@ fn assert_limited(cluster: &Cluster, image: &str) -> Result<()> {
 fn assert_minimum(cluster: &Cluster, image: &str) -> Result<()> {
     let kubectl = create_namespace(cluster, MINIMAL, &[])?;
     kubectl.apply(&limit_range(&json!({ "type": "Container", "min": { "memory": "64Mi" } })))?;
-    step("when the app sets no resources, the certmint-fetch container requests the minimum", || {
-        wait_for_limit_range(&kubectl, &pod_case("least"), image)?;
-        let pod = create_accepted(&kubectl, &pod_case("least"), image)?;
-        let resources = &fetch_container(&pod)?["resources"];
-        let expected = json!({ "requests": { "cpu": "5m", "memory": "64Mi" } });
-        ensure!(*resources == expected, "the certmint-fetch container has the resources {resources}");
-        Ok(())
-    })
+    step(
+        "when the container app sets no resources, the certmint-fetch container requests the minimum",
+        || {
+            wait_for_limit_range(&kubectl, &pod_case("minimum-memory"), image)?;
+            let pod = create_accepted(&kubectl, &pod_case("minimum-memory"), image)?;
+            let resources = &fetch_container(&pod)?["resources"];
+            let expected = json!({ "requests": { "cpu": "5m", "memory": "64Mi" } });
+            ensure!(*resources == expected, "the certmint-fetch container has the resources {resources}");
+            Ok(())
+        },
+    )
 }
 
 /// Asserts that injected pods satisfy a quota on CPU, memory and ephemeral storage.
@@ -149,7 +155,7 @@ fn assert_quota(cluster: &Cluster, image: &str) -> Result<()> {
         .flat_map(|kind| ["cpu", "memory", "ephemeral-storage"].map(|name| format!("{kind}.{name}")))
         .map(|name| (name, "10Gi".into()))
         .collect();
-    step("a quota on all resources accepts an injected pod whose app sets all of them", || {
+    step("a quota on all resources accepts an injected pod whose container app sets all of them", || {
         kubectl.apply(
             &json!({
                 "apiVersion": "v1", "kind": "ResourceQuota",
@@ -159,11 +165,11 @@ fn assert_quota(cluster: &Cluster, image: &str) -> Result<()> {
         )?;
         let all = json!({ "cpu": "20m", "memory": "32Mi", "ephemeral-storage": "32Mi" });
         let app = container("app", json!({ "resources": { "requests": all, "limits": all } }));
-        let pod = pod_case("counted").containers(&[app]);
+        let pod = pod_case("with-resources").containers(&[app]);
         kubectl.wait_for("resourcequota/all", "to be active", DEFAULT_TIMEOUT, |quota| {
             quota["status"]["hard"].as_object().map(drop)
         })?;
-        let result = dry_run(&kubectl, &pod_case("uncounted"), image)?;
+        let result = dry_run(&kubectl, &pod_case("without-resources"), image)?;
         ensure!(!result.accepted, "the quota accepted a pod without resources");
         create_accepted(&kubectl, &pod, image).map(drop)
     })
@@ -199,7 +205,7 @@ fn assert_users(cluster: &Cluster, image: &str) -> Result<()> {
     })
 }
 
-/// Asserts that the app can read the key, and that the file has this mode and owner.
+/// Asserts that the application can read the key, and that the file has this mode and owner.
 fn assert_key_mode(kubectl: &Kubectl<'_>, pod: &str, expected: &str) -> Result<()> {
     let program = format!("grep -q 'PRIVATE KEY' {KEY} && stat -Lc '%a %u' {KEY}");
     let printed = kubectl.exec(pod, "app", &["sh", "-c", &program])?;

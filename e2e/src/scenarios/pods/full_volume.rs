@@ -55,7 +55,7 @@ fn fill(cluster: &Cluster, filler: &str) -> Result<()> {
     cluster.run_on_node(script, filler).map(drop)
 }
 
-/// Returns a hash of the certificate files that the app reads.
+/// Returns a hash of the certificate files that the application reads.
 fn files_hash(kubectl: &Kubectl<'_>) -> Result<String> {
     let read = "cd /var/run/secrets/certmint.dev && cat tls.key tls.crt ca.crt tls.pem | sha256sum";
     kubectl.exec(NAME, "app", &["sh", "-c", read])

@@ -17,7 +17,7 @@ struct JobCase {
     name: &'static str,
     /// Value of the annotation `certmint.dev/renew`.
     renew: &'static str,
-    /// Shell command of the app, after it has read the key.
+    /// Shell command of the application, after it has read the key.
     command: &'static str,
     /// Expected condition of the Job.
     condition: &'static str,
@@ -62,7 +62,7 @@ const CASES: [JobCase; 6] = [
         phase: Some("Failed"),
     },
     JobCase {
-        name: "runs-out-of-time",
+        name: "exceeds-deadline",
         renew: "true",
         command: "sleep 3600",
         condition: "Failed",
@@ -98,11 +98,11 @@ fn create_job(kubectl: &Kubectl<'_>, case: &JobCase, image: &str) -> Result<()> 
     let kind = if case.name == "cron" { "cronjob" } else { "job" };
     let annotations = json!({ "certmint.dev/inject": "true", "certmint.dev/renew": case.renew });
     let mut object = manifest(kind, case.name, image, &annotations);
-    let reads = "grep -q 'PRIVATE KEY' /var/run/secrets/certmint.dev/tls.key || exit 9";
+    let check_key = "grep -q 'PRIVATE KEY' /var/run/secrets/certmint.dev/tls.key || exit 9";
     let pointer = if kind == "cronjob" { "/spec/jobTemplate/spec" } else { "/spec" };
     let job = object.pointer_mut(pointer).context("the manifest has no Job")?;
     job["template"]["spec"]["containers"][0]["command"] =
-        json!(["sh", "-c", format!("{reads}; {}", case.command)]);
+        json!(["sh", "-c", format!("{check_key}; {}", case.command)]);
     if case.reason == Some("DeadlineExceeded") {
         // The deadline counts from the Job's start. It is long enough for the pod to run on a loaded machine.
         job["activeDeadlineSeconds"] = 10.into();
@@ -118,8 +118,10 @@ fn create_job(kubectl: &Kubectl<'_>, case: &JobCase, image: &str) -> Result<()> 
 fn wait_for_expected_end(kubectl: &Kubectl<'_>, case: &JobCase) -> Result<()> {
     let condition = kubectl.wait_for(&format!("job/{}", case.name), "to end", DEFAULT_TIMEOUT, |job| {
         let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
-        let mut true_ones = conditions.filter(|condition| condition["status"] == "True");
-        true_ones.find(|condition| condition["type"] == "Complete" || condition["type"] == "Failed").cloned()
+        let mut true_conditions = conditions.filter(|condition| condition["status"] == "True");
+        true_conditions
+            .find(|condition| condition["type"] == "Complete" || condition["type"] == "Failed")
+            .cloned()
     })?;
     ensure!(condition["type"] == case.condition, "the Job ended with the condition {condition}");
     ensure!(

@@ -56,7 +56,7 @@ fn assert_added_container(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
         ensure!(inits == ["early", "certmint"], "the init containers are {inits:?}");
         Ok(())
     })?;
-    step("the app and the added container can read the key", || {
+    step("the container app and the added container can read the key", || {
         for container in ["app", "late"] {
             kubectl.exec(NAME, container, &["grep", "-q", "PRIVATE KEY", KEY])?;
         }
@@ -64,7 +64,8 @@ fn assert_added_container(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     })
 }
 
-/// Returns a policy that adds an init container before the certmint-fetch container, and a container after the app.
+/// Returns a policy that adds the init container `early` before the certmint-fetch container, and the container `late`
+/// after the container `app`.
 fn policy(image: &str) -> Value {
     let early = format!(
         r#"JSONPatch{{op: "add", path: "/spec/initContainers/0", value: Object.spec.initContainers{{name: "early", image: "{image}", command: ["true"]}}}}"#

@@ -229,9 +229,9 @@ fn volumes_and_settings() -> Vec<PodCase> {
                 json!({ "resources": { "limits": { "cpu": "20m", "memory": "32Mi" } } }),
             )])
             .read_by("app", IMAGE_USER),
-        with_pod_resources("whole-exact", json!({ "requests": exact_resources(), "limits": { "cpu": "200m", "memory": "128Mi" } })),
-        with_pod_resources("whole-limits", json!({ "limits": { "cpu": "200m", "memory": "128Mi" } })),
-        pod_case("whole-small")
+        with_pod_resources("pod-resources-exact", json!({ "requests": exact_resources(), "limits": { "cpu": "200m", "memory": "128Mi" } })),
+        with_pod_resources("pod-resources-limits", json!({ "limits": { "cpu": "200m", "memory": "128Mi" } })),
+        pod_case("pod-resources-small")
             .spec("resources", json!({ "limits": { "cpu": "50m", "memory": "24Mi" } }))
             .read_by("app", IMAGE_USER),
         pod_case("resources")
@@ -240,7 +240,7 @@ fn volumes_and_settings() -> Vec<PodCase> {
     ]
 }
 
-/// Resources of the pod, and of its app.
+/// Requests of the pod, and of its container `app`.
 fn exact_resources() -> serde_json::Value {
     json!({ "cpu": "20m", "memory": "32Mi" })
 }

@@ -113,7 +113,7 @@ fn rejected_cases() -> Vec<(PodCase, Expected)> {
             ),
         ),
         (
-            pod_case("more-than-the-whole")
+            pod_case("exceeds-pod-resources")
                 .annotated("resources", "requests.cpu=50m")
                 .spec("resources", json!({ "requests": { "cpu": "20m" } })),
             Expected::Rejected(
@@ -121,7 +121,7 @@ fn rejected_cases() -> Vec<(PodCase, Expected)> {
             ),
         ),
         (
-            pod_case("more-than-the-policy").annotated("resources", "limits.memory=1Gi"),
+            pod_case("exceeds-policy").annotated("resources", "limits.memory=1Gi"),
             Expected::Rejected(
                 "NotAllowed: annotation certmint.dev/resources: limits.memory=1Gi is not allowed; the policy allows at most 256Mi",
             ),

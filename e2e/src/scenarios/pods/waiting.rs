@@ -1,8 +1,9 @@
 //! The scenario `waiting` scales the controller to zero, so that a pod and a Job wait for their certificates. Then it
 //! restarts the kubelet and containerd.
 //!
-//! It asserts that both keep waiting, that an Event says why, and that the app starts only when the controller is
-//! back and the certificate exists. It also asserts that pods without a DNS search list find the issuance API.
+//! It asserts that both keep waiting, that an Event says why, and that the application starts only when the
+//! controller is back and the certificate exists. It also asserts that pods without a DNS search list find the issuance
+//! API.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use super::create;
 
 const NAME: &str = "waiting";
-/// Line that the app prints when it starts without its certificate.
+/// Line that the application prints when it starts without its certificate.
 const TOO_EARLY: &str = "started without a key";
 /// Services that run pods on a node.
 const SERVICES: [&str; 2] = ["kubelet", "containerd"];
@@ -37,7 +38,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     }
     step("the controller is scaled up", || installation::scale_controller_and_wait(cluster, 2))?;
     result?;
-    step("the app starts for the first time, and has its key", || assert_started_with_key(&kubectl))?;
+    step("the application starts for the first time, and has its key", || assert_started_with_key(&kubectl))?;
     step("the Job without renewal completes, and did not fail while it waited", || wait_for_job(&kubectl))?;
     step("pods without a DNS search list find the issuance API", || {
         assert_resolves_without_search_list(cluster, &kubectl, &image)
@@ -45,7 +46,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
 }
 
 fn wait_through_restarts(cluster: &Cluster, kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
-    step("a pod and a Job wait for their certificates", || create_waiting(kubectl, image))?;
+    step("a pod and a Job wait for their certificates", || create_waiting_workloads(kubectl, image))?;
     step("after half a minute, an Event of the pod says why it waits", || wait_for_reason(kubectl))?;
     for service in SERVICES {
         step(&format!("the {service} restarts, and starts new pods"), || {
@@ -71,7 +72,7 @@ fn wait_for_stopped_service(cluster: &Cluster, service: &str) -> Result<()> {
     })
 }
 
-fn create_waiting(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
+fn create_waiting_workloads(kubectl: &Kubectl<'_>, image: &str) -> Result<()> {
     let app = format!("test -e /var/run/secrets/certmint.dev/tls.key || echo {TOO_EARLY}; sleep 3600");
     let mut pod = manifest("pod", "waits", image, &workload::opt_in_annotations(&[]));
     pod["spec"]["containers"][0]["command"] = json!(["sh", "-c", app]);
@@ -90,8 +91,8 @@ fn wait_for_reason(kubectl: &Kubectl<'_>) -> Result<()> {
     })
 }
 
-/// Asserts that the app has not started. A restart of the kubelet restarts the certmint-fetch container, so this
-/// function waits until the container runs again.
+/// Asserts that the application has not started. A restart of the kubelet restarts the certmint-fetch container, so
+/// this function waits until the container runs again.
 fn assert_still_waits(kubectl: &Kubectl<'_>) -> Result<()> {
     let status = kubectl.wait_for("pod/waits", "to wait", DEFAULT_TIMEOUT, |pod| {
         let running = &pod["status"]["initContainerStatuses"][0]["state"]["running"];
@@ -110,7 +111,7 @@ fn assert_started_with_key(kubectl: &Kubectl<'_>) -> Result<()> {
     let app = &pods.first().context("there is no pod")?["status"]["containerStatuses"][0];
     ensure!(app["restartCount"] == 0, "the container app was restarted: {app}");
     let log = kubectl.logs("waits", "app")?;
-    ensure!(!log.contains(TOO_EARLY), "the app has {TOO_EARLY}");
+    ensure!(!log.contains(TOO_EARLY), "the application has {TOO_EARLY}");
     Ok(())
 }
 

@@ -11,8 +11,9 @@ use serde_json::json;
 
 use super::fixture::{CertificateFixture, deployment, run_for_stderr, with_merged_output};
 
-/// Text that kubectl prints before the webhook's message.
-const DENIED: &str = "Error from server: admission webhook \"workloads.certmint.dev\" denied the request: ";
+/// Text that kubectl prints before the message of a rejection.
+const REJECTION_PREFIX: &str =
+    "Error from server: admission webhook \"workloads.certmint.dev\" denied the request: ";
 
 /// Wrong annotation without its prefix, and the webhook's message.
 const REJECTED: [(&str, &str); 16] = [
@@ -117,7 +118,7 @@ fn assert_annotations_rejected(fixture: &CertificateFixture<'_>) -> Result<()> {
         let arguments = ["annotate", "--overwrite", "deployment/web", &annotation];
         let result = run_for_stderr(&fixture.kubectl, &arguments)?;
         ensure!(
-            !result.succeeded && result.stderr == format!("{DENIED}{expected}\n"),
+            !result.succeeded && result.stderr == format!("{REJECTION_PREFIX}{expected}\n"),
             "kubectl annotate {annotation} printed: {}",
             result.stderr
         );

@@ -78,15 +78,15 @@ fn change_policy(
 
 /// Waits until the certificate has names in the new cluster domain, and asserts its lifetime and its SPIFFE ID.
 fn assert_new_domains(fixture: &CertificateFixture<'_>) -> Result<()> {
-    let long = format!("web.{}.svc.k8s.example.org", fixture.namespace);
+    let name_in_new_domain = format!("web.{}.svc.k8s.example.org", fixture.namespace);
     fixture.wait_for_certificate("web", "to have names in the new cluster domain", |found| {
-        found.names.contains(&long)
+        found.names.contains(&name_in_new_domain)
     })?;
     let files = SecretFiles::read(&fixture.kubectl, "web-certmint-tls")?;
     let secret = fixture.kubectl.get(&["secret", "web-certmint-tls"])?;
     let duration = &secret["metadata"]["annotations"]["certmint.dev/duration"];
     ensure!(duration == "12h", "the certificate has the lifetime {duration}");
-    files.verify(&["-purpose", "sslserver", "-verify_hostname", &long])?;
+    files.verify(&["-purpose", "sslserver", "-verify_hostname", &name_in_new_domain])?;
     let text = files.certificate_text()?;
     ensure!(
         text.contains("URI:spiffe://example.org/ns/policy/sa/default"),
@@ -101,7 +101,7 @@ fn system(cluster: &Cluster) -> Kubectl<'_> {
 
 fn assert_names(fixture: &CertificateFixture<'_>) -> Result<()> {
     let annotation = |name: &str| format!("certmint.dev/dns-names={name}");
-    let denied = |name: &str| {
+    let rejection = |name: &str| {
         format!(
             "NotAllowed: annotation certmint.dev/dns-names: {name} is not allowed in namespace policy; ask your platform engineer to add it to extraDnsNames, or remove it (names of Services are always allowed)"
         )
@@ -113,7 +113,7 @@ fn assert_names(fixture: &CertificateFixture<'_>) -> Result<()> {
         "big.policy.svc",
         "kubernetes.default.svc.cluster.local",
     ] {
-        assert_rejected(&fixture.kubectl, &annotation(name), &denied(name))?;
+        assert_rejected(&fixture.kubectl, &annotation(name), &rejection(name))?;
     }
     assert_rejected(
         &fixture.kubectl,

@@ -74,13 +74,14 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
 }
 
 fn assert_other_services_ignored(fixture: &CertificateFixture<'_>) -> Result<()> {
-    fixture.assert_unchanged_by("payments", "Services of others", || {
+    fixture.assert_unchanged_by("payments", "Services that do not select the pods", || {
         let external = json!({
             "type": "ExternalName", "externalName": "pay.example.com", "selector": { "app": "payments" },
         });
         fixture.apply_service("elsewhere", &external)?;
         fixture.apply_service("selectorless", &json!({}))?;
-        fixture.apply_service("pickier", &json!({ "selector": { "app": "payments", "version": "2" } }))?;
+        fixture
+            .apply_service("more-labels", &json!({ "selector": { "app": "payments", "version": "2" } }))?;
         let other = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": { "name": "payments", "namespace": "default" },
             "spec": { "selector": { "app": "payments" }, "ports": [{ "port": 443 }] },

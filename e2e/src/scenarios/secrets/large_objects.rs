@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::fixture::SecretFixture;
 use crate::support::events;
 
-const NAME: &str = "crowd";
+const NAME: &str = "large-objects";
 /// Number of Services. Each has a selector of 780 kB.
 const SERVICES: usize = 150;
 /// Number of labels in each selector.
