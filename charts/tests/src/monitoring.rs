@@ -71,8 +71,11 @@ fn check_network_policy(manifest: &Manifest, policy: &Value, set: &ValueSet) -> 
     let spec = &policy["spec"];
     let selected: Vec<_> = manifest
         .of_kind("Deployment")
-        .filter(|one| {
-            selects(&spec["podSelector"]["matchLabels"], &one["spec"]["template"]["metadata"]["labels"])
+        .filter(|deployment| {
+            selects(
+                &spec["podSelector"]["matchLabels"],
+                &deployment["spec"]["template"]["metadata"]["labels"],
+            )
         })
         .collect();
     let [deployment] = selected.as_slice() else {
@@ -98,19 +101,19 @@ fn check_network_policy(manifest: &Manifest, policy: &Value, set: &ValueSet) -> 
         let port = port_by_name(port)?;
         ingress
             .iter()
-            .find(|rule| items(&rule["ports"]).iter().any(|one| one["port"] == *port))
+            .find(|rule| items(&rule["ports"]).iter().any(|allowed| allowed["port"] == *port))
             .map(|rule| &rule["from"])
     };
-    let serves = peers("https").context("no peer may reach the served port")?;
-    let metrics = peers("metrics");
-    ensure!(metrics.is_none_or(|from| !items(from).is_empty()), "every peer may read the metrics");
+    let https_peers = peers("https").context("no peer may reach the served port")?;
+    let metrics_peers = peers("metrics");
+    ensure!(metrics_peers.is_none_or(|from| !items(from).is_empty()), "every peer may read the metrics");
     let allows_no_readers = set.mentions(r#""metricsFrom":[]"#);
     ensure!(
-        metrics.is_none() == allows_no_readers,
+        metrics_peers.is_none() == allows_no_readers,
         "the rules do not allow exactly the configured readers of metrics: {ingress:?}"
     );
     if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook" {
-        ensure!(serves.is_null(), "API servers are limited to {serves}");
+        ensure!(https_peers.is_null(), "API servers are limited to {https_peers}");
         ensure!(spec["egress"] == json!([]), "the webhook may connect to {}", spec["egress"]);
         return Ok(());
     }
@@ -120,7 +123,10 @@ fn check_network_policy(manifest: &Manifest, policy: &Value, set: &ValueSet) -> 
             { "key": "kubernetes.io/metadata.name", "operator": "In", "values": some },
         ] } }),
     };
-    ensure!(items(serves).first() == Some(&callers), "served pods may not reach the issuance API: {serves}");
+    ensure!(
+        items(https_peers).first() == Some(&callers),
+        "served pods may not reach the issuance API: {https_peers}"
+    );
     let egress_ports: Vec<_> = items(&spec["egress"])
         .iter()
         .flat_map(|rule| items(&rule["ports"]))

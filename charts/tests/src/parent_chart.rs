@@ -16,7 +16,7 @@ const PARENT: &str = "apiVersion: v2\nname: platform\nversion: 1.0.0\n\
                       dependencies:\n  - name: certmint\n    version: '*'\n    repository: ''\n";
 const CONDITION: &str = "    condition: certmint.enabled\n";
 
-/// Checks that a parent chart renders the same objects as this chart without_parent, and no objects when its condition is false.
+/// Checks that a parent chart renders the same objects as this chart alone, and no objects when its condition is false.
 /// Without a condition, helm would ignore the value `enabled`, so the chart rejects `false`.
 pub(crate) fn condition_switches_chart_on_and_off(chart: &Chart) -> Result<()> {
     let directory = std::env::temp_dir().join(format!("certmint-parent-{}", std::process::id()));
@@ -58,8 +58,8 @@ fn parent(directory: &Path) -> Result<PathBuf> {
     Ok(directory.to_owned())
 }
 
-fn rendered(chart: &Chart, parent: &Path, set: &[&str]) -> Result<Manifest> {
+fn rendered(chart: &Chart, parent: &Path, arguments: &[&str]) -> Result<Manifest> {
     let mut helm = Command::new(&chart.helm);
     helm.args(["template", RELEASE]).arg(parent).args(["--namespace", NAMESPACE]);
-    Manifest::parse(&command::output(with_values(&mut helm, set))?)
+    Manifest::parse(&command::output(with_values(&mut helm, arguments))?)
 }

@@ -91,9 +91,12 @@ fn check_role(role: &Value) -> Result<()> {
         ensure!(!roles, "it can change the permissions of other accounts: {rule}");
     }
     ensure!(role["aggregationRule"].is_null(), "it aggregates the rules of other roles");
-    let given_on = role["metadata"]["labels"].as_object().into_iter().flatten();
-    let given_on = given_on.map(|(key, _)| key).find(|key| key.contains("/aggregate-to-"));
-    ensure!(given_on.is_none(), "its rules are aggregated into other roles by {given_on:?}");
+    let labels = role["metadata"]["labels"].as_object().into_iter().flatten();
+    let aggregation_label = labels.map(|(key, _)| key).find(|key| key.contains("/aggregate-to-"));
+    ensure!(
+        aggregation_label.is_none(),
+        "its rules are aggregated into other roles by {aggregation_label:?}"
+    );
     Ok(())
 }
 
@@ -108,9 +111,12 @@ fn check_secrets(manifest: &Manifest, set: &ValueSet) -> Result<()> {
         });
         roles.map(|role| role["metadata"]["namespace"].as_str().unwrap_or("").to_owned()).collect::<Vec<_>>()
     };
-    let everywhere = set.namespaces.is_empty() && !set.has_argument("rbac.create=false");
+    let serves_whole_cluster = set.namespaces.is_empty() && !set.has_argument("rbac.create=false");
     let cluster_wide = reaching("ClusterRole", &[]);
-    ensure!(cluster_wide.len() == usize::from(everywhere), "ClusterRoles reach Secrets: {cluster_wide:?}");
+    ensure!(
+        cluster_wide.len() == usize::from(serves_whole_cluster),
+        "ClusterRoles reach Secrets: {cluster_wide:?}"
+    );
     let listed = reaching("Role", &["list", "watch", "deletecollection"]);
     ensure!(listed == set.namespaces, "Roles let Secrets be listed in {listed:?}");
     Ok(())
@@ -130,9 +136,9 @@ fn check_tokens(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let webhook = account_of(manifest, "webhook")?;
     ensure!(webhook != account_of(manifest, "controller")?, "both components run as {webhook}");
     for deployment in manifest.of_kind("Deployment") {
-        let controller = deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "controller";
+        let is_controller = deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "controller";
         let token = &deployment["spec"]["template"]["spec"]["automountServiceAccountToken"];
-        ensure!(*token == controller, "{} mounts a token: {token}", title(deployment));
+        ensure!(*token == is_controller, "{} mounts a token: {token}", title(deployment));
     }
     Ok(())
 }
@@ -140,7 +146,7 @@ fn check_tokens(manifest: &Manifest, set: &ValueSet) -> Result<()> {
 fn account_of<'a>(manifest: &'a Manifest, component: &str) -> Result<&'a str> {
     let mut deployments = manifest.of_kind("Deployment");
     let deployment = deployments
-        .find(|one| one["metadata"]["labels"]["app.kubernetes.io/component"] == component)
+        .find(|deployment| deployment["metadata"]["labels"]["app.kubernetes.io/component"] == component)
         .with_context(|| format!("the chart renders no Deployment of the {component}"))?;
     let account = deployment["spec"]["template"]["spec"]["serviceAccountName"].as_str();
     account.with_context(|| format!("{} names no account", title(deployment)))

@@ -40,8 +40,8 @@ pub(crate) fn define_monitoring(cluster: &Cluster) -> Result<()> {
         // A client-side `kubectl apply` would store the file in an annotation, and these files are too long for that.
         let file = file.to_string_lossy();
         let name = cluster.kubectl().run(&["create", "--output=name", "--filename", &file])?;
-        let served = |crd: &Value| is_true(crd, "Established").then_some(());
-        cluster.kubectl().wait_for(name.trim(), "to be served", SERVED_TIMEOUT, served)?;
+        let is_served = |crd: &Value| is_true(crd, "Established").then_some(());
+        cluster.kubectl().wait_for(name.trim(), "to be served", SERVED_TIMEOUT, is_served)?;
     }
     Ok(())
 }
@@ -105,17 +105,18 @@ pub(crate) fn expect_second_release_rejected(cluster: &Cluster) -> Result<()> {
     for namespace in ["shop", "bank"] {
         let _may_exist = cluster.kubectl().run(&["create", "namespace", namespace]);
     }
-    let expect_rejected = |release: &str, set: &[&str], words: &str| match upgrade(cluster, release, set) {
-        Ok(_) => bail!("helm installs {release} with {set:?} in addition to another release"),
-        Err(error) => {
-            let error = error.to_string();
-            ensure!(
-                error.contains(words),
-                "helm rejects {release} with {set:?}, but not with \"{words}\": {error}"
-            );
-            Ok(())
-        }
-    };
+    let expect_rejected =
+        |release: &str, arguments: &[&str], words: &str| match upgrade(cluster, release, arguments) {
+            Ok(_) => bail!("helm installs {release} with {arguments:?} in addition to another release"),
+            Err(error) => {
+                let error = error.to_string();
+                ensure!(
+                    error.contains(words),
+                    "helm rejects {release} with {arguments:?}, but not with \"{words}\": {error}"
+                );
+                Ok(())
+            }
+        };
     upgrade(cluster, RELEASE, &[])?;
     let serves_whole_cluster =
         "the release certmint-system/certmint already serves the whole cluster; upgrade or uninstall";
@@ -146,12 +147,12 @@ pub(crate) fn expect_second_release_rejected(cluster: &Cluster) -> Result<()> {
     })
 }
 
-/// Installs a release, or upgrades it to exactly these values.
-fn upgrade(cluster: &Cluster, release: &str, set: &[&str]) -> Result<String> {
+/// Installs a release, or upgrades it. `arguments` sets exactly these values, as `path=JSON`.
+fn upgrade(cluster: &Cluster, release: &str, arguments: &[&str]) -> Result<String> {
     let mut helm = cluster.command("helm");
     helm.args(["upgrade", "--install", "--reset-values", release]).arg(chart());
     helm.args(["--namespace", namespace_of(release), "--create-namespace"]);
-    command::output(with_values(&mut helm, set))
+    command::output(with_values(&mut helm, arguments))
 }
 
 fn namespace_of(release: &str) -> &str {

@@ -43,7 +43,7 @@ pub(crate) fn check(manifest: &Manifest, set: &ValueSet) -> Result<()> {
         .try_for_each(|object| check_webhooks(manifest, object, set))
 }
 
-/// Checks that the chart's default policy is the default of the code.
+/// Checks that the chart's default policy is the default of the programs.
 pub(crate) fn policy_is_the_default(chart: &Chart) -> Result<()> {
     let manifest = chart.render(&[])?;
     let policy = &manifest.object("ConfigMap", "certmint-policy")?["data"]["policy.json"];
@@ -76,10 +76,10 @@ pub(crate) fn openshift_chooses_the_user(chart: &Chart) -> Result<()> {
 
 fn check_namespace_and_labels(object: &Value, set: &ValueSet) -> Result<()> {
     let metadata = &object["metadata"];
-    let test = metadata["annotations"]["helm.sh/hook"] == "test";
+    let is_test = metadata["annotations"]["helm.sh/hook"] == "test";
     let expected: Vec<Value> = match object["kind"].as_str() {
         Some(kind) if CLUSTER_SCOPED.contains(&kind) => vec![Value::Null],
-        Some("Pod") if test => vec![json!(set.namespaces.first().unwrap_or(&"default"))],
+        Some("Pod") if is_test => vec![json!(set.namespaces.first().unwrap_or(&"default"))],
         Some("Role" | "RoleBinding") => {
             [NAMESPACE].iter().chain(set.namespaces).map(|name| json!(name)).collect()
         }
@@ -105,13 +105,13 @@ fn check_restricted(pod: &Value) -> Result<()> {
     }
     for container in items(&pod["containers"]) {
         let context = &container["securityContext"];
-        for (field, demanded) in [
+        for (field, expected) in [
             ("allowPrivilegeEscalation", json!(false)),
             ("readOnlyRootFilesystem", json!(true)),
             ("runAsNonRoot", json!(true)),
             ("capabilities", json!({ "drop": ["ALL"] })),
         ] {
-            ensure!(context[field] == demanded, "its container has {field} {}", context[field]);
+            ensure!(context[field] == expected, "its container has {field} {}", context[field]);
         }
         for quantity in ["/requests/cpu", "/requests/memory", "/limits/memory"] {
             ensure!(container["resources"].pointer(quantity).is_some(), "its container has no {quantity}");
@@ -122,15 +122,15 @@ fn check_restricted(pod: &Value) -> Result<()> {
 
 /// Checks that only the webhook uses its host's network, and only when the values say so.
 fn check_host_network(deployment: &Value, set: &ValueSet) -> Result<()> {
-    let webhook = deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook";
+    let is_webhook = deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "webhook";
     let pod = &deployment["spec"]["template"]["spec"];
-    let (network, names) = (&pod["hostNetwork"], &pod["dnsPolicy"]);
-    let fits = if webhook && set.mentions(r#""hostNetwork":true"#) {
-        *network == true && *names == "ClusterFirstWithHostNet"
+    let (network, dns_policy) = (&pod["hostNetwork"], &pod["dnsPolicy"]);
+    let fits = if is_webhook && set.mentions(r#""hostNetwork":true"#) {
+        *network == true && *dns_policy == "ClusterFirstWithHostNet"
     } else {
-        network.is_null() && names.is_null()
+        network.is_null() && dns_policy.is_null()
     };
-    ensure!(fits, "it has hostNetwork {network} with dnsPolicy {names}");
+    ensure!(fits, "it has hostNetwork {network} with dnsPolicy {dns_policy}");
     Ok(())
 }
 
@@ -141,17 +141,18 @@ fn check_node_selector(pod: &Value, set: &ValueSet) -> Result<()> {
         selector["kubernetes.io/os"] == "linux",
         "it selects nodes with any operating system: {selector}"
     );
-    let (architecture, any) = (&selector["kubernetes.io/arch"], set.mentions(r#""kubernetes.io/arch":null"#));
-    let fits = if any { architecture.is_null() } else { *architecture == "amd64" };
+    let (architecture, allows_any) =
+        (&selector["kubernetes.io/arch"], set.mentions(r#""kubernetes.io/arch":null"#));
+    let fits = if allows_any { architecture.is_null() } else { *architecture == "amd64" };
     ensure!(fits, "it selects nodes with the architecture {architecture}");
     Ok(())
 }
 
 /// Checks that the cluster chooses the Service's address families unless the values do.
 fn check_address_families(service: &Value, set: &ValueSet) -> Result<()> {
-    let chosen = set.mentions("service=");
+    let is_configured = set.mentions("service=");
     let (policy, families) = (&service["spec"]["ipFamilyPolicy"], &service["spec"]["ipFamilies"]);
-    let fits = if chosen {
+    let fits = if is_configured {
         *policy == "RequireDualStack" && *families == json!(["IPv6", "IPv4"])
     } else {
         policy.is_null() && families.is_null()
@@ -217,7 +218,7 @@ fn check_selectors(manifest: &Manifest, deployment: &Value, set: &ValueSet) -> R
     );
     let budgets = manifest
         .of_kind("PodDisruptionBudget")
-        .filter(|b| selects(&b["spec"]["selector"]["matchLabels"], labels));
+        .filter(|budget| selects(&budget["spec"]["selector"]["matchLabels"], labels));
     let component = deployment["metadata"]["labels"]["app.kubernetes.io/component"].as_str().unwrap_or("?");
     let has_budget = !set.arguments.iter().any(|value| {
         value.starts_with(&format!("{component}="))
@@ -228,7 +229,7 @@ fn check_selectors(manifest: &Manifest, deployment: &Value, set: &ValueSet) -> R
         "not exactly one PodDisruptionBudget selects its pods"
     );
     let services: Vec<_> =
-        manifest.of_kind("Service").filter(|s| selects(&s["spec"]["selector"], labels)).collect();
+        manifest.of_kind("Service").filter(|service| selects(&service["spec"]["selector"], labels)).collect();
     let [service] = services.as_slice() else { bail!("not exactly one Service selects its pods") };
     for port in items(&service["spec"]["ports"]) {
         let found = items(&template["spec"]["containers"])

@@ -56,11 +56,10 @@ pub(crate) fn address(kubectl: &Kubectl<'_>, selector: &str) -> Result<String> {
     Ok(format!("{address}:{PORT}"))
 }
 
-/// Returns the value of `work` if neither `work` nor the cleanup failed, and otherwise their errors. `end` is the
-/// result of the cleanup.
-fn with_cleanup<T>(work: Result<T>, end: Result<()>) -> Result<T> {
-    match (work, end) {
-        (Err(error), Err(end)) => Err(error.context(format!("the cleanup failed too: {end:#}"))),
+/// Returns the value of `work` if neither `work` nor the cleanup failed, and otherwise their errors.
+fn with_cleanup<T>(work: Result<T>, cleanup: Result<()>) -> Result<T> {
+    match (work, cleanup) {
+        (Err(error), Err(cleanup)) => Err(error.context(format!("the cleanup failed too: {cleanup:#}"))),
         (Ok(_), Err(error)) => Err(error),
         (work, Ok(())) => work,
     }

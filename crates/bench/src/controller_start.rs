@@ -34,7 +34,7 @@ fn time_to_list(cluster: &Cluster) -> Result<f64> {
 
 fn list_calls() -> Vec<ApiCall> {
     let selector = format!("?labelSelector={}%3D{}", keys::MANAGED, keys::TRUE);
-    let list = |path, answer| ApiCall { verb: Verb::Get, path, body: String::new(), answer };
+    let list = |path, response_form| ApiCall { verb: Verb::Get, path, body: String::new(), response_form };
     let workloads = WorkloadKind::ALL.into_iter().map(|kind| {
         let (root, kinds) = (api(kind.api_version()), kind.as_str().to_lowercase());
         list(format!("{root}/{kinds}s{selector}"), ResponseForm::Whole)

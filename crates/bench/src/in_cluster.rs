@@ -69,7 +69,7 @@ pub(crate) struct ApiCall {
     pub(crate) path: String,
     /// Body of the request; empty for none.
     pub(crate) body: String,
-    pub(crate) answer: ResponseForm,
+    pub(crate) response_form: ResponseForm,
 }
 
 /// Kubernetes' name of an operation on an object.
@@ -134,7 +134,7 @@ pub(crate) struct MetricQuery {
 /// A counter to watch until it has grown by `goal`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CounterQuery {
-    pub(crate) value: MetricQuery,
+    pub(crate) metric: MetricQuery,
     /// Value of the counter before the first change.
     pub(crate) from: f64,
     pub(crate) goal: f64,

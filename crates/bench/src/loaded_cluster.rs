@@ -90,7 +90,7 @@ impl LoadedCluster {
 
     /// Lets the plain client replace as many Secrets as there are workloads.
     pub(crate) fn replace(&self) -> Result<Timings> {
-        objects::write_copies(&self.cluster, &pattern(&self.cluster)?, Verb::Update, 0..self.count)
+        objects::write_copies(&self.cluster, &pattern_secret(&self.cluster)?, Verb::Update, 0..self.count)
     }
 
     /// Changes the policy so that every certificate is reissued. A second call would change nothing.
@@ -155,7 +155,7 @@ impl LoadedCluster {
     pub(crate) fn add_foreign_secrets(&self, more: usize) -> Result<()> {
         // The copies with lower numbers exist already: the plain client created them while no controller ran.
         let numbers = self.count..self.count + more;
-        objects::write_copies(&self.cluster, &pattern(&self.cluster)?, Verb::Create, numbers).map(drop)
+        objects::write_copies(&self.cluster, &pattern_secret(&self.cluster)?, Verb::Create, numbers).map(drop)
     }
 }
 
@@ -173,7 +173,7 @@ impl FillingFigures {
         installation::install_and_wait(cluster, common::VALUES)?;
         let idle = controller(cluster)?.memory()?;
         create_pattern_workload(cluster)?;
-        let pattern = pattern(cluster)?;
+        let pattern = pattern_secret(cluster)?;
         installation::scale_controller_and_wait(cluster, 0)?;
         progress::step(&format!("{count} workloads"), || objects::create_workloads(cluster, 0..count))?;
         let plain_writes = progress::step("as many Secrets, by a plain client", || {
@@ -207,12 +207,12 @@ fn controller(cluster: &Cluster) -> Result<Process<'_>> {
 /// Creates the pattern workload, and waits for its Secret.
 fn create_pattern_workload(cluster: &Cluster) -> Result<()> {
     let kubectl = create_namespace(cluster, PATTERN, &[])?;
-    kubectl.apply(&objects::pattern().to_string())?;
-    wait::until("the first Secret", DEFAULT_TIMEOUT, || pattern(cluster).map(|_| Check::Passed(())))
+    kubectl.apply(&objects::pattern_workload().to_string())?;
+    wait::until("the first Secret", DEFAULT_TIMEOUT, || pattern_secret(cluster).map(|_| Check::Passed(())))
 }
 
 /// Returns the pattern workload's Secret.
-fn pattern(cluster: &Cluster) -> Result<serde_json::Value> {
+fn pattern_secret(cluster: &Cluster) -> Result<serde_json::Value> {
     cluster.kubectl().namespace(PATTERN).get(&["secret", objects::PATTERN_SECRET])
 }
 
@@ -233,7 +233,7 @@ fn metric_value(cluster: &Cluster, name: &str) -> Result<f64> {
 
 /// Waits until the number of issued certificates has grown by `goal` from `from`.
 fn wait_for_certificates(cluster: &Cluster, from: f64, goal: usize) -> Result<CounterGrowth> {
-    let counter = CounterQuery { value: metric(ISSUED), from, goal: goal as f64 };
+    let counter = CounterQuery { metric: metric(ISSUED), from, goal: goal as f64 };
     Task::Growth(counter).run_in_network_of(cluster, wait_for_process(cluster)?)
 }
 

@@ -176,14 +176,14 @@ fn review(requester: &Requester<'_>) -> ApiCall {
         "spec": { "token": requester.token, "audiences": [AUDIENCE] },
     });
     let path = "/apis/authentication.k8s.io/v1/tokenreviews".to_owned();
-    ApiCall { verb: Verb::Create, path, body: review.to_string(), answer: ResponseForm::Whole }
+    ApiCall { verb: Verb::Create, path, body: review.to_string(), response_form: ResponseForm::Whole }
 }
 
 /// Returns the API calls that every response of the issuance API needs: a TokenReview, the pod, and the Secret.
 fn calls_of_a_bundle(requester: &Requester<'_>) -> Vec<ApiCall> {
     let get = |path| {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/{path}");
-        ApiCall { verb: Verb::Get, path, body: String::new(), answer: ResponseForm::Whole }
+        ApiCall { verb: Verb::Get, path, body: String::new(), response_form: ResponseForm::Whole }
     };
     vec![review(requester), get(format!("pods/{}", requester.pod.name)), get(format!("secrets/{SECRET}"))]
 }

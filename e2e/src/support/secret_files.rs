@@ -15,17 +15,17 @@ pub struct SecretFiles {
 }
 
 impl SecretFiles {
-    /// Writes the files of the Secret.
+    /// Writes the content of the Secret to the files.
     ///
     /// # Errors
     /// When the Secret does not exist, or the files cannot be written.
-    pub fn read(kubectl: &Kubectl<'_>, secret: &str) -> Result<Self> {
+    pub fn write(kubectl: &Kubectl<'_>, secret: &str) -> Result<Self> {
         let directory = std::env::temp_dir().join(format!("certmint-{secret}-{}", process::id()));
         fs::create_dir_all(&directory)?;
         let files = Self { directory };
         for key in ["tls.crt", "tls.key", "ca.crt"] {
-            let path = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
-            fs::write(files.path(key), kubectl.run(&["get", "secret", secret, "--output", &path])?)?;
+            let output = format!("go-template={{{{index .data \"{key}\" | base64decode}}}}");
+            fs::write(files.path(key), kubectl.run(&["get", "secret", secret, "--output", &output])?)?;
         }
         Ok(files)
     }

@@ -18,28 +18,28 @@ pub(super) async fn write(write: ObjectWrites) -> Result<Timings> {
     let calls = numbers.step_by(step).map(|index| {
         vec![ApiCall {
             verb,
-            path: numbered(&path, index),
-            body: numbered(&body, index),
-            answer: ResponseForm::Metadata,
+            path: fill_placeholders(&path, index),
+            body: fill_placeholders(&body, index),
+            response_form: ResponseForm::Metadata,
         }]
     });
-    timed(calls, clients).await
+    run_and_time(calls, clients).await
 }
 
 /// Makes each round of calls once.
 pub(super) async fn rounds(rounds: CallRounds) -> Result<Timings> {
-    timed(rounds.rounds.into_iter(), rounds.clients).await
+    run_and_time(rounds.rounds.into_iter(), rounds.clients).await
 }
 
 /// Requests tokens, and returns them in the order of their pods.
 pub(super) async fn tokens(tokens: &TokenRequests) -> Result<Vec<String>> {
     let client = Client::try_default().await?;
     let TokenRequests { pods, count, clients } = tokens;
-    let asked = stream::iter(pods.iter().cycle().take(*count)).map(async |pod| {
+    let tokens = stream::iter(pods.iter().cycle().take(*count)).map(async |pod| {
         let answer: Value = serde_json::from_str(&make_call(&client, token_request(pod)).await?)?;
         Ok(answer["status"]["token"].as_str().context("the API server returned no token")?.to_owned())
     });
-    asked.buffered(*clients).try_collect().await
+    tokens.buffered(*clients).try_collect().await
 }
 
 fn token_request(Pod { namespace, name, uid }: &Pod) -> ApiCall {
@@ -55,11 +55,11 @@ fn token_request(Pod { namespace, name, uid }: &Pod) -> ApiCall {
         verb: Verb::Create,
         path: format!("/api/v1/namespaces/{namespace}/serviceaccounts/default/token"),
         body: request.to_string(),
-        answer: ResponseForm::Whole,
+        response_form: ResponseForm::Whole,
     }
 }
 
-async fn timed(rounds: impl Iterator<Item = Vec<ApiCall>>, clients: usize) -> Result<Timings> {
+async fn run_and_time(rounds: impl Iterator<Item = Vec<ApiCall>>, clients: usize) -> Result<Timings> {
     let client = Client::try_default().await?;
     let begun = Instant::now();
     let took: Vec<f64> = stream::iter(rounds)
@@ -78,8 +78,9 @@ async fn timed(rounds: impl Iterator<Item = Vec<ApiCall>>, clients: usize) -> Re
 
 /// Makes a call, and returns the body of the response.
 async fn make_call(client: &Client, call: ApiCall) -> Result<String> {
-    let ApiCall { verb, path, body, answer } = call;
-    let request = Request::builder().method(verb.method()).uri(&path).header(header::ACCEPT, answer.accept());
+    let ApiCall { verb, path, body, response_form } = call;
+    let request =
+        Request::builder().method(verb.method()).uri(&path).header(header::ACCEPT, response_form.accept());
     let request = request.header(header::CONTENT_TYPE, "application/json").body(body.into_bytes())?;
     with_timeout(&path, async {
         client.request_text(request).await.with_context(|| format!("the API server rejected {path}"))
@@ -107,7 +108,7 @@ impl ResponseForm {
     }
 }
 
-fn numbered(text: &str, index: usize) -> String {
+fn fill_placeholders(text: &str, index: usize) -> String {
     text.replace("{index}", &index.to_string())
         .replace("{ten}", &(index / 10).to_string())
         .replace("{hundred}", &(index / 100).to_string())
@@ -119,7 +120,10 @@ mod tests {
 
     #[test]
     fn placeholders_are_replaced() {
-        assert_eq!(numbered("bench-{hundred}/group-{ten}/w-{index}", 1234), "bench-12/group-123/w-1234");
+        assert_eq!(
+            fill_placeholders("bench-{hundred}/group-{ten}/w-{index}", 1234),
+            "bench-12/group-123/w-1234"
+        );
     }
 
     #[test]

@@ -19,22 +19,22 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Watches a counter until it has grown by its goal. The time starts at the last read of the initial value.
 pub(super) async fn measure_growth(counter: &CounterQuery) -> Result<CounterGrowth> {
-    let CounterQuery { value: counted, from, goal } = counter;
+    let CounterQuery { metric, from, goal } = counter;
     let (mut begun, mut changed, mut last) = (Instant::now(), Instant::now(), *from);
     loop {
         // A failed read counts as an unchanged value.
-        let (at, now) = (Instant::now(), read_metric(counted).await.unwrap_or(last));
-        if now == *from {
-            begun = at;
+        let (read_at, value) = (Instant::now(), read_metric(metric).await.unwrap_or(last));
+        if value == *from {
+            begun = read_at;
         }
-        if now - from >= *goal {
-            return Ok(CounterGrowth { by: now - from, seconds: begun.elapsed().as_secs_f64() });
+        if value - from >= *goal {
+            return Ok(CounterGrowth { by: value - from, seconds: begun.elapsed().as_secs_f64() });
         }
-        if now != last {
-            (changed, last) = (at, now);
+        if value != last {
+            (changed, last) = (read_at, value);
         }
         if changed.elapsed() > CHANGE_TIMEOUT {
-            bail!("{} stays at {now}; it should grow by {goal} from {from}", counted.name);
+            bail!("{} stays at {value}; it should grow by {goal} from {from}", metric.name);
         }
         tokio::time::sleep(COUNTER_INTERVAL).await;
     }
@@ -64,8 +64,8 @@ pub(super) async fn read_metric(MetricQuery { address, name }: &MetricQuery) -> 
     sum(answer.body(), name).with_context(|| format!("{address} has no metric {name}"))
 }
 
-fn sum(shown: &str, name: &str) -> Option<f64> {
-    let samples = shown.lines().filter_map(|line| {
+fn sum(text: &str, name: &str) -> Option<f64> {
+    let samples = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
         let value =
             rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or(rest, |(_, rest)| rest);
@@ -92,9 +92,9 @@ mod tests {
 
     #[test]
     fn a_metric_is_summed_over_its_labels() {
-        let shown = "# HELP a_total Things.\na_total{reason=\"x y\"} 2\na_total{reason=\"z\"} 3\na_total_more 7\nb 0\n";
-        assert_eq!(sum(shown, "a_total"), Some(5.0));
-        assert_eq!(sum(shown, "b"), Some(0.0));
-        assert_eq!(sum(shown, "c"), None);
+        let text = "# HELP a_total Things.\na_total{reason=\"x y\"} 2\na_total{reason=\"z\"} 3\na_total_more 7\nb 0\n";
+        assert_eq!(sum(text, "a_total"), Some(5.0));
+        assert_eq!(sum(text, "b"), Some(0.0));
+        assert_eq!(sum(text, "c"), None);
     }
 }

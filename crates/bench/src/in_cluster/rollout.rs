@@ -29,7 +29,7 @@ pub(super) async fn measure(rollout: &Rollout) -> Result<RolloutTime> {
         deployments.patch_scale(&rollout.name, &PatchParams::default(), &patch).await
     };
 
-    let (begun, busy) = (Instant::now(), process::machine_cpu()?);
+    let (begun, cpu_before) = (Instant::now(), process::machine_cpu()?);
     scale(rollout.pods).await?;
     let (mut present, mut ready) = (BTreeSet::new(), BTreeSet::new());
     let mut took = None;
@@ -49,7 +49,8 @@ pub(super) async fn measure(rollout: &Rollout) -> Result<RolloutTime> {
             WatchEvent::Error(error) => bail!("the watch of {selector} ended: {error:?}"),
         }
         if took.is_none() && ready.len() == rollout.pods {
-            let (seconds, cpu_seconds) = (begun.elapsed().as_secs_f64(), process::machine_cpu()? - busy);
+            let (seconds, cpu_seconds) =
+                (begun.elapsed().as_secs_f64(), process::machine_cpu()? - cpu_before);
             took = Some(RolloutTime { seconds, cpu_seconds });
             scale(0).await?;
         }

@@ -38,10 +38,10 @@ struct PlanningContext {
 pub(crate) fn planning(run: &Run) -> Result<Vec<Measurement>> {
     let now = OffsetDateTime::now_utc();
     let issuer = IssuerFacts { root: "ab".repeat(20), not_after: now + Duration::days(60) };
-    let common = PlanningContext { issuer, policy: Policy::default(), now };
+    let context = PlanningContext { issuer, policy: Policy::default(), now };
     let new: Vec<PlannedWorkload> = (0..WORKLOADS).map(PlannedWorkload::new).collect::<Result<_>>()?;
     let kept: Vec<PlannedWorkload> =
-        (0..WORKLOADS).map(|index| PlannedWorkload::new(index)?.issued(&common)).collect::<Result<_>>()?;
+        (0..WORKLOADS).map(|index| PlannedWorkload::new(index)?.issued(&context)).collect::<Result<_>>()?;
     // The floor is the part that every decision needs: it compares the selectors of the Services with the workload's
     // labels.
     let floor = seconds_each(run.quick, || {
@@ -51,7 +51,7 @@ pub(crate) fn planning(run: &Run) -> Result<Vec<Measurement>> {
     });
     let measurement = |what: &str, cases: &[PlannedWorkload]| {
         let each = seconds_each(run.quick, || {
-            cases.iter().for_each(|case| drop(black_box(common.decide(case))));
+            cases.iter().for_each(|case| drop(black_box(context.decide(case))));
         });
         Measurement::new("planner", format!("10,000 workloads planned, {what}"), each * 1e3, "ms")
             .compared_with("only the matching of selectors", floor * 1e3)
@@ -76,12 +76,12 @@ impl PlannedWorkload {
     }
 
     /// Adds the workload's Secret, so that the planner decides to keep the certificate.
-    fn issued(mut self, common: &PlanningContext) -> Result<Self> {
-        let decision = common.decide(&self);
+    fn issued(mut self, context: &PlanningContext) -> Result<Self> {
+        let decision = context.decide(&self);
         let Plan::Issue(order) = &decision.plan else { bail!("not issued: {:?}", decision.plan) };
-        self.secrets = vec![secret(&self.workload, order, common)];
+        self.secrets = vec![secret(&self.workload, order, context)];
         self.hosts = decision.hosts;
-        let next = common.decide(&self).plan;
+        let next = context.decide(&self).plan;
         ensure!(matches!(next, Plan::Keep { .. }), "not kept: {next:?}");
         Ok(self)
     }
@@ -115,14 +115,15 @@ fn service(index: usize) -> Result<Service> {
     })
 }
 
-fn secret(workload: &Workload, order: &CertificateOrder, common: &PlanningContext) -> SecretFacts {
+fn secret(workload: &Workload, order: &CertificateOrder, context: &PlanningContext) -> SecretFacts {
     let issued = IssuedFacts {
         issuer: "cd".repeat(20),
-        root: common.issuer.root.clone(),
+        root: context.issuer.root.clone(),
         serial: "ef".repeat(20),
-        not_before: common.now,
-        not_after: common.now + order.lifetime.duration(),
+        not_before: context.now,
+        not_after: context.now + order.lifetime.duration(),
     };
+    // The record of a certificate consists of annotations on its Secret.
     let annotations = order.record(&workload.reference, issued, 0).annotations();
     let labels = BTreeMap::from([(keys::MANAGED.to_owned(), keys::TRUE.to_owned())]);
     let owner = Owner { reference: workload.reference.to_string().into(), uid: workload.uid.clone() };

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use super::{CLIENTS, PATTERN};
 use crate::in_cluster::{ObjectWrites, Task, Timings, Verb};
 
-/// Secret of the workload that [`pattern`] returns.
+/// Secret of the workload that [`pattern_workload`] returns.
 pub(super) const PATTERN_SECRET: &str = "payments-certmint-tls";
-/// Name of each copy of the Secret.
-const COPY: &str = "payments-copy-{index}";
+/// Name of each copy of the Secret, with its number in the place of `{index}`.
+const COPY_NAME: &str = "payments-copy-{index}";
 
 /// Returns the workload whose Secret is the pattern for [`write_copies`], and its Service.
-pub(super) fn pattern() -> Value {
+pub(super) fn pattern_workload() -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": [workload::service("payments"), cron_job("payments", "payments")] })
 }
 
@@ -48,7 +48,7 @@ pub(super) fn write_copies(
     numbers: Range<usize>,
 ) -> Result<Timings> {
     let collection = format!("/api/v1/namespaces/{PATTERN}/secrets");
-    let path = if verb == Verb::Create { collection } else { format!("{collection}/{COPY}") };
+    let path = if verb == Verb::Create { collection } else { format!("{collection}/{COPY_NAME}") };
     let body = copy(pattern, verb).to_string();
     Task::Write(ObjectWrites { verb, path, body, numbers, step: 1, clients: CLIENTS }).run(cluster)
 }
@@ -63,7 +63,7 @@ fn copy(pattern: &Value, verb: Verb) -> Value {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
-            "name": COPY,
+            "name": COPY_NAME,
             "labels": { "bench.certmint.dev/copy": "true" },
             "annotations": annotations,
             "ownerReferences": metadata["ownerReferences"],

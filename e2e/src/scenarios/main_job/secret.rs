@@ -34,7 +34,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("kubectl get and kubectl describe show what the Secret contains", || {
         assert_kubectl_output(&kubectl)
     })?;
-    let files = SecretFiles::read(&kubectl, SECRET)?;
+    let files = SecretFiles::write(&kubectl, SECRET)?;
     step("the private key belongs to the certificate (OpenSSL)", || files.assert_key_matches())?;
     step(
         "OpenSSL accepts the certificate for the Service's names and as a client, and no other name",

@@ -78,13 +78,13 @@ fn wait_for_restarted_pods(kubectl: &Kubectl<'_>, before: &[Value]) -> Result<()
         })?;
         let certificate = kubectl.exec(name, "app", &["cat", "/var/run/secrets/certmint.dev/tls.crt"])?;
         let workload = pod["metadata"]["labels"]["app"].as_str().unwrap_or_default();
-        let encoded = kubectl.run(&[
+        let expected = kubectl.run(&[
             "get",
             "secret",
             &format!("{workload}-certmint-tls"),
             "--output=go-template={{index .data \"tls.crt\" | base64decode}}",
         ])?;
-        ensure!(certificate.trim() == encoded.trim(), "{name} does not have the certificate of its Secret");
+        ensure!(certificate.trim() == expected.trim(), "{name} does not have the certificate of its Secret");
     }
     Ok(())
 }

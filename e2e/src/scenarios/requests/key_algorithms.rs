@@ -36,7 +36,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     for (algorithm, printed) in ALGORITHMS {
         step(&format!("OpenSSL accepts key and chain with {algorithm}, and uses them for TLS 1.3"), || {
             fixture.wait_for_names(algorithm, &[algorithm])?;
-            let files = SecretFiles::read(&fixture.kubectl, &format!("{algorithm}-certmint-tls"))?;
+            let files = SecretFiles::write(&fixture.kubectl, &format!("{algorithm}-certmint-tls"))?;
             let text = files.certificate_text()?;
             for words in printed {
                 ensure!(

@@ -82,7 +82,7 @@ fn assert_new_domains(fixture: &CertificateFixture<'_>) -> Result<()> {
     fixture.wait_for_certificate("web", "to have names in the new cluster domain", |found| {
         found.names.contains(&name_in_new_domain)
     })?;
-    let files = SecretFiles::read(&fixture.kubectl, "web-certmint-tls")?;
+    let files = SecretFiles::write(&fixture.kubectl, "web-certmint-tls")?;
     let secret = fixture.kubectl.get(&["secret", "web-certmint-tls"])?;
     let duration = &secret["metadata"]["annotations"]["certmint.dev/duration"];
     ensure!(duration == "12h", "the certificate has the lifetime {duration}");
@@ -132,7 +132,7 @@ fn assert_names(fixture: &CertificateFixture<'_>) -> Result<()> {
 
     fixture.deploy("pay", &[("dns-names", "pay.example.com,eu.pay.example.com")])?;
     fixture.wait_for_certificate("pay", "to have the granted names", |found| found.names.len() == 2)?;
-    let files = SecretFiles::read(&fixture.kubectl, "pay-certmint-tls")?;
+    let files = SecretFiles::write(&fixture.kubectl, "pay-certmint-tls")?;
     for name in ["pay.example.com", "eu.pay.example.com"] {
         files.verify(&["-purpose", "sslserver", "-verify_hostname", name])?;
     }
