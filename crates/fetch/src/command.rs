@@ -128,7 +128,7 @@ fn exit_if_probe_is_killed(paths: &Paths, is_published: Arc<AtomicBool>) {
 fn probe_killed() -> Failure {
     Failure {
         code: ErrorCode::Unavailable,
-        message: "the kubelet restarted while the pod waited for its certificate; this container ends, so that the kubelet starts it again and the app after it"
+        message: "the kubelet restarted while the pod waited for its certificate; this container ends, so that the kubelet starts it again and the application after it"
             .into(),
     }
 }

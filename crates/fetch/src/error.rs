@@ -81,7 +81,7 @@ pub enum FetchError {
     #[error(transparent)]
     Publish(#[from] PublishError),
     /// The reload hook failed.
-    #[error("the new certificate is in place, but the reload of the app failed: {0}")]
+    #[error("the new certificate is in place, but the reload of the application failed: {0}")]
     Reload(#[from] ReloadError),
 }
 

@@ -27,7 +27,7 @@ const DUE_MARK: &str = ".reload-due";
 pub enum ReloadError {
     /// The app did not answer the POST.
     #[error(
-        "{url} did not answer: {cause}; correct the annotation certmint.dev/reload, or have the app listen there"
+        "{url} did not answer: {cause}; correct the annotation certmint.dev/reload, or have the application listen there"
     )]
     NoAnswer {
         /// URL of the hook.
@@ -36,7 +36,9 @@ pub enum ReloadError {
         cause: Box<ureq::Error>,
     },
     /// The app answered with a status other than 2xx.
-    #[error("{url} answered {status}; a reload hook answers a POST with 200 or 204, see the app's log")]
+    #[error(
+        "{url} answered {status}; a reload hook answers a POST with 200 or 204, see the application's log"
+    )]
     BadStatus {
         /// URL of the hook.
         url: String,
@@ -53,7 +55,7 @@ pub enum ReloadError {
     },
     /// The kernel does not permit the signal.
     #[error(
-        "{signal} to {process} was denied: {cause}; run the app as the same user as the container certmint (runAsUser), or use an http:// hook"
+        "{signal} to {process} was denied: {cause}; run the application as the same user as the container certmint (runAsUser), or use an http:// hook"
     )]
     NotPermitted {
         /// Signal in the annotation.

@@ -189,7 +189,7 @@ impl<'a> RenewalLoop<'a> {
         match reload::run(pending.hook) {
             Ok(()) => {
                 self.reporter.recovered();
-                self.reporter.info(&format!("the app was informed by {}", pending.hook));
+                self.reporter.info(&format!("the application was notified by {}", pending.hook));
             }
             Err(error) => {
                 self.reporter.failure(&FetchError::from(error).to_failure());

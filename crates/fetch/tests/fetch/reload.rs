@@ -35,8 +35,9 @@ fn posts_once_for_each_renewal() {
         for renewal in 1..=2 {
             pod.write_secret(&ca.bundle_of_age(300 / renewal));
             let count = usize::try_from(renewal).unwrap();
-            process
-                .wait_until("the reload", || process.log().matches("the app was informed").count() == count);
+            process.wait_until("the reload", || {
+                process.log().matches("the application was notified").count() == count
+            });
             assert_eq!(hook.calls().len(), count);
         }
         let head = hook.calls()[0].to_lowercase();
@@ -54,7 +55,7 @@ fn retries_a_failing_hook_and_keeps_the_certificate() {
     pod.write_secret(&renewed);
     process.wait_for_log("answered 500");
     assert!(process.log().contains("ReloadFailed"), "{}", process.log());
-    process.wait_for_log("the app was informed");
+    process.wait_for_log("the application was notified");
     assert_eq!(hook.calls().len(), 2);
     assert_eq!(pod.published(), Some(renewed));
     process.wait_until("an empty termination message", || pod.termination_message().is_empty());
@@ -129,7 +130,7 @@ fn signals_the_server_and_not_its_workers() {
     wait_until("the worker", || app.worker().is_some());
     let (pod, process) = start_pod(&ca, &format!("signal:SIGHUP:{}", app.name));
     pod.write_secret(&ca.bundle());
-    process.wait_for_log("the app was informed by signal:SIGHUP");
+    process.wait_for_log("the application was notified by signal:SIGHUP");
     wait_until("the signal of the server", || app.has_got("server.hup"));
     kill_process(app.worker().unwrap(), Signal::USR1).unwrap();
     wait_until("the signal of the worker", || app.has_got("worker.usr1"));

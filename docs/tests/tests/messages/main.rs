@@ -16,7 +16,7 @@ const NOT_MESSAGES: [&str; 6] = [
     "a constant that Quantity's own tests accept",
     "a map of strings",
     "the CA in the memory of this process",
-    "the app was informed by …",
+    "the application was notified by …",
     "certificate … of … is in place, valid until …",
 ];
 

@@ -71,7 +71,7 @@ func serverConfig(source *Source) (*tls.Config, error) {
 func payments(source *Source, allowed []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if current, _ := source.Current(); current.Version != r.Context().Value(versionKey{}) {
-			// The certificate was renewed since, so this is the connection's last response.
+			// The certificate was renewed after the handshake, so this is the connection's last response.
 			w.Header().Set("Connection", "close")
 		}
 		certificate := r.TLS.PeerCertificates[0]

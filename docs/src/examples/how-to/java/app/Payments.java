@@ -99,7 +99,7 @@ public class Payments {
             : caller + " may not pay";
         System.out.println(status + " " + sentence);
         if (session.getCreationTime() < identities.current().since()) {
-            // The certificate was renewed since, so this is the connection's last response.
+            // The certificate was renewed after the handshake, so this is the connection's last response.
             exchange.getResponseHeaders().set("Connection", "close");
         }
         byte[] body = (sentence + "\n").getBytes();
