@@ -134,8 +134,11 @@ fn first_sentence(text: &str) -> &str {
 /// Returns the generated text of a code before its messages.
 fn introduction(code: ErrorCode) -> String {
     let channels: Vec<_> = code.channels().iter().map(|channel| channel_words(*channel)).collect();
-    let transient =
-        if code.is_transient() { "It can go away on its own." } else { "It does not go away on its own." };
+    let transient = if code.is_transient() {
+        "The problem can go away on its own."
+    } else {
+        "The problem does not go away on its own."
+    };
     let actors = if code.actors().is_empty() { String::new() } else { format!(" ({})", actors(code)) };
     let (meaning, channels, remedy) = (code.meaning(), channels.join(", "), code.remedy());
     format!("{meaning}\n\nSeen in: {channels}. {transient}\n\nWhat to do{actors}: {remedy}")
@@ -198,7 +201,7 @@ mod tests {
     fn codes_keep_messages_and_get_an_introduction() {
         let page = ErrorPage::parse("### `PodGone`\n\nStale.\n\n- `it is … gone`: Nothing.\n");
         let codes = page.codes().unwrap();
-        let section = "### `PodGone`\n\nThe pod is being deleted, or does not exist any more.\n\nSeen in: HTTP responses, termination messages, logs. It does not go away on its own.\n\nWhat to do: No action is needed.\n\n- `it is … gone`: Nothing.\n\n### `NotYetIssued`\n";
+        let section = "### `PodGone`\n\nThe pod is being deleted, or does not exist any more.\n\nSeen in: HTTP responses, termination messages, logs. The problem does not go away on its own.\n\nWhat to do: No action is needed.\n\n- `it is … gone`: Nothing.\n\n### `NotYetIssued`\n";
         assert!(codes.contains(section), "{codes}");
     }
 
