@@ -31,7 +31,10 @@ fn run_accidents(cluster: &Cluster) -> Result<()> {
     fixture.opt_in("payments")?;
     let issued = fixture.wait_for_certificate("payments")?;
 
-    step("the CA is backed up as the documentation says", || guide.run_through("openssl x509"))?;
+    step("the CA is backed up as the documentation says, and the backup does not show its content", || {
+        guide.run_through("openssl x509")?;
+        fixture.assert_encrypted_backup()
+    })?;
     step("the CA's Secret is deleted: the controller issues nothing and says why", || fixture.delete_ca())?;
     step("running controllers stay ready; restarted ones do not become ready and create no CA", || {
         fixture.restart_without_ca()

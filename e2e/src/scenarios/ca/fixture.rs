@@ -1,7 +1,8 @@
 //! Objects of the scenario `ca-accidents`, and functions that change and inspect them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cluster::Cluster;
@@ -182,12 +183,37 @@ impl CaFixture<'_> {
         command::output_with_input(&mut replace, manifest).map(drop)
     }
 
+    /// Asserts that the backup contains the CA's Secret, and that neither Alice nor Bob can decrypt it alone.
+    pub(super) fn assert_encrypted_backup(&self) -> Result<()> {
+        let home = backup_directory(self.cluster)?;
+        let encrypted = fs::read_to_string(home.join("certmint-ca.cms"))?;
+        for keys in [&["alice.key"][..], &["bob.key"]] {
+            let alone = decrypt(&home, &encrypted, keys).unwrap_or_default();
+            ensure!(!alone.contains("root.key"), "one person alone can decrypt the backup with {keys:?}");
+        }
+        let backup = decrypt(&home, &encrypted, &["bob.key", "alice.key"])?;
+        let key = self.stored_ca()?["data"]["root.key"].as_str().unwrap_or_default().to_owned();
+        ensure!(!key.is_empty() && backup.contains(&key), "the backup does not contain the root's key");
+        Ok(())
+    }
+
     /// Restores the backup of the CA, and waits until the controllers can use it.
     pub(super) fn restore_backup(&self) -> Result<()> {
-        let backup = fs::read_to_string(backup_directory(self.cluster)?.join("certmint-ca.yaml"))?;
-        self.replace_ca(&backup)?;
+        let home = backup_directory(self.cluster)?;
+        let encrypted = fs::read_to_string(home.join("certmint-ca.cms"))?;
+        // The documentation's commands encrypted the backup first for Alice, and then for Bob.
+        self.replace_ca(&decrypt(&home, &encrypted, &["bob.key", "alice.key"])?)?;
         self.wait_for_usable_ca()
     }
+}
+
+/// Decrypts a text with these keys in `home`, one after the other.
+fn decrypt(home: &Path, encrypted: &str, keys: &[&str]) -> Result<String> {
+    keys.iter().try_fold(encrypted.to_owned(), |encrypted, key| {
+        let mut decrypt = Command::new("openssl");
+        decrypt.args(["cms", "-decrypt", "-inform", "PEM", "-inkey"]).arg(home.join(key));
+        command::output_with_input(&mut decrypt, &encrypted)
+    })
 }
 
 /// Waits for an Event on the object (`Kind/name`) which says that the CA cannot be used and contains `words`. Returns
