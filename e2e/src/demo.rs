@@ -141,8 +141,8 @@ fn send_traffic(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<RequestCount
     })?;
     counted_step(&format!("{RENEWALS} certificates with a lifetime of {DURATION} are renewed"), &|| {
         // Certificates were also renewed during the earlier steps. These renewals do not count.
-        let wanted = traffic.assert_no_failures()?.renewals() + RENEWALS;
-        traffic.wait_for("renewals", |counts| counts.renewals() >= wanted).map(drop)
+        let expected_renewals = traffic.assert_no_failures()?.renewals() + RENEWALS;
+        traffic.wait_for("renewals", |counts| counts.renewals() >= expected_renewals).map(drop)
     })?;
     step("the traffic stops, and all running requests end", || traffic.stop())
 }
@@ -199,8 +199,8 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let head = digits.len() % 3;
     let mut grouped = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place != 0 && place % 3 == head {
+    for (index, digit) in digits.chars().enumerate() {
+        if index != 0 && index % 3 == head {
             grouped.push(',');
         }
         grouped.push(digit);

@@ -32,20 +32,21 @@ pub fn collect(cluster: &Cluster, namespaces: &[String]) -> String {
         let is_gated = |pod: &Value| !pod["spec"]["schedulingGates"].is_null();
         for pod in kubectl.list(&["pods"]).unwrap_or_default().into_iter().filter(|pod| !is_gated(pod)) {
             let name = text(&pod["metadata"]["name"]);
-            let healthy = is_healthy(&pod);
-            if !healthy {
+            let is_pod_healthy = is_healthy(&pod);
+            if !is_pod_healthy {
                 section(&format!("pod {name}"), &describe(&kubectl, name));
             }
             for (title, log) in logs(&kubectl, &pod) {
                 // Healthy pods of Certmint log many lines. The report shows only their warnings and errors, and lines
                 // that name another namespace of the report.
-                let filtered = healthy && namespaces.len() > 1 && namespaces.last() == Some(namespace);
+                let is_filtered =
+                    is_pod_healthy && namespaces.len() > 1 && namespaces.last() == Some(namespace);
                 let is_relevant = |line: &str| {
                     let others = namespaces.iter().filter(|other| *other != namespace);
                     others.into_iter().any(|other| line.contains(other.as_str()))
                         || ["WARN", "ERROR", "panic"].iter().any(|level| line.contains(level))
                 };
-                section(&title, &last_lines(log.lines().filter(|line| !filtered || is_relevant(line))));
+                section(&title, &last_lines(log.lines().filter(|line| !is_filtered || is_relevant(line))));
             }
         }
     }
@@ -73,17 +74,17 @@ fn certmint_keys(kubectl: &Kubectl<'_>) -> String {
         if object["metadata"]["ownerReferences"].is_array() {
             continue;
         }
-        let mut places = vec![("", &object["metadata"])];
+        let mut parts = vec![("", &object["metadata"])];
         if object["kind"] != "Pod" {
-            places.push((" template", &pod_template(&object)["metadata"]));
+            parts.push((" template", &pod_template(&object)["metadata"]));
         }
-        for (place, metadata) in places {
+        for (part, metadata) in parts {
             let maps = ["labels", "annotations"].iter().filter_map(|map| metadata[*map].as_object());
             let entries = maps.flatten().filter(|(key, _)| key.starts_with("certmint.dev/"));
             let entries: Vec<String> = entries.map(|(key, value)| format!("{key}={}", text(value))).collect();
             let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
             // Writing to a String cannot fail.
-            let _ = writeln!(keys, "{kind}/{name}{place}: {}", entries.join(" "));
+            let _ = writeln!(keys, "{kind}/{name}{part}: {}", entries.join(" "));
         }
     }
     keys
@@ -91,10 +92,10 @@ fn certmint_keys(kubectl: &Kubectl<'_>) -> String {
 
 /// Returns the newest Events of type `Normal`, then the newest warnings.
 fn events(kubectl: &Kubectl<'_>) -> String {
-    let of = |kind: &str| {
+    let events_of_type = |kind: &str| {
         run(kubectl, &["get", "events", "--sort-by=.lastTimestamp", &format!("--field-selector=type{kind}")])
     };
-    let (normal, warnings) = (of("=Normal"), of("!=Normal"));
+    let (normal, warnings) = (events_of_type("=Normal"), events_of_type("!=Normal"));
     format!("{}\n{}", last_lines(normal.lines()), last_lines(warnings.lines()))
 }
 

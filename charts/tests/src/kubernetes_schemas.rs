@@ -40,14 +40,14 @@ pub(crate) struct Schemas {
 
 impl Schemas {
     pub(crate) fn fetch(cache: &Cache) -> Result<Self> {
-        let directory = kubernetes(cache)?;
+        let directory = fetch_kubernetes(cache)?;
         let kubernetes = VERSIONS.iter().map(|version| {
             let mut definitions = json(&directory.join(DEFINITIONS.replace("{}", version)))?;
             Ok((*version, definitions["$defs"].take()))
         });
         Ok(Self {
             kubernetes: kubernetes.collect::<Result<_>>()?,
-            monitoring: monitoring(cache)?.iter().map(|file| json(file)).collect::<Result<_>>()?,
+            monitoring: fetch_monitoring(cache)?.iter().map(|file| json(file)).collect::<Result<_>>()?,
         })
     }
 
@@ -82,11 +82,13 @@ impl Schemas {
         }
         let (group, version) =
             text(&object["apiVersion"]).rsplit_once('/').unwrap_or(("", text(&object["apiVersion"])));
-        let names = |kind: &Value| {
+        let is_kind = |kind: &Value| {
             kind["group"] == group && kind["version"] == version && kind["kind"] == object["kind"]
         };
         let found = definitions.as_object().into_iter().flatten().map(|(_, schema)| schema).find(|schema| {
-            schema["x-kubernetes-group-version-kind"].as_array().is_some_and(|kinds| kinds.iter().any(names))
+            schema["x-kubernetes-group-version-kind"]
+                .as_array()
+                .is_some_and(|kinds| kinds.iter().any(is_kind))
         });
         let Some(schema) = found else {
             bail!("{}: the kind does not exist in {}", title(object), object["apiVersion"])
@@ -95,8 +97,8 @@ impl Schemas {
     }
 }
 
-/// Returns the files with the CustomResourceDefinitions of ServiceMonitor and PrometheusRule.
-pub(crate) fn monitoring(cache: &Cache) -> Result<[PathBuf; 2]> {
+/// Fetches the files with the CustomResourceDefinitions of ServiceMonitor and PrometheusRule.
+pub(crate) fn fetch_monitoring(cache: &Cache) -> Result<[PathBuf; 2]> {
     let key = Key::default().text(PROMETHEUS_OPERATOR).text(PROMETHEUS_OPERATOR_SUM);
     let key = MONITORING.into_iter().fold(key, Key::text);
     let directory = cache.entry("schemas", "prometheus-operator", &key, |directory| {
@@ -120,7 +122,7 @@ pub(crate) fn monitoring(cache: &Cache) -> Result<[PathBuf; 2]> {
     Ok(MONITORING.map(|name| directory.join(name)))
 }
 
-fn kubernetes(cache: &Cache) -> Result<PathBuf> {
+fn fetch_kubernetes(cache: &Cache) -> Result<PathBuf> {
     let key = VERSIONS.iter().fold(Key::default().text(KUBERNETES_HASH), |key, version| key.text(version));
     cache.entry("schemas", "kubernetes", &key, |directory| {
         progress::long_step("fetching the schemas of Kubernetes (once)", || {

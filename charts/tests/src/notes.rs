@@ -30,8 +30,9 @@ pub(crate) fn check(chart: &Chart, set: &ValueSet) -> Result<()> {
         [] => expected.push("kubectl delete secret -A -l certmint.dev/managed=true".to_owned()),
         some => {
             expected.push(format!("Only workloads in {} are served", some.join(", ")));
-            let removed = |one| format!("kubectl delete secret -n {one} -l certmint.dev/managed=true");
-            expected.extend(some.iter().map(removed));
+            let removal =
+                |namespace| format!("kubectl delete secret -n {namespace} -l certmint.dev/managed=true");
+            expected.extend(some.iter().map(removal));
         }
     }
     for words in expected {

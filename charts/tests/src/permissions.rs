@@ -72,8 +72,8 @@ fn reasons(rules: &str) -> Vec<String> {
         if let Some(words) = line.strip_prefix("# ") {
             comment = [comment.as_str(), words].join(" ").trim().to_owned();
         } else if line.starts_with("- apiGroups:") {
-            let same = || reasons.last().cloned().unwrap_or_default();
-            let reason = if comment.is_empty() { same() } else { std::mem::take(&mut comment) };
+            let previous = || reasons.last().cloned().unwrap_or_default();
+            let reason = if comment.is_empty() { previous() } else { std::mem::take(&mut comment) };
             reasons.push(reason);
         }
     }
@@ -105,8 +105,9 @@ fn check_secrets(manifest: &Manifest, set: &ValueSet) -> Result<()> {
     let reaching = |kind, verbs: &[&str]| {
         let roles = manifest.of_kind(kind).filter(|role| {
             items(&role["rules"]).iter().any(|rule| {
-                let any = texts(&rule["verbs"]).iter().any(|verb| verbs.is_empty() || verbs.contains(verb));
-                texts(&rule["resources"]).contains(&"secrets") && any
+                let has_verb =
+                    texts(&rule["verbs"]).iter().any(|verb| verbs.is_empty() || verbs.contains(verb));
+                texts(&rule["resources"]).contains(&"secrets") && has_verb
             })
         });
         roles.map(|role| role["metadata"]["namespace"].as_str().unwrap_or("").to_owned()).collect::<Vec<_>>()

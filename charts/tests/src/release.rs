@@ -36,7 +36,7 @@ pub(crate) fn expect_accepted(cluster: &Cluster, set: &ValueSet) -> Result<()> {
 
 /// Creates the CustomResourceDefinitions of ServiceMonitor and PrometheusRule from the Prometheus operator.
 pub(crate) fn define_monitoring(cluster: &Cluster) -> Result<()> {
-    for file in kubernetes_schemas::monitoring(cluster.cache())? {
+    for file in kubernetes_schemas::fetch_monitoring(cluster.cache())? {
         // A client-side `kubectl apply` would store the file in an annotation, and these files are too long for that.
         let file = file.to_string_lossy();
         let name = cluster.kubectl().run(&["create", "--output=name", "--filename", &file])?;
@@ -85,8 +85,8 @@ pub(crate) fn upgrade_keeps_ca_bundle(cluster: &Cluster) -> Result<()> {
         let configuration = cluster.kubectl().get(&["mutatingwebhookconfiguration", RELEASE])?;
         for webhook in items(&configuration["webhooks"]) {
             ensure!(webhook["timeoutSeconds"] == seconds, "the upgrade did not reach {webhook}");
-            let kept = webhook["clientConfig"]["caBundle"] == CA_BUNDLE.trim();
-            ensure!(kept, "helm upgrade --server-side={server_side} lost the caBundle of {webhook}");
+            let is_kept = webhook["clientConfig"]["caBundle"] == CA_BUNDLE.trim();
+            ensure!(is_kept, "helm upgrade --server-side={server_side} lost the caBundle of {webhook}");
         }
     }
     Ok(())

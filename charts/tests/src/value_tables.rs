@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn innermost_comments_describe_values() {
         let described = innermost(commented("# Group.\na:\n  # One.\n  b: 1\n# Two.\nc:\n  d: 1\n").unwrap());
-        let found: Vec<_> = described.iter().map(|one| (one.path.as_str(), one.comment.as_str())).collect();
+        let found: Vec<_> =
+            described.iter().map(|value| (value.path.as_str(), value.comment.as_str())).collect();
         assert_eq!(found, [("a.b", "One."), ("c", "Two.")]);
     }
 

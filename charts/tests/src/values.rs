@@ -257,13 +257,13 @@ pub(crate) fn every_value_is_tested() -> Result<()> {
 
 /// Checks that the schema rejects unknown properties everywhere.
 pub(crate) fn schema_is_closed() -> Result<()> {
-    fn visit(schema: &Value, place: &str) -> Result<()> {
-        let closed = schema["properties"].is_null() || schema["additionalProperties"] == false;
-        ensure!(closed, "values.schema.json accepts unknown keys at {place}");
+    fn visit(schema: &Value, path: &str) -> Result<()> {
+        let is_closed = schema["properties"].is_null() || schema["additionalProperties"] == false;
+        ensure!(is_closed, "values.schema.json accepts unknown keys at {path}");
         let children = schema.as_object().into_iter().flatten().map(|(key, child)| (key.clone(), child));
         let elements = schema.as_array().into_iter().flatten().enumerate();
         let elements = elements.map(|(index, child)| (index.to_string(), child));
-        children.chain(elements).try_for_each(|(key, child)| visit(child, &format!("{place}/{key}")))
+        children.chain(elements).try_for_each(|(key, child)| visit(child, &format!("{path}/{key}")))
     }
     visit(&serde_json::from_str(&read("values.schema.json")?).context("values.schema.json is not JSON")?, "")
 }
@@ -273,9 +273,9 @@ pub(crate) fn every_value_has_an_effect(chart: &Chart) -> Result<()> {
     let mut bases = HashMap::new();
     for (path, other) in changed_values().filter(|(path, _)| path != PARENT_CONDITION) {
         let base = needed_by(&path);
-        let with = format!("{path}={other}");
+        let argument = format!("{path}={other}");
         let base: Vec<&str> = base.iter().map(String::as_str).collect();
-        let rendered = chart.template(&[base.as_slice(), &[&with]].concat())?;
+        let rendered = chart.template(&[base.as_slice(), &[&argument]].concat())?;
         let before = match bases.entry(base.join(",")) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(chart.template(&base)?),

@@ -48,14 +48,14 @@ pub(crate) fn reissue(run: &Run) -> Result<Vec<Measurement>> {
 fn costs(row: &'static str, count: usize, issuance: &Issuance, core: f64) -> [Measurement; 5] {
     let count = count as f64;
     let Issuance { cpu, requests, dropped, .. } = issuance;
-    let each = |number: usize| number as f64 / count;
+    let per_certificate = |number: usize| number as f64 / count;
     let events = requests.events as f64 + dropped;
     [
-        Measurement::new(row, "API writes for each certificate", each(requests.writes()), "")
+        Measurement::new(row, "API writes for each certificate", per_certificate(requests.writes()), "")
             .target(Target::Max(2.0)),
-        Measurement::new(row, "part of the writes: Events", each(requests.events), ""),
+        Measurement::new(row, "part of the writes: Events", per_certificate(requests.events), ""),
         Measurement::new(row, format!("Events dropped, of {events}"), *dropped, ""),
-        Measurement::new(row, "API reads for each certificate", each(requests.reads), ""),
+        Measurement::new(row, "API reads for each certificate", per_certificate(requests.reads), ""),
         Measurement::new(row, "controller CPU for each certificate", cpu / count * 1e3, "ms")
             .compared_with("only the certificate, without a cluster", core * 1e3)
             .target(Target::Max(0.5)),

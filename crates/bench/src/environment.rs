@@ -93,10 +93,10 @@ impl Environment {
         self.load_at_end = load();
         // On a new machine, wrk was installed during the run.
         self.wrk = wrk::version();
-        let now = commit();
+        let commit_at_end = commit();
         ensure!(
-            now == self.commit,
-            "the commit was {} and is {now} now, so the results may be of either: measure again, and do not change the sources during the run",
+            commit_at_end == self.commit,
+            "the commit was {} and is {commit_at_end} now, so the results may be of either: measure again, and do not change the sources during the run",
             self.commit
         );
         Ok(())

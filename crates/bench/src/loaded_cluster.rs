@@ -25,19 +25,19 @@ use crate::process::{CONTROLLER, Process};
 /// Number of requests that the plain client sends at the same time. By default, the controller has as many workers.
 const CLIENTS: usize = 16;
 /// Namespace of the pattern workload. The plain client's Secrets are copies of its Secret.
-const PATTERN: &str = "bench-pattern";
+const PATTERN_NAMESPACE: &str = "bench-pattern";
 /// Address and port of the controller's metrics.
-const METRICS: &str = "127.0.0.1:9402";
+const METRICS_ADDRESS: &str = "127.0.0.1:9402";
 /// Metric with the number of issued certificates.
-const ISSUED: &str = "certmint_certificates_issued_total";
+const ISSUED_METRIC: &str = "certmint_certificates_issued_total";
 /// Metric with the number of dropped Events.
-const DROPPED: &str = "certmint_events_dropped_total";
+const DROPPED_METRIC: &str = "certmint_events_dropped_total";
 /// Metric that is 1 while the controller leads.
-const LEADER: &str = "certmint_leader";
+const LEADER_METRIC: &str = "certmint_leader";
 /// Metric with the number of workloads that wait for the controller.
-const DUE: &str = "certmint_queue_depth";
+const QUEUE_METRIC: &str = "certmint_queue_depth";
 /// Duration without work after which the controller counts as idle.
-const QUIET: Duration = Duration::from_secs(1);
+const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// Trust domain that the policy is changed to. The change gives every certificate a new SPIFFE ID, and the controller
 /// does not spread the reissues after such a change over an hour.
 const TRUST_DOMAIN: &str = "bench.example.org";
@@ -97,25 +97,31 @@ impl LoadedCluster {
     pub(crate) fn reissue(&self) -> Result<Issuance> {
         let policy = PolicyFile::read(&self.cluster)?;
         let (mark, cpu) = (Mark::now(&self.cluster)?, self.controller()?.cpu()?);
-        let (issued, dropped) = (metric_value(&self.cluster, ISSUED)?, metric_value(&self.cluster, DROPPED)?);
+        let (issued, dropped) =
+            (metric_value(&self.cluster, ISSUED_METRIC)?, metric_value(&self.cluster, DROPPED_METRIC)?);
         let growth = thread::scope(|scope| {
-            let growth = scope.spawn(|| wait_for_certificates(&self.cluster, issued, self.count));
+            let watch = scope.spawn(|| wait_for_certificates(&self.cluster, issued, self.count));
             // The benchmark does not wait until the servers log the new policy, because reading their logs would
             // disturb the measurement.
             policy.start_change(&json!({ "trustDomain": TRUST_DOMAIN }))?;
-            joined(growth)
+            join(watch)
         })?;
         let requests = wait_for_last_write(&self.cluster, mark)?;
         let cpu = self.controller()?.cpu()? - cpu;
-        Ok(Issuance { growth, cpu, requests, dropped: metric_value(&self.cluster, DROPPED)? - dropped })
+        Ok(Issuance {
+            growth,
+            cpu,
+            requests,
+            dropped: metric_value(&self.cluster, DROPPED_METRIC)? - dropped,
+        })
     }
 
-    /// Returns the seconds from the start of a new controller to its readiness.
+    /// Restarts the controller. Returns the seconds from the start of the new controller to its readiness.
     pub(crate) fn restart(&self) -> Result<f64> {
         installation::scale_controller_and_wait(&self.cluster, 0)?;
         scale_up(&self.cluster)?;
         let pid = wait_for_process(&self.cluster)?;
-        let seconds = Task::Ready(ReadinessQuery { pid, address: METRICS.to_owned() })
+        let seconds = Task::Ready(ReadinessQuery { pid, address: METRICS_ADDRESS.to_owned() })
             .run_in_network_of(&self.cluster, pid)?;
         installation::scale_controller_and_wait(&self.cluster, 1)?;
         Ok(seconds)
@@ -125,13 +131,14 @@ impl LoadedCluster {
     pub(crate) fn wait_until_idle(&self) -> Result<()> {
         let mut since = None;
         wait::until("the controller to be idle", DEFAULT_TIMEOUT, || {
-            let (leads, due) = (metric_value(&self.cluster, LEADER)?, metric_value(&self.cluster, DUE)?);
-            if leads != 1.0 || due != 0.0 {
+            let (leader, queue) =
+                (metric_value(&self.cluster, LEADER_METRIC)?, metric_value(&self.cluster, QUEUE_METRIC)?);
+            if leader != 1.0 || queue != 0.0 {
                 since = None;
-                return Ok(Check::NotYet(format!("{LEADER} {leads}, {DUE} {due}")));
+                return Ok(Check::NotYet(format!("{LEADER_METRIC} {leader}, {QUEUE_METRIC} {queue}")));
             }
             let quiet = since.get_or_insert_with(Instant::now).elapsed();
-            Ok(if quiet < QUIET {
+            Ok(if quiet < IDLE_AFTER {
                 Check::NotYet("it has just finished its work".to_owned())
             } else {
                 Check::Passed(())
@@ -142,11 +149,11 @@ impl LoadedCluster {
     /// Adds `more` workloads, and waits for their Secrets.
     pub(crate) fn add_workloads(&self, more: usize) -> Result<()> {
         self.wait_until_idle()?;
-        let (mark, issued) = (Mark::now(&self.cluster)?, metric_value(&self.cluster, ISSUED)?);
+        let (mark, issued) = (Mark::now(&self.cluster)?, metric_value(&self.cluster, ISSUED_METRIC)?);
         thread::scope(|scope| {
-            let growth = scope.spawn(|| wait_for_certificates(&self.cluster, issued, more));
+            let watch = scope.spawn(|| wait_for_certificates(&self.cluster, issued, more));
             objects::create_workloads(&self.cluster, self.count..self.count + more)?;
-            joined(growth)
+            join(watch)
         })?;
         wait_for_last_write(&self.cluster, mark).map(drop)
     }
@@ -196,7 +203,7 @@ fn first_issuance(cluster: &Cluster, count: usize) -> Result<(Issuance, f64)> {
     let growth = wait_for_certificates(cluster, 0.0, count)?;
     let from_scale_up = begun.elapsed().as_secs_f64();
     let requests = wait_for_last_write(cluster, mark)?;
-    let (cpu, dropped) = (controller(cluster)?.cpu()?, metric_value(cluster, DROPPED)?);
+    let (cpu, dropped) = (controller(cluster)?.cpu()?, metric_value(cluster, DROPPED_METRIC)?);
     Ok((Issuance { growth, cpu, requests, dropped }, from_scale_up))
 }
 
@@ -206,14 +213,14 @@ fn controller(cluster: &Cluster) -> Result<Process<'_>> {
 
 /// Creates the pattern workload, and waits for its Secret.
 fn create_pattern_workload(cluster: &Cluster) -> Result<()> {
-    let kubectl = create_namespace(cluster, PATTERN, &[])?;
+    let kubectl = create_namespace(cluster, PATTERN_NAMESPACE, &[])?;
     kubectl.apply(&objects::pattern_workload().to_string())?;
     wait::until("the first Secret", DEFAULT_TIMEOUT, || pattern_secret(cluster).map(|_| Check::Passed(())))
 }
 
 /// Returns the pattern workload's Secret.
 fn pattern_secret(cluster: &Cluster) -> Result<serde_json::Value> {
-    cluster.kubectl().namespace(PATTERN).get(&["secret", objects::PATTERN_SECRET])
+    cluster.kubectl().namespace(PATTERN_NAMESPACE).get(&["secret", objects::PATTERN_SECRET])
 }
 
 fn scale_up(cluster: &Cluster) -> Result<()> {
@@ -233,32 +240,32 @@ fn metric_value(cluster: &Cluster, name: &str) -> Result<f64> {
 
 /// Waits until the number of issued certificates has grown by `goal` from `from`.
 fn wait_for_certificates(cluster: &Cluster, from: f64, goal: usize) -> Result<CounterGrowth> {
-    let counter = CounterQuery { metric: metric(ISSUED), from, goal: goal as f64 };
+    let counter = CounterQuery { metric: metric(ISSUED_METRIC), from, goal: goal as f64 };
     Task::Growth(counter).run_in_network_of(cluster, wait_for_process(cluster)?)
 }
 
 fn metric(name: &str) -> MetricQuery {
-    MetricQuery { address: METRICS.to_owned(), name: name.to_owned() }
+    MetricQuery { address: METRICS_ADDRESS.to_owned(), name: name.to_owned() }
 }
 
-fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().ok().context("a thread of this program panicked")?
 }
 
 /// Waits until the controller makes no more requests, and counts its requests since `mark`. The controller writes its
 /// Events after the Secrets.
 fn wait_for_last_write(cluster: &Cluster, mark: Mark) -> Result<RequestCounts> {
-    let (mut last, mut at) = (mark.since(cluster)?, Instant::now());
+    let (mut counts, mut counted_at) = (mark.since(cluster)?, Instant::now());
     wait::until("the last write of the controller", DEFAULT_TIMEOUT, || {
-        if at.elapsed() < QUIET {
+        if counted_at.elapsed() < IDLE_AFTER {
             return Ok(Check::NotYet("it has just written".to_owned()));
         }
-        let now = mark.since(cluster)?;
-        at = Instant::now();
-        Ok(if std::mem::replace(&mut last, now) == now {
-            Check::Passed(now)
+        let new_counts = mark.since(cluster)?;
+        counted_at = Instant::now();
+        Ok(if std::mem::replace(&mut counts, new_counts) == new_counts {
+            Check::Passed(new_counts)
         } else {
-            Check::NotYet(format!("{now:?}"))
+            Check::NotYet(format!("{new_counts:?}"))
         })
     })
 }

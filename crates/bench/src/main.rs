@@ -97,7 +97,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let Arguments { quick, output, rows } = arguments;
-    let rows = chosen(rows)?;
+    let rows = select_rows(rows)?;
     let mut environment = Environment::observe(*quick)?;
     progress::note(&environment.line());
     let mut run = Run::new(*quick, Cache::open()?);
@@ -131,7 +131,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Row>> {
+fn select_rows(names: &[String]) -> Result<Vec<&'static Row>> {
     if let Some(unknown) = names.iter().find(|name| ROWS.iter().all(|row| row.name != **name)) {
         let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
         bail!("there is no row {unknown}; there are: {}", known.join(", "));

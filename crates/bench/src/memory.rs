@@ -69,12 +69,12 @@ fn rss_after_starts(loaded: &LoadedCluster, starts: usize) -> Result<f64> {
         loaded.wait_until_idle()?;
         return loaded.controller()?.rss();
     }
-    let each = (0..starts).map(|_| {
+    let rss_after_each = (0..starts).map(|_| {
         loaded.restart()?;
         loaded.wait_until_idle()?;
         loaded.controller()?.rss()
     });
-    Ok(median(each.collect::<Result<_>>()?))
+    Ok(median(rss_after_each.collect::<Result<_>>()?))
 }
 
 fn rss(what: &str, memory: &Memory) -> Measurement {

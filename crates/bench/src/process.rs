@@ -25,7 +25,7 @@ impl<'a> Process<'a> {
     /// Finds the only process whose command line matches `pattern`.
     pub(crate) fn only(cluster: &'a Cluster, pattern: &str) -> Result<Self> {
         match Self::all(cluster, pattern)?.as_slice() {
-            [one] => Ok(*one),
+            [process] => Ok(*process),
             found => bail!("{} processes match {pattern}, exactly one is expected", found.len()),
         }
     }
@@ -87,11 +87,11 @@ impl<'a> Process<'a> {
 
 /// Returns the seconds that all processors together were busy since the machine started.
 pub(crate) fn machine_cpu() -> Result<f64> {
-    busy(&std::fs::read_to_string("/proc/stat")?)
+    busy_seconds(&std::fs::read_to_string("/proc/stat")?)
 }
 
 /// Reads the first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal.
-fn busy(stat: &str) -> Result<f64> {
+fn busy_seconds(stat: &str) -> Result<f64> {
     let ticks = stat
         .lines()
         .next()
@@ -109,7 +109,7 @@ pub(crate) fn mib(kib: u64) -> f64 {
 }
 
 /// Returns the seconds from the machine's start to the start of the process, from `/proc/PID/stat`.
-pub(crate) fn started(stat: &str) -> Result<f64> {
+pub(crate) fn start_time(stat: &str) -> Result<f64> {
     seconds(stat, START_TIME)
 }
 
@@ -129,8 +129,8 @@ mod tests {
     fn idle_and_stolen_time_is_not_counted() {
         let ticks = rustix::param::clock_ticks_per_second();
         let stat = format!("cpu  {ticks} 0 {ticks} 900 80 {ticks} 0 70 60 50\ncpu0 1 1 1 1\n");
-        assert_eq!(busy(&stat).unwrap(), 3.0);
-        assert!(busy("cpu0 1 2 3").is_err() && busy("cpu  1 2").is_err());
+        assert_eq!(busy_seconds(&stat).unwrap(), 3.0);
+        assert!(busy_seconds("cpu0 1 2 3").is_err() && busy_seconds("cpu  1 2").is_err());
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         );
         assert_eq!(seconds(&stat, CPU_TIMES[0]).unwrap(), 2.0);
         assert_eq!(seconds(&stat, CPU_TIMES[1]).unwrap(), 1.0);
-        assert_eq!(started(&stat).unwrap(), 50.0);
+        assert_eq!(start_time(&stat).unwrap(), 50.0);
         assert!(seconds("7 (a) S 1", START_TIME).is_err());
     }
 }

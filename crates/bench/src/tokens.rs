@@ -84,8 +84,10 @@ impl TokenRounds {
     ) -> Result<()> {
         let (for_reviews, others) = requesters.split_at(count.min(requesters.len()));
         let (for_bundles, for_same) = others.split_at(count.min(others.len()));
-        let plain = |rounds| Task::Rounds(CallRounds { rounds, clients: CLIENTS }).run::<Timings>(cluster);
-        self.reviews.push(plain(for_reviews.iter().map(|requester| vec![review(requester)]).collect())?);
+        let run_plain_calls =
+            |rounds| Task::Rounds(CallRounds { rounds, clients: CLIENTS }).run::<Timings>(cluster);
+        self.reviews
+            .push(run_plain_calls(for_reviews.iter().map(|requester| vec![review(requester)]).collect())?);
         let (mark, process) = (Mark::now(cluster)?, Process::only(cluster, CONTROLLER)?);
         let before = process.cpu()?;
         let tokens = for_bundles.iter().map(|requester| requester.token.to_owned()).collect();
@@ -93,25 +95,27 @@ impl TokenRounds {
         self.cpu += process.cpu()? - before;
         let calls = mark.since(cluster)?;
         self.calls += calls.reads + calls.reviews;
-        self.same_calls.push(plain(for_same.iter().map(calls_of_a_bundle).collect())?);
+        self.same_calls.push(run_plain_calls(for_same.iter().map(calls_of_a_bundle).collect())?);
         Ok(())
     }
 
     fn measurements(&self) -> Vec<Measurement> {
-        let of = |side: &[Timings], part: fn(&Timings) -> f64| median(side.iter().map(part).collect());
+        let median_of = |side: &[Timings], part: fn(&Timings) -> f64| median(side.iter().map(part).collect());
         let count = self.bundles.iter().map(|timings| timings.count).sum::<usize>() as f64;
-        let rate = of(&self.bundles, Timings::rate);
+        let rate = median_of(&self.bundles, Timings::rate);
         let measurement = |what: &str, value, unit| Measurement::new(ROW, what, value, unit);
         let timing = |what: &str, part: fn(&Timings) -> f64| {
-            measurement(what, of(&self.bundles, part), "ms")
-                .compared_with("only a TokenReview", of(&self.reviews, part))
+            measurement(what, median_of(&self.bundles, part), "ms")
+                .compared_with("only a TokenReview", median_of(&self.reviews, part))
         };
         vec![
             measurement("bundles over new TLS connections", rate, "/s")
-                .compared_with("TokenReviews by a plain client", of(&self.reviews, Timings::rate))
+                .compared_with("TokenReviews by a plain client", median_of(&self.reviews, Timings::rate))
                 .target(Target::MinTimes(0.7)),
-            measurement("bundles over new TLS connections", rate, "/s")
-                .compared_with("the same calls by a plain client", of(&self.same_calls, Timings::rate)),
+            measurement("bundles over new TLS connections", rate, "/s").compared_with(
+                "the same calls by a plain client",
+                median_of(&self.same_calls, Timings::rate),
+            ),
             timing("time for a bundle, p50", |timings| timings.p50),
             timing("time for a bundle, p99", |timings| timings.p99),
             measurement("API calls for each bundle", self.calls as f64 / count, ""),

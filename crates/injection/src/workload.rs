@@ -106,9 +106,9 @@ fn opt_in(
     patch.change_metadata(&["metadata"], Some(&workload.metadata), &[managed], &[])?;
     let label =
         if is_windows { pod::REMOVE_INJECT_LABEL } else { KeyChange::set(keys::INJECT_LABEL, keys::TRUE) };
-    let record = copies.record();
+    let copied_keys = copies.copied_annotation();
     let mut annotations = copies.changes;
-    annotations.push(KeyChange::set_or_remove(keys::COPIED, record));
+    annotations.push(KeyChange::set_or_remove(keys::COPIED, copied_keys));
     annotations.push(KeyChange::set_or_remove(keys::WORKLOAD, reference.map(ToString::to_string)));
     let path = workload.template_path("metadata");
     patch.change_metadata(&path, workload.template_metadata(), &[label], &annotations)?;

@@ -188,12 +188,12 @@ proptest! {
         let opted_in = object.clone().annotated("inject", "true");
         let Ok(injection) = admit(&opted_in, None) else { return Ok(()) };
         let stored = patched(&opted_in, &injection);
-        let out = created(&stored.without_annotation("inject"));
+        let opted_out = created(&stored.without_annotation("inject"));
         let template = object.template_path();
-        prop_assert_eq!(out.value().pointer(&template).map(|t| t["metadata"]["labels"].clone()),
+        prop_assert_eq!(opted_out.value().pointer(&template).map(|t| t["metadata"]["labels"].clone()),
             object.value().pointer(&template).map(|t| t["metadata"]["labels"].clone()));
-        let left = out.value().pointer(&(template + "/metadata/annotations")).and_then(Value::as_object).cloned();
-        prop_assert!(left.unwrap_or_default().is_empty());
+        let annotations = opted_out.value().pointer(&(template + "/metadata/annotations")).and_then(Value::as_object).cloned();
+        prop_assert!(annotations.unwrap_or_default().is_empty());
     }
 
     #[test]

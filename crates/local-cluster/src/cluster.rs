@@ -100,15 +100,15 @@ impl Cluster {
     pub fn command(&self, program: &str) -> Command {
         match &self.access {
             Access::Local { directory, unshare_pid, .. } => {
-                let of = |namespace: &str| format!("/proc/{unshare_pid}/ns/{namespace}");
+                let path_of = |namespace: &str| format!("/proc/{unshare_pid}/ns/{namespace}");
                 let programs = directory.spec().map(|spec| spec.programs).unwrap_or_default();
                 let mut command = Command::new("nsenter");
                 command
-                    .arg(format!("--net={}", of("net")))
-                    .arg(format!("--mount={}", of("mnt")))
-                    .arg(format!("--uts={}", of("uts")))
-                    .arg(format!("--ipc={}", of("ipc")))
-                    .arg(format!("--pid={}", of("pid_for_children")))
+                    .arg(format!("--net={}", path_of("net")))
+                    .arg(format!("--mount={}", path_of("mnt")))
+                    .arg(format!("--uts={}", path_of("uts")))
+                    .arg(format!("--ipc={}", path_of("ipc")))
+                    .arg(format!("--pid={}", path_of("pid_for_children")))
                     .args(["--", "env", "--chdir"])
                     .arg(std::env::current_dir().unwrap_or_else(|_| "/".into()))
                     .arg(format!("KUBECONFIG={INSIDE}/kubeconfig"))

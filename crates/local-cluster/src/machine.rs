@@ -100,7 +100,7 @@ pub fn apt_get() -> Command {
 ///
 /// # Errors
 /// When the library is missing, and rustup cannot install it.
-pub fn rust_target(cache: &Cache, target: &str) -> Result<()> {
+pub fn install_rust_target(cache: &Cache, target: &str) -> Result<()> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut rustc = Command::new("rustc");
     rustc.args(["--print", "target-libdir", "--target", target]).current_dir(workspace);

@@ -39,7 +39,7 @@ impl<'a> PolicyFile<'a> {
     /// # Errors
     /// When the API server rejects the change, or a server does not load the policy in time.
     pub fn change_and_wait(&self, fields: &Value) -> Result<()> {
-        self.write_and_wait(&self.with(fields)?, |component| {
+        self.write_and_wait(&self.with_changes(fields)?, |component| {
             POLICY_LOADED.iter().find(|(known, _)| *known == component).map_or("", |(_, line)| line)
         })
     }
@@ -49,7 +49,7 @@ impl<'a> PolicyFile<'a> {
     /// # Errors
     /// When the API server rejects the change.
     pub fn start_change(&self, fields: &Value) -> Result<()> {
-        self.store(&self.with(fields)?)
+        self.store(&self.with_changes(fields)?)
     }
 
     /// Writes a text that is not a valid policy, and waits until every server has rejected it.
@@ -69,7 +69,7 @@ impl<'a> PolicyFile<'a> {
     }
 
     /// Returns the original policy with these fields changed.
-    fn with(&self, fields: &Value) -> Result<String> {
+    fn with_changes(&self, fields: &Value) -> Result<String> {
         let mut policy: Value = serde_json::from_str(&self.original)?;
         for (key, value) in fields.as_object().into_iter().flatten() {
             policy[key] = value.clone();
@@ -90,8 +90,12 @@ impl<'a> PolicyFile<'a> {
         self.store(text)?;
         for (pod, line, count) in before {
             wait::until(&format!("{pod} to log {line:?} again"), DEFAULT_TIMEOUT, || {
-                let now = self.count(&pod, line)?;
-                Ok(if now > count { Check::Passed(()) } else { Check::NotYet(format!("{now} times")) })
+                let new_count = self.count(&pod, line)?;
+                Ok(if new_count > count {
+                    Check::Passed(())
+                } else {
+                    Check::NotYet(format!("{new_count} times"))
+                })
             })?;
         }
         Ok(())
@@ -100,24 +104,24 @@ impl<'a> PolicyFile<'a> {
     /// Writes the policy, and makes the kubelet update the mounted ConfigMap at once.
     fn store(&self, text: &str) -> Result<()> {
         let patch = json!({ "data": { "policy.json": text } }).to_string();
-        let version = "--output=jsonpath={.metadata.resourceVersion}";
-        let patch = ["patch", CONFIG_MAP, "--type=merge", "--patch", &patch, version];
-        let mark = format!("certmint-test/policy={}", self.kubectl.run(&patch)?);
+        let output = "--output=jsonpath={.metadata.resourceVersion}";
+        let patch = ["patch", CONFIG_MAP, "--type=merge", "--patch", &patch, output];
+        let annotation = format!("certmint-test/policy={}", self.kubectl.run(&patch)?);
         // The kubelet updates a mounted ConfigMap at the pod's next sync, within about a minute. A changed annotation
         // makes the kubelet sync the pod at once.
-        let part_of = "--selector=app.kubernetes.io/name=certmint";
-        self.kubectl.run(&["annotate", "pods", part_of, "--overwrite", &mark]).map(drop)
+        let selector = "--selector=app.kubernetes.io/name=certmint";
+        self.kubectl.run(&["annotate", "pods", selector, "--overwrite", &annotation]).map(drop)
     }
 
     /// Returns name and component of each ready pod of webhook and controller.
     fn servers(&self) -> Result<Vec<(String, String)>> {
         let pods = self.kubectl.list(&["pods", "--selector=app.kubernetes.io/name=certmint"])?;
         let pods = pods.iter().filter(|pod| is_true(pod, "Ready"));
-        let of = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Ok(pods
             .map(|pod| {
                 let metadata = &pod["metadata"];
-                (of(&metadata["name"]), of(&metadata["labels"]["app.kubernetes.io/component"]))
+                (text(&metadata["name"]), text(&metadata["labels"]["app.kubernetes.io/component"]))
             })
             .filter(|(_, component)| POLICY_LOADED.iter().any(|(known, _)| known == component))
             .collect())

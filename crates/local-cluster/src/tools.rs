@@ -21,7 +21,7 @@ pub fn cargo(cache: &Cache, arguments: &[&str]) -> Command {
 ///
 /// # Errors
 /// When the program cannot be built.
-pub fn tool(cache: &Cache, name: &str, version: &str, features: &[&str]) -> Result<PathBuf> {
+pub fn build_tool(cache: &Cache, name: &str, version: &str, features: &[&str]) -> Result<PathBuf> {
     let entry = cache.entry("tools", name, &Key::default().text(version), |directory| {
         progress::long_step(&format!("building {name} {version} (once)"), || {
             let mut cargo =

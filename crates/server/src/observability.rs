@@ -60,7 +60,7 @@ impl<R: Fn() -> Result<(), String>> Observability<R> {
             "/healthz" => response(StatusCode::OK, TEXT, "ok\n".into()),
             "/readyz" => match (self.ready)() {
                 Ok(()) => response(StatusCode::OK, TEXT, "ok\n".into()),
-                Err(missing) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{missing}\n")),
+                Err(why) => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{why}\n")),
             },
             "/metrics" => {
                 let mut text = String::new();
@@ -74,10 +74,10 @@ impl<R: Fn() -> Result<(), String>> Observability<R> {
     }
 }
 
-fn response(status: StatusCode, kind: HeaderValue, text: String) -> Response<Bytes> {
+fn response(status: StatusCode, content_type: HeaderValue, text: String) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(text));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 

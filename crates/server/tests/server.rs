@@ -26,15 +26,15 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const NEVER: Duration = Duration::from_secs(40);
 
 /// A self-signed certificate and its key.
-struct Generated {
+struct KeyPair {
     certificate: CertificateDer<'static>,
     pem: String,
     key: String,
 }
 
-fn generate() -> Generated {
+fn generate() -> KeyPair {
     let generated = rcgen::generate_simple_self_signed(["a.svc".into()]).unwrap();
-    Generated {
+    KeyPair {
         certificate: generated.cert.der().clone(),
         pem: generated.cert.pem(),
         key: generated.signing_key.serialize_pem(),
@@ -53,39 +53,39 @@ async fn length(request: Request<Bytes>) -> Response<Bytes> {
     Response::new(request.body().len().to_string().into())
 }
 
-async fn start(limits: Limits, pair: &Generated) -> RunningServer {
+async fn start(limits: Limits, pair: &KeyPair) -> RunningServer {
     start_with(length, limits, pair).await
 }
 
-async fn start_with(handler: impl Handler, limits: Limits, pair: &Generated) -> RunningServer {
+async fn start_with(handler: impl Handler, limits: Limits, pair: &KeyPair) -> RunningServer {
     let key_pair = Arc::new(ServingKeyPair::default());
     key_pair.replace(pair.pem.as_bytes(), pair.key.as_bytes()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let server = Server { handler, limits, shutdown: shutdown.clone() };
-    let served = server.serve_tls(listener, Arc::clone(&key_pair));
-    let task = tokio::spawn(async move { served.await.unwrap() });
+    let serving = server.serve_tls(listener, Arc::clone(&key_pair));
+    let task = tokio::spawn(async move { serving.await.unwrap() });
     RunningServer { address, key_pair, shutdown, task }
 }
 
-async fn connect(address: SocketAddr, trusted: &Generated) -> std::io::Result<TlsStream<TcpStream>> {
+async fn connect(address: SocketAddr, trusted: &KeyPair) -> std::io::Result<TlsStream<TcpStream>> {
     handshake(TcpStream::connect(address).await?, trusted).await
 }
 
-async fn connect_from(from: &str, address: SocketAddr, trusted: &Generated) -> TlsStream<TcpStream> {
+async fn connect_from(from: &str, address: SocketAddr, trusted: &KeyPair) -> TlsStream<TcpStream> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
     handshake(socket.connect(address).await.unwrap(), trusted).await.unwrap()
 }
 
-async fn handshake(stream: TcpStream, trusted: &Generated) -> std::io::Result<TlsStream<TcpStream>> {
+async fn handshake(stream: TcpStream, trusted: &KeyPair) -> std::io::Result<TlsStream<TcpStream>> {
     handshake_with_alpn(stream, trusted, &[]).await
 }
 
 async fn handshake_with_alpn(
     stream: TcpStream,
-    trusted: &Generated,
+    trusted: &KeyPair,
     protocols: &[&str],
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
@@ -396,8 +396,8 @@ async fn a_body_that_is_not_allowed_is_rejected_at_once() {
     let mut stream = connect(server.address, &pair).await.unwrap();
     withhold(&mut stream, 10).await;
     assert!(response(&mut stream).await.starts_with("HTTP/1.1 413"));
-    let mut without = connect(server.address, &pair).await.unwrap();
-    assert!(post(&mut without, b"").await.ends_with("\r\n\r\n0"));
+    let mut without_body = connect(server.address, &pair).await.unwrap();
+    assert!(post(&mut without_body, b"").await.ends_with("\r\n\r\n0"));
 }
 
 #[tokio::test]
@@ -426,9 +426,9 @@ async fn a_long_handshake_without_a_request_is_cut_off() {
 #[tokio::test]
 async fn a_caller_that_does_not_read_is_disconnected() {
     let pair = generate();
-    let long = async |_: Request<Bytes>| Response::new(Bytes::from(vec![b'x'; 20_000_000]));
+    let long_response = async |_: Request<Bytes>| Response::new(Bytes::from(vec![b'x'; 20_000_000]));
     let limits = Limits { body_timeout: SHORT, max_total_body_bytes: 50_000_000, ..Limits::default() };
-    let server = start_with(long, limits, &pair).await;
+    let server = start_with(long_response, limits, &pair).await;
     let mut stream = connect(server.address, &pair).await.unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a.svc\r\n\r\n").await.unwrap();
     // The caller reads after the server has closed the connection, and gets only a part of the response.

@@ -76,7 +76,7 @@ pub(crate) struct ReviewAnswer<'a> {
 impl<'a> ReviewAnswer<'a> {
     pub(crate) fn allowed(uid: &'a str, injection: &Injection) -> Self {
         let Injection { patch, warnings } = injection;
-        let mut response = WireResponse::new(uid, true);
+        let mut response = WireResponse { uid, allowed: true, ..WireResponse::default() };
         response.warnings = warnings.iter().map(|warning| printable_warning(warning)).collect();
         if !patch.is_empty() {
             response.patch_type = Some("JSONPatch");
@@ -86,13 +86,9 @@ impl<'a> ReviewAnswer<'a> {
     }
 
     pub(crate) fn rejected(uid: &'a str, code: ErrorCode, message: &str) -> Self {
-        let mut response = WireResponse::new(uid, false);
-        response.status = Some(WireStatus {
-            status: "Failure",
-            code: http_status(code),
-            message: format!("{code}: {message}"),
-        });
-        Self::new(response)
+        let message = format!("{code}: {message}");
+        let status = Some(WireStatus { status: "Failure", code: http_status(code), message });
+        Self::new(WireResponse { uid, allowed: false, status, ..WireResponse::default() })
     }
 
     fn new(response: WireResponse<'a>) -> Self {
@@ -171,7 +167,7 @@ fn text<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'a, st
     Ok(found.map(|Text(text)| text).unwrap_or_default())
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct WireResponse<'a> {
     uid: &'a str,
@@ -184,12 +180,6 @@ struct WireResponse<'a> {
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<WireStatus>,
-}
-
-impl<'a> WireResponse<'a> {
-    fn new(uid: &'a str, allowed: bool) -> Self {
-        Self { uid, allowed, patch_type: None, patch: None, warnings: Vec::new(), status: None }
-    }
 }
 
 /// Fields of a `metav1.Status` that a rejection needs.

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 use certmint_docs_tests::html_book;
 use certmint_local_cluster::cache::Cache;
-use certmint_local_cluster::tools::{cargo, tool};
+use certmint_local_cluster::tools::{build_tool, cargo};
 use certmint_local_cluster::{command, progress, repository};
 
 use crate::words;
@@ -20,7 +20,7 @@ pub(crate) fn run(cache: &Cache) -> Result<()> {
         check(&mut cargo(cache, &["fmt", "--manifest-path=fuzz/Cargo.toml", "--check"]))
     })?;
     progress::step("words", words::check)?;
-    let deny = tool(cache, "cargo-deny", CARGO_DENY, &[])?;
+    let deny = build_tool(cache, "cargo-deny", CARGO_DENY, &[])?;
     progress::step("dependencies", || {
         let mut deny = Command::new(deny);
         // Advisories are left out. They change from day to day and need the network, so the result would not depend on

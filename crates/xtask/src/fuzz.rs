@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
 /// Runs each target for its time, and returns the number of targets.
 pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> Result<usize> {
     let Arguments { seconds, targets } = arguments;
-    let targets = chosen(targets)?;
+    let targets = select_targets(targets)?;
     let programs = progress::step("building the fuzz targets", || build(cache))?;
     for target in &targets {
         let mut executed = String::new();
@@ -49,7 +49,7 @@ pub(crate) fn run(cache: &Cache, arguments: &Arguments) -> Result<usize> {
     Ok(targets.len())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<String>> {
+fn select_targets(names: &[String]) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder().join("fuzz_targets")).context("cannot list fuzz/fuzz_targets")? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -64,7 +64,7 @@ fn chosen(names: &[String]) -> Result<Vec<String>> {
 
 /// Builds all targets, and returns the directory of their programs.
 fn build(cache: &Cache) -> Result<PathBuf> {
-    let cargo_fuzz = tools::tool(cache, "cargo-fuzz", CARGO_FUZZ, &[])?;
+    let cargo_fuzz = tools::build_tool(cache, "cargo-fuzz", CARGO_FUZZ, &[])?;
     // Instrumented code needs a target directory of its own.
     let target_dir = cache.path("target/fuzz");
     let mut build = Command::new(cargo_fuzz);

@@ -17,8 +17,8 @@ use crate::{bench, checks, fuzz};
 /// Seconds for each fuzz target: enough for the seeds, the inputs that earlier runs kept, and some new ones.
 const FUZZ_SECONDS: u32 = 5;
 
-/// Number of scenarios that run at the same time.
-const LANES: usize = 2;
+/// Number of scenarios that run at the same time, each on a cluster of its own.
+const CLUSTERS: usize = 2;
 
 /// Tests to run.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let start = Instant::now();
     let mut counts = TestCounts::default();
-    if let Err(error) = all(arguments, &mut counts) {
+    if let Err(error) = run_tests(arguments, &mut counts) {
         eprintln!("error: {error:#}");
         counts.failed += 1;
     }
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn all(arguments: &Arguments, counts: &mut TestCounts) -> Result<()> {
+fn run_tests(arguments: &Arguments, counts: &mut TestCounts) -> Result<()> {
     let Arguments { fast, context, registry, scenarios: names } = arguments;
     let selected = scenarios::select(names)?;
     let cache = Cache::open()?;
@@ -90,10 +90,12 @@ fn all(arguments: &Arguments, counts: &mut TestCounts) -> Result<()> {
 /// Starts one local cluster for each scenario that runs at the same time. Scenarios mostly wait, so one machine can
 /// run two clusters.
 fn local_clusters(cache: &Cache, scenarios: usize) -> Result<Vec<Cluster>> {
-    let lanes = ('a'..).take(scenarios.min(LANES));
-    let name = |lane| format!("test-{}-{lane}", std::process::id());
-    lanes
-        .map(|lane| Cluster::start(cache, &ClusterOptions { name: name(lane), control_plane_only: false }))
+    let letters = ('a'..).take(scenarios.min(CLUSTERS));
+    let name = |letter| format!("test-{}-{letter}", std::process::id());
+    letters
+        .map(|letter| {
+            Cluster::start(cache, &ClusterOptions { name: name(letter), control_plane_only: false })
+        })
         .collect()
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::cache::{Cache, Key};
-use certmint_local_cluster::tools::tool;
+use certmint_local_cluster::tools::build_tool;
 use certmint_local_cluster::{command, packages, progress, repository};
 
 /// Version of mdBook, which is built once into the cache.
@@ -30,7 +30,7 @@ pub fn default_output(cache: &Cache) -> PathBuf {
 /// When mdBook fails or warns, a page is not in `SUMMARY.md`, or a link is broken.
 pub fn build(cache: &Cache, output: &Path) -> Result<()> {
     let _lock = cache.lock("book")?;
-    let mdbook = tool(cache, "mdbook", MDBOOK, &MDBOOK_FEATURES)?;
+    let mdbook = build_tool(cache, "mdbook", MDBOOK, &MDBOOK_FEATURES)?;
     let lychee = lychee(cache)?;
     progress::step("book", || run_mdbook(&mdbook, output))?;
     progress::step("links", || {
@@ -44,10 +44,10 @@ pub fn build(cache: &Cache, output: &Path) -> Result<()> {
 fn run_mdbook(mdbook: &Path, output: &Path) -> Result<()> {
     // mdBook deletes the content of the directory first.
     let is_used = fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
-    let place = output.display();
+    let directory = output.display();
     ensure!(
         !is_used || output.join("print.html").exists(),
-        "{place} contains files other than a book: choose another directory"
+        "{directory} contains files other than a book: choose another directory"
     );
     let mut mdbook = Command::new(mdbook);
     mdbook.args(["build", "--dest-dir"]).arg(output).arg(repository::root().join("docs"));

@@ -36,22 +36,28 @@ pub(crate) const INPUTS: &[Input] = &[
         })
     }),
     ("a review of a ConfigMap", |target| {
-        Box::pin(async move { send(target, &with("/request/kind/kind", "ConfigMap".into())).await })
+        Box::pin(async move { send(target, &review_with("/request/kind/kind", "ConfigMap".into())).await })
     }),
     ("a ConfigMap as if it were a Pod", |target| {
         Box::pin(async move {
             let metadata = json!({ "annotations": { "certmint.dev/inject": "true" } });
             let config_map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata });
-            send(target, &with("/request/object", config_map)).await
+            send(target, &review_with("/request/object", config_map)).await
         })
     }),
     ("v1beta1", |target| {
-        Box::pin(async move { send(target, &with("/apiVersion", "admission.k8s.io/v1beta1".into())).await })
+        Box::pin(
+            async move { send(target, &review_with("/apiVersion", "admission.k8s.io/v1beta1".into())).await },
+        )
     }),
     ("v99", |target| {
-        Box::pin(async move { send(target, &with("/apiVersion", "admission.k8s.io/v99".into())).await })
+        Box::pin(
+            async move { send(target, &review_with("/apiVersion", "admission.k8s.io/v99".into())).await },
+        )
     }),
-    ("no uid", |target| Box::pin(async move { send(target, &with("/request/uid", Value::Null)).await })),
+    ("no uid", |target| {
+        Box::pin(async move { send(target, &review_with("/request/uid", Value::Null)).await })
+    }),
     ("100,000 deep", |target| {
         Box::pin(
             async move { send(target, &format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))).await },
@@ -60,7 +66,7 @@ pub(crate) const INPUTS: &[Input] = &[
     ("100,000 deep in an ignored field", |target| {
         Box::pin(async move {
             let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-            let marked = with("/request/object/spec/hostname", "DEEP".into());
+            let marked = review_with("/request/object/spec/hostname", "DEEP".into());
             send(target, &marked.replace("\"DEEP\"", &deep)).await
         })
     }),
@@ -68,14 +74,14 @@ pub(crate) const INPUTS: &[Input] = &[
         Box::pin(async move {
             let keys = (0..100_000).map(|number| (format!("certmint.dev/x{number}"), "".into()));
             let keys = Value::Object(keys.collect());
-            send(target, &with("/request/object/metadata/annotations", keys)).await
+            send(target, &review_with("/request/object/metadata/annotations", keys)).await
         })
     }),
     ("300,000 names", |target| {
         Box::pin(async move {
             let names = (0..300_000).map(|number| format!("a{number}.b")).collect::<Vec<_>>().join(",");
             let keys = json!({ "certmint.dev/inject": "true", "certmint.dev/dns-names": names });
-            send(target, &with("/request/object/metadata/annotations", keys)).await
+            send(target, &review_with("/request/object/metadata/annotations", keys)).await
         })
     }),
     ("gzip bomb", |target| {
@@ -114,7 +120,7 @@ pub(crate) fn review() -> Value {
 }
 
 /// Returns the review with another value at a JSON pointer. A missing member is added.
-pub(crate) fn with(pointer: &str, value: Value) -> String {
+pub(crate) fn review_with(pointer: &str, value: Value) -> String {
     let mut review = review();
     let (parent, member) = pointer.rsplit_once('/').unwrap_or_default();
     if let Some(Value::Object(parent)) = review.pointer_mut(parent) {

@@ -46,8 +46,8 @@ mod tests {
         let read: Vec<String> = PAGES.iter().flat_map(names).collect();
         for name in names(&"docs/src") {
             // The scenarios `how-to`, `install`, `release` and `ca-accidents` run these pages.
-            let elsewhere = name.starts_with("docs/src/how-to/");
-            assert!(elsewhere || read.contains(&name), "PAGES does not contain {name}");
+            let is_run_elsewhere = name.starts_with("docs/src/how-to/");
+            assert!(is_run_elsewhere || read.contains(&name), "PAGES does not contain {name}");
         }
     }
 }

@@ -7,6 +7,6 @@ use super::Scenario;
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "side-by-side",
-    shows: "Two clusters run side by side, and leave nothing on the machine, even when their runner is killed.",
+    shows: "Two clusters run side by side, and leave nothing on the machine, even when the process that started one is killed.",
     run: side_by_side::run,
 }];

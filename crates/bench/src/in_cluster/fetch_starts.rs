@@ -17,12 +17,13 @@ const ROOT: &str = "CERTMINT_ROOT";
 /// Starts certmint-fetch once for each case, one start after the other, and measures each start.
 pub(super) fn measure(starts: &FetchStarts) -> Result<Timings> {
     let begun = Instant::now();
-    let took: Vec<f64> = starts.starts.iter().map(|start| once(starts.pid, start)).collect::<Result<_>>()?;
+    let took: Vec<f64> =
+        starts.starts.iter().map(|start| start_once(starts.pid, start)).collect::<Result<_>>()?;
     Ok(Timings::of(took, begun.elapsed().as_secs_f64()))
 }
 
 /// Starts certmint-fetch once, and returns the milliseconds until its process has ended.
-fn once(pid: u32, start: &StartCase) -> Result<f64> {
+fn start_once(pid: u32, start: &StartCase) -> Result<f64> {
     if matches!(start, StartCase::Files) {
         return timed(&mut fetch(pid, "wait")?);
     }

@@ -48,7 +48,7 @@ pub(super) async fn measure_readiness(ready: &ReadinessQuery) -> Result<f64> {
         let answer = get(address, "/readyz").await;
         if answer.as_ref().is_ok_and(|answer| answer.status() == StatusCode::OK) {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-            return Ok(uptime()? - process::started(&stat)?);
+            return Ok(uptime()? - process::start_time(&stat)?);
         }
         if begun.elapsed() > CHANGE_TIMEOUT {
             bail!("not ready: {answer:?}");

@@ -18,12 +18,12 @@ use crate::run::Run;
 const DAY: u32 = 86_400;
 
 pub(crate) fn issuing(run: &Run) -> Result<Vec<Measurement>> {
-    let each = certificate(run.quick)?;
+    let seconds = certificate(run.quick)?;
     let ceiling = primitives(run.quick)?;
     let measurement = Measurement::new(
         "issuing",
         "certificates on one core, P-256: key, certificate, verification, PEM",
-        1.0 / each,
+        1.0 / seconds,
         "/s",
     );
     Ok(vec![

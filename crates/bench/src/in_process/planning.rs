@@ -50,10 +50,10 @@ pub(crate) fn planning(run: &Run) -> Result<Vec<Measurement>> {
         }
     });
     let measurement = |what: &str, cases: &[PlannedWorkload]| {
-        let each = seconds_each(run.quick, || {
+        let seconds = seconds_each(run.quick, || {
             cases.iter().for_each(|case| drop(black_box(context.decide(case))));
         });
-        Measurement::new("planner", format!("10,000 workloads planned, {what}"), each * 1e3, "ms")
+        Measurement::new("planner", format!("10,000 workloads planned, {what}"), seconds * 1e3, "ms")
             .compared_with("only the matching of selectors", floor * 1e3)
     };
     Ok(vec![measurement("all without a Secret", &new), measurement("all with a valid Secret", &kept)])

@@ -68,7 +68,7 @@ pub(crate) fn review(run: &Run) -> Result<Vec<Measurement>> {
             Ok(runtime.block_on(endpoint.handle(request)).into_body())
         };
         sample.check(&answer(&body)?)?;
-        let each = seconds_each(run.quick, || drop(black_box(answer(&body))));
+        let review_seconds = seconds_each(run.quick, || drop(black_box(answer(&body))));
         // The floor is the time to read the JSON of the request to its end and to ignore the values. Every review needs
         // this time.
         let floor = seconds_each(run.quick, || {
@@ -78,7 +78,7 @@ pub(crate) fn review(run: &Run) -> Result<Vec<Measurement>> {
         let subject = Subject { namespace: "shop", name: None, object: &object, before: None };
         admit_pod(&subject, &policy, &settings)?;
         let patch = seconds_each(run.quick, || drop(black_box(admit_pod(&subject, &policy, &settings))));
-        for (what, seconds) in [("review", each), ("part of the review: the patch", patch)] {
+        for (what, seconds) in [("review", review_seconds), ("part of the review: the patch", patch)] {
             let measurement =
                 Measurement::new("review", format!("{what}, {}", sample.what), seconds * 1e6, "us");
             measurements.push(measurement.compared_with("only reading the review's JSON", floor * 1e6));

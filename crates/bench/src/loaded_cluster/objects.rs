@@ -8,7 +8,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::workload;
 use serde_json::{Value, json};
 
-use super::{CLIENTS, PATTERN};
+use super::{CLIENTS, PATTERN_NAMESPACE};
 use crate::in_cluster::{ObjectWrites, Task, Timings, Verb};
 
 /// Secret of the workload that [`pattern_workload`] returns.
@@ -47,7 +47,7 @@ pub(super) fn write_copies(
     verb: Verb,
     numbers: Range<usize>,
 ) -> Result<Timings> {
-    let collection = format!("/api/v1/namespaces/{PATTERN}/secrets");
+    let collection = format!("/api/v1/namespaces/{PATTERN_NAMESPACE}/secrets");
     let path = if verb == Verb::Create { collection } else { format!("{collection}/{COPY_NAME}") };
     let body = copy(pattern, verb).to_string();
     Task::Write(ObjectWrites { verb, path, body, numbers, step: 1, clients: CLIENTS }).run(cluster)

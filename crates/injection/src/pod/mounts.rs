@@ -21,7 +21,7 @@ pub(super) fn add(
     let apps = spec.containers.as_deref().unwrap_or_default().iter();
     let init = init.enumerate().map(|(index, container)| ("initContainers", index, container));
     let apps = apps.enumerate().map(|(index, container)| ("containers", index, container));
-    let mut check = MountPointCheck { spec, options, created: Vec::new(), warnings: Vec::new() };
+    let mut mount_points = MountPointCheck { spec, options, created: Vec::new(), warnings: Vec::new() };
     for (list, index, container) in init.chain(apps) {
         if &*container.name == FETCH_CONTAINER {
             continue;
@@ -30,10 +30,10 @@ pub(super) fn add(
         reject_writable_mounts(container)?;
         if gets_files(&options.containers, &container.name) {
             add_to_container(path, container, spec, options, patch)?;
-            check.container(container)?;
+            mount_points.check_container(container)?;
         }
     }
-    Ok(check.warnings)
+    Ok(mount_points.warnings)
 }
 
 /// Rejects a writable mount of the certificate's volume. certmint-fetch trusts the files in that volume.
@@ -99,7 +99,7 @@ const MAX_WARNINGS: usize = 10;
 const MAX_NAME_CHARS: usize = 100;
 
 impl<'a> MountPointCheck<'a> {
-    fn container(&mut self, container: &'a Container<'_>) -> Result<(), Rejection> {
+    fn check_container(&mut self, container: &'a Container<'_>) -> Result<(), Rejection> {
         let certificate_path = self.options.mount_path.as_str();
         let mounts = container.volume_mounts.as_deref().unwrap_or_default().iter();
         let above = mounts

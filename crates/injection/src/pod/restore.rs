@@ -75,7 +75,7 @@ fn restore_environment(container: &mut JsonMap, desired: Vec<Value>) {
     let (own, foreign): (Vec<_>, Vec<_>) = found.into_iter().partition(|variable| {
         variable.get("name").and_then(Value::as_str).is_some_and(|name| name.starts_with(ENV_PREFIX))
     });
-    let is_as_desired = own.len() == desired.len() && desired.iter().all(|wanted| own.contains(wanted));
+    let is_as_desired = own.len() == desired.len() && desired.iter().all(|variable| own.contains(variable));
     if !is_as_desired {
         container.insert("env".into(), foreign.into_iter().chain(desired).collect());
     }
@@ -88,13 +88,14 @@ fn restore_mounts(container: &mut JsonMap, desired: Vec<Value>) {
     let is_whole = |mount: &Value| mount.get("subPath").is_none() && mount.get("subPathExpr").is_none();
     let is_read_only = |mount: &Value| mount.get("readOnly") == Some(&Value::Bool(true));
     let is_own = |mount: &Value| {
-        let same = |wanted: &Value| contains(mount, wanted) && is_read_only(mount) == is_read_only(wanted);
-        is_whole(mount) && desired.iter().any(same)
+        let is_same =
+            |desired: &Value| contains(mount, desired) && is_read_only(mount) == is_read_only(desired);
+        is_whole(mount) && desired.iter().any(is_same)
     };
     let is_conflicting =
-        |mount: &Value| desired.iter().any(|wanted| conflict(&path(wanted), &path(mount)).is_some());
-    let is_there = |wanted: &Value| found.iter().any(|mount| is_own(mount) && contains(mount, wanted));
-    if desired.iter().all(is_there) && found.iter().all(|mount| is_own(mount) || !is_conflicting(mount)) {
+        |mount: &Value| desired.iter().any(|own| conflict(&path(own), &path(mount)).is_some());
+    let is_mounted = |own: &Value| found.iter().any(|mount| is_own(mount) && contains(mount, own));
+    if desired.iter().all(is_mounted) && found.iter().all(|mount| is_own(mount) || !is_conflicting(mount)) {
         return;
     }
     let foreign = found.iter().filter(|mount| !is_conflicting(mount)).cloned();
@@ -113,9 +114,9 @@ fn restore_security(container: &mut JsonMap, desired: Option<&Value>) {
         restore_field(&mut context, field, desired.get(field));
     }
     for field in ["runAsUser", "runAsGroup"] {
-        let wanted = desired.get(field);
-        if wanted.is_some() || field == "runAsUser" && context.get(field) == Some(&json!(0)) {
-            restore_field(&mut context, field, wanted);
+        let value = desired.get(field);
+        if value.is_some() || field == "runAsUser" && context.get(field) == Some(&json!(0)) {
+            restore_field(&mut context, field, value);
         }
     }
     let drops_all = list_at(&context, "capabilities", "drop").contains(&json!("ALL"));

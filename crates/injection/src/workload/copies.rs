@@ -61,7 +61,7 @@ impl<'a> TemplateCopies<'a> {
     }
 
     /// Returns the value of the annotation `copied`, or `None` if nothing was copied.
-    pub(super) fn record(&self) -> Option<String> {
+    pub(super) fn copied_annotation(&self) -> Option<String> {
         let names = self.copied.iter().map(|key| key.trim_start_matches(keys::PREFIX));
         (!self.copied.is_empty()).then(|| names.collect::<Vec<_>>().join(","))
     }

@@ -14,13 +14,13 @@ fn messages(pod: &Object) -> Vec<String> {
     admit(pod, None).map_or_else(|rejection| vec![rejection.to_string()], |injection| injection.warnings)
 }
 
-fn mounting(path: &str) -> Object {
+fn pod_with_mount(path: &str) -> Object {
     let mounts = json!([{"name": "x", "mountPath": path}]);
     opted_in().annotated("mount-path", "/app/tls").with("/spec/containers/0", "volumeMounts", mounts)
 }
 
 /// Returns a pod that mounts a volume read-only at the parent directory of the certificate's mount path.
-fn above(source: Value) -> Object {
+fn pod_with_mount_above(source: Value) -> Object {
     let mut volume = source;
     volume["name"] = "x".into();
     let mounts = json!([{"name": "x", "mountPath": "/app", "readOnly": true}]);
@@ -38,9 +38,9 @@ fn rejected_pods() -> Vec<Object> {
         opted_in().with_spec("containers", foreign()),
         opted_in().with_spec("volumes", json!([{"name": "certmint-tls", "emptyDir": {}}])),
         opted_in().with_spec("containers", Value::Null),
-        mounting("/app/tls"),
-        mounting("/app/tls/own.crt"),
-        above(json!({"emptyDir": {}})),
+        pod_with_mount("/app/tls"),
+        pod_with_mount("/app/tls/own.crt"),
+        pod_with_mount_above(json!({"emptyDir": {}})),
         opted_in().annotated("reload", "signal:SIGHUP:nginx").with_spec("hostPID", json!(true)),
         opted_in()
             .annotated("resources", "requests.cpu=50m")
@@ -69,7 +69,7 @@ fn pods_with_warnings() -> Vec<Object> {
         signal.clone().with_spec("shareProcessNamespace", json!(true)),
         signal.annotated("renew", "false"),
         opted_in().with("/metadata/annotations", "kubernetes.io/config.mirror", json!("5d41402a")),
-        above(json!({"persistentVolumeClaim": {"claimName": "data"}})),
+        pod_with_mount_above(json!({"persistentVolumeClaim": {"claimName": "data"}})),
         opted_in().with_spec("containers", json!([user("app", 0)])),
         opted_in().annotated("resources", "requests.cpu=50m").with_spec(
             "containers",

@@ -56,10 +56,11 @@ pub(super) fn run(directory: &Path) -> Result<()> {
 /// Returns the value of `PATH` in a cluster: its own programs before the machine's.
 #[must_use]
 pub(super) fn path_variable(programs: &[PathBuf]) -> String {
-    let own = programs.iter().filter_map(|program| program.file_name());
-    let own = own.map(|name| format!("{INSIDE}/programs/{}:", name.to_string_lossy())).collect::<String>();
+    let own_path = programs.iter().filter_map(|program| program.file_name());
+    let own_path =
+        own_path.map(|name| format!("{INSIDE}/programs/{}:", name.to_string_lossy())).collect::<String>();
     let machine = std::env::var("PATH").unwrap_or_default();
-    format!("{own}{machine}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
+    format!("{own_path}{machine}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
 }
 
 fn prepare(outside: &ClusterDirectory) -> Result<(ClusterDirectory, ClusterSpec)> {
@@ -79,7 +80,7 @@ fn boot(directory: &ClusterDirectory, spec: &ClusterSpec, cgroup: &str) -> Resul
         Some(import_images(spec.images, directory))
     };
     services.start(control_plane::etcd(directory.root()))?;
-    let pki = Pki::make(&directory.path("pki"), node::NAME, addresses)?;
+    let pki = Pki::create(&directory.path("pki"), node::NAME, addresses)?;
     fs::copy(pki.kubeconfig_of("admin"), directory.path("kubeconfig"))?;
     services.start(control_plane::api_server(directory.root(), &pki, addresses)?)?;
     wait::until("the API server to be ready", START_TIMEOUT, || {

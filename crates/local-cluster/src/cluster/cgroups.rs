@@ -14,7 +14,7 @@ const ROOT: &str = "/sys/fs/cgroup";
 ///
 /// # Errors
 /// When a directory cannot be created.
-pub fn make(name: &str) -> Result<()> {
+pub fn create(name: &str) -> Result<()> {
     if is_v2() {
         delegate_controllers()?;
     }

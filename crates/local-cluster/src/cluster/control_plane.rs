@@ -63,7 +63,7 @@ pub(super) fn api_server(directory: &Path, pki: &Pki, addresses: Addresses) -> R
         ("service-account-issuer", "https://kubernetes.default.svc.cluster.local".to_owned()),
         ("service-account-key-file", key("service-accounts")),
         ("service-account-signing-key-file", key("service-accounts")),
-        ("service-cluster-ip-range", addresses.joined(|family| family.services)),
+        ("service-cluster-ip-range", addresses.comma_separated(|family| family.services)),
         ("tls-cert-file", certificate("apiserver")),
         ("tls-private-key-file", key("apiserver")),
     ];

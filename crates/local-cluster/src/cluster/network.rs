@@ -96,10 +96,10 @@ impl Addresses {
         }
     }
 
-    /// Returns the address or range that `of` selects from each family, separated by commas. The flags of Kubernetes
+    /// Returns the address or range that `select` returns for each family, separated by commas. The flags of Kubernetes
     /// expect this form.
-    pub(super) fn joined(self, of: impl Fn(&Family) -> &'static str) -> String {
-        self.families().iter().map(of).collect::<Vec<_>>().join(",")
+    pub(super) fn comma_separated(self, select: impl Fn(&Family) -> &'static str) -> String {
+        self.families().iter().map(select).collect::<Vec<_>>().join(",")
     }
 
     /// Returns the URL of the API server.
@@ -195,6 +195,6 @@ mod tests {
     fn ipv6_addresses_are_in_brackets_before_a_port() {
         assert_eq!(Addresses::DualStack.api_server(), "https://198.51.100.1:6443");
         assert_eq!(Addresses::Ipv6.api_server(), "https://[2001:db8:1::1]:6443");
-        assert_eq!(Addresses::DualStack.joined(|family| family.node), "198.51.100.1,2001:db8:1::1");
+        assert_eq!(Addresses::DualStack.comma_separated(|family| family.node), "198.51.100.1,2001:db8:1::1");
     }
 }

@@ -98,7 +98,7 @@ pub(super) fn kubelet(directory: &Path, pki: &Pki, cgroup: &str, addresses: Addr
             format!("--config={}", config.display()),
             format!("--hostname-override={NAME}"),
             format!("--kubeconfig={}", pki.kubeconfig_of("node").display()),
-            format!("--node-ip={}", addresses.joined(|family| family.node)),
+            format!("--node-ip={}", addresses.comma_separated(|family| family.node)),
             format!("--root-dir={}", directory.join("kubelet").display()),
         ],
     })
@@ -113,7 +113,7 @@ pub(super) fn kube_proxy(directory: &Path, pki: &Pki, addresses: Addresses) -> R
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": { "kubeconfig": pki.kubeconfig_of("proxy") },
-        "clusterCIDR": addresses.joined(|family| family.pods),
+        "clusterCIDR": addresses.comma_separated(|family| family.pods),
         // Zero leaves the machine-wide limits unchanged, which cannot be written from a network namespace.
         "conntrack": {
             "maxPerCore": 0, "min": 0, "tcpCloseWaitTimeout": "0s", "tcpEstablishedTimeout": "0s",

@@ -26,11 +26,11 @@ impl Pki {
     ///
     /// # Errors
     /// When openssl fails, or a file cannot be written.
-    pub(super) fn make(directory: &Path, node: &str, addresses: Addresses) -> Result<Self> {
+    pub(super) fn create(directory: &Path, node: &str, addresses: Addresses) -> Result<Self> {
         fs::create_dir_all(directory)?;
         let pki = Self { directory: directory.to_path_buf(), addresses };
-        pki.authority("ca", "/CN=kubernetes")?;
-        pki.authority("front-proxy-ca", "/CN=front-proxy")?;
+        pki.create_authority("ca", "/CN=kubernetes")?;
+        pki.create_authority("front-proxy-ca", "/CN=front-proxy")?;
         let mut api_names = "DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,\
              DNS:kubernetes.default.svc.cluster.local,DNS:localhost,IP:127.0.0.1"
             .to_owned();
@@ -39,10 +39,10 @@ impl Pki {
             api_names += &format!(",IP:{},IP:{}", family.api_service, family.node);
             node_names += &format!(",IP:{}", family.node);
         }
-        pki.server("apiserver", "/CN=kube-apiserver", &api_names)?;
-        pki.server("kubelet", &format!("/CN={node}"), &node_names)?;
-        pki.client("ca", "apiserver-kubelet-client", "/O=system:masters/CN=kube-apiserver")?;
-        pki.client("front-proxy-ca", "front-proxy-client", "/CN=front-proxy-client")?;
+        pki.create_server("apiserver", "/CN=kube-apiserver", &api_names)?;
+        pki.create_server("kubelet", &format!("/CN={node}"), &node_names)?;
+        pki.create_client("ca", "apiserver-kubelet-client", "/O=system:masters/CN=kube-apiserver")?;
+        pki.create_client("front-proxy-ca", "front-proxy-client", "/CN=front-proxy-client")?;
         for (name, subject) in [
             ("admin", "/O=system:masters/CN=admin"),
             ("controller-manager", "/CN=system:kube-controller-manager"),
@@ -50,8 +50,8 @@ impl Pki {
             ("node", &format!("/O=system:nodes/CN=system:node:{node}")),
             ("proxy", "/CN=system:kube-proxy"),
         ] {
-            pki.client("ca", name, subject)?;
-            pki.kubeconfig(name)?;
+            pki.create_client("ca", name, subject)?;
+            pki.write_kubeconfig(name)?;
         }
         command::output(
             Command::new("openssl")
@@ -79,13 +79,13 @@ impl Pki {
         self.directory.join(format!("{name}.kubeconfig"))
     }
 
-    fn authority(&self, name: &str, subject: &str) -> Result<()> {
-        self.request(name, subject, &["keyUsage=critical,keyCertSign,cRLSign"], None)
+    fn create_authority(&self, name: &str, subject: &str) -> Result<()> {
+        self.create_certificate(name, subject, &["keyUsage=critical,keyCertSign,cRLSign"], None)
     }
 
-    fn server(&self, name: &str, subject: &str, names: &str) -> Result<()> {
+    fn create_server(&self, name: &str, subject: &str, names: &str) -> Result<()> {
         let names = format!("subjectAltName={names}");
-        self.request(
+        self.create_certificate(
             name,
             subject,
             &["basicConstraints=CA:FALSE", "extendedKeyUsage=serverAuth", &names],
@@ -93,12 +93,18 @@ impl Pki {
         )
     }
 
-    fn client(&self, authority: &str, name: &str, subject: &str) -> Result<()> {
+    fn create_client(&self, authority: &str, name: &str, subject: &str) -> Result<()> {
         let extensions = ["basicConstraints=CA:FALSE", "extendedKeyUsage=clientAuth"];
-        self.request(name, subject, &extensions, Some(authority))
+        self.create_certificate(name, subject, &extensions, Some(authority))
     }
 
-    fn request(&self, name: &str, subject: &str, extensions: &[&str], authority: Option<&str>) -> Result<()> {
+    fn create_certificate(
+        &self,
+        name: &str,
+        subject: &str,
+        extensions: &[&str],
+        authority: Option<&str>,
+    ) -> Result<()> {
         let mut openssl = Command::new("openssl");
         openssl
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"])
@@ -116,7 +122,7 @@ impl Pki {
         Ok(())
     }
 
-    fn kubeconfig(&self, name: &str) -> Result<()> {
+    fn write_kubeconfig(&self, name: &str) -> Result<()> {
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",

@@ -118,8 +118,9 @@ impl Cluster {
     fn process_of(&self, pod: &Value, container: &str) -> Result<String> {
         self.directory()?;
         let statuses = ["containerStatuses", "initContainerStatuses"];
-        let mut all = statuses.iter().flat_map(|list| pod["status"][list].as_array().into_iter().flatten());
-        let status = all.find(|status| status["name"] == container);
+        let mut all_statuses =
+            statuses.iter().flat_map(|list| pod["status"][list].as_array().into_iter().flatten());
+        let status = all_statuses.find(|status| status["name"] == container);
         let id = status.and_then(|status| status["containerID"].as_str()?.strip_prefix("containerd://"));
         let id = id.with_context(|| format!("{} has no container {container}", pod["metadata"]["name"]))?;
         let mut ctr = self.command("ctr");

@@ -98,8 +98,8 @@ fn programs(cache: &Cache) -> Result<Vec<PathBuf>> {
 }
 
 fn check_name(name: &str) -> Result<()> {
-    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if name.is_empty() || name.len() > 40 || !name.bytes().all(fits) || name.starts_with('-') {
+    let is_valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() || name.len() > 40 || !name.bytes().all(is_valid) || name.starts_with('-') {
         bail!(
             "{name:?} is not a valid name for a cluster: use up to 40 characters of a-z, 0-9 and -, for example `test-2`"
         );

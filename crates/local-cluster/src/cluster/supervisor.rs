@@ -56,9 +56,9 @@ pub fn start(directory: &ClusterDirectory) -> Result<ChildStdin> {
 pub fn supervise(directory: &Path) -> Result<()> {
     let directory = ClusterDirectory::at(directory);
     fs::write(directory.path("supervisor.pid"), std::process::id().to_string())?;
-    cgroups::make(&directory.cgroup())?;
+    cgroups::create(&directory.cgroup())?;
     let log = locked_log(&directory.path("init.log"))?;
-    let mut namespaces = Command::new("unshare")
+    let mut unshare = Command::new("unshare")
         .args(["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"])
         .arg(directory.path(PROGRAM))
         .arg(Role::Init.argument())
@@ -68,19 +68,19 @@ pub fn supervise(directory: &Path) -> Result<()> {
         .stderr(log)
         .spawn()
         .context("cannot start unshare")?;
-    fs::write(directory.path("pid"), namespaces.id().to_string())?;
+    fs::write(directory.path("pid"), unshare.id().to_string())?;
     // When this pipe closes, init ends, and the kernel ends every process in its namespaces. The pipe also closes when
     // the supervisor is killed.
-    let lifeline = namespaces.stdin.take();
+    let lifeline = unshare.stdin.take();
     // Standard input is the pipe from the command that started the cluster. A byte means that the cluster stays: the
     // thread then keeps init's pipe open. The end of the pipe means that the command has ended: the thread closes
     // init's pipe, and so ends the cluster.
-    let kept = Arc::new(AtomicBool::new(false));
-    let runner = thread::spawn({
-        let kept = Arc::clone(&kept);
+    let is_kept = Arc::new(AtomicBool::new(false));
+    let watcher = thread::spawn({
+        let is_kept = Arc::clone(&is_kept);
         move || {
             if std::io::stdin().read(&mut [0]).is_ok_and(|read| read > 0) {
-                kept.store(true, Ordering::Release);
+                is_kept.store(true, Ordering::Release);
                 loop {
                     thread::park();
                 }
@@ -88,17 +88,17 @@ pub fn supervise(directory: &Path) -> Result<()> {
             drop(lifeline);
         }
     });
-    let status = namespaces.wait()?;
+    let status = unshare.wait()?;
     let failed = directory.path("failed");
-    if !runner.is_finished() && !failed.exists() {
+    if !watcher.is_finished() && !failed.exists() {
         // The command that started the cluster still runs, and reports this error.
         fs::write(failed, format!("the cluster ended unexpectedly ({status})"))?;
     }
-    if kept.load(Ordering::Acquire) {
+    if is_kept.load(Ordering::Acquire) {
         bail!("the cluster ended unexpectedly ({status})");
     }
     // The command that started the cluster may still read the logs.
-    drop(runner.join());
+    drop(watcher.join());
     clear(&directory)
 }
 

@@ -95,7 +95,7 @@ fn build(cache: &Cache, recipe: &Recipe) -> Result<Image> {
         progress::step(&format!("building the image {} from Debian packages", recipe.name), || {
             let packages = directory.join("packages");
             unpack(recipe.packages, &packages)?;
-            unpack_wheels(recipe.wheels, &within(&packages, Path::new(WHEELS)))?;
+            unpack_wheels(recipe.wheels, &path_in(&packages, Path::new(WHEELS)))?;
             let root = directory.join("root");
             select(recipe, &packages, &root)?;
             oci::write(recipe.name, &root, &recipe.config, directory)?;
@@ -143,7 +143,7 @@ fn expand(packages: &Path, path: &str) -> Result<PathBuf> {
     let Some((before, after)) = path.split_once("/*/") else {
         return Ok(path.into());
     };
-    let path_on_disk = within(packages, Path::new(before));
+    let path_on_disk = path_in(packages, Path::new(before));
     let entries =
         fs::read_dir(&path_on_disk).with_context(|| format!("cannot list {}", path_on_disk.display()))?;
     let names = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
@@ -188,7 +188,7 @@ fn libraries(packages: &Path, loader: &Path, program: &Path) -> Result<Vec<PathB
 
 /// Copies a file, or a directory with its content. Links are replaced with their targets.
 fn copy(packages: &Path, root: &Path, path: &Path) -> Result<()> {
-    copy_as(packages, &resolve(packages, path)?, &within(root, path))
+    copy_as(packages, &resolve(packages, path)?, &path_in(root, path))
 }
 
 fn copy_as(packages: &Path, source: &Path, target: &Path) -> Result<()> {
@@ -212,7 +212,7 @@ fn copy_as(packages: &Path, source: &Path, target: &Path) -> Result<()> {
 fn resolve(root: &Path, path: &Path) -> Result<PathBuf> {
     let mut current = path.to_path_buf();
     for _ in 0..10 {
-        let path_on_disk = within(root, &current);
+        let path_on_disk = path_in(root, &current);
         match fs::read_link(&path_on_disk) {
             Ok(link) => current = current.parent().unwrap_or(Path::new("/")).join(link),
             Err(_) if path_on_disk.exists() => return Ok(path_on_disk),
@@ -222,6 +222,6 @@ fn resolve(root: &Path, path: &Path) -> Result<PathBuf> {
     bail!("{} is a link to itself", path.display())
 }
 
-fn within(root: &Path, path: &Path) -> PathBuf {
+fn path_in(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }

@@ -56,7 +56,7 @@ pub fn workspace_image(cache: &Cache, program: WorkspaceProgram) -> Result<Image
 /// When the build fails.
 pub fn build(cache: &Cache, program: WorkspaceProgram) -> Result<PathBuf> {
     machine::install(machine::IMAGES)?;
-    machine::rust_target(cache, TARGET)?;
+    machine::install_rust_target(cache, TARGET)?;
     let WorkspaceProgram { package, profile } = program;
     let chosen = std::env::var(PROFILE);
     let profile = chosen.as_deref().unwrap_or(profile);

@@ -33,6 +33,11 @@ fn is_evicted(connection: &ConnectionPermit) -> bool {
     connection.evicted.is_cancelled()
 }
 
+/// Records that the connection got a response with success.
+fn record_success(connection: &ConnectionPermit) {
+    connection.record_response(true);
+}
+
 /// Returns a different address for each number.
 fn address(number: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 1, number).into()
@@ -54,7 +59,7 @@ async fn an_address_over_its_limit_loses_its_quietest_connection() {
 async fn a_useful_connection_is_evicted_last_and_may_drain() {
     let limiter = limiter_for_connections_per_address(2);
     let useful = connect(&limiter, ONE).await;
-    useful.record_response(true);
+    record_success(&useful);
     for _ in 0..9 {
         let idle = connect(&limiter, ONE).await;
         let _newer = connect(&limiter, ONE).await;
@@ -62,7 +67,7 @@ async fn a_useful_connection_is_evicted_last_and_may_drain() {
         assert_eq!(idle.wait_for_eviction().await, Duration::ZERO);
     }
     let other = connect(&limiter, ONE).await;
-    other.record_response(true);
+    record_success(&other);
     let _newest = connect(&limiter, ONE).await;
     assert_eq!(useful.wait_for_eviction().await, DRAIN_AFTER_EVICTION);
 }
@@ -73,7 +78,7 @@ async fn only_a_few_evicted_connections_may_drain() {
     let mut evicted = Vec::new();
     for _ in 0..MAX_DRAINING + 2 {
         let useful = connect(&limiter, ONE).await;
-        useful.record_response(true);
+        record_success(&useful);
         evicted.push(useful);
     }
     // The newest connection is not evicted. The connection before it is one more than may drain at the same time.
@@ -158,7 +163,7 @@ async fn a_new_address_outlives_many_addresses_with_all_permits() {
 async fn silent_connections_do_not_evict_a_useful_one() {
     let limiter = limiter_for_connections(16);
     let useful = connect(&limiter, ONE).await;
-    useful.record_response(true);
+    record_success(&useful);
     let mut attack = Vec::new();
     for number in 0..200 {
         attack.push(connect(&limiter, address(number)).await);
@@ -172,7 +177,7 @@ async fn useful_connections_leave_permits_to_new_ones() {
     let mut attack = Vec::new();
     for number in 0..100 {
         let connection = connect(&limiter, address(number)).await;
-        connection.record_response(true);
+        record_success(&connection);
         attack.push(connection);
     }
     let new = connect(&limiter, ONE).await;
@@ -188,7 +193,7 @@ async fn a_connection_with_rejections_only_is_not_useful() {
     let rejected = connect(&limiter, OTHER).await;
     rejected.record_response(false);
     let useful = connect(&limiter, ONE).await;
-    useful.record_response(true);
+    record_success(&useful);
     let _new = connect(&limiter, ONE).await;
     assert!(is_evicted(&rejected) && !is_evicted(&useful));
 }

@@ -90,12 +90,12 @@ fn blocks(text: &str) -> Result<Vec<Block>> {
     let mut status = None;
     let mut after_commands = false;
     for part in parts(text) {
-        let commands = matches!(&part, Part::Code { language, .. } if language == "sh");
-        if !commands && status.is_some() {
+        let is_commands = matches!(&part, Part::Code { language, .. } if language == "sh");
+        if !is_commands && status.is_some() {
             bail!("a comment for the tests is not followed by commands");
         }
         match part {
-            Part::Code { line, text, .. } if commands => blocks.push(Block {
+            Part::Code { line, text, .. } if is_commands => blocks.push(Block {
                 line,
                 commands: text,
                 status: status.take().unwrap_or(ExpectedStatus::Success),
@@ -109,10 +109,10 @@ fn blocks(text: &str) -> Result<Vec<Block>> {
             Part::Comment(comment) => status = self::expected_status(&comment)?,
             Part::Code { .. } | Part::Other => {}
         }
-        after_commands = commands;
+        after_commands = is_commands;
     }
-    let unexplained = |block: &&Block| block.status == ExpectedStatus::Failure && block.output.is_none();
-    if let Some(Block { line, .. }) = blocks.iter().find(unexplained) {
+    let lacks_output = |block: &&Block| block.status == ExpectedStatus::Failure && block.output.is_none();
+    if let Some(Block { line, .. }) = blocks.iter().find(lacks_output) {
         bail!("line {line}: add a text block with the output of the failing commands");
     }
     Ok(blocks)

@@ -81,9 +81,10 @@ impl Permission {
 impl fmt::Display for Permission {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { role, namespace, api_group, resource, verb, name } = self;
-        let place = namespace.as_deref().map_or_else(String::new, |namespace| format!(" in {namespace}"));
+        let in_namespace =
+            namespace.as_deref().map_or_else(String::new, |namespace| format!(" in {namespace}"));
         let name = name.as_deref().unwrap_or("any");
-        write!(out, "{role}{place}: {verb} {resource} {name} (API group {api_group:?})")
+        write!(out, "{role}{in_namespace}: {verb} {resource} {name} (API group {api_group:?})")
     }
 }
 

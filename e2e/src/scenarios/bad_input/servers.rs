@@ -221,7 +221,7 @@ fn assert_responses(log: &str, expected: &BTreeMap<&str, &str>) -> Result<()> {
 
 /// Asserts that the pods of the server are the same as before, have not restarted, and have been ready all the time.
 fn assert_stayed_ready(cluster: &Cluster, server: &AttackedServer, before: &[Value]) -> Result<()> {
-    let now = pods(cluster, server)?;
+    let current = pods(cluster, server)?;
     let state = |pod: &Value| {
         let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
         let ready = conditions.filter(|condition| condition["type"] == "Ready");
@@ -229,14 +229,14 @@ fn assert_stayed_ready(cluster: &Cluster, server: &AttackedServer, before: &[Val
             ready.map(|ready| json!([ready["status"], ready["lastTransitionTime"]])).collect();
         json!([pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"], ready])
     };
-    for (before, now) in before.iter().zip(&now) {
+    for (before, current) in before.iter().zip(&current) {
         ensure!(
-            state(before) == state(now),
+            state(before) == state(current),
             "the state of the pod (uid, restarts, readiness) was {} and is {}",
             state(before),
-            state(now)
+            state(current)
         );
-        let name = now["metadata"]["name"].as_str().unwrap_or_default();
+        let name = current["metadata"]["name"].as_str().unwrap_or_default();
         let log = cluster.kubectl().namespace(SYSTEM_NAMESPACE).logs(name, server.component)?;
         ensure!(!log.contains("panicked"), "the {} {name} has panicked:\n{log}", server.component);
     }

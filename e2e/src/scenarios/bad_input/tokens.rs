@@ -124,18 +124,18 @@ fn valid_or_malformed(Tokens { valid, not_opted_in, .. }: &Tokens) -> [Attempt; 
 /// Returns attempts with tokens for other audiences, tokens of other pods, and forged tokens.
 fn foreign_or_forged(tokens: &Tokens, shop: &Kubectl<'_>) -> Result<[Attempt; 9]> {
     let Tokens { valid, not_opted_in, of_deleted_pod, other_namespace } = tokens;
-    let ([head, _, signature], [_, claims, _]) = (parts(not_opted_in)?, parts(valid)?);
+    let ([header, _, signature], [_, claims, _]) = (parts(not_opted_in)?, parts(valid)?);
     let for_api_server = create_token(shop, Some("payments"), API_SERVER_AUDIENCE)?;
     let for_vault = create_token(shop, Some("payments"), "vault")?;
     let of_no_pod = create_token(shop, None, CERTMINT_AUDIENCE)?;
-    let swapped = format!("{head}.{claims}.{signature}");
+    let swapped = format!("{header}.{claims}.{signature}");
     Ok([
         attempt("a token for the API server", bearer(&for_api_server), UNAUTHENTICATED),
         attempt("a token for another audience", bearer(&for_vault), UNAUTHENTICATED),
         attempt("a token that is not bound to a pod", bearer(&of_no_pod), UNAUTHENTICATED),
         attempt("a token whose pod was deleted", bearer(of_deleted_pod), UNAUTHENTICATED),
         attempt("claims with the signature of another token", bearer(&swapped), UNAUTHENTICATED),
-        attempt("claims without a signature", bearer(&format!("{head}.{claims}.")), UNAUTHENTICATED),
+        attempt("claims without a signature", bearer(&format!("{header}.{claims}.")), UNAUTHENTICATED),
         attempt("a token with alg: none", bearer(&format!("{ALG_NONE}.{claims}.")), UNAUTHENTICATED),
         attempt("a token of a pod that did not opt in", bearer(not_opted_in), "403 NotOptedIn"),
         attempt(
@@ -154,7 +154,7 @@ fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}")
 }
 
-/// Returns head, claims and signature of a token.
+/// Returns header, claims and signature of a token.
 fn parts(token: &str) -> Result<[String; 3]> {
     let parts: Vec<String> = token.split('.').map(str::to_owned).collect();
     parts.try_into().ok().context("a token does not have three parts")

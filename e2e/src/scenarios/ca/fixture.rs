@@ -106,8 +106,8 @@ impl CaFixture<'_> {
     }
 
     pub(super) fn assert_unchanged(&self, name: &str, before: &Certificate) -> Result<()> {
-        let now = self.wait_for_certificate(name)?;
-        ensure!(now == *before, "the certificate of {name} was reissued: {now:?}");
+        let current = self.wait_for_certificate(name)?;
+        ensure!(current == *before, "the certificate of {name} was reissued: {current:?}");
         Ok(())
     }
 
@@ -143,8 +143,8 @@ impl CaFixture<'_> {
                 let gauge = metrics::value(self.cluster, pod, "certmint_ca_usable")?;
                 seen.push(gauge.unwrap_or_default());
             }
-            let all = !seen.is_empty() && seen.iter().all(|gauge| gauge == value);
-            Ok(if all { Check::Passed(()) } else { Check::NotYet(format!("{seen:?}")) })
+            let all_equal = !seen.is_empty() && seen.iter().all(|gauge| gauge == value);
+            Ok(if all_equal { Check::Passed(()) } else { Check::NotYet(format!("{seen:?}")) })
         })
     }
 

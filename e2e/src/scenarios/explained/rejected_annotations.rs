@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use certmint_local_cluster::cluster::Cluster;
 use serde_json::json;
 
-use super::kubectl_output::KubectlOutput;
+use super::fixture::ExplainedFixture;
 
 /// Error code, and the annotation that is written together with `certmint.dev/inject=true`.
 const REJECTED: [(&str, &str); 7] = [
@@ -18,32 +18,37 @@ const REJECTED: [(&str, &str); 7] = [
 ];
 
 /// Asserts that kubectl prints an error that the page of errors explains, for each rejected change.
-pub(super) fn check(cluster: &Cluster, output: &KubectlOutput<'_>) -> Result<()> {
-    let kubectl = &output.kubectl;
-    kubectl.apply(&output.deployment("plain", &json!({}), &json!({})).to_string())?;
+pub(super) fn check(cluster: &Cluster, fixture: &ExplainedFixture<'_>) -> Result<()> {
+    let kubectl = &fixture.kubectl;
+    kubectl.apply(&fixture.deployment("plain", &json!({}), &json!({})).to_string())?;
     for (code, annotation) in REJECTED {
         let result = kubectl.run(&["annotate", "deployment/plain", "certmint.dev/inject=true", annotation]);
-        assert_rejected(output, code, annotation, result)?;
+        assert_rejected(fixture, code, annotation, result)?;
     }
     let misspelt = kubectl.run(&["annotate", "deployment/plain", "certmint.dev/injekt=true"]);
-    assert_rejected(output, "UnknownAnnotation", "certmint.dev/injekt", misspelt)?;
+    assert_rejected(fixture, "UnknownAnnotation", "certmint.dev/injekt", misspelt)?;
 
     let label = kubectl.run(&["label", "deployment/plain", "certmint.dev/inject=true"]);
-    assert_rejected(output, "WrittenAsLabel", "the opt-in as a label", label)?;
+    assert_rejected(fixture, "WrittenAsLabel", "the opt-in as a label", label)?;
 
     let excluded = cluster.kubectl().namespace("explained-closed");
-    excluded.apply(&output.deployment("plain", &json!({}), &json!({})).to_string())?;
+    excluded.apply(&fixture.deployment("plain", &json!({}), &json!({})).to_string())?;
     let result = excluded.run(&["annotate", "deployment/plain", "certmint.dev/inject=true"]);
-    assert_rejected(output, "NotAllowed", "an opt-in in an excluded namespace", result)?;
+    assert_rejected(fixture, "NotAllowed", "an opt-in in an excluded namespace", result)?;
 
     kubectl.run(&["run", "late", "--image=none"])?;
     let result = kubectl.run(&["annotate", "pod/late", "certmint.dev/inject=true"]);
-    assert_rejected(output, "TooLate", "an opt-in of an existing pod", result)
+    assert_rejected(fixture, "TooLate", "an opt-in of an existing pod", result)
 }
 
-fn assert_rejected(output: &KubectlOutput<'_>, code: &str, what: &str, result: Result<String>) -> Result<()> {
+fn assert_rejected(
+    fixture: &ExplainedFixture<'_>,
+    code: &str,
+    what: &str,
+    result: Result<String>,
+) -> Result<()> {
     match result {
         Ok(printed) => bail!("{what} was accepted: {printed}"),
-        Err(error) => output.assert_explained(code, &format!("{error:#}")),
+        Err(error) => fixture.assert_explained(code, &format!("{error:#}")),
     }
 }

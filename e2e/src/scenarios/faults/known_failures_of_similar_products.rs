@@ -252,11 +252,11 @@ fn wait_for_missed_injection_event(kubectl: &Kubectl<'_>, kind: &str) -> Result<
 
 /// Waits until the metric `certmint_missed_pods` of every controller has this value.
 fn wait_for_missed_pods(cluster: &Cluster, count: usize) -> Result<()> {
-    let wanted = Some(count.to_string());
+    let expected = Some(count.to_string());
     wait::until(&format!("certmint_missed_pods to be {count}"), DEFAULT_TIMEOUT, || {
         for pod in controllers::pods(cluster)? {
             let value = metrics::value(cluster, &pod, "certmint_missed_pods")?;
-            if value != wanted {
+            if value != expected {
                 return Ok(Check::NotYet(format!("{}: {value:?}", pod["metadata"]["name"])));
             }
         }

@@ -135,8 +135,8 @@ fn wait_for_end_of_leadership(cluster: &Cluster) -> Result<()> {
     let pod = leading_pod(cluster)?;
     let before = count_log_lines(cluster, &pod, &[LEADERSHIP_CHANGED, "false"])?;
     wait::until("the leader to stop leading", DEFAULT_TIMEOUT, || {
-        let now = count_log_lines(cluster, &pod, &[LEADERSHIP_CHANGED, "false"])?;
-        Ok(if now > before { Check::Passed(()) } else { Check::NotYet("it still leads".to_owned()) })
+        let count = count_log_lines(cluster, &pod, &[LEADERSHIP_CHANGED, "false"])?;
+        Ok(if count > before { Check::Passed(()) } else { Check::NotYet("it still leads".to_owned()) })
     })?;
     let logged = count_log_lines(
         cluster,

@@ -40,27 +40,32 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     installation::install_and_wait(cluster, installation::ALLOW_SHORT_LIFETIMES)?;
     let kubectl = create_namespace(cluster, NAME, &[])?;
     let system = cluster.kubectl().namespace(SYSTEM_NAMESPACE);
-    let rolled = step(&format!("the webhook rolls out {ROLLOUTS} times while pods are created"), || {
-        while_creating(&kubectl, || {
-            (0..ROLLOUTS).try_for_each(|_| {
-                system.run(&["rollout", "restart", &format!("deployment/{WEBHOOK}")])?;
-                workload::wait_for_rollout(&system, WEBHOOK).map(drop)
+    let during_rollouts =
+        step(&format!("the webhook rolls out {ROLLOUTS} times while pods are created"), || {
+            while_creating(&kubectl, || {
+                (0..ROLLOUTS).try_for_each(|_| {
+                    system.run(&["rollout", "restart", &format!("deployment/{WEBHOOK}")])?;
+                    workload::wait_for_rollout(&system, WEBHOOK).map(drop)
+                })
             })
-        })
-    })?;
-    let (created, failed) = (rolled.created, rolled.failed.len());
+        })?;
+    let (created, failed) = (during_rollouts.created, during_rollouts.failed.len());
     note(&format!("{created} pods created, {failed} creations failed"));
-    ensure!(rolled.failed.is_empty(), "{failed} creations failed: {}", rolled.failed.concat());
+    ensure!(
+        during_rollouts.failed.is_empty(),
+        "{failed} creations failed: {}",
+        during_rollouts.failed.concat()
+    );
     step("every pod is injected", || assert_all_injected(&kubectl, created))?;
 
-    let killed = step("one webhook is killed (SIGKILL) while pods are created", || {
+    let after_kill = step("one webhook is killed (SIGKILL) while pods are created", || {
         while_creating(&kubectl, || kill_webhook_and_wait(cluster, &system))
     })?;
-    note(&format!("{} pods created, {} creations rejected", killed.created, killed.failed.len()));
+    note(&format!("{} pods created, {} creations rejected", after_kill.created, after_kill.failed.len()));
     step("every pod that was not rejected is injected", || {
-        assert_all_injected(&kubectl, created + killed.created)
+        assert_all_injected(&kubectl, created + after_kill.created)
     })?;
-    for failure in &killed.failed {
+    for failure in &after_kill.failed {
         ensure!(
             failure.contains("failed calling webhook \"pods.certmint.dev\""),
             "a creation failed for another reason than the webhook: {failure}"
@@ -84,15 +89,15 @@ fn while_creating(kubectl: &Kubectl<'_>, work: impl FnOnce() -> Result<()>) -> R
                 })
             })
             .collect();
-        let worked = work();
+        let work_result = work();
         stop.store(true, Ordering::Relaxed);
-        let mut all = Creations::default();
+        let mut total = Creations::default();
         for creator in creators {
             let creations = creator.join().map_err(|_| anyhow!("a creating thread panicked"))??;
-            all.created += creations.created;
-            all.failed.extend(creations.failed);
+            total.created += creations.created;
+            total.failed.extend(creations.failed);
         }
-        worked.map(|()| all)
+        work_result.map(|()| total)
     })
 }
 

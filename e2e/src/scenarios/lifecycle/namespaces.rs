@@ -169,16 +169,16 @@ fn assert_not_served(unserved: &Kubectl<'_>, image: &str) -> Result<()> {
 /// namespaces.
 fn assert_confined(cluster: &Cluster, release: &LimitedInstallation) -> Result<()> {
     let account = format!("--as=system:serviceaccount:{}:{}-controller", release.home, release.prefix);
-    for place in [FIRST.serves, SECOND.serves, UNSERVED, "default", "kube-system"] {
-        let expected = if place == release.serves { "yes" } else { "no" };
+    for namespace in [FIRST.serves, SECOND.serves, UNSERVED, "default", "kube-system"] {
+        let expected = if namespace == release.serves { "yes" } else { "no" };
         for verb in ["get", "create"] {
-            let kubectl = cluster.kubectl().namespace(place);
+            let kubectl = cluster.kubectl().namespace(namespace);
             // kubectl exits with an error when the answer is no, so only its output counts.
             let output = kubectl.command(&["auth", "can-i", verb, "secrets", &account]).output()?;
             let answer = String::from_utf8_lossy(&output.stdout);
             ensure!(
                 answer.trim().starts_with(expected),
-                "the controller of {} may {verb} Secrets in {place}: expected {expected}, found {answer}",
+                "the controller of {} may {verb} Secrets in {namespace}: expected {expected}, found {answer}",
                 release.home
             );
         }

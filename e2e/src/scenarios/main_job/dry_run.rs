@@ -73,11 +73,11 @@ fn is_expected(request: &str) -> bool {
 
 fn assert_nothing_left(kubectl: &Kubectl<'_>, before: &Value) -> Result<()> {
     let after = kubectl.get(&["deployment", "tried"])?;
-    for place in
+    for pointer in
         ["/metadata/labels", "/metadata/annotations/certmint.dev~1inject", "/metadata/generation", "/spec"]
     {
-        let (was, is) = (before.pointer(place), after.pointer(place));
-        ensure!(was == is, "the dry run changed {place} from {was:?} to {is:?}");
+        let (was, is) = (before.pointer(pointer), after.pointer(pointer));
+        ensure!(was == is, "the dry run changed {pointer} from {was:?} to {is:?}");
     }
     let secrets = kubectl.run(&["get", "secrets", "--output=name"])?;
     ensure!(secrets.trim() == "secret/real-certmint-tls", "the namespace has the Secrets {secrets}");

@@ -163,8 +163,8 @@ fn assert_quota(cluster: &Cluster, image: &str) -> Result<()> {
             })
             .to_string(),
         )?;
-        let all = json!({ "cpu": "20m", "memory": "32Mi", "ephemeral-storage": "32Mi" });
-        let app = container("app", json!({ "resources": { "requests": all, "limits": all } }));
+        let quantities = json!({ "cpu": "20m", "memory": "32Mi", "ephemeral-storage": "32Mi" });
+        let app = container("app", json!({ "resources": { "requests": quantities, "limits": quantities } }));
         let pod = pod_case("with-resources").containers(&[app]);
         kubectl.wait_for("resourcequota/all", "to be active", DEFAULT_TIMEOUT, |quota| {
             quota["status"]["hard"].as_object().map(drop)

@@ -38,8 +38,8 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
     step("with free space, the new certificate is published", || {
         cluster.run_on_node(r#"rm "$1""#, &filler)?;
         wait::until("a new certificate", DEFAULT_TIMEOUT, || {
-            let now = files_hash(&kubectl)?;
-            Ok(if now == before {
+            let hash = files_hash(&kubectl)?;
+            Ok(if hash == before {
                 Check::NotYet("the old certificate".to_owned())
             } else {
                 Check::Passed(())

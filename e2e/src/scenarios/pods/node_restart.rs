@@ -67,13 +67,13 @@ fn wait_for_restarted_pods(kubectl: &Kubectl<'_>, before: &[Value]) -> Result<()
     for pod in before {
         let name = pod["metadata"]["name"].as_str().context("a pod has no name")?;
         wait::until(&format!("{name} to run again"), DEFAULT_TIMEOUT, || {
-            let now = kubectl.get(&["pod", name])?;
-            ensure!(now["metadata"]["uid"] == pod["metadata"]["uid"], "another pod has the name {name}");
-            let restarted = restarts(&now, "containerStatuses") > restarts(pod, "containerStatuses");
-            Ok(if restarted && is_true(&now, "Ready") {
+            let current = kubectl.get(&["pod", name])?;
+            ensure!(current["metadata"]["uid"] == pod["metadata"]["uid"], "another pod has the name {name}");
+            let restarted = restarts(&current, "containerStatuses") > restarts(pod, "containerStatuses");
+            Ok(if restarted && is_true(&current, "Ready") {
                 Check::Passed(())
             } else {
-                Check::NotYet(now["status"].to_string())
+                Check::NotYet(current["status"].to_string())
             })
         })?;
         let certificate = kubectl.exec(name, "app", &["cat", "/var/run/secrets/certmint.dev/tls.crt"])?;

@@ -20,9 +20,9 @@ pub(super) fn run(fixture: &CertificateFixture<'_>) -> Result<()> {
     })?;
     step("a Service for the leader adds its name when a pod becomes the leader", || {
         workload::wait_for_injected_pods(&fixture.kubectl, "broker")?;
-        set_leader_label(fixture, true)?;
-        let all: Vec<&str> = replicas.into_iter().chain([LEADER]).collect();
-        let found = fixture.wait_for_names("broker", &all)?;
+        change_leader_label(fixture, LEADER_LABEL)?;
+        let with_leader: Vec<&str> = replicas.into_iter().chain([LEADER]).collect();
+        let found = fixture.wait_for_names("broker", &with_leader)?;
         ensure!(
             found.reason.starts_with("names changed: +broker-leader.names.svc"),
             "the certificate was reissued for the reason {:?}",
@@ -32,8 +32,10 @@ pub(super) fn run(fixture: &CertificateFixture<'_>) -> Result<()> {
         Ok(())
     })?;
     step("a leader that loses its role for a moment does not reissue the certificate", || {
-        fixture.assert_unchanged_by("broker", "no leader", || set_leader_label(fixture, false))?;
-        fixture.assert_unchanged_by("broker", "the leader again", || set_leader_label(fixture, true))
+        fixture
+            .assert_unchanged_by("broker", "no leader", || change_leader_label(fixture, NO_LEADER_LABEL))?;
+        fixture
+            .assert_unchanged_by("broker", "the leader again", || change_leader_label(fixture, LEADER_LABEL))
     })?;
     step("pods of an Indexed Job, and a pod with a hostname, have their names", || {
         assert_hostnames(fixture, &image)
@@ -79,8 +81,12 @@ fn stateful_set(image: &str) -> Value {
     set
 }
 
+/// Label of the leader, for kubectl.
+const LEADER_LABEL: &str = "role=leader";
+/// Removal of that label, for kubectl.
+const NO_LEADER_LABEL: &str = "role-";
+
 /// Adds or removes the label of the leader, as an operator for databases does.
-fn set_leader_label(fixture: &CertificateFixture<'_>, leads: bool) -> Result<()> {
-    let label = if leads { "role=leader" } else { "role-" };
+fn change_leader_label(fixture: &CertificateFixture<'_>, label: &str) -> Result<()> {
     fixture.kubectl.run(&["label", "pod", "broker-0", label]).map(drop)
 }

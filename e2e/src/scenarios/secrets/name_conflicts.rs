@@ -38,8 +38,8 @@ fn conflict_with_foreign_secret(fixture: &SecretFixture<'_>, image: &str) -> Res
         wait_for_pod_description(fixture, "shop", "ForeignSecret")
     })?;
     step("the foreign Secret has not changed", || {
-        let now = kubectl.get(&["secret", secret])?;
-        ensure!(now == before, "the foreign Secret was\n{before}\nand is\n{now}");
+        let current = kubectl.get(&["secret", secret])?;
+        ensure!(current == before, "the foreign Secret was\n{before}\nand is\n{current}");
         Ok(())
     })?;
     step("the pod starts after the foreign Secret is deleted", || {

@@ -1,4 +1,5 @@
-//! Output of kubectl, compared with the page of errors.
+//! The fixture of the scenario `explained`: it creates Deployments, and compares the output of kubectl with the page of
+//! errors.
 
 use anyhow::{Context as _, Result, ensure};
 use certmint_contract::ErrorCode;
@@ -8,14 +9,14 @@ use certmint_local_cluster::wait::{self, Check, DEFAULT_TIMEOUT};
 use certmint_local_cluster::workload;
 use serde_json::{Value, json};
 
-/// kubectl for the scenario's namespace, and the page of errors that explains its output.
-pub(super) struct KubectlOutput<'a> {
+/// The scenario's namespace, and the page of errors, which must explain the output of kubectl.
+pub(super) struct ExplainedFixture<'a> {
     pub(super) kubectl: Kubectl<'a>,
     image: String,
     page: ErrorPage,
 }
 
-impl<'a> KubectlOutput<'a> {
+impl<'a> ExplainedFixture<'a> {
     pub(super) fn new(kubectl: Kubectl<'a>, image: String) -> Result<Self> {
         Ok(Self { kubectl, image, page: ErrorPage::read()? })
     }
