@@ -86,14 +86,14 @@ impl PatchBuilder {
         self.write("replace", path, Some(value))
     }
 
-    /// Appends `value` to the list at `list`. Creates the list if it does not exist.
+    /// Appends `value` to the list at the path `list`. Creates the list unless `list_exists`.
     pub(crate) fn append(
         &mut self,
         list: &[&str],
-        exists: bool,
+        list_exists: bool,
         value: impl Serialize,
     ) -> Result<(), Rejection> {
-        if exists { self.add(&[list, &["-"]].concat(), value) } else { self.add(list, [value]) }
+        if list_exists { self.add(&[list, &["-"]].concat(), value) } else { self.add(list, [value]) }
     }
 
     /// Changes labels and annotations of the metadata at `path`. `metadata` is the content at `path` before the patch.

@@ -59,7 +59,9 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
         for (server, pods) in servers.iter().zip(&before) {
             for host_network in [false, true] {
                 let name = format!("{}-from-{}", server.component, if host_network { "node" } else { "pod" });
-                kubectl.apply(&attacker(&name, &image, server, pods, host_network)?.to_string())?;
+                let mut attacker = attacker(&name, &image, server, pods)?;
+                attacker["spec"]["hostNetwork"] = host_network.into();
+                kubectl.apply(&attacker.to_string())?;
                 attacks.push((name, server));
             }
         }
@@ -142,7 +144,7 @@ fn start_siege(
     for (server, pods) in servers.iter().zip(pods) {
         for number in 0..BESIEGERS {
             let name = format!("{}-siege-{number}", server.component);
-            let mut besieger = attacker(&name, hostile, server, pods, false)?;
+            let mut besieger = attacker(&name, hostile, server, pods)?;
             let arguments = besieger["spec"]["containers"][0]["args"].as_array_mut();
             let arguments = arguments.context("the besieging pod has no arguments")?;
             arguments.extend(["--siege".into(), seconds.as_str().into()]);
@@ -167,13 +169,7 @@ fn pods(cluster: &Cluster, server: &AttackedServer) -> Result<Vec<Value>> {
     cluster.kubectl().namespace(SYSTEM_NAMESPACE).list(&["pods", &selector])
 }
 
-fn attacker(
-    name: &str,
-    image: &str,
-    server: &AttackedServer,
-    pods: &[Value],
-    host_network: bool,
-) -> Result<Value> {
+fn attacker(name: &str, image: &str, server: &AttackedServer, pods: &[Value]) -> Result<Value> {
     let addresses = pods.iter().map(|pod| pod["status"]["podIP"].as_str());
     let addresses: Vec<&str> = addresses.collect::<Option<_>>().context("a pod has no address")?;
     let arguments = [vec!["--server", server.component], addresses].concat();
@@ -182,7 +178,6 @@ fn attacker(
         "kind": "Pod",
         "metadata": { "name": name },
         "spec": {
-            "hostNetwork": host_network,
             "restartPolicy": "Never",
             "automountServiceAccountToken": false,
             "containers": [{ "name": "hostile", "image": image, "args": arguments }],
