@@ -68,21 +68,33 @@ pub fn all() -> Vec<Scenario> {
     .concat()
 }
 
-/// Numbers of tests that passed and failed in a run. `cargo xtask test` adds the counts of its other tests to those of
-/// the scenarios.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TestCounts {
+/// Results of the tests of a run. `cargo xtask test` adds the results of its other tests to those of the scenarios.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TestResults {
     /// Number of tests that passed.
     pub passed: usize,
-    /// Number of tests that failed.
-    pub failed: usize,
+    /// One line for each failure, with its error. The last lines of the output repeat these lines, because an output can
+    /// be too long to be kept.
+    pub failures: Vec<String>,
 }
 
-impl TestCounts {
-    /// Returns the sum of two counts.
+impl TestResults {
+    /// Adds other results to these.
+    pub fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failures.extend(other.failures);
+    }
+
+    /// Returns the results of both together.
+    fn and(mut self, other: Self) -> Self {
+        self.add(other);
+        self
+    }
+
+    /// Returns the result of one test that failed.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
+    pub fn failure(failure: impl Into<String>) -> Self {
+        Self { passed: 0, failures: vec![failure.into()] }
     }
 }
 
@@ -107,24 +119,24 @@ pub fn select(names: &[String]) -> Result<Vec<Scenario>> {
         .collect()
 }
 
-/// Runs `scenarios` on `clusters`, prints the result of each, and returns the counts.
+/// Runs `scenarios` on `clusters`, prints the result of each, and returns the results.
 ///
 /// Each cluster takes the next scenario as soon as it has finished one. A failed scenario does not stop the others.
 /// The scenarios of [`local_cluster`] inspect the whole machine, so they run after all others, one at a time.
 #[must_use]
-pub fn run(clusters: &[Cluster], scenarios: &[Scenario]) -> TestCounts {
+pub fn run(clusters: &[Cluster], scenarios: &[Scenario]) -> TestResults {
     let needs_whole_machine = |scenario: &&Scenario| {
         local_cluster::SCENARIOS.iter().any(|exclusive| exclusive.name == scenario.name)
     };
     let (exclusive, parallel): (Vec<_>, Vec<_>) = scenarios.iter().partition(needs_whole_machine);
-    let counts = run_in_parallel(clusters, parallel);
-    let Some(cluster) = clusters.first() else { return counts };
-    exclusive.into_iter().map(|scenario| run_one(cluster, scenario)).fold(counts, TestCounts::and)
+    let results = run_in_parallel(clusters, parallel);
+    let Some(cluster) = clusters.first() else { return results };
+    exclusive.into_iter().map(|scenario| run_one(cluster, scenario)).fold(results, TestResults::and)
 }
 
 /// Runs `scenarios` with one thread, called a lane, for each cluster. With several clusters, the letter of the lane
 /// precedes each line of its output.
-fn run_in_parallel(clusters: &[Cluster], scenarios: Vec<&Scenario>) -> TestCounts {
+fn run_in_parallel(clusters: &[Cluster], scenarios: Vec<&Scenario>) -> TestResults {
     let queue = Mutex::new(scenarios.into_iter());
     std::thread::scope(|scope| {
         let start_lane = |(cluster, lane_name)| {
@@ -136,26 +148,26 @@ fn run_in_parallel(clusters: &[Cluster], scenarios: Vec<&Scenario>) -> TestCount
                 let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                 std::iter::from_fn(next)
                     .map(|scenario| run_one(cluster, scenario))
-                    .fold(TestCounts::default(), TestCounts::and)
+                    .fold(TestResults::default(), TestResults::and)
             })
         };
         let lanes: Vec<_> = clusters.iter().zip('A'..).map(start_lane).collect();
         // A scenario that panics ends its thread and counts as one failure.
-        let panicked = TestCounts { passed: 0, failed: 1 };
-        let counts = lanes.into_iter().map(|lane| lane.join().unwrap_or(panicked));
-        counts.fold(TestCounts::default(), TestCounts::and)
+        let panicked = |_| TestResults::failure("a scenario panicked; its message is above");
+        let results = lanes.into_iter().map(|lane| lane.join().unwrap_or_else(panicked));
+        results.fold(TestResults::default(), TestResults::and)
     })
 }
 
 /// Runs a scenario, prints its result, and deletes its namespaces.
-fn run_one(cluster: &Cluster, scenario: &Scenario) -> TestCounts {
+fn run_one(cluster: &Cluster, scenario: &Scenario) -> TestResults {
     progress::heading(&format!("{}: {}", scenario.name, scenario.shows));
     let start = Instant::now();
     let result = (scenario.run)(cluster);
-    let counts = match &result {
+    let results = match &result {
         Ok(()) => {
             progress::note(&format!("passed {} in {}", scenario.name, human(start.elapsed())));
-            TestCounts { passed: 1, failed: 0 }
+            TestResults { passed: 1, failures: Vec::new() }
         }
         Err(error) => {
             let mut namespaces = namespaces_of(cluster, scenario);
@@ -165,14 +177,14 @@ fn run_one(cluster: &Cluster, scenario: &Scenario) -> TestCounts {
             progress::note(&format!("{failed}\n"));
             progress::text(&report::collect(cluster, &namespaces));
             progress::note(&failed);
-            TestCounts { passed: 0, failed: 1 }
+            TestResults::failure(failed)
         }
     };
     for namespace in namespaces_of(cluster, scenario) {
         // The next scenario has namespaces of its own, so a namespace that cannot be deleted does not harm it.
         drop(cluster.kubectl().delete(&["namespace", &namespace, "--wait=false"]));
     }
-    counts
+    results
 }
 
 /// Returns the names of the scenario's namespaces on the cluster.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use certmint_docs_tests::reference;
-use certmint_e2e::scenarios::{self, TestCounts};
+use certmint_e2e::scenarios::{self, TestResults};
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::cluster::{Cluster, ClusterOptions};
 use certmint_local_cluster::progress::{self, human};
@@ -36,20 +36,21 @@ pub(crate) struct Arguments {
     scenarios: Vec<String>,
 }
 
-/// Runs the tests, and prints the number of passed and failed tests in the last line.
+/// Runs the tests. The last lines of the output are the failures and the number of passed and failed tests.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let start = Instant::now();
-    let mut counts = TestCounts::default();
-    if let Err(error) = run_tests(arguments, &mut counts) {
-        eprintln!("error: {error:#}");
-        counts.failed += 1;
+    let mut results = TestResults::default();
+    if let Err(error) = run_tests(arguments, &mut results) {
+        results.failures.push(format!("error: {error:#}"));
     }
     progress::heading(&format!("took {}", human(start.elapsed())));
-    println!("{} passed, {} failed", counts.passed, counts.failed);
-    if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let TestResults { passed, failures } = results;
+    failures.iter().for_each(|failure| println!("{failure}"));
+    println!("{passed} passed, {} failed", failures.len());
+    if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run_tests(arguments: &Arguments, counts: &mut TestCounts) -> Result<()> {
+fn run_tests(arguments: &Arguments, results: &mut TestResults) -> Result<()> {
     let Arguments { fast, context, registry, scenarios: names } = arguments;
     let selected = scenarios::select(names)?;
     let cache = Cache::open()?;
@@ -61,13 +62,13 @@ fn run_tests(arguments: &Arguments, counts: &mut TestCounts) -> Result<()> {
         progress::heading("static checks");
         checks::run(&cache)?;
         progress::heading("unit and property tests");
-        *counts = counts.and(unit_tests(&cache)?);
+        results.add(unit_tests(&cache)?);
         progress::heading("chart");
-        counts.passed += progress::step("lint and templates", || certmint_chart_tests::run_offline(&cache))?;
+        results.passed += progress::step("lint and templates", || certmint_chart_tests::run_offline(&cache))?;
         progress::heading("reference");
-        counts.passed += reference::check(&cache)?;
+        results.passed += reference::check(&cache)?;
         progress::heading("fuzzing");
-        counts.passed += fuzz::run(&cache, &fuzz::Arguments { seconds: FUZZ_SECONDS, targets: Vec::new() })?;
+        results.passed += fuzz::run(&cache, &fuzz::Arguments { seconds: FUZZ_SECONDS, targets: Vec::new() })?;
     }
     if !fast {
         progress::heading("cluster");
@@ -75,14 +76,14 @@ fn run_tests(arguments: &Arguments, counts: &mut TestCounts) -> Result<()> {
             Some(context) => vec![Cluster::existing(&cache, Some(context), registry.as_deref())?],
             None => local_clusters(&cache, selected.len())?,
         };
-        *counts = counts.and(scenarios::run(&clusters, &selected));
+        results.add(scenarios::run(&clusters, &selected));
         clusters.into_iter().try_for_each(Cluster::stop)?;
     }
     if !fast && names.is_empty() && context.is_none() {
         // The benchmarks run last and alone, because they and the tests would disturb each other.
         progress::heading("bench");
         bench::smoke(&cache)?;
-        counts.passed += 1;
+        results.passed += 1;
     }
     Ok(())
 }
@@ -100,26 +101,29 @@ fn local_clusters(cache: &Cache, scenarios: usize) -> Result<Vec<Cluster>> {
 }
 
 /// Runs cargo's tests, prints their output, and counts them.
-fn unit_tests(cache: &Cache) -> Result<TestCounts> {
+fn unit_tests(cache: &Cache) -> Result<TestResults> {
     let mut cargo = tools::cargo(cache, &["test", "--workspace", "--quiet", "--no-fail-fast"]);
     let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let mut counts = TestCounts::default();
+    let mut results = TestResults::default();
     for line in BufReader::new(child.stdout.take().context("cargo has no output")?).lines() {
         let line = line?;
         println!("{line}");
-        counts = counts.and(parse_counts(&line));
+        results.add(parse_results(&line));
     }
-    if !child.wait()?.success() && counts.failed == 0 {
-        // A compilation error counts as one failure.
-        counts.failed = 1;
+    if !child.wait()?.success() && results.failures.is_empty() {
+        results.failures.push("FAILED to compile the tests; the errors are above".to_owned());
     }
-    Ok(counts)
+    Ok(results)
 }
 
-/// Reads the counts from a line of cargo's output: `test result: ok. 3 passed; 0 failed; …`.
-fn parse_counts(line: &str) -> TestCounts {
+/// Reads results from a line of cargo's output: `test result: ok. 3 passed; 0 failed; …`, or the name of a failed test,
+/// `certificates::expired --- FAILED`.
+fn parse_results(line: &str) -> TestResults {
+    if let Some(name) = line.strip_suffix(" --- FAILED") {
+        return TestResults::failure(format!("FAILED {name}; its message is above"));
+    }
     let Some(counts) = line.strip_prefix("test result: ") else {
-        return TestCounts::default();
+        return TestResults::default();
     };
     let count = |what: &str| {
         let words: Vec<&str> = counts.split([' ', ';']).filter(|word| !word.is_empty()).collect();
@@ -128,7 +132,7 @@ fn parse_counts(line: &str) -> TestCounts {
             _ => None,
         })
     };
-    TestCounts { passed: count("passed").unwrap_or_default(), failed: count("failed").unwrap_or_default() }
+    TestResults { passed: count("passed").unwrap_or_default(), failures: Vec::new() }
 }
 
 #[cfg(test)]
@@ -136,9 +140,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_of_cargo_are_parsed() {
+    fn results_of_cargo_are_parsed() {
         let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out";
-        assert_eq!(parse_counts(line), TestCounts { passed: 12, failed: 3 });
-        assert_eq!(parse_counts("running 12 tests"), TestCounts::default());
+        assert_eq!(parse_results(line), TestResults { passed: 12, failures: Vec::new() });
+        let failure = "FAILED ca::expired; its message is above".to_owned();
+        assert_eq!(parse_results("ca::expired --- FAILED"), TestResults::failure(failure));
+        assert_eq!(parse_results("running 12 tests"), TestResults::default());
     }
 }
