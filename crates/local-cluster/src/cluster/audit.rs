@@ -144,6 +144,12 @@ impl AuditedRequest {
     pub fn is_write(&self) -> bool {
         !matches!(&*self.verb, "get" | "list" | "watch") && !self.concerns("tokenreviews")
     }
+
+    /// Returns whether the API server answered that another write was first (409), so that the request changed nothing.
+    #[must_use]
+    pub fn was_in_conflict(&self) -> bool {
+        self.status.code == 409
+    }
 }
 
 impl fmt::Display for AuditedRequest {
