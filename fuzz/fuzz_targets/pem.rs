@@ -5,6 +5,7 @@
 #![no_main]
 
 use certmint_certificates::{CaCertificate, ExpectedIdentity, ExpectedLeaf, PrivateKey, Tier, verify};
+use certmint_contract::TrustBundle;
 use certmint_contract::issuance::Bundle;
 use certmint_fetch::trust::TrustAnchors;
 use libfuzzer_sys::fuzz_target;
@@ -14,14 +15,14 @@ fuzz_target!(|text: &str| {
     let now = OffsetDateTime::UNIX_EPOCH;
     let mut parts = text.splitn(3, "\n\n");
     let mut part = || parts.next().unwrap_or(text);
-    let (certificate, private_key, trust_bundle) = (part(), part(), part());
+    let (certificate, private_key, roots) = (part(), part(), part());
 
     if let Ok(key) = PrivateKey::from_pem(private_key) {
         let written = key.to_pem().expect("a key that was read can be written");
         let again = PrivateKey::from_pem(&written).expect("a key that was written can be read");
         assert_eq!(again.algorithm(), key.algorithm());
     }
-    if let Ok(anchors) = TrustAnchors::from_pem(trust_bundle, "the input") {
+    if let Ok(anchors) = TrustAnchors::new(TrustBundle::first(roots), "the input") {
         assert!(anchors.include(&anchors) && anchors.roots().count() > 0);
     }
     for tier in [Tier::Root, Tier::Issuing] {
@@ -38,7 +39,7 @@ fuzz_target!(|text: &str| {
     let bundle = Bundle {
         certificate: certificate.into(),
         private_key: private_key.into(),
-        trust_bundle: trust_bundle.into(),
+        trust_bundle: TrustBundle::first(roots),
     };
     let expected = ExpectedLeaf { dns_names: None, identity: ExpectedIdentity::Path("/ns/shop/sa/payments") };
     // The tests of the verifier check the result. Here the verifier must return, and the length of its error must be

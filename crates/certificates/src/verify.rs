@@ -51,7 +51,7 @@ pub fn verify(
 ) -> Result<LeafFacts, VerifyError> {
     let chain = certificates(&bundle.certificate, "certificate chain")?;
     let (leaf, intermediates) = chain.split_first().ok_or(VerifyError::Empty("certificate chain"))?;
-    let roots = certificates(&bundle.trust_bundle, "trust bundle")?;
+    let roots = certificates(&bundle.trust_bundle.roots, "trust bundle")?;
     let anchors = valid_anchors(&roots, now)?;
     let key = PrivateKey::from_pem(&bundle.private_key)?;
     verify_leaf(leaf, intermediates, &anchors, &key, expected, now)

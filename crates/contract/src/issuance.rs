@@ -9,7 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::ErrorCode;
+use crate::{ErrorCode, TrustBundle};
 
 /// Audience of the projected token. The controller rejects a token that was issued for another audience.
 pub const AUDIENCE: &str = "certmint.dev";
@@ -31,8 +31,9 @@ pub struct Bundle {
     pub certificate: String,
     /// Private key, PKCS#8.
     pub private_key: String,
-    /// Trust bundle: the roots that the pod trusts.
-    pub trust_bundle: String,
+    /// Trust bundle: the roots that the pod trusts. On the wire, its fields are fields of the bundle.
+    #[serde(flatten)]
+    pub trust_bundle: TrustBundle,
 }
 
 /// Failure of a request, or of a program: a code and a message.
@@ -78,11 +79,30 @@ impl fmt::Debug for Bundle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TrustGeneration;
 
     #[test]
     fn debug_output_has_no_key() {
-        let bundle = Bundle { certificate: "c".into(), private_key: "hush".into(), trust_bundle: "t".into() };
-        assert!(!format!("{bundle:?}").contains("hush"));
+        assert!(!format!("{:?}", bundle()).contains("hush"));
+    }
+
+    fn bundle() -> Bundle {
+        Bundle {
+            certificate: "c".into(),
+            private_key: "hush".into(),
+            trust_bundle: TrustBundle { roots: "t".into(), generation: TrustGeneration::FIRST.next() },
+        }
+    }
+
+    #[test]
+    fn programs_of_version_0_1_0_read_a_bundle_and_write_one() {
+        let json = serde_json::to_value(bundle()).unwrap();
+        let expected = serde_json::json!({ "certificate": "c", "privateKey": "hush", "trustBundle": "t", "trustGeneration": 2 });
+        assert_eq!(json, expected);
+        let old = r#"{"certificate":"c","privateKey":"hush","trustBundle":"t"}"#;
+        let read: Bundle = serde_json::from_str(old).unwrap();
+        assert_eq!(read.trust_bundle, TrustBundle::first("t"));
+        assert!(serde_json::from_str::<Bundle>(&old.replace('}', r#","trustGeneration":0}"#)).is_err());
     }
 
     #[test]

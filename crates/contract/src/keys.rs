@@ -74,6 +74,8 @@ pub const SPIFFE_ID: &str = "certmint.dev/spiffe-id";
 pub const ISSUER: &str = "certmint.dev/issuer";
 /// Annotation on a Secret: the subject key identifier of the root above the issuing CA, hexadecimal.
 pub const ROOT: &str = "certmint.dev/root";
+/// Annotation on a Secret: the generation of the trust bundle in it. Secrets of version 0.1.0 lack it.
+pub const TRUST_GENERATION: &str = "certmint.dev/trust-generation";
 /// Annotation on a Secret: the serial number of the certificate, hexadecimal.
 pub const SERIAL: &str = "certmint.dev/serial";
 /// Annotation on a Secret: `notBefore` of the certificate, as RFC 3339.

@@ -19,6 +19,7 @@ pub mod quantity;
 pub mod reload;
 mod spelling;
 pub mod spiffe;
+pub mod trust;
 pub mod workload;
 
 pub use annotations::{OptIn, WorkloadOptions};
@@ -33,4 +34,5 @@ pub use quantity::Quantity;
 pub use reload::Reload;
 pub use spelling::excerpt;
 pub use spiffe::{SpiffeId, TrustDomain};
+pub use trust::{TrustBundle, TrustGeneration};
 pub use workload::{WorkloadKind, WorkloadRef};

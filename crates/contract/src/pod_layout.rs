@@ -28,6 +28,9 @@ pub const CERTIFICATE_FILE: &str = "tls.crt";
 pub const KEY_FILE: &str = "tls.key";
 /// File with the roots, PEM. It is also a key of the Secret.
 pub const TRUST_BUNDLE_FILE: &str = "ca.crt";
+/// File with the generation of the roots in [`TRUST_BUNDLE_FILE`], a decimal number. It is also a key of the Secret.
+/// Secrets of earlier versions lack it. In the pod, the application's containers have no link to it.
+pub const TRUST_GENERATION_FILE: &str = "trust-generation";
 /// Key of the Secret with the workload that the certificate belongs to, as `Deployment/payments`. Secrets of earlier
 /// versions lack it.
 pub const WORKLOAD_FILE: &str = "workload";
@@ -43,6 +46,8 @@ pub const ENV_API: &str = "CERTMINT_API";
 pub const ENV_CLUSTER_DOMAIN: &str = "CERTMINT_CLUSTER_DOMAIN";
 /// Variable: roots (PEM) with which certmint-fetch verifies the issuance API.
 pub const ENV_TRUST_BUNDLE: &str = "CERTMINT_TRUST_BUNDLE";
+/// Variable: generation of the roots in [`ENV_TRUST_BUNDLE`]. Pods that version 0.1.0 injected do not have it.
+pub const ENV_TRUST_GENERATION: &str = "CERTMINT_TRUST_GENERATION";
 /// Variable: file mode (permissions) of the published files, octal.
 pub const ENV_FILE_MODE: &str = "CERTMINT_FILE_MODE";
 /// Variable: reload hook, as in the annotation.

@@ -7,10 +7,12 @@ mod fault;
 mod keeper;
 mod loaded;
 mod store;
+mod stored_state;
 
 use std::sync::Arc;
 
 use certmint_certificates::Authority;
+use certmint_contract::TrustBundle;
 use tokio::sync::watch;
 
 pub(crate) use fault::CaFault;
@@ -22,15 +24,15 @@ pub(crate) use store::{CaNames, CaStore};
 pub(crate) struct Ca {
     /// The CA that issues, or the reason why there is none.
     pub(crate) authority: Result<Arc<Authority>, Arc<CaFault>>,
-    /// The roots (PEM) that were loaded last. They stay when there is no CA to issue with, so that existing
-    /// certificates can be verified.
-    pub(crate) roots: Option<Arc<str>>,
+    /// The trust bundle that was loaded last. It stays when there is no CA to issue with, so that existing certificates
+    /// can be verified.
+    pub(crate) trust_bundle: Option<Arc<TrustBundle>>,
 }
 
 impl Ca {
     /// Returns a channel for a CA that is not loaded yet. A [`CaKeeper`] loads it.
     pub(crate) fn unknown() -> (watch::Sender<Self>, watch::Receiver<Self>) {
-        watch::channel(Self { authority: Err(Arc::new(CaFault::NotYet)), roots: None })
+        watch::channel(Self { authority: Err(Arc::new(CaFault::NotYet)), trust_bundle: None })
     }
 
     /// Returns whether the CA is not loaded, and the reason is temporary.
@@ -40,11 +42,14 @@ impl Ca {
 
     /// Sets the loaded CA. Returns whether it differs from the previous one.
     fn set_authority(&mut self, authority: Authority) -> bool {
-        let issuing = authority.issuing().certificate();
-        if self.authority.as_ref().is_ok_and(|known| known.issuing().certificate() == issuing) {
+        let (issuing, trust_bundle) = (authority.issuing().certificate(), authority.trust_bundle());
+        let is_same = |known: &Arc<Authority>| {
+            known.issuing().certificate() == issuing && known.trust_bundle() == trust_bundle
+        };
+        if self.authority.as_ref().is_ok_and(is_same) {
             return false;
         }
-        self.roots = Some(authority.trust_bundle().into());
+        self.trust_bundle = Some(Arc::new(trust_bundle.clone()));
         self.authority = Ok(Arc::new(authority));
         true
     }

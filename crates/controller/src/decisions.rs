@@ -51,6 +51,7 @@ impl Decider {
         let policy = self.policy.borrow().clone();
         let issuer = self.ca.borrow().authority.as_ref().ok().map(|authority| IssuerFacts {
             root: authority.root().certificate().key_identifier().to_string(),
+            trust_generation: authority.trust_bundle().generation,
             not_after: authority.issuing().certificate().not_after(),
         });
         let secrets: Vec<_> =

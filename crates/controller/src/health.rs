@@ -44,7 +44,7 @@ impl Health {
             return Err("the caches are not filled yet".into());
         }
         let ca = self.ca.borrow().clone();
-        if ca.roots.is_none() {
+        if ca.trust_bundle.is_none() {
             let cause = ca.authority.err().map(|fault| fault.to_string()).unwrap_or_default();
             return Err(format!("the CA is not loaded: {cause}"));
         }

@@ -25,6 +25,7 @@ use self::labels::{ApiRequestLabels, CaLabel, CodeLabel, ReasonLabel, WatchLabel
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     certificates_issued: Family<ReasonLabel, Counter>,
+    trust_refreshes: Counter,
     refusals: Family<CodeLabel, Counter>,
     reconcile_failures: Counter,
     reconcile_duration: Histogram,
@@ -77,6 +78,7 @@ impl Default for Metrics {
         let metrics = Self {
             reconcile_duration: Histogram::new(RECONCILE_BUCKETS),
             certificates_issued: Family::default(),
+            trust_refreshes: Counter::default(),
             refusals: Family::default(),
             reconcile_failures: Counter::default(),
             issuance_requests: Family::default(),
@@ -118,6 +120,11 @@ impl Metrics {
     fn register_certificates(&self, registry: &mut Registry) {
         let mut registry = PrefixedRegistry(registry);
         registry.add("certificates_issued", "Certificates issued, by reason", &self.certificates_issued);
+        registry.add(
+            "trust_refreshes",
+            "Secrets that got a newer trust bundle and kept their certificate",
+            &self.trust_refreshes,
+        );
         registry.add(
             "refusals",
             "Certificates that the controller refused to issue, by error code",
@@ -244,6 +251,11 @@ impl Metrics {
     /// Counts an issued certificate.
     pub(crate) fn count_issued(&self, reason: &IssueReason) {
         self.certificates_issued.get_or_create(&ReasonLabel::from(reason)).inc();
+    }
+
+    /// Counts a Secret that got a newer trust bundle and kept its certificate.
+    pub(crate) fn count_trust_refresh(&self) {
+        self.trust_refreshes.inc();
     }
 
     /// Counts a refusal: a plan of the planner, or the delay of a write because of the write limit.

@@ -6,6 +6,7 @@
 mod inspect;
 mod issue;
 mod log_backoff;
+mod refresh_trust;
 mod report;
 mod workers;
 mod write_limit;
@@ -198,6 +199,9 @@ impl Reconciler {
             (Plan::Issue(order) | Plan::Reissue(order), Some(until)) => {
                 return Ok(RoundResult::Done(self.defer_write(workload, &order.secret_name, until)));
             }
+            (Plan::RefreshTrust(secret_name), Some(until)) => {
+                return Ok(RoundResult::Done(self.defer_write(workload, secret_name, until)));
+            }
             // The Secret is as it should be, so earlier warnings are forgotten. If their cause comes back, they are
             // reported again. While writes are limited, warnings are not forgotten: the Secret changes so often that
             // they would be reported again at once.
@@ -222,7 +226,7 @@ impl Reconciler {
         context: PlanContext<'_>,
     ) -> Result<RoundResult, ReconcileError> {
         let PlanContext { key, view, workload, conflicting_secret, secrets } = context;
-        let (write, order) = match plan {
+        let (write, secret_name) = match plan {
             Plan::Keep { until } => {
                 self.remove_secrets(workload, remove, secrets).await?;
                 return Ok(RoundResult::Done(self.next_check(until, view, workload)));
@@ -236,21 +240,27 @@ impl Reconciler {
                 let outcome = self.report_refusal(key, workload, &refusal, conflicting_secret);
                 return Ok(RoundResult::Done(outcome));
             }
-            Plan::Issue(order) => (self.issue(workload, &order, secrets).await?, order),
+            Plan::Issue(order) => (self.issue(workload, &order, secrets).await?, order.secret_name),
+            // If the view lacks a Secret to change, the Secret lacks Certmint's label. `reread_secret` adds the Secret
+            // to the cache, so the view of the next round has it.
             Plan::Reissue(order) => {
-                let seen = view.secrets.iter().find(|known| known.facts.name == order.secret_name);
-                let write = match seen {
+                let write = match view.secret(&order.secret_name) {
                     Some(seen) => self.reissue(workload, &order, seen, secrets).await?,
-                    // The view lacks the Secret, because the Secret lacks Certmint's label. `reread_secret` adds the
-                    // Secret to the cache, so the view of the next round has it.
                     None => SecretWrite::Outdated,
                 };
-                (write, order)
+                (write, order.secret_name)
+            }
+            Plan::RefreshTrust(secret_name) => {
+                let write = match view.secret(&secret_name) {
+                    Some(seen) => self.refresh_trust(workload, seen, secrets).await?,
+                    None => SecretWrite::Outdated,
+                };
+                (write, secret_name)
             }
         };
         let conflicting_secret = match write {
             SecretWrite::Written => None,
-            SecretWrite::Outdated => self.reread_secret(key, &order.secret_name, secrets).await?,
+            SecretWrite::Outdated => self.reread_secret(key, &secret_name, secrets).await?,
         };
         Ok(RoundResult::PlanAgain { conflicting_secret })
     }
@@ -261,7 +271,7 @@ impl Reconciler {
         let wait = Duration::try_from(until - clock::now()).unwrap_or_default();
         let next_plan = Instant::now() + wait.min(MAX_PLAN_INTERVAL);
         // Without roots no content can be verified. When roots are loaded, all workloads are planned for again.
-        if self.decider.ca.borrow().roots.is_none() {
+        if self.decider.ca.borrow().trust_bundle.is_none() {
             return WorkOutcome::CheckAt(next_plan);
         }
         let inspections = inspect::verifiable_secrets(view, workload).map(|known| known.verify_at);

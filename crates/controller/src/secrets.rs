@@ -6,6 +6,7 @@
 
 pub(crate) mod content;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -45,7 +46,7 @@ pub(crate) struct NewContent<'a> {
     /// `type`: `kubernetes.io/tls` or `Opaque`.
     pub(crate) secret_type: &'a str,
     /// Keys and values of `data`, not encoded.
-    pub(crate) data: Vec<(&'static str, &'a str)>,
+    pub(crate) data: Vec<(&'static str, Cow<'a, str>)>,
 }
 
 /// Metadata to write: labels, annotations and owner references.
@@ -201,7 +202,10 @@ impl Secrets {
 
 impl NewContent<'_> {
     fn encoded(&self) -> Value {
-        self.data.iter().map(|(key, text)| ((*key).to_owned(), BASE64_STANDARD.encode(text))).collect()
+        self.data
+            .iter()
+            .map(|(key, text)| ((*key).to_owned(), BASE64_STANDARD.encode(text.as_bytes())))
+            .collect()
     }
 }
 
@@ -244,7 +248,7 @@ mod tests {
         let (client, mut server) = api_server();
         let (secrets, content) = (
             Secrets::new(client, "shop"),
-            NewContent { secret_type: TLS_SECRET_TYPE, data: vec![("tls.key", "hush")] },
+            NewContent { secret_type: TLS_SECRET_TYPE, data: vec![("tls.key", "hush".into())] },
         );
         let seen = Version { name: "a", uid: "u", resource_version: "1" };
         let answered = async {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, LeafFacts, PrivateKey, VerifyError, verify};
 use certmint_contract::issuance::Bundle;
-use certmint_contract::{KeyAlgorithm, lifetime, pod_layout};
+use certmint_contract::{KeyAlgorithm, TrustBundle, lifetime, pod_layout};
 use time::OffsetDateTime;
 
 use crate::error::FetchError;
@@ -38,13 +38,13 @@ pub struct Delivery<'a> {
 #[derive(Debug)]
 struct PublishedBundle {
     facts: LeafFacts,
-    trust_bundle: String,
+    trust_bundle: TrustBundle,
     key_algorithm: Option<KeyAlgorithm>,
 }
 
 impl<'a> Delivery<'a> {
     /// Reads the tmpfs volume. The bundle of an earlier run counts as published if it passes verification now. Its roots
-    /// become the trust anchors in any case (see [`crate::trust`]).
+    /// become the trust anchors, unless the roots that the webhook injected are newer (see [`crate::trust`]).
     ///
     /// # Errors
     /// When neither the volume nor the settings have usable roots.
@@ -52,9 +52,11 @@ impl<'a> Delivery<'a> {
         volume::remove_leftovers(&settings.paths.tls_dir);
         let found = volume::read(&settings.paths.tls_dir).ok().flatten().map(|content| content.bundle);
         let found_roots = found.as_ref().and_then(|bundle| roots_of(bundle).ok());
-        let anchors = match found_roots {
-            Some(anchors) => anchors,
-            None => TrustAnchors::from_pem(&settings.trust_bundle, pod_layout::ENV_TRUST_BUNDLE)?,
+        let injected = TrustAnchors::new(settings.trust_bundle.clone(), pod_layout::ENV_TRUST_BUNDLE);
+        let anchors = match (found_roots, injected) {
+            (Some(found), Ok(injected)) => found.or_newer(injected),
+            (Some(found), Err(_)) => found,
+            (None, injected) => injected?,
         };
         let mut delivery = Self { settings, anchors, published: None };
         delivery.published = found.and_then(|bundle| {
@@ -77,9 +79,13 @@ impl<'a> Delivery<'a> {
     /// When the Secret is not usable or the files cannot be written.
     pub fn take_from_secret(&mut self, now: OffsetDateTime) -> Result<DeliveryOutcome, FetchError> {
         let Some((bundle, facts)) = self.read_secret(now)? else { return Ok(DeliveryOutcome::Absent) };
-        // The controller changes roots and certificate together. So if the Secret contains the published certificate with
-        // fewer roots, the Secret is in an older state: the published roots came from the issuance API.
-        if self.facts().is_some_and(|published| published.serial == facts.serial) {
+        // If the Secret contains the published certificate with other roots of the same generation, the Secret is in an
+        // older state: the published roots came from the issuance API of version 0.1.0, which has no generations.
+        let is_published = |published: &PublishedBundle| {
+            published.facts.serial == facts.serial
+                && published.trust_bundle.generation == bundle.trust_bundle.generation
+        };
+        if self.published.as_ref().is_some_and(is_published) {
             return Ok(DeliveryOutcome::Unchanged);
         }
         self.publish(&bundle, facts, now)
@@ -112,11 +118,14 @@ impl<'a> Delivery<'a> {
 
     /// Returns whether peers or the app may need the new bundle at once, because names, identity or roots differ.
     ///
+    /// A newer generation of the trust bundle is not urgent: the controller uses a new root only when all pods trust it.
     /// The root that issued the certificate is the same if the issuing CA is the same, or if there is only one root.
     fn is_urgent(&self, published: &PublishedBundle, bundle: &Bundle, facts: &LeafFacts) -> bool {
         let has_same_root = facts.issuer == published.facts.issuer || self.anchors.roots().count() == 1;
+        let has_other_roots = bundle.trust_bundle.roots != published.trust_bundle.roots
+            && bundle.trust_bundle.generation == published.trust_bundle.generation;
         !has_same_root
-            || bundle.trust_bundle != published.trust_bundle
+            || has_other_roots
             || facts.dns_names != published.facts.dns_names
             || facts.spiffe_id != published.facts.spiffe_id
     }
@@ -124,10 +133,11 @@ impl<'a> Delivery<'a> {
     /// Reads and verifies the bundle in the Secret volume. Returns `None` if there is no Secret.
     fn read_secret(&self, now: OffsetDateTime) -> Result<Option<(Bundle, LeafFacts)>, FetchError> {
         let FetchSettings { paths, workload: pod_workload, .. } = self.settings;
-        let Some(VolumeContent { bundle, workload: secret_workload }) = volume::read(&paths.secret_dir)?
+        let Some(VolumeContent { mut bundle, workload: secret_workload }) = volume::read(&paths.secret_dir)?
         else {
             return Ok(None);
         };
+        self.replace_older_trust(&mut bundle);
         if let (Some(secret_workload), Some(pod_workload)) = (secret_workload, pod_workload)
             && secret_workload != *pod_workload
         {
@@ -147,9 +157,18 @@ impl<'a> Delivery<'a> {
     pub fn take_from_api(&mut self, now: OffsetDateTime) -> Result<DeliveryOutcome, FetchError> {
         let FetchSettings { api, cluster_domain, paths, .. } = self.settings;
         let api = IssuanceApi { origin: api, cluster_domain: cluster_domain.as_ref() };
-        let bundle = issuance::request_bundle(api, &paths.token, &self.anchors)?;
+        let mut bundle = issuance::request_bundle(api, &paths.token, &self.anchors)?;
+        self.replace_older_trust(&mut bundle);
         let facts = self.verify(&bundle, now).map_err(|cause| FetchError::of_answer(cause, now))?;
         self.publish(&bundle, facts, now)
+    }
+
+    /// Gives a bundle with an older trust bundle the newer trust bundle of this pod.
+    fn replace_older_trust(&self, bundle: &mut Bundle) {
+        let known = self.anchors.trust_bundle();
+        if bundle.trust_bundle.generation < known.generation {
+            bundle.trust_bundle = known.clone();
+        }
     }
 
     fn verify(&self, bundle: &Bundle, now: OffsetDateTime) -> Result<LeafFacts, VerifyError> {
@@ -184,9 +203,12 @@ impl PublishedBundle {
         Self { facts, trust_bundle: bundle.trust_bundle.clone(), key_algorithm }
     }
 
-    /// Returns whether the controller replaced this certificate as planned: its renewal was due, or the lifetime or the key
-    /// algorithm changed. Otherwise a user deleted the Secret, for instance because the key leaked, or it was damaged.
+    /// Returns whether the controller replaced this bundle as planned: only the trust bundle is newer, the renewal was due,
+    /// or the lifetime or the key algorithm changed. Otherwise a user deleted the Secret, for instance because the key leaked, or it was damaged.
     fn is_planned(&self, bundle: &Bundle, facts: &LeafFacts, now: OffsetDateTime) -> bool {
+        if facts.serial == self.facts.serial {
+            return true;
+        }
         let earliest_renewal = lifetime::renew_at(self.facts.not_before, self.facts.not_after, u8::MAX);
         let lifetime_of = |facts: &LeafFacts| facts.not_after - facts.not_before;
         now >= earliest_renewal
@@ -199,6 +221,7 @@ impl PublishedBundle {
     /// it.
     fn is_replaced_by(&self, bundle: &Bundle, facts: &LeafFacts, now: OffsetDateTime) -> bool {
         let differs = self.facts.serial != facts.serial || self.trust_bundle != bundle.trust_bundle;
+        // Every source gets at least the generation of this pod, see `Delivery::replace_older_trust`.
         differs && (self.facts.not_before <= facts.not_before || self.facts.not_after <= now)
     }
 }
@@ -208,5 +231,5 @@ fn key_algorithm(bundle: &Bundle) -> Option<KeyAlgorithm> {
 }
 
 fn roots_of(bundle: &Bundle) -> Result<TrustAnchors, FetchError> {
-    Ok(TrustAnchors::from_pem(&bundle.trust_bundle, pod_layout::TRUST_BUNDLE_FILE)?)
+    Ok(TrustAnchors::new(bundle.trust_bundle.clone(), pod_layout::TRUST_BUNDLE_FILE)?)
 }

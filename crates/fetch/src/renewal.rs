@@ -304,7 +304,7 @@ mod tests {
             authority.issue(&profile, &key(), Serial::from_random([octet; 20]), at).unwrap().bundle
         };
         let dir = tempfile::tempdir().unwrap();
-        let settings = settings(dir.path(), authority.trust_bundle());
+        let settings = settings(dir.path(), &authority.trust_bundle().roots);
         let Paths { tls_dir, secret_dir, termination_log, .. } = &settings.paths;
         let published = || volume::read(tls_dir).unwrap().map(|content| content.bundle);
         // The renewal is due, and seven hours are left.

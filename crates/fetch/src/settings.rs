@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use certmint_contract::{DnsName, Reload, excerpt, pod_layout};
+use certmint_contract::{DnsName, Reload, TrustBundle, TrustGeneration, excerpt, pod_layout};
 use ureq::http::Uri;
 
 /// Variable: directory that contains all paths in [`Paths`]. The default is `/`; tests use another directory.
@@ -20,8 +20,8 @@ pub struct FetchSettings {
     pub api: Uri,
     /// DNS domain of the cluster. Pods that an earlier version injected do not have it.
     pub cluster_domain: Option<DnsName>,
-    /// Roots (PEM) that the webhook injected.
-    pub trust_bundle: String,
+    /// Roots that the webhook injected, and their generation.
+    pub trust_bundle: TrustBundle,
     /// Mode of the published files.
     pub file_mode: u32,
     /// Hook that makes the app load new files.
@@ -102,7 +102,10 @@ impl FetchSettings {
             paths,
             api: parse_origin(required(pod_layout::ENV_API)?)?,
             cluster_domain: lookup(pod_layout::ENV_CLUSTER_DOMAIN).map(parse_cluster_domain).transpose()?,
-            trust_bundle: required(pod_layout::ENV_TRUST_BUNDLE)?,
+            trust_bundle: TrustBundle {
+                roots: required(pod_layout::ENV_TRUST_BUNDLE)?,
+                generation: parse_generation(lookup(pod_layout::ENV_TRUST_GENERATION))?,
+            },
             file_mode: parse_file_mode(required(pod_layout::ENV_FILE_MODE)?)?,
             reload: lookup(pod_layout::ENV_RELOAD).map(|hook| hook.parse()).transpose()?,
             identity: required(pod_layout::ENV_IDENTITY)?,
@@ -141,6 +144,12 @@ fn parse_cluster_domain(value: String) -> Result<DnsName, SettingsError> {
 fn parse_file_mode(value: String) -> Result<u32, SettingsError> {
     let mode = u32::from_str_radix(&value, 8).ok().filter(|mode| mode & !0o644 == 0 && mode & 0o400 != 0);
     mode.ok_or_else(|| invalid(pod_layout::ENV_FILE_MODE, value, "an octal mode like 0440"))
+}
+
+/// Reads a generation. Pods that version 0.1.0 injected do not have it.
+fn parse_generation(value: Option<String>) -> Result<TrustGeneration, SettingsError> {
+    let Some(value) = value else { return Ok(TrustGeneration::FIRST) };
+    value.parse().map_err(|_| invalid(pod_layout::ENV_TRUST_GENERATION, value, "a whole number from 1 on"))
 }
 
 fn invalid(name: &'static str, value: String, expected: &'static str) -> SettingsError {
@@ -190,6 +199,7 @@ mod tests {
             (pod_layout::ENV_API, Some("http://plain:80")),
             (pod_layout::ENV_API, Some("https://host:8443/path")),
             (pod_layout::ENV_TRUST_BUNDLE, None),
+            (pod_layout::ENV_TRUST_GENERATION, Some("0")),
             (pod_layout::ENV_FILE_MODE, Some("0777")),
             (pod_layout::ENV_FILE_MODE, Some("0044")),
             (pod_layout::ENV_FILE_MODE, Some("rw")),

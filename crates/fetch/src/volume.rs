@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use certmint_contract::issuance::{Bundle, MAX_RESPONSE_BYTES};
-use certmint_contract::pod_layout;
+use certmint_contract::{TrustBundle, TrustGeneration, pod_layout};
 use zeroize::Zeroizing;
 
 /// Symbolic link to the directory that holds the files.
@@ -34,7 +34,7 @@ pub struct VolumeContent {
 /// Error for a volume that does not contain a readable bundle.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{path} cannot be read: {source}; correct the Secret's keys tls.crt, tls.key and ca.crt, or delete the Secret to have it recreated"
+    "{path} cannot be read: {source}; correct the Secret's keys tls.crt, tls.key, ca.crt and trust-generation, or delete the Secret to have it recreated"
 )]
 pub struct ReadError {
     path: PathBuf,
@@ -83,11 +83,24 @@ fn read_version(dir: &Path) -> Result<Option<VolumeContent>, ReadError> {
     let bundle = Bundle {
         certificate: read_file(certificate)?,
         private_key: read_file(dir.join(pod_layout::KEY_FILE))?,
-        trust_bundle: read_file(dir.join(pod_layout::TRUST_BUNDLE_FILE))?,
+        trust_bundle: TrustBundle {
+            roots: read_file(dir.join(pod_layout::TRUST_BUNDLE_FILE))?,
+            generation: read_generation(dir.join(pod_layout::TRUST_GENERATION_FILE))?,
+        },
     };
-    let workload = dir.join(pod_layout::WORKLOAD_FILE);
-    let workload = workload.exists().then(|| read_file(workload)).transpose()?;
+    let workload = read_optional_file(dir.join(pod_layout::WORKLOAD_FILE))?;
     Ok(Some(VolumeContent { bundle, workload }))
+}
+
+/// Reads a generation. A volume that version 0.1.0 wrote has none.
+fn read_generation(path: PathBuf) -> Result<TrustGeneration, ReadError> {
+    let text = read_optional_file(path.clone())?;
+    TrustGeneration::parse_optional(text.as_deref())
+        .map_err(|why| ReadError { path, source: io::Error::other(why) })
+}
+
+fn read_optional_file(path: PathBuf) -> Result<Option<String>, ReadError> {
+    path.exists().then(|| read_file(path)).transpose()
 }
 
 fn read_file(path: PathBuf) -> Result<String, ReadError> {
@@ -155,10 +168,12 @@ fn new_version_name() -> String {
 fn write_version(version: &Path, bundle: &Bundle, mode: u32) -> Result<(), PublishError> {
     create_dir(version, mode).map_err(publish_error(version))?;
     let combined = Zeroizing::new([bundle.private_key.as_str(), &bundle.certificate].concat());
+    let TrustBundle { roots, generation } = &bundle.trust_bundle;
     for (name, text) in [
-        (pod_layout::CERTIFICATE_FILE, &bundle.certificate),
+        (pod_layout::CERTIFICATE_FILE, &*bundle.certificate),
         (pod_layout::KEY_FILE, &bundle.private_key),
-        (pod_layout::TRUST_BUNDLE_FILE, &bundle.trust_bundle),
+        (pod_layout::TRUST_BUNDLE_FILE, roots),
+        (pod_layout::TRUST_GENERATION_FILE, &generation.to_string()),
         (pod_layout::COMBINED_FILE, &combined),
     ] {
         let path = version.join(name);

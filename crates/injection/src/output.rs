@@ -146,7 +146,7 @@ pub(crate) struct SecretSource<'a> {
     pub(crate) secret_name: &'a str,
     pub(crate) optional: bool,
     pub(crate) default_mode: u32,
-    pub(crate) items: [KeyToPath<'a>; 4],
+    pub(crate) items: [KeyToPath<'a>; 5],
 }
 
 #[derive(Debug, Serialize)]

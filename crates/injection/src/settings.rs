@@ -1,6 +1,6 @@
 //! The settings that are the same for all injected pods. The platform engineer sets them in the chart.
 
-use certmint_contract::Quantity;
+use certmint_contract::{Quantity, TrustBundle};
 
 /// Settings of the injection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub struct InjectionSettings {
     pub pull_policy: String,
     /// Origin of the issuance API, `https://HOST:PORT`.
     pub api_url: String,
-    /// Roots (PEM) that verify the issuance API.
-    pub trust_bundle: String,
+    /// Roots that verify the issuance API, and their generation.
+    pub trust_bundle: TrustBundle,
     /// Requests and limits of the certmint-fetch container.
     pub resources: ResourceDefaults,
     /// Decision whether the webhook sets the user of the certmint-fetch container.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use certmint_contract::lifetime::BACKDATE;
-use certmint_contract::{DnsName, ErrorCode, Policy, keys};
+use certmint_contract::{DnsName, ErrorCode, Policy, TrustGeneration, keys};
 use time::OffsetDateTime;
 
 use crate::Refusal;
@@ -17,8 +17,8 @@ use crate::Refusal;
 pub struct CaObserved {
     /// The CA's Secret.
     pub secret: CaSecret,
-    /// The published trust bundle, compared with the root in the Secret.
-    pub trust_bundle: TrustBundle,
+    /// The published trust bundle, compared with the trust bundle in the Secret.
+    pub published: PublishedTrust,
     /// Description of an object, for instance a Secret, which shows that an earlier CA of Certmint issued certificates.
     /// `None` if there is no such object.
     pub evidence_of_earlier_ca: Option<String>,
@@ -50,15 +50,37 @@ pub struct CaFacts {
     pub permitted_dns: Vec<DnsName>,
 }
 
-/// The published trust bundle, compared with the root in the CA's Secret.
+/// The published trust bundle, compared with the trust bundle in the CA's Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrustBundle {
+pub enum PublishedTrust {
     /// No trust bundle is published.
     Absent,
-    /// The trust bundle contains the root.
-    HasRoot,
-    /// The trust bundle does not contain the root.
+    /// The published trust bundle has the roots of the Secret.
+    Current,
+    /// The published trust bundle has an earlier generation and at least one root of the Secret.
+    Outdated,
+    /// The published trust bundle has other roots, and the Secret is not its successor.
     Differs,
+}
+
+impl PublishedTrust {
+    /// Compares the published trust bundle with the trust bundle in the CA's Secret.
+    ///
+    /// A set of roots is followed by a set that shares a root with it. A Secret without a shared root belongs to
+    /// another CA. A Secret of an earlier generation with other roots was restored from an old backup.
+    #[must_use]
+    pub fn compare<R: PartialEq>(
+        published: (&[R], TrustGeneration),
+        in_secret: (&[R], TrustGeneration),
+    ) -> Self {
+        let ((roots, generation), (wanted, wanted_generation)) = (published, in_secret);
+        let includes = |all: &[R], some: &[R]| some.iter().all(|root| all.contains(root));
+        if includes(roots, wanted) && includes(wanted, roots) {
+            return if generation < wanted_generation { Self::Outdated } else { Self::Current };
+        }
+        let shares_a_root = roots.iter().any(|root| wanted.contains(root));
+        if generation < wanted_generation && shares_a_root { Self::Outdated } else { Self::Differs }
+    }
 }
 
 /// Action for the CA.
@@ -97,13 +119,13 @@ pub enum RotationReason {
 /// Decides what to do with the CA at the time `now`.
 #[must_use]
 pub fn plan_ca(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> CaPlan {
-    match (&observed.secret, observed.trust_bundle, &observed.evidence_of_earlier_ca) {
+    match (&observed.secret, observed.published, &observed.evidence_of_earlier_ca) {
         // Only a cluster without evidence of an earlier CA gets a new root.
-        (CaSecret::Absent, TrustBundle::Absent, None) => CaPlan::CreateAll,
-        (CaSecret::Absent, TrustBundle::Absent, Some(evidence)) => refuse(missing_secret(evidence)),
+        (CaSecret::Absent, PublishedTrust::Absent, None) => CaPlan::CreateAll,
+        (CaSecret::Absent, PublishedTrust::Absent, Some(evidence)) => refuse(missing_secret(evidence)),
         (CaSecret::Absent, ..) => refuse(missing_secret("its trust bundle")),
         (CaSecret::Unusable(cause), ..) => refuse(format!("the CA's Secret cannot be used: {cause}")),
-        (_, TrustBundle::Differs, _) => refuse(ROOT_NOT_PUBLISHED.into()),
+        (_, PublishedTrust::Differs, _) => refuse(ROOT_NOT_PUBLISHED.into()),
         (CaSecret::IssuingUnusable(cause), ..) => {
             CaPlan::RotateIssuing { reason: RotationReason::Unusable(cause.clone()) }
         }
@@ -111,7 +133,7 @@ pub fn plan_ca(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> C
     }
 }
 
-const ROOT_NOT_PUBLISHED: &str = "the CA's Secret holds another root than the published trust bundle; restore the Secret from its backup, or, to accept the new root, delete the trust bundle and restart the controller";
+const ROOT_NOT_PUBLISHED: &str = "the CA's Secret holds other roots than the published trust bundle; restore the Secret from its backup, or, to accept the roots of the Secret, delete the trust bundle and restart the controller";
 
 /// Keeps or rotates a usable issuing CA.
 fn plan_rotation(facts: &CaFacts, policy: &Policy, now: OffsetDateTime) -> CaPlan {

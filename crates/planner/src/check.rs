@@ -11,6 +11,8 @@ use crate::{DesiredCertificate, IssueReason, IssuerFacts, Observed, Record, Secr
 pub(crate) enum SecretCheck {
     /// The Secret can stay as it is until `until`.
     Keep { until: OffsetDateTime },
+    /// The Secret needs the present trust bundle. Its certificate can stay.
+    RefreshTrust,
     /// A new certificate is needed now.
     Reissue(IssueReason),
 }
@@ -46,8 +48,11 @@ pub(crate) fn check_secret(
     if now < record.not_before {
         return damaged("the certificate is not valid yet");
     }
-    let keep_until = |until: OffsetDateTime| SecretCheck::Keep {
-        until: delayed_until.map_or(until, |time| until.min(time)),
+    let has_old_trust =
+        observed.issuer.is_some_and(|issuer| record.trust_generation < issuer.trust_generation);
+    let keep_until = |until: OffsetDateTime| match has_old_trust {
+        true => SecretCheck::RefreshTrust,
+        false => SecretCheck::Keep { until: delayed_until.map_or(until, |time| until.min(time)) },
     };
     // If the issuing CA ends no later than this certificate, a new certificate would not end later either. Without this
     // rule, certificates would be renewed more and more often towards the end of the CA.

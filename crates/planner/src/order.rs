@@ -3,7 +3,9 @@
 use std::fmt;
 
 use certmint_contract::lifetime::renew_at;
-use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, SecretName, SpiffeId, WorkloadRef};
+use certmint_contract::{
+    DnsName, KeyAlgorithm, Lifetime, SecretName, SpiffeId, TrustGeneration, WorkloadRef,
+};
 use time::OffsetDateTime;
 
 use crate::Record;
@@ -69,6 +71,8 @@ pub struct IssuedFacts {
     pub issuer: String,
     /// Subject key identifier of the root, in hexadecimal.
     pub root: String,
+    /// Generation of the trust bundle that is written with the certificate.
+    pub trust_generation: TrustGeneration,
     /// Serial number, in hexadecimal.
     pub serial: String,
     /// Start of the validity period.
@@ -95,6 +99,7 @@ impl CertificateOrder {
             renew_at: renew_at(issued.not_before, issued.not_after, jitter),
             issuer: issued.issuer.into(),
             root: issued.root.into(),
+            trust_generation: issued.trust_generation,
             serial: issued.serial.into(),
             not_before: issued.not_before,
             not_after: issued.not_after,

@@ -1,6 +1,6 @@
 //! The plan for one workload and its Secret.
 
-use certmint_contract::{DnsName, ErrorCode, Policy, SecretName, WorkloadKind, rfc3339};
+use certmint_contract::{DnsName, ErrorCode, Policy, SecretName, TrustGeneration, WorkloadKind, rfc3339};
 use time::{Duration, OffsetDateTime};
 
 use crate::check::{SecretCheck, check_secret};
@@ -33,6 +33,8 @@ pub struct Observed<'a> {
 pub struct IssuerFacts {
     /// Subject key identifier of its root, in hexadecimal.
     pub root: String,
+    /// Generation of the trust bundle that goes with its certificates.
+    pub trust_generation: TrustGeneration,
     /// End of the issuing CA's validity period.
     pub not_after: OffsetDateTime,
 }
@@ -63,6 +65,8 @@ pub enum Plan {
     Issue(CertificateOrder),
     /// Issue a certificate and replace Certmint's Secret as a whole: key, certificate, annotations and owner.
     Reissue(CertificateOrder),
+    /// Write the present trust bundle and its generation to Certmint's Secret. Key and certificate stay.
+    RefreshTrust(SecretName),
     /// Change nothing, and report the refusal.
     Refuse(Refusal),
     /// Change nothing, because the workload did not opt in.
@@ -209,6 +213,7 @@ fn plan_existing_secret(
         (SecretCheck::Keep { until }, _) => {
             Plan::Keep { until: first_grace_end.map_or(until, |end| until.min(end)) }
         }
+        (SecretCheck::RefreshTrust, _) => Plan::RefreshTrust(desired.secret_name),
         (SecretCheck::Reissue(_), Err(refusal)) => Plan::Refuse(refusal),
         (SecretCheck::Reissue(reason), Ok(())) => Plan::Reissue(desired.order(reason)),
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, WorkloadRef, keys, rfc3339};
+use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, TrustGeneration, WorkloadRef, keys, rfc3339};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -30,6 +30,8 @@ pub struct Record {
     pub issuer: Box<str>,
     /// Subject key identifier of the root, in hexadecimal.
     pub root: Box<str>,
+    /// Generation of the trust bundle in the Secret.
+    pub trust_generation: TrustGeneration,
     /// Serial number, in hexadecimal.
     pub serial: Box<str>,
     /// Start of the validity period.
@@ -72,6 +74,7 @@ impl Record {
             lifetime: parse_value(keys::DURATION, text(keys::DURATION)?)?,
             issuer: check_length(keys::ISSUER, text(keys::ISSUER)?)?,
             root: check_length(keys::ROOT, text(keys::ROOT)?)?,
+            trust_generation: parse_generation(annotations.get(keys::TRUST_GENERATION))?,
             serial: check_length(keys::SERIAL, text(keys::SERIAL)?)?,
             not_before: instant(keys::NOT_BEFORE)?,
             not_after: instant(keys::NOT_AFTER)?,
@@ -91,6 +94,7 @@ impl Record {
             (keys::DURATION, self.lifetime.to_string()),
             (keys::ISSUER, self.issuer.to_string()),
             (keys::ROOT, self.root.to_string()),
+            (keys::TRUST_GENERATION, self.trust_generation.to_string()),
             (keys::SERIAL, self.serial.to_string()),
             (keys::NOT_BEFORE, rfc3339(self.not_before)),
             (keys::NOT_AFTER, rfc3339(self.not_after)),
@@ -119,6 +123,12 @@ fn parse_names(list: &str) -> Result<Vec<DnsName>, RecordError> {
         return Err(unreadable(keys::DNS_NAMES, &format!("more than {MAX_NAME_BYTES} bytes")));
     }
     list.split_terminator(',').map(|name| parse_value(keys::DNS_NAMES, name)).collect()
+}
+
+/// Parses a generation. Version 0.1.0 did not write it.
+fn parse_generation(text: Option<&String>) -> Result<TrustGeneration, RecordError> {
+    let parsed = TrustGeneration::parse_optional(text.map(String::as_str));
+    parsed.map_err(|why| unreadable(keys::TRUST_GENERATION, &why))
 }
 
 fn parse_value<T: FromStr<Err: Display>>(key: &'static str, text: &str) -> Result<T, RecordError> {

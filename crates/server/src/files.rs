@@ -8,6 +8,7 @@ mod policy;
 pub use policy::{PolicyFile, PolicyFileError};
 
 use std::hash::{DefaultHasher, Hasher};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,7 @@ impl KeyPairFiles {
         poll_interval: Duration,
         shutdown: CancellationToken,
     ) {
-        let files = [self.dir.join("tls.crt"), self.dir.join("tls.key")];
+        let files = ["tls.crt", "tls.key"].map(|name| MountedFile::Required(self.dir.join(name)));
         follow(files, poll_interval, shutdown, |[certificate, key]| {
             match key_pair.replace(&certificate, &key) {
                 Ok(()) => tracing::info!(dir = %self.dir.display(), "serving certificate loaded"),
@@ -50,11 +51,20 @@ impl KeyPairFiles {
     }
 }
 
+/// Mounted file.
+#[derive(Clone, Debug)]
+pub enum MountedFile {
+    /// A file without which its server cannot work.
+    Required(PathBuf),
+    /// A file that an earlier version of the writer does not write. A missing file counts as empty.
+    Optional(PathBuf),
+}
+
 /// Calls `changed` with the contents of `files` now and after each change, until `shutdown`. When a file cannot be
 /// read, does not call `changed`, and logs the error: at level ERROR if the previous read succeeded, otherwise at
 /// DEBUG.
 pub async fn follow<const N: usize>(
-    files: [PathBuf; N],
+    files: [MountedFile; N],
     poll_interval: Duration,
     shutdown: CancellationToken,
     mut changed: impl FnMut([Vec<u8>; N]),
@@ -80,10 +90,15 @@ pub async fn follow<const N: usize>(
     }
 }
 
-async fn read<const N: usize>(files: &[PathBuf; N]) -> Result<[Vec<u8>; N], (&Path, std::io::Error)> {
+async fn read<const N: usize>(files: &[MountedFile; N]) -> Result<[Vec<u8>; N], (&Path, std::io::Error)> {
     let mut contents = [const { Vec::new() }; N];
-    for (path, content) in files.iter().zip(&mut contents) {
-        *content = tokio::fs::read(path).await.map_err(|error| (path.as_path(), error))?;
+    for (file, content) in files.iter().zip(&mut contents) {
+        let (MountedFile::Required(path) | MountedFile::Optional(path)) = file;
+        match (file, tokio::fs::read(path).await) {
+            (_, Ok(read)) => *content = read,
+            (MountedFile::Optional(_), Err(error)) if error.kind() == ErrorKind::NotFound => {}
+            (_, Err(error)) => return Err((path, error)),
+        }
     }
     Ok(contents)
 }

@@ -22,7 +22,7 @@ mod repeat_counter;
 mod server;
 pub mod shutdown;
 
-pub use files::{KeyPairFiles, PolicyFile, PolicyFileError};
+pub use files::{KeyPairFiles, MountedFile, PolicyFile, PolicyFileError};
 pub use handler::{Handler, Peer};
 pub use key_pair::{CertificateUnusable, KeyPairError, ServingKeyPair};
 pub use limits::{Limits, MAX_CONNECTION_BYTES, MAX_HEAD_BYTES, MAX_SOCKET_BYTES};

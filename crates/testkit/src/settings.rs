@@ -1,5 +1,6 @@
 //! Settings of the injection for tests.
 
+use certmint_contract::TrustBundle;
 use certmint_injection::{InjectionSettings, Quantity, ResourceDefaults, RunAsUser};
 
 /// Returns the settings of an installation with the default values of the chart.
@@ -9,7 +10,7 @@ pub fn settings() -> InjectionSettings {
         image: "registry.example.com/certmint-fetch:1".into(),
         pull_policy: "IfNotPresent".into(),
         api_url: "https://certmint-controller.certmint-system.svc:8443".into(),
-        trust_bundle: "-----BEGIN CERTIFICATE-----\n".into(),
+        trust_bundle: TrustBundle::first("-----BEGIN CERTIFICATE-----\n"),
         resources: ResourceDefaults {
             cpu_request: quantity("5m"),
             memory_request: quantity("8Mi"),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use certmint_contract::TrustBundle;
 use certmint_contract::pod_layout::DEFAULT_DEADLINE_SECONDS;
 use certmint_injection::{InjectionSettings, Quantity, ResourceDefaults, RunAsUser};
 use http::uri::Authority;
@@ -74,7 +75,7 @@ pub struct PodArgs {
 
 impl PodArgs {
     /// Returns the settings of the injection with that trust bundle.
-    pub(crate) fn settings(&self, trust_bundle: String) -> InjectionSettings {
+    pub(crate) fn settings(&self, trust_bundle: TrustBundle) -> InjectionSettings {
         let Self {
             api_url,
             fetch_image,

@@ -1,13 +1,14 @@
 //! Runs the webhook: opens its two listeners, and follows the files of its key pair, trust bundle and policy.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use certmint_contract::ErrorCode;
+use certmint_contract::pod_layout::{TRUST_BUNDLE_FILE, TRUST_GENERATION_FILE};
+use certmint_contract::{ErrorCode, TrustBundle, TrustGeneration};
 use certmint_server::observability::Observability;
 use certmint_server::{
-    BindError, KeyPairFiles, Limits, PolicyFile, Server, ServingKeyPair, bind, files, shutdown,
+    BindError, KeyPairFiles, Limits, MountedFile, PolicyFile, Server, ServingKeyPair, bind, files, shutdown,
 };
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -71,7 +72,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         server.serve_tls(listener, Arc::clone(&key_pair)),
         observability.serve(health, shutdown.clone()),
         files.follow(key_pair, files::POLL_INTERVAL, shutdown.clone()),
-        follow_trust_bundle(tls_dir.join("ca.crt"), &pods, &admission, shutdown.clone()),
+        follow_trust_bundle(&tls_dir, &pods, &admission, shutdown.clone()),
         follow_policy(policy_file, &admission, &metrics, shutdown),
     );
     tracing::info!("webhook stopped");
@@ -90,26 +91,38 @@ fn readiness(
 }
 
 async fn follow_trust_bundle(
-    file: PathBuf,
+    tls_dir: &Path,
     pods: &PodArgs,
     admission: &Admission,
     shutdown: CancellationToken,
 ) {
-    files::follow([file], files::POLL_INTERVAL, shutdown, |[pem]| match trust_bundle(pem) {
-        Some(pem) => {
-            admission.set_settings(pods.settings(pem));
-            tracing::info!("trust bundle loaded");
+    // The generation is read first. If the kubelet replaces the files between the two reads, the webhook uses newer roots
+    // with the older generation until the next read. The other way round, pods would believe that older roots are newer.
+    let files = [
+        MountedFile::Optional(tls_dir.join(TRUST_GENERATION_FILE)),
+        MountedFile::Required(tls_dir.join(TRUST_BUNDLE_FILE)),
+    ];
+    files::follow(files, files::POLL_INTERVAL, shutdown, |[generation, roots]| match trust_bundle(generation, roots) {
+        Some(trust_bundle) => {
+            tracing::info!(generation = %trust_bundle.generation, "trust bundle loaded");
+            admission.set_settings(pods.settings(trust_bundle));
         }
         None => {
             let code = ErrorCode::NoServingCertificate;
-            tracing::error!(%code, "ca.crt of the webhook's Secret has no PEM certificate, the last valid trust bundle stays in use; delete the Secret, and the controller recreates it");
+            tracing::error!(%code, "ca.crt of the webhook's Secret has no PEM certificate, or its trust-generation is not a number, so the last valid trust bundle stays in use; delete the Secret, and the controller recreates it");
         }
     })
     .await;
 }
 
-fn trust_bundle(pem: Vec<u8>) -> Option<String> {
-    String::from_utf8(pem).ok().filter(|pem| pem.contains("-----BEGIN CERTIFICATE-----"))
+/// Parses the files of the trust bundle. The controller of version 0.1.0 writes no generation, and then its file is
+/// empty.
+fn trust_bundle(generation: Vec<u8>, roots: Vec<u8>) -> Option<TrustBundle> {
+    let generation = String::from_utf8(generation).ok()?;
+    let generation =
+        TrustGeneration::parse_optional(Some(&*generation).filter(|text| !text.is_empty())).ok()?;
+    let roots = String::from_utf8(roots).ok().filter(|pem| pem.contains("-----BEGIN CERTIFICATE-----"))?;
+    Some(TrustBundle { roots, generation })
 }
 
 async fn follow_policy(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use anyhow::{Result, bail, ensure};
-use certmint_contract::{Policy, WorkloadKind, WorkloadRef, annotations, keys};
+use certmint_contract::{Policy, TrustGeneration, WorkloadKind, WorkloadRef, annotations, keys};
 use certmint_planner::{
     CertificateOrder, Decision, Hosts, IssuedFacts, IssuerFacts, Labels, Observed, Owner, Plan, Pods,
     SecretFacts, Service, ServiceKind, Workload, plan,
@@ -37,7 +37,11 @@ struct PlanningContext {
 
 pub(crate) fn planning(run: &Run) -> Result<Vec<Measurement>> {
     let now = OffsetDateTime::now_utc();
-    let issuer = IssuerFacts { root: "ab".repeat(20), not_after: now + Duration::days(60) };
+    let issuer = IssuerFacts {
+        root: "ab".repeat(20),
+        trust_generation: TrustGeneration::FIRST,
+        not_after: now + Duration::days(60),
+    };
     let context = PlanningContext { issuer, policy: Policy::default(), now };
     let new: Vec<PlannedWorkload> = (0..WORKLOADS).map(PlannedWorkload::new).collect::<Result<_>>()?;
     let kept: Vec<PlannedWorkload> =
@@ -119,6 +123,7 @@ fn secret(workload: &Workload, order: &CertificateOrder, context: &PlanningConte
     let issued = IssuedFacts {
         issuer: "cd".repeat(20),
         root: context.issuer.root.clone(),
+        trust_generation: context.issuer.trust_generation,
         serial: "ef".repeat(20),
         not_before: context.now,
         not_after: context.now + order.lifetime.duration(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use certmint_contract::Policy;
+use certmint_contract::{Policy, TrustBundle};
 use certmint_injection::{InjectionSettings, Subject, admit_pod};
 use certmint_server::{Handler as _, ServingKeyPair};
 use certmint_testkit::{sample_review, settings};
@@ -57,7 +57,7 @@ pub(crate) fn review(run: &Run) -> Result<Vec<Measurement>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let policy = Policy::default();
     // A PEM bundle with one P-256 root has this length.
-    let settings = InjectionSettings { trust_bundle: "x".repeat(713), ..settings() };
+    let settings = InjectionSettings { trust_bundle: TrustBundle::first("x".repeat(713)), ..settings() };
     let endpoint = endpoint(settings.clone());
     let mut measurements = Vec::new();
     for sample in samples() {

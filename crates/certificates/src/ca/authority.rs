@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::{fmt, slice};
 
 use certmint_contract::issuance::Bundle;
-use certmint_contract::{KeyAlgorithm, Lifetime, Namespace, SpiffeId};
-use rustls_pki_types::TrustAnchor;
+use certmint_contract::{KeyAlgorithm, Lifetime, Namespace, SpiffeId, TrustBundle};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, TrustAnchor};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
@@ -21,6 +22,8 @@ use crate::{
 pub struct Authority {
     root: Arc<RootCa>,
     issuing: IssuingCa,
+    /// Trust bundle that goes with the certificates of this CA. It contains the root.
+    trust_bundle: TrustBundle,
     /// Issuing CA as a trust anchor. [`Self::new`] verifies once that the root signed the issuing CA. So
     /// [`Self::issue`] verifies a leaf against this anchor only.
     anchor: TrustAnchor<'static>,
@@ -64,7 +67,8 @@ impl Authority {
         let anchor = webpki::anchor_from_trusted_cert(issuing.certificate().der())
             .map_err(|why| CaError::Malformed { tier: Tier::Issuing, why: why.to_string() })?
             .to_owned();
-        Ok(Self { root, issuing, anchor })
+        let trust_bundle = TrustBundle::first(root.certificate().pem());
+        Ok(Self { root, issuing, trust_bundle, anchor })
     }
 
     /// Creates a root CA and an issuing CA.
@@ -174,7 +178,7 @@ impl Authority {
         let bundle = Bundle {
             certificate: leaf.chain_pem().into(),
             private_key: std::mem::take(&mut *key.to_pem()?),
-            trust_bundle: self.trust_bundle().into(),
+            trust_bundle: self.trust_bundle.clone(),
         };
         Ok(IssuedLeaf { bundle, facts })
     }
@@ -191,10 +195,25 @@ impl Authority {
         &self.issuing
     }
 
-    /// Returns the trust bundle, as PEM.
+    /// Returns the trust bundle that goes with the certificates of this CA.
     #[must_use]
-    pub fn trust_bundle(&self) -> &str {
-        self.root.certificate().pem()
+    pub fn trust_bundle(&self) -> &TrustBundle {
+        &self.trust_bundle
+    }
+
+    /// Sets the trust bundle that goes with the certificates of this CA: its root, and other roots that peers trust.
+    ///
+    /// # Errors
+    /// When the trust bundle cannot be parsed or lacks the root.
+    pub fn with_trust_bundle(mut self, trust_bundle: TrustBundle) -> Result<Self, CaError> {
+        let roots: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(trust_bundle.roots.as_bytes()).collect();
+        let roots = roots.map_err(|why| CaError::Malformed { tier: Tier::Root, why: why.to_string() })?;
+        if !roots.contains(self.root.certificate().der()) {
+            return Err(CaError::NotTrusted);
+        }
+        self.trust_bundle = trust_bundle;
+        Ok(self)
     }
 }
 

@@ -70,6 +70,9 @@ pub enum CaError {
     /// The root did not sign the issuing CA.
     #[error("the issuing CA was not signed by this root: {0}; restore both from the same backup")]
     NotChained(String),
+    /// The trust bundle lacks the root, so that no peer would accept the certificates of this CA.
+    #[error("the trust bundle does not contain the root of the issuing CA: restore the CA from its backup")]
+    NotTrusted,
     /// The issuing CA ends after its root.
     #[error(
         "the issuing CA ends at {}, after its root at {}: reissue it with an earlier end",

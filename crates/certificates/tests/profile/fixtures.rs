@@ -105,14 +105,14 @@ impl Files {
     pub(crate) fn write(test: &str, issued: &IssuedLeaf) -> Self {
         let files = Self(Self::directory_of(test));
         fs::write(files.path("tls.crt"), &issued.bundle.certificate).unwrap();
-        fs::write(files.path("ca.crt"), &issued.bundle.trust_bundle).unwrap();
+        fs::write(files.path("ca.crt"), &issued.bundle.trust_bundle.roots).unwrap();
         files
     }
 
     pub(crate) fn write_chain(test: &str, chain: &str, authority: &Authority) -> Self {
         let files = Self(Self::directory_of(test));
         fs::write(files.path("tls.crt"), chain).unwrap();
-        fs::write(files.path("ca.crt"), authority.trust_bundle()).unwrap();
+        fs::write(files.path("ca.crt"), &authority.trust_bundle().roots).unwrap();
         files
     }
 

@@ -48,7 +48,7 @@ fn a_leaf_has_exactly_the_fields_of_the_profile() {
 fn both_cas_have_the_fields_of_a_ca() {
     let authority = Ca::default().create();
     for (pem, path_length) in
-        [(authority.trust_bundle(), None), (authority.issuing().certificate().pem(), Some(0))]
+        [(authority.root().certificate().pem(), None), (authority.issuing().certificate().pem(), Some(0))]
     {
         with_certificate(pem, |ca| {
             let constraints = ca.basic_constraints().unwrap().unwrap();
@@ -71,7 +71,7 @@ fn both_cas_have_the_fields_of_a_ca() {
 #[test]
 fn two_cas_of_a_trust_domain_have_different_names() {
     let (one, two) = (Ca::default().create(), Ca::default().create());
-    with_certificate(one.trust_bundle(), |root| {
+    with_certificate(one.root().certificate().pem(), |root| {
         with_certificate(one.issuing().certificate().pem(), |issuing| {
             assert_ne!(root.subject().as_raw(), issuing.subject().as_raw());
         });

@@ -53,7 +53,7 @@ fn openssl_rejects_another_ca() {
     let issued = issue(&Ca::default().create(), KeyAlgorithm::EcdsaP256, "24h", now());
     let other = issue(&Ca::default().create(), KeyAlgorithm::EcdsaP256, "24h", now());
     let files = Files::write("openssl-another-ca", &issued);
-    fs::write(files.path("ca.crt"), &other.bundle.trust_bundle).unwrap();
+    fs::write(files.path("ca.crt"), &other.bundle.trust_bundle.roots).unwrap();
     assert!(!verify(&files, "sslserver", "payments.shop.svc").status.success());
 }
 

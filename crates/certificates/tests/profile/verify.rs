@@ -1,7 +1,7 @@
 //! The verifier accepts issued bundles and rejects all others.
 
 use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, PrivateKey, VerifyError, verify};
-use certmint_contract::{DnsName, KeyAlgorithm, issuance::Bundle, lifetime::BACKDATE};
+use certmint_contract::{DnsName, KeyAlgorithm, TrustBundle, issuance::Bundle, lifetime::BACKDATE};
 use proptest::prelude::*;
 use time::Duration;
 
@@ -103,7 +103,7 @@ fn rejects_a_bundle_with_parts_of_another_one() {
     assert!(matches!(error, VerifyError::Untrusted(_)), "{error}");
     let error = verify_error(&with(&one, |bundle| bundle.certificate = leaf_alone(&one).into()));
     assert!(matches!(error, VerifyError::Untrusted(_)), "{error}");
-    let error = verify_error(&with(&one, |bundle| bundle.certificate = one.trust_bundle.clone()));
+    let error = verify_error(&with(&one, |bundle| bundle.certificate = one.trust_bundle.roots.clone()));
     assert!(matches!(error, VerifyError::Malformed { .. } | VerifyError::Usage), "{error}");
 }
 
@@ -112,7 +112,7 @@ fn the_error_names_an_empty_part() {
     let whole = bundle();
     let error = verify_error(&with(&whole, |bundle| bundle.certificate = String::new()));
     assert!(error.to_string().starts_with("the certificate chain contains no certificate"), "{error}");
-    let error = verify_error(&with(&whole, |bundle| bundle.trust_bundle = "# none\n".into()));
+    let error = verify_error(&with(&whole, |bundle| bundle.trust_bundle = TrustBundle::first("# none\n")));
     assert!(error.to_string().starts_with("the trust bundle contains no certificate"), "{error}");
     let error = verify_error(&with(&whole, |bundle| bundle.private_key = String::new()));
     assert!(matches!(error, VerifyError::Key(_)), "{error}");
@@ -123,17 +123,17 @@ fn does_not_trust_an_expired_root() {
     let ca = Ca { root_lifetime: "1d".parse().unwrap(), ..Ca::default() };
     let expired = Ca { now: ca.now - Duration::days(3), ..ca }.create();
     let mut bundle = bundle();
-    bundle.trust_bundle = expired.trust_bundle().into();
+    bundle.trust_bundle = expired.trust_bundle().clone();
     let error = verify_error(&bundle);
     assert!(matches!(error, VerifyError::NoValidRoot), "{error}");
-    bundle.trust_bundle.push_str(&self::bundle().trust_bundle);
+    bundle.trust_bundle.roots.push_str(&self::bundle().trust_bundle.roots);
     assert!(matches!(verify_error(&bundle), VerifyError::Untrusted(_)));
 }
 
 #[test]
 fn accepts_a_second_root_in_the_bundle() {
     let (mut bundle, id) = (bundle(), spiffe_id());
-    bundle.trust_bundle.insert_str(0, &self::bundle().trust_bundle);
+    bundle.trust_bundle.roots.insert_str(0, &self::bundle().trust_bundle.roots);
     verify(&bundle, &ExpectedLeaf { dns_names: None, identity: ExpectedIdentity::Id(&id) }, now()).unwrap();
 }
 
@@ -150,8 +150,8 @@ proptest! {
     }
 
     #[test]
-    fn rejects_random_texts_without_panicking(certificate: String, private_key: String, trust_bundle: String) {
-        verify_error(&Bundle { certificate, private_key, trust_bundle });
+    fn rejects_random_texts_without_panicking(certificate: String, private_key: String, roots: String) {
+        verify_error(&Bundle { certificate, private_key, trust_bundle: TrustBundle::first(roots) });
         prop_assert!(PrivateKey::from_pem("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").is_err());
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certmint_certificates::{Authority, CaError, CaPem};
-use certmint_contract::{ErrorCode, Policy, rfc3339};
-use certmint_planner::{CaObserved, CaPlan, RotationReason, plan_ca};
+use certmint_contract::{ErrorCode, Policy, TrustBundle, rfc3339};
+use certmint_planner::{CaObserved, CaPlan, PublishedTrust, RotationReason, plan_ca};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::loaded::{LoadedCa, compare_trust_bundle, secret_facts};
-use super::store::StoredCa;
+use super::loaded::{CaParts, LoadedCa, compare_trust, secret_facts};
+use super::store::{Published, StoredCa};
 use super::{Ca, CaFault, CaStore};
 use crate::api::ApiErrorKind;
 use crate::clock::Clock;
@@ -86,25 +86,26 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         leading: bool,
         backoff: &mut RotationBackoff,
     ) -> Result<Authority, CaFault> {
-        let published = self.store.published_roots().await?;
+        let published = self.store.published().await?;
+        let published_trust = published.as_ref().map(|published| &published.trust_bundle);
         let stored = self.store.read().await?;
         // The two responses above contained the API server's time, so the clocks have just been compared.
         let now = self.clock.trusted_now()?;
-        let loaded = stored.as_ref().map(|stored| LoadedCa::load(stored, now));
-        let used_roots = self.ca.borrow().roots.clone();
+        let loaded = stored.as_ref().map(|stored| LoadedCa::load(stored, published_trust, now));
+        let used_trust = self.ca.borrow().trust_bundle.clone();
         let observed = CaObserved {
             secret: secret_facts(loaded.as_ref()),
-            trust_bundle: compare_trust_bundle(loaded.as_ref(), published.as_deref(), used_roots.as_deref()),
+            published: compare_trust(loaded.as_ref(), published_trust, used_trust.as_deref()),
             evidence_of_earlier_ca: (self.find_evidence_of_earlier_ca)()
-                .or_else(|| used_roots.map(|_| USED_BY_THIS_PROCESS.into())),
+                .or_else(|| used_trust.map(|_| USED_BY_THIS_PROCESS.into())),
         };
         let usable = stored.zip(loaded.and_then(Result::ok));
         match (plan_ca(&observed, policy, now), usable) {
             (CaPlan::Refuse(refusal), _) => Err(self.store.refuse(refusal.message)),
             (CaPlan::CreateAll, _) if leading => self.create(policy, now).await,
-            (CaPlan::Keep { .. }, Some((_, LoadedCa::Usable(authority)))) => {
-                if leading && published.is_none() {
-                    self.store.publish_roots(authority.trust_bundle()).await?;
+            (CaPlan::Keep { .. }, Some((_, LoadedCa { parts: CaParts::Usable(authority), .. }))) => {
+                if leading {
+                    self.publish(&observed, published.as_ref(), authority.trust_bundle()).await?;
                 }
                 Ok(authority)
             }
@@ -124,13 +125,31 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         }
     }
 
+    /// Publishes the trust bundle of the Secret, unless it is published already.
+    async fn publish(
+        &self,
+        observed: &CaObserved,
+        published: Option<&Published>,
+        trust_bundle: &TrustBundle,
+    ) -> Result<(), CaFault> {
+        match (observed.published, published) {
+            (PublishedTrust::Absent, _) => self.store.publish(trust_bundle).await?,
+            (PublishedTrust::Outdated, Some(published)) => {
+                self.store.update_published(published, trust_bundle).await?;
+                tracing::info!(generation = %trust_bundle.generation, "published a newer trust bundle");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Creates the CA. If another replica has created a CA first, the next check reads that CA.
     async fn create(&self, policy: &Policy, now: OffsetDateTime) -> Result<Authority, CaFault> {
         let authority = create_authority(policy, now)?;
         not_yet_on_conflict(self.store.create(&authority).await)?;
         let fingerprint = authority.root().certificate().fingerprint();
         tracing::info!(root = fingerprint, "created a root and an issuing CA");
-        self.store.publish_roots(authority.trust_bundle()).await?;
+        self.store.publish(authority.trust_bundle()).await?;
         Ok(authority)
     }
 
@@ -149,7 +168,7 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         match self.replace_issuing(stored, &loaded, policy, now).await {
             Ok(authority) => {
                 *backoff = RotationBackoff::default();
-                if let LoadedCa::IssuingUnusable { why, .. } = &loaded {
+                if let CaParts::IssuingUnusable { why, .. } = &loaded.parts {
                     self.warn_of_damage(&stored.pem.issuing, why);
                 }
                 Ok(authority)
@@ -172,7 +191,8 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         now: OffsetDateTime,
     ) -> Result<Authority, CaFault> {
         let authority = replace_issuing_ca(loaded.root(), policy, now)?;
-        let was_usable = matches!(loaded, LoadedCa::Usable(_));
+        let authority = authority.with_trust_bundle(loaded.trust_bundle.clone())?;
+        let was_usable = matches!(loaded.parts, CaParts::Usable(_));
         not_yet_on_conflict(self.store.replace(stored, was_usable, &authority).await)?;
         Ok(authority)
     }

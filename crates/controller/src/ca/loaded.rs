@@ -2,16 +2,27 @@
 
 use std::sync::Arc;
 
-use certmint_certificates::{Authority, CaError, CaPem, RootCa};
-use certmint_planner::{CaFacts, CaSecret, TrustBundle};
+use certmint_certificates::ca::parse_roots;
+use certmint_certificates::{Authority, CaError, RootCa};
+use certmint_contract::{TrustBundle, TrustGeneration};
+use certmint_planner::{CaFacts, CaSecret, PublishedTrust};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use time::OffsetDateTime;
 
 use super::store::StoredCa;
+use super::stored_state::{CaState, UnknownState};
 
 /// The usable parts of the CA's Secret.
-pub(super) enum LoadedCa {
+pub(super) struct LoadedCa {
+    /// Root and issuing CA, as far as they can be used.
+    pub(super) parts: CaParts,
+    /// All roots of the Secret, with their generation.
+    pub(super) trust_bundle: TrustBundle,
+}
+
+/// Root and issuing CA of the CA's Secret, as far as they can be used.
+pub(super) enum CaParts {
     /// Root and issuing CA can be used.
     Usable(Authority),
     /// The issuing CA cannot be used. The root can be used, and can sign a new issuing CA.
@@ -23,51 +34,88 @@ pub(super) enum LoadedCa {
     },
 }
 
+/// Reason why the CA's Secret cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LoadError {
+    /// A later version of Certmint wrote the Secret.
+    #[error(transparent)]
+    UnknownState(#[from] UnknownState),
+    /// A root or its key cannot be used.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+}
+
 impl LoadedCa {
-    /// Checks the content of the Secret.
+    /// Checks the content of the Secret. `published` is the published trust bundle, if there is one.
     ///
     /// # Errors
-    /// When the root or its key cannot be used.
-    pub(super) fn load(stored: &StoredCa, now: OffsetDateTime) -> Result<Self, CaError> {
-        let CaPem { certificate, private_key } = &stored.pem.root;
-        let root = Arc::new(RootCa::from_pem(certificate, private_key, now)?);
-        Ok(match Authority::of_root(Arc::clone(&root), &stored.pem.issuing, now) {
-            Ok(authority) => Self::Usable(authority),
+    /// When the state is not known, or the root or its key cannot be used.
+    pub(super) fn load(
+        stored: &StoredCa,
+        published: Option<&TrustBundle>,
+        now: OffsetDateTime,
+    ) -> Result<Self, LoadError> {
+        let CaState { trust_generation, .. } = CaState::parse(stored.state.as_deref())?;
+        let roots = parse_roots(&stored.pem.root.certificate)?;
+        let root = RootCa::from_pem(roots.first.pem(), &stored.pem.root.private_key, now)?;
+        let trust_bundle = TrustBundle { roots: roots.to_pem(), generation: trust_generation };
+        let trust_bundle = with_published_generation(trust_bundle, published);
+        let (root, of_root) = (Arc::new(root), |root: &Arc<RootCa>, issuing| {
+            Authority::of_root(Arc::clone(root), issuing, now)?.with_trust_bundle(trust_bundle.clone())
+        });
+        let parts = match of_root(&root, &stored.pem.issuing) {
+            Ok(authority) => CaParts::Usable(authority),
             Err(why) => {
-                let previous = Authority::of_root(Arc::clone(&root), &stored.previous, now).ok();
-                Self::IssuingUnusable { root, why, previous }
+                let previous = of_root(&root, &stored.previous).ok();
+                CaParts::IssuingUnusable { root, why, previous }
             }
-        })
+        };
+        Ok(Self { parts, trust_bundle })
     }
 
     pub(super) fn root(&self) -> &Arc<RootCa> {
-        match self {
-            Self::Usable(authority) => authority.root(),
-            Self::IssuingUnusable { root, .. } => root,
+        match &self.parts {
+            CaParts::Usable(authority) => authority.root(),
+            CaParts::IssuingUnusable { root, .. } => root,
         }
     }
 
     /// Returns whether there is a CA that can issue until a new issuing CA exists.
     pub(super) fn can_issue(&self) -> bool {
-        matches!(self, Self::Usable(_) | Self::IssuingUnusable { previous: Some(_), .. })
+        matches!(self.parts, CaParts::Usable(_) | CaParts::IssuingUnusable { previous: Some(_), .. })
     }
 
     /// Returns the CA that can issue until a new issuing CA exists.
     pub(super) fn into_authority(self) -> Option<Authority> {
-        match self {
-            Self::Usable(authority) => Some(authority),
-            Self::IssuingUnusable { previous, .. } => previous,
+        match self.parts {
+            CaParts::Usable(authority) => Some(authority),
+            CaParts::IssuingUnusable { previous, .. } => previous,
         }
     }
 }
 
+/// Returns the trust bundle of the Secret with the published generation, if that generation is higher and the roots are
+/// the same: then the Secret was restored from a backup, and pods already know the higher generation.
+fn with_published_generation(trust_bundle: TrustBundle, published: Option<&TrustBundle>) -> TrustBundle {
+    match published {
+        Some(published) if published.roots.trim() == trust_bundle.roots.trim() => {
+            let generation = trust_bundle.generation.max(published.generation);
+            TrustBundle { generation, ..trust_bundle }
+        }
+        _ => trust_bundle,
+    }
+}
+
 /// Returns the planner's view of the Secret. `loaded` is `None` if the Secret does not exist.
-pub(super) fn secret_facts(loaded: Option<&Result<LoadedCa, CaError>>) -> CaSecret {
-    match loaded {
-        None => CaSecret::Absent,
-        Some(Err(error)) => CaSecret::Unusable(error.to_string()),
-        Some(Ok(LoadedCa::IssuingUnusable { why, .. })) => CaSecret::IssuingUnusable(why.to_string()),
-        Some(Ok(LoadedCa::Usable(authority))) => {
+pub(super) fn secret_facts(loaded: Option<&Result<LoadedCa, LoadError>>) -> CaSecret {
+    let parts = match loaded {
+        None => return CaSecret::Absent,
+        Some(Err(error)) => return CaSecret::Unusable(error.to_string()),
+        Some(Ok(loaded)) => &loaded.parts,
+    };
+    match parts {
+        CaParts::IssuingUnusable { why, .. } => CaSecret::IssuingUnusable(why.to_string()),
+        CaParts::Usable(authority) => {
             let issuing = authority.issuing().certificate();
             CaSecret::Usable(CaFacts {
                 root_not_after: authority.root().certificate().not_after(),
@@ -79,19 +127,27 @@ pub(super) fn secret_facts(loaded: Option<&Result<LoadedCa, CaError>>) -> CaSecr
     }
 }
 
-/// Compares the root in the Secret with the published roots, and with the roots that this process has used.
-pub(super) fn compare_trust_bundle(
-    loaded: Option<&Result<LoadedCa, CaError>>,
-    published: Option<&str>,
-    used: Option<&str>,
-) -> TrustBundle {
-    if let Some(Ok(loaded)) = loaded {
-        let root = loaded.root().certificate().der();
-        let lacks_root =
-            |roots: &str| !CertificateDer::pem_slice_iter(roots.as_bytes()).flatten().any(|der| der == *root);
-        if published.is_some_and(lacks_root) || used.is_some_and(lacks_root) {
-            return TrustBundle::Differs;
+/// Compares the roots in the Secret with the published roots, and with the roots that this process has used.
+pub(super) fn compare_trust(
+    loaded: Option<&Result<LoadedCa, LoadError>>,
+    published: Option<&TrustBundle>,
+    used: Option<&TrustBundle>,
+) -> PublishedTrust {
+    let compare = |known: &TrustBundle| match loaded {
+        Some(Ok(LoadedCa { trust_bundle, .. })) => {
+            let (known, wanted) = (roots_and_generation(known), roots_and_generation(trust_bundle));
+            PublishedTrust::compare((&known.0, known.1), (&wanted.0, wanted.1))
         }
+        // Without a usable Secret there is nothing to compare with, and the planner refuses anyway.
+        _ => PublishedTrust::Current,
+    };
+    match (published.map(compare), used.map(compare)) {
+        (_, Some(PublishedTrust::Differs)) => PublishedTrust::Differs,
+        (published, _) => published.unwrap_or(PublishedTrust::Absent),
     }
-    if published.is_some() { TrustBundle::HasRoot } else { TrustBundle::Absent }
+}
+
+fn roots_and_generation(trust_bundle: &TrustBundle) -> (Vec<CertificateDer<'static>>, TrustGeneration) {
+    let roots = CertificateDer::pem_slice_iter(trust_bundle.roots.as_bytes()).flatten().collect();
+    (roots, trust_bundle.generation)
 }

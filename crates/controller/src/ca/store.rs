@@ -1,13 +1,19 @@
 //! Reads and writes the CA's Secret, and the public ConfigMap with the trusted roots.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use certmint_certificates::{Authority, AuthorityPem, CaPem};
-use certmint_contract::pod_layout::TRUST_BUNDLE_FILE;
+use certmint_contract::TrustBundle;
+use certmint_contract::pod_layout::{TRUST_BUNDLE_FILE, TRUST_GENERATION_FILE};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::ObjectMeta;
+use kube::api::{ObjectMeta, Patch};
 use kube::{Api, Client};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::CaFault;
+use super::stored_state::CaState;
 use crate::api::{self, ApiError, ApiErrorKind};
 use crate::secrets::{Metadata, NewContent, Secret, Secrets, version_of};
 
@@ -34,10 +40,20 @@ pub(super) struct StoredCa {
     /// Metadata with the version. A write replaces the Secret only if it still has this version.
     pub(super) metadata: ObjectMeta,
     secret_type: String,
-    /// Root and issuing CA, not checked yet.
+    /// [`CaState`] as JSON, not checked yet. Secrets of version 0.1.0 have none.
+    pub(super) state: Option<String>,
+    /// Roots with the key of the first, and the issuing CA; not checked yet.
     pub(super) pem: AuthorityPem,
     /// Issuing CA that was replaced last; empty if none was replaced.
     pub(super) previous: CaPem,
+}
+
+/// The published trust bundle.
+pub(super) struct Published {
+    /// Roots and generation, not checked yet.
+    pub(super) trust_bundle: TrustBundle,
+    /// `metadata.resourceVersion` of the ConfigMap.
+    resource_version: String,
 }
 
 // Keys in the Secret's data.
@@ -47,6 +63,7 @@ const ISSUING_CERTIFICATE: &str = "issuing.crt";
 const ISSUING_KEY: &str = "issuing.key";
 const PREVIOUS_CERTIFICATE: &str = "previous-issuing.crt";
 const PREVIOUS_KEY: &str = "previous-issuing.key";
+const STATE: &str = "state.json";
 
 impl CaStore {
     pub(crate) fn new(client: Client, names: CaNames) -> Self {
@@ -74,6 +91,7 @@ impl CaStore {
                 issuing: pair(&secret, ISSUING_CERTIFICATE, ISSUING_KEY),
             },
             previous: pair(&secret, PREVIOUS_CERTIFICATE, PREVIOUS_KEY),
+            state: secret.text(STATE).map(str::to_owned),
             metadata: secret.metadata,
             secret_type: secret.secret_type,
         }))
@@ -82,7 +100,7 @@ impl CaStore {
     /// Writes a new CA. An existing Secret is not changed ([`ApiErrorKind::AlreadyExists`]).
     pub(super) async fn create(&self, authority: &Authority) -> Result<(), CaFault> {
         let pem = authority.to_pem()?;
-        let content = NewContent { secret_type: "Opaque", data: data(&pem) };
+        let content = NewContent { secret_type: "Opaque", data: data(&pem, authority.trust_bundle()) };
         self.secrets.create(&self.names.secret, Metadata::new(), &content).await?;
         Ok(())
     }
@@ -96,10 +114,13 @@ impl CaStore {
         authority: &Authority,
     ) -> Result<(), CaFault> {
         let pem = authority.to_pem()?;
-        let mut data = data(&pem);
+        let mut data = data(&pem, authority.trust_bundle());
         if was_usable {
             let CaPem { certificate, private_key } = &stored.pem.issuing;
-            data.extend([(PREVIOUS_CERTIFICATE, &**certificate), (PREVIOUS_KEY, private_key)]);
+            data.extend([
+                (PREVIOUS_CERTIFICATE, certificate.as_str().into()),
+                (PREVIOUS_KEY, private_key.as_str().into()),
+            ]);
         }
         // The API server rejects a change of the type. So the Secret keeps its type, even if a user restored it with
         // another type than Certmint's.
@@ -108,18 +129,48 @@ impl CaStore {
         Ok(())
     }
 
-    /// Reads the published roots (PEM), if the ConfigMap exists.
-    pub(super) async fn published_roots(&self) -> Result<Option<String>, ApiError> {
+    /// Reads the published trust bundle, if the ConfigMap exists. A generation that cannot be read counts as the first:
+    /// the roots decide whether the trust bundle belongs to the CA.
+    pub(super) async fn published(&self) -> Result<Option<Published>, ApiError> {
         let call = format!("get ConfigMap {}", self.bundle_name());
         let found = api::optional(api::call(call, self.bundles.get(&self.names.bundle)).await)?;
-        Ok(found.map(|bundle| bundle.data.unwrap_or_default().remove(TRUST_BUNDLE_FILE).unwrap_or_default()))
+        Ok(found.map(|bundle| {
+            let mut data = bundle.data.unwrap_or_default();
+            let generation = data.remove(TRUST_GENERATION_FILE).and_then(|text| text.parse().ok());
+            Published {
+                trust_bundle: TrustBundle {
+                    roots: data.remove(TRUST_BUNDLE_FILE).unwrap_or_default(),
+                    generation: generation.unwrap_or_default(),
+                },
+                resource_version: bundle.metadata.resource_version.unwrap_or_default(),
+            }
+        }))
     }
 
-    /// Publishes the roots. An existing ConfigMap is not changed; the next check compares it with the Secret.
-    pub(super) async fn publish_roots(&self, roots: &str) -> Result<(), ApiError> {
+    /// Publishes a newer trust bundle in the ConfigMap that was read. If another client changed it in the meantime, the
+    /// next check compares it with the Secret again.
+    pub(super) async fn update_published(
+        &self,
+        read: &Published,
+        trust_bundle: &TrustBundle,
+    ) -> Result<(), ApiError> {
+        let patch = Patch::Merge(json!({
+            "metadata": { "resourceVersion": read.resource_version },
+            "data": published_data(trust_bundle),
+        }));
+        let call = format!("patch ConfigMap {}", self.bundle_name());
+        let params = api::patch_params();
+        match api::call(call, self.bundles.patch(&self.names.bundle, &params, &patch)).await {
+            Err(error) if !matches!(error.kind(), ApiErrorKind::Conflict) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Publishes the trust bundle. An existing ConfigMap is not changed; the next check compares it with the Secret.
+    pub(super) async fn publish(&self, trust_bundle: &TrustBundle) -> Result<(), ApiError> {
         let bundle = ConfigMap {
             metadata: ObjectMeta { name: Some(self.names.bundle.clone()), ..ObjectMeta::default() },
-            data: Some([(TRUST_BUNDLE_FILE.to_owned(), roots.to_owned())].into()),
+            data: Some(published_data(trust_bundle)),
             ..ConfigMap::default()
         };
         let call = format!("create ConfigMap {}", self.bundle_name());
@@ -134,16 +185,23 @@ impl CaStore {
     }
 }
 
+fn published_data(TrustBundle { roots, generation }: &TrustBundle) -> BTreeMap<String, String> {
+    [(TRUST_BUNDLE_FILE, roots.clone()), (TRUST_GENERATION_FILE, generation.to_string())]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+}
+
 fn pair(secret: &Secret, certificate: &str, key: &str) -> CaPem {
     let text = |key| secret.text(key).unwrap_or_default().to_owned();
     CaPem { certificate: text(certificate), private_key: Zeroizing::new(text(key)) }
 }
 
-fn data(pem: &AuthorityPem) -> Vec<(&'static str, &str)> {
+fn data<'a>(pem: &'a AuthorityPem, trust_bundle: &'a TrustBundle) -> Vec<(&'static str, Cow<'a, str>)> {
     vec![
-        (ROOT_CERTIFICATE, &*pem.root.certificate),
-        (ROOT_KEY, &pem.root.private_key),
-        (ISSUING_CERTIFICATE, &pem.issuing.certificate),
-        (ISSUING_KEY, &pem.issuing.private_key),
+        (ROOT_CERTIFICATE, trust_bundle.roots.as_str().into()),
+        (ROOT_KEY, pem.root.private_key.as_str().into()),
+        (ISSUING_CERTIFICATE, pem.issuing.certificate.as_str().into()),
+        (ISSUING_KEY, pem.issuing.private_key.as_str().into()),
+        (STATE, CaState::new(trust_bundle.generation).to_json().into()),
     ]
 }

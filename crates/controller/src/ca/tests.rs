@@ -112,9 +112,12 @@ async fn the_first_leader_creates_the_ca_and_publishes_its_root() {
     let mut fixture = start_keeper(true, false);
     let (secret, bundle) = fixture.create_ca().await;
     let data = secret["data"].as_object().unwrap();
-    assert_eq!(data.keys().collect::<Vec<_>>(), ["issuing.crt", "issuing.key", "root.crt", "root.key"]);
-    let roots = fixture.ca.borrow().roots.clone().unwrap();
-    assert_eq!(bundle["data"], json!({ "ca.crt": *roots }));
+    assert_eq!(
+        data.keys().collect::<Vec<_>>(),
+        ["issuing.crt", "issuing.key", "root.crt", "root.key", "state.json"]
+    );
+    let trusted = fixture.ca.borrow().trust_bundle.clone().unwrap();
+    assert_eq!(bundle["data"], json!({ "ca.crt": trusted.roots, "trust-generation": "1" }));
     assert!(!bundle.to_string().contains("PRIVATE"));
     // The next check finds nothing to do.
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
@@ -132,7 +135,7 @@ async fn the_second_replica_uses_the_ca_of_the_first() {
     fixture.server.expect("GET", BUNDLE).await.ok(bundle.clone());
     fixture.server.expect("GET", SECRET).await.ok(secret);
     fixture.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap();
-    assert_eq!(bundle["data"]["ca.crt"], *fixture.ca.borrow().roots.clone().unwrap());
+    assert_eq!(bundle["data"]["ca.crt"], fixture.ca.borrow().trust_bundle.clone().unwrap().roots);
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,7 +173,7 @@ async fn a_ca_deleted_while_in_use_stops_issuance() {
     fixture.server.expect("GET", BUNDLE).await.fail(404, "NotFound");
     fixture.server.expect("GET", SECRET).await.fail(404, "NotFound");
     fixture.wait_for_fault().await;
-    assert!(fixture.ca.borrow().roots.is_some(), "existing certificates can still be verified");
+    assert!(fixture.ca.borrow().trust_bundle.is_some(), "existing certificates can still be verified");
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
     fixture.server.expect("GET", SECRET).await.ok(secret);
     fixture.ca.wait_for(|ca| ca.authority.is_ok()).await.unwrap();
@@ -181,11 +184,11 @@ async fn another_root_stops_issuance() {
     let (other, _) = start_keeper(true, false).create_ca().await;
     let mut fixture = start_keeper(true, false);
     let (_, bundle) = fixture.create_ca().await;
-    let before = fixture.ca.borrow().roots.clone();
+    let before = fixture.ca.borrow().trust_bundle.clone();
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
     fixture.server.expect("GET", SECRET).await.ok(other);
     assert!(fixture.wait_for_fault().await.contains("another root"));
-    assert_eq!(fixture.ca.borrow().roots, before);
+    assert_eq!(fixture.ca.borrow().trust_bundle, before);
 }
 
 #[tokio::test(start_paused = true)]

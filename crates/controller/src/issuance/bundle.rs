@@ -47,9 +47,9 @@ impl IssuanceApi {
             return Err("its Secret was not created for it".into());
         }
         let record = facts.record.as_ref().map_err(ToString::to_string)?;
-        let roots = self.decider.ca.borrow().roots.clone().ok_or("the CA is not loaded yet")?;
+        let trust_bundle = self.decider.ca.borrow().trust_bundle.clone().ok_or("the CA is not loaded yet")?;
         let path = SpiffeId::path(&caller.namespace, &caller.service_account);
-        content::verify_recorded_bundle(secret, record, &path, &roots, crate::clock::now())
+        content::verify_recorded_bundle(secret, record, &path, &trust_bundle, crate::clock::now())
     }
 
     /// Explains why the pod gets no bundle: the planner refuses the certificate, or the leader has not issued it yet.

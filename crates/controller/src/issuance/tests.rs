@@ -101,7 +101,7 @@ async fn a_pod_gets_the_content_of_its_workloads_secret() {
     let secret = fixture.issue().await;
     let bundle = request_bundle(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap();
     assert!(bundle.certificate.starts_with("-----BEGIN CERTIFICATE-----"));
-    assert_eq!(bundle.trust_bundle, *fixture.ca.borrow().roots.clone().unwrap());
+    assert_eq!(bundle.trust_bundle, *fixture.ca.borrow().trust_bundle.clone().unwrap());
 }
 
 #[tokio::test(start_paused = true)]
@@ -268,7 +268,7 @@ async fn other_requests_get_failures_in_the_same_format() {
 async fn a_replica_without_roots_answers_transiently() {
     let mut fixture = fixture();
     let secret = fixture.issue().await;
-    fixture.ca.send_modify(|ca| ca.roots = None);
+    fixture.ca.send_modify(|ca| ca.trust_bundle = None);
     let failure = request_bundle(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap_err();
     assert!(failure.code.is_transient() && failure.message.contains("the CA is not loaded yet"), "{failure}");
 }

@@ -50,6 +50,13 @@ pub(crate) struct WorkloadView {
     pub(crate) secrets: Vec<TrackedSecret>,
 }
 
+impl WorkloadView {
+    /// Returns the Secret with this name.
+    pub(crate) fn secret(&self, name: &SecretName) -> Option<&TrackedSecret> {
+        self.secrets.iter().find(|known| known.facts.name == *name)
+    }
+}
+
 /// Numbers about the whole cluster, for the metrics.
 pub(crate) struct Totals {
     /// Number of workloads, including pods that are workloads of their own.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, IssuedLeaf};
 use certmint_contract::lifetime::renew_at;
-use certmint_contract::{ErrorCode, Lifetime, Policy, SpiffeId, keys, rfc3339};
+use certmint_contract::{ErrorCode, Lifetime, Policy, SpiffeId, TrustBundle, keys, rfc3339};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::api::Patch;
 use kube::{Api, Client};
@@ -66,16 +66,17 @@ impl WebhookCertificate {
     }
 
     async fn update(&self, ca: &Ca) -> Result<(), OwnCertificateError> {
-        let Some(roots) = &ca.roots else { return Ok(()) };
-        self.update_secret(roots).await?;
-        Ok(self.update_ca_bundle(roots).await?)
+        let Some(trust_bundle) = &ca.trust_bundle else { return Ok(()) };
+        // The API server must trust the new roots before the webhook uses a certificate of them.
+        self.update_ca_bundle(&trust_bundle.roots).await?;
+        self.update_secret(trust_bundle).await
     }
 
-    async fn update_secret(&self, roots: &str) -> Result<(), OwnCertificateError> {
+    async fn update_secret(&self, trust_bundle: &TrustBundle) -> Result<(), OwnCertificateError> {
         let secrets = Secrets::new(self.client.clone(), self.service.namespace.as_str());
         let policy = self.issuer.policy.borrow().clone();
         let found = secrets.get(&self.names.secret).await?;
-        if found.as_ref().is_some_and(|secret| self.is_current(secret, &policy, roots)) {
+        if found.as_ref().is_some_and(|secret| self.is_current(secret, &policy, trust_bundle)) {
             return Ok(());
         }
         if found.as_ref().is_some_and(|secret| !was_created_by_certmint(secret)) {
@@ -96,15 +97,17 @@ impl WebhookCertificate {
         Ok(())
     }
 
-    /// Returns whether the certificate verifies for the webhook's names with the current roots, and is not due for
-    /// renewal.
-    fn is_current(&self, secret: &Secret, policy: &Policy, roots: &str) -> bool {
+    /// Returns whether the certificate verifies for the webhook's names with the present trust bundle, and is not due
+    /// for renewal.
+    fn is_current(&self, secret: &Secret, policy: &Policy, trust_bundle: &TrustBundle) -> bool {
         let dns_names = self.service.dns_names(policy);
         let path = SpiffeId::path(&self.service.namespace, &self.service.service_account);
         let expected = ExpectedLeaf { dns_names: Some(&dns_names), identity: ExpectedIdentity::Path(&path) };
         let now = clock::now();
-        content::verify_bundle(secret, &expected, roots, now)
-            .is_ok_and(|(_, facts)| now < renew_at(facts.not_before, facts.not_after, 0))
+        content::verify_content(secret, &expected, trust_bundle, now).is_ok_and(|verified| {
+            let renewal = renew_at(verified.facts.not_before, verified.facts.not_after, 0);
+            verified.generation == trust_bundle.generation && now < renewal
+        })
     }
 
     /// Sets `caBundle` in each entry where it differs.

@@ -97,8 +97,8 @@ pub(crate) fn fixture() -> Fixture {
     cache.insert_workload(WorkloadKind::Deployment, &seen(&workload()));
     let (events, pending) = Events::new("controller-0");
     let authority = authority();
-    let roots = Some(authority.trust_bundle().into());
-    let (ca_sender, ca) = watch::channel(Ca { authority: Ok(authority), roots });
+    let trust_bundle = Some(Arc::new(authority.trust_bundle().clone()));
+    let (ca_sender, ca) = watch::channel(Ca { authority: Ok(authority), trust_bundle });
     let (policy_sender, policy) = watch::channel(Arc::new(Policy::default()));
     let (metrics, registry) = Metrics::new();
     let decider =

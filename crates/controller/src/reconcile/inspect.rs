@@ -1,6 +1,7 @@
 //! Reads Secrets and inspects their content, which a watch of their metadata does not deliver.
 
-use certmint_contract::{ErrorCode, SecretName, SpiffeId};
+use certmint_certificates::ca::parse_roots;
+use certmint_contract::{ErrorCode, SecretName, SpiffeId, TrustBundle};
 use certmint_planner::{SecretFacts, Workload};
 use tokio::time::Instant;
 
@@ -18,7 +19,7 @@ impl Reconciler {
         view: &'a WorkloadView,
         workload: &Workload,
     ) -> Vec<&'a TrackedSecret> {
-        if self.decider.ca.borrow().roots.is_none() {
+        if self.decider.ca.borrow().trust_bundle.is_none() {
             return Vec::new();
         }
         let now = Instant::now();
@@ -94,7 +95,7 @@ impl Reconciler {
     /// Compares the content of a Secret with the record in the annotations that were read with it. The record in the
     /// cache may be older.
     fn find_damage(&self, secret: &Secret, workload: &Workload) -> Option<String> {
-        let (roots, now) = (self.decider.ca.borrow().roots.clone()?, clock::now());
+        let (trust_bundle, now) = (self.decider.ca.borrow().trust_bundle.clone()?, clock::now());
         let path = SpiffeId::path(&workload.namespace, &workload.service_account);
         let (_, facts) = WatchedObject::from_metadata(secret.metadata.clone()).secret().ok()?;
         if !facts.was_made_for(workload) {
@@ -107,8 +108,16 @@ impl Reconciler {
         if !is_current || !record.spiffe_id.ends_with(&path) {
             return None;
         }
-        content::verify_recorded_bundle(secret, &record, &path, &roots, now).err()
+        let damage = content::verify_recorded_bundle(secret, &record, &path, &trust_bundle, now).err()?;
+        // The same holds for a certificate of a root that is no longer trusted.
+        is_trusted(&record.root, &trust_bundle).then_some(damage)
     }
+}
+
+/// Returns whether the trust bundle contains the root with this subject key identifier.
+fn is_trusted(root: &str, trust_bundle: &TrustBundle) -> bool {
+    parse_roots(&trust_bundle.roots)
+        .is_ok_and(|roots| roots.iter().any(|trusted| trusted.key_identifier().to_string() == root))
 }
 
 /// Returns the Secrets that were created for this workload, so that their content can be compared with its record. A

@@ -84,7 +84,7 @@ async fn without_roots_no_secret_is_inspected() {
     fixture.cache.insert_secret(&seen(&secret));
     fixture.ca.send_modify(|ca| {
         ca.authority = Err(Arc::new(crate::ca::CaFault::NotYet));
-        ca.roots = None;
+        ca.trust_bundle = None;
     });
     let before = Instant::now();
     let outcome = fixture.reconciler.reconcile(&fixture.key).await;

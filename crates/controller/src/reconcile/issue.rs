@@ -11,7 +11,7 @@ use crate::api::ApiErrorKind;
 use crate::events::InvolvedObject;
 use crate::issuer::NewCertificate;
 use crate::observe::{TrackedSecret, WorkloadKey};
-use crate::secrets::{Metadata, Secrets, TLS_SECRET_TYPE, Version, content};
+use crate::secrets::{Metadata, NewContent, Secrets, TLS_SECRET_TYPE, Version, content};
 
 /// Result of an attempt to write a Secret.
 pub(super) enum SecretWrite {
@@ -61,10 +61,25 @@ impl Reconciler {
         };
         let reference = workload.reference.to_string();
         let content = content::of_workload(&certificate.issued.bundle, &reference);
-        match secrets.replace(&seen, metadata, &content).await {
+        let write = self.replace_secret(workload, &seen, metadata, &content, secrets).await?;
+        if matches!(write, SecretWrite::Written) {
+            self.report_issued(workload, order, &certificate.issued, "Renewed");
+        }
+        Ok(write)
+    }
+
+    /// Writes to the Secret that was observed.
+    pub(super) async fn replace_secret(
+        &self,
+        workload: &Workload,
+        seen: &Version<'_>,
+        metadata: Metadata,
+        content: &NewContent<'_>,
+        secrets: &Secrets,
+    ) -> Result<SecretWrite, ReconcileError> {
+        match secrets.replace(seen, metadata, content).await {
             Ok(written) => {
                 self.decider.cache.note_secret(written, None);
-                self.report_issued(workload, order, &certificate.issued, "Renewed");
                 Ok(SecretWrite::Written)
             }
             Err(error) if matches!(error.kind(), ApiErrorKind::Conflict | ApiErrorKind::NotFound) => {
@@ -73,7 +88,7 @@ impl Reconciler {
             // The API server rejects a change of an immutable Secret, or of one with another type. Other rejections are
             // errors.
             Err(error) if matches!(error.kind(), ApiErrorKind::Rejected { code: 422, .. }) => {
-                match self.delete_unchangeable(workload, &seen, secrets).await? {
+                match self.delete_unchangeable(workload, seen, secrets).await? {
                     true => Ok(SecretWrite::Outdated),
                     false => Err(error.into()),
                 }
@@ -138,6 +153,7 @@ fn metadata(workload: &Workload, order: &CertificateOrder, certificate: &NewCert
     let facts = IssuedFacts {
         issuer: issued.facts.issuer.clone(),
         root: root.clone(),
+        trust_generation: issued.bundle.trust_bundle.generation,
         serial: issued.facts.serial.clone(),
         not_before: issued.facts.not_before,
         not_after: issued.facts.not_after,
@@ -177,8 +193,8 @@ mod tests {
         let mut fixture = fixture();
         let ca_of = |policy: &Policy| {
             let authority = authority_for(&policy.permitted_dns());
-            let roots = Some(authority.trust_bundle().into());
-            Ca { authority: Ok(authority), roots }
+            let trust_bundle = Some(Arc::new(authority.trust_bundle().clone()));
+            Ca { authority: Ok(authority), trust_bundle }
         };
         fixture.ca.send_replace(ca_of(&Policy::default()));
         let mut with_extra_name = workload();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use certmint_certificates::{ExpectedIdentity, ExpectedLeaf, verify};
 use certmint_contract::issuance::Bundle;
-use certmint_contract::pod_layout;
+use certmint_contract::{TrustBundle, pod_layout};
 use certmint_fetch::volume;
 use time::OffsetDateTime;
 
@@ -21,7 +21,7 @@ fn is_consistent(dir: &Path) -> Option<bool> {
     let bundle = Bundle {
         private_key: read(pod_layout::KEY_FILE)?,
         certificate: read(pod_layout::CERTIFICATE_FILE)?,
-        trust_bundle: read(pod_layout::TRUST_BUNDLE_FILE)?,
+        trust_bundle: TrustBundle::first(read(pod_layout::TRUST_BUNDLE_FILE)?),
     };
     let expected = ExpectedLeaf { dns_names: None, identity: ExpectedIdentity::Path(IDENTITY) };
     Some(verify(&bundle, &expected, OffsetDateTime::now_utc()).is_ok())

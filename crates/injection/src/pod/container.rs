@@ -7,8 +7,8 @@ use certmint_contract::SpiffeId;
 use certmint_contract::annotations::{InitPosition, Renew};
 use certmint_contract::pod_layout::{
     ENV_API, ENV_CLUSTER_DOMAIN, ENV_DEADLINE, ENV_FILE_MODE, ENV_IDENTITY, ENV_RELOAD, ENV_TRUST_BUNDLE,
-    ENV_WORKLOAD, FETCH_BINARY, FETCH_CONTAINER, SECRET_DIR, SECRET_VOLUME, TLS_DIR, TLS_VOLUME, TOKEN_PATH,
-    TOKEN_VOLUME,
+    ENV_TRUST_GENERATION, ENV_WORKLOAD, FETCH_BINARY, FETCH_CONTAINER, SECRET_DIR, SECRET_VOLUME, TLS_DIR,
+    TLS_VOLUME, TOKEN_PATH, TOKEN_VOLUME,
 };
 
 use super::readers::{FETCH_USER, FileReaders, pod_user};
@@ -99,10 +99,11 @@ fn startup_probe(deadline_seconds: u32) -> Probe<'static> {
 fn environment<'a>(target: &InjectionTarget<'a>, readers: &FileReaders) -> Vec<EnvVar<'a>> {
     let InjectionTarget { spec, options, namespace, cluster_domain, settings, workload, .. } = target;
     let account = spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
-    let always: [(_, Cow<'_, str>); 5] = [
+    let always: [(_, Cow<'_, str>); 6] = [
         (ENV_API, settings.api_url.as_str().into()),
         (ENV_CLUSTER_DOMAIN, cluster_domain.as_str().into()),
-        (ENV_TRUST_BUNDLE, settings.trust_bundle.as_str().into()),
+        (ENV_TRUST_BUNDLE, settings.trust_bundle.roots.as_str().into()),
+        (ENV_TRUST_GENERATION, settings.trust_bundle.generation.to_string().into()),
         (ENV_IDENTITY, SpiffeId::path(namespace, account).into()),
         (ENV_FILE_MODE, readers.file_mode().into()),
     ];

@@ -4,7 +4,7 @@ use certmint_contract::SecretName;
 use certmint_contract::issuance::AUDIENCE;
 use certmint_contract::pod_layout::{
     CERTIFICATE_FILE, KEY_FILE, SECRET_VOLUME, TLS_VOLUME, TOKEN_PATH, TOKEN_VOLUME, TRUST_BUNDLE_FILE,
-    WORKLOAD_FILE,
+    TRUST_GENERATION_FILE, WORKLOAD_FILE,
 };
 
 use crate::Rejection;
@@ -63,7 +63,7 @@ fn token_volume() -> InjectedVolume<'static> {
 /// Volume of the workload's Secret.
 ///
 /// The volume is optional: a pod may be created before its Secret, and then certmint-fetch asks the issuance API. A Secret
-/// of an earlier version lacks [`WORKLOAD_FILE`]; the kubelet skips a missing key of an optional volume.
+/// of an earlier version lacks [`TRUST_GENERATION_FILE`] or [`WORKLOAD_FILE`]; the kubelet skips a missing key of an optional volume.
 fn secret_volume(secret: &SecretName, has_fs_group: bool) -> InjectedVolume<'_> {
     let source = SecretSource {
         secret_name: secret.as_str(),
@@ -71,7 +71,7 @@ fn secret_volume(secret: &SecretName, has_fs_group: bool) -> InjectedVolume<'_> 
         // Only the certmint-fetch container mounts this volume. The kubelet gives the files to root and the fsGroup.
         // Without an fsGroup, the user of the certmint-fetch container needs the permission for others.
         default_mode: if has_fs_group { 0o440 } else { 0o444 },
-        items: [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE, WORKLOAD_FILE]
+        items: [CERTIFICATE_FILE, KEY_FILE, TRUST_BUNDLE_FILE, TRUST_GENERATION_FILE, WORKLOAD_FILE]
             .map(|key| KeyToPath { key, path: key }),
     };
     InjectedVolume { name: SECRET_VOLUME, secret: Some(source), ..InjectedVolume::default() }

@@ -3,7 +3,7 @@
 use certmint_contract::lifetime::BACKDATE;
 use certmint_contract::policy::CaLifetimes;
 use certmint_contract::{ErrorCode, Lifetime, Policy};
-use certmint_planner::{CaFacts, CaObserved, CaPlan, CaSecret, RotationReason, TrustBundle, plan_ca};
+use certmint_planner::{CaFacts, CaObserved, CaPlan, CaSecret, PublishedTrust, RotationReason, plan_ca};
 use proptest::prelude::*;
 use time::{Duration, OffsetDateTime};
 
@@ -19,7 +19,7 @@ fn valid_ca(policy: &Policy, now: OffsetDateTime, root_not_after: OffsetDateTime
     };
     CaObserved {
         secret: CaSecret::Usable(facts),
-        trust_bundle: TrustBundle::HasRoot,
+        published: PublishedTrust::Current,
         evidence_of_earlier_ca: None,
     }
 }
@@ -45,18 +45,17 @@ fn refusal(observed: &CaObserved) -> String {
 fn creates_a_ca_only_without_evidence_of_an_earlier_one() {
     let nothing = CaObserved {
         secret: CaSecret::Absent,
-        trust_bundle: TrustBundle::Absent,
+        published: PublishedTrust::Absent,
         evidence_of_earlier_ca: None,
     };
     assert_eq!(plan_ca(&nothing, &Policy::default(), NOW), CaPlan::CreateAll);
     let evidence = Some("Secret shop/payments-certmint-tls".to_owned());
-    for (trust_bundle, evidence, named) in [
-        (TrustBundle::Differs, None, "its trust bundle"),
-        (TrustBundle::Absent, evidence.clone(), "Secret shop/payments-certmint-tls"),
-        (TrustBundle::Differs, evidence, "its trust bundle"),
+    for (published, evidence, named) in [
+        (PublishedTrust::Differs, None, "its trust bundle"),
+        (PublishedTrust::Absent, evidence.clone(), "Secret shop/payments-certmint-tls"),
+        (PublishedTrust::Differs, evidence, "its trust bundle"),
     ] {
-        let message =
-            refusal(&CaObserved { trust_bundle, evidence_of_earlier_ca: evidence, ..nothing.clone() });
+        let message = refusal(&CaObserved { published, evidence_of_earlier_ca: evidence, ..nothing.clone() });
         assert!(message.contains(&format!("{named} still exists; restore")), "{message}");
     }
 }
@@ -68,10 +67,10 @@ fn refuses_a_damaged_or_replaced_ca() {
     assert!(
         refusal(&CaObserved { secret: unusable, ..ca.clone() }).contains("the root CA's key does not fit")
     );
-    let swapped = CaObserved { trust_bundle: TrustBundle::Differs, ..ca };
-    assert!(refusal(&swapped).contains("another root than the published trust bundle"));
+    let swapped = CaObserved { published: PublishedTrust::Differs, ..ca };
+    assert!(refusal(&swapped).contains("other roots than the published trust bundle"));
     let expired = CaObserved { secret: CaSecret::IssuingUnusable("it expired".into()), ..swapped };
-    assert!(refusal(&expired).contains("another root"));
+    assert!(refusal(&expired).contains("other roots"));
 }
 
 #[test]
@@ -164,11 +163,11 @@ proptest! {
     #[test]
     fn an_existing_ca_is_never_recreated(
         unusable: bool,
-        bundle in prop::sample::select(vec![TrustBundle::Absent, TrustBundle::HasRoot, TrustBundle::Differs]),
+        published in prop::sample::select(vec![PublishedTrust::Absent, PublishedTrust::Current, PublishedTrust::Differs]),
     ) {
         let ca = valid_ca(&Policy::default(), NOW, in_ten_years());
         let secret = if unusable { CaSecret::Unusable("broken".into()) } else { ca.secret };
-        let observed = CaObserved { secret, trust_bundle: bundle, evidence_of_earlier_ca: None };
+        let observed = CaObserved { secret, published, evidence_of_earlier_ca: None };
         let plan = plan_ca(&observed, &Policy::default(), NOW);
         prop_assert_ne!(plan, CaPlan::CreateAll);
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use certmint_contract::{Lifetime, keys};
+use certmint_contract::{Lifetime, TrustGeneration, keys};
 use certmint_planner::{IssuerFacts, Owner, Plan, SecretFacts};
 use proptest::prelude::*;
 use time::Duration;
@@ -63,6 +63,7 @@ fn any_world() -> impl Strategy<Value = World> {
                 secrets: [one, two, three].into_iter().flatten().collect(),
                 issuer: issuer.map(|(id, hours)| IssuerFacts {
                     root: id.into(),
+                    trust_generation: TrustGeneration::FIRST.next(),
                     not_after: NOW + Duration::hours(hours),
                 }),
                 ..World::default()
@@ -89,7 +90,7 @@ proptest! {
         world.execute(&first, jitter);
         let second = world.decide();
         match first.plan {
-            Plan::Issue(_) | Plan::Reissue(_) | Plan::Keep { .. } => {
+            Plan::Issue(_) | Plan::Reissue(_) | Plan::RefreshTrust(_) | Plan::Keep { .. } => {
                 prop_assert!(matches!(second.plan, Plan::Keep { .. }), "{second:?}");
             }
             settled => prop_assert_eq!(&second.plan, &settled),

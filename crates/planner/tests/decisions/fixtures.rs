@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use certmint_contract::lifetime::BACKDATE;
-use certmint_contract::{DnsName, OptIn, Policy, WorkloadKind, WorkloadRef, annotations, keys};
+use certmint_contract::{
+    DnsName, OptIn, Policy, TrustGeneration, WorkloadKind, WorkloadRef, annotations, keys,
+};
 use certmint_planner::{
     CertificateOrder, Decision, Hosts, IssuedFacts, IssuerFacts, Labels, Observed, Owner, Plan, Pods,
     RunningPod, SecretFacts, Service, ServiceKind, Workload, plan,
@@ -34,7 +36,11 @@ impl Default for World {
             running: Vec::new(),
             hosts: Hosts::default(),
             secrets: Vec::new(),
-            issuer: Some(IssuerFacts { root: "ab01".into(), not_after: NOW + Duration::days(60) }),
+            issuer: Some(IssuerFacts {
+                root: "ab01".into(),
+                trust_generation: TrustGeneration::FIRST,
+                not_after: NOW + Duration::days(60),
+            }),
             policy: Policy::default(),
             now: NOW,
         }
@@ -81,6 +87,11 @@ impl World {
                 assert_eq!(self.secrets.len() + 1, before, "only an existing Secret is reissued");
                 self.write(order, jitter);
             }
+            Plan::RefreshTrust(name) => {
+                let generation = self.issuer.as_ref().unwrap().trust_generation;
+                let secret = self.secrets.iter_mut().find(|secret| secret.name == *name).unwrap();
+                secret.record.as_mut().unwrap().trust_generation = generation;
+            }
             Plan::Keep { .. } | Plan::Refuse(_) | Plan::NotWanted => {}
         }
         self.secrets.retain(|secret| {
@@ -117,6 +128,7 @@ impl World {
         let issued = IssuedFacts {
             issuer: "1551".into(),
             root: issuer.root.clone(),
+            trust_generation: issuer.trust_generation,
             serial: "40".into(),
             not_before: self.now - BACKDATE,
             not_after: (self.now + order.lifetime.duration()).min(issuer.not_after),

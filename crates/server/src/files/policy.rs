@@ -9,7 +9,7 @@ use certmint_contract::{ErrorCode, Policy};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use super::{POLL_INTERVAL, follow};
+use super::{MountedFile, POLL_INTERVAL, follow};
 use crate::observability::Observability;
 use crate::{BindError, bind};
 
@@ -107,7 +107,7 @@ impl PolicyFile {
         shutdown: CancellationToken,
         mut changed: impl FnMut(Result<Policy, PolicyError>),
     ) {
-        follow([self.path], POLL_INTERVAL, shutdown, |[json]| {
+        follow([MountedFile::Required(self.path)], POLL_INTERVAL, shutdown, |[json]| {
             let policy = Policy::from_json(&json);
             if let Err(error) = &policy {
                 let code = ErrorCode::InvalidPolicy;

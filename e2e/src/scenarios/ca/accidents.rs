@@ -130,7 +130,7 @@ impl CaFixture<'_> {
 
     fn replace_by_foreign_ca(&self) -> Result<()> {
         self.replace_ca(&crafted::ca_of_age(Duration::ZERO)?.to_string())?;
-        self.wait_for_refusal("holds another root than the published trust bundle")?;
+        self.wait_for_refusal("holds other roots than the published trust bundle")?;
         self.opt_in("foreign-ca")?;
         self.wait_for_refused_workload("foreign-ca")?;
         let secret = self.kubectl.get(&["secret", "foreign-ca-certmint-tls"]);

@@ -140,7 +140,7 @@ fn ca_of_age(age: time::Duration) -> (Value, Value) {
             "issuing.crt": encoded(&pem.issuing.certificate), "issuing.key": encoded(&pem.issuing.private_key),
         },
     });
-    (secret, json!({ "metadata": {}, "data": { "ca.crt": authority.trust_bundle() } }))
+    (secret, json!({ "metadata": {}, "data": { "ca.crt": authority.trust_bundle().roots } }))
 }
 
 #[tokio::test(start_paused = true)]

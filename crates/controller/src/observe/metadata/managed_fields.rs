@@ -12,15 +12,15 @@ use crate::api::FIELD_MANAGER;
 pub(super) struct ManagedFields {
     /// Fields that Certmint manages, of all its entries together.
     of_certmint: Fields,
-    /// Another client manages the Secret's key `workload`. Certmint need not manage it, because an earlier version of
-    /// Certmint did not write that key.
-    workload_is_foreign: bool,
+    /// Another client manages a field that Certmint need not manage, because an earlier version of Certmint did not write
+    /// it.
+    optional_is_foreign: bool,
 }
 
 impl ManagedFields {
     /// Returns whether Certmint manages every field in which it stores a certificate.
     pub(super) fn written_by_certmint(&self) -> bool {
-        self.of_certmint.is_complete() && !self.workload_is_foreign
+        self.of_certmint.is_complete() && !self.optional_is_foreign
     }
 }
 
@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for ManagedFields {
                     if manager.as_deref() == Some(FIELD_MANAGER) {
                         found.of_certmint.merge(fields);
                     } else {
-                        found.workload_is_foreign |= fields.data.workload.is_some();
+                        found.optional_is_foreign |= fields.has_optional();
                     }
                 }
                 Ok(found)
@@ -84,6 +84,8 @@ struct DataFields {
     roots: Option<IgnoredAny>,
     #[serde(rename = "f:workload")]
     workload: Option<IgnoredAny>,
+    #[serde(rename = "f:trust-generation")]
+    trust_generation: Option<IgnoredAny>,
 }
 
 #[derive(Default, Deserialize)]
@@ -105,13 +107,15 @@ struct AnnotationFields {
     not_before: Option<IgnoredAny>,
     #[serde(rename = "f:certmint.dev/not-after")]
     not_after: Option<IgnoredAny>,
+    #[serde(rename = "f:certmint.dev/trust-generation")]
+    trust_generation: Option<IgnoredAny>,
 }
 
 impl Fields {
     /// Adds the fields of another entry.
     fn merge(&mut self, other: Self) {
-        let DataFields { certificate, key, roots, workload: _ } = other.data;
-        let AnnotationFields { serial, issuer, not_before, not_after } = other.metadata.annotations;
+        let DataFields { certificate, key, roots, .. } = other.data;
+        let AnnotationFields { serial, issuer, not_before, not_after, .. } = other.metadata.annotations;
         let (data, annotations) = (&mut self.data, &mut self.metadata.annotations);
         for (field, other) in [
             (&mut data.certificate, certificate),
@@ -124,6 +128,14 @@ impl Fields {
         ] {
             *field = field.or(other);
         }
+    }
+
+    /// Returns whether there is a field that earlier versions of Certmint did not write.
+    fn has_optional(&self) -> bool {
+        let Self { data, metadata } = self;
+        [data.workload, data.trust_generation, metadata.annotations.trust_generation]
+            .iter()
+            .any(Option::is_some)
     }
 
     fn is_complete(&self) -> bool {
