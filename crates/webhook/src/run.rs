@@ -148,6 +148,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_trust_bundle_of_version_0_1_0_has_the_first_generation() {
+        const ROOTS: &str = "-----BEGIN CERTIFICATE-----\n";
+        let parsed = |generation: &str| trust_bundle(generation.into(), ROOTS.into());
+        assert_eq!(parsed(""), Some(TrustBundle::first(ROOTS)));
+        let second = TrustBundle { generation: TrustGeneration::FIRST.next(), ..TrustBundle::first(ROOTS) };
+        assert_eq!(parsed("2"), Some(second));
+        assert_eq!(parsed("two"), None);
+        assert_eq!(trust_bundle("2".into(), "banana".into()), None);
+    }
+
+    #[test]
     fn a_webhook_with_an_expired_certificate_is_not_ready() {
         let key_pair = Arc::new(ServingKeyPair::default());
         let metrics = Metrics::register(&mut Registry::default(), Arc::clone(&key_pair));

@@ -1,13 +1,21 @@
-//! Accidents of the CA: its Secret is lost, damaged, replaced or expired.
+//! Accidents of the CA: its Secret is lost, damaged, replaced or expired. Changes of the set of trusted roots.
 
 mod accidents;
 mod crafted;
 mod fixture;
+mod trust_generation;
 
 use super::Scenario;
 
-pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "ca-accidents",
-    shows: "The controller stops issuing and warns when the CA is lost, damaged, replaced or expired; the documented recovery works.",
-    run: accidents::run,
-}];
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "ca-accidents",
+        shows: "The controller stops issuing and warns when the CA is lost, damaged, replaced or expired; the documented recovery works.",
+        run: accidents::run,
+    },
+    Scenario {
+        name: "trust-generation",
+        shows: "A newer set of roots reaches every copy and running pods without new certificates or restarts; an unknown state of the CA stops issuance.",
+        run: trust_generation::run,
+    },
+];

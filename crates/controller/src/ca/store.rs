@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use certmint_certificates::{Authority, AuthorityPem, CaPem};
+use certmint_certificates::ca::parse_roots;
+use certmint_certificates::{Authority, AuthorityPem, CaCertificate, CaError, CaPem};
 use certmint_contract::TrustBundle;
 use certmint_contract::pod_layout::{TRUST_BUNDLE_FILE, TRUST_GENERATION_FILE};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -99,8 +100,8 @@ impl CaStore {
 
     /// Writes a new CA. An existing Secret is not changed ([`ApiErrorKind::AlreadyExists`]).
     pub(super) async fn create(&self, authority: &Authority) -> Result<(), CaFault> {
-        let pem = authority.to_pem()?;
-        let content = NewContent { secret_type: "Opaque", data: data(&pem, authority.trust_bundle()) };
+        let (pem, roots) = (authority.to_pem()?, issuing_root_first(authority)?);
+        let content = NewContent { secret_type: "Opaque", data: data(&pem, &roots, authority) };
         self.secrets.create(&self.names.secret, Metadata::new(), &content).await?;
         Ok(())
     }
@@ -113,8 +114,8 @@ impl CaStore {
         was_usable: bool,
         authority: &Authority,
     ) -> Result<(), CaFault> {
-        let pem = authority.to_pem()?;
-        let mut data = data(&pem, authority.trust_bundle());
+        let (pem, roots) = (authority.to_pem()?, issuing_root_first(authority)?);
+        let mut data = data(&pem, &roots, authority);
         if was_usable {
             let CaPem { certificate, private_key } = &stored.pem.issuing;
             data.extend([
@@ -196,12 +197,24 @@ fn pair(secret: &Secret, certificate: &str, key: &str) -> CaPem {
     CaPem { certificate: text(certificate), private_key: Zeroizing::new(text(key)) }
 }
 
-fn data<'a>(pem: &'a AuthorityPem, trust_bundle: &'a TrustBundle) -> Vec<(&'static str, Cow<'a, str>)> {
+/// Returns all trusted roots as PEM, the root of the issuing CA first.
+fn issuing_root_first(authority: &Authority) -> Result<String, CaError> {
+    let issuing = authority.root().certificate();
+    let trusted = parse_roots(&authority.trust_bundle().roots)?;
+    let others = trusted.iter().filter(|root| *root != issuing);
+    Ok(std::iter::once(issuing).chain(others).map(CaCertificate::pem).collect())
+}
+
+fn data<'a>(
+    pem: &'a AuthorityPem,
+    roots: &'a str,
+    authority: &Authority,
+) -> Vec<(&'static str, Cow<'a, str>)> {
     vec![
-        (ROOT_CERTIFICATE, trust_bundle.roots.as_str().into()),
+        (ROOT_CERTIFICATE, roots.into()),
         (ROOT_KEY, pem.root.private_key.as_str().into()),
         (ISSUING_CERTIFICATE, pem.issuing.certificate.as_str().into()),
         (ISSUING_KEY, pem.issuing.private_key.as_str().into()),
-        (STATE, CaState::new(trust_bundle.generation).to_json().into()),
+        (STATE, CaState::new(authority.trust_bundle().generation).to_json().into()),
     ]
 }

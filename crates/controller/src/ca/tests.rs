@@ -4,6 +4,8 @@ mod rotation;
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use certmint_contract::Policy;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -187,8 +189,73 @@ async fn another_root_stops_issuance() {
     let before = fixture.ca.borrow().trust_bundle.clone();
     fixture.server.expect("GET", BUNDLE).await.ok(bundle);
     fixture.server.expect("GET", SECRET).await.ok(other);
-    assert!(fixture.wait_for_fault().await.contains("another root"));
+    assert!(fixture.wait_for_fault().await.contains("other roots"));
     assert_eq!(fixture.ca.borrow().trust_bundle, before);
+}
+
+/// Returns the CA's Secret with the root of another CA in addition, as the trust set of that generation.
+fn with_second_root(secret: &Value, other: &Value, generation: u64) -> Value {
+    let text = |secret: &Value| BASE64_STANDARD.decode(secret["data"]["root.crt"].as_str().unwrap()).unwrap();
+    let mut changed = secret.clone();
+    changed["data"]["root.crt"] = BASE64_STANDARD.encode([text(secret), text(other)].concat()).into();
+    let state = format!(r#"{{"format":1,"trustGeneration":{generation}}}"#);
+    changed["data"]["state.json"] = BASE64_STANDARD.encode(state).into();
+    changed
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_generation_of_roots_is_published() {
+    let (other, _) = start_keeper(true, false).create_ca().await;
+    let mut fixture = start_keeper(true, false);
+    let (secret, bundle) = fixture.create_ca().await;
+    let secret = with_second_root(&secret, &other, 2);
+    fixture.respond_to_check(&secret, &bundle).await;
+    let call = fixture.server.expect("PATCH", BUNDLE).await;
+    assert_eq!(call.body["data"]["trust-generation"], "2");
+    let published = json!({ "metadata": {}, "data": call.body["data"] });
+    call.ok(published.clone());
+    let trusts_both =
+        |ca: &Ca| ca.trust_bundle.as_ref().is_some_and(|bundle| bundle.roots.matches("BEGIN").count() == 2);
+    let ca = fixture.ca.wait_for(trusts_both).await.unwrap().clone();
+    let authority = ca.authority.unwrap();
+    assert_eq!(authority.trust_bundle().generation.to_string(), "2");
+    assert_eq!(published["data"]["ca.crt"], authority.trust_bundle().roots);
+    assert!(authority.trust_bundle().roots.contains(authority.root().certificate().pem()));
+    // The next check finds nothing to do.
+    fixture.respond_to_check(&secret, &published).await;
+    fixture.respond_to_check(&secret, &published).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_or_unknown_generation_of_roots_stops_issuance() {
+    let (other, _) = start_keeper(true, false).create_ca().await;
+    for (state, fault) in [
+        (r#"{"format":1,"trustGeneration":1}"#, "other roots than the published trust bundle"),
+        (r#"{"format":2,"trustGeneration":2}"#, "state.json is not known to this version of Certmint"),
+        (r#"{"format":1,"trustGeneration":2,"rotation":{}}"#, "unknown field `rotation`"),
+    ] {
+        let mut fixture = start_keeper(true, false);
+        let (secret, bundle) = fixture.create_ca().await;
+        let mut secret = with_second_root(&secret, &other, 1);
+        secret["data"]["state.json"] = BASE64_STANDARD.encode(state).into();
+        fixture.respond_to_check(&secret, &bundle).await;
+        let found = fixture.wait_for_fault().await;
+        assert!(found.contains(fault), "{found}");
+        assert_eq!(fixture.next_event().await.reason, "CaUnavailable");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_secret_keeps_the_published_generation() {
+    let mut fixture = start_keeper(true, false);
+    let (mut secret, mut bundle) = fixture.create_ca().await;
+    // The Secret is a backup of version 0.1.0.
+    secret["data"].as_object_mut().unwrap().remove("state.json");
+    bundle["data"]["trust-generation"] = "3".into();
+    fixture.respond_to_check(&secret, &bundle).await;
+    let is_third =
+        |ca: &Ca| ca.trust_bundle.as_ref().is_some_and(|bundle| bundle.generation.to_string() == "3");
+    fixture.ca.wait_for(is_third).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

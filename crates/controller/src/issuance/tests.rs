@@ -1,6 +1,6 @@
 //! Tests of the issuance API against the mock API server.
 
-use certmint_contract::WorkloadKind;
+use certmint_contract::{TrustGeneration, WorkloadKind};
 use serde_json::{Value, json};
 
 use super::claims::tests::token;
@@ -101,6 +101,16 @@ async fn a_pod_gets_the_content_of_its_workloads_secret() {
     let secret = fixture.issue().await;
     let bundle = request_bundle(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap();
     assert!(bundle.certificate.starts_with("-----BEGIN CERTIFICATE-----"));
+    assert_eq!(bundle.trust_bundle, *fixture.ca.borrow().trust_bundle.clone().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_gets_the_present_trust_bundle_with_the_certificate_of_an_older_secret() {
+    let mut fixture = fixture();
+    let secret = fixture.issue().await;
+    fixture.add_root();
+    let bundle = request_bundle(&mut fixture, "default", &[(SECRET, Ok(secret))]).await.unwrap();
+    assert_eq!(bundle.trust_bundle.generation, TrustGeneration::FIRST.next());
     assert_eq!(bundle.trust_bundle, *fixture.ca.borrow().trust_bundle.clone().unwrap());
 }
 

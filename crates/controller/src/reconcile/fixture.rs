@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use certmint_certificates::ca::{IssuingProfile, RootProfile};
 use certmint_certificates::{Authority, PrivateKey};
-use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, Policy, WorkloadKind, WorkloadRef};
+use certmint_contract::{DnsName, KeyAlgorithm, Lifetime, Policy, TrustBundle, WorkloadKind, WorkloadRef};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -138,6 +138,22 @@ impl Fixture {
         });
         assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
         secret
+    }
+
+    /// Adds the root of another CA to the trusted roots, as their second generation.
+    pub(crate) fn add_root(&self) {
+        self.ca.send_modify(|ca| {
+            let known = ca.authority.as_ref().unwrap();
+            let trust_bundle = TrustBundle {
+                roots: [known.trust_bundle(), authority().trust_bundle()]
+                    .map(|bundle| &*bundle.roots)
+                    .concat(),
+                generation: known.trust_bundle().generation.next(),
+            };
+            let authority = Authority::from_pem(&known.to_pem().unwrap(), clock::now()).unwrap();
+            let authority = authority.with_trust_bundle(trust_bundle.clone()).unwrap();
+            *ca = Ca { authority: Ok(Arc::new(authority)), trust_bundle: Some(Arc::new(trust_bundle)) };
+        });
     }
 
     /// Returns the workload's Secret in the cache.

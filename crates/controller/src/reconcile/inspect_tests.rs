@@ -77,6 +77,57 @@ async fn the_secret_of_another_workload_is_not_damaged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_newer_trust_bundle_is_written_with_one_call() {
+    let mut fixture = fixture();
+    let mut secret = fixture.issue().await;
+    fixture.reasons();
+    fixture.add_root();
+    // Another client wrote to the Secret, so the controller reads it. Its older trust bundle is not damage.
+    secret["metadata"]["resourceVersion"] = "2".into();
+    fixture.cache.insert_secret(&seen(&secret));
+    let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
+        fixture.server.expect("GET", SECRET).await.ok(secret.clone());
+        let call = fixture.server.expect("PATCH", SECRET).await;
+        let data = call.body["data"].as_object().unwrap();
+        assert_eq!(
+            data.keys().collect::<Vec<_>>(),
+            ["ca.crt", "trust-generation"],
+            "key and certificate stay"
+        );
+        let annotations = json!({ "certmint.dev/trust-generation": "2" });
+        assert_eq!(call.body["metadata"]["annotations"], annotations);
+        assert_eq!(call.body["metadata"]["resourceVersion"], "2");
+        let mut written = secret["metadata"].clone();
+        written["resourceVersion"] = "3".into();
+        written["annotations"]["certmint.dev/trust-generation"] = "2".into();
+        call.ok(json!({ "metadata": written }));
+    });
+    assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
+    assert_eq!(fixture.reasons(), [] as [&str; 0]);
+    let before = secret["metadata"]["annotations"]["certmint.dev/serial"].as_str().unwrap();
+    assert_eq!(*fixture.known().facts.record.unwrap().serial, *before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forged_newer_trust_bundle_is_damage() {
+    let mut fixture = fixture();
+    let mut secret = fixture.issue().await;
+    fixture.reasons();
+    secret["metadata"]["resourceVersion"] = "2".into();
+    secret["metadata"]["annotations"]["certmint.dev/trust-generation"] = "9".into();
+    secret["data"]["trust-generation"] = "OQ==".into();
+    fixture.cache.insert_secret(&seen(&secret));
+    let (outcome, ()) = tokio::join!(fixture.reconciler.reconcile(&fixture.key), async {
+        fixture.server.expect("GET", SECRET).await.ok(secret.clone());
+        let call = fixture.server.expect("PATCH", SECRET).await;
+        assert_eq!(call.body["data"]["trust-generation"], "MQ==");
+        replaced(call);
+    });
+    assert!(matches!(outcome, WorkOutcome::CheckAt(_)), "{outcome:?}");
+    assert_eq!(fixture.reasons(), ["SecretDamaged", "SecretDamaged", "Renewed"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_roots_no_secret_is_inspected() {
     let mut fixture = fixture();
     let mut secret = fixture.issue().await;

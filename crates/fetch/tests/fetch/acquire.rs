@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use certmint_contract::issuance::MAX_RESPONSE_BYTES;
-use certmint_contract::{ErrorCode, pod_layout};
+use certmint_contract::{ErrorCode, TrustGeneration, pod_layout};
 
 use crate::fixtures::api::{Answer, Api, failure, ok};
-use crate::fixtures::ca::with_root_of;
+use crate::fixtures::ca::{of_generation, with_root_of};
 use crate::fixtures::{CLOSED_PORT, Ca, Pod};
 
 fn not_yet_issued() -> Answer {
@@ -138,6 +138,80 @@ fn learns_a_new_root_from_the_api() {
         pod.published().unwrap().trust_bundle.roots == next.trust_bundle(),
         "the retired root is not trusted any more"
     );
+}
+
+#[test]
+fn a_lagging_secret_does_not_bring_back_older_roots() {
+    let (ca, next) = (Ca::new(), Ca::new());
+    let (first, second) = (ca.bundle_of_age(60), ca.bundle());
+    let newest = of_generation(2, &with_root_of(&first, &next));
+    let given = newest.clone();
+    let api = Api::start(&ca, move |_, _| ok(&given));
+    let pod = Pod::new(&ca).with(pod_layout::ENV_API, api.origin());
+    pod.write_secret(&newest);
+    assert!(pod.start(&["once"]).wait_for_exit().0.success());
+    assert_eq!(pod.published(), Some(newest.clone()), "the pod learned the new root from the API");
+
+    // The volume has the first generation again, with the same certificate and then with a newer one.
+    let pod = pod.with(pod_layout::ENV_API, CLOSED_PORT);
+    pod.write_secret(&first);
+    assert!(pod.start(&["once"]).wait_for_exit().0.success());
+    assert_eq!(pod.published(), Some(newest.clone()));
+    pod.write_secret(&second);
+    assert!(pod.start(&["once"]).wait_for_exit().0.success());
+    let mut expected = second.clone();
+    expected.trust_bundle = newest.trust_bundle.clone();
+    assert_eq!(pod.published(), Some(expected), "the newer certificate is used with the newer roots");
+}
+
+#[test]
+fn a_lagging_controller_does_not_bring_back_older_roots() {
+    let (ca, next) = (Ca::new(), Ca::new());
+    let lagging = ca.bundle();
+    let given = lagging.clone();
+    let api = Api::start(&ca, move |_, _| ok(&given));
+    let trusted = with_root_of(&lagging, &next).trust_bundle.roots.clone();
+    let pod = Pod::new(&ca)
+        .with(pod_layout::ENV_API, api.origin())
+        .with(pod_layout::ENV_TRUST_BUNDLE, trusted.clone())
+        .with(pod_layout::ENV_TRUST_GENERATION, "2");
+    assert!(pod.start(&["once"]).wait_for_exit().0.success());
+    let published = pod.published().unwrap();
+    assert_eq!(
+        (&published.trust_bundle.roots, published.certificate.clone()),
+        (&trusted, lagging.certificate.clone())
+    );
+    assert_eq!(published.trust_bundle.generation, TrustGeneration::FIRST.next());
+}
+
+#[test]
+fn a_secret_under_a_retired_root_is_not_used() {
+    let (retired, ca) = (Ca::new(), Ca::new());
+    let bundle = of_generation(3, &ca.bundle());
+    let given = bundle.clone();
+    let api = Api::start(&ca, move |_, _| ok(&given));
+    let pod =
+        Pod::new(&ca).with(pod_layout::ENV_API, api.origin()).with(pod_layout::ENV_TRUST_GENERATION, "3");
+    pod.write_secret(&of_generation(2, &with_root_of(&retired.bundle(), &ca)));
+    assert!(pod.start(&["once"]).wait_for_exit().0.success());
+    assert_eq!(pod.published(), Some(bundle));
+}
+
+#[test]
+fn newer_roots_are_published_without_a_new_certificate() {
+    let (ca, next) = (Ca::new(), Ca::new());
+    let both = of_generation(2, &with_root_of(&ca.bundle(), &next));
+    let pod = Pod::new(&ca)
+        .with(pod_layout::ENV_TRUST_BUNDLE, both.trust_bundle.roots.clone())
+        .with(pod_layout::ENV_TRUST_GENERATION, "2");
+    pod.write_secret(&both);
+    assert!(pod.start(&["once"]).wait_for_exit().0.success());
+    // The other root is retired. The Secret keeps its certificate.
+    let mut retired = of_generation(3, &both);
+    retired.trust_bundle.roots = ca.trust_bundle().into();
+    pod.write_secret(&retired);
+    assert!(pod.start(&["once"]).wait_for_exit().0.success());
+    assert_eq!(pod.published(), Some(retired));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use certmint_contract::lifetime::BACKDATE;
 use certmint_contract::policy::CaLifetimes;
-use certmint_contract::{ErrorCode, Lifetime, Policy};
+use certmint_contract::{ErrorCode, Lifetime, Policy, TrustGeneration};
 use certmint_planner::{CaFacts, CaObserved, CaPlan, CaSecret, PublishedTrust, RotationReason, plan_ca};
 use proptest::prelude::*;
 use time::{Duration, OffsetDateTime};
@@ -71,6 +71,31 @@ fn refuses_a_damaged_or_replaced_ca() {
     assert!(refusal(&swapped).contains("other roots than the published trust bundle"));
     let expired = CaObserved { secret: CaSecret::IssuingUnusable("it expired".into()), ..swapped };
     assert!(refusal(&expired).contains("other roots"));
+}
+
+#[test]
+fn published_roots_are_followed_by_roots_that_share_one() {
+    let generation = |number: u64| -> TrustGeneration { number.to_string().parse().unwrap() };
+    for (published, in_secret, expected) in [
+        (("A", 1), ("A", 1), PublishedTrust::Current),
+        (("AB", 2), ("BA", 2), PublishedTrust::Current),
+        (("A", 1), ("A", 2), PublishedTrust::Outdated),
+        (("A", 1), ("AB", 2), PublishedTrust::Outdated),
+        (("AB", 2), ("B", 3), PublishedTrust::Outdated),
+        // The Secret was restored, with the roots that are published.
+        (("A", 3), ("A", 1), PublishedTrust::Current),
+        // The Secret was restored, with roots that are not trusted any more.
+        (("AB", 2), ("A", 1), PublishedTrust::Differs),
+        // The Secret belongs to another CA, or a root was added without a new generation.
+        (("A", 1), ("B", 1), PublishedTrust::Differs),
+        (("A", 1), ("B", 2), PublishedTrust::Differs),
+        (("A", 1), ("AB", 1), PublishedTrust::Differs),
+        (("", 1), ("A", 2), PublishedTrust::Differs),
+    ] {
+        let bundle = |(roots, number): (&'static str, u64)| (roots.as_bytes(), generation(number));
+        let found = PublishedTrust::compare(bundle(published), bundle(in_secret));
+        assert_eq!(found, expected, "{published:?}, {in_secret:?}");
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ const DENIED: &[(&str, &str, &str)] = &[
     ("get", "configmaps", NAMESPACE),
     ("list", "configmaps", SYSTEM_NAMESPACE),
     ("get", "configmaps/certmint-policy", SYSTEM_NAMESPACE),
-    ("patch", "configmaps/certmint-trust-bundle", SYSTEM_NAMESPACE),
+    ("delete", "configmaps/certmint-trust-bundle", SYSTEM_NAMESPACE),
     ("update", "leases.coordination.k8s.io/other", SYSTEM_NAMESPACE),
     ("get", "leases.coordination.k8s.io", "kube-system"),
     ("list", "events", NAMESPACE),

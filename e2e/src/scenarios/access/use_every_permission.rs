@@ -1,6 +1,7 @@
 //! Actions after which the controller has used each of its permissions at least once.
 
 use anyhow::Result;
+use certmint_contract::TrustGeneration;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::images;
 use certmint_local_cluster::installation::{self, SYSTEM_NAMESPACE};
@@ -53,11 +54,22 @@ pub(super) fn run(cluster: &Cluster, kubectl: &Kubectl<'_>) -> Result<()> {
         system.run(&["rollout", "restart", "deployment/certmint-controller"])?;
         installation::wait_for_ready(cluster)
     })?;
+    step("the trusted roots get a new generation", || raise_trust_generation(&system))?;
     step("the webhook's certificate is damaged, and the CA's Secret is missing for a moment", || {
         let empty = r#"{ "data": { "tls.crt": "" } }"#;
         system.run(&["patch", "secret", "certmint-webhook-tls", "--patch", empty])?;
         remove_ca_until_reported(&system)
     })
+}
+
+/// Gives the trusted roots a new generation, so that the controller publishes them again.
+fn raise_trust_generation(system: &Kubectl<'_>) -> Result<()> {
+    let published = system.get(&["configmap", "certmint-trust-bundle"])?;
+    let generation: TrustGeneration =
+        published["data"]["trust-generation"].as_str().unwrap_or("1").parse()?;
+    let state = format!(r#"{{"format":1,"trustGeneration":{}}}"#, generation.next());
+    let patch = json!({ "stringData": { "state.json": state } }).to_string();
+    system.run(&["patch", "secret", "certmint-ca", "--patch", &patch]).map(drop)
 }
 
 /// Deletes the CA's Secret, waits until the controller reports that in an Event, and restores the Secret.

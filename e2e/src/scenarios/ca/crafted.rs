@@ -28,6 +28,15 @@ pub(super) fn ca_of_age(age: Duration) -> Result<Value> {
     })))
 }
 
+/// Returns the certificate of another root, as PEM.
+pub(super) fn other_root() -> Result<String> {
+    let policy = Policy::default();
+    let profile = RootProfile { trust_domain: &policy.trust_domain, lifetime: "3650d".parse()? };
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256)?;
+    let root = RootCa::create(&profile, key, Serial::from_random([4; 20]), OffsetDateTime::now_utc())?;
+    Ok(root.certificate().pem().to_owned())
+}
+
 /// Returns a new issuing CA that the root in the Secret `stored` has signed. It becomes valid at the time `ahead` after
 /// now, as if the clock of the leader were ahead. The result has the entries for the Secret's `data`.
 pub(super) fn future_issuing_ca(stored: &Value, ahead: Duration) -> Result<Value> {
