@@ -12,13 +12,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-pub use self::debian::{envoy, haproxy, java, nginx, node, postgres, python, tools};
+pub use self::debian::{envoy, gnutls, haproxy, java, nginx, node, postgres, python, tools};
 pub use self::go_program::go_program;
 pub use self::system::{COREDNS, PAUSE, metrics_server, system};
 pub use self::workspace::{
     HOSTILE, PROFILE, TRAFFIC, WorkspaceProgram, build, release_images, workspace_image,
 };
-use crate::cache::Cache;
+use crate::cache::{Cache, Key};
 use crate::command;
 use crate::components::CRANE;
 
@@ -72,6 +72,17 @@ impl Image {
     /// When the file cannot be read.
     pub fn size(&self) -> Result<u64> {
         Ok(fs::metadata(self.tar())?.len())
+    }
+
+    /// Unpacks the files of the image into the cache unless they are there, and returns their directory. A program runs there
+    /// with `chroot`.
+    ///
+    /// # Errors
+    /// When the image cannot be read or unpacked.
+    pub fn unpacked(&self, cache: &Cache) -> Result<PathBuf> {
+        cache.entry("unpacked", &self.name, &Key::default().text(&self.tag), |directory| {
+            oci::unpack(&self.directory, directory)
+        })
     }
 
     /// Pushes the image to `registry` with the credentials of `docker login`, and returns its reference there.

@@ -38,6 +38,12 @@ pub const CLUSTER: &[Requirement] = &[
     Requirement { package: "util-linux", paths: &["/usr/bin/unshare"] },
 ];
 
+/// Requirements for running a program in namespaces of its own without a cluster.
+pub const NAMESPACES: &[Requirement] = &[
+    Requirement { package: "iproute2", paths: &["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"] },
+    Requirement { package: "util-linux", paths: &["/usr/bin/unshare"] },
+];
+
 /// Programs that verify certificates independently of Certmint's code.
 pub const VERIFIERS: &[Requirement] = &[
     Requirement { package: "gnutls-bin", paths: &["/usr/bin/certtool"] },
@@ -51,8 +57,8 @@ pub const VERIFIERS: &[Requirement] = &[
 pub fn require_root() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!(
-            "a local cluster needs root for namespaces, mounts and cgroups: run this as root, or use an existing \
-             cluster with --context NAME"
+            "this command needs root for namespaces, mounts and cgroups: run it as root; to run scenarios as another \
+             user, use an existing cluster with --context NAME"
         );
     }
     Ok(())

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 pub use self::languages::{java, node, python};
-pub use self::recipes::{envoy, haproxy, nginx, postgres, tools};
+pub use self::recipes::{envoy, gnutls, haproxy, nginx, postgres, tools};
 use super::{Image, KIND, oci};
 use crate::cache::{Cache, Key, remove_dir};
 use crate::packages::{unpack, unpack_wheels};

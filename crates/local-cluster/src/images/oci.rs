@@ -62,6 +62,24 @@ pub(super) fn write(name: &str, root: &Path, config: &Config<'_>, directory: &Pa
     fs::write(directory.join("tag"), tag).context("cannot write the image's tag")
 }
 
+/// Unpacks the files of the image that [`write`] wrote to `directory`.
+pub(super) fn unpack(directory: &Path, target: &Path) -> Result<()> {
+    let layout = directory.join("layout");
+    let blob = |descriptor: &Value| {
+        let digest = descriptor["digest"].as_str().unwrap_or_default();
+        layout.join("blobs").join(digest.replace(':', "/"))
+    };
+    let json = |path: &Path| -> Result<Value> {
+        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(serde_json::from_slice(&text)?)
+    };
+    let index = json(&layout.join("index.json"))?;
+    let manifest = json(&blob(&index["manifests"][0]))?;
+    let mut tar = Command::new("tar");
+    tar.args(["--extract", "--no-same-owner", "--directory"]).arg(target).arg("--file");
+    command::output(tar.arg(blob(&manifest["layers"][0]))).map(drop)
+}
+
 /// Returns the tag for a digest. It begins with letters, so that YAML and helm's `--set` do not read it as a number.
 fn tag(digest: &str) -> String {
     let digits: String = digest.chars().skip("sha256:".len()).take(12).collect();

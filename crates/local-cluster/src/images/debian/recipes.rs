@@ -58,6 +58,25 @@ pub fn tools(cache: &Cache) -> Result<Image> {
     )
 }
 
+/// Builds an image with the TLS client, the TLS server and the certificate tool of GnuTLS.
+///
+/// # Errors
+/// When the packages cannot be downloaded.
+pub fn gnutls(cache: &Cache) -> Result<Image> {
+    build(
+        cache,
+        &Recipe {
+            name: "gnutls",
+            packages: &["gnutls-bin", "busybox"],
+            wheels: &[],
+            programs: &["/usr/bin/certtool", "/usr/bin/gnutls-cli", "/usr/bin/gnutls-serv", BUSYBOX],
+            files: &[],
+            written: &[PASSWD, GROUP],
+            config: oci::Config { entrypoint: &["gnutls-cli"], stop_signal: "SIGTERM" },
+        },
+    )
+}
+
 /// Builds an image with HAProxy as a master with workers in the foreground, as its official image starts it. The
 /// container's arguments are arguments of HAProxy.
 ///
