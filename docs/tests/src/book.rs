@@ -17,7 +17,7 @@ use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::{images, progress, repository};
 
 pub use self::guide::Guide;
-pub use self::how_to::{HOW_TOS, HowTo};
+pub use self::how_to::{HOW_TOS, HowTo, payments_go};
 pub use self::page::{Block, ExpectedStatus, Page};
 pub use self::reader::Reader;
 

@@ -6,26 +6,33 @@ use anyhow::{Context as _, Result, ensure};
 use certmint_local_cluster::repository;
 
 /// A file with one generated section.
-pub(crate) struct GeneratedSection {
+#[derive(Debug)]
+pub struct GeneratedSection {
     /// Path of the file, from the repository's root.
-    pub(crate) path: &'static str,
+    pub path: &'static str,
     /// Heading of the section, on the second level. The section ends at the next heading of that level, or with
     /// the file.
-    pub(crate) heading: &'static str,
+    pub heading: &'static str,
     /// Generated content of the section.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 impl GeneratedSection {
     /// Rewrites the section in the file.
-    pub(crate) fn write(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the file lacks the section, or cannot be read or written.
+    pub fn write(&self) -> Result<()> {
         let path = repository::root().join(self.path);
         fs::write(&path, self.updated(&self.current()?)?)
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Checks that the section has the generated content. The error contains the first different line.
-    pub(crate) fn expect_up_to_date(&self) -> Result<()> {
+    /// Checks that the section has the generated content.
+    ///
+    /// # Errors
+    /// When the section has another content; the error contains the first different line.
+    pub fn expect_up_to_date(&self) -> Result<()> {
         let current = self.current()?;
         let updated = self.updated(&current)?;
         let first = updated.lines().zip(current.lines()).find(|(updated, current)| updated != current);

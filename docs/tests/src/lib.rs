@@ -8,3 +8,5 @@ pub mod error_page;
 mod generated_section;
 pub mod html_book;
 pub mod reference;
+
+pub use self::generated_section::GeneratedSection;

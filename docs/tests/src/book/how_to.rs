@@ -35,7 +35,10 @@ pub const HOW_TOS: &[HowTo] = &[
 ];
 
 /// Builds the image of the payment service in Go and its client, as the page `go` does.
-fn payments_go(cache: &Cache) -> Result<Image> {
+///
+/// # Errors
+/// When Go is not installed, or the program does not compile.
+pub fn payments_go(cache: &Cache) -> Result<Image> {
     let source = repository::root().join("docs/src/examples/how-to/go/app");
     images::go_program(cache, "payments-go", &source)
 }
