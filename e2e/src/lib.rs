@@ -5,6 +5,7 @@
 #![expect(clippy::indexing_slicing, reason = "serde_json returns null for a field that does not exist")]
 
 pub mod demo;
+pub mod matrix;
 pub mod report;
 pub mod scenarios;
 pub mod support;

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use certmint_docs_tests::reference;
-use certmint_e2e::demo;
 use certmint_e2e::scenarios::local_cluster::side_by_side;
+use certmint_e2e::{demo, matrix as trust_matrix};
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::cluster::run_as_cluster_process;
 use certmint_local_cluster::{images, installation};
@@ -53,6 +53,12 @@ enum Command {
     /// Checks that the generated sections of the documentation are up to date.
     Reference {
         /// Rewrite the sections first.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Tests which peers TLS libraries and servers accept while a root is replaced.
+    Matrix {
+        /// Rewrite the tables of the page on trust.
         #[arg(long)]
         write: bool,
     },
@@ -95,6 +101,7 @@ fn main() -> ExitCode {
         Command::Book(arguments) => Cache::open().and_then(|cache| book::run(&cache, &arguments)),
         Command::Chart => Cache::open().and_then(|cache| chart(&cache)),
         Command::Reference { write } => Cache::open().and_then(|cache| reference(&cache, write)),
+        Command::Matrix { write } => Cache::open().and_then(|cache| matrix(&cache, write)),
         Command::Bench { arguments } => Cache::open().and_then(|cache| bench::run(&cache, &arguments)),
         Command::Fuzz(arguments) => Cache::open().and_then(|cache| fuzz::run(&cache, &arguments).map(drop)),
         Command::Cluster(command) => clusters::run(command),
@@ -122,6 +129,10 @@ fn reference(cache: &Cache, write: bool) -> anyhow::Result<()> {
         reference::write(cache)?;
     }
     reference::check(cache).map(|passed| println!("{passed} passed"))
+}
+
+fn matrix(cache: &Cache, write: bool) -> anyhow::Result<()> {
+    trust_matrix::run(cache, write).map(|passed| println!("{passed} passed"))
 }
 
 /// Builds the released images, pushes them to the registry, and prints the helm command that installs them.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use certmint_docs_tests::reference;
+use certmint_e2e::matrix;
 use certmint_e2e::scenarios::{self, TestResults};
 use certmint_local_cluster::cache::Cache;
 use certmint_local_cluster::cluster::{Cluster, ClusterOptions};
@@ -69,6 +70,17 @@ fn run_tests(arguments: &Arguments, results: &mut TestResults) -> Result<()> {
         results.passed += reference::check(&cache)?;
         progress::heading("fuzzing");
         results.passed += fuzz::run(&cache, &fuzz::Arguments { seconds: FUZZ_SECONDS, targets: Vec::new() })?;
+    }
+    if !fast && names.is_empty() && context.is_none() {
+        progress::heading("trust matrix");
+        match matrix::run(&cache, false) {
+            Ok(passed) => results.passed += passed,
+            Err(error) => {
+                let error = format!("FAILED trust matrix: {error:#}");
+                progress::note(&error);
+                results.failures.extend(error.lines().next().map(str::to_owned));
+            }
+        }
     }
     if !fast {
         progress::heading("cluster");
