@@ -49,7 +49,7 @@ pub(super) fn run(cluster: &Cluster) -> Result<()> {
 
 fn assert_kubectl_output(kubectl: &Kubectl<'_>) -> Result<()> {
     let row = kubectl.run(&["get", "secret", SECRET])?;
-    ensure!(row.contains("kubernetes.io/tls") && row.contains(" 4 "), "kubectl get printed\n{row}");
+    ensure!(row.contains("kubernetes.io/tls") && row.contains(" 5 "), "kubectl get printed\n{row}");
     let described = kubectl.run(&["describe", "secret", SECRET])?;
     note(&described.replace('\n', "\n  "));
     for expected in [
@@ -61,10 +61,12 @@ fn assert_kubectl_output(kubectl: &Kubectl<'_>) -> Result<()> {
         "certmint.dev/renew-at: 2",
         "certmint.dev/serial: ",
         "certmint.dev/issuer: ",
+        "certmint.dev/trust-generation: ",
         "certmint.dev/reason: ",
         "tls.crt:",
         "tls.key:",
         "ca.crt:",
+        "trust-generation:",
         "workload:",
     ] {
         ensure!(described.contains(expected), "kubectl describe does not print {expected:?}:\n{described}");
