@@ -23,6 +23,10 @@
 {{ include "certmint.fullname" . }}-trust-bundle
 {{- end }}
 
+{{- define "certmint.issuingCaRequest" -}}
+{{ include "certmint.fullname" . }}-issuing-ca-request
+{{- end }}
+
 {{- define "certmint.lastValidPolicy" -}}
 {{ include "certmint.fullname" . }}-last-valid-policy
 {{- end }}

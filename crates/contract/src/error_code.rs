@@ -191,6 +191,12 @@ catalogue! {
         actors: [PlatformEngineer],
         remedy: "Choose a day before the root expires, and accept a new root as the book's page on the CA describes."
     }
+    /// A request of an operator to replace the issuing CA is malformed, so the controller does not carry it out.
+    RequestRefused {
+        channels: [Event, Log], transient: false,
+        actors: [PlatformEngineer],
+        remedy: "Correct the ConfigMap `certmint-issuing-ca-request` as the message says."
+    }
     /// The clock of a controller's node and the clock of the API server differ by minutes. Certificates would begin too late or end too soon. So this controller signs nothing, and lets another one lead. Certificates that are already issued stay valid.
     ClockDiffers {
         channels: [Event, Log], transient: true,

@@ -52,6 +52,13 @@ pub struct Args {
     /// Public ConfigMap with the root certificates.
     #[arg(long, env = "CERTMINT_TRUST_BUNDLE_CONFIGMAP", default_value = "certmint-trust-bundle")]
     pub trust_bundle_configmap: String,
+    /// ConfigMap in which an operator requests a new issuing CA.
+    #[arg(
+        long,
+        env = "CERTMINT_ISSUING_CA_REQUEST_CONFIGMAP",
+        default_value = "certmint-issuing-ca-request"
+    )]
+    pub issuing_ca_request_configmap: String,
     /// Secret with the webhook's serving certificate.
     #[arg(long, env = "CERTMINT_WEBHOOK_SECRET", default_value = "certmint-webhook-tls")]
     pub webhook_secret: String,
@@ -108,6 +115,7 @@ impl From<Args> for ControllerSettings {
             controller_service,
             ca_secret,
             trust_bundle_configmap,
+            issuing_ca_request_configmap,
             webhook_secret,
             webhook_configuration,
             webhook_service,
@@ -129,6 +137,7 @@ impl From<Args> for ControllerSettings {
                 namespace: namespace.to_string(),
                 secret: ca_secret,
                 bundle: trust_bundle_configmap,
+                issuing_request: issuing_ca_request_configmap,
             },
             lease: LeaseParams { namespace: namespace.to_string(), name: lease, identity: identity.clone() },
             identity,

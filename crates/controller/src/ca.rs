@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use certmint_certificates::Authority;
 use certmint_contract::TrustBundle;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 
 pub(crate) use fault::CaFault;
@@ -27,12 +28,25 @@ pub(crate) struct Ca {
     /// The trust bundle that was loaded last. It stays when there is no CA to issue with, so that existing certificates
     /// can be verified.
     pub(crate) trust_bundle: Option<Arc<TrustBundle>>,
+    /// Time of the last replacement of the issuing CA for which an operator requested reissues.
+    pub(crate) reissue_since: Option<OffsetDateTime>,
+}
+
+/// CA that can issue.
+struct UsableCa {
+    authority: Authority,
+    /// As in [`Ca`].
+    reissue_since: Option<OffsetDateTime>,
 }
 
 impl Ca {
     /// Returns a channel for a CA that is not loaded yet. A [`CaKeeper`] loads it.
     pub(crate) fn unknown() -> (watch::Sender<Self>, watch::Receiver<Self>) {
-        watch::channel(Self { authority: Err(Arc::new(CaFault::NotYet)), trust_bundle: None })
+        watch::channel(Self {
+            authority: Err(Arc::new(CaFault::NotYet)),
+            trust_bundle: None,
+            reissue_since: None,
+        })
     }
 
     /// Returns whether the CA is not loaded, and the reason is temporary.
@@ -41,14 +55,16 @@ impl Ca {
     }
 
     /// Sets the loaded CA. Returns whether it differs from the previous one.
-    fn set_authority(&mut self, authority: Authority) -> bool {
+    fn set_usable(&mut self, usable: UsableCa) -> bool {
+        let UsableCa { authority, reissue_since } = usable;
         let (issuing, trust_bundle) = (authority.issuing().certificate(), authority.trust_bundle());
         let is_same = |known: &Arc<Authority>| {
             known.issuing().certificate() == issuing && known.trust_bundle() == trust_bundle
         };
-        if self.authority.as_ref().is_ok_and(is_same) {
+        if self.authority.as_ref().is_ok_and(is_same) && self.reissue_since == reissue_since {
             return false;
         }
+        self.reissue_since = reissue_since;
         self.trust_bundle = Some(Arc::new(trust_bundle.clone()));
         self.authority = Ok(Arc::new(authority));
         true

@@ -49,10 +49,13 @@ impl Decider {
             return Decision { plan, remove: Vec::new(), hosts: view.hosts.clone(), left_out_warning: None };
         };
         let policy = self.policy.borrow().clone();
-        let issuer = self.ca.borrow().authority.as_ref().ok().map(|authority| IssuerFacts {
+        let ca = self.ca.borrow().clone();
+        let issuer = ca.authority.as_ref().ok().map(|authority| IssuerFacts {
             root: authority.root().certificate().key_identifier().to_string(),
             trust_generation: authority.trust_bundle().generation,
             not_after: authority.issuing().certificate().not_after(),
+            key_identifier: authority.issuing().certificate().key_identifier().to_string(),
+            reissue_since: ca.reissue_since,
         });
         let secrets: Vec<_> =
             view.secrets.iter().map(|known| known.facts.clone()).chain(conflicting_secret).collect();

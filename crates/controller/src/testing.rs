@@ -1,5 +1,6 @@
 //! A mock API server. Each test names the calls that it expects, in their order, and answers them.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::StreamExt;
 use http::header::ACCEPT;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
@@ -21,7 +22,12 @@ use tokio::sync::{mpsc, oneshot};
 /// The server side of a [`Client`].
 pub(crate) struct MockApiServer {
     calls: mpsc::UnboundedReceiver<(Request<Body>, oneshot::Sender<Response<ResponseBody>>)>,
+    objects: ReadObjects,
 }
+
+/// Objects that the server returns to each GET of their path, or `None` for status 404. The tests do not see these
+/// calls.
+type ReadObjects = Arc<Mutex<HashMap<String, Option<Value>>>>;
 
 /// A call that waits for its response.
 pub(crate) struct Call {
@@ -42,18 +48,39 @@ type ResponseBody = UnsyncBoxBody<Bytes, io::Error>;
 /// Returns a client and its mock API server.
 pub(crate) fn api_server() -> (Client, MockApiServer) {
     let (sender, calls) = mpsc::unbounded_channel();
+    let objects = ReadObjects::default();
+    let read = Arc::clone(&objects);
     let service = tower::service_fn(move |request: Request<Body>| {
         let (responder, response) = oneshot::channel();
-        let sent = sender.send((request, responder)).is_ok();
+        let object = read.lock().unwrap().get(request.uri().path()).cloned();
+        let sent = match object.filter(|_| request.method() == Method::GET) {
+            Some(object) => respond_to_read(responder, object),
+            None => sender.send((request, responder)).is_ok(),
+        };
         async move {
             assert!(sent, "a call was made after the end of the test");
             response.await
         }
     });
-    (Client::new(service, "default"), MockApiServer { calls })
+    (Client::new(service, "default"), MockApiServer { calls, objects })
+}
+
+fn respond_to_read(responder: oneshot::Sender<Response<ResponseBody>>, object: Option<Value>) -> bool {
+    let (code, body) = object.map_or_else(|| (404, status(404, "NotFound", "")), |object| (200, object));
+    responder.send(Response::builder().status(code).body(whole(body.to_string())).unwrap()).is_ok()
 }
 
 impl MockApiServer {
+    /// Responds to each GET of this path with the object, or with status 404. The test does not see these calls.
+    pub(crate) fn set_object(&self, path: &str, object: Option<Value>) {
+        self.objects.lock().unwrap().insert(path.to_owned(), object);
+    }
+
+    /// Shows the test the GETs of this path again.
+    pub(crate) fn forget_object(&self, path: &str) {
+        self.objects.lock().unwrap().remove(path);
+    }
+
     /// Waits for the next call, and asserts its method and path. The path is given without its query.
     pub(crate) async fn expect(&mut self, method: &str, path: &str) -> Call {
         let next = tokio::time::timeout(Duration::from_secs(120), self.next_call()).await;
@@ -135,11 +162,7 @@ impl Call {
 
     /// Responds with an error and a message.
     pub(crate) fn fail_with_message(self, code: u16, reason: &str, message: &str) {
-        let status = json!({
-            "kind": "Status", "apiVersion": "v1", "status": "Failure",
-            "code": code, "reason": reason, "message": message, "details": { "causes": [{ "reason": reason }] },
-        });
-        self.send(code, status.to_string());
+        self.send(code, status(code, reason, message).to_string());
     }
 
     fn send(self, code: u16, body: String) -> bool {
@@ -147,6 +170,13 @@ impl Call {
         // In some tests the client no longer waits.
         self.responder.send(response).is_ok()
     }
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Value {
+    json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "code": code, "reason": reason, "message": message, "details": { "causes": [{ "reason": reason }] },
+    })
 }
 
 fn whole(body: String) -> ResponseBody {

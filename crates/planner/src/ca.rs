@@ -3,6 +3,8 @@
 //! The root is created once and never replaced silently. No running pod trusts a new root, so running pods and new pods
 //! could no longer connect to each other.
 
+mod request;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -11,6 +13,8 @@ use certmint_contract::{DnsName, ErrorCode, Policy, TrustGeneration, keys};
 use time::OffsetDateTime;
 
 use crate::Refusal;
+
+pub use request::IssuingCaRequest;
 
 /// Everything that the plan for the CA depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,10 @@ pub struct CaObserved {
     /// Description of an object, for instance a Secret, which shows that an earlier CA of Certmint issued certificates.
     /// `None` if there is no such object.
     pub evidence_of_earlier_ca: Option<String>,
+    /// Request of an operator to replace the issuing CA, if there is one.
+    pub request: Option<IssuingCaRequest>,
+    /// Id of the request that was carried out last.
+    pub last_request: Option<String>,
 }
 
 /// The CA's Secret, after its content was read and checked.
@@ -112,6 +120,8 @@ pub enum RotationReason {
     Due,
     /// The policy does not permit the same names as the issuing CA's name constraints.
     NamesChanged,
+    /// An operator requested it.
+    Requested(IssuingCaRequest),
     /// The lifetime of the issuing CA is too short for the longest certificate lifetime that the policy allows.
     TooShort,
 }
@@ -119,6 +129,16 @@ pub enum RotationReason {
 /// Decides what to do with the CA at the time `now`.
 #[must_use]
 pub fn plan_ca(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> CaPlan {
+    let is_new = |request: &&IssuingCaRequest| observed.last_request.as_ref() != Some(&request.id);
+    match (plan_without_request(observed, policy, now), observed.request.as_ref().filter(is_new)) {
+        (CaPlan::Keep { .. } | CaPlan::RotateIssuing { .. }, Some(request)) => {
+            CaPlan::RotateIssuing { reason: RotationReason::Requested(request.clone()) }
+        }
+        (plan, _) => plan,
+    }
+}
+
+fn plan_without_request(observed: &CaObserved, policy: &Policy, now: OffsetDateTime) -> CaPlan {
     match (&observed.secret, observed.published, &observed.evidence_of_earlier_ca) {
         // Only a cluster without evidence of an earlier CA gets a new root.
         (CaSecret::Absent, PublishedTrust::Absent, None) => CaPlan::CreateAll,
@@ -172,6 +192,7 @@ impl fmt::Display for RotationReason {
             Self::Unusable(cause) => return write!(f, "the issuing CA cannot be used: {cause}"),
             Self::Due => "a third of the issuing CA's lifetime has passed",
             Self::NamesChanged => "the policy's names changed",
+            Self::Requested(request) => return write!(f, "request {request} asks for it"),
             Self::TooShort => "the policy's longest duration is too long for the issuing CA's lifetime",
         })
     }

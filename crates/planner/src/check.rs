@@ -2,7 +2,7 @@
 
 use certmint_contract::lifetime::renew_at;
 use certmint_contract::{DnsName, keys};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::spread::delay_until;
 use crate::{DesiredCertificate, IssueReason, IssuerFacts, Observed, Record, SecretFacts};
@@ -91,9 +91,23 @@ fn find_change(
     if record.lifetime != desired.lifetime {
         return Some(IssueReason::LifetimeChanged { from: record.lifetime });
     }
+    let issuer = issuer?;
+    if *issuer.root != *record.root {
+        return Some(IssueReason::RootChanged);
+    }
     // Another issuing CA of the same root is not a change: the certificate carries its own chain, verifies with the
-    // same root and ends no later than its issuer.
-    issuer.filter(|issuer| *issuer.root != *record.root).map(|_| IssueReason::RootChanged)
+    // same root and ends no later than its issuer. It is a change only if an operator requested reissues.
+    is_from_replaced_ca(record, issuer).then_some(IssueReason::IssuingCaReplaced)
+}
+
+/// Time after a replacement in which a certificate of an earlier issuing CA may still have been issued: another replica
+/// issued it, whose clock differs, or its issuance had begun before the replacement.
+const REPLACEMENT_MARGIN: Duration = Duration::minutes(15);
+
+/// Returns whether the certificate was issued by an issuing CA that an operator replaced, with a request for reissues.
+fn is_from_replaced_ca(record: &Record, issuer: &IssuerFacts) -> bool {
+    let issued_before = |since: OffsetDateTime| record.not_before < since.saturating_add(REPLACEMENT_MARGIN);
+    *issuer.key_identifier != *record.issuer && issuer.reissue_since.is_some_and(issued_before)
 }
 
 /// Returns the names that are in `names` and not in `others`.

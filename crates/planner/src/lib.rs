@@ -18,7 +18,9 @@ mod secret;
 mod spread;
 mod workload;
 
-pub use ca::{CaFacts, CaObserved, CaPlan, CaSecret, PublishedTrust, RotationReason, plan_ca};
+pub use ca::{
+    CaFacts, CaObserved, CaPlan, CaSecret, IssuingCaRequest, PublishedTrust, RotationReason, plan_ca,
+};
 pub use desired::{DesiredCertificate, ExplicitSettings, LeftOutHosts, desired_certificate};
 pub use hosts::{GRACE_PERIOD, Hosts, replica_labels};
 pub use labels::Labels;

@@ -56,6 +56,8 @@ pub enum IssueReason {
         /// Lifetime that was ordered for the current certificate.
         from: Lifetime,
     },
+    /// An operator replaced the issuing CA that signed the current certificate, and requested reissues.
+    IssuingCaReplaced,
     /// The current certificate does not chain to the root of the issuing CA.
     RootChanged,
     /// The Secret has no owner, or its owner is an earlier workload of the same kind and name.
@@ -120,6 +122,7 @@ impl fmt::Display for IssueReason {
             Self::IdentityChanged { from } => write!(f, "identity changed, was {from}"),
             Self::KeyAlgorithmChanged { from } => write!(f, "key algorithm changed, was {from}"),
             Self::LifetimeChanged { from } => write!(f, "duration changed, was {from}"),
+            Self::IssuingCaReplaced => f.write_str("issuing CA replaced"),
             Self::RootChanged => f.write_str("root changed"),
             Self::OwnerChanged => f.write_str("owner changed"),
             Self::Damaged(damage) => write!(f, "damaged: {damage}"),

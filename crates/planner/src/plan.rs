@@ -37,6 +37,10 @@ pub struct IssuerFacts {
     pub trust_generation: TrustGeneration,
     /// End of the issuing CA's validity period.
     pub not_after: OffsetDateTime,
+    /// Subject key identifier of the issuing CA, in hexadecimal.
+    pub key_identifier: String,
+    /// Time of the last replacement of the issuing CA for which an operator requested reissues.
+    pub reissue_since: Option<OffsetDateTime>,
 }
 
 /// Result of [`plan()`] for one workload.

@@ -1,4 +1,4 @@
-//! Delays changes that can wait. After a change of the policy, each workload waits for its own slot, so that the
+//! Delays changes that can wait. After a change of the policy or of the issuing CA, each workload waits for its own slot, so that the
 //! controller does not reissue all certificates, and not all servers reload, within minutes.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,7 +14,7 @@ const SLOT: Duration = Duration::minutes(1);
 
 /// Returns the start of the workload's next slot, or `None` if the certificate is to be reissued now.
 ///
-/// Only a change of the policy's defaults is delayed. Settings of the workload itself, names and identities take effect
+/// Only a change of the policy's defaults and the replacement of the issuing CA are delayed. Settings of the workload itself, names and identities take effect
 /// at once.
 pub(crate) fn delay_until(
     workload: &Workload,
@@ -25,6 +25,7 @@ pub(crate) fn delay_until(
     let can_wait = match reason {
         IssueReason::KeyAlgorithmChanged { .. } => !explicit.key_algorithm,
         IssueReason::LifetimeChanged { .. } => !explicit.lifetime,
+        IssueReason::IssuingCaReplaced => true,
         _ => false,
     };
     if !can_wait {

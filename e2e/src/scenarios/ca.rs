@@ -1,8 +1,10 @@
-//! Accidents of the CA: its Secret is lost, damaged, replaced or expired. Changes of the set of trusted roots.
+//! Accidents of the CA: its Secret is lost, damaged, replaced or expired. Then an operator replaces the issuing CA.
+//! Changes of the set of trusted roots.
 
 mod accidents;
 mod crafted;
 mod fixture;
+mod replacement;
 mod trust_generation;
 
 use super::Scenario;
@@ -10,7 +12,7 @@ use super::Scenario;
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "ca-accidents",
-        shows: "The controller stops issuing and warns when the CA is lost, damaged, replaced or expired; the documented recovery works.",
+        shows: "The controller stops issuing and warns when the CA is lost, damaged, replaced or expired; the documented recovery works; an operator can replace the issuing CA.",
         run: accidents::run,
     },
     Scenario {

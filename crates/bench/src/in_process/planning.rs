@@ -41,6 +41,8 @@ pub(crate) fn planning(run: &Run) -> Result<Vec<Measurement>> {
         root: "ab".repeat(20),
         trust_generation: TrustGeneration::FIRST,
         not_after: now + Duration::days(60),
+        key_identifier: "cd".repeat(20),
+        reissue_since: None,
     };
     let context = PlanningContext { issuer, policy: Policy::default(), now };
     let new: Vec<PlannedWorkload> = (0..WORKLOADS).map(PlannedWorkload::new).collect::<Result<_>>()?;
@@ -121,7 +123,7 @@ fn service(index: usize) -> Result<Service> {
 
 fn secret(workload: &Workload, order: &CertificateOrder, context: &PlanningContext) -> SecretFacts {
     let issued = IssuedFacts {
-        issuer: "cd".repeat(20),
+        issuer: context.issuer.key_identifier.clone(),
         root: context.issuer.root.clone(),
         trust_generation: context.issuer.trust_generation,
         serial: "ef".repeat(20),

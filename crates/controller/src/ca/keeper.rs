@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use certmint_certificates::{Authority, CaError, CaPem};
 use certmint_contract::{ErrorCode, Policy, TrustBundle, rfc3339};
-use certmint_planner::{CaObserved, CaPlan, PublishedTrust, RotationReason, plan_ca};
+use certmint_planner::{CaObserved, CaPlan, IssuingCaRequest, PublishedTrust, RotationReason, plan_ca};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::loaded::{CaParts, LoadedCa, compare_trust, secret_facts};
-use super::store::{Published, StoredCa};
-use super::{Ca, CaFault, CaStore};
+use super::store::{PreviousIssuingCa, Published, StoredCa};
+use super::{Ca, CaFault, CaStore, UsableCa};
 use crate::api::ApiErrorKind;
 use crate::clock::Clock;
 use crate::events::{Events, InvolvedObject};
@@ -57,14 +57,22 @@ struct RotationBackoff {
     next_attempt: Option<Instant>,
 }
 
+/// Memory of the keeper from one check to the next.
+#[derive(Default)]
+struct KeeperMemory {
+    backoff: RotationBackoff,
+    /// Last reported problem with an operator's request.
+    reported_problem: Option<String>,
+}
+
 impl<F: Fn() -> Option<String>> CaKeeper<F> {
     /// Checks the CA again and again; never returns.
     pub(crate) async fn run(mut self) {
-        let mut backoff = RotationBackoff::default();
+        let mut memory = KeeperMemory::default();
         loop {
             let leading = leadership::leads(&self.terms);
             let policy = self.policy.borrow_and_update().clone();
-            let checked = self.check(&policy, leading, &mut backoff).await;
+            let checked = self.check(&policy, leading, &mut memory).await;
             let interval = match &checked {
                 Err(fault) if fault.is_transient() => RETRY_INTERVAL,
                 _ => CHECK_INTERVAL,
@@ -74,7 +82,7 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
                 () = tokio::time::sleep(interval) => {}
                 () = leadership::wait_for_change(&mut self.terms, leading) => {}
                 // A failure may have been caused by the previous policy, so the next attempt is made at once.
-                Ok(()) = self.policy.changed() => backoff = RotationBackoff::default(),
+                Ok(()) = self.policy.changed() => memory.backoff = RotationBackoff::default(),
             }
         }
     }
@@ -84,12 +92,18 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         &self,
         policy: &Policy,
         leading: bool,
-        backoff: &mut RotationBackoff,
-    ) -> Result<Authority, CaFault> {
+        memory: &mut KeeperMemory,
+    ) -> Result<UsableCa, CaFault> {
         let published = self.store.published().await?;
         let published_trust = published.as_ref().map(|published| &published.trust_bundle);
         let stored = self.store.read().await?;
-        // The two responses above contained the API server's time, so the clocks have just been compared.
+        // The request is read after the Secret. If another leader carries it out in between, the write of the Secret
+        // fails with a conflict.
+        let request = match leading && stored.is_some() {
+            true => self.read_request(&mut memory.reported_problem).await,
+            false => None,
+        };
+        // The responses above contained the API server's time, so the clocks have just been compared.
         let now = self.clock.trusted_now()?;
         let loaded = stored.as_ref().map(|stored| LoadedCa::load(stored, published_trust, now));
         let used_trust = self.ca.borrow().trust_bundle.clone();
@@ -98,26 +112,28 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
             published: compare_trust(loaded.as_ref(), published_trust, used_trust.as_deref()),
             evidence_of_earlier_ca: (self.find_evidence_of_earlier_ca)()
                 .or_else(|| used_trust.map(|_| USED_BY_THIS_PROCESS.into())),
+            request,
+            last_request: loaded.as_ref().and_then(|loaded| loaded.as_ref().ok()?.last_request()),
         };
         let usable = stored.zip(loaded.and_then(Result::ok));
         match (plan_ca(&observed, policy, now), usable) {
             (CaPlan::Refuse(refusal), _) => Err(self.store.refuse(refusal.message)),
             (CaPlan::CreateAll, _) if leading => self.create(policy, now).await,
-            (CaPlan::Keep { .. }, Some((_, LoadedCa { parts: CaParts::Usable(authority), .. }))) => {
+            (CaPlan::Keep { .. }, Some((_, loaded))) => {
                 if leading {
-                    self.publish(&observed, published.as_ref(), authority.trust_bundle()).await?;
+                    self.publish(&observed, published.as_ref(), &loaded.trust_bundle).await?;
                 }
-                Ok(authority)
+                loaded.into_usable().ok_or(CaFault::NotYet)
             }
             // A follower leaves the rotation to the leader. While the current CA can issue, the leader waits between
             // attempts.
             (CaPlan::RotateIssuing { .. }, Some((_, loaded)))
-                if !leading || (loaded.can_issue() && !backoff.is_due()) =>
+                if !leading || (loaded.can_issue() && !memory.backoff.is_due()) =>
             {
-                loaded.into_authority().ok_or(CaFault::NotYet)
+                loaded.into_usable().ok_or(CaFault::NotYet)
             }
             (CaPlan::RotateIssuing { reason }, Some((stored, loaded))) => {
-                self.rotate(&stored, loaded, &reason, policy, now, backoff).await
+                self.rotate(&stored, loaded, &reason, policy, now, &mut memory.backoff).await
             }
             (CaPlan::CreateAll | CaPlan::Keep { .. } | CaPlan::RotateIssuing { .. }, _) => {
                 Err(CaFault::NotYet)
@@ -144,13 +160,38 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
     }
 
     /// Creates the CA. If another replica has created a CA first, the next check reads that CA.
-    async fn create(&self, policy: &Policy, now: OffsetDateTime) -> Result<Authority, CaFault> {
+    async fn create(&self, policy: &Policy, now: OffsetDateTime) -> Result<UsableCa, CaFault> {
         let authority = create_authority(policy, now)?;
         not_yet_on_conflict(self.store.create(&authority).await)?;
         let fingerprint = authority.root().certificate().fingerprint();
         tracing::info!(root = fingerprint, "created a root and an issuing CA");
         self.store.publish(authority.trust_bundle()).await?;
-        Ok(authority)
+        Ok(UsableCa { authority, reissue_since: None })
+    }
+
+    /// Reads an operator's request for a new issuing CA. A request that cannot be read or is malformed is reported once,
+    /// and counts as none.
+    async fn read_request(&self, reported_problem: &mut Option<String>) -> Option<IssuingCaRequest> {
+        let read = self.store.issuing_request().await.map(|data| IssuingCaRequest::parse(&data));
+        let (code, problem) = match read {
+            Ok(Ok(request)) => {
+                *reported_problem = None;
+                return request;
+            }
+            Ok(Err(refusal)) => (refusal.code, refusal.message),
+            Err(error) => (
+                error.code(),
+                format!(
+                    "the controller could not read whether an operator requested a new issuing CA: {error}"
+                ),
+            ),
+        };
+        if reported_problem.as_ref() != Some(&problem) {
+            tracing::warn!(%code, "{problem}");
+            self.events.warn(&self.own_deployment, code, &problem);
+            *reported_problem = Some(problem);
+        }
+        None
     }
 
     /// Replaces the issuing CA. If that fails, returns the CA that can still issue, if there is one. If another replica
@@ -163,22 +204,25 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         policy: &Policy,
         now: OffsetDateTime,
         backoff: &mut RotationBackoff,
-    ) -> Result<Authority, CaFault> {
+    ) -> Result<UsableCa, CaFault> {
         tracing::info!(%reason, "replacing the issuing CA");
-        match self.replace_issuing(stored, &loaded, policy, now).await {
-            Ok(authority) => {
+        match self.replace_issuing(stored, &loaded, reason, policy, now).await {
+            Ok(usable) => {
                 *backoff = RotationBackoff::default();
+                if let RotationReason::Requested(request) = reason {
+                    self.report_replacement(request, &usable.authority);
+                }
                 if let CaParts::IssuingUnusable { why, .. } = &loaded.parts {
                     self.warn_of_damage(&stored.pem.issuing, why);
                 }
-                Ok(authority)
+                Ok(usable)
             }
             Err(CaFault::NotYet) => Err(CaFault::NotYet),
             Err(fault) => {
-                let Some(authority) = loaded.into_authority() else { return Err(fault) };
+                let Some(usable) = loaded.into_usable() else { return Err(fault) };
                 backoff.add_failure();
-                self.report_failed_rotation(&authority, reason, &fault);
-                Ok(authority)
+                self.report_failed_rotation(&usable.authority, reason, &fault);
+                Ok(usable)
             }
         }
     }
@@ -187,14 +231,34 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         &self,
         stored: &StoredCa,
         loaded: &LoadedCa,
+        reason: &RotationReason,
         policy: &Policy,
         now: OffsetDateTime,
-    ) -> Result<Authority, CaFault> {
+    ) -> Result<UsableCa, CaFault> {
         let authority = replace_issuing_ca(loaded.root(), policy, now)?;
         let authority = authority.with_trust_bundle(loaded.trust_bundle.clone())?;
-        let was_usable = matches!(loaded.parts, CaParts::Usable(_));
-        not_yet_on_conflict(self.store.replace(stored, was_usable, &authority).await)?;
-        Ok(authority)
+        let mut state = loaded.state.clone();
+        let previous = match (reason, &loaded.parts) {
+            // The operator may have replaced the issuing CA because its key was at risk, so no replica uses it again.
+            (RotationReason::Requested(request), _) => {
+                state.record(request, now.truncate_to_second());
+                PreviousIssuingCa::Removed
+            }
+            (_, CaParts::Usable(_)) => PreviousIssuingCa::Replaced,
+            (_, CaParts::IssuingUnusable { .. }) => PreviousIssuingCa::Kept,
+        };
+        not_yet_on_conflict(self.store.replace(stored, previous, &authority, &state).await)?;
+        Ok(UsableCa { authority, reissue_since: state.reissue_since })
+    }
+
+    fn report_replacement(&self, request: &IssuingCaRequest, authority: &Authority) {
+        let issuing = authority.issuing().certificate();
+        let (key, end) = (issuing.key_identifier(), rfc3339(issuing.not_after()));
+        let note = format!(
+            "replaced the issuing CA, as request {request} asks; the new one has the key identifier {key} and ends at {end}"
+        );
+        tracing::info!("{note}");
+        self.events.issued(&self.own_deployment, "IssuingCaReplaced", &note);
     }
 
     /// Warns that the replaced issuing CA could not be used. There is no warning in two cases: it has expired, which is
@@ -223,11 +287,11 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
     }
 
     /// Updates this replica's CA, and reports what is wrong with it.
-    fn publish_result(&self, checked: Result<Authority, CaFault>) {
+    fn publish_result(&self, checked: Result<UsableCa, CaFault>) {
         match checked {
-            Ok(authority) => {
-                let warning = root_end_warning(&authority);
-                let changed = self.ca.send_if_modified(|ca| ca.set_authority(authority));
+            Ok(usable) => {
+                let warning = root_end_warning(&usable.authority);
+                let changed = self.ca.send_if_modified(|ca| ca.set_usable(usable));
                 if let Some(note) = warning {
                     let code = ErrorCode::CaEndsSoon;
                     self.events.warn(&self.own_deployment, code, &note);

@@ -10,6 +10,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use time::OffsetDateTime;
 
+use super::UsableCa;
 use super::store::StoredCa;
 use super::stored_state::{CaState, UnknownState};
 
@@ -19,6 +20,8 @@ pub(super) struct LoadedCa {
     pub(super) parts: CaParts,
     /// All roots of the Secret, with their generation.
     pub(super) trust_bundle: TrustBundle,
+    /// State of the CA. Its generation is that of the trust bundle.
+    pub(super) state: CaState,
 }
 
 /// Root and issuing CA of the CA's Secret, as far as they can be used.
@@ -55,11 +58,12 @@ impl LoadedCa {
         published: Option<&TrustBundle>,
         now: OffsetDateTime,
     ) -> Result<Self, LoadError> {
-        let CaState { trust_generation, .. } = CaState::parse(stored.state.as_deref())?;
+        let mut state = CaState::parse(stored.state.as_deref())?;
         let roots = parse_roots(&stored.pem.root.certificate)?;
         let root = RootCa::from_pem(roots.first.pem(), &stored.pem.root.private_key, now)?;
-        let trust_bundle = TrustBundle { roots: roots.to_pem(), generation: trust_generation };
+        let trust_bundle = TrustBundle { roots: roots.to_pem(), generation: state.trust_generation };
         let trust_bundle = with_published_generation(trust_bundle, published);
+        state.trust_generation = trust_bundle.generation;
         let (root, of_root) = (Arc::new(root), |root: &Arc<RootCa>, issuing| {
             Authority::of_root(Arc::clone(root), issuing, now)?.with_trust_bundle(trust_bundle.clone())
         });
@@ -70,7 +74,7 @@ impl LoadedCa {
                 CaParts::IssuingUnusable { root, why, previous }
             }
         };
-        Ok(Self { parts, trust_bundle })
+        Ok(Self { parts, trust_bundle, state })
     }
 
     pub(super) fn root(&self) -> &Arc<RootCa> {
@@ -80,17 +84,23 @@ impl LoadedCa {
         }
     }
 
+    /// Returns the id of the operator's request that was carried out last.
+    pub(super) fn last_request(&self) -> Option<String> {
+        self.state.issuing_replacement.as_ref().map(|replacement| replacement.id.clone())
+    }
+
     /// Returns whether there is a CA that can issue until a new issuing CA exists.
     pub(super) fn can_issue(&self) -> bool {
         matches!(self.parts, CaParts::Usable(_) | CaParts::IssuingUnusable { previous: Some(_), .. })
     }
 
     /// Returns the CA that can issue until a new issuing CA exists.
-    pub(super) fn into_authority(self) -> Option<Authority> {
-        match self.parts {
+    pub(super) fn into_usable(self) -> Option<UsableCa> {
+        let authority = match self.parts {
             CaParts::Usable(authority) => Some(authority),
             CaParts::IssuingUnusable { previous, .. } => previous,
-        }
+        };
+        authority.map(|authority| UsableCa { authority, reissue_since: self.state.reissue_since })
     }
 }
 

@@ -27,13 +27,26 @@ pub(crate) struct CaNames {
     pub(crate) secret: String,
     /// ConfigMap with the trust bundle, which contains the roots.
     pub(crate) bundle: String,
+    /// ConfigMap with an operator's request for a new issuing CA.
+    pub(crate) issuing_request: String,
 }
 
 /// Reads and writes the CA's objects.
 pub(crate) struct CaStore {
     names: CaNames,
     secrets: Secrets,
-    bundles: Api<ConfigMap>,
+    config_maps: Api<ConfigMap>,
+}
+
+/// What happens to the previous issuing CA in the Secret.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PreviousIssuingCa {
+    /// The issuing CA that is replaced takes its place.
+    Replaced,
+    /// It stays.
+    Kept,
+    /// It is removed.
+    Removed,
 }
 
 /// Content of the CA's Secret.
@@ -69,13 +82,13 @@ const STATE: &str = "state.json";
 impl CaStore {
     pub(crate) fn new(client: Client, names: CaNames) -> Self {
         let secrets = Secrets::new(client.clone(), &names.namespace);
-        let bundles = Api::namespaced(client, &names.namespace);
-        Self { names, secrets, bundles }
+        let config_maps = Api::namespaced(client, &names.namespace);
+        Self { names, secrets, config_maps }
     }
 
     /// Returns a fault that an operator must resolve.
     pub(super) fn refuse(&self, why: String) -> CaFault {
-        let CaNames { namespace, secret, bundle } = &self.names;
+        let CaNames { namespace, secret, bundle, .. } = &self.names;
         CaFault::Refused {
             secret: format!("{namespace}/{secret}"),
             bundle: format!("{namespace}/{bundle}"),
@@ -101,27 +114,30 @@ impl CaStore {
     /// Writes a new CA. An existing Secret is not changed ([`ApiErrorKind::AlreadyExists`]).
     pub(super) async fn create(&self, authority: &Authority) -> Result<(), CaFault> {
         let (pem, roots) = (authority.to_pem()?, issuing_root_first(authority)?);
-        let content = NewContent { secret_type: "Opaque", data: data(&pem, &roots, authority) };
+        let state = CaState::new(authority.trust_bundle().generation);
+        let content = NewContent { secret_type: "Opaque", data: data(&pem, &roots, &state) };
         self.secrets.create(&self.names.secret, Metadata::new(), &content).await?;
         Ok(())
     }
 
-    /// Replaces the CA that was read. If its issuing CA `was_usable`, the Secret keeps that CA as the previous issuing
-    /// CA. Otherwise the previous issuing CA in the Secret does not change.
+    /// Replaces the CA that was read.
     pub(super) async fn replace(
         &self,
         stored: &StoredCa,
-        was_usable: bool,
+        previous: PreviousIssuingCa,
         authority: &Authority,
+        state: &CaState,
     ) -> Result<(), CaFault> {
         let (pem, roots) = (authority.to_pem()?, issuing_root_first(authority)?);
-        let mut data = data(&pem, &roots, authority);
-        if was_usable {
-            let CaPem { certificate, private_key } = &stored.pem.issuing;
-            data.extend([
-                (PREVIOUS_CERTIFICATE, certificate.as_str().into()),
-                (PREVIOUS_KEY, private_key.as_str().into()),
-            ]);
+        let mut data = data(&pem, &roots, state);
+        let CaPem { certificate, private_key } = &stored.pem.issuing;
+        let previous = match previous {
+            PreviousIssuingCa::Replaced => Some((certificate.as_str(), private_key.as_str())),
+            PreviousIssuingCa::Kept => None,
+            PreviousIssuingCa::Removed => Some(("", "")),
+        };
+        if let Some((certificate, key)) = previous {
+            data.extend([(PREVIOUS_CERTIFICATE, certificate.into()), (PREVIOUS_KEY, key.into())]);
         }
         // The API server rejects a change of the type. So the Secret keeps its type, even if a user restored it with
         // another type than Certmint's.
@@ -130,11 +146,19 @@ impl CaStore {
         Ok(())
     }
 
+    /// Reads the data of an operator's request for a new issuing CA. It is empty if there is none.
+    pub(super) async fn issuing_request(&self) -> Result<BTreeMap<String, String>, ApiError> {
+        let CaNames { namespace, issuing_request: name, .. } = &self.names;
+        let call = format!("get ConfigMap {namespace}/{name}");
+        let found = api::optional(api::call(call, self.config_maps.get(name)).await)?;
+        Ok(found.and_then(|request| request.data).unwrap_or_default())
+    }
+
     /// Reads the published trust bundle, if the ConfigMap exists. A generation that cannot be read counts as the first:
     /// the roots decide whether the trust bundle belongs to the CA.
     pub(super) async fn published(&self) -> Result<Option<Published>, ApiError> {
         let call = format!("get ConfigMap {}", self.bundle_name());
-        let found = api::optional(api::call(call, self.bundles.get(&self.names.bundle)).await)?;
+        let found = api::optional(api::call(call, self.config_maps.get(&self.names.bundle)).await)?;
         Ok(found.map(|bundle| {
             let mut data = bundle.data.unwrap_or_default();
             let generation = data.remove(TRUST_GENERATION_FILE).and_then(|text| text.parse().ok());
@@ -161,7 +185,7 @@ impl CaStore {
         }));
         let call = format!("patch ConfigMap {}", self.bundle_name());
         let params = api::patch_params();
-        match api::call(call, self.bundles.patch(&self.names.bundle, &params, &patch)).await {
+        match api::call(call, self.config_maps.patch(&self.names.bundle, &params, &patch)).await {
             Err(error) if !matches!(error.kind(), ApiErrorKind::Conflict) => Err(error),
             _ => Ok(()),
         }
@@ -175,7 +199,7 @@ impl CaStore {
             ..ConfigMap::default()
         };
         let call = format!("create ConfigMap {}", self.bundle_name());
-        match api::call(call, self.bundles.create(&api::post_params(), &bundle)).await {
+        match api::call(call, self.config_maps.create(&api::post_params(), &bundle)).await {
             Err(error) if !matches!(error.kind(), ApiErrorKind::AlreadyExists) => Err(error),
             _ => Ok(()),
         }
@@ -205,16 +229,12 @@ fn issuing_root_first(authority: &Authority) -> Result<String, CaError> {
     Ok(std::iter::once(issuing).chain(others).map(CaCertificate::pem).collect())
 }
 
-fn data<'a>(
-    pem: &'a AuthorityPem,
-    roots: &'a str,
-    authority: &Authority,
-) -> Vec<(&'static str, Cow<'a, str>)> {
+fn data<'a>(pem: &'a AuthorityPem, roots: &'a str, state: &CaState) -> Vec<(&'static str, Cow<'a, str>)> {
     vec![
         (ROOT_CERTIFICATE, roots.into()),
         (ROOT_KEY, pem.root.private_key.as_str().into()),
         (ISSUING_CERTIFICATE, pem.issuing.certificate.as_str().into()),
         (ISSUING_KEY, pem.issuing.private_key.as_str().into()),
-        (STATE, CaState::new(authority.trust_bundle().generation).to_json().into()),
+        (STATE, state.to_json().into()),
     ]
 }

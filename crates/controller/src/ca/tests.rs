@@ -1,5 +1,6 @@
 //! Tests of the CA's keeper against the mock API server.
 
+mod request;
 mod rotation;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::testing::{MockApiServer, api_server};
 const SECRETS: &str = "/api/v1/namespaces/certmint-system/secrets";
 const SECRET: &str = "/api/v1/namespaces/certmint-system/secrets/certmint-ca";
 const BUNDLES: &str = "/api/v1/namespaces/certmint-system/configmaps";
+const REQUEST: &str = "/api/v1/namespaces/certmint-system/configmaps/certmint-issuing-ca-request";
 const BUNDLE: &str = "/api/v1/namespaces/certmint-system/configmaps/certmint-trust-bundle";
 
 struct Fixture {
@@ -38,10 +40,13 @@ fn start_keeper(leading: bool, has_issued: bool) -> Fixture {
 /// Starts a keeper with this clock.
 fn start_keeper_with_clock(clock: Clock, leading: bool, has_issued: bool) -> Fixture {
     let (client, server) = api_server();
+    // The chart creates the ConfigMap empty.
+    server.set_object(REQUEST, Some(json!({ "metadata": {} })));
     let names = CaNames {
         namespace: "certmint-system".into(),
         secret: "certmint-ca".into(),
         bundle: "certmint-trust-bundle".into(),
+        issuing_request: "certmint-issuing-ca-request".into(),
     };
     let (sender, ca) = Ca::unknown();
     let (policy_sender, policy) = watch::channel(Arc::new(Policy::default()));

@@ -36,13 +36,14 @@ pub(super) struct ApiRequestLabels {
 }
 
 /// Every value of [`ReasonLabel`].
-pub(super) const REASONS: [&str; 9] = [
+pub(super) const REASONS: [&str; 10] = [
     "first_issue",
     "renewal_due",
     "names_changed",
     "identity_changed",
     "key_algorithm_changed",
     "duration_changed",
+    "issuing_ca_replaced",
     "root_changed",
     "owner_changed",
     "damaged",
@@ -57,6 +58,7 @@ impl From<&IssueReason> for ReasonLabel {
             IssueReason::IdentityChanged { .. } => "identity_changed",
             IssueReason::KeyAlgorithmChanged { .. } => "key_algorithm_changed",
             IssueReason::LifetimeChanged { .. } => "duration_changed",
+            IssueReason::IssuingCaReplaced => "issuing_ca_replaced",
             IssueReason::RootChanged => "root_changed",
             IssueReason::OwnerChanged => "owner_changed",
             IssueReason::Damaged(_) => "damaged",
@@ -80,6 +82,7 @@ mod tests {
             IssueReason::IdentityChanged { from: "".into() },
             IssueReason::KeyAlgorithmChanged { from: KeyAlgorithm::default() },
             IssueReason::LifetimeChanged { from: Lifetime::from_seconds(1) },
+            IssueReason::IssuingCaReplaced,
             IssueReason::RootChanged,
             IssueReason::OwnerChanged,
             IssueReason::Damaged("".into()),

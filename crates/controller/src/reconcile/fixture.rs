@@ -98,7 +98,7 @@ pub(crate) fn fixture() -> Fixture {
     let (events, pending) = Events::new("controller-0");
     let authority = authority();
     let trust_bundle = Some(Arc::new(authority.trust_bundle().clone()));
-    let (ca_sender, ca) = watch::channel(Ca { authority: Ok(authority), trust_bundle });
+    let (ca_sender, ca) = watch::channel(Ca { authority: Ok(authority), trust_bundle, reissue_since: None });
     let (policy_sender, policy) = watch::channel(Arc::new(Policy::default()));
     let (metrics, registry) = Metrics::new();
     let decider =
@@ -152,7 +152,8 @@ impl Fixture {
             };
             let authority = Authority::from_pem(&known.to_pem().unwrap(), clock::now()).unwrap();
             let authority = authority.with_trust_bundle(trust_bundle.clone()).unwrap();
-            *ca = Ca { authority: Ok(Arc::new(authority)), trust_bundle: Some(Arc::new(trust_bundle)) };
+            let trust_bundle = Some(Arc::new(trust_bundle));
+            *ca = Ca { authority: Ok(Arc::new(authority)), trust_bundle, reissue_since: None };
         });
     }
 

@@ -194,7 +194,7 @@ mod tests {
         let ca_of = |policy: &Policy| {
             let authority = authority_for(&policy.permitted_dns());
             let trust_bundle = Some(Arc::new(authority.trust_bundle().clone()));
-            Ca { authority: Ok(authority), trust_bundle }
+            Ca { authority: Ok(authority), trust_bundle, reissue_since: None }
         };
         fixture.ca.send_replace(ca_of(&Policy::default()));
         let mut with_extra_name = workload();

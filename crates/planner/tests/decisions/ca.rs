@@ -3,7 +3,9 @@
 use certmint_contract::lifetime::BACKDATE;
 use certmint_contract::policy::CaLifetimes;
 use certmint_contract::{ErrorCode, Lifetime, Policy, TrustGeneration};
-use certmint_planner::{CaFacts, CaObserved, CaPlan, CaSecret, PublishedTrust, RotationReason, plan_ca};
+use certmint_planner::{
+    CaFacts, CaObserved, CaPlan, CaSecret, IssuingCaRequest, PublishedTrust, RotationReason, plan_ca,
+};
 use proptest::prelude::*;
 use time::{Duration, OffsetDateTime};
 
@@ -17,10 +19,17 @@ fn valid_ca(policy: &Policy, now: OffsetDateTime, root_not_after: OffsetDateTime
         issuing_not_after: (now + policy.ca.issuing_lifetime.duration()).min(root_not_after),
         permitted_dns: policy.permitted_dns(),
     };
+    with_secret(CaSecret::Usable(facts))
+}
+
+/// Returns an observed CA with this Secret, whose trust bundle is published.
+fn with_secret(secret: CaSecret) -> CaObserved {
     CaObserved {
-        secret: CaSecret::Usable(facts),
+        secret,
         published: PublishedTrust::Current,
         evidence_of_earlier_ca: None,
+        request: None,
+        last_request: None,
     }
 }
 
@@ -47,6 +56,8 @@ fn creates_a_ca_only_without_evidence_of_an_earlier_one() {
         secret: CaSecret::Absent,
         published: PublishedTrust::Absent,
         evidence_of_earlier_ca: None,
+        request: None,
+        last_request: None,
     };
     assert_eq!(plan_ca(&nothing, &Policy::default(), NOW), CaPlan::CreateAll);
     let evidence = Some("Secret shop/payments-certmint-tls".to_owned());
@@ -136,6 +147,48 @@ fn a_changed_lifetime_alone_replaces_no_ca() {
     assert_eq!(plan_ca(&ca, &shorter, NOW), before);
 }
 
+fn request(id: &str) -> IssuingCaRequest {
+    IssuingCaRequest { id: id.into(), reason: "exercise".into(), reissue: false }
+}
+
+#[test]
+fn a_request_replaces_a_usable_and_an_unusable_issuing_ca_once() {
+    let policy = Policy::default();
+    let with_request = |observed: &CaObserved, last: Option<&str>| CaObserved {
+        request: Some(request("a")),
+        last_request: last.map(str::to_owned),
+        ..observed.clone()
+    };
+    let new = valid_ca(&policy, NOW, in_ten_years());
+    let old = valid_ca(&policy, NOW - Duration::days(40), in_ten_years());
+    let with_root = valid_ca(&policy, NOW, NOW + Duration::days(60));
+    let unusable = with_secret(CaSecret::IssuingUnusable("broken".into()));
+    for observed in [new, old, with_root, unusable] {
+        for last in [None, Some("b")] {
+            let plan = plan_ca(&with_request(&observed, last), &policy, NOW);
+            assert_eq!(plan, CaPlan::RotateIssuing { reason: RotationReason::Requested(request("a")) });
+        }
+        let carried_out = plan_ca(&with_request(&observed, Some("a")), &policy, NOW);
+        assert_eq!(carried_out, plan_ca(&observed, &policy, NOW));
+    }
+    assert_eq!(RotationReason::Requested(request("a")).to_string(), "request a (exercise) asks for it");
+}
+
+#[test]
+fn a_request_does_not_change_a_refusal_or_the_first_ca() {
+    let refused = with_secret(CaSecret::Unusable("broken".into()));
+    let absent = CaObserved { published: PublishedTrust::Absent, ..with_secret(CaSecret::Absent) };
+    let differs = CaObserved {
+        published: PublishedTrust::Differs,
+        ..valid_ca(&Policy::default(), NOW, in_ten_years())
+    };
+    for observed in [refused, absent, differs] {
+        let plan = plan_ca(&observed, &Policy::default(), NOW);
+        let requested = CaObserved { request: Some(request("a")), ..observed };
+        assert_eq!(plan_ca(&requested, &Policy::default(), NOW), plan);
+    }
+}
+
 #[test]
 fn constraints_permit_names_of_services_and_of_the_policy() {
     let policy = Policy::from_json(
@@ -192,7 +245,7 @@ proptest! {
     ) {
         let ca = valid_ca(&Policy::default(), NOW, in_ten_years());
         let secret = if unusable { CaSecret::Unusable("broken".into()) } else { ca.secret };
-        let observed = CaObserved { secret, published, evidence_of_earlier_ca: None };
+        let observed = CaObserved { published, ..with_secret(secret) };
         let plan = plan_ca(&observed, &Policy::default(), NOW);
         prop_assert_ne!(plan, CaPlan::CreateAll);
     }

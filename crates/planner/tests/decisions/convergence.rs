@@ -8,7 +8,7 @@ use certmint_planner::{IssuerFacts, Owner, Plan, SecretFacts};
 use proptest::prelude::*;
 use time::Duration;
 
-use crate::fixtures::{NOW, World, deployment, managed, owner, service};
+use crate::fixtures::{NOW, World, deployment, issuer_below, managed, owner, service};
 
 fn any_annotations() -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
     let one = |key: &'static str, values: &'static [&'static str]| {
@@ -54,17 +54,23 @@ fn any_secret(name: &'static str) -> impl Strategy<Value = Option<SecretFacts>> 
 
 fn any_world() -> impl Strategy<Value = World> {
     let secrets = (any_secret("payments-certmint-tls"), any_secret("my-tls"), any_secret("old-tls"));
-    let issuer = prop::option::of((prop::sample::select(vec!["ab01", "cd02"]), -1_i64..2_000));
+    let issuer = prop::option::of((
+        prop::sample::select(vec!["ab01", "cd02"]),
+        prop::sample::select(vec!["1551", "2662"]),
+        -1_i64..2_000,
+        prop::option::of(-100_i64..100),
+    ));
     let opted = any_annotations();
     (opted, any::<bool>(), secrets, issuer, any::<bool>()).prop_map(
         |(annotations, opted_in, (one, two, three), issuer, has_service)| {
             let world = World {
                 services: has_service.then(|| service("payments")).into_iter().collect(),
                 secrets: [one, two, three].into_iter().flatten().collect(),
-                issuer: issuer.map(|(id, hours)| IssuerFacts {
-                    root: id.into(),
+                issuer: issuer.map(|(root, key_identifier, hours, replaced)| IssuerFacts {
                     trust_generation: TrustGeneration::FIRST.next(),
-                    not_after: NOW + Duration::hours(hours),
+                    key_identifier: key_identifier.into(),
+                    reissue_since: replaced.map(|hours| NOW + Duration::hours(hours)),
+                    ..issuer_below(root, NOW + Duration::hours(hours))
                 }),
                 ..World::default()
             }

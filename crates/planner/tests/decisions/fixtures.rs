@@ -36,11 +36,7 @@ impl Default for World {
             running: Vec::new(),
             hosts: Hosts::default(),
             secrets: Vec::new(),
-            issuer: Some(IssuerFacts {
-                root: "ab01".into(),
-                trust_generation: TrustGeneration::FIRST,
-                not_after: NOW + Duration::days(60),
-            }),
+            issuer: Some(issuer_below("ab01", NOW + Duration::days(60))),
             policy: Policy::default(),
             now: NOW,
         }
@@ -126,7 +122,7 @@ impl World {
     fn write(&mut self, order: &CertificateOrder, jitter: u8) {
         let issuer = self.issuer.as_ref().unwrap();
         let issued = IssuedFacts {
-            issuer: "1551".into(),
+            issuer: issuer.key_identifier.clone(),
             root: issuer.root.clone(),
             trust_generation: issuer.trust_generation,
             serial: "40".into(),
@@ -138,6 +134,17 @@ impl World {
         let owner = Some(owner(&self.workload));
         let uid = format!("secret-{}", self.now);
         self.secrets.push(SecretFacts::new(order.secret_name.clone(), &uid, &labels, &annotations, owner));
+    }
+}
+
+/// Returns the first issuing CA below this root.
+pub(crate) fn issuer_below(root: &str, not_after: OffsetDateTime) -> IssuerFacts {
+    IssuerFacts {
+        root: root.into(),
+        trust_generation: TrustGeneration::FIRST,
+        not_after,
+        key_identifier: "1551".into(),
+        reissue_since: None,
     }
 }
 

@@ -71,7 +71,8 @@ mod tests {
     use super::*;
 
     /// Pages that other scenarios run.
-    const IN_OTHER_SCENARIOS: &[&str] = &["install", "restore-the-ca", "uninstall", "upgrade"];
+    const IN_OTHER_SCENARIOS: &[&str] =
+        &["install", "replace-the-issuing-ca", "restore-the-ca", "uninstall", "upgrade"];
 
     /// Returns the lines of each file below `directory`, without indentation.
     fn files(directory: &Path) -> Vec<Vec<String>> {

@@ -47,6 +47,7 @@ const DENIED: &[(&str, &str, &str)] = &[
     ("list", "configmaps", SYSTEM_NAMESPACE),
     ("get", "configmaps/certmint-policy", SYSTEM_NAMESPACE),
     ("delete", "configmaps/certmint-trust-bundle", SYSTEM_NAMESPACE),
+    ("patch", "configmaps/certmint-issuing-ca-request", SYSTEM_NAMESPACE),
     ("update", "leases.coordination.k8s.io/other", SYSTEM_NAMESPACE),
     ("get", "leases.coordination.k8s.io", "kube-system"),
     ("list", "events", NAMESPACE),

@@ -23,9 +23,9 @@ pub(super) struct Permission {
     name: Option<String>,
 }
 
-/// Returns every permission of the release's Roles and ClusterRoles, as the API server has stored them.
+/// Returns every permission of the release's Roles and ClusterRoles for the controller, as the API server has stored them.
 pub(super) fn of_release(cluster: &Cluster) -> Result<Vec<Permission>> {
-    let selector = "--selector=app.kubernetes.io/instance=certmint";
+    let selector = "--selector=app.kubernetes.io/instance=certmint,app.kubernetes.io/component=controller";
     let roles = cluster.kubectl().list(&["clusterroles,roles", "--all-namespaces", selector])?;
     let permissions: Vec<Permission> = roles.iter().flat_map(of_role).collect();
     ensure!(!permissions.is_empty(), "the release has no Roles");

@@ -16,6 +16,7 @@ use time::Duration;
 use super::super::own_cluster::run_on_own_cluster;
 use super::crafted;
 use super::fixture::{CONTROLLERS, CaFixture, Certificate, backup_directory};
+use super::replacement::LIFETIMES;
 
 const NAMESPACE: &str = "ca-accidents";
 
@@ -65,13 +66,16 @@ fn run_accidents(cluster: &Cluster) -> Result<()> {
     step("Certmint is uninstalled and installed again: CA and certificates stay the same", || {
         fixture.reinstall(&issued)
     })?;
-    step("the namespace is deleted and Certmint installed again: it creates no new CA", || {
-        fixture.reinstall_without_namespace(&issued)
-    })?;
+    step(
+        "the namespace is deleted and Certmint installed with other lifetimes: it creates no new CA",
+        || fixture.reinstall_without_namespace(&issued),
+    )?;
     step("a new root is accepted as the documentation says, and everything is reissued by it", || {
         guide.finish()?;
         fixture.assert_reissued_by_new_root(&issued)
-    })
+    })?;
+    step("the new root and its issuing CA have the lifetimes of the values", || fixture.assert_lifetimes())?;
+    fixture.replace_issuing_ca()
 }
 
 /// The accidents, each with the assertions about its effect.
@@ -153,7 +157,7 @@ impl CaFixture<'_> {
     fn reinstall_without_namespace(&self, issued: &Certificate) -> Result<()> {
         installation::uninstall(self.cluster)?;
         self.cluster.kubectl().delete(&["namespace", SYSTEM_NAMESPACE])?;
-        installation::install_without_waiting(self.cluster, &[])?;
+        installation::install_without_waiting(self.cluster, LIFETIMES)?;
         self.wait_for_refusal("Secret ca-accidents/")?;
         self.assert_no_ca()?;
         self.assert_unchanged("payments", issued)

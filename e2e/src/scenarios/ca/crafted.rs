@@ -11,6 +11,8 @@ use certmint_contract::{KeyAlgorithm, Policy};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
+use super::fixture::decoded;
+
 /// Returns the Secret of a new CA with the dates of a CA that was created at the time `age` before now. The root has a
 /// lifetime of ten years.
 pub(super) fn ca_of_age(age: Duration) -> Result<Value> {
@@ -40,13 +42,9 @@ pub(super) fn other_root() -> Result<String> {
 /// Returns a new issuing CA that the root in the Secret `stored` has signed. It becomes valid at the time `ahead` after
 /// now, as if the clock of the leader were ahead. The result has the entries for the Secret's `data`.
 pub(super) fn future_issuing_ca(stored: &Value, ahead: Duration) -> Result<Value> {
-    let text = |key: &str| -> Result<String> {
-        let encoded = stored["data"][key].as_str().with_context(|| format!("the CA's Secret lacks {key}"))?;
-        Ok(String::from_utf8(BASE64_STANDARD.decode(encoded)?)?)
-    };
     let policy = Policy::default();
     let now = OffsetDateTime::now_utc();
-    let root = RootCa::from_pem(&text("root.crt")?, &text("root.key")?, now)?;
+    let root = RootCa::from_pem(&decoded(stored, "root.crt")?, &decoded(stored, "root.key")?, now)?;
     let permitted_dns = &policy.permitted_dns();
     let profile =
         IssuingProfile { trust_domain: &policy.trust_domain, lifetime: "90d".parse()?, permitted_dns };

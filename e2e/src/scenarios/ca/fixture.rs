@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use certmint_local_cluster::cluster::Cluster;
 use certmint_local_cluster::installation::SYSTEM_NAMESPACE;
 use certmint_local_cluster::kubectl::{Kubectl, is_true};
@@ -26,10 +28,12 @@ pub(super) struct CaFixture<'a> {
     pub(super) kubectl: Kubectl<'a>,
 }
 
-/// Serial number and root of the certificate in a workload's Secret.
+/// Serial number, issuer and root of the certificate in a workload's Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Certificate {
     pub(super) serial: String,
+    /// Key identifier of the issuing CA.
+    pub(super) issuer: String,
     pub(super) root: String,
 }
 
@@ -95,8 +99,12 @@ impl CaFixture<'_> {
         wait::until(&format!("Secret {secret}"), DEFAULT_TIMEOUT, || {
             let found = self.kubectl.get(&["secret", &secret])?;
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let serial = text(&found["metadata"]["annotations"]["certmint.dev/serial"]);
-            let certificate = Certificate { serial, root: text(&found["data"]["ca.crt"]) };
+            let annotations = &found["metadata"]["annotations"];
+            let certificate = Certificate {
+                serial: text(&annotations["certmint.dev/serial"]),
+                issuer: text(&annotations["certmint.dev/issuer"]),
+                root: text(&found["data"]["ca.crt"]),
+            };
             Ok(if accepts(&certificate) {
                 Check::Passed(certificate)
             } else {
@@ -220,6 +228,12 @@ fn decrypt(home: &Path, encrypted: &str, keys: &[&str]) -> Result<String> {
 /// the note of the Event.
 fn wait_for_unavailable_ca(kubectl: &Kubectl<'_>, object: &str, words: &str) -> Result<String> {
     events::wait_for_event(kubectl, object, "CaUnavailable", |note| note.contains(words))
+}
+
+/// Returns the decoded text of a key in the `data` of the CA's Secret.
+pub(super) fn decoded(stored: &Value, key: &str) -> Result<String> {
+    let encoded = stored["data"][key].as_str().with_context(|| format!("the CA's Secret lacks {key}"))?;
+    Ok(String::from_utf8(BASE64_STANDARD.decode(encoded)?)?)
 }
 
 /// Returns the directory in which the documentation's commands run and store the backup. It is removed with the

@@ -8,15 +8,17 @@ use certmint_contract::KeyAlgorithm;
 
 use super::*;
 
+/// Returns the decoded text of a key of the Secret.
+pub(super) fn decoded(secret: &Value, key: &str) -> String {
+    let encoded = secret["data"][key].as_str().unwrap();
+    String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap()
+}
+
 /// Returns the Secret with another issuing CA, which the same root signed at the time `at`.
 fn signed_at(secret: &Value, at: time::OffsetDateTime) -> Value {
-    let text = |key: &str| {
-        let encoded = secret["data"][key].as_str().unwrap();
-        String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap()
-    };
+    let (certificate, key) = (decoded(secret, "root.crt"), decoded(secret, "root.key"));
     let policy = Policy::default();
-    let root =
-        certmint_certificates::RootCa::from_pem(&text("root.crt"), &text("root.key"), crate::clock::now());
+    let root = certmint_certificates::RootCa::from_pem(&certificate, &key, crate::clock::now());
     let profile = IssuingProfile {
         trust_domain: &policy.trust_domain,
         lifetime: policy.ca.issuing_lifetime,
