@@ -11,7 +11,7 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use time::{Duration, OffsetDateTime};
 
-use crate::{CaCertificate, CaError, KeyError, LeafFacts, Serial, VerifyError, pem};
+use crate::{CaError, KeyError, LeafFacts, Serial, VerifyError, pem};
 
 /// Content of a leaf.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +66,8 @@ const NO_REV_AVAIL: [u64; 4] = [2, 5, 29, 56];
 const DER_NULL: [u8; 2] = [5, 0];
 
 impl Leaf {
-    pub(crate) fn new(der: CertificateDer<'static>, issuing: &CaCertificate) -> Self {
-        let chain_pem = pem::encode("CERTIFICATE", &der) + issuing.pem();
+    pub(crate) fn new(der: CertificateDer<'static>, issuer_chain: &str) -> Self {
+        let chain_pem = pem::encode("CERTIFICATE", &der) + issuer_chain;
         Self { der, chain_pem }
     }
 
@@ -77,7 +77,7 @@ impl Leaf {
         &self.der
     }
 
-    /// Returns the certificates of the leaf and the issuing CA, as PEM.
+    /// Returns the certificates of the leaf, the issuing CA and the intermediate CAs, as PEM.
     #[must_use]
     pub fn chain_pem(&self) -> &str {
         &self.chain_pem

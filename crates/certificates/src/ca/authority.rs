@@ -24,17 +24,18 @@ pub struct Authority {
     issuing: IssuingCa,
     /// Trust bundle that goes with the certificates of this CA. It contains the root.
     trust_bundle: TrustBundle,
-    /// Issuing CA as a trust anchor. [`Self::new`] verifies once that the root signed the issuing CA. So
-    /// [`Self::issue`] verifies a leaf against this anchor only.
+    /// CA with which [`Self::issue`] verifies a leaf.
     anchor: TrustAnchor<'static>,
+    /// CAs between a leaf and the anchor.
+    below_anchor: Vec<CertificateDer<'static>>,
 }
 
 /// Certificate and private key of a CA, as PEM.
 #[derive(Clone)]
 pub struct CaPem {
-    /// Exactly one certificate, as PEM.
+    /// Certificate as PEM. Intermediate CAs may follow the certificate of an issuing CA.
     pub certificate: String,
-    /// Key, as PKCS#8 in PEM.
+    /// Key, as PKCS#8 in PEM; empty if the root is offline.
     pub private_key: Zeroizing<String>,
 }
 
@@ -54,21 +55,30 @@ impl Authority {
     /// Combines a root CA and an issuing CA.
     ///
     /// # Errors
-    /// When the root did not sign the issuing CA, or the issuing CA ends after the root.
+    /// When the issuing CA and its intermediate CAs are no chain to the root, or the issuing CA ends after the root.
     pub fn new(root: Arc<RootCa>, issuing: IssuingCa) -> Result<Self, CaError> {
         if issuing.certificate().der() == root.certificate().der() {
             return Err(CaError::NotChained("it is the root itself".into()));
         }
-        issuing.certificate().check_signed_by(root.certificate()).map_err(CaError::NotChained)?;
+        let issuers = issuing.chain().skip(1).chain([root.certificate()]);
+        for (certificate, issuer) in issuing.chain().zip(issuers) {
+            certificate.check_signed_by(issuer).map_err(CaError::NotChained)?;
+        }
         let (issuing_end, root_end) = (issuing.certificate().not_after(), root.certificate().not_after());
         if issuing_end > root_end {
             return Err(CaError::OutlivesRoot { issuing: issuing_end, root: root_end });
         }
-        let anchor = webpki::anchor_from_trusted_cert(issuing.certificate().der())
+        // A root of Certmint has no name constraints, and the chain has just been verified. So it is enough to verify each
+        // leaf against the issuing CA. The CAs of a company may have constraints, which apply to each leaf.
+        let (anchor, below_anchor) = match root.is_offline() {
+            false => (issuing.certificate(), Vec::new()),
+            true => (root.certificate(), issuing.chain().map(|ca| ca.der().clone()).collect()),
+        };
+        let anchor = webpki::anchor_from_trusted_cert(anchor.der())
             .map_err(|why| CaError::Malformed { tier: Tier::Issuing, why: why.to_string() })?
             .to_owned();
         let trust_bundle = TrustBundle::first(root.certificate().pem());
-        Ok(Self { root, issuing, trust_bundle, anchor })
+        Ok(Self { root, issuing, trust_bundle, anchor, below_anchor })
     }
 
     /// Creates a root CA and an issuing CA.
@@ -131,15 +141,16 @@ impl Authority {
         Self::of_root(Arc::new(root), &pem.issuing, now)
     }
 
-    /// Parses and checks the issuing CA that `root` signed.
+    /// Parses and checks the issuing CA below `root`, with its intermediate CAs.
     ///
     /// # Errors
     /// When a check fails.
     pub fn of_root(root: Arc<RootCa>, issuing: &CaPem, now: OffsetDateTime) -> Result<Self, CaError> {
-        let certificate = CaCertificate::from_pem(Tier::Issuing, &issuing.certificate)?;
+        let (certificate, intermediates) = issuing_chain(&issuing.certificate)?;
         let key = matching_key(Tier::Issuing, &issuing.private_key, &certificate)?;
         certificate.check_time(now)?;
-        Self::new(root, IssuingCa::new(certificate, key)?)
+        intermediates.iter().try_for_each(|intermediate| intermediate.check_time(now))?;
+        Self::new(root, IssuingCa::new(certificate, key)?.with_intermediates(intermediates))
     }
 
     /// Returns both CAs as PEM, with their keys.
@@ -147,13 +158,15 @@ impl Authority {
     /// # Errors
     /// When the crypto library cannot encode a key.
     pub fn to_pem(&self) -> Result<AuthorityPem, CaError> {
-        let pem = |tier, certificate: &CaCertificate, key: &PrivateKey| -> Result<CaPem, CaError> {
-            let private_key = key.to_pem().map_err(|why| CaError::Key { tier, why })?;
-            Ok(CaPem { certificate: certificate.pem().into(), private_key })
+        let pem = |tier, certificate: String, key: Option<&PrivateKey>| -> Result<CaPem, CaError> {
+            let private_key = key
+                .map_or_else(|| Ok(Zeroizing::default()), PrivateKey::to_pem)
+                .map_err(|why| CaError::Key { tier, why })?;
+            Ok(CaPem { certificate, private_key })
         };
         Ok(AuthorityPem {
-            root: pem(Tier::Root, self.root.certificate(), self.root.key())?,
-            issuing: pem(Tier::Issuing, self.issuing.certificate(), self.issuing.signer())?,
+            root: pem(Tier::Root, self.root.certificate().pem().into(), self.root.key())?,
+            issuing: pem(Tier::Issuing, self.issuing.chain_pem(), Some(self.issuing.signer()))?,
         })
     }
 
@@ -174,7 +187,7 @@ impl Authority {
             identity: ExpectedIdentity::Id(profile.spiffe_id),
         };
         let anchors = slice::from_ref(&self.anchor);
-        let facts = verify_leaf(leaf.der(), &[], anchors, key, &expected, now)?;
+        let facts = verify_leaf(leaf.der(), &self.below_anchor, anchors, key, &expected, now)?;
         let bundle = Bundle {
             certificate: leaf.chain_pem().into(),
             private_key: std::mem::take(&mut *key.to_pem()?),
@@ -215,6 +228,16 @@ impl Authority {
         self.trust_bundle = trust_bundle;
         Ok(self)
     }
+}
+
+/// Parses the certificate of an issuing CA, and the intermediate CAs that follow it.
+fn issuing_chain(pem: &str) -> Result<(CaCertificate, Vec<CaCertificate>), CaError> {
+    let not_pem = || CaError::NotPem(Tier::Issuing);
+    let ders: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let mut ders = ders.map_err(|_| not_pem())?.into_iter();
+    let issuing = CaCertificate::from_der(Tier::Issuing, ders.next().ok_or_else(not_pem)?)?;
+    let intermediates = ders.map(|der| CaCertificate::from_der(Tier::Intermediate, der));
+    Ok((issuing, intermediates.collect::<Result<_, _>>()?))
 }
 
 impl fmt::Debug for CaPem {

@@ -7,7 +7,7 @@ use certmint_contract::DnsName;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::extensions::{GeneralName, NameConstraints, ParsedExtension};
 use x509_parser::prelude::FromDer;
 
 use super::{CaError, Tier};
@@ -62,11 +62,7 @@ impl CaCertificate {
                     key_identifier = Some(KeyIdentifier(id.0.into()))
                 }
                 ParsedExtension::NameConstraints(constraints) => {
-                    for subtree in constraints.permitted_subtrees.iter().flatten() {
-                        if let GeneralName::DNSName(name) = subtree.base {
-                            permitted_dns.push(name.parse().map_err(|why| malformed(&why))?);
-                        }
-                    }
+                    permitted_dns = self::permitted_dns(constraints);
                 }
                 ParsedExtension::ParseError { error } => return Err(malformed(error)),
                 _ => {}
@@ -164,6 +160,16 @@ impl CaCertificate {
         }
         subject.verify_signature(Some(issuer.public_key())).map_err(|why| why.to_string())
     }
+}
+
+/// Returns the permitted DNS names. A company's CA may write a constraint that is not a DNS name, such as `.svc`.
+pub(super) fn permitted_dns(constraints: &NameConstraints<'_>) -> Vec<DnsName> {
+    let subtrees = constraints.permitted_subtrees.iter().flatten();
+    let names = subtrees.filter_map(|subtree| match subtree.base {
+        GeneralName::DNSName(name) => name.trim_start_matches('.').parse().ok(),
+        _ => None,
+    });
+    names.collect()
 }
 
 impl KeyIdentifier {

@@ -12,6 +12,8 @@ use crate::KeyError;
 pub enum Tier {
     /// Self-signed CA that all peers trust.
     Root,
+    /// CA between the root and the issuing CA.
+    Intermediate,
     /// CA that signs leaves.
     Issuing,
 }
@@ -73,6 +75,9 @@ pub enum CaError {
     /// The trust bundle lacks the root, so that no peer would accept the certificates of this CA.
     #[error("the trust bundle does not contain the root of the issuing CA: restore the CA from its backup")]
     NotTrusted,
+    /// The key of the root is not in the cluster.
+    #[error("the root CA is offline: import an issuing CA that the root's operator signed")]
+    Offline,
     /// The issuing CA ends after its root.
     #[error(
         "the issuing CA ends at {}, after its root at {}: reissue it with an earlier end",
@@ -103,6 +108,7 @@ impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Root => "root CA",
+            Self::Intermediate => "intermediate CA",
             Self::Issuing => "issuing CA",
         })
     }

@@ -14,6 +14,7 @@ use crate::{IssueError, Leaf, LeafProfile, PrivateKey, Serial, Signer, leaf};
 /// Issuing CA. A [`Signer`] holds its key.
 pub struct IssuingCa<S: Signer = PrivateKey> {
     certificate: CaCertificate,
+    intermediates: Vec<CaCertificate>,
     issuer: NamedIssuer<S>,
 }
 
@@ -38,7 +39,13 @@ impl<S: Signer> IssuingCa<S> {
             return Err(CaError::KeyDoesNotFit(Tier::Issuing));
         }
         let issuer = NamedIssuer::new(&certificate, signer);
-        Ok(Self { certificate, issuer })
+        Ok(Self { certificate, intermediates: Vec::new(), issuer })
+    }
+
+    /// Sets the intermediate CAs between this CA and the root, in this order. Each chain that this CA issues contains them.
+    #[must_use]
+    pub fn with_intermediates(self, intermediates: Vec<CaCertificate>) -> Self {
+        Self { intermediates, ..self }
     }
 
     /// Signs a leaf, which ends with this CA at the latest.
@@ -54,13 +61,23 @@ impl<S: Signer> IssuingCa<S> {
     ) -> Result<Leaf, IssueError> {
         self.certificate.check_time(now)?;
         let params = leaf::params(profile, serial, now, self.certificate.not_after())?;
-        Ok(Leaf::new(self.issuer.sign(&params, &RcgenKey(key))?, &self.certificate))
+        Ok(Leaf::new(self.issuer.sign(&params, &RcgenKey(key))?, &self.chain_pem()))
     }
 
     /// Returns the certificate of the CA.
     #[must_use]
     pub fn certificate(&self) -> &CaCertificate {
         &self.certificate
+    }
+
+    /// Iterates over the chain: this CA, and the intermediate CAs up to the root, without the root.
+    pub fn chain(&self) -> impl Iterator<Item = &CaCertificate> {
+        std::iter::once(&self.certificate).chain(&self.intermediates)
+    }
+
+    /// Returns the chain as PEM.
+    pub(super) fn chain_pem(&self) -> String {
+        self.chain().map(CaCertificate::pem).collect()
     }
 
     pub(super) fn signer(&self) -> &S {

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod ca;
+mod company;
 mod fixtures;
+mod import;
 mod leaf;
 mod openssl;
 mod python;
