@@ -3,6 +3,7 @@
 //! The root is created once and never replaced silently. No running pod trusts a new root, so running pods and new pods
 //! could no longer connect to each other.
 
+pub mod offline;
 mod request;
 
 use std::collections::BTreeSet;

@@ -11,6 +11,7 @@ mod convergence;
 mod fixtures;
 mod grace;
 mod names;
+mod offline_ca;
 mod pods;
 mod scaling;
 mod secrets;
