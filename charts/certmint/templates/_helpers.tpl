@@ -27,6 +27,14 @@
 {{ include "certmint.fullname" . }}-issuing-ca-request
 {{- end }}
 
+{{- define "certmint.caRequest" -}}
+{{ include "certmint.fullname" . }}-ca-request
+{{- end }}
+
+{{- define "certmint.caImport" -}}
+{{ include "certmint.fullname" . }}-ca-import
+{{- end }}
+
 {{- define "certmint.lastValidPolicy" -}}
 {{ include "certmint.fullname" . }}-last-valid-policy
 {{- end }}

@@ -41,6 +41,7 @@ const GENERAL_VALUES: &[(&str, &str)] = &[
     ("policy.keyAlgorithms", r#"["ed25519"]"#),
     ("policy.excludedNamespaces", r#"["legacy"]"#),
     ("policy.largestResources", r#"{"cpu":"500m","memory":"128Mi"}"#),
+    ("ca.root", r#""offline""#),
     ("ca.rootLifetime", r#""7300d""#),
     ("ca.issuingLifetime", r#""180d""#),
     ("webhook.port", "10250"),
@@ -194,6 +195,7 @@ const BAD_VALUES: &[(&str, &[&str])] = &[
         r#"policy.defaultDuration="banana""#,
         &["at '/policy/defaultDuration'", "'banana' does not match pattern"],
     ),
+    (r#"ca.root="vault""#, &["at '/ca/root'", "'generated', 'offline'"]),
     (r#"ca.rootLifetime="10y""#, &["at '/ca/rootLifetime'", "'10y' does not match pattern"]),
     (
         r#"policy.longestDuration="60d""#,

@@ -185,13 +185,25 @@ catalogue! {
         actors: [PlatformEngineer],
         remedy: "Read the Events of the controller's Deployment: `kubectl describe deployment` in Certmint's namespace. Restore the CA's Secret from its backup."
     }
-    /// The root CA expires within months, and every certificate with it.
+    /// The root CA expires within months, and every certificate with it; or the next issuing CA below an offline root was not imported yet.
     CaEndsSoon {
         channels: [Event, Log], transient: false,
         actors: [PlatformEngineer],
-        remedy: "Choose a day before the root expires, and accept a new root as the book's page on the CA describes."
+        remedy: "For a root: choose a day before the root expires, and accept a new root as the book's page on the CA describes. For an issuing CA below an offline root: import the next one."
     }
-    /// A request of an operator to replace the issuing CA is malformed, so the controller does not carry it out.
+    /// The root is offline, and the controller waits for the certificate of its issuing CA. It issues nothing.
+    CaRequestPending {
+        channels: [Event, Log], transient: true,
+        actors: [PlatformEngineer],
+        remedy: "Let the operator of the root sign the request in the ConfigMap `certmint-ca-request`, and import the certificate, as the book's page on your company's CA describes."
+    }
+    /// The certificates that an operator imported are not acceptable. The controller uses no part of them.
+    CaImportRejected {
+        channels: [Event, Log], transient: false,
+        actors: [PlatformEngineer],
+        remedy: "Request the certificate as the message says, delete the ConfigMap `certmint-ca-import`, and create it with the new certificate."
+    }
+    /// A request of an operator to replace the issuing CA is malformed or cannot be carried out, so the issuing CA stays in use.
     RequestRefused {
         channels: [Event, Log], transient: false,
         actors: [PlatformEngineer],

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use certmint_contract::Namespace;
 use certmint_server::PolicyFile;
 
-use crate::ca::CaNames;
+use crate::ca::{CaNames, ExchangeNames};
 use crate::events::InvolvedObject;
 use crate::leadership::LeaseParams;
 use crate::own_certificates::{OwnService, WebhookNames};
@@ -59,6 +59,15 @@ pub struct Args {
         default_value = "certmint-issuing-ca-request"
     )]
     pub issuing_ca_request_configmap: String,
+    /// Where the root comes from.
+    #[arg(long, env = "CERTMINT_CA_ROOT", default_value = "generated")]
+    pub ca_root: RootSource,
+    /// Public ConfigMap in which the controller writes the request for an issuing CA below an offline root.
+    #[arg(long, env = "CERTMINT_CA_REQUEST_CONFIGMAP", default_value = "certmint-ca-request")]
+    pub ca_request_configmap: String,
+    /// ConfigMap from which the controller imports an issuing CA below an offline root.
+    #[arg(long, env = "CERTMINT_CA_IMPORT_CONFIGMAP", default_value = "certmint-ca-import")]
+    pub ca_import_configmap: String,
     /// Secret with the webhook's serving certificate.
     #[arg(long, env = "CERTMINT_WEBHOOK_SECRET", default_value = "certmint-webhook-tls")]
     pub webhook_secret: String,
@@ -83,6 +92,15 @@ pub struct Args {
     pub watch_namespaces: Vec<Namespace>,
 }
 
+/// Where the root comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum RootSource {
+    /// The controller generates the root, and holds its key.
+    Generated,
+    /// The root's key is outside the cluster. An operator imports each issuing CA.
+    Offline,
+}
+
 /// Flags, grouped by the part of the controller that needs them.
 pub(crate) struct ControllerSettings {
     pub(crate) policy: PolicyFile,
@@ -93,6 +111,8 @@ pub(crate) struct ControllerSettings {
     pub(crate) concurrency: usize,
     pub(crate) watch_namespaces: Vec<Namespace>,
     pub(crate) ca: CaNames,
+    /// ConfigMaps of request and import, if the root is offline.
+    pub(crate) offline_root: Option<ExchangeNames>,
     pub(crate) lease: LeaseParams,
     pub(crate) api: OwnService,
     pub(crate) webhook: OwnService,
@@ -116,6 +136,9 @@ impl From<Args> for ControllerSettings {
             ca_secret,
             trust_bundle_configmap,
             issuing_ca_request_configmap,
+            ca_root,
+            ca_request_configmap,
+            ca_import_configmap,
             webhook_secret,
             webhook_configuration,
             webhook_service,
@@ -139,6 +162,11 @@ impl From<Args> for ControllerSettings {
                 bundle: trust_bundle_configmap,
                 issuing_request: issuing_ca_request_configmap,
             },
+            offline_root: (ca_root == RootSource::Offline).then(|| ExchangeNames {
+                namespace: namespace.to_string(),
+                request: ca_request_configmap,
+                import: ca_import_configmap,
+            }),
             lease: LeaseParams { namespace: namespace.to_string(), name: lease, identity: identity.clone() },
             identity,
             api: own_service(controller_service, service_account),

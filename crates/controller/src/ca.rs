@@ -1,11 +1,14 @@
 //! The installation's CA. It is loaded from its Secret, created exactly once, and never replaced silently.
 //!
 //! Invariant: only the leader of a cluster without evidence of an earlier CA creates a root. Where a root was trusted
-//! before, a missing or different root stops issuance. The controller reports that, and an operator decides.
+//! before, a missing or different root stops issuance. The controller reports that, and an operator decides. Where the
+//! settings say that the root is offline, no replica creates a root.
 
+mod exchange;
 mod fault;
 mod keeper;
 mod loaded;
+mod offline;
 mod store;
 mod stored_state;
 
@@ -16,8 +19,10 @@ use certmint_contract::TrustBundle;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+pub(crate) use exchange::{Exchange, ExchangeNames};
 pub(crate) use fault::CaFault;
 pub(crate) use keeper::CaKeeper;
+pub(crate) use offline::{OfflineGauges, OfflineRoot};
 pub(crate) use store::{CaNames, CaStore};
 
 /// The CA, as far as this replica knows it.

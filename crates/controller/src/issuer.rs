@@ -6,7 +6,7 @@
 
 mod authority;
 
-pub(crate) use authority::{create_authority, replace_issuing_ca};
+pub(crate) use authority::{create_authority, new_ca_key, replace_issuing_ca};
 
 use std::sync::Arc;
 

@@ -19,6 +19,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
+use crate::ca::OfflineGauges;
+
 use self::labels::{ApiRequestLabels, CaLabel, CodeLabel, ReasonLabel, WatchLabel};
 
 /// Metrics of the controller. Clones share them.
@@ -44,6 +46,8 @@ pub(crate) struct Metrics {
     pub(crate) leading: Gauge,
     /// 1 while there is a CA that can issue.
     pub(crate) ca_usable: Gauge,
+    /// Gauges of a CA whose root is offline.
+    pub(crate) offline_root: OfflineGauges,
     /// Workloads in the cache, including pods that are workloads of their own.
     pub(crate) workloads: Gauge,
     /// Secrets of Certmint in the cache.
@@ -91,6 +95,7 @@ impl Default for Metrics {
             clock_difference: Gauge::default(),
             leading: Gauge::default(),
             ca_usable: Gauge::default(),
+            offline_root: OfflineGauges::default(),
             workloads: Gauge::default(),
             certificates: Gauge::default(),
             first_expiration: Gauge::default(),
@@ -113,6 +118,7 @@ impl Metrics {
     pub(crate) fn new() -> (Self, Registry) {
         let (metrics, mut registry) = (Self::default(), Registry::default());
         metrics.register_certificates(&mut registry);
+        metrics.register_offline_root(&mut registry);
         metrics.register_work(&mut registry);
         (metrics, registry)
     }
@@ -157,6 +163,26 @@ impl Metrics {
             "ca_expiration_timestamp_seconds",
             "End of the validity of the CA's certificates, in seconds since 1970; absent without a usable CA",
             &self.ca_not_after,
+        );
+    }
+
+    fn register_offline_root(&self, registry: &mut Registry) {
+        let mut registry = PrefixedRegistry(registry);
+        let OfflineGauges { request_pending, import_rejected, import_urgency } = &self.offline_root;
+        registry.add(
+            "ca_request_pending",
+            "1 while a request for an issuing CA waits for its certificate from an offline root; 0 on replicas that do not lead",
+            request_pending,
+        );
+        registry.add(
+            "ca_import_rejected",
+            "1 while the certificates in the ConfigMap of the import are rejected; 0 on replicas that do not lead",
+            import_rejected,
+        );
+        registry.add(
+            "ca_import_urgency",
+            "Time that is left to import the next issuing CA below an offline root: 1 for a third of the lifetime, 2 for a sixth, 3 for seven days, 4 for one day, 0 for more; 0 on replicas that do not lead",
+            import_urgency,
         );
     }
 

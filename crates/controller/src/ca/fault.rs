@@ -23,6 +23,9 @@ pub(crate) enum CaFault {
         /// Cause and next step.
         why: String,
     },
+    /// The root is offline, and the issuing CA has no certificate yet.
+    #[error("the root is offline, and there is no issuing CA yet: {0}")]
+    AwaitsCertificate(String),
     /// The clock differs from the API server's.
     #[error(transparent)]
     Clock(#[from] ClockDiffers),
@@ -40,6 +43,7 @@ impl CaFault {
         match self {
             Self::Api(error) => error.code(),
             Self::Clock(_) => ErrorCode::ClockDiffers,
+            Self::AwaitsCertificate(_) => ErrorCode::CaRequestPending,
             Self::NotYet | Self::Refused { .. } | Self::Signing(_) => ErrorCode::CaUnavailable,
         }
     }

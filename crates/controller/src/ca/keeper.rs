@@ -11,10 +11,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::loaded::{CaParts, LoadedCa, compare_trust, secret_facts};
+use super::offline::{CheckedCa, OfflineRoot};
 use super::store::{PreviousIssuingCa, Published, StoredCa};
 use super::{Ca, CaFault, CaStore, UsableCa};
 use crate::api::ApiErrorKind;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::events::{Events, InvolvedObject};
 use crate::issuer::{create_authority, replace_issuing_ca};
 use crate::leadership::{self, Term};
@@ -41,6 +42,8 @@ pub(crate) struct CaKeeper<F> {
     pub(crate) terms: watch::Receiver<Term>,
     /// The clock that determines the dates of certificates.
     pub(crate) clock: Clock,
+    /// Request and import of an issuing CA, if the root is offline. `None` if the root is generated.
+    pub(crate) offline: Option<OfflineRoot>,
     /// Looks in the cluster for evidence of an earlier CA of Certmint. Returns a description of the evidence, if there is
     /// one.
     pub(crate) find_evidence_of_earlier_ca: F,
@@ -105,7 +108,11 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
         };
         // The responses above contained the API server's time, so the clocks have just been compared.
         let now = self.clock.trusted_now()?;
-        let loaded = stored.as_ref().map(|stored| LoadedCa::load(stored, published_trust, now));
+        let is_offline = self.offline.is_some();
+        let loaded = stored
+            .as_ref()
+            .filter(|stored| !(is_offline && stored.awaits_first_certificate()))
+            .map(|stored| LoadedCa::load(stored, is_offline, published_trust, now));
         let used_trust = self.ca.borrow().trust_bundle.clone();
         let observed = CaObserved {
             secret: secret_facts(loaded.as_ref()),
@@ -115,6 +122,11 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
             request,
             last_request: loaded.as_ref().and_then(|loaded| loaded.as_ref().ok()?.last_request()),
         };
+        if let Some(offline) = &self.offline {
+            let loaded = loaded.and_then(Result::ok);
+            let checked = CheckedCa { observed, published, stored, loaded, now };
+            return self.follow_offline_plan(offline, checked, policy, leading).await;
+        }
         let usable = stored.zip(loaded.and_then(Result::ok));
         match (plan_ca(&observed, policy, now), usable) {
             (CaPlan::Refuse(refusal), _) => Err(self.store.refuse(refusal.message)),
@@ -142,7 +154,7 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
     }
 
     /// Publishes the trust bundle of the Secret, unless it is published already.
-    async fn publish(
+    pub(super) async fn publish(
         &self,
         observed: &CaObserved,
         published: Option<&Published>,
@@ -174,6 +186,9 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
     async fn read_request(&self, reported_problem: &mut Option<String>) -> Option<IssuingCaRequest> {
         let read = self.store.issuing_request().await.map(|data| IssuingCaRequest::parse(&data));
         let (code, problem) = match read {
+            Ok(Ok(Some(request))) if self.offline.is_some() => {
+                (ErrorCode::RequestRefused, refuse_below_offline_root(&request))
+            }
             Ok(Ok(request)) => {
                 *reported_problem = None;
                 return request;
@@ -290,7 +305,12 @@ impl<F: Fn() -> Option<String>> CaKeeper<F> {
     fn publish_result(&self, checked: Result<UsableCa, CaFault>) {
         match checked {
             Ok(usable) => {
-                let warning = root_end_warning(&usable.authority);
+                let authority = &usable.authority;
+                let warning = self
+                    .offline
+                    .as_ref()
+                    .and_then(|offline| offline.end_warning(authority, clock::now()))
+                    .or_else(|| root_end_warning(authority));
                 let changed = self.ca.send_if_modified(|ca| ca.set_usable(usable));
                 if let Some(note) = warning {
                     let code = ErrorCode::CaEndsSoon;
@@ -334,6 +354,13 @@ impl RotationBackoff {
     }
 }
 
+/// Returns the refusal of a request that only the operator of an offline root can carry out.
+fn refuse_below_offline_root(request: &IssuingCaRequest) -> String {
+    format!(
+        "the issuing CA is not replaced: request {request} cannot be carried out, because the root is offline; remove the data of the ConfigMap, and import the next issuing CA instead"
+    )
+}
+
 /// Returns a warning if the issuing CA ends together with the root. An issuing CA cannot end later than its root. So an
 /// issuing CA that is created near the end of the root ends together with the root.
 fn root_end_warning(authority: &Authority) -> Option<String> {
@@ -346,7 +373,7 @@ fn root_end_warning(authority: &Authority) -> Option<String> {
 
 /// Turns the conflict of a write into [`CaFault::NotYet`]: another replica was first, and the next check reads its
 /// result.
-fn not_yet_on_conflict(written: Result<(), CaFault>) -> Result<(), CaFault> {
+pub(super) fn not_yet_on_conflict(written: Result<(), CaFault>) -> Result<(), CaFault> {
     match written {
         Err(CaFault::Api(error))
             if matches!(error.kind(), ApiErrorKind::AlreadyExists | ApiErrorKind::Conflict) =>

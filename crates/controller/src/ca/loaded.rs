@@ -43,6 +43,16 @@ pub(super) enum LoadError {
     /// A later version of Certmint wrote the Secret.
     #[error(transparent)]
     UnknownState(#[from] UnknownState),
+    /// The CA has an offline root, and the settings say that the root is generated.
+    #[error(
+        "its root is offline, and the value ca.root is generated: set ca.root to offline; a change of the root is a rotation"
+    )]
+    OfflineRoot,
+    /// The CA has a generated root, and the settings say that the root is offline.
+    #[error(
+        "it contains the key of a generated root, and the value ca.root is offline: set ca.root to generated; a change of the root is a rotation"
+    )]
+    GeneratedRoot,
     /// A root or its key cannot be used.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -52,15 +62,25 @@ impl LoadedCa {
     /// Checks the content of the Secret. `published` is the published trust bundle, if there is one.
     ///
     /// # Errors
-    /// When the state is not known, or the root or its key cannot be used.
+    /// When the state is not known, the root or its key cannot be used, or the root is of another kind.
     pub(super) fn load(
         stored: &StoredCa,
+        is_offline: bool,
         published: Option<&TrustBundle>,
         now: OffsetDateTime,
     ) -> Result<Self, LoadError> {
         let mut state = CaState::parse(stored.state.as_deref())?;
+        let root_key = &stored.pem.root.private_key;
+        match is_offline {
+            true if !root_key.is_empty() => return Err(LoadError::GeneratedRoot),
+            false if root_key.is_empty() && stored.request.is_some() => return Err(LoadError::OfflineRoot),
+            _ => {}
+        }
         let roots = parse_roots(&stored.pem.root.certificate)?;
-        let root = RootCa::from_pem(roots.first.pem(), &stored.pem.root.private_key, now)?;
+        let root = match is_offline {
+            true => RootCa::offline(roots.first.clone(), now)?,
+            false => RootCa::from_pem(roots.first.pem(), root_key, now)?,
+        };
         let trust_bundle = TrustBundle { roots: roots.to_pem(), generation: state.trust_generation };
         let trust_bundle = with_published_generation(trust_bundle, published);
         state.trust_generation = trust_bundle.generation;

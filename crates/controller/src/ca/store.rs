@@ -60,6 +60,17 @@ pub(super) struct StoredCa {
     pub(super) pem: AuthorityPem,
     /// Issuing CA that was replaced last; empty if none was replaced.
     pub(super) previous: CaPem,
+    /// Request for a certificate from an offline root, not checked yet; empty if none waits. `None` if the CA was created
+    /// with a generated root.
+    pub(super) request: Option<StoredRequest>,
+}
+
+/// Request in the CA's Secret.
+pub(super) struct StoredRequest {
+    /// PKCS#10, as PEM.
+    pub(super) request: String,
+    /// Key of the requested issuing CA, as PKCS#8 in PEM.
+    pub(super) key: Zeroizing<String>,
 }
 
 /// The published trust bundle.
@@ -77,6 +88,8 @@ const ISSUING_CERTIFICATE: &str = "issuing.crt";
 const ISSUING_KEY: &str = "issuing.key";
 const PREVIOUS_CERTIFICATE: &str = "previous-issuing.crt";
 const PREVIOUS_KEY: &str = "previous-issuing.key";
+const REQUEST: &str = "request.csr";
+const REQUEST_KEY: &str = "request.key";
 const STATE: &str = "state.json";
 
 impl CaStore {
@@ -106,6 +119,10 @@ impl CaStore {
             },
             previous: pair(&secret, PREVIOUS_CERTIFICATE, PREVIOUS_KEY),
             state: secret.text(STATE).map(str::to_owned),
+            request: secret.has(REQUEST_KEY).then(|| {
+                let CaPem { certificate, private_key } = pair(&secret, REQUEST, REQUEST_KEY);
+                StoredRequest { request: certificate, key: private_key }
+            }),
             metadata: secret.metadata,
             secret_type: secret.secret_type,
         }))
@@ -139,6 +156,9 @@ impl CaStore {
         if let Some((certificate, key)) = previous {
             data.extend([(PREVIOUS_CERTIFICATE, certificate.into()), (PREVIOUS_KEY, key.into())]);
         }
+        if stored.request.is_some() {
+            data.extend([(REQUEST, "".into()), (REQUEST_KEY, "".into())]);
+        }
         // The API server rejects a change of the type. So the Secret keeps its type, even if a user restored it with
         // another type than Certmint's.
         let content = NewContent { secret_type: &stored.secret_type, data };
@@ -152,6 +172,24 @@ impl CaStore {
         let call = format!("get ConfigMap {namespace}/{name}");
         let found = api::optional(api::call(call, self.config_maps.get(name)).await)?;
         Ok(found.and_then(|request| request.data).unwrap_or_default())
+    }
+
+    /// Writes a request into the Secret that was read, or into a new Secret. The other entries of the Secret do not change.
+    pub(super) async fn write_request(
+        &self,
+        stored: Option<&StoredCa>,
+        request: &str,
+        key: &str,
+    ) -> Result<(), CaFault> {
+        let data = vec![(REQUEST, request.into()), (REQUEST_KEY, key.into())];
+        let Some(stored) = stored else {
+            let content = NewContent { secret_type: "Opaque", data };
+            self.secrets.create(&self.names.secret, Metadata::new(), &content).await?;
+            return Ok(());
+        };
+        let content = NewContent { secret_type: &stored.secret_type, data };
+        self.secrets.replace(&version_of(&stored.metadata), Metadata::new(), &content).await?;
+        Ok(())
     }
 
     /// Reads the published trust bundle, if the ConfigMap exists. A generation that cannot be read counts as the first:
@@ -207,6 +245,14 @@ impl CaStore {
 
     fn bundle_name(&self) -> String {
         format!("{}/{}", self.names.namespace, self.names.bundle)
+    }
+}
+
+impl StoredCa {
+    /// Returns whether the Secret contains only a request, for the first certificate of an issuing CA.
+    pub(super) fn awaits_first_certificate(&self) -> bool {
+        let AuthorityPem { root, issuing } = &self.pem;
+        self.request.is_some() && root.certificate.is_empty() && issuing.certificate.is_empty()
     }
 }
 

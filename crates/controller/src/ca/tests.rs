@@ -1,5 +1,6 @@
 //! Tests of the CA's keeper against the mock API server.
 
+mod offline;
 mod request;
 mod rotation;
 
@@ -27,6 +28,8 @@ struct Fixture {
     ca: watch::Receiver<Ca>,
     events: tokio::sync::mpsc::Receiver<crate::events::PendingEvent>,
     clock: Clock,
+    /// Gauges of an offline root.
+    gauges: OfflineGauges,
     policy: watch::Sender<Arc<Policy>>,
     /// Keeps the channel open.
     _terms: watch::Sender<Option<Instant>>,
@@ -34,11 +37,20 @@ struct Fixture {
 
 /// Starts a keeper, as leader or follower, in a cluster with or without evidence of an earlier CA.
 fn start_keeper(leading: bool, has_issued: bool) -> Fixture {
-    start_keeper_with_clock(Clock::default(), leading, has_issued)
+    start_keeper_with(Clock::default(), false, leading, has_issued)
+}
+
+/// Starts a keeper whose root is offline.
+fn start_offline_keeper(leading: bool, has_issued: bool) -> Fixture {
+    start_keeper_with(Clock::default(), true, leading, has_issued)
 }
 
 /// Starts a keeper with this clock.
 fn start_keeper_with_clock(clock: Clock, leading: bool, has_issued: bool) -> Fixture {
+    start_keeper_with(clock, false, leading, has_issued)
+}
+
+fn start_keeper_with(clock: Clock, is_offline: bool, leading: bool, has_issued: bool) -> Fixture {
     let (client, server) = api_server();
     // The chart creates the ConfigMap empty.
     server.set_object(REQUEST, Some(json!({ "metadata": {} })));
@@ -60,6 +72,14 @@ fn start_keeper_with_clock(clock: Clock, leading: bool, has_issued: bool) -> Fix
         name: "certmint-controller".into(),
         uid: None,
     };
+    let gauges = OfflineGauges::default();
+    let exchange_names = ExchangeNames {
+        namespace: "certmint-system".into(),
+        request: "certmint-ca-request".into(),
+        import: "certmint-ca-import".into(),
+    };
+    let exchange = Exchange::new(client.clone(), exchange_names);
+    let offline = is_offline.then(|| OfflineRoot { exchange, gauges: gauges.clone() });
     let store = CaStore::new(client, names);
     let find_evidence_of_earlier_ca =
         move || has_issued.then(|| "Secret shop/payments-certmint-tls".to_owned());
@@ -69,12 +89,13 @@ fn start_keeper_with_clock(clock: Clock, leading: bool, has_issued: bool) -> Fix
         policy,
         terms,
         clock: clock.clone(),
+        offline,
         find_evidence_of_earlier_ca,
         events,
         own_deployment,
     };
     tokio::spawn(keeper.run());
-    Fixture { server, ca, events: pending, clock, policy: policy_sender, _terms: terms_sender }
+    Fixture { server, ca, events: pending, clock, gauges, policy: policy_sender, _terms: terms_sender }
 }
 
 impl Fixture {

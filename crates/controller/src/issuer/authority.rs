@@ -14,9 +14,9 @@ use crate::signing_error::SigningError;
 pub(crate) fn create_authority(policy: &Policy, now: OffsetDateTime) -> Result<Authority, SigningError> {
     let permitted_dns = policy.permitted_dns();
     let root_profile = RootProfile { trust_domain: &policy.trust_domain, lifetime: policy.ca.root_lifetime };
-    let root = (&root_profile, new_key()?, random::serial()?);
+    let root = (&root_profile, new_ca_key()?, random::serial()?);
     let issuing_profile = issuing_profile(policy, &permitted_dns);
-    let issuing = (&issuing_profile, new_key()?, random::serial()?);
+    let issuing = (&issuing_profile, new_ca_key()?, random::serial()?);
     Ok(Authority::create(root, issuing, now)?)
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn replace_issuing_ca(
 ) -> Result<Authority, SigningError> {
     let permitted_dns = policy.permitted_dns();
     let profile = issuing_profile(policy, &permitted_dns);
-    let (key, serial) = (new_key()?, random::serial()?);
+    let (key, serial) = (new_ca_key()?, random::serial()?);
     Ok(Authority::with_new_issuing(Arc::clone(root), &profile, key, serial, now)?)
 }
 
@@ -36,6 +36,7 @@ fn issuing_profile<'a>(policy: &'a Policy, permitted_dns: &'a [DnsName]) -> Issu
     IssuingProfile { trust_domain: &policy.trust_domain, lifetime: policy.ca.issuing_lifetime, permitted_dns }
 }
 
-fn new_key() -> Result<PrivateKey, SigningError> {
+/// Generates the key of a CA.
+pub(crate) fn new_ca_key() -> Result<PrivateKey, SigningError> {
     Ok(PrivateKey::generate(KeyAlgorithm::EcdsaP256)?)
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::ControllerSettings;
-use crate::ca::{self, Ca, CaKeeper};
+use crate::ca::{self, Ca, CaKeeper, Exchange, OfflineRoot};
 use crate::clock::Clock;
 use crate::decisions::Decider;
 use crate::events::Events;
@@ -130,6 +130,10 @@ impl TaskContext {
             policy: self.policy.subscribe(),
             terms: self.terms.subscribe(),
             clock: self.clock.clone(),
+            offline: self.settings.offline_root.clone().map(|names| OfflineRoot {
+                exchange: Exchange::new(self.fenced.clone(), names),
+                gauges: self.metrics.offline_root.clone(),
+            }),
             find_evidence_of_earlier_ca,
             events: self.events.clone(),
             own_deployment: self.settings.own_deployment.clone(),

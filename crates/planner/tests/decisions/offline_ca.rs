@@ -11,7 +11,13 @@ use time::{Duration, OffsetDateTime};
 use crate::fixtures::{NOW, texts};
 
 fn nothing() -> CaObserved {
-    CaObserved { secret: CaSecret::Absent, published: PublishedTrust::Absent, evidence_of_earlier_ca: None }
+    CaObserved {
+        secret: CaSecret::Absent,
+        published: PublishedTrust::Absent,
+        evidence_of_earlier_ca: None,
+        request: None,
+        last_request: None,
+    }
 }
 
 /// Returns a CA for a year from now on, with these name constraints.

@@ -1,4 +1,5 @@
-//! A how-to page that a scenario runs step by step. The scenarios `install`, `release` and `ca-accidents` use it.
+//! A how-to page that a scenario runs step by step. The scenarios `install`, `release`, `ca-accidents` and
+//! `offline-root` use it.
 
 use std::path::PathBuf;
 

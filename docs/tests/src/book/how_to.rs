@@ -72,7 +72,7 @@ mod tests {
 
     /// Pages that other scenarios run.
     const IN_OTHER_SCENARIOS: &[&str] =
-        &["install", "replace-the-issuing-ca", "restore-the-ca", "uninstall", "upgrade"];
+        &["install", "company-ca", "replace-the-issuing-ca", "restore-the-ca", "uninstall", "upgrade"];
 
     /// Returns the lines of each file below `directory`, without indentation.
     fn files(directory: &Path) -> Vec<Vec<String>> {

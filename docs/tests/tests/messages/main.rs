@@ -11,13 +11,18 @@ use certmint_docs_tests::error_page::{self, ErrorPage};
 use certmint_local_cluster::repository;
 
 /// Texts of four words or more that are not error messages.
-const NOT_MESSAGES: [&str; 6] = [
+const NOT_MESSAGES: [&str; 11] = [
     "a constant that DnsName's own tests accept",
     "a constant that Quantity's own tests accept",
     "a map of strings",
     "the CA in the memory of this process",
     "the application was notified by …",
     "certificate … of … is in place, valid until …",
+    "issuing.csr has no certificate yet",
+    "the import is accepted: the issuing CA … below the root … is in use until …",
+    "the issuing CA … is in use until … the next request follows at …",
+    "the present issuing CA is in use until …",
+    "there is no issuing CA, so nothing is issued",
 ];
 
 #[test]

@@ -56,7 +56,7 @@ fn check_excluded(of: &Member, excluded: &[String], names: &[DnsName]) -> Result
             })
     });
     conflict.map_or(Ok(()), |base| {
-        Err(ImportError::Excluded { of: of.clone(), name: shortened(&[base.clone()]) })
+        Err(ImportError::Excluded { of: of.clone(), name: shortened(std::slice::from_ref(base)) })
     })
 }
 
