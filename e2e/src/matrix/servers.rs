@@ -83,19 +83,30 @@ pub(super) const CERTIFICATE: &str = "/var/run/secrets/certmint.dev/tls.crt";
 pub(super) const KEY: &str = "/var/run/secrets/certmint.dev/tls.key";
 pub(super) const ROOTS: &str = "/var/run/secrets/certmint.dev/ca.crt";
 
+/// Settings that most servers share. Each server sets the others.
+const COMMON: Server = Server {
+    name: "",
+    image: images::tools,
+    user: USER,
+    caller: ("tools", "client"),
+    files: ("/app", Files::None),
+    environment: &[],
+    setup: &[],
+    program: &[],
+    reload: Reload::Automatic,
+    protocol: Protocol::Http,
+    port: 8443,
+};
+
 /// nginx, with the settings of its how-to page.
 pub(super) const NGINX: Server = Server {
     name: "nginx",
     image: images::nginx,
-    user: USER,
     caller: ("nginx", "client"),
     files: ("/etc/nginx/conf.d", Files::ConfigMap("nginx.yaml")),
-    environment: &[],
-    setup: &[],
     program: &["/usr/sbin/nginx", "-e", "stderr", "-g", "daemon off;"],
     reload: Reload::Signal { signal: Signal::HUP, name: "SIGHUP", finished: None },
-    protocol: Protocol::Http,
-    port: 8443,
+    ..COMMON
 };
 
 /// All servers except rustls.
@@ -104,25 +115,18 @@ pub(super) const SERVERS: &[Server] = &[
     Server {
         name: "HAProxy",
         image: images::haproxy,
-        user: USER,
         caller: ("haproxy", "client"),
         files: ("/usr/local/etc/haproxy", Files::ConfigMap("haproxy.yaml")),
-        environment: &[],
-        setup: &[],
         program: &["/usr/sbin/haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"],
         // The master ignores a signal that arrives after the new worker serves and before the former worker has ended.
         reload: Reload::Signal { signal: Signal::USR2, name: "SIGUSR2", finished: Some("Former worker") },
-        protocol: Protocol::Http,
-        port: 8443,
+        ..COMMON
     },
     Server {
         name: "Envoy",
         image: images::envoy,
-        user: USER,
         caller: ("envoy", "client"),
         files: ("/etc/envoy", Files::ConfigMap("envoy.yaml")),
-        environment: &[],
-        setup: &[],
         program: &[
             "/opt/wheels/envoy/_bin/envoy",
             "--config-path",
@@ -133,9 +137,7 @@ pub(super) const SERVERS: &[Server] = &[
             "1",
             "--disable-hot-restart",
         ],
-        reload: Reload::Automatic,
-        protocol: Protocol::Http,
-        port: 8443,
+        ..COMMON
     },
     Server {
         name: "PostgreSQL",
@@ -157,63 +159,36 @@ pub(super) const SERVERS: &[Server] = &[
     Server {
         name: "Go",
         image: book::payments_go,
-        user: USER,
         caller: ("go", "checkout"),
-        files: ("/app", Files::None),
-        environment: &[],
-        setup: &[],
         program: &["/payments-go", "serve"],
-        reload: Reload::Automatic,
-        protocol: Protocol::Http,
-        port: 8443,
+        ..COMMON
     },
     Server {
         name: "Java",
         image: images::java,
-        user: USER,
         caller: ("java", "checkout"),
         files: ("/app", Files::Directory("java/app")),
-        environment: &[],
-        setup: &[],
         program: &["java", "/app/Payments.java", "serve"],
-        reload: Reload::Automatic,
-        protocol: Protocol::Http,
-        port: 8443,
+        ..COMMON
     },
     Server {
         name: "Node",
         image: images::node,
-        user: USER,
         caller: ("node", "checkout"),
         files: ("/app", Files::Directory("node/app")),
-        environment: &[],
-        setup: &[],
         program: &["node", "/app/server.js"],
-        reload: Reload::Automatic,
-        protocol: Protocol::Http,
-        port: 8443,
+        ..COMMON
     },
     Server {
         name: "Python",
         image: images::python,
-        user: USER,
         caller: ("python", "checkout"),
         files: ("/app", Files::Directory("python/app")),
-        environment: &[],
-        setup: &[],
         program: &["python3", "/app/server.py"],
-        reload: Reload::Automatic,
-        protocol: Protocol::Http,
-        port: 8443,
+        ..COMMON
     },
     Server {
         name: "OpenSSL (s_server)",
-        image: images::tools,
-        user: USER,
-        caller: ("tools", "client"),
-        files: ("/app", Files::None),
-        environment: &[],
-        setup: &[],
         program: &[
             "openssl",
             "s_server",
@@ -236,17 +211,11 @@ pub(super) const SERVERS: &[Server] = &[
             "-verify_return_error",
         ],
         reload: Reload::Restart,
-        protocol: Protocol::Http,
-        port: 8443,
+        ..COMMON
     },
     Server {
         name: "GnuTLS (gnutls-serv)",
         image: images::gnutls,
-        user: USER,
-        caller: ("tools", "client"),
-        files: ("/app", Files::None),
-        environment: &[],
-        setup: &[],
         program: &[
             "gnutls-serv",
             "--http",
@@ -264,8 +233,7 @@ pub(super) const SERVERS: &[Server] = &[
             "--verify-client-cert",
         ],
         reload: Reload::Restart,
-        protocol: Protocol::Http,
-        port: 8443,
+        ..COMMON
     },
 ];
 
