@@ -31,6 +31,7 @@ mod api;
 mod args;
 mod ca;
 mod clock;
+mod config_maps;
 mod decisions;
 mod events;
 mod health;

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use certmint_contract::Policy;
 use certmint_server::PolicyFile;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::Patch;
-use kube::{Api, Client};
+use kube::Client;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, ApiError};
+use crate::api::ApiError;
+use crate::config_maps::ConfigMaps;
 
 /// Sends each valid policy of the file to `policy`, until shutdown. Calls `report` now and after each change of the
 /// file: with `Ok`, or with a message that the policy is invalid.
@@ -51,9 +50,8 @@ const POLICY_KEY: &str = "policy.json";
 /// Writes the policy that is in force to a ConfigMap. The chart creates the ConfigMap empty, and webhook and controller
 /// mount it.
 pub(crate) struct LastValidPolicy {
-    config_maps: Api<ConfigMap>,
+    config_maps: ConfigMaps,
     name: String,
-    namespace: String,
     policy: watch::Receiver<Arc<Policy>>,
 }
 
@@ -64,8 +62,8 @@ impl LastValidPolicy {
         name: &str,
         policy: watch::Receiver<Arc<Policy>>,
     ) -> Self {
-        let config_maps = Api::namespaced(client, namespace);
-        Self { config_maps, name: name.into(), namespace: namespace.into(), policy }
+        let config_maps = ConfigMaps::new(client, namespace);
+        Self { config_maps, name: name.into(), policy }
     }
 
     /// Writes the policy to the ConfigMap whenever the two differ. Runs on the leader, and never returns.
@@ -84,16 +82,13 @@ impl LastValidPolicy {
     }
 
     async fn update(&self, wanted: &Policy) -> Result<(), ApiError> {
-        let call = |verb| format!("{verb} ConfigMap {}/{}", self.namespace, self.name);
-        let found = api::call(call("get"), self.config_maps.get(&self.name)).await?;
+        let found = self.config_maps.get(&self.name).await?;
         // A policy consists of names, numbers and texts, which can always be encoded.
         let wanted = serde_json::to_string_pretty(wanted).unwrap_or_default();
         if found.data.as_ref().and_then(|data| data.get(POLICY_KEY)) == Some(&wanted) {
             return Ok(());
         }
-        let (params, patch) =
-            (api::patch_params(), Patch::Merge(json!({ "data": { (POLICY_KEY): wanted } })));
-        api::call(call("patch"), self.config_maps.patch(&self.name, &params, &patch)).await.map(drop)
+        self.config_maps.patch(&self.name, json!({ "data": { (POLICY_KEY): wanted } })).await
     }
 }
 

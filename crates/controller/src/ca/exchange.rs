@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ObjectMeta, Patch};
-use kube::{Api, Client};
+use kube::Client;
 use serde_json::json;
 
-use crate::api::{self, ApiError, ApiErrorKind};
+use crate::api::{self, ApiError};
+use crate::config_maps::ConfigMaps;
 use crate::events::InvolvedObject;
 
 /// Names of the ConfigMaps.
@@ -25,7 +24,7 @@ pub(crate) struct ExchangeNames {
 /// Reads and writes the ConfigMaps.
 pub(crate) struct Exchange {
     names: ExchangeNames,
-    config_maps: Api<ConfigMap>,
+    config_maps: ConfigMaps,
 }
 
 /// Answer to the operator, in the ConfigMap with the request.
@@ -57,24 +56,23 @@ const ROOT: &str = "ca.crt";
 
 impl Exchange {
     pub(crate) fn new(client: Client, names: ExchangeNames) -> Self {
-        let config_maps = Api::namespaced(client, &names.namespace);
+        let config_maps = ConfigMaps::new(client, &names.namespace);
         Self { names, config_maps }
     }
 
     /// Returns `namespace/name` of the ConfigMap with the request.
     pub(super) fn request_name(&self) -> String {
-        format!("{}/{}", self.names.namespace, self.names.request)
+        self.config_maps.full_name(&self.names.request)
     }
 
     /// Returns `namespace/name` of the ConfigMap with the certificates.
     pub(super) fn import_name(&self) -> String {
-        format!("{}/{}", self.names.namespace, self.names.import)
+        self.config_maps.full_name(&self.names.import)
     }
 
     /// Reads the certificates, if the ConfigMap exists. A missing key becomes an empty text, which is not valid PEM.
     pub(super) async fn read_import(&self) -> Result<Option<ImportFiles>, ApiError> {
-        let call = format!("get ConfigMap {}", self.import_name());
-        let found = api::optional(api::call(call, self.config_maps.get(&self.names.import)).await)?;
+        let found = api::optional(self.config_maps.get(&self.names.import).await)?;
         Ok(found.map(|found| {
             let mut data = found.data.unwrap_or_default();
             let object = InvolvedObject {
@@ -101,31 +99,17 @@ impl Exchange {
             (MESSAGE, Some(answer.message)),
             (INSTRUCTIONS, Some(self.instructions())),
         ];
-        let call = |verb| format!("{verb} ConfigMap {}", self.request_name());
         let name = &self.names.request;
-        let found = api::optional(api::call(call("get"), self.config_maps.get(name)).await)?;
-        let Some(found) = found else {
+        let Some(found) = api::optional(self.config_maps.get(name).await)? else {
             let present = wanted.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?)));
-            let config_map = ConfigMap {
-                metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
-                data: Some(present.collect()),
-                ..ConfigMap::default()
-            };
-            let params = api::post_params();
-            let created = self.config_maps.create(&params, &config_map);
-            return match api::call(call("create"), created).await {
-                Err(error) if !matches!(error.kind(), ApiErrorKind::AlreadyExists) => Err(error),
-                _ => Ok(()),
-            };
+            return self.config_maps.create(name, present.collect()).await;
         };
         let data = found.data.unwrap_or_default();
         if wanted.iter().all(|(key, text)| data.get(*key) == text.as_ref()) {
             return Ok(());
         }
-        // A merge patch removes a key whose value is null.
         let wanted: BTreeMap<_, _> = wanted.into_iter().collect();
-        let patch = Patch::Merge(json!({ "data": wanted }));
-        api::call(call("patch"), self.config_maps.patch(name, &api::patch_params(), &patch)).await.map(drop)
+        self.config_maps.patch(name, json!({ "data": wanted })).await
     }
 
     fn instructions(&self) -> String {

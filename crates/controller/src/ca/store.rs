@@ -7,15 +7,15 @@ use certmint_certificates::ca::parse_roots;
 use certmint_certificates::{Authority, AuthorityPem, CaCertificate, CaError, CaPem};
 use certmint_contract::TrustBundle;
 use certmint_contract::pod_layout::{TRUST_BUNDLE_FILE, TRUST_GENERATION_FILE};
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ObjectMeta, Patch};
-use kube::{Api, Client};
+use kube::Client;
+use kube::api::ObjectMeta;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::CaFault;
 use super::stored_state::CaState;
 use crate::api::{self, ApiError, ApiErrorKind};
+use crate::config_maps::ConfigMaps;
 use crate::secrets::{Metadata, NewContent, Secret, Secrets, version_of};
 
 /// Names of the CA's objects.
@@ -35,7 +35,7 @@ pub(crate) struct CaNames {
 pub(crate) struct CaStore {
     names: CaNames,
     secrets: Secrets,
-    config_maps: Api<ConfigMap>,
+    config_maps: ConfigMaps,
 }
 
 /// What happens to the previous issuing CA in the Secret.
@@ -95,7 +95,7 @@ const STATE: &str = "state.json";
 impl CaStore {
     pub(crate) fn new(client: Client, names: CaNames) -> Self {
         let secrets = Secrets::new(client.clone(), &names.namespace);
-        let config_maps = Api::namespaced(client, &names.namespace);
+        let config_maps = ConfigMaps::new(client, &names.namespace);
         Self { names, secrets, config_maps }
     }
 
@@ -118,7 +118,8 @@ impl CaStore {
                 issuing: pair(&secret, ISSUING_CERTIFICATE, ISSUING_KEY),
             },
             previous: pair(&secret, PREVIOUS_CERTIFICATE, PREVIOUS_KEY),
-            state: secret.text(STATE).map(str::to_owned),
+            // A state that is not a text is an unknown state.
+            state: secret.has(STATE).then(|| secret.text(STATE).unwrap_or_default().to_owned()),
             request: secret.has(REQUEST_KEY).then(|| {
                 let CaPem { certificate, private_key } = pair(&secret, REQUEST, REQUEST_KEY);
                 StoredRequest { request: certificate, key: private_key }
@@ -168,9 +169,7 @@ impl CaStore {
 
     /// Reads the data of an operator's request for a new issuing CA. It is empty if there is none.
     pub(super) async fn issuing_request(&self) -> Result<BTreeMap<String, String>, ApiError> {
-        let CaNames { namespace, issuing_request: name, .. } = &self.names;
-        let call = format!("get ConfigMap {namespace}/{name}");
-        let found = api::optional(api::call(call, self.config_maps.get(name)).await)?;
+        let found = api::optional(self.config_maps.get(&self.names.issuing_request).await)?;
         Ok(found.and_then(|request| request.data).unwrap_or_default())
     }
 
@@ -195,8 +194,7 @@ impl CaStore {
     /// Reads the published trust bundle, if the ConfigMap exists. A generation that cannot be read counts as the first:
     /// the roots decide whether the trust bundle belongs to the CA.
     pub(super) async fn published(&self) -> Result<Option<Published>, ApiError> {
-        let call = format!("get ConfigMap {}", self.bundle_name());
-        let found = api::optional(api::call(call, self.config_maps.get(&self.names.bundle)).await)?;
+        let found = api::optional(self.config_maps.get(&self.names.bundle).await)?;
         Ok(found.map(|bundle| {
             let mut data = bundle.data.unwrap_or_default();
             let generation = data.remove(TRUST_GENERATION_FILE).and_then(|text| text.parse().ok());
@@ -217,13 +215,11 @@ impl CaStore {
         read: &Published,
         trust_bundle: &TrustBundle,
     ) -> Result<(), ApiError> {
-        let patch = Patch::Merge(json!({
+        let patch = json!({
             "metadata": { "resourceVersion": read.resource_version },
             "data": published_data(trust_bundle),
-        }));
-        let call = format!("patch ConfigMap {}", self.bundle_name());
-        let params = api::patch_params();
-        match api::call(call, self.config_maps.patch(&self.names.bundle, &params, &patch)).await {
+        });
+        match self.config_maps.patch(&self.names.bundle, patch).await {
             Err(error) if !matches!(error.kind(), ApiErrorKind::Conflict) => Err(error),
             _ => Ok(()),
         }
@@ -231,20 +227,7 @@ impl CaStore {
 
     /// Publishes the trust bundle. An existing ConfigMap is not changed; the next check compares it with the Secret.
     pub(super) async fn publish(&self, trust_bundle: &TrustBundle) -> Result<(), ApiError> {
-        let bundle = ConfigMap {
-            metadata: ObjectMeta { name: Some(self.names.bundle.clone()), ..ObjectMeta::default() },
-            data: Some(published_data(trust_bundle)),
-            ..ConfigMap::default()
-        };
-        let call = format!("create ConfigMap {}", self.bundle_name());
-        match api::call(call, self.config_maps.create(&api::post_params(), &bundle)).await {
-            Err(error) if !matches!(error.kind(), ApiErrorKind::AlreadyExists) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    fn bundle_name(&self) -> String {
-        format!("{}/{}", self.names.namespace, self.names.bundle)
+        self.config_maps.create(&self.names.bundle, published_data(trust_bundle)).await
     }
 }
 

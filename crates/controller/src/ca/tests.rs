@@ -98,9 +98,18 @@ fn start_keeper_with(clock: Clock, is_offline: bool, leading: bool, has_issued: 
     Fixture { server, ca, events: pending, clock, gauges, policy: policy_sender, _terms: terms_sender }
 }
 
+/// Returns the Secret with the entries of a patch.
+fn patched(secret: &Value, patch: &Value) -> Value {
+    let mut secret = secret.clone();
+    for (key, value) in patch["data"].as_object().unwrap() {
+        secret["data"][key] = value.clone();
+    }
+    secret
+}
+
 impl Fixture {
-    /// Lets a first leader create the CA. Returns its Secret and the published trust bundle.
-    async fn create_ca(&mut self) -> (Value, Value) {
+    /// Lets a first leader create the CA's Secret in an empty cluster. Returns the Secret.
+    async fn create_secret(&mut self) -> Value {
         self.server.expect("GET", BUNDLE).await.fail(404, "NotFound");
         self.server.expect("GET", SECRET).await.fail(404, "NotFound");
         let call = self.server.expect("POST", SECRETS).await;
@@ -108,6 +117,12 @@ impl Fixture {
         secret["metadata"]["resourceVersion"] = "1".into();
         secret["metadata"]["uid"] = "ca-1".into();
         call.ok(secret.clone());
+        secret
+    }
+
+    /// Lets a first leader create the CA. Returns its Secret and the published trust bundle.
+    async fn create_ca(&mut self) -> (Value, Value) {
+        let secret = self.create_secret().await;
         let call = self.server.expect("POST", BUNDLES).await;
         let bundle = call.body.clone();
         call.ok(bundle.clone());
@@ -256,9 +271,10 @@ async fn a_newer_generation_of_roots_is_published() {
 async fn an_older_or_unknown_generation_of_roots_stops_issuance() {
     let (other, _) = start_keeper(true, false).create_ca().await;
     for (state, fault) in [
-        (r#"{"format":1,"trustGeneration":1}"#, "other roots than the published trust bundle"),
-        (r#"{"format":2,"trustGeneration":2}"#, "state.json is not known to this version of Certmint"),
-        (r#"{"format":1,"trustGeneration":2,"rotation":{}}"#, "unknown field `rotation`"),
+        (&b"\xff"[..], "state.json is not known to this version of Certmint"),
+        (br#"{"format":1,"trustGeneration":1}"#, "other roots than the published trust bundle"),
+        (br#"{"format":2,"trustGeneration":2}"#, "state.json is not known to this version of Certmint"),
+        (br#"{"format":1,"trustGeneration":2,"rotation":{}}"#, "unknown field `rotation`"),
     ] {
         let mut fixture = start_keeper(true, false);
         let (secret, bundle) = fixture.create_ca().await;

@@ -1,12 +1,11 @@
 //! Tests of a CA whose root is offline.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use certmint_certificates::ca::{IssuingProfile, RootProfile};
 use certmint_certificates::{PrivateKey, RootCa};
 use certmint_contract::KeyAlgorithm;
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::rotation::decoded;
 use super::*;
 
 const REQUEST: &str = "/api/v1/namespaces/certmint-system/configmaps/certmint-ca-request";
@@ -30,7 +29,7 @@ fn signed(root: &RootCa, secret: &Value, at: time::OffsetDateTime, days: u32) ->
         lifetime: lifetime.parse().unwrap(),
         permitted_dns: &policy.permitted_dns(),
     };
-    let key = PrivateKey::from_pem(&text(secret, "request.key")).unwrap();
+    let key = PrivateKey::from_pem(&decoded(secret, "request.key")).unwrap();
     let issuing = root.sign_issuing(&profile, key, crate::random::serial().unwrap(), at).unwrap();
     import_of(issuing.certificate().pem(), root)
 }
@@ -42,30 +41,10 @@ fn import_of(certificate: &str, root: &RootCa) -> Value {
     })
 }
 
-/// Returns an entry of a Secret, decoded.
-fn text(secret: &Value, key: &str) -> String {
-    String::from_utf8(BASE64_STANDARD.decode(secret["data"][key].as_str().unwrap()).unwrap()).unwrap()
-}
-
-/// Returns the Secret with the entries of a patch.
-fn patched(secret: &Value, patch: &Value) -> Value {
-    let mut secret = secret.clone();
-    for (key, value) in patch["data"].as_object().unwrap() {
-        secret["data"][key] = value.clone();
-    }
-    secret
-}
-
 impl Fixture {
     /// Lets the leader write the first request. Returns the Secret and the ConfigMap with the request.
     async fn request_first(&mut self) -> (Value, Value) {
-        self.server.expect("GET", BUNDLE).await.fail(404, "NotFound");
-        self.server.expect("GET", SECRET).await.fail(404, "NotFound");
-        let call = self.server.expect("POST", SECRETS).await;
-        let mut secret = call.body.clone();
-        secret["metadata"]["resourceVersion"] = "1".into();
-        secret["metadata"]["uid"] = "ca-1".into();
-        call.ok(secret.clone());
+        let secret = self.create_secret().await;
         self.server.expect("GET", REQUEST).await.fail(404, "NotFound");
         let call = self.server.expect("POST", BUNDLES).await;
         let request = call.body.clone();
@@ -116,7 +95,7 @@ async fn the_first_leader_requests_a_certificate_and_waits() {
     let (secret, request) = fixture.request_first().await;
     let keys: Vec<_> = secret["data"].as_object().unwrap().keys().collect();
     assert_eq!(keys, ["request.csr", "request.key"], "no root is created");
-    assert_eq!(request["data"]["issuing.csr"], text(&secret, "request.csr"));
+    assert_eq!(request["data"]["issuing.csr"], decoded(&secret, "request.csr"));
     assert_eq!(request["data"]["status"], "waiting");
     let instructions = request["data"]["instructions"].as_str().unwrap();
     assert!(instructions.contains("create configmap --namespace=certmint-system certmint-ca-import"));
@@ -140,12 +119,12 @@ async fn a_certificate_for_the_request_is_imported() {
     let (secret, bundle, root) = fixture.imported(0, 360).await;
     let answer = fixture.expect_answer("accepted").await;
     assert_eq!(answer["issuing.csr"], Value::Null, "an old request stays");
-    assert_eq!(text(&secret, "root.key"), "", "the root's key is not in the cluster");
-    assert_eq!(text(&secret, "request.key"), "", "the request is answered");
-    assert_eq!(text(&secret, "root.crt"), root.certificate().pem());
+    assert_eq!(decoded(&secret, "root.key"), "", "the root's key is not in the cluster");
+    assert_eq!(decoded(&secret, "request.key"), "", "the request is answered");
+    assert_eq!(decoded(&secret, "root.crt"), root.certificate().pem());
     assert_eq!(bundle["data"]["ca.crt"], root.certificate().pem());
     let authority = fixture.ca.borrow().authority.clone().unwrap();
-    assert_eq!(text(&secret, "issuing.crt"), authority.issuing().certificate().pem());
+    assert_eq!(decoded(&secret, "issuing.crt"), authority.issuing().certificate().pem());
     assert_eq!(fixture.next_event().await.reason, "CaRequestPending");
     let event = fixture.next_event().await;
     assert_eq!((event.reason, &*event.object.name), ("CaImported", "certmint-ca-import"));
@@ -209,7 +188,7 @@ async fn the_next_certificate_is_requested_and_imported_below_the_same_root() {
     assert_eq!(gauges(&fixture), [1, 0, 0]);
 
     // An old import is not judged again, and another root is rejected.
-    let old = import_of(&text(&secret, "issuing.crt"), &root);
+    let old = import_of(&decoded(&secret, "issuing.crt"), &root);
     let other = signed(&company_root(), &requested, crate::clock::now(), 360);
     for (import, status) in [(old, "waiting"), (other, "rejected")] {
         fixture.respond_to_check(&requested, &bundle).await;
@@ -227,9 +206,9 @@ async fn the_next_certificate_is_requested_and_imported_below_the_same_root() {
     let call = fixture.server.expect("PATCH", SECRET).await;
     let renewed = patched(&requested, &call.body);
     call.written("4");
-    assert_eq!(text(&renewed, "issuing.crt"), next["data"]["tls.crt"].as_str().unwrap());
-    assert_eq!(text(&renewed, "previous-issuing.crt"), text(&secret, "issuing.crt"));
-    assert_eq!(text(&renewed, "root.crt"), text(&secret, "root.crt"));
+    assert_eq!(decoded(&renewed, "issuing.crt"), next["data"]["tls.crt"].as_str().unwrap());
+    assert_eq!(decoded(&renewed, "previous-issuing.crt"), decoded(&secret, "issuing.crt"));
+    assert_eq!(decoded(&renewed, "root.crt"), decoded(&secret, "root.crt"));
     fixture.respond_to_check(&renewed, &bundle).await;
     fixture.expect_answer("accepted").await;
     assert_eq!(gauges(&fixture), [0, 0, 0]);
@@ -304,7 +283,7 @@ async fn a_lost_ca_is_replaced_below_the_published_root() {
         fixture.server.expect("GET", IMPORT).await.ok(import);
         if is_accepted {
             let call = fixture.server.expect("PATCH", SECRET).await;
-            assert_eq!(text(&call.body, "root.crt"), root.certificate().pem());
+            assert_eq!(decoded(&call.body, "root.crt"), root.certificate().pem());
             call.written("2");
         } else {
             fixture.expect_answer("rejected").await;

@@ -10,13 +10,21 @@ fn set_request(fixture: &Fixture, data: Value) {
 
 /// Returns the Secret after the write of the call, and responds to the call.
 fn written(secret: &Value, call: crate::testing::Call) -> Value {
-    let mut after = secret.clone();
-    for (key, value) in call.body["data"].as_object().unwrap() {
-        after["data"][key] = value.clone();
-    }
+    let mut after = patched(secret, &call.body);
     after["metadata"]["resourceVersion"] = "2".into();
     call.written("2");
     after
+}
+
+/// Requests a new issuing CA. Returns the call that the leader then sends.
+async fn request_and_expect_write(
+    fixture: &mut Fixture,
+    (secret, bundle): (&Value, &Value),
+    request: Value,
+) -> crate::testing::Call {
+    set_request(fixture, request);
+    fixture.respond_to_check(secret, bundle).await;
+    fixture.server.expect("PATCH", SECRET).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -25,9 +33,8 @@ async fn a_request_replaces_the_issuing_ca_and_is_recorded_by_the_same_write() {
     let (mut secret, bundle) = fixture.create_ca().await;
     secret["data"]["previous-issuing.crt"] = secret["data"]["issuing.crt"].clone();
     let before = fixture.ca.borrow().clone();
-    set_request(&fixture, json!({ "id": "a", "reason": "exercise", "reissue": "true" }));
-    fixture.respond_to_check(&secret, &bundle).await;
-    let call = fixture.server.expect("PATCH", SECRET).await;
+    let request = json!({ "id": "a", "reason": "exercise", "reissue": "true" });
+    let call = request_and_expect_write(&mut fixture, (&secret, &bundle), request).await;
     assert_eq!(call.body["metadata"], json!({ "uid": "ca-1", "resourceVersion": "1" }));
     let after = written(&secret, call);
     assert_eq!(after["data"]["root.crt"], secret["data"]["root.crt"]);
@@ -70,9 +77,8 @@ async fn a_follower_carries_out_no_request() {
 async fn a_request_that_another_leader_carried_out_is_not_repeated() {
     let mut fixture = start_keeper(true, false);
     let (secret, bundle) = fixture.create_ca().await;
-    set_request(&fixture, json!({ "id": "a", "reason": "exercise" }));
-    fixture.respond_to_check(&secret, &bundle).await;
-    let call = fixture.server.expect("PATCH", SECRET).await;
+    let request = json!({ "id": "a", "reason": "exercise" });
+    let call = request_and_expect_write(&mut fixture, (&secret, &bundle), request).await;
     let mut by_other = secret.clone();
     by_other["data"]["state.json"] = call.body["data"]["state.json"].clone();
     call.fail(409, "Conflict");
@@ -84,13 +90,9 @@ async fn a_request_that_another_leader_carried_out_is_not_repeated() {
 async fn a_lost_response_to_the_write_repeats_nothing() {
     let mut fixture = start_keeper(true, false);
     let (secret, bundle) = fixture.create_ca().await;
-    set_request(&fixture, json!({ "id": "a", "reason": "exercise" }));
-    fixture.respond_to_check(&secret, &bundle).await;
-    let call = fixture.server.expect("PATCH", SECRET).await;
-    let mut after = secret.clone();
-    for (key, value) in call.body["data"].as_object().unwrap() {
-        after["data"][key] = value.clone();
-    }
+    let request = json!({ "id": "a", "reason": "exercise" });
+    let call = request_and_expect_write(&mut fixture, (&secret, &bundle), request).await;
+    let after = patched(&secret, &call.body);
     call.fail(503, "ServiceUnavailable");
     fixture.respond_to_check(&after, &bundle).await;
     fixture.server.expect_no_call().await;
@@ -100,9 +102,8 @@ async fn a_lost_response_to_the_write_repeats_nothing() {
 async fn a_later_replacement_keeps_the_record() {
     let mut fixture = start_keeper(true, false);
     let (secret, bundle) = fixture.create_ca().await;
-    set_request(&fixture, json!({ "id": "a", "reason": "exercise", "reissue": "true" }));
-    fixture.respond_to_check(&secret, &bundle).await;
-    let call = fixture.server.expect("PATCH", SECRET).await;
+    let request = json!({ "id": "a", "reason": "exercise", "reissue": "true" });
+    let call = request_and_expect_write(&mut fixture, (&secret, &bundle), request).await;
     let after = written(&secret, call);
     let policy = Policy::from_json(br#"{"extraDnsNames":{"shop":["pay.example.com"]}}"#).unwrap();
     fixture.ca.wait_for(|ca| ca.reissue_since.is_some()).await.unwrap();
