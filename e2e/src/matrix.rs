@@ -46,10 +46,10 @@ pub fn run(cache: &Cache, write: bool) -> Result<usize> {
     let roots = &Roots::create()?;
     let mut programs: Vec<(&str, Run<'_>)> = Vec::new();
     for server in servers::SERVERS {
-        programs.push((server.name, Box::new(|| server.walk(cache, roots))));
+        programs.push((server.name, Box::new(|| server.run_steps(cache, roots))));
     }
     for client in clients::CLIENTS {
-        programs.push((client.name, Box::new(|| client.walk(cache, roots))));
+        programs.push((client.name, Box::new(|| client.run_steps(cache, roots))));
     }
     programs.push((rustls_peers::SERVER, Box::new(|| rustls_peers::server(roots))));
     programs.push((rustls_peers::CLIENT, Box::new(|| rustls_peers::client(roots))));

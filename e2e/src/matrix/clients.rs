@@ -57,7 +57,7 @@ setInterval(() => {
 }, 100);
 ";
 
-/// All clients except rustls.
+/// All clients except rustls, which runs in the process of the matrix (`rustls_peers.rs`).
 pub(super) const CLIENTS: &[Client] = &[
     Client {
         name: "Go client",
@@ -192,9 +192,9 @@ pub(super) const CLIENTS: &[Client] = &[
 ];
 
 impl Client {
-    /// Runs the client, and asserts for each step that it presents the new certificate and accepts exactly the servers whose
-    /// root is in its file.
-    pub(super) fn walk(&self, cache: &Cache, roots: &Roots) -> Result<Observed> {
+    /// Runs the client, and asserts in each step that the client presents the new certificate and accepts exactly the
+    /// servers whose root is in its file.
+    pub(super) fn run_steps(&self, cache: &Cache, roots: &Roots) -> Result<Observed> {
         let image = (self.image)(cache)?;
         let sandbox = Sandbox::new(cache, &image, self.user, &["/app"])?;
         for (name, text) in self.files.read()? {
@@ -218,7 +218,7 @@ impl Client {
         }
         let present = |root: Root| {
             let server = servers.iter().find(|(issuer, _)| *issuer == root);
-            let (_, bundle) = server.context("a server needs a valid root")?;
+            let (_, bundle) = server.context("no server has a certificate under this root")?;
             listener.present(root, bundle, roots.anchors(&ISSUERS)?)
         };
         let publish = |step: &Step| -> Result<Bundle> {
@@ -240,7 +240,7 @@ impl Client {
             if let (Some(output), Protocol::Http) = (status, self.protocol) {
                 ensure!(
                     output.status.success() == connection.requested,
-                    "the client ended with {output:?}, but {connection:?}"
+                    "the client ended with {output:?}, but the server saw {connection:?}"
                 );
             }
             Ok(connection)
@@ -254,7 +254,7 @@ impl Client {
             Runs::Once => None,
         };
         let output = || running.as_ref().map(|running| running.end_of_output()).unwrap_or_default();
-        let walk = |step: &Step| -> Result<Vec<(Root, Connection)>> {
+        let run_step = |step: &Step| -> Result<Vec<(Root, Connection)>> {
             let own = leaf(&publish(step)?)?;
             if self.runs == Runs::Continuously {
                 // The client has loaded the files when it presents the new certificate.
@@ -275,7 +275,7 @@ impl Client {
             Ok(connections)
         };
         for step in STEPS {
-            let connections = walk(step).with_context(|| format!("{step:?}; output:\n{}", output()))?;
+            let connections = run_step(step).with_context(|| format!("{step:?}; output:\n{}", output()))?;
             for (issuer, connection) in connections {
                 ensure!(
                     step.accepts(issuer).is_none_or(|accepts| connection.requested == accepts),
@@ -284,9 +284,10 @@ impl Client {
                 );
             }
         }
+        // The root `Old` is the renewal of `OldBeforeRenewal`, which the observed steps contain.
         let mut accepts_renewed = [false; OBSERVED.len()];
         for (step, accepts) in OBSERVED.iter().zip(&mut accepts_renewed) {
-            let connections = walk(step).with_context(|| format!("{step:?}; output:\n{}", output()))?;
+            let connections = run_step(step).with_context(|| format!("{step:?}; output:\n{}", output()))?;
             *accepts =
                 connections.iter().any(|(issuer, connection)| *issuer == Root::Old && connection.requested);
         }

@@ -44,13 +44,20 @@ pub(super) struct ReaderRow {
     pub(super) reads_all: bool,
 }
 
+/// Text above the table of servers.
+const SERVERS_TEXT: &str =
+    "A server that announces its roots sends their names to the client during the handshake.";
+/// Text above the table about a renewed root.
+const RENEWED_TEXT: &str = "Here `ca.crt` contains the renewed certificate of the old root, its expired certificate, or both. The table says whether a
+program accepts a peer under this root.";
+
 /// Returns the generated sections.
 pub(super) fn sections(observed: &[Observed]) -> Vec<GeneratedSection> {
     let mut servers = table(&["server", "loads new files", "announces its roots"]);
     let mut clients = table(&["client", "loads new files"]);
     let [first, last, only] = OBSERVED.map(|step| step.when);
     let mut renewed = table(&["program", first, last, only]);
-    let mut readers = table(&["function or program", "of two roots it reads"]);
+    let mut readers = table(&["function or program", "roots that it reads, of two"]);
     let mut add_renewed = |name, accepts: &AcceptsRenewed| {
         let [first, last, only] = accepts.map(|accepts| if accepts { "accepts" } else { "rejects" });
         add_row(&mut renewed, &[name, first, last, only]);
@@ -74,9 +81,9 @@ pub(super) fn sections(observed: &[Observed]) -> Vec<GeneratedSection> {
     let section = |heading, text| GeneratedSection { path: PAGE, heading, text };
     vec![
         section("The cases", cases()),
-        section("Servers", servers),
+        section("Servers", format!("{SERVERS_TEXT}\n\n{servers}")),
         section("Clients", clients),
-        section("A renewed root", renewed),
+        section("A renewed root", format!("{RENEWED_TEXT}\n\n{renewed}")),
         section("Functions that read only the first certificate", readers),
     ]
 }

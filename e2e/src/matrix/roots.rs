@@ -197,7 +197,7 @@ impl fmt::Display for Root {
             Self::New => "new",
             Self::Namesake => "namesake",
             Self::Expired => "expired",
-            Self::OldBeforeRenewal => "old before its renewal",
+            Self::OldBeforeRenewal => "expired copy of the old root",
         })
     }
 }

@@ -238,9 +238,9 @@ pub(super) const SERVERS: &[Server] = &[
 ];
 
 impl Server {
-    /// Starts the server, and asserts for each step that it presents the new certificate and accepts exactly the clients
-    /// whose root is in its file.
-    pub(super) fn walk(&self, cache: &Cache, roots: &Roots) -> Result<Observed> {
+    /// Starts the server, and asserts in each step that the server presents the new certificate and accepts exactly the
+    /// clients whose root is in its file.
+    pub(super) fn run_steps(&self, cache: &Cache, roots: &Roots) -> Result<Observed> {
         let sandbox = self.prepare(cache, str::to_owned)?;
         let callers = self.callers(roots)?;
         let anchors = roots.anchors(&ISSUERS)?;

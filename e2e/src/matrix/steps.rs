@@ -13,7 +13,7 @@ pub(super) struct Step {
     pub(super) when: &'static str,
 }
 
-/// All steps, in the order in which each program walks through them.
+/// All steps, in the order in which each program loads them.
 pub(super) const STEPS: &[Step] = &[
     Step { certificate: Old, trusted: &[Old], when: "before a rotation" },
     Step { certificate: Old, trusted: &[Old, New], when: "a rotation distributes the new root" },
@@ -28,7 +28,7 @@ pub(super) const STEPS: &[Step] = &[
 ];
 
 /// Steps in which programs differ: what they do with a client or server under the old root is observed, not required.
-/// Before each of them, a program loads [`BETWEEN`].
+/// Before each of them, a server loads [`BETWEEN`].
 pub(super) const OBSERVED: [Step; 3] = [
     Step { certificate: New, trusted: &[OldBeforeRenewal, Old, New], when: "expired certificate first" },
     Step { certificate: New, trusted: &[Old, OldBeforeRenewal, New], when: "expired certificate last" },
