@@ -181,7 +181,7 @@ impl Metrics {
         );
         registry.add(
             "ca_import_urgency",
-            "Time that is left to import the next issuing CA below an offline root: 1 for a third of the lifetime, 2 for a sixth, 3 for seven days, 4 for one day, 0 for more; 0 on replicas that do not lead",
+            "Urgency of the import of the next issuing CA below an offline root, by the time that is left: 1 for a third of the lifetime, 2 for a sixth, 3 for seven days, 4 for one day, 0 for more; 0 on replicas that do not lead",
             import_urgency,
         );
     }
